@@ -1,0 +1,360 @@
+//! The one vocabulary that crosses every boundary: a [`Command`] goes in, a [`Reply`] comes back, a [`Delivery`] is pushed.
+//!
+//! The client, the transports and the engine all speak these three. None of them carries the session's client id: the transport
+//! learns it at login and stamps it on the wire.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{AppId, Block, ClientId, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Result, Timestamp};
+
+/// What a client asks of an engine.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Command {
+    /// Keeps the session alive, and proves that the link is.
+    Heartbeat,
+    /// Hands one event to one recipient.
+    Publish(Publish),
+    /// Starts the deliveries of an event name to this client.
+    Subscribe(Subscribe),
+    /// Ends them. What is delivered and unsettled stays with the client until it settles it or its lease ends.
+    Unsubscribe {
+        /// The event name.
+        event: EventName,
+    },
+    /// Says what became of a delivery.
+    Settle(Settle),
+    /// Asks for one event again, settled or not. The answer is [`Reply::Replayed`]; no subscription sees it.
+    Replay {
+        /// The event's id.
+        id: EventId,
+        /// The event's name.
+        event: EventName,
+    },
+    /// Halts this client's deliveries of an event name. Other clients of the app go on. Ends with the session.
+    Pause {
+        /// The event name.
+        event: EventName,
+        /// Why, for the engine's operator.
+        reason: String,
+    },
+    /// Ends a pause.
+    Continue {
+        /// The event name.
+        event: EventName,
+    },
+}
+
+impl Command {
+    /// The command's name, for errors and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Heartbeat => "heartbeat",
+            Self::Publish(_) => "publish",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe { .. } => "unsubscribe",
+            Self::Settle(settle) => settle.how.name(),
+            Self::Replay { .. } => "replay",
+            Self::Pause { .. } => "pause",
+            Self::Continue { .. } => "continue",
+        }
+    }
+}
+
+/// One event for one recipient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publish {
+    /// The event name.
+    pub event: EventName,
+    /// Whom it is for.
+    pub recipient: AppId,
+    /// The sealed payload.
+    pub payload: Sealed,
+    /// What travels in clear.
+    pub metadata: Metadata,
+    /// Size and shape of the plaintext, for the engine's schema check. Older peers send none.
+    pub payload_metadata: Option<PayloadMetadata>,
+    /// With an engine that deduplicates: a second publish under the same key is answered like the first and stored once.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// The start of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The event name.
+    pub event: EventName,
+    /// With an engine that has flow control: at most this many deliveries unsettled at a time. `None` leaves it to the engine.
+    pub max_in_flight: Option<NonZeroU32>,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// The event's id.
+    pub id: EventId,
+    /// The event's name, where the peer says it; id and block decide.
+    pub event: Option<EventName>,
+    /// The delivery's block. Without it (the WebSocket grammar has none for defer and discard) the session's live delivery of
+    /// that event is meant.
+    pub block: Option<Block>,
+    /// What became of it.
+    pub how: Settlement,
+}
+
+/// The four ways to settle a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Settlement {
+    /// Done: never delivered again.
+    Ack,
+    /// Not now: delivered again after `delay`, which is zero or 1 second to 24 hours.
+    Defer {
+        /// How long to wait.
+        delay: Duration,
+        /// Reserved by the wire (gRPC only); engines of today ignore it.
+        priority: i32,
+        /// Why.
+        reason: String,
+    },
+    /// Never: goes to the dead letters.
+    Discard {
+        /// Why.
+        reason: String,
+    },
+    /// Not by me: delivered again at once, to whoever is free.
+    Rollback,
+}
+
+impl Settlement {
+    /// The shortest delay of a defer that is not zero.
+    pub const MIN_DELAY: Duration = Duration::from_secs(1);
+    /// The longest delay of a defer.
+    pub const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// The settlement's name, for errors and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Defer { .. } => "defer",
+            Self::Discard { .. } => "discard",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// Checks the delay of a defer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is neither zero nor within [`MIN_DELAY`](Self::MIN_DELAY) and
+    /// [`MAX_DELAY`](Self::MAX_DELAY).
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Defer { delay, .. }
+                if !delay.is_zero() && !(Self::MIN_DELAY..=Self::MAX_DELAY).contains(delay) =>
+            {
+                Err(crate::Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("defer by {} ms: the delay must be 0 (at once) or 1,000 ms to 86,400,000 ms (24 hours)", delay.as_millis()),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an engine answers. A refusal is an [`Error`](crate::Error) instead.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// Carried out.
+    Done,
+    /// Accepted, under this id.
+    Published {
+        /// The event's id.
+        id: EventId,
+    },
+    /// Deferred.
+    Deferred {
+        /// When it will be delivered again, if the engine said.
+        until: Option<Timestamp>,
+    },
+    /// The event asked for.
+    Replayed(Box<Delivery>),
+}
+
+/// One event on its way to one client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The event name.
+    pub event: EventName,
+    /// The event's id, the same in every delivery of it.
+    pub id: EventId,
+    /// This delivery's number.
+    pub block: Block,
+    /// The sealed payload.
+    pub payload: Sealed,
+    /// What travels in clear.
+    pub metadata: Metadata,
+    /// Who the engine says sent it. Nothing proves it.
+    pub sender: Option<AppId>,
+    /// Whom it is for, if the engine said.
+    pub recipient: Option<AppId>,
+    /// When the engine accepted it, if it said.
+    pub timestamp: Option<Timestamp>,
+    /// How many deliveries of it there were, this one included, if the engine said.
+    pub attempt: Option<u32>,
+}
+
+/// A payload as the wire carries it: the base64 text of an envelope's JSON. Not validated, for a broken one must still be
+/// settled. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Sealed(Bytes);
+
+impl Sealed {
+    /// From the wire's text.
+    pub fn from_wire(text: impl Into<Bytes>) -> Self {
+        Self(text.into())
+    }
+
+    /// The wire's text; empty if it is not UTF-8, and so no base64.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The length of the wire's text, in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether every character is one of base64's, in either alphabet, and there is at least one. It says nothing of what is
+    /// inside.
+    pub fn looks_like_base64(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(b))
+    }
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// What an engine says when a login succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The session's name. The transport stamps it on every command.
+    pub client_id: ClientId,
+    /// The app's own id ("client hash"), if the engine said and it is a key.
+    pub app_id: Option<AppId>,
+    /// What else it said (`server_config`): the engine's capabilities and limits.
+    pub config: ServerConfig,
+}
+
+/// An engine's announcements: everything beyond the official protocol is found here, and nothing here is required.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerConfig(BTreeMap<String, String>);
+
+impl ServerConfig {
+    /// Key of the comma-separated list of extensions that the engine has.
+    pub const EXTENSIONS: &'static str = "ensync.extensions";
+    /// Key of the largest payload the engine takes, in bytes of its text on the wire.
+    pub const MAX_PAYLOAD_BYTES: &'static str = "ensync.max_payload_bytes";
+
+    /// One announcement.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// All announcements.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether the engine has an extension.
+    pub fn has(&self, extension: Extension) -> bool {
+        self.value(Self::EXTENSIONS)
+            .is_some_and(|list| list.split(['+', ',']).any(|name| name.trim() == extension.name()))
+    }
+
+    /// The largest payload the engine takes, in bytes of its text on the wire, if it said.
+    pub fn max_payload_bytes(&self) -> Option<usize> {
+        self.value(Self::MAX_PAYLOAD_BYTES)?.parse().ok()
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for ServerConfig {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+/// What our engine can do beyond the official protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extension {
+    /// [`Publish::idempotency_key`] is honoured.
+    Deduplication,
+    /// [`Subscribe::max_in_flight`] is honoured.
+    FlowControl,
+    /// [`Settle::block`] is honoured for every settlement, as a fencing token.
+    Fencing,
+}
+
+impl Extension {
+    /// Every extension.
+    pub const ALL: &'static [Extension] = &[Self::Deduplication, Self::FlowControl, Self::Fencing];
+
+    /// Its name in [`ServerConfig::EXTENSIONS`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deduplication => "deduplication",
+            Self::FlowControl => "flow-control",
+            Self::Fencing => "fencing",
+        }
+    }
+
+    /// The list that announces every extension. Joined by `+`, for the WebSocket's login answer splits at commas.
+    pub fn announcement() -> String {
+        Self::ALL.iter().map(|extension| extension.name()).collect::<Vec<_>>().join("+")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defers_are_zero_or_a_second_to_a_day() {
+        let defer = |ms| Settlement::Defer { delay: Duration::from_millis(ms), priority: 0, reason: String::new() }.check();
+        for ms in [0, 1_000, 5_000, 86_400_000] {
+            defer(ms).unwrap();
+        }
+        for ms in [1, 999, 86_400_001] {
+            assert_eq!(defer(ms).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn extensions_are_found_in_the_announcement() {
+        let config: ServerConfig = [(ServerConfig::EXTENSIONS, Extension::announcement())].into_iter().collect();
+        assert!(Extension::ALL.iter().all(|&e| config.has(e)));
+        assert!(!ServerConfig::default().has(Extension::FlowControl));
+    }
+
+    #[test]
+    fn what_cannot_be_base64_is_seen() {
+        assert!(Sealed::from_wire("e30=").looks_like_base64());
+        for bad in ["", "e30=;BLOCK=:1", "e30=\n", "é"] {
+            assert!(!Sealed::from_wire(bad).looks_like_base64(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The one error type of every EnSync crate.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do.
+///
+/// `Display` names the operation and the place; the cause is only in [`source`](StdError::source), so a report that walks the
+/// chain says everything once. Match on [`kind`](Error::kind) to react.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    #[source]
+    source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
+}
+
+impl Error {
+    /// An error of `kind`, described by `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The same error, its message preceded by `context` and a colon.
+    #[must_use]
+    pub fn context(mut self, context: impl std::fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message).into();
+        self
+    }
+
+    /// Which sort of failure this is, and so who can act.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    ///
+    /// A publish that fails with [`ErrorKind::Interrupted`] or [`ErrorKind::Timeout`] may have been accepted: retrying it may
+    /// publish twice, unless it carries an idempotency key and the engine deduplicates.
+    pub fn is_retryable(&self) -> bool {
+        self.kind.is_retryable()
+    }
+
+    /// The text that refuses a command on the wire: the kind's [code](ErrorKind::code), a colon, the message.
+    ///
+    /// The cause stays behind: it is for this side's logs.
+    pub fn to_refusal(&self) -> String {
+        format!("{}: {}", self.kind.code(), self.message)
+    }
+
+    /// Reads the text with which an engine refused a command.
+    ///
+    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`].
+    pub fn from_refusal(text: &str) -> Self {
+        match text.split_once(": ") {
+            Some((code, message)) if let Some(kind) = ErrorKind::from_code(code) => {
+                Self::new(kind, message.to_owned())
+            }
+            _ if text.trim().is_empty() => {
+                Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
+            }
+            _ => Self::new(ErrorKind::Refused, text.to_owned()),
+        }
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $retryable:literal;)*) => {
+        /// The sorts of failure. Each says who can act, and how.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind { $($(#[$doc])* $name,)* }
+
+        impl ErrorKind {
+            /// Every kind.
+            pub const ALL: &'static [ErrorKind] = &[$(ErrorKind::$name,)*];
+
+            /// The kind's name on the wire: stable, lower case, without spaces.
+            pub const fn code(self) -> &'static str {
+                match self { $(ErrorKind::$name => $code,)* }
+            }
+
+            /// See [`Error::is_retryable`].
+            pub const fn is_retryable(self) -> bool {
+                match self { $(ErrorKind::$name => $retryable,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The engine's URL cannot be used. The caller corrects it; the message says how.
+    InvalidUrl = "invalid_url", false;
+    /// The URL's scheme needs a transport that this build left out. The caller enables the feature that the message names.
+    FeatureDisabled = "feature_disabled", false;
+    /// An event name breaks the rules of [`EventName`](crate::EventName). The caller corrects it.
+    InvalidEventName = "invalid_event_name", false;
+    /// An app key, app id or secret key is not what it should be (length, encoding, a point that is not on the curve). The
+    /// caller corrects it.
+    InvalidKey = "invalid_key", false;
+    /// Another argument is out of its range. The caller corrects it.
+    InvalidInput = "invalid_input", false;
+    /// The payload cannot be written as JSON. The caller changes its type.
+    InvalidPayload = "invalid_payload", false;
+    /// The engine does not know the app key, or the session has expired. The caller checks the key.
+    Unauthenticated = "unauthenticated", false;
+    /// The app may not do this. Whoever administers the engine grants the right.
+    Forbidden = "forbidden", false;
+    /// The event name is not registered with the engine. Whoever administers the engine registers it.
+    UnknownEvent = "unknown_event", false;
+    /// No app has this recipient's key. The caller checks the recipient.
+    UnknownRecipient = "unknown_recipient", false;
+    /// The payload is larger than the engine takes. The caller sends less, or a reference to it.
+    PayloadTooLarge = "payload_too_large", false;
+    /// The payload breaks the schema registered for the event name. The caller corrects the payload.
+    SchemaMismatch = "schema_mismatch", false;
+    /// The engine has no such event: never had, dropped by retention, or not this app's.
+    NotFound = "not_found", false;
+    /// The delivery is no longer this client's to settle: its lease ran out, or it was settled already in another way. The
+    /// event is, or will be, with somebody else; there is nothing to do.
+    StaleDelivery = "stale_delivery", false;
+    /// A limit of the engine is reached (rate, connections). The caller tries later, or the limit is raised.
+    LimitExceeded = "limit_exceeded", true;
+    /// The engine cannot do it now (starting, stopping, disk full). The caller tries later.
+    Unavailable = "unavailable", true;
+    /// The engine refused, in its own words.
+    Refused = "refused", false;
+    /// No connection: the name does not resolve, nobody listens, or what answers is not an EnSync engine.
+    Connect = "connect", true;
+    /// TLS failed: certificate not trusted or expired, wrong name, or a port without TLS. The message says which.
+    Tls = "tls", false;
+    /// No answer in time. The command may or may not have been carried out.
+    Timeout = "timeout", true;
+    /// The connection was lost while the answer was awaited. The command may or may not have been carried out.
+    Interrupted = "interrupted", true;
+    /// The link or the client has ended; the command was not sent.
+    Closed = "closed", false;
+    /// The other side sent something that is not the protocol. Its maintainers can act.
+    Protocol = "protocol", false;
+    /// Some recipients of a publish were served and others not; the source says which.
+    PartiallyPublished = "partially_published", false;
+    /// The envelope is not one: not base64, not JSON, a field missing or of the wrong size.
+    MalformedEnvelope = "malformed_envelope", false;
+    /// The envelope is of a version or type that this build cannot read. The reader upgrades.
+    UnsupportedEnvelope = "unsupported_envelope", false;
+    /// The envelope is for none of the keys given. The reader adds the key it was sealed for.
+    NotForMe = "not_for_me", false;
+    /// The envelope does not open: sealed for another key, altered, or forged. These cannot be told apart.
+    DoesNotOpen = "does_not_open", false;
+    /// The decrypted payload is not what the caller asked for (not JSON, or of another shape).
+    Decode = "decode", false;
+    /// A defect on this side. Please report it.
+    Internal = "internal", false;
+}
+
+impl ErrorKind {
+    /// The kind whose [`code`](ErrorKind::code) this is.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_survives_the_wire() {
+        for &kind in ErrorKind::ALL {
+            let read = Error::from_refusal(&Error::new(kind, "publish: no: really").to_refusal());
+            assert_eq!(read.kind(), kind);
+            assert_eq!(read.to_string(), "publish: no: really");
+        }
+    }
+
+    #[test]
+    fn foreign_refusals_keep_their_words() {
+        let read = Error::from_refusal("Event not found: or no longer available");
+        assert_eq!(read.kind(), ErrorKind::Refused);
+        assert_eq!(read.to_string(), "Event not found: or no longer available");
+        assert!(Error::from_refusal(" ").to_string().contains("no reason"));
+    }
+
+    #[test]
+    fn the_cause_is_only_in_the_source() {
+        let error = Error::new(ErrorKind::Connect, "cannot reach h:1")
+            .with_source(std::io::Error::other("refused by host"));
+        assert_eq!(error.to_string(), "cannot reach h:1");
+        assert_eq!(error.source().unwrap().to_string(), "refused by host");
+    }
+}

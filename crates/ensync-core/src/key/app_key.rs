@@ -1,0 +1,100 @@
+use std::fmt;
+use std::str::FromStr;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::{Error, ErrorKind, Result};
+
+/// The key that an app logs in with ("access key" in the peers): a bearer credential.
+///
+/// Wiped when dropped, redacted in `Debug`, compared in constant time. There is no `Display`: call [`AppKey::expose`].
+#[derive(Clone)]
+pub struct AppKey(Zeroizing<String>);
+
+impl AppKey {
+    /// Reads a key: 1 to 512 visible ASCII characters, none of them `;`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`]; the message does not repeat the key.
+    pub fn parse(key: &str) -> Result<Self> {
+        let refuse = |why: &'static str| Err(Error::new(ErrorKind::InvalidKey, why));
+        if key.is_empty() {
+            return refuse("the app key is empty; copy it from where the app was created");
+        }
+        if key.len() > 512 {
+            return refuse("the app key is longer than 512 characters");
+        }
+        if !key.bytes().all(|b| b.is_ascii_graphic() && b != b';') {
+            return refuse("the app key holds white space, a semicolon or a character that is not ASCII; was it copied whole?");
+        }
+        Ok(Self(Zeroizing::new(key.to_owned())))
+    }
+
+    /// The key itself, for the wire.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AppKey {
+    type Err = Error;
+    fn from_str(key: &str) -> Result<Self> {
+        Self::parse(key)
+    }
+}
+
+impl TryFrom<&str> for AppKey {
+    type Error = Error;
+    fn try_from(key: &str) -> Result<Self> {
+        Self::parse(key)
+    }
+}
+
+impl TryFrom<String> for AppKey {
+    type Error = Error;
+    fn try_from(key: String) -> Result<Self> {
+        Self::parse(&Zeroizing::new(key))
+    }
+}
+
+impl TryFrom<&AppKey> for AppKey {
+    type Error = Error;
+    fn try_from(key: &AppKey) -> Result<Self> {
+        Ok(key.clone())
+    }
+}
+
+impl PartialEq for AppKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for AppKey {}
+
+impl fmt::Debug for AppKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AppKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_key_is_not_repeated() {
+        for bad in ["", "hush hush", "hush;hush", "hush\n", &"hush".repeat(200)] {
+            let error = AppKey::parse(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+            assert!(!error.to_string().contains("hush"));
+        }
+    }
+
+    #[test]
+    fn debug_is_redacted() {
+        assert_eq!(format!("{:?}", AppKey::parse("hush").unwrap()), "AppKey(..)");
+    }
+}

@@ -1,0 +1,10 @@
+//! The three keys of an app: the [app key](AppKey) that it logs in with, the [app id](AppId) that others address it by, and the
+//! [secret key](SecretKey) that opens what was sealed for that id.
+
+mod app_id;
+mod app_key;
+mod secret;
+
+pub use app_id::AppId;
+pub use app_key::AppKey;
+pub use secret::{Keyring, SecretKey};

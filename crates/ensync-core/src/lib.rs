@@ -1,0 +1,29 @@
+//! EnSync without a runtime and without I/O: the vocabulary that clients, transports and engines share, and the end-to-end
+//! encryption, which can be used alone.
+
+mod command;
+pub mod crypto;
+mod encoding;
+mod endpoint;
+mod error;
+mod id;
+mod key;
+mod metadata;
+mod name;
+mod payload;
+mod random;
+mod transport;
+
+// The public interface is:
+pub use bytes::Bytes;
+pub use command::{
+    Command, Delivery, Extension, Publish, Reply, Sealed, ServerConfig, Settle, Settlement, Subscribe, Welcome,
+};
+pub use endpoint::{Endpoint, Scheme};
+pub use error::{Error, ErrorKind, Result};
+pub use id::{Block, ClientId, EventId, IdempotencyKey, Timestamp};
+pub use key::{AppId, AppKey, Keyring, SecretKey};
+pub use metadata::{Metadata, ReplayInfo};
+pub use name::EventName;
+pub use payload::{FieldType, PayloadMetadata, Schema};
+pub use transport::{Connector, Link, Login, Peer, Service, Session, Transport};

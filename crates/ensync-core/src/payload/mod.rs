@@ -1,0 +1,1 @@
+//! What an engine may know of a payload that it cannot read, and the schemas it checks that against.

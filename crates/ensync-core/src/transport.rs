@@ -1,0 +1,124 @@
+//! The seams: a [`Connector`] makes a [`Link`] to an engine, and an engine is a [`Service`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::{AppId, AppKey, ClientId, Command, Delivery, Endpoint, Reply, Result, Welcome};
+
+/// Makes connections of one kind.
+#[async_trait]
+pub trait Connector: fmt::Debug + Send + Sync + 'static {
+    /// Connects and logs in, once: no retry, no deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Connect`](crate::ErrorKind::Connect) and [`Tls`](crate::ErrorKind::Tls) if there is no connection,
+    /// [`Unauthenticated`](crate::ErrorKind::Unauthenticated) if the engine does not know the app key,
+    /// [`Protocol`](crate::ErrorKind::Protocol) if what answers is no engine.
+    async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link>;
+}
+
+/// One live, authenticated connection to an engine. It carries, and knows nothing else.
+///
+/// What every transport keeps, and the conformance suite checks:
+///
+/// 1. calls may overlap;
+/// 2. each call resolves exactly once;
+/// 3. the link's inbox ends after at most one `Err`;
+/// 4. after the end every call is [`Closed`](crate::ErrorKind::Closed), and a call that was under way is
+///    [`Interrupted`](crate::ErrorKind::Interrupted);
+/// 5. nothing is retried inside;
+/// 6. dropping the link closes the socket.
+///
+/// Deadlines are the caller's: dropping a call's future abandons the answer, not the command, and disturbs no other call.
+#[async_trait]
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Sends a command and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// The engine's refusal, with the kind it gave; [`Closed`](crate::ErrorKind::Closed),
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) or [`Protocol`](crate::ErrorKind::Protocol) if the link fails.
+    async fn call(&self, command: Command) -> Result<Reply>;
+
+    /// Says goodbye, where the wire has a word for it, and closes. The inbox then ends without an error.
+    async fn close(&self);
+}
+
+/// A connection as a [`Connector`] hands it over.
+pub struct Link {
+    /// Where commands go. Dropping it and `inbox` closes the socket.
+    pub transport: Arc<dyn Transport>,
+    /// What the engine pushes, of all subscriptions. Ends with the link: after an `Err` if it failed.
+    pub inbox: BoxStream<'static, Result<Delivery>>,
+    /// What the engine said at login.
+    pub welcome: Welcome,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("transport", &self.transport).field("welcome", &self.welcome).finish_non_exhaustive()
+    }
+}
+
+/// The engine's side: what the server halves of the transports, and the in-process transport, call.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// Checks an app key and opens a session.
+    ///
+    /// # Errors
+    ///
+    /// [`Unauthenticated`](crate::ErrorKind::Unauthenticated), or [`LimitExceeded`](crate::ErrorKind::LimitExceeded).
+    async fn login(&self, login: Login) -> Result<Session>;
+
+    /// Carries out a command of a session.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, for [`Error::to_refusal`](crate::Error::to_refusal).
+    async fn handle(&self, peer: &Peer, command: Command) -> Result<Reply>;
+
+    /// Ends a session: what it holds unsettled goes back to its queues. Unknown sessions are ignored.
+    async fn logout(&self, peer: &Peer);
+}
+
+/// A login as a server half saw it.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The key that was presented.
+    pub app_key: AppKey,
+    /// The transport: `"grpc"`, `"ws"` or `"local"`.
+    pub transport: &'static str,
+    /// Where it came from.
+    pub remote: Option<SocketAddr>,
+}
+
+/// A session that a [`Service`] opened.
+pub struct Session {
+    /// Who it is.
+    pub peer: Peer,
+    /// What to push to it. Never holds more than the session's subscriptions allow unsettled; ends when the engine ends the
+    /// session.
+    pub inbox: BoxStream<'static, Delivery>,
+    /// What to tell it.
+    pub welcome: Welcome,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// An authenticated session, as the engine's side knows it. Only a [`Service`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The session.
+    pub client_id: ClientId,
+    /// Its app.
+    pub app_id: AppId,
+}
