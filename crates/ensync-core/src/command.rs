@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{AppId, Block, ClientId, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Result, Timestamp};
+use crate::{
+    AppId, Block, ClientId, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Result, Timestamp,
+};
 
 /// What a client asks of an engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,12 +155,13 @@ impl Settlement {
     /// [`MAX_DELAY`](Self::MAX_DELAY).
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::Defer { delay, .. }
-                if !delay.is_zero() && !(Self::MIN_DELAY..=Self::MAX_DELAY).contains(delay) =>
-            {
+            Self::Defer { delay, .. } if !delay.is_zero() && !(Self::MIN_DELAY..=Self::MAX_DELAY).contains(delay) => {
                 Err(crate::Error::new(
                     ErrorKind::InvalidInput,
-                    format!("defer by {} ms: the delay must be 0 (at once) or 1,000 ms to 86,400,000 ms (24 hours)", delay.as_millis()),
+                    format!(
+                        "defer by {} ms: the delay must be 0 (at once) or 1,000 ms to 86,400,000 ms (24 hours)",
+                        delay.as_millis()
+                    ),
                 ))
             }
             _ => Ok(()),
@@ -334,7 +337,8 @@ mod tests {
 
     #[test]
     fn defers_are_zero_or_a_second_to_a_day() {
-        let defer = |ms| Settlement::Defer { delay: Duration::from_millis(ms), priority: 0, reason: String::new() }.check();
+        let defer =
+            |ms| Settlement::Defer { delay: Duration::from_millis(ms), priority: 0, reason: String::new() }.check();
         for ms in [0, 1_000, 5_000, 86_400_000] {
             defer(ms).unwrap();
         }

@@ -65,9 +65,7 @@ impl Error {
     /// Another engine's text carries no code and becomes [`ErrorKind::Refused`].
     pub fn from_refusal(text: &str) -> Self {
         match text.split_once(": ") {
-            Some((code, message)) if let Some(kind) = ErrorKind::from_code(code) => {
-                Self::new(kind, message.to_owned())
-            }
+            Some((code, message)) if let Some(kind) = ErrorKind::from_code(code) => Self::new(kind, message.to_owned()),
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
@@ -195,8 +193,8 @@ mod tests {
 
     #[test]
     fn the_cause_is_only_in_the_source() {
-        let error = Error::new(ErrorKind::Connect, "cannot reach h:1")
-            .with_source(std::io::Error::other("refused by host"));
+        let error =
+            Error::new(ErrorKind::Connect, "cannot reach h:1").with_source(std::io::Error::other("refused by host"));
         assert_eq!(error.to_string(), "cannot reach h:1");
         assert_eq!(error.source().unwrap().to_string(), "refused by host");
     }

@@ -161,7 +161,9 @@ mod tests {
 
     #[test]
     fn only_objects_are_metadata() {
-        for text in ["null", "[]", "7", "{", "{} {}", "\"x\"", &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200))] {
+        for text in
+            ["null", "[]", "7", "{", "{} {}", "\"x\"", &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200))]
+        {
             assert_eq!(Metadata::parse(text).unwrap_err().kind(), ErrorKind::InvalidInput, "{text}");
         }
         assert_eq!(Metadata::parse("").unwrap(), Metadata::default());

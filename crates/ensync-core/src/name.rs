@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn names_in_use_are_taken() {
-        for name in ["a", "payments/completed", "gms/ensync/third_party/payments/complete", "zamówienia/v2.1/new-one"] {
+        for name in ["a", "payments/completed", "gms/ensync/third_party/payments/complete", "zamówienia/v2.1/new-one"]
+        {
             assert_eq!(EventName::parse(name).unwrap().as_str(), name);
         }
     }

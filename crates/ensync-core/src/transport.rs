@@ -61,7 +61,10 @@ pub struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("transport", &self.transport).field("welcome", &self.welcome).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("transport", &self.transport)
+            .field("welcome", &self.welcome)
+            .finish_non_exhaustive()
     }
 }
 

@@ -27,7 +27,9 @@ impl AppKey {
             return refuse("the app key is longer than 512 characters");
         }
         if !key.bytes().all(|b| b.is_ascii_graphic() && b != b';') {
-            return refuse("the app key holds white space, a semicolon or a character that is not ASCII; was it copied whole?");
+            return refuse(
+                "the app key holds white space, a semicolon or a character that is not ASCII; was it copied whole?",
+            );
         }
         Ok(Self(Zeroizing::new(key.to_owned())))
     }

@@ -1,0 +1,158 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{Error, ErrorKind, FieldType, PayloadMetadata, Result};
+
+/// The fields that payloads of an event name must have, and their types.
+///
+/// Written as a JSON object `{"field": "type"}`. Types are case-insensitive: `string`, `integer` (`int`), `long`, `double`,
+/// `float`, `number`, `boolean` (`bool`), `object`, `array`, `null`. A field that is missing is an error, one that is extra is
+/// not. Whole numbers widen: `long` takes an integer, `double` and `float` take every number (JavaScript writes 100.0 as 100).
+///
+/// ```
+/// use ensync_core::{PayloadMetadata, Schema};
+///
+/// let schema = Schema::parse(r#"{"order": "string", "total": "double"}"#)?;
+/// let payload = serde_json::json!({"order": "o-1", "total": 100});
+/// schema.check(&PayloadMetadata::of(&payload, 0))?;
+/// # Ok::<(), ensync_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schema(BTreeMap<String, FieldType>);
+
+impl Schema {
+    /// Reads a schema.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is not an object of known type names.
+    pub fn parse(text: &str) -> Result<Self> {
+        let fields: Map<String, Value> = serde_json::from_str(text).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, r#"a schema is a JSON object like {"order": "string"}"#)
+                .with_source(cause)
+        })?;
+        let read = |(field, kind): (String, Value)| match kind.as_str().and_then(FieldType::of_schema) {
+            Some(kind) => Ok((field, kind)),
+            None => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "schema: the type of field {field:?} is {kind}; it must be one of string, integer, long, double, \
+                         float, number, boolean, object, array, null"
+                ),
+            )),
+        };
+        fields.into_iter().map(read).collect::<Result<_>>().map(Self)
+    }
+
+    /// The fields and their types.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, FieldType)> {
+        self.0.iter().map(|(field, kind)| (field.as_str(), *kind))
+    }
+
+    /// The schema as JSON.
+    pub fn to_json(&self) -> String {
+        self.fields()
+            .map(|(field, kind)| (field.to_owned(), Value::String(kind.to_string())))
+            .collect::<Value>()
+            .to_string()
+    }
+
+    /// Checks a payload by its skeleton. One without a skeleton passes: its sender did not say.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SchemaMismatch`] names every field that is missing or of another type.
+    pub fn check(&self, payload: &PayloadMetadata) -> Result<()> {
+        let Some(skeleton) = &payload.skeleton else { return Ok(()) };
+        let complaints: Vec<String> = self
+            .fields()
+            .filter_map(|(field, wanted)| match skeleton.get(field) {
+                None => Some(format!("field {field:?} is missing")),
+                Some(&found) if !fits(found, wanted) => Some(format!("field {field:?} is {found}, not {wanted}")),
+                Some(_) => None,
+            })
+            .collect();
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::SchemaMismatch,
+            format!("the payload breaks the event's schema: {}", complaints.join("; ")),
+        ))
+    }
+}
+
+/// Whether a value whose skeleton says `found` may stand in a field of type `wanted`.
+fn fits(found: FieldType, wanted: FieldType) -> bool {
+    use FieldType::{Double, Float, Integer, Long, Number, Unknown};
+    match wanted {
+        Integer => matches!(found, Integer | Number),
+        Long => matches!(found, Integer | Long | Number),
+        Double | Float | Number => matches!(found, Integer | Long | Double | Float | Number),
+        _ => found == wanted,
+    }
+    .max(found == Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(schema: &str, payload: &str) -> Result<()> {
+        Schema::parse(schema)
+            .unwrap()
+            .check(&PayloadMetadata::of(&serde_json::from_str(payload).unwrap(), payload.len()))
+    }
+
+    #[test]
+    fn numbers_widen_and_never_narrow() {
+        for (kind, value, fits) in [
+            ("long", "5", true),
+            ("long", "5000000000", true),
+            ("int", "5000000000", false),
+            ("Integer", "5", true),
+            ("double", "100", true),
+            ("float", "99.5", true),
+            ("double", "5000000000", true),
+            ("integer", "1.5", false),
+            ("number", "1.5", true),
+            ("BOOL", "true", true),
+            ("string", "1", false),
+            ("null", "null", true),
+            ("object", "[]", false),
+        ] {
+            let checked = check(&format!(r#"{{"f":"{kind}"}}"#), &format!(r#"{{"f":{value}}}"#));
+            assert_eq!(checked.is_ok(), fits, "{kind} {value}");
+        }
+    }
+
+    #[test]
+    fn every_complaint_is_named() {
+        let error = check(r#"{"a":"string","b":"int","c":"bool"}"#, r#"{"a":1,"c":true,"extra":0}"#).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
+        let text = error.to_string();
+        assert!(text.contains(r#"field "a" is integer, not string"#), "{text}");
+        assert!(text.contains(r#"field "b" is missing"#), "{text}");
+        assert!(!text.contains("extra") && !text.contains("\"c\""), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_shape_passes() {
+        let schema = Schema::parse(r#"{"a":"string"}"#).unwrap();
+        schema.check(&PayloadMetadata { byte_size: 1, skeleton: None, field_count: None }).unwrap();
+        schema.check(&PayloadMetadata::parse(r#"{"byte_size":1,"skeleton":{"a":"novel"}}"#).unwrap()).unwrap();
+        assert!(schema.check(&PayloadMetadata::parse(r#"{"byte_size":1,"skeleton":{}}"#).unwrap()).is_err());
+    }
+
+    #[test]
+    fn bad_schemas_say_where() {
+        for (text, part) in [("[]", "JSON object"), (r#"{"a":"decimal"}"#, "\"a\""), (r#"{"a":{"b":"int"}}"#, "\"a\"")]
+        {
+            assert!(Schema::parse(text).unwrap_err().to_string().contains(part), "{text}");
+        }
+        let schema = Schema::parse(r#"{"a":"INT","b":"Bool"}"#).unwrap();
+        assert_eq!(schema.to_json(), r#"{"a":"integer","b":"boolean"}"#);
+        assert_eq!(Schema::parse(&schema.to_json()).unwrap(), schema);
+    }
+}
