@@ -1,0 +1,176 @@
+//! TLS by rustls: system roots, extra roots, a client certificate; and failures told apart.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use ensync_core::{Endpoint, Error, ErrorKind, Result};
+use rustls::client::ClientConfig;
+use rustls::{AlertDescription, CertificateError, crypto};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Stream;
+
+/// What TLS connections trust, and show. The system's roots are always trusted; verification cannot be turned off.
+///
+/// ```no_run
+/// use ensync_client::TlsOptions;
+///
+/// let tls = TlsOptions::new()
+///     .add_ca_pem(&std::fs::read("company-ca.pem")?)?
+///     .client_certificate_pem(&std::fs::read("app.pem")?, &std::fs::read("app.key")?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct TlsOptions {
+    extra_roots: Vec<CertificateDer<'static>>,
+    identity: Option<(Vec<CertificateDer<'static>>, Arc<PrivateKeyDer<'static>>)>,
+}
+
+impl TlsOptions {
+    /// The system's roots and no client certificate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Trusts the certificates of a PEM file as well: a company's own CA, or a test's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is not PEM, or holds no certificate.
+    pub fn add_ca_pem(mut self, pem: &[u8]) -> Result<Self> {
+        self.extra_roots.extend(certificates(pem, "CA")?);
+        Ok(self)
+    }
+
+    /// Shows a certificate to engines that ask for one: its chain, leaf first, and its private key (PKCS #8, PKCS #1 or SEC 1),
+    /// each as PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if either is not PEM, or holds no certificate or key.
+    pub fn client_certificate_pem(mut self, chain: &[u8], key: &[u8]) -> Result<Self> {
+        let chain = certificates(chain, "client")?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "TLS: the client's private key is not a PEM private key").with_source(cause)
+        })?;
+        self.identity = Some((chain, Arc::new(key)));
+        Ok(self)
+    }
+}
+
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsOptions")
+            .field("extra_roots", &self.extra_roots.len())
+            .field("client_certificate", &self.identity.is_some())
+            .finish()
+    }
+}
+
+fn certificates(pem: &[u8], whose: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let refuse = |why: &str| Error::new(ErrorKind::InvalidInput, format!("TLS: the {whose} certificate {why}"));
+    let read: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|cause| refuse("is not PEM").with_source(cause))?;
+    if read.is_empty() { Err(refuse("file holds no CERTIFICATE section")) } else { Ok(read) }
+}
+
+/// The options and, once somebody dialled, what rustls made of them: reading the system's roots takes milliseconds.
+#[derive(Default)]
+pub(super) struct Tls {
+    options: TlsOptions,
+    config: OnceLock<Result<Arc<ClientConfig>>>,
+}
+
+impl Tls {
+    pub(super) fn new(options: TlsOptions) -> Self {
+        Self { options, config: OnceLock::new() }
+    }
+
+    pub(super) async fn handshake(self: &Arc<Self>, to: &Endpoint, tcp: TcpStream, alpn: &[&[u8]]) -> Result<Stream> {
+        let name = ServerName::try_from(to.host()).map_err(|cause| {
+            Error::new(ErrorKind::InvalidUrl, format!("{to}: the host is no name a certificate can be for"))
+                .with_source(cause)
+        })?;
+        let this = self.clone();
+        let config = tokio::task::spawn_blocking(move || this.config.get_or_init(|| this.build()).clone())
+            .await
+            .map_err(|cause| Error::new(ErrorKind::Internal, "reading the TLS roots was cancelled").with_source(cause))?;
+        let mut config = ClientConfig::clone(config?.as_ref());
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
+            Ok(tls) => Ok(Stream::tls(tls)),
+            Err(cause) => Err(explain(to, cause)),
+        }
+    }
+
+    fn build(&self) -> Result<Arc<ClientConfig>> {
+        let provider = Arc::new(crypto::ring::default_provider());
+        let broken = |what: &'static str| move |cause: rustls::Error| Error::new(ErrorKind::Tls, what).with_source(cause);
+        let verifier = Verifier::new_with_extra_roots(self.options.extra_roots.iter().cloned(), provider.clone())
+            .map_err(broken("TLS: no usable root certificates; install the system's, or add a CA"))?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(broken("TLS: the crypto provider has no usable cipher suite"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match &self.options.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(broken("TLS: the client certificate and its private key do not fit each other"))?,
+        };
+        Ok(Arc::new(config))
+    }
+}
+
+/// Says which of the ways to fail it was.
+fn explain(to: &Endpoint, cause: io::Error) -> Error {
+    let tls = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let why = match tls {
+        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(to, certificate),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the port does not speak TLS; use the engine's TLS port, or grpc:// or ws:// if plaintext is meant".to_owned()
+        }
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied,
+        )) => "the engine wants a client certificate that it trusts; see TlsOptions::client_certificate_pem".to_owned(),
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "the engine does not speak this transport on this port".to_owned()
+        }
+        Some(_) => "the handshake failed".to_owned(),
+        None if cause.kind() == io::ErrorKind::UnexpectedEof => {
+            "the connection was closed during the handshake; does the port speak TLS?".to_owned()
+        }
+        None => "the connection broke during the handshake".to_owned(),
+    };
+    Error::new(ErrorKind::Tls, format!("TLS with {to}: {why}")).with_source(cause)
+}
+
+fn explain_certificate(to: &Endpoint, certificate: &CertificateError) -> String {
+    match certificate {
+        CertificateError::UnknownIssuer => {
+            "the certificate's issuer is not trusted; add the CA with TlsOptions::add_ca_pem if it is your own".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired; renew it on the engine".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet; is this machine's clock right?".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("the certificate is not for {:?}", to.host())
+        }
+        CertificateError::Revoked => "the certificate is revoked".to_owned(),
+        _ => "the certificate is not acceptable".to_owned(),
+    }
+}
