@@ -3,6 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -51,6 +52,18 @@ impl FieldType {
                 None if number.is_u64() => Self::Long,
                 None => Self::Double,
             },
+        }
+    }
+
+    /// The type of a JSON value given as text that is known to be JSON.
+    fn of_json(text: &str) -> Self {
+        match text.as_bytes().first() {
+            Some(b'"') => Self::String,
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b't' | b'f') => Self::Boolean,
+            Some(b'n') => Self::Null,
+            _ => serde_json::from_str(text).map_or(Self::Double, |number| Self::of(&Value::Number(number))),
         }
     }
 
@@ -124,6 +137,25 @@ impl PayloadMetadata {
         Self { byte_size: byte_size as u64, field_count: Some(skeleton.len() as u64), skeleton: Some(skeleton) }
     }
 
+    /// Of a payload given as JSON text, without building the value.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidPayload`] if the text is not JSON.
+    pub fn of_json(text: &str) -> Result<Self> {
+        let invalid = |cause: serde_json::Error| {
+            Error::new(ErrorKind::InvalidPayload, "the payload is not JSON").with_source(cause)
+        };
+        let skeleton = if text.trim_start().starts_with('{') {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(invalid)?;
+            fields.into_iter().map(|(name, value)| (name, FieldType::of_json(value.get()))).collect()
+        } else {
+            serde_json::from_str::<&RawValue>(text).map_err(invalid)?;
+            BTreeMap::new()
+        };
+        Ok(Self { byte_size: text.len() as u64, field_count: Some(skeleton.len() as u64), skeleton: Some(skeleton) })
+    }
+
     /// Reads the JSON text of the wire.
     ///
     /// # Errors
@@ -158,6 +190,7 @@ mod tests {
         for case in cases {
             let json = &case["json"];
             let ours = PayloadMetadata::of(json, json.to_string().len());
+            assert_eq!(PayloadMetadata::of_json(&json.to_string()).unwrap(), ours);
             let node = PayloadMetadata::parse(&case["node"].to_string()).unwrap();
             assert_eq!(ours, node, "{}", case["payload"]);
             let python = PayloadMetadata::parse(&case["python"].to_string()).unwrap();
@@ -169,6 +202,7 @@ mod tests {
     fn what_is_no_object_has_an_empty_skeleton() {
         for json in ["[1]", "\"text\"", "7", "null"] {
             let about = PayloadMetadata::of(&serde_json::from_str(json).unwrap(), json.len());
+            assert_eq!(PayloadMetadata::of_json(json).unwrap(), about);
             assert_eq!((about.skeleton.unwrap().len(), about.field_count), (0, Some(0)));
         }
     }
