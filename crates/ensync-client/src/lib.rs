@@ -1,16 +1,28 @@
 //! The EnSync client, whatever the transport: sessions that log in, heartbeat, reconnect and subscribe again; publishing; and
 //! subscriptions.
 //!
-//! Most programs depend on `ensync-sdk`, or on one of `ensync-grpc` and `ensync-ws`, which re-export this crate.
+//! Most programs depend on `ensync-sdk`, or on one of `ensync-grpc` and `ensync-ws`, which re-export this crate. On its own it is
+//! for whoever writes a transport: implement [`Connector`](core::Connector) and hand it to [`Engine::with_connector`].
 
+mod client;
 mod dial;
+mod engine;
+mod event;
+mod options;
+mod publish;
+mod receipt;
+mod session;
+mod subscription;
 mod transports;
 
 // The public interface is:
+pub use client::Client;
 pub use dial::{Dialer, Stream, TlsOptions};
+pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;
+pub use event::{Acker, Event, Payload};
+pub use options::Attempts;
+pub use publish::Publish;
+pub use receipt::{PartialPublish, Receipt};
+pub use subscription::{Control, ForEach, Handler, OnError, Subscribe, Subscription};
 pub use transports::Transports;
-
-/// Placeholder until the sessions land.
-#[derive(Debug)]
-pub struct Engine<T>(std::marker::PhantomData<T>);

@@ -56,7 +56,8 @@ impl TlsOptions {
     pub fn client_certificate_pem(mut self, chain: &[u8], key: &[u8]) -> Result<Self> {
         let chain = certificates(chain, "client")?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "TLS: the client's private key is not a PEM private key").with_source(cause)
+            Error::new(ErrorKind::InvalidInput, "TLS: the client's private key is not a PEM private key")
+                .with_source(cause)
         })?;
         self.identity = Some((chain, Arc::new(key)));
         Ok(self)
@@ -98,9 +99,10 @@ impl Tls {
                 .with_source(cause)
         })?;
         let this = self.clone();
-        let config = tokio::task::spawn_blocking(move || this.config.get_or_init(|| this.build()).clone())
-            .await
-            .map_err(|cause| Error::new(ErrorKind::Internal, "reading the TLS roots was cancelled").with_source(cause))?;
+        let config =
+            tokio::task::spawn_blocking(move || this.config.get_or_init(|| this.build()).clone()).await.map_err(
+                |cause| Error::new(ErrorKind::Internal, "reading the TLS roots was cancelled").with_source(cause),
+            )?;
         let mut config = ClientConfig::clone(config?.as_ref());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
@@ -111,7 +113,8 @@ impl Tls {
 
     fn build(&self) -> Result<Arc<ClientConfig>> {
         let provider = Arc::new(crypto::ring::default_provider());
-        let broken = |what: &'static str| move |cause: rustls::Error| Error::new(ErrorKind::Tls, what).with_source(cause);
+        let broken =
+            |what: &'static str| move |cause: rustls::Error| Error::new(ErrorKind::Tls, what).with_source(cause);
         let verifier = Verifier::new_with_extra_roots(self.options.extra_roots.iter().cloned(), provider.clone())
             .map_err(broken("TLS: no usable root certificates; install the system's, or add a CA"))?;
         let builder = ClientConfig::builder_with_provider(provider)
@@ -135,7 +138,8 @@ fn explain(to: &Endpoint, cause: io::Error) -> Error {
     let why = match tls {
         Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(to, certificate),
         Some(rustls::Error::InvalidMessage(_)) => {
-            "the port does not speak TLS; use the engine's TLS port, or grpc:// or ws:// if plaintext is meant".to_owned()
+            "the port does not speak TLS; use the engine's TLS port, or grpc:// or ws:// if plaintext is meant"
+                .to_owned()
         }
         Some(rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
@@ -159,7 +163,8 @@ fn explain(to: &Endpoint, cause: io::Error) -> Error {
 fn explain_certificate(to: &Endpoint, certificate: &CertificateError) -> String {
     match certificate {
         CertificateError::UnknownIssuer => {
-            "the certificate's issuer is not trusted; add the CA with TlsOptions::add_ca_pem if it is your own".to_owned()
+            "the certificate's issuer is not trusted; add the CA with TlsOptions::add_ca_pem if it is your own"
+                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the certificate has expired; renew it on the engine".to_owned()

@@ -1,0 +1,141 @@
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ensync_core::crypto::Recipient;
+use ensync_core::{AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Keyring, Reply, Result};
+use serde::Serialize;
+
+use crate::session::Session;
+use crate::{Event, Publish, Subscribe};
+
+/// One authenticated session of an app. Cheap to clone: clones share the session.
+///
+/// When the last clone, [`Subscription`](crate::Subscription) and [`Event`] is dropped the session ends; [`Client::close`] ends
+/// it in an orderly way.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) session: Session,
+    pub(crate) keys: Keyring,
+    recipients: Arc<Recipients>,
+}
+
+impl Client {
+    pub(crate) fn new(session: Session, keys: Keyring) -> Self {
+        Self { session, keys, recipients: Arc::default() }
+    }
+
+    /// Publishes an event: name it, give it a payload (anything that serialises to JSON), say whom it is for with
+    /// [`to`](Publish::to), and await. The payload is encrypted for each recipient before it leaves this call.
+    ///
+    /// The answer is the engine's: once it is there the event is accepted, and durable unless
+    /// [`persist(false)`](Publish::persist) was asked for.
+    pub fn publish<N>(&self, event: N, payload: &(impl Serialize + ?Sized)) -> Publish
+    where
+        N: TryInto<EventName, Error: Into<Error>>,
+    {
+        let payload = serde_json::to_string(payload).map_err(|cause| {
+            Error::new(ErrorKind::InvalidPayload, "the payload cannot be written as JSON").with_source(cause)
+        });
+        Publish::new(self.clone(), event.try_into().map_err(Into::into), payload)
+    }
+
+    /// Subscribes to an event name. Await the result for the [`Subscription`](crate::Subscription).
+    pub fn subscribe<N>(&self, event: N) -> Subscribe
+    where
+        N: TryInto<EventName, Error: Into<Error>>,
+    {
+        Subscribe::new(self.clone(), event.try_into().map_err(Into::into))
+    }
+
+    /// Asks for one event again, settled or not, by its name and id. It is returned here; no subscription sees it, and it cannot
+    /// be settled.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) if the engine does not have it (any more), or it was not for this app.
+    pub async fn replay<N, I>(&self, event: N, id: I) -> Result<Event>
+    where
+        N: TryInto<EventName, Error: Into<Error>>,
+        I: TryInto<EventId, Error: Into<Error>>,
+    {
+        let (event, id) = (event.try_into().map_err(Into::into)?, id.try_into().map_err(Into::into)?);
+        self.replay_with(event, id, self.keys.clone()).await
+    }
+
+    pub(crate) async fn replay_with(&self, event: EventName, id: EventId, keys: Keyring) -> Result<Event> {
+        let context = format!("replay {event} {id}");
+        match self.session.call(Command::Replay { id, event }).await.map_err(|error| error.context(&context))? {
+            Reply::Replayed(delivery) => Ok(Event::new(*delivery, keys, self.clone())),
+            other => Err(unexpected(&context, &other)),
+        }
+    }
+
+    /// Where the engine is.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.session.endpoint()
+    }
+
+    /// This app's own id, as the engine told it at login. `None` while there is no connection, or if the engine did not say.
+    pub fn app_id(&self) -> Option<AppId> {
+        self.session.welcome()?.app_id
+    }
+
+    /// The session's name, as the engine told it at the last login; another one after each reconnect. `None` while there is no
+    /// connection. Whoever has it may act as this session: keep it out of logs.
+    pub fn client_id(&self) -> Option<ensync_core::ClientId> {
+        Some(self.session.welcome()?.client_id.clone())
+    }
+
+    /// Whether there is a connection, logged in and subscribed.
+    pub fn is_connected(&self) -> bool {
+        self.session.welcome().is_some()
+    }
+
+    /// Ends the session in order: subscriptions end, events that nobody took yet go back to the engine, handlers and calls under
+    /// way finish, the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout) if some were still running after the engine handle's
+    /// [`close_timeout`](crate::Engine::close_timeout); the session is closed nevertheless.
+    pub async fn close(&self) -> Result<()> {
+        self.session.close().await
+    }
+
+    pub(crate) fn recipient(&self, id: AppId) -> Result<Recipient> {
+        self.recipients.convert(id)
+    }
+}
+
+pub(crate) fn unexpected(context: &str, reply: &Reply) -> Error {
+    let kind = match reply {
+        Reply::Done => "done",
+        Reply::Published { .. } => "published",
+        Reply::Deferred { .. } => "deferred",
+        Reply::Replayed(_) => "replayed",
+        _ => "something newer",
+    };
+    Error::new(ErrorKind::Protocol, format!("{context}: the engine answered {kind:?}, which does not fit"))
+}
+
+/// Recipients' keys, converted for sealing once each: a conversion costs more than the rest of a small publish but the agreement.
+#[derive(Debug, Default)]
+struct Recipients(RwLock<HashMap<AppId, Recipient>>);
+
+impl Recipients {
+    /// How many are kept: as many as the peers keep.
+    const MOST: usize = 1_000;
+
+    fn convert(&self, id: AppId) -> Result<Recipient> {
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(known.clone());
+        }
+        let recipient = Recipient::new(id)?;
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= Self::MOST {
+            kept.clear();
+        }
+        kept.insert(id, recipient.clone());
+        Ok(recipient)
+    }
+}

@@ -1,0 +1,181 @@
+use std::fmt;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{AppKey, Connector, Endpoint, Error, Keyring, Result, SecretKey};
+use futures::future::BoxFuture;
+
+use crate::options::Options;
+use crate::session::Session;
+use crate::{Attempts, Client, Dialer, TlsOptions, Transports};
+
+/// Where an engine is, and how clients of it behave. Makes [`Client`]s; holds no connection itself.
+///
+/// `T` is the set of transports it can use. The SDK and the transport crates each have an `Engine` of their own set, so that user
+/// code never writes `T`.
+pub struct Engine<T = Custom> {
+    endpoint: Endpoint,
+    connector: Arc<dyn Connector>,
+    options: Options,
+    transports: PhantomData<fn() -> T>,
+}
+
+/// The set of transports of an [`Engine`] that was given its connector.
+#[derive(Debug)]
+pub enum Custom {}
+
+impl<T: Transports> Engine<T> {
+    /// An engine by its URL, which also chooses the transport: see [`Endpoint`] for what it may be.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUrl`](ensync_core::ErrorKind::InvalidUrl), or
+    /// [`FeatureDisabled`](ensync_core::ErrorKind::FeatureDisabled) if this build has no transport for the scheme.
+    pub fn new(url: &str) -> Result<Self> {
+        let endpoint = Endpoint::parse(url)?;
+        let connector = T::connector(&endpoint, Dialer::default())?;
+        Ok(Self { endpoint, connector, options: Options::default(), transports: PhantomData })
+    }
+
+    /// What TLS connections trust, and show. Default: the system's roots, no client certificate.
+    #[must_use]
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        // The scheme was found servable when `self` was made, so the connector of before is never what stays.
+        if let Ok(connector) = T::connector(&self.endpoint, Dialer::with_tls(options)) {
+            self.connector = connector;
+        }
+        self
+    }
+}
+
+impl Engine<Custom> {
+    /// An engine that is reached in a way of the caller's own: an in-process transport, a test's.
+    pub fn with_connector(endpoint: Endpoint, connector: Arc<dyn Connector>) -> Self {
+        Self { endpoint, connector, options: Options::default(), transports: PhantomData }
+    }
+}
+
+impl<T> Engine<T> {
+    /// How often to prove that the link is alive. A link that does not answer within this is given up. Default: 30 s.
+    #[must_use]
+    pub fn heartbeat_interval(mut self, every: Duration) -> Self {
+        self.options.heartbeat_interval = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The longest wait before the first attempt to reconnect; each further one multiplies it by 1.5, up to 60 s, and the wait is
+    /// random within that. Default: 5 s.
+    #[must_use]
+    pub fn reconnect_interval(mut self, interval: Duration) -> Self {
+        self.options.reconnect_interval = interval;
+        self
+    }
+
+    /// How many attempts in a row to reconnect before the client closes with an error. Default: 10.
+    #[must_use]
+    pub fn max_reconnect_attempts(mut self, attempts: impl Into<Attempts>) -> Self {
+        self.options.max_reconnect_attempts = attempts.into();
+        self
+    }
+
+    /// How long a connection may take, from the name's resolution to the answer to the login. Default: 20 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.options.connect_timeout = limit;
+        self
+    }
+
+    /// How long a call may take, waiting for a connection included. Default: 30 s.
+    #[must_use]
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.options.request_timeout = limit;
+        self
+    }
+
+    /// How long [`Client::close`] waits for calls and handlers under way. Default: 30 s.
+    #[must_use]
+    pub fn close_timeout(mut self, limit: Duration) -> Self {
+        self.options.close_timeout = limit;
+        self
+    }
+
+    /// Where the engine is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Logs in with an app key. Await the result for the [`Client`].
+    ///
+    /// Each call makes a session of its own, with its own connection. The first connection is not retried: an error is told at
+    /// once. From then on the client reconnects by itself.
+    pub fn create_client(&self, app_key: impl TryInto<AppKey, Error: Into<Error>>) -> CreateClient {
+        CreateClient {
+            app_key: app_key.try_into().map_err(Into::into),
+            keys: Ok(Keyring::default()),
+            endpoint: self.endpoint.clone(),
+            connector: self.connector.clone(),
+            options: self.options.clone(),
+        }
+    }
+}
+
+impl<T> Clone for Engine<T> {
+    fn clone(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            connector: self.connector.clone(),
+            options: self.options.clone(),
+            transports: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Engine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("endpoint", &self.endpoint)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A login about to happen: await it.
+#[must_use = "nothing happens until it is awaited"]
+#[derive(Debug)]
+pub struct CreateClient {
+    app_key: Result<AppKey>,
+    keys: Result<Keyring>,
+    endpoint: Endpoint,
+    connector: Arc<dyn Connector>,
+    options: Options,
+}
+
+impl CreateClient {
+    /// The key that opens what is sealed for this app. Without one the client can publish, and receives events that it cannot
+    /// open.
+    pub fn app_secret_key(mut self, key: impl TryInto<SecretKey, Error: Into<Error>>) -> Self {
+        self.keys = key.try_into().map(Keyring::new).map_err(Into::into);
+        self
+    }
+
+    /// Several keys: the current one, and retired ones that queued events may still be sealed for.
+    pub fn keyring(mut self, keys: Keyring) -> Self {
+        self.keys = Ok(keys);
+        self
+    }
+}
+
+impl IntoFuture for CreateClient {
+    type Output = Result<Client>;
+    type IntoFuture = BoxFuture<'static, Result<Client>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let keys = self.keys?;
+            let session = Session::open(self.connector, self.endpoint, self.app_key?, self.options).await?;
+            Ok(Client::new(session, keys))
+        })
+    }
+}

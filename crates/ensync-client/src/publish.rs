@@ -1,0 +1,241 @@
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use ensync_core::{
+    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
+    Schema, Sealed, crypto,
+};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::client::unexpected;
+use crate::{Client, PartialPublish, Receipt};
+
+/// How many recipients of one publish are in flight together.
+const IN_FLIGHT: usize = 64;
+
+/// A publish about to happen: say whom it is for, and await it for the [`Receipt`].
+///
+/// ```no_run
+/// # async fn example(client: ensync_client::Client, warehouse: ensync_client::core::AppId) -> ensync_client::core::Result<()> {
+/// let order = serde_json::json!({"order": "o-123", "status": "completed"});
+/// let receipt = client.publish("orders/status/updated", &order).to(warehouse).header("source", "shop").await?;
+/// println!("accepted as {}", receipt.id());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is published until it is awaited"]
+#[derive(Debug)]
+pub struct Publish {
+    client: Client,
+    event: Result<EventName>,
+    payload: Result<String>,
+    recipients: Result<Vec<AppId>>,
+    headers: Map<String, Value>,
+    fields: Map<String, Value>,
+    persist: bool,
+    schema: Option<Schema>,
+    idempotency_key: Option<Result<IdempotencyKey>>,
+    timeout: Option<Duration>,
+}
+
+impl Publish {
+    pub(crate) fn new(client: Client, event: Result<EventName>, payload: Result<String>) -> Self {
+        Self {
+            client,
+            event,
+            payload,
+            recipients: Ok(Vec::new()),
+            headers: Map::new(),
+            fields: Map::new(),
+            persist: true,
+            schema: None,
+            idempotency_key: None,
+            timeout: None,
+        }
+    }
+
+    /// One recipient more: an [`AppId`], or its base64.
+    pub fn to(self, recipient: impl TryInto<AppId, Error: Into<Error>>) -> Self {
+        self.to_all([recipient])
+    }
+
+    /// Several recipients more. One that is named twice gets the event once.
+    pub fn to_all<R: TryInto<AppId, Error: Into<Error>>>(mut self, recipients: impl IntoIterator<Item = R>) -> Self {
+        if let Ok(known) = &mut self.recipients {
+            for recipient in recipients {
+                match recipient.try_into() {
+                    Ok(id) if known.contains(&id) => {}
+                    Ok(id) => known.push(id),
+                    Err(error) => {
+                        self.recipients = Err(error.into());
+                        break;
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    /// A header in the metadata. **Metadata is not encrypted.**
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.headers.insert(key.into(), value.into());
+        self
+    }
+
+    /// A field of the caller's own in the metadata, beside `headers`. Keys that start with `$` are the engine's, and refused.
+    /// **Metadata is not encrypted.**
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.insert(key.into(), value.into());
+        self
+    }
+
+    /// Whether the engine stores the event durably before it answers. Default: true.
+    pub fn persist(mut self, persist: bool) -> Self {
+        self.persist = persist;
+        self
+    }
+
+    /// Checks the payload against a schema before anything is sent.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// The key under which an engine that deduplicates stores this event once per recipient, however often it is published.
+    pub fn idempotency_key(mut self, key: impl TryInto<IdempotencyKey, Error: Into<Error>>) -> Self {
+        self.idempotency_key = Some(key.try_into().map_err(Into::into));
+        self
+    }
+
+    /// How long to wait for a connection and the engine's answer. Default: the engine handle's
+    /// [`request_timeout`](crate::Engine::request_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    async fn send(self) -> Result<Receipt> {
+        let event = self.event.map_err(|error| error.context("publish"))?;
+        let context = format!("publish {event} at {}", self.client.endpoint());
+        let prepared = Prepared {
+            event,
+            payload: self.payload,
+            recipients: self.recipients,
+            metadata: metadata(self.headers, self.fields, self.persist),
+            schema: self.schema,
+            idempotency_key: self.idempotency_key.transpose(),
+        };
+        let commands = prepared.seal(&self.client).map_err(|error| error.context(&context))?;
+        deliver(&self.client, commands, self.timeout, &context).await
+    }
+}
+
+impl IntoFuture for Publish {
+    type Output = Result<Receipt>;
+    type IntoFuture = BoxFuture<'static, Result<Receipt>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+fn metadata(headers: Map<String, Value>, mut fields: Map<String, Value>, persist: bool) -> Result<Metadata> {
+    if let Some(key) = fields.keys().find(|key| key.starts_with('$') || *key == "headers" || *key == "persist") {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("metadata key {key:?} is reserved; use header() and persist(), and no key that starts with '$'"),
+        ));
+    }
+    fields.insert("persist".into(), persist.into());
+    fields.insert("headers".into(), headers.into());
+    Ok(Metadata::from_fields(fields))
+}
+
+/// Everything the caller said, read but not yet checked.
+struct Prepared {
+    event: EventName,
+    payload: Result<String>,
+    recipients: Result<Vec<AppId>>,
+    metadata: Result<Metadata>,
+    schema: Option<Schema>,
+    idempotency_key: Result<Option<IdempotencyKey>>,
+}
+
+impl Prepared {
+    /// Checks it, encrypts the payload once, and makes a command for each recipient.
+    fn seal(self, client: &Client) -> Result<Vec<ensync_core::Publish>> {
+        let (ids, payload, metadata) = (self.recipients?, self.payload?, self.metadata?);
+        if ids.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "no recipients; name at least one with to()"));
+        }
+        let about = PayloadMetadata::of_json(&payload)?;
+        if let Some(schema) = &self.schema {
+            schema.check(&about)?;
+        }
+        let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
+        let sealed = crypto::seal(payload.as_bytes(), &recipients)?;
+        let welcome = client.session.welcome();
+        let config = welcome.as_ref().map(|welcome| &welcome.config);
+        if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
+            sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.len()))?;
+        }
+        let idempotency_key = match self.idempotency_key? {
+            None if config.is_some_and(|config| config.has(Extension::Deduplication)) => {
+                Some(IdempotencyKey::random()?)
+            }
+            given => given,
+        };
+        let command = |(recipient, payload): (crypto::Recipient, Sealed)| ensync_core::Publish {
+            event: self.event.clone(),
+            recipient: *recipient.id(),
+            payload,
+            metadata: metadata.clone(),
+            payload_metadata: Some(about.clone()),
+            idempotency_key: idempotency_key.clone(),
+        };
+        Ok(recipients.into_iter().zip(sealed).map(command).collect())
+    }
+}
+
+fn fits(sealed: &Sealed, most: usize, plain: usize) -> Result<()> {
+    if sealed.len() <= most {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PayloadTooLarge,
+        format!(
+            "the payload has {plain} bytes, {} once encrypted; the engine takes {most}. Send less, or a reference to it",
+            sealed.len()
+        ),
+    ))
+}
+
+/// Sends all of it together, and tells of each recipient what became of it.
+async fn deliver(
+    client: &Client,
+    commands: Vec<ensync_core::Publish>,
+    timeout: Option<Duration>,
+    context: &str,
+) -> Result<Receipt> {
+    let send = |command: ensync_core::Publish| async move {
+        let recipient = command.recipient;
+        let command = Command::Publish(command);
+        let reply = match timeout {
+            Some(limit) => client.session.call_within(command, limit).await,
+            None => client.session.call(command).await,
+        };
+        (recipient, reply)
+    };
+    let mut answers = futures::stream::iter(commands).map(send).buffered(IN_FLIGHT);
+    let (mut accepted, mut failed) = (Vec::new(), Vec::new());
+    while let Some((recipient, reply)) = answers.next().await {
+        match reply {
+            Ok(Reply::Published { id }) => accepted.push((recipient, id)),
+            Ok(other) => failed.push((recipient, unexpected("publish", &other))),
+            Err(error) => failed.push((recipient, error)),
+        }
+    }
+    PartialPublish::settle(accepted, failed).map_err(|error| error.context(context))
+}

@@ -1,0 +1,122 @@
+use std::fmt;
+
+use ensync_core::{AppId, Error, ErrorKind, EventId, Result};
+
+/// The engine's word that it accepted a publish: an event id for each recipient, in the order they were named.
+///
+/// `Display` writes the ids joined by commas, as the Python and Node clients return them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    first: (AppId, EventId),
+    others: Vec<(AppId, EventId)>,
+}
+
+impl Receipt {
+    /// The event's id at the first recipient; with one recipient, the event's id.
+    pub fn id(&self) -> &EventId {
+        &self.first.1
+    }
+
+    /// Each recipient and the event's id there.
+    pub fn iter(&self) -> impl Iterator<Item = (&AppId, &EventId)> {
+        std::iter::once(&self.first).chain(&self.others).map(|(recipient, id)| (recipient, id))
+    }
+
+    /// The event's id at one recipient.
+    pub fn id_for(&self, recipient: &AppId) -> Option<&EventId> {
+        self.iter().find(|(known, _)| *known == recipient).map(|(_, id)| id)
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().enumerate().try_for_each(|(i, (_, id))| write!(f, "{}{id}", if i > 0 { "," } else { "" }))
+    }
+}
+
+/// The source of a [`PartiallyPublished`](ErrorKind::PartiallyPublished) error: who was served and who was not.
+///
+/// ```no_run
+/// # async fn example(publish: ensync_client::Publish) {
+/// if let Err(error) = publish.await
+///     && let Some(partial) = ensync_client::PartialPublish::of(&error)
+/// {
+///     for (recipient, error) in &partial.failed {
+///         eprintln!("{recipient}: {error}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct PartialPublish {
+    /// Who was served, and the event's id there.
+    pub accepted: Vec<(AppId, EventId)>,
+    /// Who was not, and why.
+    pub failed: Vec<(AppId, Error)>,
+}
+
+impl PartialPublish {
+    /// The details of a partial failure; `None` for any other error.
+    pub fn of(error: &Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
+    /// One result of many answers. Failures of all recipients are one error, the first's.
+    pub(crate) fn settle(mut accepted: Vec<(AppId, EventId)>, mut failed: Vec<(AppId, Error)>) -> Result<Receipt> {
+        if failed.is_empty() && !accepted.is_empty() {
+            let first = accepted.remove(0);
+            return Ok(Receipt { first, others: accepted });
+        }
+        if accepted.is_empty() && !failed.is_empty() {
+            let (recipient, error) = failed.swap_remove(0);
+            return Err(if failed.is_empty() {
+                error
+            } else {
+                error.context(format_args!("recipient {recipient}, as all others"))
+            });
+        }
+        let (served, refused) = (accepted.len(), failed.len());
+        let message =
+            format!("{served} of {} recipients were served; PartialPublish::of tells which", served + refused);
+        Err(Error::new(ErrorKind::PartiallyPublished, message).with_source(Self { accepted, failed }))
+    }
+}
+
+impl fmt::Display for PartialPublish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not served: ")?;
+        for (i, (recipient, error)) in self.failed.iter().enumerate() {
+            write!(f, "{}{recipient}: {error}", if i > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PartialPublish {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> (AppId, EventId) {
+        (AppId::from_bytes([n; 32]), EventId::parse(&format!("e{n}")).unwrap())
+    }
+
+    #[test]
+    fn all_some_or_none() {
+        let refusal = |n| (AppId::from_bytes([n; 32]), Error::new(ErrorKind::UnknownRecipient, "no such app"));
+        let receipt = PartialPublish::settle(vec![id(1), id(2)], vec![]).unwrap();
+        assert_eq!(receipt.to_string(), "e1,e2");
+        assert_eq!(receipt.id_for(&AppId::from_bytes([2; 32])).unwrap().as_str(), "e2");
+
+        let error = PartialPublish::settle(vec![id(1)], vec![refusal(2)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PartiallyPublished);
+        let partial = PartialPublish::of(&error).unwrap();
+        assert_eq!(partial.accepted, [id(1)]);
+        assert_eq!(partial.failed[0].1.kind(), ErrorKind::UnknownRecipient);
+
+        let error = PartialPublish::settle(vec![], vec![refusal(1), refusal(2)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownRecipient);
+        assert!(PartialPublish::of(&error).is_none());
+    }
+}

@@ -1,0 +1,324 @@
+//! One authenticated session that outlives its connections.
+//!
+//! The supervisor task owns the connection: it connects, logs in, heartbeats, subscribes again. It is not on the path of a call:
+//! a change of connection swaps one `watch` value, from which each call takes the live transport.
+
+mod backoff;
+mod routes;
+mod supervisor;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ensync_core::{
+    AppKey, Command, Connector, Endpoint, Error, ErrorKind, Extension, Link, Reply, Result, Settle, Settlement,
+    Subscribe, Transport, Welcome,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::options::Options;
+pub(crate) use routes::{Lane, Routed, Routes};
+
+/// A handle to a session. When the last one is dropped, the session ends by itself.
+#[derive(Clone)]
+pub(crate) struct Session(Arc<Handle>);
+
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let busy = self.0.work.len();
+        if busy > 0 && !self.0.stop.is_cancelled() {
+            tracing::warn!(endpoint = %self.0.endpoint, busy, "a client was dropped with calls under way; close() waits for them");
+        }
+        self.0.stop.cancel();
+    }
+}
+
+/// What the handles and the supervisor share.
+struct Shared {
+    endpoint: Endpoint,
+    connector: Arc<dyn Connector>,
+    app_key: AppKey,
+    options: Options,
+    state: watch::Sender<State>,
+    routes: Routes,
+    /// Calls and handlers under way, which `close` waits for.
+    work: TaskTracker,
+    /// Commands whose answer nobody waits for: the supervisor sends them.
+    errands: mpsc::UnboundedSender<Command>,
+    draining: AtomicBool,
+    stop: CancellationToken,
+}
+
+#[derive(Clone)]
+enum State {
+    /// There is no connection; the cause of the last failure.
+    Connecting(Option<Error>),
+    Live(Live),
+    /// There never will be one again.
+    Closed(Error),
+}
+
+#[derive(Clone)]
+struct Live {
+    transport: Arc<dyn Transport>,
+    welcome: Arc<Welcome>,
+    generation: u64,
+}
+
+impl Session {
+    /// Connects and logs in once, and keeps the session from then on.
+    pub(crate) async fn open(
+        connector: Arc<dyn Connector>,
+        endpoint: Endpoint,
+        app_key: AppKey,
+        options: Options,
+    ) -> Result<Self> {
+        let link = connect(&*connector, &endpoint, &app_key, options.connect_timeout).await?;
+        let (errands, to_run) = mpsc::unbounded_channel();
+        let live = Live { transport: link.transport.clone(), welcome: Arc::new(link.welcome.clone()), generation: 1 };
+        let shared = Arc::new(Shared {
+            endpoint,
+            connector,
+            app_key,
+            options,
+            state: watch::Sender::new(State::Live(live)),
+            routes: Routes::default(),
+            work: TaskTracker::new(),
+            errands,
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+        });
+        tokio::spawn(supervisor::supervise(shared.clone(), link, to_run));
+        Ok(Self(Arc::new(Handle(shared))))
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.shared().endpoint
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.shared().routes
+    }
+
+    /// What the engine said at the last login; `None` while there is no connection.
+    pub(crate) fn welcome(&self) -> Option<Arc<Welcome>> {
+        match &*self.shared().state.borrow() {
+            State::Live(live) => Some(live.welcome.clone()),
+            _ => None,
+        }
+    }
+
+    /// The number of the live link, 0 while there is none.
+    pub(crate) fn generation(&self) -> u64 {
+        match &*self.shared().state.borrow() {
+            State::Live(live) => live.generation,
+            _ => 0,
+        }
+    }
+
+    /// Whether `close` was called.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared().draining.load(Ordering::Acquire)
+    }
+
+    /// Keeps `close` waiting while it lives.
+    pub(crate) fn busy(&self) -> impl Send + Sync + 'static {
+        self.shared().work.token()
+    }
+
+    /// Sends a command over the live link, waiting for one if there is none, and waits for the answer.
+    pub(crate) async fn call(&self, command: Command) -> Result<Reply> {
+        self.shared().call(command, None).await
+    }
+
+    /// The same with a deadline other than the engine's option.
+    pub(crate) async fn call_within(&self, command: Command, limit: Duration) -> Result<Reply> {
+        self.shared().call(command, Some(limit)).await
+    }
+
+    /// Opens a route and subscribes.
+    pub(crate) async fn subscribe(&self, subscribe: Subscribe, buffer: usize) -> Result<Lane> {
+        if self.is_draining() {
+            return Err(self.shared().closed());
+        }
+        let lane = self.routes().open(subscribe.clone(), buffer)?;
+        let event = subscribe.event.clone();
+        // If the caller gives up, the route must not stay behind.
+        let guard = OnDrop(Some(|| drop(self.routes().close(&event, None))));
+        self.call(Command::Subscribe(subscribe)).await?;
+        guard.disarm();
+        Ok(lane)
+    }
+
+    /// Sends a command whose answer nobody waits for.
+    pub(crate) fn errand(&self, command: Command) {
+        self.shared().errand(command);
+    }
+
+    /// Hands back a delivery that nobody will take, where the engine understands it as that.
+    pub(crate) fn hand_back(&self, routed: Routed) {
+        self.shared().hand_back(routed);
+    }
+
+    /// Stops taking events, waits for calls and handlers under way, says goodbye.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let shared = self.shared();
+        shared.draining.store(true, Ordering::Release);
+        for event in shared.routes.close_all(None) {
+            shared.errand(Command::Unsubscribe { event });
+        }
+        shared.work.close();
+        let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
+        let abandoned = shared.work.len();
+        shared.stop.cancel();
+        let mut state = shared.state.subscribe();
+        // The supervisor ends after the goodbye, within its own deadline.
+        let _ = state.wait_for(|state| matches!(state, State::Closed(_))).await;
+        match drained {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "close: {abandoned} calls or handlers were still running after {:?} and are abandoned; what they had not settled \
+                     will be delivered again",
+                    shared.options.close_timeout
+                ),
+            )),
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
+    }
+}
+
+impl Shared {
+    async fn call(&self, command: Command, limit: Option<Duration>) -> Result<Reply> {
+        let _busy = self.work.token();
+        let limit = limit.unwrap_or(self.options.request_timeout);
+        let name = command.name();
+        let mut sent = false;
+        let answer = async {
+            loop {
+                let live = self.live().await?;
+                sent = true;
+                match live.transport.call(command.clone()).await {
+                    // The link ended before the command went out: the next one carries it.
+                    Err(error) if error.kind() == ErrorKind::Closed => {
+                        sent = false;
+                        self.link_other_than(live.generation).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer,
+            Err(_) if sent => Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "{name}: no answer from {} within {limit:?}; it may or may not have been carried out",
+                    self.endpoint
+                ),
+            )),
+            Err(_) => {
+                let error = Error::new(
+                    ErrorKind::Connect,
+                    format!("{name}: no connection to {} within {limit:?}; it was not sent", self.endpoint),
+                );
+                Err(match &*self.state.borrow() {
+                    State::Connecting(Some(cause)) => error.with_source(cause.clone()),
+                    _ => error,
+                })
+            }
+        }
+    }
+
+    /// The live link, once there is one.
+    async fn live(&self) -> Result<Live> {
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| !matches!(state, State::Connecting(_))).await;
+        match state.as_deref() {
+            Ok(State::Live(live)) => Ok(live.clone()),
+            Ok(State::Closed(error)) => Err(error.clone()),
+            // The sender lives in `self`.
+            Ok(State::Connecting(_)) | Err(_) => Err(self.closed()),
+        }
+    }
+
+    async fn link_other_than(&self, generation: u64) {
+        let mut state = self.state.subscribe();
+        let _ = state.wait_for(|state| !matches!(state, State::Live(live) if live.generation == generation)).await;
+    }
+
+    fn errand(&self, command: Command) {
+        if self.errands.send(command).is_err() {
+            tracing::debug!("the session has ended; the engine takes back what was unsettled by itself");
+        }
+    }
+
+    fn hand_back(&self, Routed { delivery, generation }: Routed) {
+        let understood = match &*self.state.borrow() {
+            State::Live(live) => live.generation == generation && live.welcome.config.has(Extension::Fencing),
+            _ => false,
+        };
+        // Another engine might send it straight back; there its ack timeout does the same in its own time.
+        if understood {
+            self.errand(Command::Settle(Settle {
+                id: delivery.id,
+                event: Some(delivery.event),
+                block: Some(delivery.block),
+                how: Settlement::Rollback,
+            }));
+        }
+    }
+
+    /// The end, if it is not ended yet: every call and every stream gets `error`.
+    fn end(&self, error: Error, streams: Option<&Error>) {
+        self.draining.store(true, Ordering::Release);
+        self.routes.close_all(streams);
+        self.state.send_replace(State::Closed(error));
+    }
+
+    fn closed(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the client of {} is closed", self.endpoint))
+    }
+}
+
+async fn connect(connector: &dyn Connector, to: &Endpoint, app_key: &AppKey, limit: Duration) -> Result<Link> {
+    match tokio::time::timeout(limit, connector.connect(to, app_key)).await {
+        Ok(link) => link,
+        Err(_) => Err(Error::new(
+            ErrorKind::Connect,
+            format!("cannot connect to {to}: not connected and logged in within {limit:?}"),
+        )),
+    }
+}
+
+struct OnDrop<F: FnMut()>(Option<F>);
+
+impl<F: FnMut()> OnDrop<F> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(action) = &mut self.0 {
+            action();
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("endpoint", self.endpoint()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! The task that owns the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{Command, Delivery, Error, ErrorKind, Link, Result, Transport};
+use futures::StreamExt;
+use futures::stream::{BoxStream, FuturesUnordered};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{Live, Routed, Shared, State, backoff, connect};
+
+/// How long the goodbye may take: commands that nobody waits for, and the close.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+type Errands = mpsc::UnboundedReceiver<Command>;
+
+/// Why a link's run ended.
+enum End {
+    /// The client is closed, or dropped.
+    Stopped,
+    Lost(Error),
+}
+
+/// Keeps the session alive, from its first link to its end.
+pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: Errands) {
+    let mut generation = 1;
+    let mut attempt = 0;
+    loop {
+        let since = Instant::now();
+        let lost = match run(&shared, link, generation, &mut errands).await {
+            End::Stopped => return shared.end(shared.closed(), None),
+            End::Lost(error) => error,
+        };
+        tracing::warn!(endpoint = %shared.endpoint, error = %chain(&lost), "connection lost");
+        // A login that did not hold is one more failed attempt, or an engine that accepts and drops would be stormed.
+        if since.elapsed() >= shared.options.reconnect_interval {
+            attempt = 0;
+        }
+        link = match reconnect(&shared, lost, &mut attempt).await {
+            Ok(Some(link)) => link,
+            Ok(None) => return shared.end(shared.closed(), None),
+            Err(error) => return shared.end(error.clone(), Some(&error)),
+        };
+        generation += 1;
+    }
+}
+
+/// Tries until there is a link (`Some`), the client is closed (`None`), or it is no use.
+async fn reconnect(shared: &Shared, mut last: Error, attempt: &mut u32) -> Result<Option<Link>> {
+    loop {
+        shared.state.send_replace(State::Connecting(Some(last.clone())));
+        *attempt = attempt.saturating_add(1);
+        if !shared.options.max_reconnect_attempts.allow(*attempt) {
+            let tried = *attempt - 1;
+            return Err(Error::new(
+                last.kind(),
+                format!("the connection to {} was lost; gave up after {tried} attempts to reconnect", shared.endpoint),
+            )
+            .with_source(last));
+        }
+        let wait = backoff::delay(shared.options.reconnect_interval, *attempt, fastrand::f64());
+        tracing::info!(endpoint = %shared.endpoint, attempt = *attempt, ?wait, "reconnecting");
+        let link = async {
+            tokio::time::sleep(wait).await;
+            connect(&*shared.connector, &shared.endpoint, &shared.app_key, shared.options.connect_timeout).await
+        };
+        let link = tokio::select! {
+            link = link => link,
+            () = shared.stop.cancelled() => return Ok(None),
+        };
+        last = match link {
+            Ok(link) => return Ok(Some(link)),
+            // Trying again changes nothing: the key was revoked.
+            Err(error) if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden) => {
+                return Err(error);
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(endpoint = %shared.endpoint, attempt = *attempt, error = %chain(&last), "reconnect failed");
+    }
+}
+
+/// Lives with one link until it ends.
+async fn run(shared: &Shared, link: Link, generation: u64, errands: &mut Errands) -> End {
+    let Link { transport, inbox, welcome } = link;
+    let live = Live { transport: transport.clone(), welcome: Arc::new(welcome), generation };
+    let lost = tokio::select! {
+        // Routing runs while subscriptions are restored: what they bring must not fill the inbox.
+        lost = route(shared, inbox, generation) => lost,
+        lost = heartbeat(&*transport, shared.options.heartbeat_interval) => lost,
+        lost = restore(shared, &*transport, live) => lost,
+        () = run_errands(&*transport, errands) => shared.closed(),
+        () = shared.stop.cancelled() => {
+            goodbye(&*transport, errands).await;
+            return End::Stopped;
+        }
+    };
+    End::Lost(lost)
+}
+
+/// Takes events off the link and hands each to its subscription's buffer.
+///
+/// A full buffer holds up the link. An engine with flow control never fills one, for the buffer is as large as the window.
+async fn route(shared: &Shared, mut inbox: BoxStream<'static, Result<Delivery>>, generation: u64) -> Error {
+    while let Some(item) = inbox.next().await {
+        let delivery = match item {
+            Ok(delivery) => delivery,
+            Err(error) => return error,
+        };
+        let sender = shared.routes.sender(&delivery.event);
+        let routed = Routed { delivery, generation };
+        let left = match sender {
+            Some(sender) => match sender.send(routed).await {
+                Ok(()) => continue,
+                Err(mpsc::error::SendError(left)) => left,
+            },
+            None => routed,
+        };
+        tracing::debug!(event = %left.delivery.event, id = %left.delivery.id, "nobody takes this event; handed back");
+        shared.hand_back(left);
+    }
+    Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint))
+}
+
+/// Returns when the link has stopped answering.
+async fn heartbeat(transport: &dyn Transport, every: Duration) -> Error {
+    let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match tokio::time::timeout(every, transport.call(Command::Heartbeat)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return error,
+            Err(_) => return Error::new(ErrorKind::Timeout, format!("no answer to a heartbeat within {every:?}")),
+        }
+    }
+}
+
+/// Subscribes again, and then lets calls use the link. Returns only if the link fails meanwhile.
+async fn restore(shared: &Shared, transport: &dyn Transport, live: Live) -> Error {
+    for (subscribe, paused) in shared.routes.to_restore() {
+        let event = subscribe.event.clone();
+        let mut restored = transport.call(Command::Subscribe(subscribe)).await;
+        if let (Ok(_), Some(reason)) = (&restored, paused) {
+            restored = transport.call(Command::Pause { event: event.clone(), reason }).await;
+        }
+        match restored {
+            Ok(_) => tracing::info!(%event, "subscribed again"),
+            Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Protocol) => {
+                return error;
+            }
+            // The engine refuses this one: its reader must know, the others go on.
+            Err(error) => {
+                let error = error.context(format_args!("subscribe again to {event}"));
+                shared.routes.close(&event, Some(error));
+            }
+        }
+    }
+    shared.state.send_replace(State::Live(live));
+    std::future::pending().await
+}
+
+async fn run_errands(transport: &dyn Transport, errands: &mut Errands) {
+    let mut running = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            command = errands.recv() => match command {
+                Some(command) => running.push(run_errand(transport, command)),
+                None => return,
+            },
+            Some(()) = running.next() => {}
+        }
+    }
+}
+
+async fn run_errand(transport: &dyn Transport, command: Command) {
+    let name = command.name();
+    if let Err(error) = transport.call(command).await {
+        tracing::debug!(command = name, %error, "refused");
+    }
+}
+
+/// Sends what was left to send, and closes.
+async fn goodbye(transport: &dyn Transport, errands: &mut Errands) {
+    let last_words = async {
+        let mut running = FuturesUnordered::new();
+        while let Ok(command) = errands.try_recv() {
+            running.push(run_errand(transport, command));
+        }
+        while running.next().await.is_some() {}
+        transport.close().await;
+    };
+    if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
+        tracing::debug!("the engine did not answer the goodbye in time");
+    }
+}
+
+/// The error and its causes, for a log line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

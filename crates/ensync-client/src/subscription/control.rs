@@ -1,0 +1,132 @@
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ensync_core::{Block, Command, Error, EventId, EventName, Keyring, Result, Settlement, Timestamp};
+
+use crate::event::settle;
+use crate::{Client, Event};
+
+/// The controls of a subscription, apart from its events: for use beside a running handler. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    client: Client,
+    event: EventName,
+    keys: Keyring,
+    /// Which subscription to the name it is.
+    end: Arc<OnceLock<Error>>,
+}
+
+impl Control {
+    pub(crate) fn new(client: Client, event: EventName, keys: Keyring, end: Arc<OnceLock<Error>>) -> Self {
+        Self { client, event, keys, end }
+    }
+
+    /// The event name.
+    pub fn name(&self) -> &EventName {
+        &self.event
+    }
+
+    /// Halts the deliveries to this client; other clients of the app go on. What was delivered already still comes out. Lasts until
+    /// [`resume`](Control::resume): after a reconnect the client pauses again.
+    ///
+    /// # Errors
+    ///
+    /// What any call can fail with: see [`Client::publish`].
+    pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
+        let reason = reason.into();
+        let event = self.event.clone();
+        self.call(Command::Pause { event, reason: reason.clone() }).await?;
+        self.client.session.routes().set_paused(&self.event, Some(reason));
+        Ok(())
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    ///
+    /// What any call can fail with: see [`Client::publish`].
+    pub async fn resume(&self) -> Result<()> {
+        self.client.session.routes().set_paused(&self.event, None);
+        self.call(Command::Continue { event: self.event.clone() }).await
+    }
+
+    /// Asks for one event again: see [`Client::replay`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::replay`].
+    pub async fn replay<I: TryInto<EventId, Error: Into<Error>>>(&self, id: I) -> Result<Event> {
+        let id = id.try_into().map_err(Into::into)?;
+        self.client.replay_with(self.event.clone(), id, self.keys.clone()).await
+    }
+
+    /// Ends the subscription. Its stream ends; what nobody took yet goes back to the engine; what was taken can still be settled.
+    ///
+    /// # Errors
+    ///
+    /// What any call can fail with: see [`Client::publish`]. The stream ends nevertheless.
+    pub async fn unsubscribe(&self) -> Result<()> {
+        if !self.close() {
+            return Ok(());
+        }
+        self.call(Command::Unsubscribe { event: self.event.clone() }).await
+    }
+
+    /// Settles by id and block, as the peers do; [`Event::ack`] is the same for an event at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::ack`].
+    pub async fn ack(&self, id: &EventId, block: Block) -> Result<()> {
+        self.settle(id, Some(block), Settlement::Ack).await.map(drop)
+    }
+
+    /// Defers by id: see [`Event::defer`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::defer`].
+    pub async fn defer(&self, id: &EventId, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
+        self.settle(id, None, Settlement::Defer { delay, priority: 0, reason: reason.into() }).await
+    }
+
+    /// Discards by id: see [`Event::discard`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::ack`].
+    pub async fn discard(&self, id: &EventId, reason: impl Into<String>) -> Result<()> {
+        self.settle(id, None, Settlement::Discard { reason: reason.into() }).await.map(drop)
+    }
+
+    /// Rolls back by id and block: see [`Event::rollback`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::ack`].
+    pub async fn rollback(&self, id: &EventId, block: Block) -> Result<()> {
+        self.settle(id, Some(block), Settlement::Rollback).await.map(drop)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// Ends the stream. False if it had ended.
+    pub(crate) fn close(&self) -> bool {
+        self.client.session.routes().close_own(&self.event, &self.end)
+    }
+
+    async fn settle(&self, id: &EventId, block: Option<Block>, how: Settlement) -> Result<Option<Timestamp>> {
+        settle(&self.client, self.event.clone(), id.clone(), block, how).await
+    }
+
+    async fn call(&self, command: Command) -> Result<()> {
+        let context = format!("{} {} at {}", command.name(), self.event, self.client.endpoint());
+        self.client.session.call(command).await.map(drop).map_err(|error| error.context(context))
+    }
+}

@@ -1,0 +1,208 @@
+use std::error::Error as StdError;
+use std::future::IntoFuture;
+use std::ops::Deref;
+use std::time::Duration;
+
+use ensync_core::{Error, ErrorKind, Result};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Control, Subscription};
+use crate::Event;
+use crate::event::Acker;
+
+/// What becomes of an event whose handler failed or panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnError {
+    /// Deferred by this long (zero, or 1 second to 24 hours), and so dead-lettered by the engine after enough attempts.
+    Defer(Duration),
+    /// Left unsettled: delivered again when its lease runs out. It takes a place in the window until then.
+    Leave,
+    /// Delivered again at once.
+    Rollback,
+    /// Given up: it goes to the dead letters. The reason is a fixed text, so that nothing of the payload leaks into it.
+    Discard,
+}
+
+impl Default for OnError {
+    /// Deferred by 5 seconds.
+    fn default() -> Self {
+        Self::Defer(Duration::from_secs(5))
+    }
+}
+
+/// A loop over a subscription: await it, or [`spawn`](ForEach::spawn) it.
+///
+/// ```no_run
+/// # async fn example(client: ensync_client::Client) -> ensync_client::core::Result<()> {
+/// let orders = client.subscribe("orders/status/updated").await?;
+/// orders
+///     .for_each(|event| async move {
+///         println!("{}", event.json()?);
+///         Ok::<_, ensync_client::core::Error>(())
+///     })
+///     .concurrency(16)
+///     .await
+/// # }
+/// ```
+#[must_use = "nothing is handled until it is awaited or spawned"]
+#[derive(Debug)]
+pub struct ForEach<H> {
+    subscription: Subscription,
+    handler: H,
+    concurrency: usize,
+    auto_ack: bool,
+    on_error: OnError,
+}
+
+impl<H> ForEach<H> {
+    pub(crate) fn new(subscription: Subscription, handler: H) -> Self {
+        Self { subscription, handler, concurrency: 1, auto_ack: true, on_error: OnError::default() }
+    }
+
+    /// How many handlers run at a time. Default: 1, which keeps the order of delivery.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = handlers.max(1);
+        self
+    }
+
+    /// Whether to ack an event after its handler's `Ok`. Default: true. An event that its handler settled itself is left alone
+    /// either way.
+    pub fn auto_ack(mut self, auto_ack: bool) -> Self {
+        self.auto_ack = auto_ack;
+        self
+    }
+
+    /// What to do after a handler's `Err`, or panic. Default: defer by 5 s.
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+}
+
+impl<H, F, E> ForEach<H>
+where
+    H: FnMut(Event) -> F + Send + 'static,
+    F: Future<Output = std::result::Result<(), E>> + Send + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+{
+    /// Runs the loop in a task of its own, which goes on if the [`Handler`] is dropped.
+    pub fn spawn(self) -> Handler {
+        Handler { control: self.subscription.control(), task: tokio::spawn(self.run()) }
+    }
+
+    async fn run(self) -> Result<()> {
+        let Self { mut subscription, mut handler, concurrency, auto_ack, on_error } = self;
+        let mut running = JoinSet::new();
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                Some(_) = running.join_next(), if !running.is_empty() => {}
+                item = subscription.next(), if running.len() < concurrency => match item {
+                    Some(Ok(event)) => {
+                        let acker = event.acker().clone();
+                        let busy = subscription.client().session.busy();
+                        // The handler is called here, in order; only its future runs beside others.
+                        let handling = tokio::spawn(handler(event));
+                        running.spawn(async move {
+                            settle(handling, acker, auto_ack, on_error).await;
+                            drop(busy);
+                        });
+                    }
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                },
+            }
+        };
+        while running.join_next().await.is_some() {}
+        outcome
+    }
+}
+
+impl<H, F, E> IntoFuture for ForEach<H>
+where
+    H: FnMut(Event) -> F + Send + 'static,
+    F: Future<Output = std::result::Result<(), E>> + Send + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+{
+    type Output = Result<()>;
+    type IntoFuture = BoxFuture<'static, Result<()>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Waits for a handler and settles its event.
+async fn settle<E>(handling: JoinHandle<std::result::Result<(), E>>, acker: Acker, auto_ack: bool, on_error: OnError)
+where
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let failed: Box<dyn StdError + Send + Sync> = match handling.await {
+        Ok(Ok(())) => {
+            if auto_ack && !acker.is_settled() {
+                report(&acker, acker.ack().await);
+            }
+            return;
+        }
+        Ok(Err(error)) => error.into(),
+        Err(panic) => panic.into(),
+    };
+    tracing::warn!(event = %acker.event(), id = %acker.id(), error = %failed, ?on_error, "the handler failed");
+    if acker.is_settled() {
+        return;
+    }
+    let settled = match on_error {
+        OnError::Leave => Ok(()),
+        OnError::Defer(delay) => acker.defer(delay, "the handler failed").await.map(drop),
+        OnError::Rollback => acker.rollback().await,
+        OnError::Discard => acker.discard("the handler failed").await,
+    };
+    report(&acker, settled);
+}
+
+fn report(acker: &Acker, settled: Result<()>) {
+    if let Err(error) = settled {
+        tracing::warn!(event = %acker.event(), id = %acker.id(), %error, "not settled; it will be delivered again");
+    }
+}
+
+/// A handler at work in a task of its own. Its [`Control`] methods are at hand; dropping it leaves the task running.
+#[derive(Debug)]
+pub struct Handler {
+    control: Control,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Handler {
+    /// Ends the subscription, waits for the handlers under way, and for their settlements.
+    ///
+    /// # Errors
+    ///
+    /// What ended the loop before, if it had ended; otherwise what [`unsubscribe`](Control::unsubscribe) can fail with.
+    pub async fn stop(self) -> Result<()> {
+        let unsubscribed = self.control.unsubscribe().await;
+        self.join().await.and(unsubscribed)
+    }
+
+    /// Waits until the subscription ends.
+    ///
+    /// # Errors
+    ///
+    /// What ended it, if not [`unsubscribe`](Control::unsubscribe) or [`close`](crate::Client::close).
+    pub async fn join(self) -> Result<()> {
+        self.task.await.unwrap_or_else(|cause| {
+            Err(Error::new(ErrorKind::Internal, "the loop over the subscription was cancelled or panicked")
+                .with_source(cause))
+        })
+    }
+}
+
+impl Deref for Handler {
+    type Target = Control;
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}

@@ -1,0 +1,81 @@
+//! Subscriptions: a stream of events, a loop over a handler, and the controls of both.
+
+mod control;
+mod for_each;
+mod stream;
+
+use std::future::IntoFuture;
+use std::num::NonZeroU32;
+
+use ensync_core::{Error, EventName, Keyring, Result, SecretKey};
+use futures::future::BoxFuture;
+
+pub use control::Control;
+pub use for_each::{ForEach, Handler, OnError};
+pub use stream::Subscription;
+
+use crate::Client;
+
+/// A subscription about to happen: await it for the [`Subscription`].
+#[must_use = "nothing is subscribed until it is awaited"]
+#[derive(Debug)]
+pub struct Subscribe {
+    client: Client,
+    event: Result<EventName>,
+    max_in_flight: NonZeroU32,
+    keys: Option<Result<Keyring>>,
+}
+
+impl Subscribe {
+    /// What [`max_in_flight`](Self::max_in_flight) is if nobody says.
+    const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
+
+    pub(crate) fn new(client: Client, event: Result<EventName>) -> Self {
+        Self { client, event, max_in_flight: Self::MAX_IN_FLIGHT, keys: None }
+    }
+
+    /// At most this many events delivered and not settled; also the size of the buffer between the connection and the reader. An
+    /// engine with flow control sends no more, another is held up by the full buffer. Default: 256.
+    pub fn max_in_flight(mut self, events: NonZeroU32) -> Self {
+        self.max_in_flight = events;
+        self
+    }
+
+    /// The key that opens this subscription's events, instead of the client's.
+    pub fn app_secret_key(mut self, key: impl TryInto<SecretKey, Error: Into<Error>>) -> Self {
+        self.keys = Some(key.try_into().map(Keyring::new).map_err(Into::into));
+        self
+    }
+
+    /// Several keys, instead of the client's.
+    pub fn keyring(mut self, keys: Keyring) -> Self {
+        self.keys = Some(Ok(keys));
+        self
+    }
+
+    async fn open(self) -> Result<Subscription> {
+        let event = self.event.map_err(|error| error.context("subscribe"))?;
+        let keys = match self.keys {
+            Some(keys) => keys?,
+            None => self.client.keys.clone(),
+        };
+        let subscribe = ensync_core::Subscribe { event: event.clone(), max_in_flight: Some(self.max_in_flight) };
+        let buffer = usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX).min(1 << 16);
+        let lane = self
+            .client
+            .session
+            .subscribe(subscribe, buffer)
+            .await
+            .map_err(|error| error.context(format_args!("subscribe to {event} at {}", self.client.endpoint())))?;
+        Ok(Subscription::new(Control::new(self.client, event, keys, lane.end.clone()), lane))
+    }
+}
+
+impl IntoFuture for Subscribe {
+    type Output = Result<Subscription>;
+    type IntoFuture = BoxFuture<'static, Result<Subscription>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
