@@ -1,0 +1,163 @@
+//! The two ends of a link that its user holds: the transport and the inbox.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use ensync_client::Stream as Socket;
+use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Link, Reply, Result, Transport, Welcome};
+use futures::{Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::pump::{Pump, Request};
+use crate::frame::{self, Dialect, Expect, Pushed};
+
+/// How many calls may wait for the pump to take them; the next ones wait for room.
+const QUEUE: usize = 256;
+
+/// Hands an open, logged-in socket to a pump, and gives back the link.
+pub(super) fn start(
+    socket: WebSocketStream<Socket>,
+    welcome: Welcome,
+    place: &str,
+    max_frame_bytes: usize,
+    max_unread_bytes: usize,
+) -> Link {
+    let (requests, queue) = mpsc::channel(QUEUE);
+    let (close, close_asked) = oneshot::channel();
+    let (ended, end) = watch::channel(());
+    let (records, inbox) = mpsc::unbounded_channel();
+    let unread = Unread { bytes: Arc::default(), max: max_unread_bytes };
+    tokio::spawn(Pump::new(socket, place.to_owned(), queue, close_asked, records, unread.clone()).run(ended));
+    let transport = WsTransport {
+        place: place.to_owned(),
+        client_id: welcome.client_id.clone(),
+        dialect: Dialect::of(&welcome.config),
+        max_frame_bytes,
+        requests: requests.clone(),
+        close: Mutex::new(Some(close)),
+        end,
+    };
+    Link { transport: Arc::new(transport), inbox: Inbox { records: inbox, unread, _pump: requests }.boxed(), welcome }
+}
+
+/// How many bytes of records wait in the inbox.
+#[derive(Clone, Debug)]
+pub(super) struct Unread {
+    bytes: Arc<AtomicUsize>,
+    pub(super) max: usize,
+}
+
+impl Unread {
+    /// What a record costs beyond its text.
+    const EACH: usize = 64;
+
+    /// Counts a record in; `false` if there are too many.
+    pub(super) fn enter(&self, record: &str) -> bool {
+        let cost = record.len() + Self::EACH;
+        self.bytes.fetch_add(cost, Ordering::Relaxed).saturating_add(cost) <= self.max
+    }
+
+    fn leave(&self, record: &str) {
+        self.bytes.fetch_sub(record.len() + Self::EACH, Ordering::Relaxed);
+    }
+}
+
+struct WsTransport {
+    place: String,
+    client_id: ClientId,
+    dialect: Dialect,
+    max_frame_bytes: usize,
+    requests: mpsc::Sender<Request>,
+    close: Mutex<Option<oneshot::Sender<()>>>,
+    /// Fails once the pump has ended.
+    end: watch::Receiver<()>,
+}
+
+#[async_trait]
+impl Transport for WsTransport {
+    async fn call(&self, command: Command) -> Result<Reply> {
+        let (answer, waiter) = oneshot::channel();
+        let request = match command {
+            Command::Heartbeat => Request::Ping { answer },
+            command => {
+                let frame = frame::write_request(&self.client_id, &command, self.dialect)?;
+                if frame.len() > self.max_frame_bytes {
+                    return Err(Error::new(
+                        ErrorKind::PayloadTooLarge,
+                        format!(
+                            "{}: a frame of {} bytes, the limit is {}",
+                            command.name(),
+                            frame.len(),
+                            self.max_frame_bytes
+                        ),
+                    ));
+                }
+                Request::Call { frame, expect: Expect::of(&command), answer }
+            }
+        };
+        if self.requests.send(request).await.is_err() {
+            return Err(closed(&self.place));
+        }
+        waiter.await.unwrap_or_else(|_| Err(interrupted(&self.place)))
+    }
+
+    async fn close(&self) {
+        // Asked once; whoever calls after that waits with the first.
+        if let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = close.send(());
+        }
+        let _ = self.end.clone().changed().await;
+    }
+}
+
+impl fmt::Debug for WsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsTransport").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// Records as the pump queued them, read where they are taken: it is this task that pays for it, not the one that owns the socket.
+struct Inbox {
+    records: mpsc::UnboundedReceiver<Result<Utf8Bytes>>,
+    unread: Unread,
+    /// The pump lives until both ends of the link are gone.
+    _pump: mpsc::Sender<Request>,
+}
+
+impl Stream for Inbox {
+    type Item = Result<Delivery>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let text = match ready!(self.records.poll_recv(cx)) {
+                Some(Ok(text)) => text,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+            self.unread.leave(&text);
+            let Ok(Pushed::Record(json)) = Pushed::parse(&text) else { continue };
+            match frame::parse_record(json) {
+                Ok(delivery) => return Poll::Ready(Some(Ok(delivery))),
+                Err(error) => {
+                    // The cause names a field and a place in the text, never what stands there.
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, bytes = text.len(), "an event that cannot be read was skipped");
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn closed(place: &str) -> Error {
+    Error::new(ErrorKind::Closed, format!("the link to {place} has ended; the command was not sent"))
+}
+
+pub(super) fn interrupted(place: &str) -> Error {
+    Error::new(ErrorKind::Interrupted, format!("the link to {place} ended while the answer was awaited"))
+}

@@ -1,0 +1,208 @@
+//! `VERB;KEY=:value;KEY=:value…`: splitting it, and putting it together.
+
+use ensync_core::{Error, ErrorKind, Result};
+use serde_json::value::RawValue;
+
+use super::shown;
+
+/// More keys than any verb has. Stops a frame made of millions of them early.
+const MAX_KEYS: usize = 32;
+
+/// A request frame, split.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    verb: &'a str,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn split(frame: &'a str) -> Result<Self> {
+        let (verb, mut rest) = frame.split_once(';').unwrap_or((frame, ""));
+        let mut fields = Self { verb, pairs: Vec::with_capacity(8) };
+        while !rest.is_empty() {
+            let Some((key, after)) = rest.split_once("=:").filter(|(key, _)| is_key(key)) else {
+                let place = frame.len() - rest.len();
+                return Err(
+                    fields.wrong(format_args!("byte {place} should begin KEY=:value, but reads {:?}", shown(rest, 24)))
+                );
+            };
+            if fields.optional(key).is_some() {
+                return Err(fields.wrong(format_args!("the key {key} is there twice")));
+            }
+            if fields.pairs.len() == MAX_KEYS {
+                return Err(fields.wrong(format_args!("more than {MAX_KEYS} keys")));
+            }
+            let (value, next) = match key {
+                "REASON" => (after, ""),
+                "METADATA" | "PAYLOAD_METADATA" if after.trim_start().starts_with('{') => {
+                    split_json(after).map_err(|why| fields.wrong(format_args!("{key} {why}")))?
+                }
+                _ => after.split_once(';').unwrap_or((after, "")),
+            };
+            fields.pairs.push((key, value));
+            rest = next;
+        }
+        Ok(fields)
+    }
+
+    pub(super) fn verb(&self) -> &'a str {
+        self.verb
+    }
+
+    pub(super) fn optional(&self, key: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
+    }
+
+    pub(super) fn required(&self, key: &str) -> Result<&'a str> {
+        self.optional(key).ok_or_else(|| self.wrong(format_args!("the key {key} is missing")))
+    }
+
+    /// Reads the value of `key`, or says that it is missing.
+    pub(super) fn read<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+        parse(self.required(key)?).map_err(|error| error.context(format_args!("{} {key}", self.verb)))
+    }
+
+    /// Reads the value of `key` if it is there and says something. JavaScript peers write `undefined` and `null` for nothing.
+    pub(super) fn read_optional<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
+        match self.optional(key) {
+            None | Some("" | "undefined" | "null") => Ok(None),
+            Some(_) => self.read(key, parse).map(Some),
+        }
+    }
+
+    fn wrong(&self, why: std::fmt::Arguments<'_>) -> Error {
+        Error::new(ErrorKind::Protocol, format!("{}: {why}", shown(self.verb, 16)))
+    }
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+}
+
+/// Cuts one JSON object off the front of `text`, and the `;` after it.
+fn split_json(text: &str) -> Result<(&str, &str), String> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let value = match values.next() {
+        Some(Ok(value)) => value.get(),
+        Some(Err(cause)) => return Err(format!("is not JSON: {cause}")),
+        None => return Err("is not JSON".to_owned()),
+    };
+    let rest = text.get(values.byte_offset()..).unwrap_or_default();
+    match rest.trim_start().strip_prefix(';') {
+        Some(next) => Ok((value, next)),
+        None if rest.trim_start().is_empty() => Ok((value, "")),
+        None => Err(format!("goes on after its JSON value: {:?}", shown(rest, 24))),
+    }
+}
+
+/// A request frame in the making.
+#[derive(Debug)]
+pub(super) struct Writer(String);
+
+impl Writer {
+    pub(super) fn new(verb: &str, capacity: usize) -> Self {
+        let mut frame = String::with_capacity(capacity);
+        frame.push_str(verb);
+        Self(frame)
+    }
+
+    /// A value of which its type guarantees that it holds no `;`.
+    #[must_use]
+    pub(super) fn token(mut self, key: &str, value: &str) -> Self {
+        debug_assert!(!value.contains(';'), "{key}");
+        self.begin(key);
+        self.0.push_str(value);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn number(mut self, key: &str, value: u64) -> Self {
+        self.begin(key);
+        self.0.push_str(&value.to_string());
+        self
+    }
+
+    /// JSON text. Readers that split at every `;` must not see one, and inside JSON it can only stand in a string, where it has
+    /// another spelling.
+    #[must_use]
+    pub(super) fn json(mut self, key: &str, json: &str) -> Self {
+        self.begin(key);
+        for (nth, part) in json.split(';').enumerate() {
+            if nth > 0 {
+                self.0.push_str("\\u003b");
+            }
+            self.0.push_str(part);
+        }
+        self
+    }
+
+    /// The reason, which ends the frame.
+    pub(super) fn reason(mut self, reason: &str) -> String {
+        self.begin("REASON");
+        self.0.push_str(reason);
+        self.0
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.0
+    }
+
+    fn begin(&mut self, key: &str) {
+        self.0.push(';');
+        self.0.push_str(key);
+        self.0.push_str("=:");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(frame: &str) -> Vec<(&str, &str)> {
+        Fields::split(frame).unwrap().pairs
+    }
+
+    #[test]
+    fn each_kind_of_value_ends_where_it_should() {
+        assert_eq!(pairs("PING"), []);
+        assert_eq!(pairs("SUB;A=:1;B=:"), [("A", "1"), ("B", "")]);
+        assert_eq!(pairs("SUB;A=:x=:y=;"), [("A", "x=:y=")]);
+        assert_eq!(
+            pairs(r#"PUB;METADATA=:{"a":"};B=:2","c":{"d":[";"]}} ;PAYLOAD_METADATA=: {"n":1};Z=:9"#),
+            [("METADATA", r#"{"a":"};B=:2","c":{"d":[";"]}}"#), ("PAYLOAD_METADATA", r#"{"n":1}"#), ("Z", "9")]
+        );
+        assert_eq!(pairs("PUB;METADATA=:;A=:1"), [("METADATA", ""), ("A", "1")]);
+        assert_eq!(pairs("PUB;METADATA=:undefined;A=:1"), [("METADATA", "undefined"), ("A", "1")]);
+        assert_eq!(pairs("DISCARD;REASON=:a;EVENT_IDEM=:x\n;;"), [("REASON", "a;EVENT_IDEM=:x\n;;")]);
+    }
+
+    #[test]
+    fn what_is_no_frame_says_where() {
+        let many = format!("SUB;{}", (0..40).map(|n| format!("{}=:;", "A".repeat(n + 1))).collect::<String>());
+        let deep = format!("PUB;METADATA=:{{\"a\":{}", "[".repeat(100_000));
+        for (frame, part) in [
+            ("SUB;EVENT_NAME", "SUB: byte 4 should begin KEY=:value, but reads \"EVENT_NAME\""),
+            ("SUB;;A=:1", "byte 4"),
+            ("SUB;event=:1", "byte 4"),
+            ("SUB;A=:1;B;C=:2", "byte 9"),
+            ("SUB;=:1", "byte 4"),
+            ("SUB;A=:1;A=:1", "the key A is there twice"),
+            ("PUB;METADATA=:{\"a\":1;B=:2", "METADATA is not JSON"),
+            ("PUB;METADATA=:{}x;B=:2", "METADATA goes on after its JSON value: \"x;B=:2\""),
+            (many.as_str(), "more than 32 keys"),
+            (deep.as_str(), "METADATA is not JSON"),
+        ] {
+            let error = Fields::split(frame).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol);
+            assert!(error.to_string().contains(part), "{}: {error}", shown(frame, 40));
+        }
+    }
+
+    #[test]
+    fn a_semicolon_in_json_is_spelt_otherwise() {
+        let frame = Writer::new("PUB", 64).json("METADATA", r#"{"a;b":"\\;;"}"#).number("N", 7).finish();
+        assert_eq!(frame, r#"PUB;METADATA=:{"a\u003bb":"\\\u003b\u003b"};N=:7"#);
+        let json: serde_json::Value = serde_json::from_str(Fields::split(&frame).unwrap().pairs[0].1).unwrap();
+        assert_eq!(json["a;b"], "\\;;");
+    }
+}

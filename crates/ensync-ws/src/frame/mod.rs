@@ -1,0 +1,52 @@
+//! The text grammar of EnSync over WebSocket, both directions, without I/O.
+//!
+//! ```text
+//! request  = "CONN;ACCESS_KEY=:" key
+//!          | verb ";CLIENT_ID=:" id *( ";" KEY "=:" value )
+//! answer   = "+PASS:" text | "+REPLAY:" record | "-FAIL:" reason        in the order of the requests
+//! pushed   = "+RECORD:" record | "PING"                                 in between; "PING" is answered with "PONG"
+//! record   = JSON object
+//! ```
+//!
+//! Three kinds of value: `METADATA` and `PAYLOAD_METADATA` hold one JSON value, which may itself hold `;` and `}`; `REASON` is the
+//! last key and runs to the end of the frame; any other value ends at the next `;`. Keys come in any order, unknown ones are
+//! ignored, repeated ones refused.
+//!
+//! | verb | keys, in the order in which they are written |
+//! |---|---|
+//! | `PUB` | `CLIENT_ID` `EVENT_NAME` `PAYLOAD` `DELIVERY_TO` (`IDEMPOTENCY_KEY`) `METADATA` `PAYLOAD_METADATA`? |
+//! | `SUB` | `CLIENT_ID` `EVENT_NAME` (`MAX_IN_FLIGHT`) |
+//! | `UNSUB`, `CONTINUE` | `CLIENT_ID` `EVENT_NAME` |
+//! | `ACK` | `CLIENT_ID` `EVENT_IDEM` `BLOCK` `EVENT_NAME`? (missing or `undefined`: id and block decide) |
+//! | `ROLLBACK` | `CLIENT_ID` `EVENT_IDEM` `BLOCK` |
+//! | `DEFER` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME`? `DELAY` (`BLOCK`) `REASON`? |
+//! | `DISCARD` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME`? (`BLOCK`) `REASON`? |
+//! | `PAUSE` | `CLIENT_ID` `EVENT_NAME` `REASON`? |
+//! | `REPLAY` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME` |
+//!
+//! `?` may be missing. Keys in parentheses are extensions: a client sends them only to an engine that announced them at login
+//! (see [`Dialect`]), and an engine takes them from anybody.
+//!
+//! Every function here takes what a stranger sent: none panics, none recurses deeper than 128 levels of JSON, and each error says
+//! which key of which verb is wrong. How long a frame may be is the caller's to limit.
+
+mod answer;
+mod fields;
+mod record;
+mod request;
+mod welcome;
+
+pub use answer::{Answer, Expect, Pushed, write_answer};
+pub use record::{parse_record, write_record};
+pub use request::{Dialect, Request, write_login, write_request};
+pub use welcome::{parse_welcome, write_welcome};
+
+/// What an engine sends to ask whether the client is there, and a client may send too.
+pub const PING: &str = "PING";
+/// The answer to [`PING`].
+pub const PONG: &str = "PONG";
+
+/// At most `max` characters of a stranger's text, for an error message.
+fn shown(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}

@@ -1,0 +1,336 @@
+//! One logged-in client.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result, Service};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesOrdered};
+use futures::{FutureExt, SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
+
+use super::ServerOptions;
+use crate::frame::{self, Request};
+use crate::socket::{BATCH, ROUNDS};
+
+/// How many text pongs may be due at once; a client that sends more pings reads none of the answers.
+const MAX_PONGS: usize = 16;
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client left, or the network did.
+    Gone,
+    /// We end it, and say this.
+    Says(CloseCode, &'static str),
+}
+
+impl End {
+    pub(super) fn says(code: CloseCode, why: &'static str) -> Self {
+        Self::Says(code, why)
+    }
+
+    /// For a message that is neither text nor a ping or pong.
+    pub(super) fn of_message(message: &Message) -> Self {
+        match message {
+            Message::Close(_) => Self::Gone,
+            _ => Self::says(CloseCode::Unsupported, "frames are text"),
+        }
+    }
+
+    pub(super) fn of_error(cause: &WsError) -> Self {
+        match cause {
+            WsError::Capacity(_) => Self::says(CloseCode::Size, "the frame is too long"),
+            WsError::Utf8(_) => Self::says(CloseCode::Invalid, "the frame is not UTF-8"),
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing) => {
+                Self::Gone
+            }
+            WsError::Protocol(_) => Self::says(CloseCode::Protocol, "not WebSocket"),
+            _ => Self::Gone,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the client left"),
+            Self::Says(code, why) => write!(f, "{}: {why}", u16::from(*code)),
+        }
+    }
+}
+
+/// Reads commands, runs them side by side, and writes their answers in order, with records in between.
+///
+/// Nothing is buffered without bound: commands under way are limited in number and in bytes, records by the flow control of the
+/// session's inbox, and neither moves while the client does not read.
+pub(super) struct Connection<S> {
+    socket: WebSocketStream<S>,
+    service: Arc<dyn Service>,
+    peer: Arc<Peer>,
+    inbox: BoxStream<'static, Delivery>,
+    options: ServerOptions,
+    running: FuturesOrdered<BoxFuture<'static, Answered>>,
+    /// The weights of `running`, in sum.
+    weight: usize,
+    pongs: usize,
+    ping: Interval,
+    /// Pings since the client last sent anything.
+    unanswered: u32,
+    unflushed: bool,
+    /// The socket took nothing more when last asked.
+    blocked: bool,
+    /// The session's inbox has ended: no more commands, only the answers that are due.
+    leaving: bool,
+}
+
+/// A command's outcome, and what it weighed while it ran.
+struct Answered {
+    weight: usize,
+    result: Result<Reply>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(
+        socket: WebSocketStream<S>,
+        service: Arc<dyn Service>,
+        peer: Peer,
+        inbox: BoxStream<'static, Delivery>,
+        options: ServerOptions,
+    ) -> Self {
+        // An interval of zero would panic.
+        let every = options.ping_interval.max(Duration::from_millis(1));
+        let mut ping = interval_at(Instant::now() + every, every);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            socket,
+            service,
+            peer: Arc::new(peer),
+            inbox,
+            options,
+            running: FuturesOrdered::new(),
+            weight: 0,
+            pongs: 0,
+            ping,
+            unanswered: 0,
+            unflushed: false,
+            blocked: false,
+            leaving: false,
+        }
+    }
+
+    /// Answers the login.
+    pub(super) async fn greet(&mut self, welcome: String) -> Result<(), End> {
+        let refused = welcome.starts_with("-FAIL");
+        match timeout(self.options.login_timeout, self.socket.send(Message::text(welcome))).await {
+            Ok(Ok(())) if refused => Err(End::says(CloseCode::Error, "the login cannot be answered")),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(cause)) => Err(End::of_error(&cause)),
+            Err(_) => Err(End::Gone),
+        }
+    }
+
+    /// Serves until the connection ends.
+    pub(super) async fn run(&mut self) -> End {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Lets what is under way finish. Nobody hears the answers: where the session ended in order, they were written before.
+    pub(super) async fn finish(self, within: Duration) -> WebSocketStream<S> {
+        let Self { socket, mut running, .. } = self;
+        let finish = async { while running.next().await.is_some() {} };
+        if timeout(within, finish).await.is_err() {
+            tracing::warn!("commands of a connection that ended did not finish and were dropped");
+        }
+        socket
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..ROUNDS {
+            match self.round(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Moves a batch each way, or flushes if there was nothing to move. Says whether there may be more.
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let moved = self.read(cx)? | self.write(cx)?;
+        if self.leaving && self.running.is_empty() {
+            return Err(End::says(CloseCode::Away, "the engine ended the session"));
+        }
+        if moved {
+            return Ok(true);
+        }
+        let room = self.unflushed && self.flush(cx)?;
+        Ok(self.keep_alive(cx)? | room)
+    }
+
+    /// Writes out what is buffered. Says whether somebody who was blocked has room now, whom nobody else would wake.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        match self.socket.poll_flush_unpin(cx) {
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                Ok(std::mem::take(&mut self.blocked))
+            }
+            Poll::Ready(Err(cause)) => Err(End::of_error(&cause)),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn keep_alive(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.ping.poll_tick(cx).is_pending() {
+            return Ok(false);
+        }
+        if self.is_full() && !self.blocked {
+            // It is we who do not read: the service is slow, and the client waits for us.
+            self.unanswered = 0;
+        }
+        if self.unanswered >= 2 {
+            return Err(End::says(CloseCode::Policy, "no sign of life"));
+        }
+        self.unanswered += 1;
+        if !self.blocked {
+            self.send(Message::Ping(Bytes::new()))?;
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        for nth in 0..BATCH {
+            if self.is_full() || self.leaving {
+                return Ok(nth > 0);
+            }
+            match self.socket.poll_next_unpin(cx) {
+                Poll::Pending => return Ok(nth > 0),
+                Poll::Ready(Some(Ok(message))) => self.take(message)?,
+                Poll::Ready(Some(Err(cause))) => return Err(End::of_error(&cause)),
+                Poll::Ready(None) => return Err(End::Gone),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether enough is under way. In bytes that is one longest frame, and the one that exceeds it.
+    fn is_full(&self) -> bool {
+        self.running.len() >= self.options.max_in_flight.max(1)
+            || self.weight >= self.options.max_frame_bytes
+            || self.pongs >= MAX_PONGS
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), End> {
+        self.unanswered = 0;
+        match message {
+            Message::Text(text) => self.take_text(&text),
+            // The WebSocket layer has queued the pong already; the next read writes it.
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => return Err(End::of_message(&other)),
+        }
+        Ok(())
+    }
+
+    fn take_text(&mut self, text: &str) {
+        let answered = match Request::parse(text) {
+            Ok(Request::Ping) => {
+                self.pongs += 1;
+                return;
+            }
+            Ok(Request::Pong) => return,
+            Ok(Request::Command { client_id, command }) => self.start(&client_id, command, text.len()),
+            Ok(Request::Login(_)) => {
+                Err(Error::new(ErrorKind::InvalidInput, "CONN: this connection is logged in already; open another one"))
+            }
+            Err(error) => Err(error),
+        };
+        // A refusal takes its place in the queue like any other answer.
+        if let Err(error) = answered {
+            self.weight += text.len();
+            let answered = Answered { weight: text.len(), result: Err(error) };
+            self.running.push_back(futures::future::ready(answered).boxed());
+        }
+    }
+
+    fn start(&mut self, client_id: &ClientId, command: Command, bytes: usize) -> Result<()> {
+        if *client_id != self.peer.client_id {
+            return Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "CLIENT_ID is not what this connection's login was answered with",
+            ));
+        }
+        // A replay is a short question with a long answer.
+        let answer = if matches!(command, Command::Replay { .. }) { self.options.max_frame_bytes / 16 } else { 0 };
+        let weight = bytes + answer;
+        self.weight += weight;
+        let (service, peer) = (self.service.clone(), self.peer.clone());
+        self.running
+            .push_back(async move { Answered { weight, result: service.handle(&peer, command).await } }.boxed());
+        Ok(())
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        for next in [Self::next_pong, Self::next_answer, Self::next_record] {
+            for _ in 0..BATCH {
+                match self.socket.poll_ready_unpin(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(cause)) => return Err(End::of_error(&cause)),
+                    Poll::Pending => {
+                        self.blocked = true;
+                        return Ok(moved);
+                    }
+                }
+                let Some(message) = next(self, cx) else { break };
+                self.send(message)?;
+                moved = true;
+            }
+        }
+        Ok(moved)
+    }
+
+    fn next_pong(&mut self, _: &mut Context<'_>) -> Option<Message> {
+        self.pongs = self.pongs.checked_sub(1)?;
+        Some(Message::Text(Utf8Bytes::from_static(frame::PONG)))
+    }
+
+    /// Answers go before records, so that a subscriber learns that it is one before its first event comes.
+    fn next_answer(&mut self, cx: &mut Context<'_>) -> Option<Message> {
+        match self.running.poll_next_unpin(cx) {
+            Poll::Ready(Some(Answered { weight, result })) => {
+                self.weight = self.weight.saturating_sub(weight);
+                Some(Message::text(frame::write_answer(&result)))
+            }
+            Poll::Ready(None) | Poll::Pending => None,
+        }
+    }
+
+    fn next_record(&mut self, cx: &mut Context<'_>) -> Option<Message> {
+        if self.leaving {
+            return None;
+        }
+        match self.inbox.poll_next_unpin(cx) {
+            Poll::Ready(Some(delivery)) => Some(Message::text(frame::write_record(&delivery))),
+            Poll::Ready(None) => {
+                self.leaving = true;
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), End> {
+        self.unflushed = true;
+        self.socket.start_send_unpin(message).map_err(|cause| End::of_error(&cause))
+    }
+}

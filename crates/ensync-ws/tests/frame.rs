@@ -1,0 +1,464 @@
+//! The text grammar: what the peers send is read, what we write is read back, and nothing that a stranger sends does harm.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ensync_core::{
+    AppId, AppKey, Block, ClientId, Command, Delivery, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey,
+    Metadata, PayloadMetadata, Publish, Reply, Sealed, Settle, Settlement, Subscribe, Timestamp,
+};
+use ensync_ws::frame::{
+    Answer, Dialect, Expect, Pushed, Request, parse_record, write_answer, write_login, write_record, write_request,
+};
+use proptest::prelude::*;
+
+const KEY: &str = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";
+
+fn name(text: &str) -> EventName {
+    EventName::parse(text).unwrap()
+}
+
+fn settle(event: Option<&str>, block: Option<u64>, how: Settlement) -> Command {
+    Command::Settle(Settle {
+        id: EventId::parse("e-1").unwrap(),
+        event: event.map(name),
+        block: block.map(|block| Block::new(block).unwrap()),
+        how,
+    })
+}
+
+fn publish(metadata: &str) -> Publish {
+    Publish {
+        event: name("orders/new"),
+        recipient: AppId::parse(KEY).unwrap(),
+        payload: Sealed::from_wire("e30="),
+        metadata: Metadata::parse(metadata).unwrap(),
+        payload_metadata: None,
+        idempotency_key: None,
+    }
+}
+
+/// Each verb as the published clients send it, and as we write it to an engine without extensions.
+fn official() -> Vec<(String, Command)> {
+    let discard = |reason: &str| Settlement::Discard { reason: reason.into() };
+    let defer = Settlement::Defer { delay: Duration::from_millis(1500), priority: 0, reason: "later".into() };
+    let shape = PayloadMetadata {
+        byte_size: 9,
+        skeleton: Some([("a".to_owned(), FieldType::Integer)].into()),
+        field_count: Some(1),
+    };
+    let with_shape = Publish { payload_metadata: Some(shape), ..publish(r#"{"headers":{"a":"}"},"persist":true}"#) };
+    vec![
+        (
+            format!(
+                r#"PUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new;PAYLOAD=:e30=;DELIVERY_TO=:{KEY};METADATA=:{{"headers":{{}}}}"#
+            ),
+            Command::Publish(publish(r#"{"headers":{}}"#)),
+        ),
+        (
+            format!(
+                r#"PUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new;PAYLOAD=:e30=;DELIVERY_TO=:{KEY};METADATA=:{{"headers":{{"a":"}}"}},"persist":true}};PAYLOAD_METADATA=:{{"byte_size":9,"skeleton":{{"a":"integer"}},"field_count":1}}"#
+            ),
+            Command::Publish(with_shape),
+        ),
+        (
+            "SUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new".into(),
+            Command::Subscribe(Subscribe { event: name("orders/new"), max_in_flight: None }),
+        ),
+        ("UNSUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new".into(), Command::Unsubscribe { event: name("orders/new") }),
+        (
+            "ACK;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;BLOCK=:456;EVENT_NAME=:orders/new".into(),
+            settle(Some("orders/new"), Some(456), Settlement::Ack),
+        ),
+        ("ACK;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;BLOCK=:456".into(), settle(None, Some(456), Settlement::Ack)),
+        ("ROLLBACK;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;BLOCK=:456".into(), settle(None, Some(456), Settlement::Rollback)),
+        (
+            "DISCARD;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;EVENT_NAME=:orders/new;REASON=:not, mine".into(),
+            settle(Some("orders/new"), None, discard("not, mine")),
+        ),
+        (
+            "DEFER;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;EVENT_NAME=:orders/new;DELAY=:1500;REASON=:later".into(),
+            settle(Some("orders/new"), None, defer),
+        ),
+        (
+            "PAUSE;CLIENT_ID=:c-1;EVENT_NAME=:orders/new;REASON=:".into(),
+            Command::Pause { event: name("orders/new"), reason: String::new() },
+        ),
+        ("CONTINUE;CLIENT_ID=:c-1;EVENT_NAME=:orders/new".into(), Command::Continue { event: name("orders/new") }),
+        (
+            "REPLAY;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;EVENT_NAME=:orders/new".into(),
+            Command::Replay { id: EventId::parse("e-1").unwrap(), event: name("orders/new") },
+        ),
+    ]
+}
+
+fn client_id() -> ClientId {
+    ClientId::parse("c-1").unwrap()
+}
+
+fn command(frame: &str) -> Command {
+    match Request::parse(frame).unwrap() {
+        Request::Command { client_id: id, command } if id == client_id() => command,
+        other => panic!("{frame}: {other:?}"),
+    }
+}
+
+#[test]
+fn every_verb_is_read_and_written_as_the_peers_send_it() {
+    for (frame, expected) in official() {
+        assert_eq!(command(&frame), expected, "{frame}");
+        assert_eq!(write_request(&client_id(), &expected, Dialect::default()).unwrap(), frame);
+    }
+    let key = AppKey::parse("key=:with=equals,and{braces}").unwrap();
+    assert_eq!(write_login(&key), "CONN;ACCESS_KEY=:key=:with=equals,and{braces}");
+    assert_eq!(Request::parse(&write_login(&key)).unwrap(), Request::Login(key));
+    assert_eq!(Request::parse("PING").unwrap(), Request::Ping);
+    assert_eq!(Request::parse("PONG").unwrap(), Request::Pong);
+}
+
+#[test]
+fn quirks_of_the_peers_are_taken() {
+    let ack = settle(None, Some(4), Settlement::Ack);
+    for frame in [
+        "ACK;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;BLOCK=:4;EVENT_NAME=:undefined",
+        "ACK;CLIENT_ID=:c-1;EVENT_IDEM=:e-1;BLOCK=:4;EVENT_NAME=:",
+        "ACK;BLOCK=:4;NEW_KEY=:what;EVENT_IDEM=:e-1;CLIENT_ID=:c-1;",
+    ] {
+        assert_eq!(command(frame), ack, "{frame}");
+    }
+    let frame = format!(
+        "PUB;METADATA=: {{ \"a\" : \"; }} ;EVENT_NAME=:x\" }} ;PAYLOAD_METADATA=:undefined;DELIVERY_TO=:{KEY};PAYLOAD=:e30=;EVENT_NAME=:orders/new;CLIENT_ID=:c-1"
+    );
+    let Command::Publish(read) = command(&frame) else { panic!("{frame}") };
+    assert_eq!(read.metadata.field("a").unwrap(), "; } ;EVENT_NAME=:x");
+    assert_eq!((read.event.as_str(), read.payload_metadata), ("orders/new", None));
+    let frame = format!("PUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new;PAYLOAD=:e30=;DELIVERY_TO=:{KEY};METADATA=:");
+    assert_eq!(command(&frame), Command::Publish(publish("{}")));
+}
+
+#[test]
+fn extensions_go_only_to_engines_that_announced_them() {
+    let retried =
+        Publish { idempotency_key: Some(IdempotencyKey::parse("k-1").unwrap()), ..publish(r#"{"headers":{}}"#) };
+    let later = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: "r".into() };
+    let window = Subscribe { event: name("a"), max_in_flight: NonZeroU32::new(8) };
+    for (command_, part) in [
+        (Command::Publish(retried), ";IDEMPOTENCY_KEY=:k-1"),
+        (Command::Subscribe(window), ";MAX_IN_FLIGHT=:8"),
+        (settle(Some("a"), Some(9), later), ";BLOCK=:9"),
+        (settle(None, Some(9), Settlement::Discard { reason: "a;b\nc".into() }), ";BLOCK=:9"),
+    ] {
+        let plain = write_request(&client_id(), &command_, Dialect::default()).unwrap();
+        assert!(!plain.contains(part), "{plain}");
+        let extended = write_request(&client_id(), &command_, Dialect::EXTENDED).unwrap();
+        assert!(extended.contains(part), "{extended}");
+        assert_eq!(command(&extended), command_);
+    }
+}
+
+#[test]
+fn a_reason_cannot_become_a_key() {
+    let hostile = "other;EVENT_IDEM=:x;BLOCK=:1\n;REASON=:y";
+    let discard = settle(Some("a"), Some(9), Settlement::Discard { reason: hostile.into() });
+    let frame = write_request(&client_id(), &discard, Dialect::EXTENDED).unwrap();
+    assert_eq!(command(&frame), discard);
+    // An engine that announced nothing may split at every semicolon.
+    let frame = write_request(&client_id(), &discard, Dialect::default()).unwrap();
+    let keys: Vec<_> = frame.split(';').skip(1).filter_map(|part| part.split_once("=:")).map(|(key, _)| key).collect();
+    assert_eq!(keys, ["CLIENT_ID", "EVENT_IDEM", "EVENT_NAME", "REASON"]);
+}
+
+#[test]
+fn metadata_cannot_become_a_key() {
+    let hostile = r#"{"headers":{"a":"};DELIVERY_TO=:x;","b;c":["\\",";"]}}"#;
+    let command_ = Command::Publish(publish(hostile));
+    let frame = write_request(&client_id(), &command_, Dialect::default()).unwrap();
+    let keys: Vec<_> = frame.split(';').skip(1).filter_map(|part| part.split_once("=:")).map(|(key, _)| key).collect();
+    assert_eq!(keys, ["CLIENT_ID", "EVENT_NAME", "PAYLOAD", "DELIVERY_TO", "METADATA"]);
+    let Command::Publish(read) = command(&frame) else { panic!("{frame}") };
+    assert_eq!(read.metadata.fields(), Metadata::parse(hostile).unwrap().fields());
+}
+
+#[test]
+fn what_a_frame_cannot_carry_is_not_written() {
+    let injected = Publish { payload: Sealed::from_wire("e30=;DELIVERY_TO=:x"), ..publish("{}") };
+    for (command, part) in [
+        (Command::Publish(injected), "publish over WebSocket: the sealed payload is not base64"),
+        (settle(None, None, Settlement::Ack), "ack over WebSocket: the delivery's block is missing"),
+        (settle(None, None, Settlement::Rollback), "rollback over WebSocket: the delivery's block"),
+        (Command::Heartbeat, "protocol-level pings"),
+    ] {
+        let error = write_request(&client_id(), &command, Dialect::EXTENDED).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_bad_frame_is_refused_with_its_verb_and_key() {
+    let publish = |payload: &str, to: &str, more: &str| {
+        format!("PUB;CLIENT_ID=:c;EVENT_NAME=:a;PAYLOAD=:{payload};DELIVERY_TO=:{to}{more}")
+    };
+    let deep = format!(";METADATA=:{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    for (frame, kind, part) in [
+        ("".into(), ErrorKind::Protocol, "\"\" is no verb; there are CONN, PUB"),
+        ("sub;CLIENT_ID=:c;EVENT_NAME=:a".into(), ErrorKind::Protocol, "\"sub\" is no verb"),
+        ("CONN".into(), ErrorKind::Protocol, "CONN: the key ACCESS_KEY is missing"),
+        ("CONN;ACCESS_KEY=:".into(), ErrorKind::InvalidKey, "CONN ACCESS_KEY: the app key is empty"),
+        ("SUB;EVENT_NAME=:a".into(), ErrorKind::Protocol, "SUB: the key CLIENT_ID is missing"),
+        ("SUB;CLIENT_ID=:c,d;EVENT_NAME=:a".into(), ErrorKind::InvalidInput, "SUB CLIENT_ID: "),
+        ("SUB;CLIENT_ID=:c".into(), ErrorKind::Protocol, "SUB: the key EVENT_NAME is missing"),
+        ("SUB;CLIENT_ID=:c;EVENT_NAME=:a b".into(), ErrorKind::InvalidEventName, "SUB EVENT_NAME: "),
+        ("SUB;CLIENT_ID=:c;EVENT_NAME=:a;MAX_IN_FLIGHT=:0".into(), ErrorKind::InvalidInput, "SUB MAX_IN_FLIGHT: \"0\""),
+        ("ACK;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "ACK: the key BLOCK is missing"),
+        ("ACK;CLIENT_ID=:c;EVENT_IDEM=:e;BLOCK=:-1".into(), ErrorKind::InvalidInput, "ACK BLOCK: "),
+        ("ACK;CLIENT_ID=:c;BLOCK=:1".into(), ErrorKind::Protocol, "ACK: the key EVENT_IDEM is missing"),
+        ("ROLLBACK;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "ROLLBACK: the key BLOCK is missing"),
+        ("DEFER;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "DEFER: the key DELAY is missing"),
+        ("DEFER;CLIENT_ID=:c;EVENT_IDEM=:e;DELAY=:soon".into(), ErrorKind::InvalidInput, "DEFER DELAY: \"soon\""),
+        ("REPLAY;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "REPLAY: the key EVENT_NAME is missing"),
+        (publish("", KEY, ";METADATA=:{}"), ErrorKind::InvalidInput, "PUB PAYLOAD: not base64"),
+        (publish("a\"b", KEY, ";METADATA=:{}"), ErrorKind::InvalidInput, "PUB PAYLOAD: not base64"),
+        (publish("e30=", "me", ";METADATA=:{}"), ErrorKind::InvalidKey, "PUB DELIVERY_TO: "),
+        (publish("e30=", KEY, ""), ErrorKind::Protocol, "PUB: the key METADATA is missing"),
+        (publish("e30=", KEY, ";METADATA=:[1]"), ErrorKind::InvalidInput, "PUB METADATA: "),
+        (publish("e30=", KEY, &deep), ErrorKind::InvalidInput, "PUB METADATA: "),
+        (
+            publish("e30=", KEY, ";METADATA=:{};PAYLOAD_METADATA=:{\"byte_size\":-1}"),
+            ErrorKind::InvalidInput,
+            "PUB PAYLOAD_METADATA",
+        ),
+        (
+            "DISCARD;CLIENT_ID=:c;EVENT_IDEM=:e;EVENT_IDEM=:f;REASON=:x".into(),
+            ErrorKind::Protocol,
+            "EVENT_IDEM is there twice",
+        ),
+    ] {
+        let error = Request::parse(&frame).unwrap_err();
+        assert_eq!(error.kind(), kind, "{frame}: {error}");
+        assert!(error.to_string().contains(part), "{frame}: {error}");
+    }
+}
+
+#[test]
+fn answers_are_read_for_what_was_asked() {
+    let read = |frame: &str, expect| Answer::parse(frame).unwrap().read(expect);
+    assert_eq!(read("+PASS:subscribed to a", Expect::Done).unwrap(), Reply::Done);
+    assert_eq!(
+        read("+PASS: e-1 ", Expect::Published).unwrap(),
+        Reply::Published { id: EventId::parse("e-1").unwrap() }
+    );
+    let until = Some(Timestamp::from_millis(5));
+    assert_eq!(read("+PASS:deliveryTime=5", Expect::Deferred).unwrap(), Reply::Deferred { until });
+    for other in ["+PASS:", "+PASS:deferred", "+PASS:deliveryTime=soon"] {
+        assert_eq!(read(other, Expect::Deferred).unwrap(), Reply::Deferred { until: None });
+    }
+    let record = r#"{"name":"a","idem":"x","block":1,"payload":"e30="}"#;
+    for prefix in ["+REPLAY:", "+PASS:"] {
+        let Reply::Replayed(delivery) = read(&format!("{prefix}{record}"), Expect::Replayed).unwrap() else { panic!() };
+        assert_eq!(delivery.id.as_str(), "x");
+    }
+    for (frame, expect, part) in [
+        ("+PASS:", Expect::Published, "holds no event id"),
+        ("+PASS:no;id", Expect::Published, "holds no event id"),
+        ("+PASS:ok", Expect::Replayed, "holds no event"),
+        ("+REPLAY:{}", Expect::Replayed, "holds no event"),
+        ("+REPLAY:{}", Expect::Done, "none was asked for"),
+    ] {
+        let error = read(frame, expect).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(error.to_string().contains(part), "{frame}: {error}");
+    }
+    assert!(!Answer::Replay("{}").fits(Expect::Published) && Answer::Fail("").fits(Expect::Published));
+    for (frame, kind, words) in [
+        ("-FAIL:unknown_event: no such event: a", ErrorKind::UnknownEvent, "no such event: a"),
+        ("-FAIL:Event not found", ErrorKind::Refused, "Event not found"),
+        ("-FAIL", ErrorKind::Refused, "the engine refused the command and gave no reason"),
+    ] {
+        let error = read(frame, Expect::Replayed).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (kind, words));
+    }
+}
+
+#[test]
+fn answers_are_written_so_that_every_peer_reads_them() {
+    for (result, expect) in [
+        (Ok(Reply::Done), Expect::Done),
+        (Ok(Reply::Published { id: EventId::parse("e-1").unwrap() }), Expect::Published),
+        (Ok(Reply::Deferred { until: Some(Timestamp::from_millis(7)) }), Expect::Deferred),
+        (Ok(Reply::Deferred { until: None }), Expect::Deferred),
+        (Ok(Reply::Replayed(Box::new(record_of("a/b", "e-1", "{}")))), Expect::Replayed),
+    ] {
+        let frame = write_answer(&result);
+        let answer = Answer::parse(&frame).unwrap();
+        assert!(answer.fits(expect) && Pushed::parse(&frame).unwrap() == Pushed::Answer(answer));
+        assert_eq!(answer.read(expect).unwrap(), result.unwrap());
+    }
+    let refusal = Error::new(ErrorKind::SchemaMismatch, "the field a; is\nwrong");
+    let frame = write_answer(&Err(refusal));
+    assert_eq!(frame, "-FAIL:schema_mismatch: the field a; is\nwrong");
+    assert_eq!(Answer::parse(&frame).unwrap().read(Expect::Done).unwrap_err().kind(), ErrorKind::SchemaMismatch);
+}
+
+#[test]
+fn pushed_frames_are_told_apart() {
+    assert_eq!(Pushed::parse("PING\n").unwrap(), Pushed::Ping);
+    assert_eq!(Pushed::parse("PONG").unwrap(), Pushed::Pong);
+    assert_eq!(Pushed::parse("+RECORD:{}").unwrap(), Pushed::Record("{}"));
+    for bad in ["", "PASS:x", "+PASS", "+record:{}", "SUB;A=:1", "-FAILED:x", "\u{1F980}\u{1F980}\u{1F980}"] {
+        assert_eq!(Pushed::parse(bad).unwrap_err().kind(), ErrorKind::Protocol, "{bad}");
+    }
+    // A frame that is not understood may hold a payload, which does not belong into an error.
+    assert!(!Pushed::parse("+RECORDS:{\"payload\":\"hush\"}").unwrap_err().to_string().contains("hush"));
+}
+
+fn record_of(event: &str, id: &str, metadata: &str) -> Delivery {
+    Delivery {
+        event: name(event),
+        id: EventId::parse(id).unwrap(),
+        block: Block::new(1).unwrap(),
+        payload: Sealed::from_wire("e30="),
+        metadata: Metadata::parse(metadata).unwrap(),
+        sender: None,
+        recipient: None,
+        timestamp: None,
+        attempt: None,
+    }
+}
+
+prop_compose! {
+    fn any_name()(segments in prop::collection::vec("[a-z0-9_.=:é-]{1,12}", 1..4)) -> EventName {
+        EventName::parse(&segments.join("/")).unwrap()
+    }
+}
+
+prop_compose! {
+    fn any_id()(text in "[!-+.-:<-z|~-]{1,40}") -> EventId {
+        EventId::parse(&text).unwrap()
+    }
+}
+
+/// Metadata whose text survives as it is: a semicolon comes back in another spelling.
+fn any_metadata() -> impl Strategy<Value = Metadata> {
+    let text = "[^;\\\\]{0,12}";
+    prop::collection::btree_map(
+        text,
+        prop_oneof![text.prop_map(Into::into), any::<i64>().prop_map(serde_json::Value::from)],
+        0..4,
+    )
+    .prop_map(|fields| Metadata::from_fields(fields.into_iter().collect()))
+}
+
+fn any_settlement() -> impl Strategy<Value = Command> {
+    let how = prop_oneof![
+        Just(Settlement::Ack),
+        Just(Settlement::Rollback),
+        any::<String>().prop_map(|reason| Settlement::Discard { reason }),
+        (any::<u32>(), any::<String>()).prop_map(|(ms, reason)| Settlement::Defer {
+            delay: Duration::from_millis(ms.into()),
+            priority: 0,
+            reason
+        }),
+    ];
+    (any_id(), prop::option::of(any_name()), 0..=Block::MAX, how).prop_map(|(id, event, block, how)| {
+        // The grammar has no name in a rollback.
+        let event = event.filter(|_| how != Settlement::Rollback);
+        Command::Settle(Settle { id, event, block: Some(Block::new(block).unwrap()), how })
+    })
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let publish = (
+        any_name(),
+        any::<[u8; 32]>(),
+        "[A-Za-z0-9+/_=-]{1,200}",
+        any_metadata(),
+        prop::option::of((0..=1u64 << 53, prop::collection::btree_map("[^;\\\\]{0,8}", Just(FieldType::Long), 0..3))),
+        prop::option::of("[a-z0-9-]{1,30}"),
+    )
+        .prop_map(|(event, recipient, payload, metadata, shape, key)| {
+            Command::Publish(Publish {
+                event,
+                recipient: AppId::from_bytes(recipient),
+                payload: Sealed::from_wire(payload),
+                metadata,
+                payload_metadata: shape.map(|(byte_size, skeleton)| PayloadMetadata {
+                    byte_size,
+                    field_count: Some(skeleton.len() as u64),
+                    skeleton: Some(skeleton),
+                }),
+                idempotency_key: key.map(|key| IdempotencyKey::parse(&key).unwrap()),
+            })
+        });
+    prop_oneof![
+        3 => publish,
+        3 => any_settlement(),
+        1 => (any_name(), any::<u32>()).prop_map(|(event, max)| {
+            Command::Subscribe(Subscribe { event, max_in_flight: NonZeroU32::new(max) })
+        }),
+        1 => any_name().prop_map(|event| Command::Unsubscribe { event }),
+        1 => any_name().prop_map(|event| Command::Continue { event }),
+        1 => (any_name(), any::<String>()).prop_map(|(event, reason)| Command::Pause { event, reason }),
+        1 => (any_id(), any_name()).prop_map(|(id, event)| Command::Replay { id, event }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_written_request_is_read_as_it_was(command in any_command(), client_id in any_id()) {
+        let client_id = ClientId::parse(client_id.as_str()).unwrap();
+        let frame = write_request(&client_id, &command, Dialect::EXTENDED).unwrap();
+        prop_assert_eq!(Request::parse(&frame).unwrap(), Request::Command { client_id, command });
+    }
+
+    #[test]
+    fn a_written_record_is_read_as_it_was(
+        event in any_name(),
+        id in any_id(),
+        block in 0..=Block::MAX,
+        payload in any::<String>(),
+        metadata in any_metadata(),
+        keys in any::<(Option<[u8; 32]>, Option<[u8; 32]>)>(),
+        timestamp in any::<Option<u64>>(),
+        attempt in any::<Option<u32>>(),
+    ) {
+        let delivery = Delivery {
+            event,
+            id,
+            block: Block::new(block).unwrap(),
+            payload: Sealed::from_wire(payload),
+            metadata,
+            sender: keys.0.map(AppId::from_bytes),
+            recipient: keys.1.map(AppId::from_bytes),
+            timestamp: timestamp.map(Timestamp::from_millis),
+            attempt,
+        };
+        let frame = write_record(&delivery);
+        let Pushed::Record(json) = Pushed::parse(&frame).unwrap() else { panic!("{frame}") };
+        prop_assert_eq!(parse_record(json).unwrap(), delivery);
+    }
+
+    /// Frames that are nearly right: a valid one, cut, with something put in.
+    #[test]
+    fn no_frame_makes_the_reader_panic(
+        command in any_command(),
+        cut in any::<prop::sample::Index>(),
+        put in prop_oneof![any::<String>(), ";[A-Z_]{0,8}=:".boxed(), "[\\[{\"]{0,300}".boxed()],
+        keep in any::<bool>(),
+    ) {
+        let frame = write_request(&client_id(), &command, Dialect::EXTENDED).unwrap();
+        let mut at = cut.index(frame.len() + 1);
+        while !frame.is_char_boundary(at) {
+            at -= 1;
+        }
+        let (head, tail) = frame.split_at(at);
+        let broken = format!("{head}{put}{}", if keep { tail } else { "" });
+        // Whatever is read can be written and read again.
+        if let Ok(Request::Command { client_id, command }) = Request::parse(&broken) {
+            let again = write_request(&client_id, &command, Dialect::EXTENDED).unwrap();
+            prop_assert!(Request::parse(&again).is_ok(), "{again}");
+        }
+        let _ = Pushed::parse(&broken);
+        let _ = parse_record(&broken);
+    }
+}
