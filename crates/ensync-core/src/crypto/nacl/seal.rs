@@ -1,0 +1,79 @@
+use zeroize::Zeroizing;
+
+use super::agreement::{SharedKey, ephemeral};
+use super::secretbox::{self, KEY, NONCE};
+use crate::crypto::Recipient;
+use crate::{Error, ErrorKind, Result, Sealed, encoding, random};
+
+/// For several recipients, a plaintext longer than this, in bytes, is encrypted once under a message key; up to this, once for
+/// each recipient.
+const HYBRID_ABOVE: usize = 8 * 1024;
+
+/// See [`crate::crypto::seal`].
+pub(in crate::crypto) fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
+    if to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
+        return hybrid(plaintext, to);
+    }
+    to.iter().map(|recipient| single(plaintext, recipient)).collect()
+}
+
+fn single(plaintext: &[u8], to: &Recipient) -> Result<Sealed> {
+    let (shared, ephemeral) = agree(to)?;
+    let nonce = random::array::<NONCE>()?;
+    let envelope = wrapped("ciphertext", &nonce, &shared.seal(&nonce, plaintext), &ephemeral);
+    Ok(Sealed::from_wire(encoding::encode(envelope.as_bytes())))
+}
+
+fn hybrid(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
+    let key = Zeroizing::new(random::array::<KEY>()?);
+    let nonce = random::array::<NONCE>()?;
+    let ciphertext = encoding::encode(&secretbox::seal(&key, &nonce, plaintext));
+    let nonce = encoding::encode(&nonce);
+    let mut common = format!(r#"{{"type":"hybrid","payload":{{"nonce":"{nonce}","ciphertext":"{ciphertext}"}},"#);
+    // Three bytes are four characters of base64: filled up to a multiple, the part that all copies share is encoded once.
+    while !common.len().is_multiple_of(3) {
+        common.push(' ');
+    }
+    let common = encoding::encode(common.as_bytes());
+
+    to.iter()
+        .map(|recipient| {
+            let own = encoding::encode(format!(r#""keys":{{{}}}}}"#, entries(&key, recipient)?).as_bytes());
+            let mut wire = String::with_capacity(common.len() + own.len());
+            wire.push_str(&common);
+            wire.push_str(&own);
+            Ok(Sealed::from_wire(wire))
+        })
+        .collect()
+}
+
+/// The recipient's two entries: a Node client finds the first, a Python client the second, and each skips the other.
+///
+/// Node looks for `encryptedKey` and takes the box's content for the message key; Python looks for `ciphertext` and takes it for
+/// base64 text of the message key. The two contents are under one shared key, so their nonces must differ: under one nonce the
+/// two boxes would reveal the XOR of the key and its own base64 text, and with it the key.
+fn entries(key: &[u8; KEY], to: &Recipient) -> Result<String> {
+    let (shared, ephemeral) = agree(to)?;
+    let (node, python) = (random::array::<NONCE>()?, random::array::<NONCE>()?);
+    let text = Zeroizing::new(encoding::encode(key));
+    Ok(format!(
+        r#""{}":{},"{}":{}"#,
+        to.id(),
+        wrapped("encryptedKey", &node, &shared.seal(&node, key), &ephemeral),
+        to.id().to_hex(),
+        wrapped("ciphertext", &python, &shared.seal(&python, text.as_bytes()), &ephemeral),
+    ))
+}
+
+fn agree(to: &Recipient) -> Result<(SharedKey, [u8; 32])> {
+    let (secret, public) = ephemeral()?;
+    // A `Recipient` is never of small order, so there is always an agreement.
+    let none = || Error::new(ErrorKind::Internal, format!("no agreement with the checked key of app {}", to.id()));
+    Ok((SharedKey::agree(&secret, to.x25519()).ok_or_else(none)?, public))
+}
+
+/// The JSON of one box. Base64 needs no escapes.
+fn wrapped(name: &str, nonce: &[u8; NONCE], boxed: &[u8], ephemeral: &[u8; 32]) -> String {
+    let (nonce, boxed, ephemeral) = (encoding::encode(nonce), encoding::encode(boxed), encoding::encode(ephemeral));
+    format!(r#"{{"nonce":"{nonce}","{name}":"{boxed}","ephemeralPublicKey":"{ephemeral}"}}"#)
+}
