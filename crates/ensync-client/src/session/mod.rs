@@ -150,7 +150,9 @@ impl Session {
         let lane = self.routes().open(subscribe.clone(), buffer)?;
         let event = subscribe.event.clone();
         // If the caller gives up, the route must not stay behind.
-        let guard = OnDrop(Some(|| drop(self.routes().close(&event, None))));
+        let guard = OnDrop(Some(|| {
+            self.routes().close(&event, None);
+        }));
         self.call(Command::Subscribe(subscribe)).await?;
         guard.disarm();
         Ok(lane)

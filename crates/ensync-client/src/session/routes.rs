@@ -80,7 +80,9 @@ impl Routes {
     /// Removes every route.
     pub(crate) fn close_all(&self, error: Option<&Error>) -> Vec<EventName> {
         let names: Vec<_> = self.lock().keys().cloned().collect();
-        names.iter().for_each(|name| drop(self.close(name, error.cloned())));
+        for name in &names {
+            self.close(name, error.cloned());
+        }
         names
     }
 

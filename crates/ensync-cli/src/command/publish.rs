@@ -1,0 +1,54 @@
+use clap::Args;
+use tokio::io::AsyncReadExt;
+
+use super::Outcome;
+use crate::connection::Connection;
+
+/// Publish one event, and print the id under which the engine accepted it for each recipient.
+#[derive(Args)]
+pub(crate) struct Publish {
+    /// The event's name, such as company/service/action.
+    event: String,
+    /// The payload as JSON; - reads it from standard input.
+    payload: String,
+    /// A recipient's app id (base64). Repeat it for several.
+    #[arg(long, required = true, value_name = "APP_ID")]
+    to: Vec<String>,
+    /// A header of the event's metadata, which is not encrypted. Repeat it for several.
+    #[arg(long, value_name = "KEY=VALUE")]
+    header: Vec<String>,
+    /// Let the engine accept the event without storing it durably.
+    #[arg(long)]
+    no_persist: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Publish {
+    pub(crate) async fn run(self) -> Outcome {
+        let text = if self.payload == "-" {
+            let mut text = String::new();
+            tokio::io::stdin().read_to_string(&mut text).await.map_err(|cause| format!("cannot read the payload: {cause}"))?;
+            text
+        } else {
+            self.payload
+        };
+        let payload: serde_json::Value =
+            serde_json::from_str(&text).map_err(|cause| format!("the payload is not JSON ({cause}); quote it for the shell, as in '{{\"a\":1}}'"))?;
+        let mut headers = Vec::new();
+        for header in &self.header {
+            headers.push(header.split_once('=').ok_or_else(|| format!("--header {header:?} is not KEY=VALUE"))?);
+        }
+        let client = self.connection.open(None).await?;
+        let mut publish = client.publish(self.event, &payload).to_all(self.to).persist(!self.no_persist);
+        for (key, value) in headers {
+            publish = publish.header(key, value);
+        }
+        let receipt = publish.await?;
+        for (recipient, id) in receipt.iter() {
+            println!("{id}\t{recipient}");
+        }
+        client.close().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+use clap::Args;
+use ensync_sdk::{Event, SecretKey};
+use futures::TryStreamExt;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use crate::connection::Connection;
+
+/// Subscribe to an event name and print each event as one line of JSON, acknowledging it once it is printed.
+///
+/// An event that cannot be decrypted is printed with "error" instead of "payload", and left to the engine.
+#[derive(Args)]
+pub(crate) struct Subscribe {
+    /// The event's name, such as company/service/action.
+    event: String,
+    /// End after this many events.
+    #[arg(long, value_name = "EVENTS")]
+    count: Option<u64>,
+    /// Print without acknowledging: the engine delivers the events again later.
+    #[arg(long)]
+    no_ack: bool,
+    /// The app's secret key. Better given in the environment, where other users of the machine do not see it.
+    #[arg(long, env = "ENSYNC_SECRET_KEY", hide_env_values = true)]
+    secret_key: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Subscribe {
+    pub(crate) async fn run(self) -> Outcome {
+        let secret = self.secret_key.as_deref().ok_or("no secret key: set ENSYNC_SECRET_KEY, or give --secret-key")?;
+        let client = self.connection.open(Some(SecretKey::parse(secret)?)).await?;
+        let mut events = client.subscribe(self.event).await?;
+        eprintln!("subscribed to {} at {}; Ctrl-C ends it", events.name(), client.endpoint());
+        let mut left = self.count.unwrap_or(u64::MAX);
+        while left > 0 {
+            let event = tokio::select! {
+                event = events.try_next() => event?,
+                _ = tokio::signal::ctrl_c() => None,
+            };
+            let Some(event) = event else { break };
+            left -= 1;
+            let opened = event.json();
+            println!("{}", line(&event, &opened));
+            match opened {
+                Ok(_) if !self.no_ack => event.ack().await?,
+                _ => {}
+            }
+        }
+        client.close().await?;
+        Ok(())
+    }
+}
+
+fn line(event: &Event, opened: &Result<Value, ensync_sdk::Error>) -> Value {
+    let mut line = json!({
+        "name": event.name().as_str(),
+        "id": event.id().as_str(),
+        "block": event.block().as_u64(),
+        "timestamp": event.timestamp().map(|at| at.as_millis()),
+        "sender": event.sender().map(ToString::to_string),
+        "attempt": event.attempt(),
+        "metadata": event.metadata().fields(),
+    });
+    match opened {
+        Ok(payload) => line["payload"] = payload.clone(),
+        Err(error) => line["error"] = crate::chain(error).into(),
+    }
+    line
+}

@@ -1,0 +1,251 @@
+//! The engine as a server: listeners for gRPC and WebSocket around a broker, or a broker alone in a process.
+
+mod http;
+mod listener;
+mod tls;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::in_process::InProcess;
+use crate::{Broker, BrokerOptions, EventOptions, MemoryLog, QueueStats};
+use http::Front;
+use listener::Listener;
+
+pub use tls::ServerTls;
+
+/// How long a shutdown waits for connections to finish what they are at.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running engine. Dropping it stops it at once; [`shutdown`](Server::shutdown) stops it in order.
+///
+/// Every address serves both transports: what a connection's first bytes and its requests say decides.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ensync_core::Result<()> {
+/// let server = ensync_engine::Server::dev().start().await?;
+/// let app = server.create_app("warehouse").await?;
+/// println!("{} {} {}", server.grpc_url(), app.app_id, app.app_key.expose());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    broker: Broker,
+    addresses: Vec<(SocketAddr, bool)>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// An engine whose event names must be registered.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder { broker: BrokerOptions::default(), listen: Vec::new() }
+    }
+
+    /// An engine for development and tests: event names are registered when they are first used, and it listens on a free port of
+    /// the loopback interface unless it is told where.
+    pub fn dev() -> ServerBuilder {
+        ServerBuilder { broker: BrokerOptions { dev: true, ..BrokerOptions::default() }, listen: Vec::new() }
+    }
+
+    /// Makes an app with a new key pair, and gives its three keys. The engine keeps the public key, and a hash of the app key:
+    /// this is the only time they are to be seen.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the name is not usable.
+    pub async fn create_app(&self, name: &str) -> Result<NewApp> {
+        let secret_key = SecretKey::generate()?;
+        let app_id = secret_key
+            .app_id()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a generated secret key has no public half"))?;
+        let app_key = self.broker.create_app(name, app_id).await?;
+        Ok(NewApp { app_id, app_key, secret_key })
+    }
+
+    /// Registers an event name, or changes what is registered.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEventName`], or [`ErrorKind::InvalidInput`] if an option is out of its range.
+    pub async fn register_event<N>(&self, event: N, options: EventOptions) -> Result<()>
+    where
+        N: TryInto<EventName, Error: Into<Error>>,
+    {
+        self.broker.register_event(event.try_into().map_err(Into::into)?, options).await
+    }
+
+    /// How a recipient's queue of an event name stands; `None` if there never was an event in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEventName`], or [`ErrorKind::Unavailable`] if the engine has stopped.
+    pub async fn queue<N>(&self, event: N, recipient: AppId) -> Result<Option<QueueStats>>
+    where
+        N: TryInto<EventName, Error: Into<Error>>,
+    {
+        self.broker.queue(event.try_into().map_err(Into::into)?, recipient).await
+    }
+
+    /// The broker behind it: everything that can be provisioned and inspected.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// A connector for clients of the same process, which goes without sockets.
+    pub fn in_process(&self) -> InProcess {
+        InProcess::new(Arc::new(self.broker.clone()))
+    }
+
+    /// The URL of the first address, over gRPC.
+    pub fn grpc_url(&self) -> String {
+        self.grpc_urls().into_iter().next().unwrap_or_default()
+    }
+
+    /// The URL of the first address, over WebSocket.
+    pub fn ws_url(&self) -> String {
+        self.ws_urls().into_iter().next().unwrap_or_default()
+    }
+
+    /// The URL of each address, over gRPC.
+    pub fn grpc_urls(&self) -> Vec<String> {
+        self.urls("grpc", "grpcs")
+    }
+
+    /// The URL of each address, over WebSocket.
+    pub fn ws_urls(&self) -> Vec<String> {
+        self.urls("ws", "wss")
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().map(|(address, _)| *address)
+    }
+
+    /// Stops accepting, refuses new commands, finishes those that wait, tells clients, and returns when the connections have
+    /// ended, or after 10 seconds.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.broker.shutdown().await;
+        self.connections.close();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "connections still open at shutdown are abandoned");
+        }
+    }
+
+    fn urls(&self, plain: &str, tls: &str) -> Vec<String> {
+        let url = |(address, with_tls): &(SocketAddr, bool)| {
+            format!("{}://{}", if *with_tls { tls } else { plain }, reachable(*address))
+        };
+        self.addresses.iter().map(url).collect()
+    }
+}
+
+/// The address to dial for an address that was bound: an unspecified one is reached over loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// The keys of an app that was just made.
+#[derive(Clone, Debug)]
+pub struct NewApp {
+    /// Its public address, which others publish to.
+    pub app_id: AppId,
+    /// What it logs in with.
+    pub app_key: AppKey,
+    /// What opens the events that it receives.
+    pub secret_key: SecretKey,
+}
+
+/// An engine about to start.
+#[derive(Debug)]
+#[must_use = "nothing runs until it is started"]
+pub struct ServerBuilder {
+    broker: BrokerOptions,
+    listen: Vec<(SocketAddr, Option<ServerTls>)>,
+}
+
+impl ServerBuilder {
+    /// Listens on an address in plaintext; port 0 takes a free one. May be called several times.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push((address, None));
+        self
+    }
+
+    /// Listens on an address with TLS; port 0 takes a free one. May be called several times.
+    pub fn listen_tls(mut self, address: SocketAddr, tls: ServerTls) -> Self {
+        self.listen.push((address, Some(tls)));
+        self
+    }
+
+    /// Limits and defaults of the broker. Call it before anything of it is changed otherwise.
+    pub fn options(mut self, options: BrokerOptions) -> Self {
+        self.broker = options;
+        self
+    }
+
+    /// Binds the addresses and starts.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or an option is out of its range.
+    pub async fn start(mut self) -> Result<Server> {
+        if self.listen.is_empty() {
+            self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
+        }
+        let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
+        for (address, tls) in self.listen {
+            let (tcp, bound) = bind(address).await?;
+            addresses.push((bound, tls.is_some()));
+            listeners.push(Listener { tcp, tls });
+        }
+        let broker = Broker::start(self.broker, Arc::new(MemoryLog::new())).await?;
+        let front = Front::new(Arc::new(broker.clone()), Default::default(), Default::default());
+        let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        for listener in listeners {
+            tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
+        }
+        Ok(Server { broker, addresses, connections, stop })
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let refuse = |cause: std::io::Error| {
+        let why = match cause.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port",
+            std::io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need a privilege",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            _ => "not possible",
+        };
+        Error::new(ErrorKind::InvalidInput, format!("cannot listen on {address}: {why}")).with_source(cause)
+    };
+    let tcp = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = tcp.local_addr().map_err(refuse)?;
+    Ok((tcp, bound))
+}

@@ -1,0 +1,61 @@
+//! Subscribing with manual settlement: each payment is acknowledged, deferred or discarded, as it deserves.
+use std::time::Duration;
+
+use ensync_engine::Server;
+use ensync_sdk::{Engine, Error, Event, Result};
+use futures::TryStreamExt;
+use serde::Deserialize;
+use serde_json::json;
+
+const PAYMENTS: &str = "payments/completed";
+
+#[derive(Deserialize)]
+struct Payment {
+    order_id: String,
+    amount: f64,
+}
+
+/// Stands for the work: a first attempt at a large amount fails for now.
+fn update_order(payment: &Payment, attempt: u32) -> std::result::Result<(), &'static str> {
+    if payment.amount > 1_000.0 && attempt == 1 { Err("the bank is slow today") } else { Ok(()) }
+}
+
+async fn handle(event: &Event) -> Result<&'static str> {
+    // A payload that is no Payment never will be one.
+    let Ok(payment) = event.payload::<Payment>() else {
+        event.discard("invalid payment data").await?;
+        return Ok("discarded");
+    };
+    if let Err(trouble) = update_order(&payment, event.attempt().unwrap_or(1)) {
+        event.defer(Duration::from_secs(1), trouble).await?;
+        println!("{} deferred", payment.order_id);
+        return Ok("deferred");
+    }
+    event.ack().await?;
+    println!("{} paid", payment.order_id);
+    Ok("acked")
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let server = Server::dev().start().await?;
+    let (bank, books) = (server.create_app("bank").await?, server.create_app("books").await?);
+    let engine = Engine::new(&server.ws_url())?;
+    let client = engine.create_client(&books.app_key).app_secret_key(&books.secret_key).await?;
+    let mut payments = client.subscribe(PAYMENTS).await?;
+
+    let sender = engine.create_client(&bank.app_key).await?;
+    for payload in [json!({"order_id": "o-1", "amount": 9.99}), json!({"order_id": "o-2", "amount": 5_000}), json!("rubbish")] {
+        sender.publish(PAYMENTS, &payload).to(books.app_id).await?;
+    }
+
+    let mut outcomes = Vec::new();
+    while outcomes.len() < 4 {
+        let Some(event) = payments.try_next().await? else { break };
+        outcomes.push(handle(&event).await?);
+    }
+    assert_eq!(outcomes, ["acked", "deferred", "discarded", "acked"], "the deferred payment came again");
+    client.close().await?;
+    server.shutdown().await;
+    Ok::<_, Error>(())
+}

@@ -1,0 +1,430 @@
+//! What clients see, over each transport.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ensync_client::{Event, OnError};
+use ensync_core::{Error, ErrorKind};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc};
+
+use crate::over_every_transport;
+use crate::world::{World, eventually, n_of, next, publish, soon};
+
+const ORDERS: &str = "orders/status/updated";
+
+over_every_transport!(
+    an_order_arrives_as_it_was_sent,
+    payloads_of_every_shape_and_size,
+    many_recipients_get_their_own_copy,
+    order_is_kept,
+    consumers_compete,
+    an_ack_is_final_and_can_be_repeated,
+    rollback_hands_on_and_fences_off,
+    defer_and_discard,
+    the_window_is_kept,
+    a_handler_acks_after_ok,
+    a_failed_handler_defers_rolls_back_or_discards,
+    handlers_run_at_the_same_time_up_to_the_limit,
+    pause_and_resume,
+    unsubscribe_ends_the_stream,
+    dropping_a_subscription_hands_back,
+    one_subscription_a_name,
+    close_drains,
+    dropping_the_client_ends_its_session,
+    a_retried_publish_is_stored_once,
+    the_engine_shutting_down_closes_nobody_for_good,
+);
+
+async fn an_order_arrives_as_it_was_sent(world: World) {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Order {
+        id: String,
+        total: f64,
+    }
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    let order = Order { id: "o-1; with \"quotes\" } and Łódź".into(), total: 99.5 };
+    let receipt =
+        till.publish(ORDERS, &order).to(world.warehouse.app_id).header("k;=", "v;}").metadata("trace", 7).await.unwrap();
+    let event = next(&mut orders).await;
+    assert_eq!(event.payload::<Order>().unwrap(), order);
+    assert_eq!((event.id(), event.name().as_str()), (receipt.id(), ORDERS));
+    assert_eq!((event.sender(), event.recipient()), (Some(&world.shop.app_id), Some(&world.warehouse.app_id)));
+    assert_eq!(event.metadata().header("k;=").unwrap(), "v;}");
+    assert_eq!(event.metadata().field("trace").unwrap(), 7);
+    assert_eq!(event.metadata().persist(), Some(true));
+    assert_eq!(event.attempt(), Some(1));
+    assert_eq!(event.payload::<Vec<u8>>().unwrap_err().kind(), ErrorKind::Decode);
+    let (payload, acker) = event.split();
+    assert_eq!(payload.decode::<Order>().unwrap(), order);
+    acker.ack().await.unwrap();
+}
+
+async fn payloads_of_every_shape_and_size(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    let large = serde_json::json!({"blob": "x".repeat(1 << 20)});
+    for payload in [serde_json::json!({}), serde_json::json!(0), serde_json::json!(""), serde_json::json!(false), serde_json::json!([]), serde_json::json!(null), large] {
+        till.publish(ORDERS, &payload).to(world.warehouse.app_id).await.unwrap();
+        let event = next(&mut orders).await;
+        assert!(event.json().unwrap() == payload, "a payload changed on its way");
+        event.ack().await.unwrap();
+    }
+}
+
+async fn many_recipients_get_their_own_copy(world: World) {
+    let till = world.client(&world.shop).await;
+    let mut apps = Vec::new();
+    for n in 0..5 {
+        let app = world.server.create_app(&format!("branch {n}")).await.unwrap();
+        let client = world.client(&app).await;
+        apps.push((app, client.subscribe(ORDERS).await.unwrap()));
+    }
+    // Small payloads travel as single boxes, large ones as hybrids.
+    for size in [10, 100_000] {
+        let payload = serde_json::json!({"text": "y".repeat(size)});
+        let receipt = till.publish(ORDERS, &payload).to_all(apps.iter().map(|(app, _)| app.app_id)).await.unwrap();
+        assert_eq!(receipt.iter().count(), 5);
+        for (app, events) in &mut apps {
+            let event = next(events).await;
+            assert_eq!(Some(event.id()), receipt.id_for(&app.app_id));
+            assert!(event.json().unwrap() == payload);
+            event.ack().await.unwrap();
+        }
+    }
+}
+
+async fn order_is_kept(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    for n in 0..300 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    for n in 0..300 {
+        let event = next(&mut orders).await;
+        assert_eq!(n_of(&event), n);
+        event.ack().await.unwrap();
+    }
+}
+
+async fn consumers_compete(world: World) {
+    let (till, stock) = world.clients().await;
+    let other = world.client(&world.warehouse).await;
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    for (who, client) in [("first", &stock), ("second", &other)] {
+        let sender = sender.clone();
+        client.subscribe(ORDERS).await.unwrap().on(move |event: Event| {
+            let sender = sender.clone();
+            async move {
+                sender.send((who, n_of(&event))).unwrap();
+                Ok::<_, Error>(())
+            }
+        });
+    }
+    for n in 0..100 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        seen.push(soon(handled.recv()).await.unwrap());
+    }
+    for who in ["first", "second"] {
+        assert!(seen.iter().any(|(name, _)| *name == who), "{who} got nothing");
+    }
+    seen.sort_by_key(|(_, n)| *n);
+    assert!(seen.iter().map(|(_, n)| *n).eq(0..100), "each event went to exactly one");
+}
+
+async fn an_ack_is_final_and_can_be_repeated(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let event = next(&mut orders).await;
+    event.ack().await.unwrap();
+    event.ack().await.unwrap();
+    orders.ack(event.id(), event.block()).await.unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.ready, queue.in_flight, queue.acked), (0, 0, 1));
+    let again = orders.replay(event.id()).await.unwrap();
+    assert_eq!(n_of(&again), 1);
+    assert_eq!(again.metadata().replay_info().unwrap().was_acknowledged, Some(true));
+}
+
+async fn rollback_hands_on_and_fences_off(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let first = next(&mut orders).await;
+    first.rollback().await.unwrap();
+    let second = next(&mut orders).await;
+    assert_eq!((second.id(), second.attempt()), (first.id(), Some(2)));
+    let stale = first.ack().await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::StaleDelivery, "{stale}");
+    second.ack().await.unwrap();
+}
+
+async fn defer_and_discard(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let event = next(&mut orders).await;
+    let error = event.defer(Duration::from_millis(10), "").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("1,000 ms to 86,400,000 ms"), "{error}");
+    event.defer(Duration::ZERO, "again").await.unwrap();
+    let event = next(&mut orders).await;
+    assert_eq!(event.attempt(), Some(2));
+    let until = event.defer(Duration::from_secs(3_600), "busy; very").await.unwrap().unwrap();
+    assert!(until.since(event.timestamp().unwrap()) >= Duration::from_secs(3_600));
+    publish(&world, &till, ORDERS, 2).await.unwrap();
+    let event = next(&mut orders).await;
+    assert_eq!(n_of(&event), 2, "the deferred one is not back");
+    orders.discard(event.id(), "bad; REASON=:x").await.unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.deferred, queue.dead, queue.in_flight), (1, 1, 0));
+}
+
+async fn the_window_is_kept(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).max_in_flight(NonZeroU32::new(3).unwrap()).await.unwrap();
+    for n in 0..10 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    let held = [next(&mut orders).await, next(&mut orders).await, next(&mut orders).await];
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.in_flight, queue.ready), (3, 7));
+    held[0].ack().await.unwrap();
+    assert_eq!(n_of(&next(&mut orders).await), 3);
+}
+
+async fn a_handler_acks_after_ok(world: World) {
+    let (till, stock) = world.clients().await;
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let handler = stock.subscribe(ORDERS).await.unwrap().on(move |event: Event| {
+        let sender = sender.clone();
+        async move {
+            sender.send(n_of(&event)).unwrap();
+            Ok::<_, Error>(())
+        }
+    });
+    for n in 0..10 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    for n in 0..10 {
+        assert_eq!(soon(handled.recv()).await, Some(n), "one at a time keeps the order");
+    }
+    soon(handler.stop()).await.unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.acked, queue.in_flight, queue.ready), (10, 0, 0));
+}
+
+async fn a_failed_handler_defers_rolls_back_or_discards(world: World) {
+    let (till, stock) = world.clients().await;
+    for (event, on_error, dead, deferred) in [
+        ("handler/fails/defer", OnError::Defer(Duration::from_secs(60)), 0, 1),
+        ("handler/fails/discard", OnError::Discard, 1, 0),
+    ] {
+        let handler = stock
+            .subscribe(event)
+            .await
+            .unwrap()
+            .for_each(|event: Event| async move {
+                assert_ne!(n_of(&event), 7, "a panic is a failure too");
+                Err::<(), _>("no luck")
+            })
+            .on_error(on_error)
+            .spawn();
+        for n in [1, 7] {
+            publish(&world, &till, event, n).await.unwrap();
+        }
+        eventually(async || {
+            let queue = world.server.queue(event, world.warehouse.app_id).await.unwrap().unwrap();
+            (queue.dead, queue.deferred) == (2 * dead, 2 * deferred)
+        })
+        .await;
+        soon(handler.stop()).await.unwrap();
+    }
+    let (sender, mut attempts) = mpsc::unbounded_channel();
+    let handler = stock
+        .subscribe(ORDERS)
+        .await
+        .unwrap()
+        .for_each(move |event: Event| {
+            let sender = sender.clone();
+            async move {
+                sender.send(event.attempt().unwrap()).unwrap();
+                if event.attempt() < Some(3) { Err("not yet") } else { Ok(()) }
+            }
+        })
+        .on_error(OnError::Rollback)
+        .spawn();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    for attempt in 1..=3 {
+        assert_eq!(soon(attempts.recv()).await, Some(attempt));
+    }
+    soon(handler.stop()).await.unwrap();
+}
+
+async fn handlers_run_at_the_same_time_up_to_the_limit(world: World) {
+    let (till, stock) = world.clients().await;
+    let (running, most, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (count, peak, gate) = (running.clone(), most.clone(), go.clone());
+    let handler = stock
+        .subscribe(ORDERS)
+        .await
+        .unwrap()
+        .for_each(move |_event: Event| {
+            let (count, peak, gate) = (count.clone(), peak.clone(), gate.clone());
+            async move {
+                let now = count.fetch_add(1, Ordering::SeqCst) + 1;
+                peak.fetch_max(now, Ordering::SeqCst);
+                gate.notified().await;
+                count.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, Error>(())
+            }
+        })
+        .concurrency(4)
+        .spawn();
+    for n in 0..12 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    eventually(async || running.load(Ordering::SeqCst) == 4).await;
+    eventually(async || {
+        go.notify_waiters();
+        world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().acked == 12
+    })
+    .await;
+    assert_eq!(most.load(Ordering::SeqCst), 4);
+    soon(handler.stop()).await.unwrap();
+}
+
+async fn pause_and_resume(world: World) {
+    let (till, stock) = world.clients().await;
+    let other = world.client(&world.warehouse).await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    orders.pause("maintenance; at night").await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.ready, queue.in_flight), (1, 0));
+    // Another client of the same app goes on.
+    let mut others = other.subscribe(ORDERS).await.unwrap();
+    next(&mut others).await.ack().await.unwrap();
+    others.unsubscribe().await.unwrap();
+    publish(&world, &till, ORDERS, 2).await.unwrap();
+    orders.resume().await.unwrap();
+    let event = next(&mut orders).await;
+    assert_eq!(n_of(&event), 2);
+    event.ack().await.unwrap();
+}
+
+async fn unsubscribe_ends_the_stream(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let taken = next(&mut orders).await;
+    orders.unsubscribe().await.unwrap();
+    assert!(soon(orders.next()).await.is_none());
+    taken.ack().await.unwrap();
+    publish(&world, &till, ORDERS, 2).await.unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.ready, queue.in_flight, queue.acked), (1, 0, 1));
+    let mut again = stock.subscribe(ORDERS).await.unwrap();
+    assert_eq!(n_of(&next(&mut again).await), 2);
+}
+
+async fn dropping_a_subscription_hands_back(world: World) {
+    let (till, stock) = world.clients().await;
+    let orders = stock.subscribe(ORDERS).await.unwrap();
+    for n in 0..5 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    eventually(async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().in_flight == 5).await;
+    drop(orders);
+    eventually(async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().ready == 5).await;
+}
+
+async fn one_subscription_a_name(world: World) {
+    let (_, stock) = world.clients().await;
+    let orders = stock.subscribe(ORDERS).await.unwrap();
+    let error = stock.subscribe(ORDERS).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("subscribed to orders/status/updated already"), "{error}");
+    drop(orders);
+    eventually(async || stock.subscribe(ORDERS).await.is_ok()).await;
+}
+
+async fn close_drains(world: World) {
+    let (till, stock) = world.clients().await;
+    let (started, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (signal, wait) = (started.clone(), gate.clone());
+    let handler = stock.subscribe(ORDERS).await.unwrap().on(move |_event: Event| {
+        let (signal, wait) = (signal.clone(), wait.clone());
+        async move {
+            signal.notify_one();
+            wait.notified().await;
+            Ok::<_, Error>(())
+        }
+    });
+    for n in 0..3 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    soon(started.notified()).await;
+    let closing = tokio::spawn({
+        let stock = stock.clone();
+        async move { stock.close().await }
+    });
+    // It waits for the handler that runs, and starts no other.
+    eventually(async || stock.subscribe("other/name").await.is_err()).await;
+    assert!(!closing.is_finished());
+    gate.notify_one();
+    soon(closing).await.unwrap().unwrap();
+    soon(handler.join()).await.unwrap();
+    eventually(async || {
+        let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+        (queue.acked, queue.ready) == (1, 2)
+    })
+    .await;
+    assert_eq!(stock.publish(ORDERS, &1).to(world.shop.app_id).await.unwrap_err().kind(), ErrorKind::Closed);
+    stock.close().await.unwrap();
+}
+
+async fn dropping_the_client_ends_its_session(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let held = next(&mut orders).await;
+    let id = held.id().clone();
+    drop((stock, orders, held));
+    let other = world.client(&world.warehouse).await;
+    let mut orders = other.subscribe(ORDERS).await.unwrap();
+    assert_eq!(next(&mut orders).await.id(), &id);
+}
+
+async fn a_retried_publish_is_stored_once(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    let publish = |n: u64| till.publish(ORDERS, &serde_json::json!({"n": n})).to(world.warehouse.app_id);
+    let first = publish(1).idempotency_key("key-1").await.unwrap();
+    let again = publish(1).idempotency_key("key-1").await.unwrap();
+    assert_eq!(first, again);
+    publish(2).await.unwrap();
+    assert_eq!(n_of(&next(&mut orders).await), 1);
+    assert_eq!(n_of(&next(&mut orders).await), 2);
+}
+
+async fn the_engine_shutting_down_closes_nobody_for_good(world: World) {
+    let engine = world.engine().max_reconnect_attempts(0);
+    let stock = engine.create_client(&world.warehouse.app_key).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    soon(world.server.shutdown()).await;
+    let error = soon(orders.next()).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("gave up after 0 attempts"), "{error}");
+    assert!(soon(orders.next()).await.is_none(), "one error, then the end");
+    assert!(!stock.is_connected());
+    let error = soon(stock.publish(ORDERS, &1).to(world.shop.app_id).into_future()).await.unwrap_err();
+    assert!(error.to_string().contains("gave up"), "{error}");
+}

@@ -1,0 +1,208 @@
+//! What `ensync_core::Transport` promises, point by point.
+
+use std::num::NonZeroU32;
+
+use ensync_core::crypto::{self, Recipient};
+use ensync_core::{
+    Command, Delivery, ErrorKind, Link, Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement, Subscribe,
+};
+use futures::StreamExt;
+use futures::future::join_all;
+
+use crate::over_every_transport;
+use crate::world::{World, eventually, soon};
+
+const EVENT: &str = "contract/test/event";
+
+over_every_transport!(
+    calls_may_overlap,
+    each_delivery_field_arrives,
+    every_command_is_answered,
+    refusals_keep_their_kind,
+    an_abandoned_call_disturbs_no_other,
+    after_close_every_call_is_closed,
+    dropping_the_link_ends_the_session,
+    the_engine_ending_ends_the_inbox_once,
+);
+
+async fn link(world: &World, app: &ensync_engine::NewApp) -> Link {
+    soon(world.connector().connect(&world.endpoint(), &app.app_key)).await.unwrap()
+}
+
+fn publish(world: &World, text: &str) -> Command {
+    let to = Recipient::new(world.warehouse.app_id).unwrap();
+    Command::Publish(Publish {
+        event: EVENT.parse().unwrap(),
+        recipient: world.warehouse.app_id,
+        payload: crypto::seal(text.as_bytes(), &[to]).unwrap().remove(0),
+        metadata: Metadata::parse(r#"{"headers":{"a;b":"c}d;"},"persist":true}"#).unwrap(),
+        payload_metadata: Some(PayloadMetadata::of_json(text).unwrap()),
+        idempotency_key: None,
+    })
+}
+
+fn subscribe(max_in_flight: Option<u32>) -> Command {
+    let max_in_flight = max_in_flight.and_then(NonZeroU32::new);
+    Command::Subscribe(Subscribe { event: EVENT.parse().unwrap(), max_in_flight })
+}
+
+fn settle(delivery: &Delivery, how: Settlement) -> Command {
+    Command::Settle(Settle {
+        id: delivery.id.clone(),
+        event: Some(delivery.event.clone()),
+        block: Some(delivery.block),
+        how,
+    })
+}
+
+async fn delivery(link: &mut Link) -> Delivery {
+    soon(link.inbox.next()).await.unwrap().unwrap()
+}
+
+async fn calls_may_overlap(world: World) {
+    let link = link(&world, &world.shop).await;
+    let texts: Vec<_> = (0..100).map(|n| format!("{{\"n\":{n}}}")).collect();
+    let calls = texts.iter().map(|text| link.transport.call(publish(&world, text)));
+    let mut ids: Vec<_> = soon(join_all(calls))
+        .await
+        .into_iter()
+        .map(|reply| match reply.unwrap() {
+            Reply::Published { id } => id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 100, "each call has its own answer");
+}
+
+async fn each_delivery_field_arrives(world: World) {
+    let shop = link(&world, &world.shop).await;
+    let mut stock = link(&world, &world.warehouse).await;
+    assert_eq!(stock.welcome.app_id, Some(world.warehouse.app_id));
+    stock.transport.call(subscribe(None)).await.unwrap();
+    let Command::Publish(sent) = publish(&world, "{}") else { unreachable!() };
+    let Reply::Published { id } = shop.transport.call(Command::Publish(sent.clone())).await.unwrap() else {
+        panic!("not published")
+    };
+    let got = delivery(&mut stock).await;
+    assert_eq!((got.id, got.event, got.payload), (id, sent.event, sent.payload));
+    assert_eq!(got.metadata.fields(), sent.metadata.fields());
+    assert_eq!(got.sender, Some(world.shop.app_id));
+    assert_eq!(got.recipient, Some(world.warehouse.app_id));
+    assert_eq!(got.attempt, Some(1));
+    assert!(got.block.as_u64() >= 1);
+    assert!(got.timestamp.is_some());
+}
+
+async fn every_command_is_answered(world: World) {
+    let shop = link(&world, &world.shop).await;
+    let mut stock = link(&world, &world.warehouse).await;
+    let event: ensync_core::EventName = EVENT.parse().unwrap();
+    assert_eq!(stock.transport.call(Command::Heartbeat).await.unwrap(), Reply::Done);
+    assert_eq!(stock.transport.call(subscribe(Some(8))).await.unwrap(), Reply::Done);
+    for text in ["1", "2", "3", "4"] {
+        shop.transport.call(publish(&world, text)).await.unwrap();
+    }
+    let (first, second, third, fourth) = (
+        delivery(&mut stock).await,
+        delivery(&mut stock).await,
+        delivery(&mut stock).await,
+        delivery(&mut stock).await,
+    );
+    let call = |command| soon(stock.transport.call(command));
+    let defer = |ms| Settlement::Defer { delay: std::time::Duration::from_millis(ms), priority: 0, reason: "later; much later".into() };
+    let Reply::Deferred { until } = call(settle(&second, defer(60_000))).await.unwrap() else { panic!("not deferred") };
+    assert!(until.unwrap() > second.timestamp.unwrap(), "the engine said when");
+    assert_eq!(call(settle(&first, Settlement::Ack)).await.unwrap(), Reply::Done);
+    let discard = Settlement::Discard { reason: "bad;BLOCK=:1\nreason".into() };
+    assert_eq!(call(settle(&third, discard)).await.unwrap(), Reply::Done);
+    // Over gRPC a rollback travels as a defer by 0, and is answered as one.
+    let rolled = call(settle(&fourth, Settlement::Rollback)).await.unwrap();
+    assert!(matches!(rolled, Reply::Done | Reply::Deferred { .. }), "{rolled:?}");
+    let again = soon(stock.inbox.next()).await.unwrap().unwrap();
+    assert_eq!((again.id, again.attempt), (fourth.id.clone(), Some(2)));
+    let call = |command| soon(stock.transport.call(command));
+    let Reply::Replayed(replayed) = call(Command::Replay { id: first.id.clone(), event: event.clone() }).await.unwrap() else {
+        panic!("not replayed")
+    };
+    assert_eq!((replayed.id, replayed.payload), (first.id, first.payload));
+    assert_eq!(replayed.metadata.replay_info().unwrap().was_acknowledged, Some(true));
+    for command in [
+        Command::Pause { event: event.clone(), reason: "a;b".into() },
+        Command::Continue { event: event.clone() },
+        Command::Unsubscribe { event },
+    ] {
+        assert_eq!(call(command).await.unwrap(), Reply::Done);
+    }
+}
+
+async fn refusals_keep_their_kind(world: World) {
+    let stock = link(&world, &world.warehouse).await;
+    let event: ensync_core::EventName = EVENT.parse().unwrap();
+    let ack = |block: u64| {
+        Command::Settle(Settle {
+            id: "no-such-event".parse().unwrap(),
+            event: None,
+            block: Some(ensync_core::Block::new(block).unwrap()),
+            how: Settlement::Ack,
+        })
+    };
+    for (command, kind) in [
+        (Command::Replay { id: "no-such-event".parse().unwrap(), event }, ErrorKind::NotFound),
+        (ack(1), ErrorKind::NotFound),
+    ] {
+        let error = soon(stock.transport.call(command)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+async fn an_abandoned_call_disturbs_no_other(world: World) {
+    let shop = link(&world, &world.shop).await;
+    for n in 0..20 {
+        let text = format!("{{\"n\":{n}}}");
+        let mut abandoned = Box::pin(shop.transport.call(publish(&world, &text)));
+        // Polled once, so that the command is on its way, and dropped.
+        assert!(futures::poll!(&mut abandoned).is_pending() || world.transport == crate::world::Transport::InProcess);
+        drop(abandoned);
+        let event = EVENT.parse().unwrap();
+        let error = soon(shop.transport.call(Command::Replay { id: "none".parse().unwrap(), event })).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "the answer of another call came: {error}");
+    }
+}
+
+async fn after_close_every_call_is_closed(world: World) {
+    let mut stock = link(&world, &world.warehouse).await;
+    stock.transport.call(subscribe(None)).await.unwrap();
+    soon(stock.transport.close()).await;
+    let left: Vec<_> = soon(stock.inbox.by_ref().collect::<Vec<_>>()).await;
+    assert!(left.iter().all(Result::is_ok), "a close is no failure");
+    for _ in 0..2 {
+        let error = soon(stock.transport.call(Command::Heartbeat)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+}
+
+async fn dropping_the_link_ends_the_session(world: World) {
+    let shop = link(&world, &world.shop).await;
+    shop.transport.call(publish(&world, "1")).await.unwrap();
+    let mut first = link(&world, &world.warehouse).await;
+    first.transport.call(subscribe(None)).await.unwrap();
+    let held = delivery(&mut first).await;
+    let mut second = link(&world, &world.warehouse).await;
+    second.transport.call(subscribe(None)).await.unwrap();
+    drop(first);
+    let again = delivery(&mut second).await;
+    assert_eq!((again.id, again.attempt), (held.id, Some(2)), "what the dropped link held is handed on");
+    assert_ne!(again.block, held.block);
+}
+
+async fn the_engine_ending_ends_the_inbox_once(world: World) {
+    let mut stock = link(&world, &world.warehouse).await;
+    stock.transport.call(subscribe(None)).await.unwrap();
+    soon(world.server.shutdown()).await;
+    let rest = soon(stock.inbox.by_ref().collect::<Vec<_>>()).await;
+    assert!(rest.len() <= 1, "{rest:?}");
+    assert!(soon(stock.inbox.next()).await.is_none());
+    eventually(async || stock.transport.call(Command::Heartbeat).await.unwrap_err().kind() == ErrorKind::Closed).await;
+}

@@ -1,0 +1,124 @@
+//! Connections that are cut between a client and a running engine.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ensync_client::Engine;
+use ensync_core::Endpoint;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::world::{Transport, World, eventually, n_of, next, publish, soon};
+
+const ORDERS: &str = "orders/status/updated";
+
+/// Forwards connections to an engine, and can cut all of them.
+struct Proxy {
+    address: SocketAddr,
+    cut: watch::Sender<u32>,
+}
+
+impl Proxy {
+    async fn to(engine: &Endpoint) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, cuts) = watch::channel(0);
+        let target = (engine.host(), engine.port());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (target, mut cuts) = (target.clone(), cuts.clone());
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect((target.0.as_str(), target.1)).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, cut }
+    }
+
+    fn cut(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+async fn through_proxy(transport: Transport) -> (World, Proxy, Engine) {
+    let world = World::start(transport).await;
+    let proxy = Proxy::to(&world.endpoint()).await;
+    let near: Endpoint =
+        world.endpoint().to_string().replace(&world.endpoint().authority(), &proxy.address.to_string()).parse().unwrap();
+    let connector = world.connector_to(&near);
+    let engine = Engine::with_connector(near, connector).reconnect_interval(Duration::from_millis(5));
+    (world, proxy, engine)
+}
+
+async fn a_subscription_goes_on_after_cuts(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let till = world.client(&world.shop).await;
+    let stock = engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    for n in 0..5 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+        let event = next(&mut orders).await;
+        assert_eq!(n_of(&event), n);
+        event.ack().await.unwrap();
+        proxy.cut();
+    }
+}
+
+async fn what_was_held_comes_again_and_the_old_ack_is_stale(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let till = world.client(&world.shop).await;
+    let stock = engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let before = next(&mut orders).await;
+    proxy.cut();
+    let after = next(&mut orders).await;
+    assert_eq!((after.id(), after.attempt()), (before.id(), Some(2)));
+    assert_eq!(before.ack().await.unwrap_err().kind(), ensync_core::ErrorKind::StaleDelivery);
+    after.ack().await.unwrap();
+}
+
+async fn a_pause_outlives_the_connection(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let till = world.client(&world.shop).await;
+    let stock = engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    orders.pause("maintenance").await.unwrap();
+    let session = stock.client_id();
+    proxy.cut();
+    eventually(async || stock.client_id().is_some_and(|id| Some(id) != session)).await;
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.ready, queue.in_flight), (1, 0), "still paused");
+    orders.resume().await.unwrap();
+    assert_eq!(n_of(&next(&mut orders).await), 1);
+}
+
+async fn attempts_run_out(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let stock = engine.create_client(&world.warehouse.app_key).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    soon(world.server.shutdown()).await;
+    proxy.cut();
+    let error = soon(futures::StreamExt::next(&mut orders)).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("gave up after 10 attempts"), "{error}");
+}
+
+macro_rules! over_both {
+    ($($name:ident),* $(,)?) => {
+        mod grpc { $(#[tokio::test] async fn $name() { super::$name(crate::world::Transport::Grpc).await })* }
+        mod web_socket { $(#[tokio::test] async fn $name() { super::$name(crate::world::Transport::WebSocket).await })* }
+    };
+}
+
+over_both!(
+    a_subscription_goes_on_after_cuts,
+    what_was_held_comes_again_and_the_old_ack_is_stale,
+    a_pause_outlives_the_connection,
+    attempts_run_out,
+);

@@ -1,0 +1,14 @@
+//! What needs more than one crate: every test here runs a real engine.
+//!
+//! - `contract`: what every transport keeps, over gRPC, WebSocket and in-process;
+//! - `behaviour`: what clients see, over each of the three;
+//! - `outage`: connections that are cut;
+//! - `tls`: certificates of a CA made for the test;
+//! - `wrong_input`: each mistake has a kind and a message that tells what to do.
+
+mod behaviour;
+mod contract;
+mod outage;
+mod tls;
+mod world;
+mod wrong_input;
