@@ -28,6 +28,12 @@ pub enum Command {
         /// The event name.
         event: EventName,
     },
+    /// Gives back what this client holds unsettled of an event name, as if its session had ended. No wire carries it: a server
+    /// half says it for a client whose connection is gone while the session, which is not bound to it, lives on.
+    Release {
+        /// The event name.
+        event: EventName,
+    },
     /// Says what became of a delivery.
     Settle(Settle),
     /// Asks for one event again, settled or not. The answer is [`Reply::Replayed`]; no subscription sees it.
@@ -59,6 +65,7 @@ impl Command {
             Self::Publish(_) => "publish",
             Self::Subscribe(_) => "subscribe",
             Self::Unsubscribe { .. } => "unsubscribe",
+            Self::Release { .. } => "release",
             Self::Settle(settle) => settle.how.name(),
             Self::Replay { .. } => "replay",
             Self::Pause { .. } => "pause",
