@@ -7,8 +7,10 @@ use super::secretbox::{self, KEY, NONCE, TAG};
 use crate::crypto::json::{self, Members, malformed};
 use crate::{Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 
-/// How many entries under foreign ids are tried, once for each key of the ring. Own ids are always found; a foreign one can only
-/// be meant for a bare X25519 secret, which has no id, and an entry costs an agreement to try.
+/// How many entries under foreign ids are tried, in the order of the ids, once with each key of the ring.
+///
+/// Own ids are always found. A foreign one may be meant for a bare X25519 secret, which has no id, or be spelled unusually; but
+/// each costs an agreement to try, and whoever made the envelope chose how many there are.
 const FOREIGN_ENTRIES: usize = 32;
 
 /// The base64 text of a message key is this long, in bytes.
