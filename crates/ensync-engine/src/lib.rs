@@ -1,1 +1,47 @@
-//! Under construction.
+//! The EnSync engine: it accepts events that are encrypted end to end, queues them per recipient and event name, and sees each
+//! delivered and acknowledged. Every published EnSync client can talk to it, over gRPC and WebSocket.
+//!
+//! Two lines embed it in a test:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> ensync_core::Result<()> {
+//! let server = ensync_engine::Server::dev().start().await?;
+//! let app = server.create_app("warehouse").await?;
+//! # assert!(server.grpc_url().starts_with("grpc://127.0.0.1:"));
+//! # drop(app);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a queue does
+//!
+//! There is one queue for each recipient and event name.
+//!
+//! - Consumers compete: an event goes to one live client of the recipient that is subscribed and not paused; in order, on first
+//!   delivery; and no more than [`max_in_flight`](Limits::max_in_flight) events and
+//!   [`max_bytes_in_flight`](Limits::max_bytes_in_flight) bytes are unsettled per subscription.
+//! - Each delivery is a lease with a number, the block. Unsettled after [`ack_timeout`](EventOptions::ack_timeout), or when its
+//!   client goes, the event is delivered again with a higher attempt; after [`max_deliveries`](EventOptions::max_deliveries) it
+//!   goes to the dead letters. An acknowledgement with the block of an earlier delivery is refused.
+//! - An event can be deferred, discarded to the dead letters with a reason, rolled back, and replayed by its id.
+//! - Dead letters can be listed, delivered again, and dropped: see [`Broker`].
+//! - A publish under an idempotency key is stored once within [`dedup_window`](Limits::dedup_window).
+//!
+//! # The parts
+//!
+//! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
+//! listeners around a broker; [`InProcess`] connects to one without sockets.
+
+mod broker;
+mod in_process;
+pub mod log;
+mod server;
+pub mod state;
+
+// The public interface is:
+pub use broker::{Broker, BrokerOptions, Clock, SystemClock, TokioClock};
+pub use in_process::InProcess;
+pub use log::{EventOptions, Log, MemoryLog, Rights};
+pub use server::{NewApp, Server, ServerBuilder, ServerTls};
+pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats};

@@ -1,0 +1,254 @@
+//! The one task that owns the state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::Clock;
+use super::request::{Answer, Opened, Outcome, Request};
+use crate::log::{Log, Position};
+use crate::state::{Change, Outgoing, SessionNumber, Source, State, Step};
+
+/// The most requests of a batch, and the bytes after which no more are taken in.
+const BATCH: (usize, usize) = (2_048, 8 << 20);
+/// The most deliveries between two batches.
+const DELIVERIES: usize = 1_024;
+/// How long to wait after the log refused, before what the engine itself has to store is tried again.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// The longest sleep: the clock may be set meanwhile.
+const NAP: Duration = Duration::from_secs(60);
+
+/// The broker's task: takes all that waits, decides, appends once, applies, answers, delivers.
+pub(super) struct Task {
+    pub(super) state: State,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) inboxes: HashMap<SessionNumber, (ClientId, mpsc::UnboundedSender<Delivery>)>,
+    /// After the log refused: when to try again what the engine itself has to store.
+    pub(super) log_pause: Option<Instant>,
+    /// Dropped with the task: whoever waits for its end sees that.
+    pub(super) _running: watch::Sender<()>,
+}
+
+/// Changes that wait for the log, and who waits for what they come to.
+#[derive(Default)]
+struct Pending {
+    changes: Vec<Change>,
+    /// With the number of changes up to and including the one whose outcome is the answer.
+    answers: Vec<(usize, Answer<Outcome>)>,
+}
+
+impl Task {
+    /// Runs until shutdown, or until every handle is gone. Ends every inbox then.
+    pub(super) async fn run(mut self) {
+        let mut open = true;
+        while open {
+            let mut batch = Vec::new();
+            if self.state.has_work() {
+                // Others have their turn between two rounds of deliveries.
+                tokio::task::yield_now().await;
+                batch.extend(self.requests.try_recv().ok());
+            } else {
+                let nap = self.nap();
+                tokio::select! {
+                    biased;
+                    request = self.requests.recv() => match request {
+                        Some(request) => batch.push(request),
+                        None => return,
+                    },
+                    () = sleep(nap) => {}
+                }
+            }
+            let mut bytes = batch.first().map_or(0, Request::size);
+            while (1..BATCH.0).contains(&batch.len())
+                && bytes < BATCH.1
+                && let Ok(request) = self.requests.try_recv()
+            {
+                bytes = bytes.saturating_add(request.size());
+                batch.push(request);
+            }
+            open = self.round(batch).await;
+        }
+        self.requests.close();
+        while let Ok(request) = self.requests.try_recv() {
+            self.round(vec![request]).await;
+        }
+    }
+
+    /// How long nothing is due.
+    fn nap(&self) -> Duration {
+        let due = self.state.next_due().map(|due| due.since(self.clock.now()));
+        let verdicts = (!self.state.verdicts(1).is_empty())
+            .then(|| self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now())));
+        [due, verdicts].into_iter().flatten().min().unwrap_or(NAP).min(NAP)
+    }
+
+    /// Carries out a batch. `false` after a shutdown.
+    async fn round(&mut self, batch: Vec<Request>) -> bool {
+        self.state.tick(self.clock.now());
+        let mut pending = Pending::default();
+        let mut open = true;
+        for request in batch {
+            open &= self.take(request, &mut pending);
+        }
+        if self.log_pause.is_none_or(|until| until <= Instant::now()) {
+            pending.changes.extend(self.state.verdicts(BATCH.0));
+        }
+        self.commit(pending).await;
+        self.deliver().await;
+        open
+    }
+
+    fn take(&mut self, request: Request, pending: &mut Pending) -> bool {
+        match request {
+            Request::Login { key, client_id, answer } => {
+                let opened = self.state.login(&key, client_id.clone()).map(|(number, app)| {
+                    let (outbox, inbox) = mpsc::unbounded_channel();
+                    self.inboxes.insert(number, (client_id.clone(), outbox));
+                    Opened { app, inbox }
+                });
+                if let Err(Ok(_)) = answer.send(opened) {
+                    self.log_out(&client_id);
+                }
+            }
+            Request::Logout { client_id, answer } => {
+                self.log_out(&client_id);
+                _ = answer.send(());
+            }
+            Request::Publish { peer, publish, answer } => pending.add(self.state.publish(&peer, *publish), answer),
+            Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
+            Request::Provision { what, answer } => {
+                let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
+                pending.add(step, answer);
+            }
+            Request::Inspect(inspect) => inspect(&self.state),
+            Request::Shutdown => return false,
+        }
+        true
+    }
+
+    fn log_out(&mut self, client_id: &ClientId) {
+        if let Some(number) = self.state.logout(client_id) {
+            self.inboxes.remove(&number);
+        }
+    }
+
+    /// Stores changes, applies them and answers. If the log refuses, nothing is applied.
+    async fn commit(&mut self, pending: Pending) {
+        let Pending { changes, answers } = pending;
+        if changes.is_empty() {
+            return;
+        }
+        let positions = match self.append(&changes).await {
+            Ok(positions) => positions,
+            Err(error) => {
+                tracing::error!(%error, changes = changes.len(), "the log refused a batch");
+                self.log_pause = Some(Instant::now() + LOG_PAUSE);
+                let refusal = Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later");
+                let refusal = refusal.with_source(error);
+                for (_, answer) in answers {
+                    _ = answer.send(Err(refusal.clone()));
+                }
+                return;
+            }
+        };
+        self.log_pause = None;
+        let (mut positions, mut answers) = (positions.into_iter(), answers.into_iter().peekable());
+        for (index, change) in changes.iter().enumerate() {
+            let position = if change.durable { positions.next() } else { None };
+            let applied = self.state.apply(position, &change.record);
+            if let Some((_, answer)) = answers.next_if(|(end, _)| *end == index + 1) {
+                _ = answer.send(applied.answer().map(Outcome::Reply));
+            }
+        }
+    }
+
+    async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {
+        let batch: Vec<_> =
+            changes.iter().filter(|change| change.durable).map(|change| change.record.clone()).collect();
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let positions = self.log.append(&batch).await?;
+        if positions.len() != batch.len() {
+            let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        Ok(positions)
+    }
+
+    /// Makes the deliveries that can be made now.
+    async fn deliver(&mut self) {
+        for outgoing in self.state.dispatch(DELIVERIES) {
+            let Some(delivery) = self.read(&outgoing).await else { continue };
+            let Some((client_id, outbox)) = self.inboxes.get(&outgoing.session) else { continue };
+            if outbox.send(delivery).is_err() {
+                // The transport let go of the inbox, and will log out, or cannot any more.
+                let client_id = client_id.clone();
+                self.log_out(&client_id);
+            }
+        }
+    }
+
+    /// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up
+    /// with the dead letters.
+    async fn read(&self, outgoing: &Outgoing) -> Option<Delivery> {
+        let delivery = match read(&*self.log, &outgoing.source).await {
+            Ok(record) => record.and_then(|record| outgoing.delivery(&record)),
+            Err(error) => {
+                tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
+                return None;
+            }
+        };
+        if delivery.is_none() {
+            tracing::error!(event = ?outgoing.event, "the log does not have an event that waits for delivery");
+        }
+        delivery
+    }
+}
+
+impl Pending {
+    fn add(&mut self, step: Result<Step>, answer: Answer<Outcome>) {
+        let outcome = match step {
+            Ok(Step::Commit(changes)) if !changes.is_empty() => {
+                self.changes.extend(changes);
+                return self.answers.push((self.changes.len(), answer));
+            }
+            Ok(Step::Commit(_)) => Ok(Outcome::Reply(Reply::Done)),
+            Ok(Step::Answer(reply)) => Ok(Outcome::Reply(reply)),
+            Ok(Step::Replay(replay)) => Ok(Outcome::Replay(replay)),
+            Err(refusal) => Err(refusal),
+        };
+        _ = answer.send(outcome);
+    }
+}
+
+pub(super) async fn read(log: &dyn Log, source: &Source) -> Result<Option<Arc<crate::log::Record>>> {
+    match source {
+        Source::Log(position) => log.read(*position).await,
+        Source::Memory(record) => Ok(Some(record.clone())),
+    }
+}
+
+/// Sleeps whole milliseconds and at least one, for that is how the clock counts.
+async fn sleep(duration: Duration) {
+    let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1);
+    tokio::time::sleep(Duration::from_millis(whole)).await;
+}
+
+/// What the log held, as a state.
+pub(super) async fn recover(log: &dyn Log, mut state: State, now: Timestamp) -> Result<State> {
+    use futures::StreamExt;
+    let mut records = log.scan(Position::START);
+    while let Some(read) = records.next().await {
+        let (position, record) = read.map_err(|error| error.context("read the log back"))?;
+        state.apply(Some(position), &record);
+    }
+    state.recovered(now);
+    Ok(state)
+}

@@ -1,0 +1,162 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use ensync_core::Result;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+
+use super::{Log, Position, Record};
+
+/// A log in memory: for tests, and for engines that may forget. It is gone with its last handle.
+#[derive(Clone)]
+pub struct MemoryLog {
+    epoch: u64,
+    records: Arc<Mutex<Records>>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self { epoch: 1, records: Arc::default() }
+    }
+
+    /// The same log, opened once more: what a restart sees. Shares its records with this handle.
+    #[must_use]
+    pub fn reopen(&self) -> Self {
+        Self { epoch: self.epoch.saturating_add(1), records: self.records.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        // No code that holds the lock can panic half-way through a change.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = self.lock();
+        f.debug_struct("MemoryLog")
+            .field("epoch", &self.epoch)
+            .field("dropped", &records.dropped)
+            .field("records", &records.kept.len())
+            .finish()
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+        let mut records = self.lock();
+        let first = records.end();
+        records.kept.extend(batch.iter().cloned());
+        Ok((first..records.end()).map(Position::new).collect())
+    }
+
+    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+        let records = self.lock();
+        Ok(records.index(at).and_then(|index| records.kept.get(index)).cloned())
+    }
+
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+        let records = self.lock();
+        let first = from.as_u64().max(records.dropped + 1);
+        let skipped = usize::try_from(first - records.dropped - 1).unwrap_or(usize::MAX);
+        let found: Vec<_> =
+            records.kept.iter().skip(skipped).zip(first..).map(|(r, at)| Ok((Position::new(at), r.clone()))).collect();
+        stream::iter(found).boxed()
+    }
+
+    async fn drop_before(&self, position: Position) -> Result<()> {
+        let mut records = self.lock();
+        let end = records.end();
+        let gone = position.as_u64().min(end).saturating_sub(records.dropped + 1);
+        let count = usize::try_from(gone).unwrap_or(usize::MAX).min(records.kept.len());
+        records.kept.drain(..count);
+        records.dropped += count as u64;
+        Ok(())
+    }
+}
+
+/// The record after the dropped ones has position `dropped + 1`.
+#[derive(Default)]
+struct Records {
+    dropped: u64,
+    kept: VecDeque<Arc<Record>>,
+}
+
+impl Records {
+    fn end(&self) -> u64 {
+        self.dropped + 1 + self.kept.len() as u64
+    }
+
+    fn index(&self, at: Position) -> Option<usize> {
+        usize::try_from(at.as_u64().checked_sub(self.dropped + 1)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::EventRef;
+
+    fn record(seq: u64) -> Arc<Record> {
+        Arc::new(Record::Drop { event: EventRef { queue: 0, seq } })
+    }
+
+    async fn scanned(log: &MemoryLog, from: u64) -> Vec<u64> {
+        log.scan(Position::new(from)).map(|found| found.unwrap().0.as_u64()).collect().await
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_is_read_until_it_is_dropped() {
+        let log = MemoryLog::new();
+        let positions = log.append(&[record(1), record(2), record(3)]).await.unwrap();
+        assert_eq!(log.append(&[]).await.unwrap(), []);
+        assert_eq!(positions.len(), 3);
+        assert!(positions.is_sorted() && positions[0] > Position::START);
+        assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2)));
+        assert_eq!(scanned(&log, 0).await, [1, 2, 3]);
+        assert_eq!(scanned(&log, 2).await, [2, 3]);
+        assert!(scanned(&log, u64::MAX).await.is_empty());
+
+        log.drop_before(positions[1]).await.unwrap();
+        log.drop_before(Position::START).await.unwrap();
+        assert_eq!(log.read(positions[0]).await.unwrap(), None);
+        assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2)));
+        assert_eq!(scanned(&log, 0).await, [2, 3]);
+
+        log.drop_before(Position::new(u64::MAX)).await.unwrap();
+        assert!(scanned(&log, 0).await.is_empty());
+        assert_eq!(log.append(&[record(4)]).await.unwrap(), [Position::new(4)]);
+    }
+
+    #[tokio::test]
+    async fn forged_positions_read_nothing() {
+        let log = MemoryLog::new();
+        log.append(&[record(1)]).await.unwrap();
+        for at in [0, 2, u64::MAX] {
+            assert_eq!(log.read(Position::new(at)).await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn reopening_keeps_the_records_and_raises_the_epoch() {
+        let log = MemoryLog::new();
+        log.append(&[record(1)]).await.unwrap();
+        let again = log.reopen();
+        assert_eq!((log.epoch(), again.epoch()), (1, 2));
+        assert_eq!(scanned(&again, 0).await, [1]);
+    }
+}

@@ -1,0 +1,78 @@
+//! The log: the truth of which the engine's state is a fold. It stores and knows nothing of what it stores.
+
+mod memory;
+mod record;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ensync_core::Result;
+use futures::stream::BoxStream;
+
+pub use memory::MemoryLog;
+pub use record::{EventOptions, EventRef, KeyHash, PublishRecord, Record, Rights};
+
+/// Where a record is in its log. Later records have larger positions; nothing else about the number has a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(u64);
+
+impl Position {
+    /// Before every record.
+    pub const START: Self = Self(0);
+
+    /// From its number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// As a number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An append-only list of [`Record`]s.
+///
+/// One broker writes; reads may come from any task at any time. What an implementation keeps:
+///
+/// 1. a batch is appended whole or not at all, in its order, and `append` returns only once it is durable;
+/// 2. positions ascend strictly, over batches and over restarts;
+/// 3. a record is read back equal to what was appended, at its position, until [`drop_before`](Log::drop_before) takes it away;
+/// 4. any position may be asked for, also one that a client forged: what is not the start of a record is `None`.
+#[async_trait]
+pub trait Log: fmt::Debug + Send + Sync + 'static {
+    /// How often this log has been opened, this time included: from 1. It makes the fencing tokens of one run larger than those
+    /// of the runs before.
+    fn epoch(&self) -> u64;
+
+    /// Appends a batch and returns the position of each record, once all are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the batch was not stored; none of it will be read back.
+    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>>;
+
+    /// The record at a position, or `None` if none starts there (any more).
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the record is there and cannot be read.
+    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>>;
+
+    /// Every record from a position on, in order. Ends at the end the log had when this was called, or after an error.
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>>;
+
+    /// Gives up what lies before a position. It may stay readable for a while.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; nothing is lost by trying again.
+    async fn drop_before(&self, position: Position) -> Result<()>;
+}

@@ -1,0 +1,203 @@
+//! Changes, made. Total: any sequence of records leaves a sound state.
+
+use std::sync::Arc;
+
+use ensync_core::{Block, Error, ErrorKind, EventId, Reply, Result, Timestamp};
+
+use super::State;
+use super::dedup::Fingerprint;
+use super::dispatch::key_of;
+use super::entries::{Entry, Place};
+use super::queue::Dead;
+use super::registry::App;
+use super::settle::stale;
+use super::settled::Fate;
+use super::timers::{NEVER, Timer};
+use crate::log::{EventRef, Position, PublishRecord, Record};
+
+/// What a change came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Applied {
+    /// An event is stored under this id; perhaps by an earlier publish under the same idempotency key.
+    Stored(EventId),
+    /// It is so.
+    Done,
+    /// The event waits until then.
+    Deferred(Timestamp),
+    /// The event was settled otherwise before.
+    Stale,
+    /// There is such an app already, or one with that key.
+    Taken,
+    /// It speaks of something that is not there, or contradicts what is.
+    Ignored,
+}
+
+impl Applied {
+    /// The answer to the command whose last change this was.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::StaleDelivery`], [`ErrorKind::NotFound`], or [`ErrorKind::InvalidInput`] for an app that is there already.
+    pub fn answer(self) -> Result<Reply> {
+        match self {
+            Self::Stored(id) => Ok(Reply::Published { id }),
+            Self::Done => Ok(Reply::Done),
+            Self::Deferred(until) => Ok(Reply::Deferred { until: Some(until) }),
+            Self::Stale => Err(stale()),
+            Self::Taken => Err(taken()),
+            Self::Ignored => Err(Error::new(ErrorKind::NotFound, "the engine has nothing of that name")),
+        }
+    }
+}
+
+impl State {
+    /// Makes a change: at its position in the log, or at none if it is not durable. Records read back from the log are applied
+    /// the same way.
+    pub fn apply(&mut self, position: Option<Position>, record: &Arc<Record>) -> Applied {
+        match &**record {
+            Record::Publish(publish) => self.apply_publish(position, publish, record),
+            Record::Ack { event, block } => self.apply_ack(*event, *block),
+            Record::Defer { event, until, deliveries } => self.apply_defer(*event, *until, *deliveries),
+            Record::Discard { event, reason, at, deliveries } => {
+                self.apply_discard(*event, Dead { reason: reason.clone(), at: *at }, *deliveries)
+            }
+            Record::Requeue { event, expires_at } => self.apply_requeue(*event, expires_at.unwrap_or(NEVER)),
+            Record::Drop { event } => match self.place(*event) {
+                Some(Place::Dead) => {
+                    self.remove(*event, Fate::Dropped);
+                    Applied::Done
+                }
+                _ => Applied::Ignored,
+            },
+            Record::App { id, name, key_hash, rights, at } => {
+                let grants = Default::default();
+                let app = App { name: name.clone(), key_hash: *key_hash, rights: *rights, grants, created_at: *at };
+                if self.registry.add_app(*id, app) { Applied::Done } else { Applied::Taken }
+            }
+            Record::Event { name, options, auto } => {
+                self.registry.add_event(name.clone(), options.clone(), *auto);
+                Applied::Done
+            }
+            Record::Grant { app, event, rights } => {
+                if self.registry.grant(app, event.as_ref(), *rights) {
+                    Applied::Done
+                } else {
+                    Applied::Ignored
+                }
+            }
+        }
+    }
+
+    fn apply_publish(&mut self, position: Option<Position>, publish: &PublishRecord, record: &Arc<Record>) -> Applied {
+        let event = publish.at;
+        if !self.add_queue(event.queue, publish.recipient, &publish.event) {
+            return Applied::Ignored;
+        }
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
+        if let Some(entry) = queue.entries.get(event.seq) {
+            let same = (entry.tag, entry.transient) == (publish.tag, false);
+            let Some(position) = position.filter(|_| same) else { return Applied::Ignored };
+            let id = key_of(event, entry).to_id();
+            self.moved.insert(event, position);
+            return Applied::Stored(id);
+        }
+        if event.seq < queue.next_seq {
+            return Applied::Ignored;
+        }
+        queue.next_seq = event.seq.saturating_add(1);
+        let key = publish.idempotency_key.as_ref();
+        let fingerprint = key.map(|key| Fingerprint::new(&publish.sender, &publish.recipient, key, position.is_none()));
+        if let Some(first) = fingerprint.as_ref().and_then(|print| self.dedup.find(print, publish.accepted_at)) {
+            return Applied::Stored(first.to_id());
+        }
+        let entry = Entry {
+            position: position.map_or(0, Position::as_u64),
+            accepted_at: publish.accepted_at,
+            expires_at: publish.expires_at.unwrap_or(NEVER),
+            tag: publish.tag,
+            size: u32::try_from(publish.size()).unwrap_or(u32::MAX),
+            deliveries: 0,
+            in_epoch: 0,
+            place: Place::Fresh,
+            transient: position.is_none(),
+            slot: 0,
+        };
+        let key = key_of(event, &entry);
+        queue.entries.insert(event.seq, entry);
+        queue.fresh += 1;
+        queue.counters.published += 1;
+        if position.is_none() {
+            self.memory.insert(event, record.clone());
+        }
+        if let Some(fingerprint) = fingerprint {
+            self.dedup.insert(fingerprint, key, publish.accepted_at);
+        }
+        self.arm_expiry(event, entry.expires_at);
+        self.heat(event.queue);
+        Applied::Stored(key.to_id())
+    }
+
+    fn apply_ack(&mut self, event: EventRef, block: Block) -> Applied {
+        match (self.place(event), self.settled.find(event)) {
+            (None, Some(Fate::Acked(by))) if by == block => Applied::Done,
+            (None | Some(Place::Dead), _) => Applied::Stale,
+            _ => {
+                self.remove(event, Fate::Acked(block));
+                Applied::Done
+            }
+        }
+    }
+
+    fn apply_defer(&mut self, event: EventRef, until: Timestamp, deliveries: u32) -> Applied {
+        if matches!(self.place(event), None | Some(Place::Dead)) {
+            return Applied::Stale;
+        }
+        let Some(entry) = self.lift(event) else { return Applied::Stale };
+        entry.place = Place::Deferred;
+        entry.deliveries = deliveries;
+        let expires_at = entry.expires_at;
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.deferred.insert(event.seq, until);
+        }
+        self.timers.arm(until, Timer::Defer(event));
+        self.arm_expiry(event, expires_at);
+        Applied::Deferred(until)
+    }
+
+    fn apply_discard(&mut self, event: EventRef, dead: Dead, deliveries: u32) -> Applied {
+        if matches!(self.place(event), None | Some(Place::Dead)) {
+            return Applied::Stale;
+        }
+        let Some(entry) = self.lift(event) else { return Applied::Stale };
+        entry.place = Place::Dead;
+        entry.deliveries = deliveries;
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.dead.insert(event.seq, dead);
+            queue.counters.dead += 1;
+        }
+        Applied::Done
+    }
+
+    fn apply_requeue(&mut self, event: EventRef, expires_at: Timestamp) -> Applied {
+        if self.place(event) != Some(Place::Dead) {
+            return Applied::Ignored;
+        }
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.counters.requeued += 1;
+            if let Some(entry) = queue.entries.get_mut(event.seq) {
+                (entry.expires_at, entry.deliveries) = (expires_at, 0);
+            }
+        }
+        self.put_back(event);
+        Applied::Done
+    }
+
+    fn place(&self, event: EventRef) -> Option<Place> {
+        self.queues.get(&event.queue)?.entries.get(event.seq).map(|entry| entry.place)
+    }
+}
+
+pub(super) fn taken() -> Error {
+    Error::new(ErrorKind::InvalidInput, "an app with this id or this key exists already")
+}

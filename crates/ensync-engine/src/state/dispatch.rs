@@ -1,0 +1,328 @@
+//! Who gets what, and how events change their place.
+
+use std::sync::Arc;
+
+use ensync_core::{Block, Delivery, EventId, Timestamp};
+
+use super::entries::{Entry, Place, chunk_of};
+use super::queue::Lease;
+use super::sessions::SessionNumber;
+use super::settled::Fate;
+use super::timers::{NEVER, Timer};
+use super::{EventKey, State};
+use crate::log::{EventRef, Position, PublishRecord, Record};
+
+/// A delivery to make: the lease is given, the payload has yet to be read.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// To whom.
+    pub session: SessionNumber,
+    /// Where the payload is.
+    pub source: Source,
+    /// Which event.
+    pub event: EventRef,
+    id: EventId,
+    block: Block,
+    attempt: u32,
+}
+
+/// Where a payload is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In the log.
+    Log(Position),
+    /// Here.
+    Memory(Arc<Record>),
+}
+
+impl Outgoing {
+    /// The delivery, from the record that was read at its source; `None` if that is another record.
+    pub fn delivery(&self, record: &Record) -> Option<Delivery> {
+        let publish = matching(record, self.event)?;
+        Some(delivery(publish, self.id.clone(), self.block, Some(self.attempt)))
+    }
+}
+
+/// The publish of an event, if a record is that.
+pub(super) fn matching(record: &Record, event: EventRef) -> Option<&PublishRecord> {
+    match record {
+        Record::Publish(publish) if publish.at == event => Some(publish),
+        _ => None,
+    }
+}
+
+pub(super) fn delivery(publish: &PublishRecord, id: EventId, block: Block, attempt: Option<u32>) -> Delivery {
+    Delivery {
+        event: publish.event.clone(),
+        id,
+        block,
+        payload: publish.payload.clone(),
+        metadata: publish.metadata.clone(),
+        sender: Some(publish.sender),
+        recipient: Some(publish.recipient),
+        timestamp: Some(publish.accepted_at),
+        attempt,
+    }
+}
+
+/// Deliveries of one queue in a row, before the next queue has its turn.
+const BURST: usize = 32;
+
+impl State {
+    /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.
+    pub fn dispatch(&mut self, budget: usize) -> Vec<Outgoing> {
+        let mut outgoing = Vec::new();
+        while outgoing.len() < budget
+            && let Some(number) = self.hot.pop_front()
+        {
+            if let Some(queue) = self.queues.get_mut(&number) {
+                queue.hot = false;
+            }
+            let full = outgoing.len() + BURST.min(budget - outgoing.len());
+            outgoing.extend(std::iter::from_fn(|| self.deliver_next(number)).take(full - outgoing.len()));
+            if outgoing.len() == full {
+                self.heat(number);
+            }
+        }
+        outgoing
+    }
+
+    /// Whether [`dispatch`](Self::dispatch) has something to look at.
+    pub fn has_work(&self) -> bool {
+        !self.hot.is_empty()
+    }
+
+    fn deliver_next(&mut self, number: u32) -> Option<Outgoing> {
+        let max_bytes = self.settings.limits.max_bytes_in_flight;
+        let (seq, entry) = loop {
+            let queue = self.queues.get_mut(&number)?;
+            let (seq, entry) = queue.next_ready()?;
+            if entry.expires_at > self.now {
+                break (seq, entry);
+            }
+            self.remove(EventRef { queue: number, seq }, Fate::Expired);
+        };
+        let event = EventRef { queue: number, seq };
+        let queue = self.queues.get_mut(&number)?;
+        let (session, consumer) = loop {
+            let session = queue.ring.pop_front()?;
+            let Some(consumer) = self.sessions.consumer_mut(session, number) else { continue };
+            if consumer.wants() && consumer.fits(entry.size, max_bytes) {
+                break (session, consumer);
+            }
+            // It is offered again when it settles something, or goes on.
+            consumer.in_ring = false;
+        };
+        consumer.held.insert(seq);
+        consumer.bytes = consumer.bytes.saturating_add(u64::from(entry.size));
+        consumer.in_ring = consumer.wants();
+        if consumer.in_ring {
+            queue.ring.push_back(session);
+        }
+        let entry = queue.entries.get_mut(seq)?;
+        match entry.place {
+            Place::Fresh => queue.fresh = queue.fresh.saturating_sub(1),
+            _ => _ = queue.returned.remove(&seq),
+        }
+        entry.place = Place::Leased;
+        entry.deliveries = entry.deliveries.saturating_add(1);
+        entry.in_epoch = entry.in_epoch.saturating_add(1);
+        let (entry, block) = (*entry, block(self.settings.epoch, entry.in_epoch));
+        let until = self.now.after(self.registry.ack_timeout(&queue.event));
+        queue.leases.insert(seq, Lease { session, block, until });
+        queue.counters.delivered += 1;
+        queue.counters.redelivered += u64::from(entry.deliveries > 1);
+        self.timers.arm(until, Timer::Lease(event));
+        Some(Outgoing {
+            session,
+            source: self.source(event, &entry)?,
+            event,
+            id: key_of(event, &entry).to_id(),
+            block,
+            attempt: entry.deliveries,
+        })
+    }
+
+    /// Where an unsettled event's payload is.
+    pub(super) fn source(&self, event: EventRef, entry: &Entry) -> Option<Source> {
+        if entry.transient {
+            return self.memory.get(&event).cloned().map(Source::Memory);
+        }
+        let moved = self.moved.get(&event).copied();
+        Some(Source::Log(moved.unwrap_or(Position::new(entry.position))))
+    }
+
+    /// Has [`dispatch`](Self::dispatch) look at a queue, if it has events and, perhaps, clients.
+    pub(super) fn heat(&mut self, number: u32) {
+        if let Some(queue) = self.queues.get_mut(&number)
+            && !queue.hot
+            && !queue.ring.is_empty()
+            && queue.ready() > 0
+        {
+            queue.hot = true;
+            self.hot.push_back(number);
+        }
+    }
+
+    /// Puts a client in its queue's ring, if it wants events.
+    pub(super) fn offer(&mut self, session: SessionNumber, number: u32) {
+        if let Some(consumer) = self.sessions.consumer_mut(session, number)
+            && consumer.wants()
+            && !consumer.in_ring
+            && let Some(queue) = self.queues.get_mut(&number)
+        {
+            consumer.in_ring = true;
+            queue.ring.push_back(session);
+            self.heat(number);
+        }
+    }
+
+    /// Takes an event out of the place it is in. Whoever calls gives it another one, or removes it.
+    pub(super) fn lift(&mut self, event: EventRef) -> Option<&mut Entry> {
+        let EventRef { queue: number, seq } = event;
+        let queue = self.queues.get_mut(&number)?;
+        let entry = *queue.entries.get(seq)?;
+        match entry.place {
+            Place::Fresh => queue.fresh = queue.fresh.saturating_sub(1),
+            Place::Returned => _ = queue.returned.remove(&seq),
+            Place::Dead => _ = queue.dead.remove(&seq),
+            Place::Doomed => {
+                queue.doomed = queue.doomed.saturating_sub(1);
+                self.doomed.remove(&event);
+            }
+            Place::Deferred => {
+                if let Some(until) = queue.deferred.remove(&seq) {
+                    self.timers.cancel(until, Timer::Defer(event));
+                }
+            }
+            Place::Leased => {
+                if let Some(lease) = queue.leases.remove(&seq) {
+                    self.timers.cancel(lease.until, Timer::Lease(event));
+                    if let Some(consumer) = self.sessions.consumer_mut(lease.session, number) {
+                        consumer.held.remove(&seq);
+                        consumer.bytes = consumer.bytes.saturating_sub(u64::from(entry.size));
+                    }
+                    self.offer(lease.session, number);
+                    self.sessions.tidy(lease.session, number);
+                }
+            }
+        }
+        self.queues.get_mut(&number)?.entries.get_mut(seq)
+    }
+
+    /// Forgets an event for good.
+    pub(super) fn remove(&mut self, event: EventRef, fate: Fate) {
+        if self.lift(event).is_some() {
+            self.erase(event, fate);
+        }
+    }
+
+    /// Forgets an event that was lifted.
+    fn erase(&mut self, event: EventRef, fate: Fate) {
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return };
+        match fate {
+            Fate::Acked(_) => queue.counters.acked += 1,
+            Fate::Expired => queue.counters.expired += 1,
+            Fate::Dropped => queue.counters.dropped += 1,
+        }
+        if let Some((_, Some(orphan))) = queue.entries.remove(event.seq) {
+            self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk: chunk_of(event.seq) });
+        }
+        self.memory.remove(&event);
+        self.moved.remove(&event);
+        self.settled.insert(event, fate);
+    }
+
+    /// Makes an event wait for its next delivery.
+    pub(super) fn put_back(&mut self, event: EventRef) {
+        let now = self.now;
+        let Some(entry) = self.lift(event) else { return };
+        let (expires_at, exhausted) = (entry.expires_at, entry.in_epoch >= MAX_IN_EPOCH);
+        if expires_at <= now {
+            return self.erase(event, Fate::Expired);
+        }
+        if exhausted {
+            // One more delivery would have the block of this one.
+            return self.doom(event);
+        }
+        entry.place = Place::Returned;
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.returned.insert(event.seq);
+        }
+        self.arm_expiry(event, expires_at);
+        self.heat(event.queue);
+    }
+
+    /// Ends a delivery that came to nothing: the event waits again, or has been delivered often enough.
+    pub(super) fn release(&mut self, event: EventRef) {
+        let Some(queue) = self.queues.get(&event.queue) else { return };
+        let Some(entry) = queue.entries.get(event.seq) else { return };
+        let often = entry.deliveries >= self.registry.max_deliveries(&queue.event).get();
+        if often && entry.expires_at > self.now {
+            self.lift(event);
+            self.doom(event);
+        } else {
+            self.put_back(event);
+        }
+    }
+
+    /// Makes sure that an event is looked at when it expires.
+    pub(super) fn arm_expiry(&mut self, event: EventRef, expires_at: Timestamp) {
+        let timer = Timer::Expiry { queue: event.queue, chunk: chunk_of(event.seq) };
+        if let Some(queue) = self.queues.get_mut(&event.queue)
+            && let Some(armed) = queue.entries.armed_mut(chunk_of(event.seq))
+            && expires_at < *armed
+        {
+            self.timers.cancel(*armed, timer);
+            self.timers.arm(expires_at, timer);
+            *armed = expires_at;
+        }
+    }
+
+    /// Removes the events of a chunk that have expired where they waited. Deliveries are left to their clients.
+    pub(super) fn sweep(&mut self, number: u32, chunk: u64) {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(&number) else { return };
+        if let Some(armed) = queue.entries.armed_mut(chunk) {
+            *armed = NEVER;
+        }
+        let waits = |entry: &Entry| matches!(entry.place, Place::Fresh | Place::Returned | Place::Deferred);
+        let waiting: Vec<(u64, Timestamp)> =
+            queue.entries.of_chunk(chunk).filter(|(_, e)| waits(e)).map(|(seq, e)| (seq, e.expires_at)).collect();
+        for (seq, expires_at) in waiting {
+            let event = EventRef { queue: number, seq };
+            if expires_at <= now {
+                self.remove(event, Fate::Expired);
+            } else {
+                self.arm_expiry(event, expires_at);
+            }
+        }
+    }
+
+    /// Has a lifted event become a dead letter, once the log says so.
+    fn doom(&mut self, event: EventRef) {
+        if let Some(queue) = self.queues.get_mut(&event.queue)
+            && let Some(entry) = queue.entries.get_mut(event.seq)
+        {
+            entry.place = Place::Doomed;
+            queue.doomed += 1;
+            self.doomed.insert(event);
+        }
+    }
+}
+
+/// The key of an unsettled event.
+pub(super) fn key_of(event: EventRef, entry: &Entry) -> EventKey {
+    EventKey { transient: entry.transient, tag: entry.tag, event, position: Position::new(entry.position) }
+}
+
+/// Deliveries of an event in one run of the engine that a block can count.
+pub(super) const MAX_IN_EPOCH: u32 = (1 << 20) - 1;
+
+/// The block of an event's nth delivery in a run: `epoch · 2²⁰ + n`, which grows over deliveries and over restarts, and stays
+/// below 2⁵³ so that JavaScript reads it.
+pub(super) fn block(epoch: u64, nth: u32) -> Block {
+    let block = (epoch.min((1 << 33) - 1) << 20) | u64::from(nth.min(MAX_IN_EPOCH));
+    #[expect(clippy::expect_used, reason = "33 and 20 bits are less than the 63 that a block can have")]
+    Block::new(block).expect("53 bits fit")
+}

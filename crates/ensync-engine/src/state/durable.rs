@@ -1,0 +1,273 @@
+//! The part of the state that the log holds: for checkpoints, and to compare.
+
+use ensync_core::{AppId, EventName, Timestamp};
+
+use super::dedup::Fingerprint;
+use super::dispatch::key_of;
+use super::entries::{Entry, Place};
+use super::event_id::EventKey;
+use super::queue::{Dead, Queue};
+use super::registry::App;
+use super::timers::{NEVER, Timer};
+use super::{Settings, State};
+use crate::log::{EventOptions, EventRef, KeyHash, Position, Rights};
+
+/// What is left of a [`State`] when sessions, leases and events in memory are gone. [`State::restore`] goes on from it, so that
+/// only later records have to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Apps, by id.
+    pub apps: Vec<DurableApp>,
+    /// Event names.
+    pub events: Vec<(EventName, EventOptions)>,
+    /// How many of them were registered by their first use.
+    pub auto_events: usize,
+    /// Queues that ever had an event, by number.
+    pub queues: Vec<DurableQueue>,
+    /// Publishes under idempotency keys, in the order they came.
+    pub publishes: Vec<DurablePublish>,
+}
+
+/// An app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableApp {
+    /// Its address.
+    pub id: AppId,
+    /// Its name.
+    pub name: String,
+    /// What its key hashes to.
+    pub key_hash: KeyHash,
+    /// Its rights where it has no grant.
+    pub rights: Rights,
+    /// Its rights for single names.
+    pub grants: Vec<(EventName, Rights)>,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableQueue {
+    /// Its number.
+    pub number: u32,
+    /// Its recipient.
+    pub recipient: AppId,
+    /// Its event name.
+    pub event: EventName,
+    /// The sequence number after its last event.
+    pub next_seq: u64,
+    /// Its unsettled events, in order.
+    pub events: Vec<DurableEvent>,
+}
+
+/// An unsettled event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableEvent {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Where the log had it first.
+    pub position: Position,
+    /// Where its payload is now.
+    pub current: Position,
+    /// See [`PublishRecord::tag`](crate::log::PublishRecord::tag).
+    pub tag: u32,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When it expires, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// Payload and metadata, in bytes.
+    pub size: u32,
+    /// How often it was delivered, as far as the log knows: 0 unless it is deferred or dead.
+    pub deliveries: u32,
+    /// What it waits for.
+    pub waits: DurableWait,
+}
+
+/// What an unsettled event waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DurableWait {
+    /// A client.
+    Client,
+    /// A time.
+    Until(Timestamp),
+    /// An administrator: it is a dead letter.
+    Administrator {
+        /// Why.
+        reason: String,
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// A publish under an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurablePublish {
+    /// The hash of sender, recipient and key.
+    pub fingerprint: [u8; 16],
+    /// The event that was stored.
+    pub event: EventRef,
+    /// See [`PublishRecord::tag`](crate::log::PublishRecord::tag).
+    pub tag: u32,
+    /// Where the log had it first.
+    pub position: Position,
+    /// When it was accepted.
+    pub at: Timestamp,
+}
+
+impl State {
+    /// The durable part. What has expired by now is not in it.
+    pub fn durable(&self) -> Durable {
+        let publishes = self.dedup.iter(self.now).filter(|(_, key, _)| !key.transient);
+        Durable {
+            apps: self.registry.apps().map(|(id, app)| durable_app(*id, app)).collect(),
+            events: self.events(),
+            auto_events: self.registry.auto_events(),
+            queues: self
+                .queues
+                .iter()
+                .filter(|(_, q)| q.next_seq > 0)
+                .map(|(n, q)| self.durable_queue(*n, q))
+                .collect(),
+            publishes: publishes
+                .map(|(fingerprint, key, at)| DurablePublish {
+                    fingerprint: *fingerprint.as_bytes(),
+                    event: key.event,
+                    tag: key.tag,
+                    position: key.position,
+                    at,
+                })
+                .collect(),
+        }
+    }
+
+    /// A state that goes on from a durable part. The log's records after the one that was applied last come next.
+    pub fn restore(settings: Settings, durable: Durable) -> Self {
+        let mut state = Self::new(settings);
+        for app in durable.apps {
+            let grants = app.grants.into_iter().collect();
+            let DurableApp { id, name, key_hash, rights, created_at, .. } = app;
+            state.registry.add_app(id, App { name, key_hash, rights, grants, created_at });
+        }
+        state.registry.restore_events(durable.events, durable.auto_events);
+        for queue in durable.queues {
+            if state.add_queue(queue.number, queue.recipient, &queue.event) {
+                state.restore_queue(queue);
+            }
+        }
+        for publish in durable.publishes {
+            let DurablePublish { fingerprint, event, tag, position, at } = publish;
+            let key = EventKey { transient: false, tag, event, position };
+            state.dedup.insert(Fingerprint::from_bytes(fingerprint), key, at);
+        }
+        state
+    }
+
+    /// Where the log has the payloads of unsettled events before a position: what must be appended again, as it is, before
+    /// that part of the log can be dropped. Takes time in proportion to the number of unsettled events.
+    pub fn unsettled_before(&self, position: Position) -> Vec<Position> {
+        let mut found: Vec<_> = self
+            .queues
+            .iter()
+            .flat_map(|(&queue, q)| q.entries.from(0).map(move |(seq, entry)| (EventRef { queue, seq }, entry)))
+            .filter(|(_, entry)| !entry.transient)
+            .map(|(event, entry)| self.current(event, entry))
+            .filter(|current| *current < position)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    fn current(&self, event: EventRef, entry: &Entry) -> Position {
+        self.moved.get(&event).copied().unwrap_or(Position::new(entry.position))
+    }
+
+    fn durable_queue(&self, number: u32, queue: &Queue) -> DurableQueue {
+        let lasts = |entry: &Entry| !entry.transient && (entry.place == Place::Dead || entry.expires_at > self.now);
+        let event = |(seq, entry): (u64, &Entry)| {
+            let event = EventRef { queue: number, seq };
+            let waits = match entry.place {
+                Place::Deferred => queue.deferred.get(&seq).map(|until| DurableWait::Until(*until)),
+                Place::Dead => queue
+                    .dead
+                    .get(&seq)
+                    .map(|dead| DurableWait::Administrator { reason: dead.reason.clone(), at: dead.at }),
+                _ => None,
+            };
+            DurableEvent {
+                seq,
+                position: key_of(event, entry).position,
+                current: self.current(event, entry),
+                tag: entry.tag,
+                accepted_at: entry.accepted_at,
+                expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at),
+                size: entry.size,
+                deliveries: waits.as_ref().map_or(0, |_| entry.deliveries),
+                waits: waits.unwrap_or(DurableWait::Client),
+            }
+        };
+        DurableQueue {
+            number,
+            recipient: queue.recipient,
+            event: queue.event.clone(),
+            next_seq: queue.next_seq,
+            events: queue.entries.from(0).filter(|(_, entry)| lasts(entry)).map(event).collect(),
+        }
+    }
+
+    fn restore_queue(&mut self, durable: DurableQueue) {
+        for event in durable.events {
+            let DurableEvent { seq, position, current, tag, accepted_at, expires_at, size, deliveries, waits } = event;
+            let event = EventRef { queue: durable.number, seq };
+            let Some(queue) = self.queues.get_mut(&durable.number) else { return };
+            let place = match waits {
+                DurableWait::Client => {
+                    queue.fresh += 1;
+                    Place::Fresh
+                }
+                DurableWait::Until(until) => {
+                    queue.deferred.insert(seq, until);
+                    self.timers.arm(until, Timer::Defer(event));
+                    Place::Deferred
+                }
+                DurableWait::Administrator { reason, at } => {
+                    queue.dead.insert(seq, Dead { reason, at });
+                    Place::Dead
+                }
+            };
+            let expires_at = expires_at.unwrap_or(NEVER);
+            let entry = Entry {
+                position: position.as_u64(),
+                accepted_at,
+                expires_at,
+                tag,
+                size,
+                deliveries,
+                in_epoch: 0,
+                place,
+                transient: false,
+                slot: 0,
+            };
+            queue.entries.insert(seq, entry);
+            if current != position {
+                self.moved.insert(event, current);
+            }
+            if place != Place::Dead {
+                self.arm_expiry(event, expires_at);
+            }
+        }
+        if let Some(queue) = self.queues.get_mut(&durable.number) {
+            queue.next_seq = durable.next_seq;
+        }
+    }
+}
+
+fn durable_app(id: AppId, app: &App) -> DurableApp {
+    DurableApp {
+        id,
+        name: app.name.clone(),
+        key_hash: app.key_hash,
+        rights: app.rights,
+        grants: app.grants.iter().map(|(event, rights)| (event.clone(), *rights)).collect(),
+        created_at: app.created_at,
+    }
+}

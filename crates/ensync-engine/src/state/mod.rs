@@ -1,0 +1,237 @@
+//! The engine's state machine: every rule about who gets which event when, without I/O, clock or runtime.
+//!
+//! A command is decided, what it changes is stored, and then applied:
+//!
+//! 1. [`State::decide`] checks a command against the state. It is refused, or answered at once, or gives the [`Change`]s to store.
+//! 2. The changes are appended to the log, those of many commands together.
+//! 3. [`State::apply`] makes each change at its position, in the log's order. The [`Applied`] of a command's last change is its answer.
+//! 4. [`State::dispatch`] says what to deliver now.
+//!
+//! Between 1 and 3 nothing else happens to the state than 1 for other commands. If the log refuses, the changes are simply not
+//! applied. Applying the log's records to a new state makes the same durable state ([`State::durable`]) as living through them:
+//! leases and sessions are not in the log, so after a restart all that is unsettled can be delivered again.
+//!
+//! [`State::tick`] brings time; the state never looks at a clock. Given the same calls it does the same, always.
+
+mod admit;
+mod apply;
+mod decide;
+mod dedup;
+mod dispatch;
+mod durable;
+mod entries;
+mod event_id;
+mod inspect;
+mod provision;
+mod queue;
+mod registry;
+mod replay;
+mod sessions;
+mod settings;
+mod settle;
+mod settled;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp};
+
+pub use admit::Admitted;
+pub use apply::Applied;
+pub use dispatch::{Outgoing, Source};
+pub use durable::{Durable, DurableApp, DurableEvent, DurablePublish, DurableQueue, DurableWait};
+pub(crate) use event_id::EventKey;
+pub use inspect::{AppInfo, DeadLetter, QueueStats};
+pub use provision::Provision;
+pub use queue::QueueCounters;
+pub use replay::Replay;
+pub use sessions::SessionNumber;
+pub use settings::{Defaults, Limits, Settings};
+
+use crate::log::{EventRef, KeyHash, Position, Record};
+use dedup::Dedup;
+use queue::Queue;
+use registry::Registry;
+use sessions::Sessions;
+use settled::Settled;
+use timers::{Timer, Timers};
+
+/// What the engine knows.
+#[derive(Debug)]
+pub struct State {
+    settings: Settings,
+    /// The latest time that [`State::tick`] was told.
+    now: Timestamp,
+    registry: Registry,
+    sessions: Sessions,
+    queues: BTreeMap<u32, Queue>,
+    numbers: HashMap<(AppId, EventName), u32>,
+    timers: Timers,
+    dedup: Dedup,
+    settled: Settled,
+    /// Events that are not in the log.
+    memory: HashMap<EventRef, Arc<Record>>,
+    /// Where the log has the latest copy of events that were appended more than once.
+    moved: HashMap<EventRef, Position>,
+    /// Events that were delivered too often, until the log has them as dead letters.
+    doomed: BTreeSet<EventRef>,
+    /// Queues that [`State::dispatch`] has to look at.
+    hot: VecDeque<u32>,
+}
+
+/// What has to be done for a command.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing: this is the answer.
+    Answer(Reply),
+    /// Store and apply these, in this order. What the last one comes to is the answer.
+    Commit(Vec<Change>),
+    /// Read a record; [`Replay::answer`] makes the answer of it.
+    Replay(Box<Replay>),
+}
+
+/// A change to store and to apply.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What.
+    pub record: Arc<Record>,
+    /// Whether the log has to have it first. If not, it is applied without a position, in its turn.
+    pub durable: bool,
+}
+
+impl Change {
+    fn new(record: Record, durable: bool) -> Self {
+        Self { record: Arc::new(record), durable }
+    }
+}
+
+impl State {
+    /// The state before any record.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            now: Timestamp::default(),
+            registry: Registry::new(settings.defaults.clone()),
+            sessions: Sessions::default(),
+            queues: BTreeMap::new(),
+            numbers: HashMap::new(),
+            timers: Timers::default(),
+            dedup: Dedup::new(settings.limits.dedup_window, settings.limits.dedup_entries),
+            settled: Settled::default(),
+            memory: HashMap::new(),
+            moved: HashMap::new(),
+            doomed: BTreeSet::new(),
+            hot: VecDeque::new(),
+            settings,
+        }
+    }
+
+    /// What it was told when it was made.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go. Time never runs backwards: an
+    /// earlier time than the last counts as the last.
+    pub fn tick(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.dedup.prune(self.now);
+        while let Some(timer) = self.timers.pop(self.now) {
+            match timer {
+                Timer::Lease(event) => self.release(event),
+                Timer::Defer(event) => self.put_back(event),
+                Timer::Expiry { queue, chunk } => self.sweep(queue, chunk),
+            }
+        }
+    }
+
+    /// When something is due next; until then [`tick`](Self::tick) would do nothing.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Ends the time of reading the log back: [`QueueCounters`] count from here.
+    pub fn recovered(&mut self, now: Timestamp) {
+        self.tick(now);
+        for queue in self.queues.values_mut() {
+            queue.counters = QueueCounters::default();
+        }
+    }
+
+    /// Events that were delivered too often and have to become dead letters, at most `limit` of them. Until these changes are
+    /// applied the events are delivered to nobody, and named here again.
+    pub fn verdicts(&self, limit: usize) -> Vec<Change> {
+        self.doomed.iter().take(limit).filter_map(|&event| self.verdict(event)).collect()
+    }
+
+    /// Opens a session for the app whose key hashes to `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unauthenticated`] if there is none, [`ErrorKind::LimitExceeded`] if there are too many sessions,
+    /// [`ErrorKind::Internal`] if the client id is taken.
+    pub fn login(&mut self, key: &KeyHash, client_id: ClientId) -> Result<(SessionNumber, AppId)> {
+        let Some(app) = self.registry.app_by_key(key) else {
+            return Err(Error::new(ErrorKind::Unauthenticated, "the engine does not know this app key; check the key"));
+        };
+        if self.sessions.len() >= self.settings.limits.max_sessions {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the engine has as many sessions as it may; try later"));
+        }
+        let number = self.sessions.open(client_id, app);
+        let number = number.ok_or_else(|| Error::new(ErrorKind::Internal, "a client id was given out twice"))?;
+        Ok((number, app))
+    }
+
+    /// Ends a session: its deliveries came to nothing, its subscriptions and pauses are gone. Returns its number, if there was one.
+    pub fn logout(&mut self, client_id: &ClientId) -> Option<SessionNumber> {
+        let number = self.sessions.number(client_id)?;
+        let session = self.sessions.close(number)?;
+        for (&queue, consumer) in &session.consumers {
+            if let Some(queue) = self.queues.get_mut(&queue) {
+                queue.consumers -= usize::from(consumer.active);
+                if consumer.in_ring {
+                    queue.ring.retain(|&session| session != number);
+                }
+            }
+            for &seq in &consumer.held {
+                self.release(EventRef { queue, seq });
+            }
+        }
+        Some(number)
+    }
+
+    /// The session that speaks.
+    fn session(&self, peer: &Peer) -> Result<SessionNumber> {
+        match self.sessions.find(&peer.client_id) {
+            Some((number, session)) if session.app == peer.app_id => Ok(number),
+            _ => Err(Error::new(ErrorKind::Unauthenticated, "the session has ended; log in again")),
+        }
+    }
+
+    /// The number of a queue, which is made if it is not there.
+    fn queue_number(&mut self, recipient: AppId, event: &EventName) -> Result<u32> {
+        if let Some(&number) = self.numbers.get(&(recipient, event.clone())) {
+            return Ok(number);
+        }
+        let next = self.queues.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1));
+        let number =
+            next.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "the engine has no more queue numbers"))?;
+        self.add_queue(number, recipient, event);
+        Ok(number)
+    }
+
+    /// Whether the queue of that number is of that name; it is made if neither is there.
+    fn add_queue(&mut self, number: u32, recipient: AppId, event: &EventName) -> bool {
+        if let Some(queue) = self.queues.get(&number) {
+            return queue.recipient == recipient && queue.event == *event;
+        }
+        if self.numbers.contains_key(&(recipient, event.clone())) {
+            return false;
+        }
+        self.numbers.insert((recipient, event.clone()), number);
+        self.queues.insert(number, Queue::new(recipient, event.clone()));
+        true
+    }
+}

@@ -1,0 +1,128 @@
+//! One queue: the unsettled events of one recipient under one event name.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ensync_core::{AppId, Block, EventName, Timestamp};
+
+use super::entries::{Entries, Entry, Place};
+use super::sessions::SessionNumber;
+
+/// A delivery that is with a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub(super) session: SessionNumber,
+    pub(super) block: Block,
+    pub(super) until: Timestamp,
+}
+
+/// Why and when an event became a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub(super) reason: String,
+    pub(super) at: Timestamp,
+}
+
+/// How often things happened to a queue since the engine started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueCounters {
+    /// Events accepted. Repeated publishes under one idempotency key count once.
+    pub published: u64,
+    /// Deliveries made, first and later ones.
+    pub delivered: u64,
+    /// Deliveries that were not an event's first.
+    pub redelivered: u64,
+    /// Events acknowledged.
+    pub acked: u64,
+    /// Events that became dead letters.
+    pub dead: u64,
+    /// Events that expired.
+    pub expired: u64,
+    /// Dead letters that were put back.
+    pub requeued: u64,
+    /// Dead letters that were given up.
+    pub dropped: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) recipient: AppId,
+    pub(super) event: EventName,
+    pub(super) entries: Entries,
+    /// The sequence number after the last event that was applied.
+    pub(super) next_seq: u64,
+    /// The sequence number after the last one that was given out: events on their way through the log have theirs already.
+    pub(super) reserved: u64,
+    /// No event before this one is [`Place::Fresh`].
+    cursor: u64,
+    /// How many are.
+    pub(super) fresh: usize,
+    pub(super) returned: BTreeSet<u64>,
+    pub(super) leases: BTreeMap<u64, Lease>,
+    pub(super) deferred: BTreeMap<u64, Timestamp>,
+    pub(super) dead: BTreeMap<u64, Dead>,
+    /// How many are [`Place::Doomed`].
+    pub(super) doomed: usize,
+    /// Whose turn it is: sessions that may have room.
+    pub(super) ring: VecDeque<SessionNumber>,
+    /// How many are subscribed.
+    pub(super) consumers: usize,
+    /// Whether the state's list of queues to look at holds this one.
+    pub(super) hot: bool,
+    pub(super) counters: QueueCounters,
+}
+
+impl Queue {
+    pub(super) fn new(recipient: AppId, event: EventName) -> Self {
+        Self {
+            recipient,
+            event,
+            entries: Entries::default(),
+            next_seq: 0,
+            reserved: 0,
+            cursor: 0,
+            fresh: 0,
+            returned: BTreeSet::new(),
+            leases: BTreeMap::new(),
+            deferred: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            doomed: 0,
+            ring: VecDeque::new(),
+            consumers: 0,
+            hot: false,
+            counters: QueueCounters::default(),
+        }
+    }
+
+    /// How many events could be delivered now.
+    pub(super) fn ready(&self) -> usize {
+        self.fresh + self.returned.len()
+    }
+
+    /// The event to deliver next: returned ones first, for they are older.
+    pub(super) fn next_ready(&mut self) -> Option<(u64, Entry)> {
+        if let Some(&seq) = self.returned.first() {
+            return self.entries.get(seq).map(|entry| (seq, *entry));
+        }
+        if self.fresh == 0 {
+            return None;
+        }
+        // Each event is passed by once, so this costs O(1) per event on the whole.
+        let (seq, entry) = self.entries.from(self.cursor).find(|(_, entry)| entry.place == Place::Fresh)?;
+        self.cursor = seq;
+        Some((seq, *entry))
+    }
+
+    /// When the oldest event that is neither settled nor a dead letter was accepted.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let fresh = (self.fresh > 0).then(|| self.entries.from(self.cursor).find(|(_, e)| e.place == Place::Fresh));
+        let firsts = [
+            self.returned.first().copied(),
+            self.leases.first_key_value().map(|(seq, _)| *seq),
+            self.deferred.first_key_value().map(|(seq, _)| *seq),
+            fresh.flatten().map(|(seq, _)| seq),
+        ];
+        let first = firsts.into_iter().flatten().min()?;
+        self.entries.get(first).map(|entry| entry.accepted_at)
+    }
+}

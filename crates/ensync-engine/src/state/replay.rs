@@ -1,0 +1,77 @@
+//! Events once more, settled or not.
+
+use ensync_core::{AppId, Block, EventId, EventName, Peer, ReplayInfo, Reply, Result, Timestamp};
+
+use super::dispatch::{Source, delivery, key_of, matching};
+use super::event_id::EventKey;
+use super::settle::not_found;
+use super::settled::Fate;
+use super::{State, Step};
+use crate::log::Record;
+
+/// A replay that was allowed, and waits for the record to be read at its [`source`](Replay::source).
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Where the record is, if the id is not forged.
+    pub source: Source,
+    key: EventKey,
+    recipient: AppId,
+    block: Option<Block>,
+    fate: Option<Fate>,
+    waits: bool,
+    now: Timestamp,
+}
+
+impl Replay {
+    /// The answer, from what was read.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there was nothing, or another record: the event was dropped by
+    /// retention, or its id is forged.
+    pub fn answer(&self, record: Option<&Record>) -> Result<Reply> {
+        let publish = record.and_then(|record| matching(record, self.key.event));
+        let publish = publish.filter(|publish| publish.tag == self.key.tag && publish.recipient == self.recipient);
+        let publish = publish.ok_or_else(not_found)?;
+        let acknowledged = match self.fate {
+            _ if self.waits => false,
+            Some(fate) => matches!(fate, Fate::Acked(_)),
+            // So long ago that only this is known: it is gone, and it could have expired or not.
+            None => publish.expires_at.is_none_or(|at| at > self.now),
+        };
+        let block = match (self.block, self.fate) {
+            (Some(block), _) | (None, Some(Fate::Acked(block))) => block,
+            // Clients skip events whose block is 0.
+            _ => Block::try_from(1_i64)?,
+        };
+        let mut replayed = delivery(publish, self.key.to_id(), block, None);
+        replayed.metadata = ReplayInfo::annotate(&replayed.metadata, self.now, acknowledged);
+        Ok(Reply::Replayed(Box::new(replayed)))
+    }
+}
+
+impl State {
+    pub(super) fn replay(&self, peer: &Peer, id: &EventId, event: &EventName) -> Result<Step> {
+        self.require(peer, event, |rights| rights.subscribe, "replay")?;
+        let key = EventKey::of(id).ok_or_else(not_found)?;
+        let queue = self.queues.get(&key.event.queue).ok_or_else(not_found)?;
+        if queue.recipient != peer.app_id || queue.event != *event || key.event.seq >= queue.next_seq {
+            return Err(not_found());
+        }
+        let entry = queue.entries.get(key.event.seq);
+        let source = match entry {
+            Some(entry) if key_of(key.event, entry) == key => self.source(key.event, entry).ok_or_else(not_found)?,
+            None if !key.transient => Source::Log(key.position),
+            _ => return Err(not_found()),
+        };
+        Ok(Step::Replay(Box::new(Replay {
+            source,
+            key,
+            recipient: peer.app_id,
+            block: entry.and_then(|entry| self.last_block(entry.in_epoch)),
+            fate: self.settled.find(key.event),
+            waits: entry.is_some(),
+            now: self.now,
+        })))
+    }
+}

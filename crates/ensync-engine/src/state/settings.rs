@@ -1,0 +1,81 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// What a [`State`](super::State) is told once, when it is made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How often the log has been opened: see [`Log::epoch`](crate::log::Log::epoch).
+    pub epoch: u64,
+    /// A random number of this run, part of the ids it gives out: an id of a log that was lost then names no event of another.
+    pub tag: u32,
+    /// Whether an event name is registered by its first publish or subscribe. Apps are never.
+    pub dev: bool,
+    /// What clients may use up.
+    pub limits: Limits,
+    /// What holds for event names that say nothing else.
+    pub defaults: Defaults,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { epoch: 1, tag: 0, dev: false, limits: Limits::default(), defaults: Defaults::default() }
+    }
+}
+
+/// What clients may use up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest payload, in bytes of its base64 text on the wire. 4 MiB.
+    pub max_payload_bytes: usize,
+    /// The largest metadata, in bytes of JSON text. 64 KiB.
+    pub max_metadata_bytes: usize,
+    /// How many deliveries a subscription may have unsettled, whatever it asks for. 256.
+    pub max_in_flight: NonZeroU32,
+    /// How many bytes of payload and metadata a subscription may have unsettled; a single delivery may be larger. 8 MiB.
+    pub max_bytes_in_flight: u64,
+    /// How many event names a session may be subscribed to. 1,024.
+    pub max_subscriptions: usize,
+    /// How many sessions may be open. 100,000.
+    pub max_sessions: usize,
+    /// How many event names first use may register in a `dev` engine. 10,000.
+    pub max_auto_events: usize,
+    /// How long a publish under an idempotency key is remembered. 2 minutes.
+    pub dedup_window: Duration,
+    /// How many of them are remembered at most; the oldest are forgotten first. 262,144, about 30 MB.
+    pub dedup_entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_payload_bytes: 4 << 20,
+            max_metadata_bytes: 64 << 10,
+            max_in_flight: NonZeroU32::MIN.saturating_add(255),
+            max_bytes_in_flight: 8 << 20,
+            max_subscriptions: 1_024,
+            max_sessions: 100_000,
+            max_auto_events: 10_000,
+            dedup_window: Duration::from_secs(120),
+            dedup_entries: 1 << 18,
+        }
+    }
+}
+
+/// What holds for event names whose [`EventOptions`](crate::log::EventOptions) say nothing else.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// How long a client may take to settle a delivery. 60 s.
+    pub ack_timeout: Duration,
+    /// After how many deliveries an event that nobody settles goes to the dead letters. 16.
+    pub max_deliveries: NonZeroU32,
+    /// How long an event is of use. For ever.
+    pub ttl: Option<Duration>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { ack_timeout: Duration::from_secs(60), max_deliveries: NonZeroU32::MIN.saturating_add(15), ttl: None }
+    }
+}

@@ -1,0 +1,111 @@
+//! What becomes of deliveries.
+
+use ensync_core::{Block, Error, ErrorKind, Peer, Reply, Result, Settle, Settlement};
+
+use super::entries::Place;
+use super::event_id::EventKey;
+use super::sessions::SessionNumber;
+use super::settled::Fate;
+use super::{Change, State, Step};
+use crate::log::{EventRef, Record};
+
+/// The reason of dead letters that were delivered too often.
+const MAX_DELIVERIES: &str = "max deliveries";
+
+/// The longest reason that is kept, in bytes.
+const MAX_REASON: usize = 1_024;
+
+impl State {
+    pub(super) fn settle(&mut self, session: SessionNumber, peer: &Peer, settle: &Settle) -> Result<Step> {
+        settle.how.check()?;
+        let key = EventKey::of(&settle.id).ok_or_else(not_found)?;
+        let event = key.event;
+        let queue = self.queues.get(&event.queue).filter(|queue| queue.recipient == peer.app_id);
+        let queue = queue.ok_or_else(not_found)?;
+        let Some(entry) = queue.entries.get(event.seq) else {
+            if event.seq >= queue.next_seq {
+                return Err(not_found());
+            }
+            // An acknowledgement whose answer was lost is sent again: it gets the same answer.
+            let again = match (&settle.how, self.settled.find(event), settle.block) {
+                (Settlement::Ack, Some(Fate::Acked(by)), Some(block)) => by == block,
+                _ => false,
+            };
+            return if again { Ok(Step::Answer(Reply::Done)) } else { Err(stale()) };
+        };
+        if (entry.tag, entry.transient, entry.position) != (key.tag, key.transient, key.position.as_u64()) {
+            return Err(not_found());
+        }
+        let lease = queue.leases.get(&event.seq).filter(|lease| lease.session == session).ok_or_else(stale)?;
+        if settle.block.is_some_and(|block| block != lease.block) {
+            return Err(stale());
+        }
+        let (durable, deliveries, block) = (!entry.transient, entry.deliveries, lease.block);
+        let record = match &settle.how {
+            Settlement::Ack => Record::Ack { event, block },
+            Settlement::Defer { delay, .. } if delay.is_zero() => {
+                self.release(event);
+                return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
+            }
+            Settlement::Defer { delay, .. } => Record::Defer { event, until: self.now.after(*delay), deliveries },
+            Settlement::Discard { reason } => {
+                Record::Discard { event, reason: shortened(reason), at: self.now, deliveries }
+            }
+            Settlement::Rollback => {
+                self.release(event);
+                return Ok(Step::Answer(Reply::Done));
+            }
+            other => {
+                let message = format!("this engine does not know the settlement {}", other.name());
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        };
+        Ok(Step::Commit(vec![Change::new(record, durable)]))
+    }
+
+    /// The change that makes a doomed event a dead letter.
+    pub(super) fn verdict(&self, event: EventRef) -> Option<Change> {
+        let entry = self.queues.get(&event.queue)?.entries.get(event.seq)?;
+        let (reason, deliveries) = (MAX_DELIVERIES.to_owned(), entry.deliveries);
+        let doomed = entry.place == Place::Doomed;
+        doomed.then(|| Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient))
+    }
+
+    /// The block of an unsettled event's last delivery in this run.
+    pub(super) fn last_block(&self, in_epoch: u32) -> Option<Block> {
+        (in_epoch > 0).then(|| super::dispatch::block(self.settings.epoch, in_epoch))
+    }
+}
+
+/// The same words for an event that never was and for another app's.
+pub(super) fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "the engine has no such event for this app")
+}
+
+pub(super) fn stale() -> Error {
+    Error::new(
+        ErrorKind::StaleDelivery,
+        "the delivery is not this client's to settle (any more): its lease ended, or it was settled otherwise",
+    )
+}
+
+fn shortened(reason: &str) -> String {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut_between_characters() {
+        assert_eq!(shortened("why"), "why");
+        let long = "é".repeat(1_000);
+        assert_eq!(shortened(&long).len(), 1_024);
+        assert_eq!(shortened(&format!("x{long}")).len(), 1_023);
+    }
+}
