@@ -1,1 +1,34 @@
-//! Under construction.
+//! EnSync over gRPC.
+//!
+//! This is the whole EnSync client for engines reached by `grpcs://` and `grpc://`: everything of `ensync-client` is re-exported
+//! here, and [`Engine`] is its engine over gRPC.
+//!
+//! ```no_run
+//! # async fn run() -> ensync_grpc::core::Result<()> {
+//! use ensync_grpc::Engine;
+//!
+//! let engine = Engine::new("grpcs://node.gms.ensync.cloud")?;
+//! let client = engine.create_client("my-app-key").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The feature `server` adds the engine's side of the wire, `server()`.
+
+mod client;
+mod generated;
+#[cfg(feature = "server")]
+mod server;
+mod status;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests;
+
+// The public interface is:
+pub use client::{Grpc, GrpcConnector};
+pub use ensync_client::*;
+#[cfg(feature = "server")]
+pub use server::{GrpcServer, Remote, ServerOptions, server};
+
+/// An engine reached over gRPC: see [`ensync_client::Engine`].
+pub type Engine = ensync_client::Engine<Grpc>;

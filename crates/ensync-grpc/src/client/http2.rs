@@ -1,0 +1,67 @@
+//! hyper's HTTP/2 client over one open stream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ensync_core::Endpoint;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::body::Body;
+
+use super::Options;
+
+/// A connection and its driver. Nothing moves unless `connection` is polled; dropping it starts the connection's end, which comes
+/// when the last stream is gone.
+pub(super) struct Http2 {
+    pub(super) channel: Channel,
+    pub(super) connection: Connection,
+}
+
+/// Resolves when the connection takes no more requests: with an error if it broke.
+pub(super) type Connection = BoxFuture<'static, hyper::Result<()>>;
+
+impl Http2 {
+    pub(super) async fn open<S>(stream: S, to: &Endpoint, options: &Options) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (send, connection) = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(options.keep_alive_interval)
+            .keep_alive_timeout(options.keep_alive_timeout)
+            .keep_alive_while_idle(true)
+            // A subscription that nobody reads may fill its own window. It must never fill the connection's as well: the answers
+            // to calls come through that one, and a reader may be waiting for just such an answer (RFC 9113 §5.2.2).
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(1 << 30)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tracing::debug!(endpoint = %to, "HTTP/2 connection opened");
+        Ok(Self { channel: Channel(send), connection: Box::pin(connection) })
+    }
+}
+
+/// What the generated client sends its requests with.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel(SendRequest<Body>);
+
+impl tower_service::Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        const AGENT: HeaderValue = HeaderValue::from_static(concat!("ensync-rust/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
+        Box::pin(self.0.send_request(request))
+    }
+}

@@ -1,0 +1,93 @@
+//! The generated client, with both generations of method names.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ensync_core::{Endpoint, Error, ErrorKind, Result};
+use tonic::{Code, Response, Status, Streaming};
+
+use super::Options;
+use super::http2::Channel;
+use crate::generated::en_sync_service_client::EnSyncServiceClient;
+use crate::generated::*;
+use crate::status;
+
+#[derive(Debug)]
+pub(super) struct Rpc {
+    client: EnSyncServiceClient<Channel>,
+    /// The engine serves the earlier ("event") names only.
+    earlier: AtomicBool,
+}
+
+type Answer<T> = std::result::Result<T, Status>;
+
+/// Calls the current name, and where the engine does not serve it, the earlier one. That is no retry: an unimplemented call was
+/// not carried out.
+macro_rules! either {
+    ($($current:ident, $earlier:ident: $request:ty => $response:ty;)*) => {$(
+        pub(super) async fn $current(&self, request: impl Fn() -> $request) -> Answer<$response> {
+            let mut client = self.client.clone();
+            if !self.earlier.load(Ordering::Relaxed) {
+                let answer = client.$current(request()).await.map(Response::into_inner);
+                if !is_unimplemented(&answer) {
+                    return answer;
+                }
+            }
+            let answer = client.$earlier(request()).await.map(Response::into_inner);
+            if !is_unimplemented(&answer) {
+                self.earlier.store(true, Ordering::Relaxed);
+            }
+            answer
+        }
+    )*};
+}
+
+impl Rpc {
+    pub(super) fn new(channel: Channel, to: &Endpoint, options: &Options) -> Result<Self> {
+        let scheme = if to.tls() { "https" } else { "http" };
+        let origin =
+            http::Uri::builder().scheme(scheme).authority(to.authority()).path_and_query("/").build().map_err(
+                |cause| {
+                    Error::new(ErrorKind::InvalidUrl, format!("{to}: the host cannot be written in a request"))
+                        .with_source(cause)
+                },
+            )?;
+        let client =
+            EnSyncServiceClient::with_origin(channel, origin).max_decoding_message_size(options.max_message_bytes);
+        Ok(Self { client, earlier: AtomicBool::new(false) })
+    }
+
+    pub(super) async fn connect(&self, request: ConnectRequest) -> Answer<ConnectResponse> {
+        self.client.clone().connect(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn heartbeat(&self, request: HeartbeatRequest) -> Answer<HeartbeatResponse> {
+        self.client.clone().heartbeat(request).await.map(Response::into_inner)
+    }
+
+    /// Resolves with the head of the stream, or with a refusal.
+    pub(super) fn subscribe(
+        &self,
+        request: SubscribeRequest,
+    ) -> impl Future<Output = Answer<Streaming<StreamResponse>>> + Send + 'static {
+        let mut client = self.client.clone();
+        async move { client.subscribe(request).await.map(Response::into_inner) }
+    }
+
+    pub(super) async fn unsubscribe(&self, request: UnsubscribeRequest) -> Answer<UnsubscribeResponse> {
+        self.client.clone().unsubscribe(request).await.map(Response::into_inner)
+    }
+
+    either! {
+        publish_message, publish_event: PublishRequest => PublishResponse;
+        acknowledge_message, acknowledge_event: AcknowledgeRequest => AcknowledgeResponse;
+        defer_message, defer_event: DeferRequest => DeferResponse;
+        discard_message, discard_event: DiscardRequest => DiscardResponse;
+        replay_message, replay_event: ReplayRequest => ReplayResponse;
+        pause_messages, pause_events: PauseRequest => PauseResponse;
+        continue_messages, continue_events: ContinueRequest => ContinueResponse;
+    }
+}
+
+fn is_unimplemented<T>(answer: &Answer<T>) -> bool {
+    matches!(answer, Err(status) if status.code() == Code::Unimplemented && !status::is_local(status))
+}

@@ -1,0 +1,204 @@
+//! The service's methods: both generations of names, one behaviour.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ensync_core::{AppKey, Command, Error, ErrorKind, Login, Reply, Result, Welcome};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::session::Traits;
+use super::sessions::Sessions;
+use super::streams::Deliveries;
+use super::{Remote, read, replay};
+use crate::generated::en_sync_service_server::EnSyncService;
+use crate::generated::*;
+use crate::status;
+
+pub(super) struct Handler(Arc<Sessions>);
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+impl Handler {
+    pub(super) fn new(sessions: Arc<Sessions>) -> Self {
+        Self(sessions)
+    }
+
+    async fn login(&self, request: Request<ConnectRequest>) -> Result<Welcome> {
+        let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+        let multiplexed = user_agent(request.metadata()).starts_with("grpc-node-js/");
+        let request = request.into_inner();
+        let traits = Traits { multiplexed, ends_with_streams: request.ends_with_streams };
+        let app_key = AppKey::try_from(request.access_key)?;
+        self.0.login(Login { app_key, transport: "grpc", remote }, traits).await
+    }
+
+    /// Carries out a command of the session that the call names.
+    async fn handle(&self, client_id: &str, command: Result<Command>) -> Result<Reply> {
+        let session = self.0.find(client_id)?;
+        session.handle(command?).await
+    }
+
+    /// The same, for the answers that say only whether.
+    async fn done(&self, client_id: &str, command: Result<Command>) -> (bool, String) {
+        verdict("done", self.handle(client_id, command).await)
+    }
+
+    async fn replay(&self, client_id: &str, command: Result<Command>, user_agent: &str) -> Result<String> {
+        match self.handle(client_id, command).await? {
+            Reply::Replayed(delivery) => replay::message_data(&delivery, user_agent),
+            _ => Err(Error::new(ErrorKind::Internal, "the engine answered a replay without an event")),
+        }
+    }
+}
+
+#[async_trait]
+impl EnSyncService for Handler {
+    async fn connect(&self, request: Request<ConnectRequest>) -> Answer<ConnectResponse> {
+        Ok(Response::new(match self.login(request).await {
+            Ok(welcome) => ConnectResponse {
+                success: true,
+                client_id: welcome.client_id.to_string(),
+                client_hash: welcome.app_id.map(|id| id.to_string()).unwrap_or_default(),
+                server_config: welcome.config.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                error_message: String::new(),
+            },
+            Err(error) => ConnectResponse { error_message: error.to_refusal(), ..ConnectResponse::default() },
+        }))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        match self.handle(&request.get_ref().client_id, Ok(Command::Heartbeat)).await {
+            Ok(_) => Ok(Response::new(HeartbeatResponse { success: true })),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => {
+                Ok(Response::new(HeartbeatResponse { success: false }))
+            }
+            // The answer has no room for a reason, and the session is not gone.
+            Err(error) => Err(status::to_status(&error)),
+        }
+    }
+
+    async fn publish_message(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
+        let mut request = request.into_inner();
+        let client_id = std::mem::take(&mut request.client_id);
+        let answer = match self.handle(&client_id, read::publish(request)).await {
+            Ok(Reply::Published { id }) => Ok(id.to_string()),
+            Ok(_) => Err(Error::new(ErrorKind::Internal, "the engine answered a publish without an id")),
+            Err(error) => Err(error),
+        };
+        Ok(Response::new(match answer {
+            Ok(message_idem) => PublishResponse { success: true, message_idem, error_message: String::new() },
+            Err(error) => PublishResponse { error_message: error.to_refusal(), ..PublishResponse::default() },
+        }))
+    }
+
+    type SubscribeStream = Deliveries;
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answer<Deliveries> {
+        let request = request.into_inner();
+        let subscribed = async {
+            let session = self.0.find(&request.client_id)?;
+            session.subscribe(read::subscribe(&request)?).await
+        };
+        subscribed.await.map(Response::new).map_err(|error: Error| status::to_status(&error))
+    }
+
+    async fn unsubscribe(&self, request: Request<UnsubscribeRequest>) -> Answer<UnsubscribeResponse> {
+        let request = request.into_inner();
+        let unsubscribed = async {
+            let session = self.0.find(&request.client_id)?;
+            session.unsubscribe(request.message_name.parse()?).await
+        };
+        let (success, message) = verdict("unsubscribed", unsubscribed.await);
+        Ok(Response::new(UnsubscribeResponse { success, message }))
+    }
+
+    async fn acknowledge_message(&self, request: Request<AcknowledgeRequest>) -> Answer<AcknowledgeResponse> {
+        let request = request.into_inner();
+        let (success, message) = self.done(&request.client_id, read::ack(&request)).await;
+        Ok(Response::new(AcknowledgeResponse { success, message }))
+    }
+
+    async fn defer_message(&self, request: Request<DeferRequest>) -> Answer<DeferResponse> {
+        let mut request = request.into_inner();
+        let client_id = std::mem::take(&mut request.client_id);
+        let answer = self.handle(&client_id, read::defer(request)).await;
+        let until = match &answer {
+            Ok(Reply::Deferred { until }) => *until,
+            _ => None,
+        };
+        let (success, message) = verdict("deferred", answer);
+        let delivery_time = until.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
+        Ok(Response::new(DeferResponse { success, message, delivery_time }))
+    }
+
+    async fn discard_message(&self, request: Request<DiscardRequest>) -> Answer<DiscardResponse> {
+        let mut request = request.into_inner();
+        let client_id = std::mem::take(&mut request.client_id);
+        let (success, message) = self.done(&client_id, read::discard(request)).await;
+        Ok(Response::new(DiscardResponse { success, message }))
+    }
+
+    async fn replay_message(&self, request: Request<ReplayRequest>) -> Answer<ReplayResponse> {
+        let user_agent = user_agent(request.metadata()).to_owned();
+        let request = request.into_inner();
+        let answer = self.replay(&request.client_id, read::replay(&request), &user_agent).await;
+        Ok(Response::new(match answer {
+            Ok(message_data) => ReplayResponse { success: true, message: "replayed".into(), message_data },
+            Err(error) => ReplayResponse { message: error.to_refusal(), ..ReplayResponse::default() },
+        }))
+    }
+
+    async fn pause_messages(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
+        let mut request = request.into_inner();
+        let client_id = std::mem::take(&mut request.client_id);
+        let (success, message) = self.done(&client_id, read::pause(request)).await;
+        Ok(Response::new(PauseResponse { success, message }))
+    }
+
+    async fn continue_messages(&self, request: Request<ContinueRequest>) -> Answer<ContinueResponse> {
+        let request = request.into_inner();
+        let (success, message) = self.done(&request.client_id, read::resume(&request)).await;
+        Ok(Response::new(ContinueResponse { success, message }))
+    }
+
+    async fn publish_event(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
+        self.publish_message(request).await
+    }
+
+    async fn acknowledge_event(&self, request: Request<AcknowledgeRequest>) -> Answer<AcknowledgeResponse> {
+        self.acknowledge_message(request).await
+    }
+
+    async fn defer_event(&self, request: Request<DeferRequest>) -> Answer<DeferResponse> {
+        self.defer_message(request).await
+    }
+
+    async fn discard_event(&self, request: Request<DiscardRequest>) -> Answer<DiscardResponse> {
+        self.discard_message(request).await
+    }
+
+    async fn replay_event(&self, request: Request<ReplayRequest>) -> Answer<ReplayResponse> {
+        self.replay_message(request).await
+    }
+
+    async fn pause_events(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
+        self.pause_messages(request).await
+    }
+
+    async fn continue_events(&self, request: Request<ContinueRequest>) -> Answer<ContinueResponse> {
+        self.continue_messages(request).await
+    }
+}
+
+/// `success` and `message` of an answer.
+fn verdict(done: &str, answer: Result<Reply>) -> (bool, String) {
+    match answer {
+        Ok(_) => (true, done.to_owned()),
+        Err(error) => (false, error.to_refusal()),
+    }
+}
+
+fn user_agent(metadata: &MetadataMap) -> &str {
+    metadata.get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default()
+}

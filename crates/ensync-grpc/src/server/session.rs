@@ -1,0 +1,203 @@
+//! One session: its streams, its sign of life, and the task that feeds the streams.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ensync_core::{
+    Command, Delivery, Error, ErrorKind, EventName, Peer, Reply, Result, Service, Settle, Settlement, Subscribe,
+};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::streams::{Broken, Deliveries, Streams};
+
+/// A session as the calls see it.
+pub(super) struct Session {
+    peer: Peer,
+    service: Arc<dyn Service>,
+    streams: Mutex<Streams>,
+    last_seen: Mutex<Instant>,
+    /// Held while the engine subscribes or unsubscribes, so that the end of an old stream cannot undo a new subscription.
+    gate: tokio::sync::Mutex<()>,
+    traits: Traits,
+}
+
+/// What kind of client it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    /// It reads only its first stream.
+    pub(super) multiplexed: bool,
+    /// It opens a new session when it loses a stream.
+    pub(super) ends_with_streams: bool,
+}
+
+/// What the session's task reads.
+pub(super) struct Feed {
+    pub(super) inbox: BoxStream<'static, Delivery>,
+    broken: mpsc::UnboundedReceiver<Broken>,
+}
+
+/// Why a session's task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The engine ended the session.
+    Engine,
+    /// The client has been silent for too long.
+    Silence,
+    /// The client lost a stream, and is one that then opens a new session.
+    Lost,
+}
+
+impl Session {
+    pub(super) fn new(
+        peer: Peer,
+        service: Arc<dyn Service>,
+        inbox: BoxStream<'static, Delivery>,
+        traits: Traits,
+    ) -> (Arc<Self>, Feed) {
+        let (streams, broken) = Streams::new(traits.multiplexed);
+        let session = Self {
+            peer,
+            service,
+            streams: Mutex::new(streams),
+            last_seen: Mutex::new(Instant::now()),
+            gate: tokio::sync::Mutex::default(),
+            traits,
+        };
+        (Arc::new(session), Feed { inbox, broken })
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The client was heard of.
+    pub(super) fn touch(&self) {
+        *self.last_seen() = Instant::now();
+    }
+
+    pub(super) async fn handle(&self, command: Command) -> Result<Reply> {
+        self.service.handle(&self.peer, command).await
+    }
+
+    pub(super) async fn subscribe(&self, subscribe: Subscribe) -> Result<Deliveries> {
+        let event = subscribe.event.clone();
+        let _gate = self.gate.lock().await;
+        // Opened first: the engine may deliver before it answers. If this call is abandoned, the stream counts as broken.
+        let stream = self.streams().open(&event)?;
+        match self.handle(Command::Subscribe(subscribe)).await {
+            Ok(_) => {
+                self.streams().retire(&event, Some(stream.number()));
+                Ok(stream)
+            }
+            Err(error) => {
+                self.streams().remove(stream.number());
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn unsubscribe(&self, event: EventName) -> Result<Reply> {
+        let _gate = self.gate.lock().await;
+        let reply = self.handle(Command::Unsubscribe { event: event.clone() }).await?;
+        self.streams().retire(&event, None);
+        Ok(reply)
+    }
+
+    /// Feeds the streams until the session ends.
+    pub(super) async fn feed(&self, mut feed: Feed, timeout: Duration) -> End {
+        let silence = tokio::time::sleep(timeout);
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                biased;
+                Some(broken) = feed.broken.recv() => {
+                    self.touch();
+                    silence.as_mut().reset(Instant::now() + timeout);
+                    if self.mend(broken).await && self.traits.ends_with_streams {
+                        return End::Lost;
+                    }
+                }
+                delivery = feed.inbox.next() => match delivery {
+                    Some(delivery) => self.deliver(delivery).await,
+                    None => return End::Engine,
+                },
+                () = &mut silence => {
+                    let last_seen = *self.last_seen();
+                    let streaming = !self.streams().is_empty();
+                    if !streaming && last_seen.elapsed() >= timeout {
+                        return End::Silence;
+                    }
+                    // While it streams its end is reported, and the clock starts anew.
+                    let from = if streaming { Instant::now() } else { last_seen };
+                    silence.as_mut().reset(from + timeout);
+                }
+            }
+        }
+    }
+
+    /// Ends the streams.
+    pub(super) fn end(&self, why: End) {
+        let (kind, text) = match why {
+            End::Engine => (ErrorKind::Unavailable, "the engine ended the session; log in again"),
+            End::Silence => (ErrorKind::Unauthenticated, "the session has timed out; log in again"),
+            End::Lost => (ErrorKind::Unauthenticated, "the session ended when it lost a stream; log in again"),
+        };
+        self.streams().end(Error::new(kind, text));
+    }
+
+    /// Puts a broken stream's affairs in order. True if the client broke it, false if this side had ended it.
+    async fn mend(&self, broken: Broken) -> bool {
+        let removed = self.streams().remove(broken.number);
+        if removed.is_some() && self.traits.ends_with_streams {
+            // The session is about to end, which hands everything back at once.
+            return true;
+        }
+        if let Some(Some(event)) = &removed {
+            self.release(event).await;
+        }
+        for delivery in broken.unsent {
+            self.deliver(delivery).await;
+        }
+        removed.is_some()
+    }
+
+    async fn deliver(&self, delivery: Delivery) {
+        let routed = self.streams().route(delivery);
+        let Err(delivery) = routed else { return };
+        // First the subscription, or the engine would send it straight back here.
+        self.release(&delivery.event).await;
+        let rollback = Settle {
+            id: delivery.id,
+            event: Some(delivery.event),
+            block: Some(delivery.block),
+            how: Settlement::Rollback,
+        };
+        if let Err(error) = self.handle(Command::Settle(rollback)).await {
+            tracing::debug!(%error, "a delivery without a stream was not taken back");
+        }
+    }
+
+    /// Unsubscribes what has no stream any more.
+    async fn release(&self, event: &EventName) {
+        let _gate = self.gate.lock().await;
+        let has_stream = self.streams().has(event);
+        if has_stream {
+            return;
+        }
+        if let Err(error) = self.handle(Command::Unsubscribe { event: event.clone() }).await {
+            tracing::debug!(%event, %error, "a subscription without a stream was not ended");
+        }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        // Nothing panics while it is held.
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_seen(&self) -> MutexGuard<'_, Instant> {
+        self.last_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

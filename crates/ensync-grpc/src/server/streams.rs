@@ -1,0 +1,172 @@
+//! The live streams of one session, and which of them a delivery goes down.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use ensync_core::{Block, Delivery, Error, EventName};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::generated::StreamResponse;
+use crate::status;
+
+/// The streams of a session, oldest first.
+#[derive(Debug)]
+pub(super) struct Streams {
+    open: Vec<Open>,
+    opened: u64,
+    /// Everything goes down the oldest stream: the client reads no other.
+    multiplexed: bool,
+    broken: mpsc::UnboundedSender<Broken>,
+    end: Arc<OnceLock<Error>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    /// What it subscribes to; `None` once that ended and the stream only carries the others' events.
+    event: Option<EventName>,
+    deliveries: mpsc::UnboundedSender<Delivery>,
+}
+
+/// A stream whose reader is gone.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) number: u64,
+    /// What it had not sent.
+    pub(super) unsent: VecDeque<Delivery>,
+}
+
+impl Streams {
+    pub(super) fn new(multiplexed: bool) -> (Self, mpsc::UnboundedReceiver<Broken>) {
+        let (broken, gone) = mpsc::unbounded_channel();
+        (Self { open: Vec::new(), opened: 0, multiplexed, broken, end: Arc::default() }, gone)
+    }
+
+    /// Opens a stream. Fails once the session has ended.
+    pub(super) fn open(&mut self, event: &EventName) -> Result<Deliveries, Error> {
+        if let Some(error) = self.end.get() {
+            return Err(error.clone());
+        }
+        self.opened += 1;
+        let number = self.opened;
+        // Unbounded, for the session's inbox never holds more than its subscriptions allow unsettled.
+        let (deliveries, received) = mpsc::unbounded_channel();
+        self.open.push(Open { number, event: Some(event.clone()), deliveries });
+        Ok(Deliveries { number, received, broken: self.broken.clone(), end: self.end.clone(), done: false })
+    }
+
+    /// Ends what was open for an event name before the stream `number`, or with `None` all of it.
+    pub(super) fn retire(&mut self, event: &EventName, number: Option<u64>) {
+        for open in &mut self.open {
+            if open.event.as_ref() == Some(event) && Some(open.number) != number {
+                open.event = None;
+            }
+        }
+        // A multiplexed client reads its oldest stream only, so that one stays while it has others.
+        let carried = if self.multiplexed && self.open.iter().any(|open| open.event.is_some()) {
+            self.open.first().map(|open| open.number)
+        } else {
+            None
+        };
+        self.open.retain(|open| open.event.is_some() || Some(open.number) == carried);
+    }
+
+    /// Takes a stream out. `None` if it was ended from this side before.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Option<EventName>> {
+        let index = self.open.iter().position(|open| open.number == number)?;
+        Some(self.open.remove(index).event)
+    }
+
+    /// Hands a delivery to its stream, or back if there is none.
+    pub(super) fn route(&self, mut delivery: Delivery) -> Result<(), Box<Delivery>> {
+        for open in &self.open {
+            if self.multiplexed || open.event.as_ref() == Some(&delivery.event) {
+                match open.deliveries.send(delivery) {
+                    Ok(()) => return Ok(()),
+                    // Its reader is gone and about to be reported.
+                    Err(mpsc::error::SendError(returned)) => delivery = returned,
+                }
+            }
+        }
+        Err(Box::new(delivery))
+    }
+
+    pub(super) fn has(&self, event: &EventName) -> bool {
+        self.open.iter().any(|open| open.event.as_ref() == Some(event))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Ends every stream with `error`, after what it still holds.
+    pub(super) fn end(&mut self, error: Error) {
+        // Set before the senders drop, so that the readers, woken by the drop, find it.
+        let _ = self.end.set(error);
+        self.open.clear();
+    }
+}
+
+/// The answer to a Subscribe. Dropping it, as HTTP/2 does when the client resets the stream or the connection dies, tells the
+/// session.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    number: u64,
+    received: mpsc::UnboundedReceiver<Delivery>,
+    broken: mpsc::UnboundedSender<Broken>,
+    end: Arc<OnceLock<Error>>,
+    done: bool,
+}
+
+impl Deliveries {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Stream for Deliveries {
+    type Item = Result<StreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        self.received.poll_recv(cx).map(|delivery| match delivery {
+            Some(delivery) => Some(Ok(write(delivery))),
+            None => {
+                self.done = true;
+                self.end.get().map(|error| Err(status::to_status(error)))
+            }
+        })
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        self.received.close();
+        let mut unsent = VecDeque::new();
+        while let Ok(delivery) = self.received.try_recv() {
+            unsent.push_back(delivery);
+        }
+        // Nobody listens once the session has ended; then the engine has taken everything back.
+        let _ = self.broken.send(Broken { number: self.number, unsent });
+    }
+}
+
+fn write(delivery: Delivery) -> StreamResponse {
+    StreamResponse {
+        message_idem: delivery.id.to_string(),
+        message_name: delivery.event.to_string(),
+        payload: delivery.payload.as_str().to_owned(),
+        partition_block: Block::as_i64(delivery.block),
+        metadata: delivery.metadata.as_str().to_owned(),
+        sender: delivery.sender.map(|key| key.to_string()).unwrap_or_default(),
+        logged_at: delivery.timestamp.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(i64::MAX)),
+        attempt: delivery.attempt.unwrap_or_default(),
+        recipient: delivery.recipient.map(|key| key.to_string()).unwrap_or_default(),
+    }
+}

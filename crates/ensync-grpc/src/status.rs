@@ -1,0 +1,159 @@
+//! gRPC status ⇄ error, in one place.
+//!
+//! The status message carries the kind's own code as well, so that kinds that share a gRPC code survive between our two sides.
+
+use ensync_core::{Error, ErrorKind};
+use tonic::{Code, Status};
+
+/// The longest status message that is written, in characters: it travels in a header, whose size peers limit.
+#[cfg(feature = "server")]
+const MAX_MESSAGE: usize = 1_024;
+
+/// Whether the status was made on this side because the stream or the connection failed; what a peer sent has no source.
+pub(crate) fn is_local(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// What a status from the engine says.
+pub(crate) fn from_status(status: &Status) -> Error {
+    let said = status.message();
+    let coded = refusal(said);
+    match coded.kind() {
+        ErrorKind::Refused if said.trim().is_empty() => {
+            Error::new(kind_of(status.code()), format!("the engine answered {:?} without a reason", status.code()))
+        }
+        // No code of ours in the text: the status code says what there is to say.
+        ErrorKind::Refused if coded.to_string() == said => Error::new(kind_of(status.code()), said.to_owned()),
+        _ => coded,
+    }
+}
+
+/// What the text of a refusal says. Kinds that only this side can know are not taken from the wire: a caller would act on them as
+/// if the link had ended.
+pub(crate) fn refusal(text: &str) -> Error {
+    let error = Error::from_refusal(text);
+    match error.kind() {
+        ErrorKind::Closed | ErrorKind::Interrupted => Error::new(ErrorKind::Refused, text.to_owned()),
+        _ => error,
+    }
+}
+
+/// The status that refuses with this error.
+#[cfg(feature = "server")]
+pub(crate) fn to_status(error: &Error) -> Status {
+    Status::new(code_of(error.kind()), error.to_refusal().chars().take(MAX_MESSAGE).collect::<String>())
+}
+
+fn kind_of(code: Code) -> ErrorKind {
+    match code {
+        Code::InvalidArgument => ErrorKind::InvalidInput,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::PermissionDenied => ErrorKind::Forbidden,
+        Code::NotFound => ErrorKind::NotFound,
+        // What gRPC libraries answer to a message above their size limit.
+        Code::OutOfRange => ErrorKind::PayloadTooLarge,
+        Code::ResourceExhausted => ErrorKind::LimitExceeded,
+        Code::Unavailable => ErrorKind::Unavailable,
+        Code::DeadlineExceeded => ErrorKind::Timeout,
+        Code::Unimplemented | Code::Internal | Code::DataLoss => ErrorKind::Protocol,
+        Code::Ok | Code::Cancelled | Code::Unknown | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => {
+            ErrorKind::Refused
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+fn code_of(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidUrl
+        | ErrorKind::InvalidEventName
+        | ErrorKind::InvalidKey
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidPayload
+        | ErrorKind::SchemaMismatch
+        | ErrorKind::MalformedEnvelope => Code::InvalidArgument,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::Forbidden => Code::PermissionDenied,
+        ErrorKind::UnknownEvent | ErrorKind::UnknownRecipient | ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::PayloadTooLarge => Code::OutOfRange,
+        ErrorKind::LimitExceeded => Code::ResourceExhausted,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Timeout => Code::DeadlineExceeded,
+        ErrorKind::StaleDelivery | ErrorKind::Refused => Code::FailedPrecondition,
+        ErrorKind::Interrupted | ErrorKind::Closed => Code::Aborted,
+        ErrorKind::Internal | ErrorKind::Protocol => Code::Internal,
+        _ => Code::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_status_is_read_by_its_code() {
+        for (code, kind) in [
+            (Code::InvalidArgument, ErrorKind::InvalidInput),
+            (Code::Unauthenticated, ErrorKind::Unauthenticated),
+            (Code::PermissionDenied, ErrorKind::Forbidden),
+            (Code::NotFound, ErrorKind::NotFound),
+            (Code::OutOfRange, ErrorKind::PayloadTooLarge),
+            (Code::ResourceExhausted, ErrorKind::LimitExceeded),
+            (Code::Unavailable, ErrorKind::Unavailable),
+            (Code::DeadlineExceeded, ErrorKind::Timeout),
+            (Code::Unimplemented, ErrorKind::Protocol),
+            (Code::Internal, ErrorKind::Protocol),
+            (Code::DataLoss, ErrorKind::Protocol),
+            (Code::Unknown, ErrorKind::Refused),
+            (Code::Cancelled, ErrorKind::Refused),
+            (Code::AlreadyExists, ErrorKind::Refused),
+            (Code::FailedPrecondition, ErrorKind::Refused),
+            (Code::Aborted, ErrorKind::Refused),
+        ] {
+            let error = from_status(&Status::new(code, "their: own words"));
+            assert_eq!((error.kind(), error.to_string().as_str()), (kind, "their: own words"));
+            let silent = from_status(&Status::new(code, ""));
+            assert_eq!(silent.kind(), kind);
+            assert!(silent.to_string().contains(&format!("{code:?}")), "{silent}");
+        }
+    }
+
+    #[test]
+    fn what_only_this_side_can_know_is_not_taken_from_the_wire() {
+        for text in ["closed: not sent, honestly", "interrupted: who knows"] {
+            assert_eq!(refusal(text).kind(), ErrorKind::Refused);
+            assert_eq!(from_status(&Status::unavailable(text)).kind(), ErrorKind::Unavailable);
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn every_kind_an_engine_refuses_with_survives() {
+        for &kind in ErrorKind::ALL {
+            let status = to_status(&Error::new(kind, "subscribe: no"));
+            assert_ne!(status.code(), Code::Ok);
+            let read = from_status(&status);
+            if !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) {
+                assert_eq!((read.kind(), read.to_string().as_str()), (kind, "subscribe: no"));
+            }
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn peers_that_read_only_the_code_see_the_right_one() {
+        for (kind, code) in [
+            (ErrorKind::InvalidEventName, Code::InvalidArgument),
+            (ErrorKind::Unauthenticated, Code::Unauthenticated),
+            (ErrorKind::Forbidden, Code::PermissionDenied),
+            (ErrorKind::UnknownEvent, Code::NotFound),
+            (ErrorKind::LimitExceeded, Code::ResourceExhausted),
+            (ErrorKind::Unavailable, Code::Unavailable),
+            (ErrorKind::Internal, Code::Internal),
+        ] {
+            assert_eq!(to_status(&Error::new(kind, "no")).code(), code);
+        }
+        let long = to_status(&Error::new(ErrorKind::Refused, "é".repeat(5_000)));
+        assert_eq!(long.message().chars().count(), MAX_MESSAGE);
+    }
+}

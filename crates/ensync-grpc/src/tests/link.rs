@@ -1,0 +1,163 @@
+//! How a link ends, and what does not end it.
+
+use std::error::Error as _;
+use std::pin::pin;
+
+use ensync_core::{Command, ErrorKind};
+use futures::{FutureExt, StreamExt};
+
+use super::fake::*;
+
+#[tokio::test]
+async fn a_lost_connection_is_told_once_and_interrupts_what_is_under_way() {
+    for subscribed in [false, true] {
+        let mut engine = Engine::start();
+        let (mut link, serving) = engine.link().await;
+        if subscribed {
+            link.transport.call(subscribe("a")).await.unwrap();
+            engine.command().await;
+        }
+        let mut slow = pin!(link.transport.call(publish("slow")));
+        assert!(slow.as_mut().now_or_never().is_none());
+        assert_eq!(engine.command().await, publish("slow"));
+        serving.abort();
+
+        let error = slow.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        assert!(error.to_string().contains("publish at grpc://test:50051"), "{error}");
+        assert!(error.source().is_some());
+
+        let error = link.inbox.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        assert!(error.to_string().contains("grpc://test:50051"), "{error}");
+        assert!(link.inbox.next().await.is_none());
+
+        let error = link.transport.call(Command::Heartbeat).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        assert!(error.to_string().contains("heartbeat at grpc://test:50051"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_unasked_ends_the_link() {
+    let mut engine = Engine::start();
+    let (mut link, serving) = engine.link().await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    engine.fake.push(1, delivery("a", 1));
+    engine.fake.end(1);
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("a", 1));
+    let error = link.inbox.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert!(error.source().unwrap().to_string().contains("ended the session"), "{error:?}");
+    assert!(link.inbox.next().await.is_none());
+    assert_eq!(link.transport.call(Command::Heartbeat).await.unwrap_err().kind(), ErrorKind::Closed);
+    // The socket closes although the link is still held.
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_ends_the_inbox_without_an_error_and_closes_the_socket() {
+    let mut engine = Engine::start();
+    let (mut link, serving) = engine.link().await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    engine.command().await;
+    let mut slow = pin!(link.transport.call(publish("slow")));
+    assert!(slow.as_mut().now_or_never().is_none());
+    engine.command().await;
+    link.transport.close().await;
+    assert_eq!(slow.await.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert!(link.inbox.next().await.is_none());
+    assert_eq!(link.transport.call(Command::Heartbeat).await.unwrap_err().kind(), ErrorKind::Closed);
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_link_closes_the_socket_and_its_session() {
+    let mut engine = Engine::start();
+    let (link, serving) = engine.link().await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    engine.command().await;
+    // A call that nobody waits for any more does not keep it open.
+    assert!(link.transport.call(publish("slow")).now_or_never().is_none());
+    engine.command().await;
+    drop(link);
+    serving.await.unwrap();
+    // The engine need not wait for the session's timeout: this client never comes back to it.
+    assert_eq!(engine.told().await, Told::Logout);
+}
+
+#[tokio::test]
+async fn half_a_link_keeps_the_socket() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    drop(link.inbox);
+    link.transport.call(Command::Heartbeat).await.unwrap();
+    assert_eq!(engine.command().await, Command::Heartbeat);
+
+    let (mut link, _serving) = engine.link().await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    drop(link.transport);
+    engine.fake.push(2, delivery("a", 1));
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("a", 1));
+}
+
+#[tokio::test]
+async fn an_unsubscribed_stream_ends_quietly() {
+    let mut engine = Engine::start();
+    let (mut link, _serving) = engine.link().await;
+    for event in ["a", "b"] {
+        link.transport.call(subscribe(event)).await.unwrap();
+        engine.command().await;
+    }
+    let unsubscribe = Command::Unsubscribe { event: name("a") };
+    link.transport.call(unsubscribe.clone()).await.unwrap();
+    assert_eq!(engine.command().await, unsubscribe);
+    engine.fake.push(1, delivery("b", 2));
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("b", 2));
+    // And the name can be taken again.
+    link.transport.call(subscribe("a")).await.unwrap();
+    engine.fake.push(1, delivery("a", 3));
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("a", 3));
+}
+
+#[tokio::test]
+async fn a_second_subscription_of_a_name_takes_it_over() {
+    let mut engine = Engine::start();
+    let (mut link, _serving) = engine.link().await;
+    for block in 1..=3 {
+        link.transport.call(subscribe("a")).await.unwrap();
+        assert_eq!(engine.command().await, subscribe("a"));
+        engine.fake.push(1, delivery("a", block));
+        assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("a", block));
+    }
+    link.transport.call(Command::Heartbeat).await.unwrap();
+    assert_eq!(engine.command().await, Command::Heartbeat);
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_disturbs_nobody_and_takes_nothing_back() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    for _ in 0..3 {
+        assert!(link.transport.call(publish("a")).now_or_never().is_none());
+    }
+    link.transport.call(Command::Heartbeat).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(engine.command().await.name());
+    }
+    told.sort_unstable();
+    assert_eq!(told, ["heartbeat", "publish", "publish", "publish"]);
+}
+
+#[tokio::test]
+async fn calls_overlap() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    let mut slow = pin!(link.transport.call(publish("slow")));
+    assert!(slow.as_mut().now_or_never().is_none());
+    let quick = futures::future::join_all((0..300).map(|_| link.transport.call(publish("a")))).await;
+    assert!(quick.iter().all(Result::is_ok));
+    assert!(slow.now_or_never().is_none());
+    let _ = engine.is_quiet();
+}

@@ -1,0 +1,9 @@
+//! Both halves against each other, and each against a peer made by hand. Nothing here sleeps: what must have happened is awaited.
+
+mod fake;
+mod foreign;
+mod link;
+mod login;
+mod peers;
+mod sessions;
+mod wire;

@@ -1,0 +1,168 @@
+//! Commands, replies and deliveries cross the wire whole.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ensync_core::*;
+use futures::StreamExt;
+
+use super::fake::*;
+use crate::ServerOptions;
+
+#[tokio::test]
+async fn every_command_arrives_as_it_was_given() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    let settle = |how| {
+        Command::Settle(Settle {
+            id: EventId::parse("i-3").unwrap(),
+            event: Some(name("a/b")),
+            block: Some(Block::new(3).unwrap()),
+            how,
+        })
+    };
+    let full = Command::Publish(Publish {
+        event: name("a/b"),
+        recipient: AppId::parse(KEY).unwrap(),
+        payload: Sealed::from_wire("e30="),
+        metadata: Metadata::parse(r#"{"headers":{"h":1.0}}"#).unwrap(),
+        payload_metadata: Some(PayloadMetadata::of_json(r#"{"a":1}"#).unwrap()),
+        idempotency_key: Some(IdempotencyKey::parse("once").unwrap()),
+    });
+    let published = Reply::Published { id: EventId::parse("i-1").unwrap() };
+    let deferred = |ms| Reply::Deferred { until: Some(Timestamp::from_millis(ms)) };
+    for (command, reply) in [
+        (Command::Heartbeat, Reply::Done),
+        (full, published.clone()),
+        (publish("a"), published),
+        (Command::Subscribe(Subscribe { event: name("a/b"), max_in_flight: NonZeroU32::new(5) }), Reply::Done),
+        (subscribe("c"), Reply::Done),
+        (settle(Settlement::Ack), Reply::Done),
+        (
+            settle(Settlement::Defer { delay: Duration::from_secs(2), priority: -1, reason: "later; é".into() }),
+            deferred(3_000),
+        ),
+        (settle(Settlement::Discard { reason: "never".into() }), Reply::Done),
+        (
+            Command::Settle(Settle {
+                id: EventId::parse("i").unwrap(),
+                event: None,
+                block: None,
+                how: Settlement::Ack,
+            }),
+            Reply::Done,
+        ),
+        (
+            Command::Replay { id: EventId::parse("i-9").unwrap(), event: name("a/b") },
+            Reply::Replayed(Box::new(Delivery { id: EventId::parse("i-9").unwrap(), ..delivery("a/b", 3) })),
+        ),
+        (Command::Pause { event: name("a/b"), reason: "lunch".into() }, Reply::Done),
+        (Command::Continue { event: name("a/b") }, Reply::Done),
+        (Command::Unsubscribe { event: name("a/b") }, Reply::Done),
+    ] {
+        assert_eq!(link.transport.call(command.clone()).await.unwrap(), reply, "{command:?}");
+        assert_eq!(engine.command().await, command);
+    }
+    assert!(engine.is_quiet());
+}
+
+#[tokio::test]
+async fn a_rollback_is_a_defer_by_nothing() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    let settle = |how| Settle { id: EventId::parse("i").unwrap(), event: None, block: None, how };
+    let reply = link.transport.call(Command::Settle(settle(Settlement::Rollback))).await.unwrap();
+    assert_eq!(reply, Reply::Done);
+    let how = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: String::new() };
+    assert_eq!(engine.command().await, Command::Settle(settle(how)));
+}
+
+#[tokio::test]
+async fn refusals_keep_their_kind_and_words() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    let stale = Settle {
+        id: EventId::parse("i").unwrap(),
+        event: None,
+        block: Some(Block::new(99).unwrap()),
+        how: Settlement::Ack,
+    };
+    for (command, kind, text) in [
+        (publish("refused"), ErrorKind::SchemaMismatch, "no: field a"),
+        (subscribe("unknown"), ErrorKind::UnknownEvent, "unknown is not registered"),
+        (Command::Settle(stale), ErrorKind::StaleDelivery, "another has it"),
+    ] {
+        let name = command.name();
+        let error = link.transport.call(command).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().starts_with(name) && error.to_string().ends_with(text), "{error}");
+    }
+    // The link goes on.
+    link.transport.call(Command::Heartbeat).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bad_defer_is_not_sent() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    let how = Settlement::Defer { delay: Duration::from_millis(5), priority: 0, reason: String::new() };
+    let settle = Settle { id: EventId::parse("i").unwrap(), event: None, block: None, how };
+    let error = link.transport.call(Command::Settle(settle)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(engine.is_quiet());
+}
+
+#[tokio::test]
+async fn deliveries_of_all_subscriptions_come_whole_to_one_inbox() {
+    let mut engine = Engine::start();
+    let (mut link, _serving) = engine.link().await;
+    let bare = Delivery {
+        metadata: Metadata::default(),
+        sender: None,
+        recipient: None,
+        timestamp: None,
+        attempt: None,
+        ..delivery("c", 1)
+    };
+    for event in ["a/b", "c"] {
+        link.transport.call(subscribe(event)).await.unwrap();
+    }
+    for sent in [delivery("a/b", Block::MAX), bare] {
+        engine.fake.push(1, sent.clone());
+        assert_eq!(link.inbox.next().await.unwrap().unwrap(), sent);
+    }
+}
+
+#[tokio::test]
+async fn many_events_wait_without_holding_up_calls() {
+    let mut engine = Engine::start();
+    let (mut link, _serving) = engine.link().await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    let payload = Sealed::from_wire("A".repeat(100_000));
+    for block in 1..=200 {
+        engine.fake.push(1, Delivery { payload: payload.clone(), ..delivery("a", block) });
+    }
+    // 20 MB wait for a reader; an answer must still get through.
+    link.transport.call(publish("b")).await.unwrap();
+    for block in 1..=200 {
+        assert_eq!(link.inbox.next().await.unwrap().unwrap().block.as_u64(), block);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_on_either_side() {
+    let big = |bytes| match publish("a") {
+        Command::Publish(publish) => {
+            Command::Publish(Publish { payload: Sealed::from_wire("A".repeat(bytes)), ..publish })
+        }
+        other => other,
+    };
+    let mut engine = Engine::start_with(ServerOptions { max_message_bytes: 10_000, ..ServerOptions::default() });
+    let (link, _serving) = engine.link().await;
+    for bytes in [20_000, 17 * 1024 * 1024] {
+        let error = link.transport.call(big(bytes)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PayloadTooLarge, "{error}");
+        assert!(error.to_string().contains("publish"), "{error}");
+    }
+    link.transport.call(big(9_000)).await.unwrap();
+}
