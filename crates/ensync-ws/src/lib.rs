@@ -5,6 +5,7 @@
 //! use ensync_ws::Engine;
 //!
 //! let engine = Engine::new("wss://node.gms.ensync.cloud")?;
+//! let client = engine.create_client("the app key").await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -27,7 +27,6 @@ const PIPELINE: usize = 4096;
 type Waiter = oneshot::Sender<Result<Reply>>;
 
 /// What a call asks of the pump.
-#[derive(Debug)]
 pub(super) enum Request {
     /// Send this frame.
     Call { frame: String, expect: Expect, answer: Waiter },
@@ -95,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    /// Runs until the link ends; `ended` is dropped last.
+    /// Runs until the link ends. `ended` is dropped when there is nothing more to wait for.
     pub(super) async fn run(mut self, ended: watch::Sender<()>) {
         let end = poll_fn(|cx| self.poll(cx)).await;
         let Self { mut socket, place, mut requests, records, waiters, pings, .. } = self;
@@ -116,9 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             let _ = answer.send(Err(closed(&place)));
         }
         if let Some(error) = failure {
-            let code = if error.kind() == ErrorKind::Interrupted { CloseCode::Normal } else { CloseCode::Policy };
+            let code = match error.kind() {
+                ErrorKind::Protocol => CloseCode::Protocol,
+                ErrorKind::LimitExceeded => CloseCode::Policy,
+                _ => CloseCode::Normal,
+            };
             let _ = records.send(Err(error));
-            drop(records);
+            drop((records, ended));
             let goodbye = async {
                 // Fails where the engine said goodbye first; then its frame's answer is what is left to flush.
                 let _ = socket.send(close_frame(code)).await;
@@ -126,9 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 hang_up(&mut socket).await;
             };
             let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        } else {
+            drop(socket);
+            drop(ended);
         }
-        drop(socket);
-        drop(ended);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {

@@ -143,14 +143,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Lets what is under way finish. Nobody hears the answers: where the session ended in order, they were written before.
-    pub(super) async fn finish(self, within: Duration) -> WebSocketStream<S> {
+    /// Takes the socket from what is under way, which is to finish. Nobody hears the answers: where the session ended in order,
+    /// they were written before.
+    pub(super) fn end(self, within: Duration) -> (WebSocketStream<S>, impl Future<Output = ()>) {
         let Self { socket, mut running, .. } = self;
-        let finish = async { while running.next().await.is_some() {} };
-        if timeout(within, finish).await.is_err() {
-            tracing::warn!("commands of a connection that ended did not finish and were dropped");
-        }
-        socket
+        let finished = async move {
+            if timeout(within, async { while running.next().await.is_some() {} }).await.is_err() {
+                tracing::warn!("commands of a connection that ended did not finish and were dropped");
+            }
+        };
+        (socket, finished)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {

@@ -83,9 +83,12 @@ where
         Err(end) => end,
     };
     tracing::debug!(?remote, %end, "the connection ends");
-    let mut socket = connection.finish(FINISH).await;
-    logout.now().await;
-    say_goodbye(&mut socket, &end).await;
+    let (mut socket, finished) = connection.end(FINISH);
+    let log_out = async {
+        finished.await;
+        logout.now().await;
+    };
+    futures::future::join(say_goodbye(&mut socket, &end), log_out).await;
 }
 
 /// Waits for the login frame, and asks the service. A refusal is answered before the connection ends.
