@@ -47,7 +47,7 @@ async fn main() -> Result<()> {
     worker.join().await?;
 
     // Nothing is lost: what was not rendered waits for the next worker.
-    let waiting = server.queue(JOBS, farm.app_id).await?.map_or(0, |queue| queue.ready);
+    let waiting = server.queue(JOBS, farm.app_id).await?.map_or(0, |queue| queue.ready) as u64;
     println!("{} rendered, {waiting} waiting", finished.load(Ordering::Relaxed));
     assert_eq!(u64::from(finished.load(Ordering::Relaxed)) + waiting, 20);
     server.shutdown().await;

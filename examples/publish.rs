@@ -30,11 +30,20 @@ async fn main() -> Result<()> {
     println!("published {} with metadata", receipt.id());
 
     // Publishing again under the same key is answered the same and stored once.
-    let again = client.publish("notifications/email/sent", &welcome).to(mailer.app_id).idempotency_key("welcome-user-1").await?;
+    let again = client
+        .publish("notifications/email/sent", &welcome)
+        .to(mailer.app_id)
+        .idempotency_key("welcome-user-1")
+        .await?;
     assert_eq!(again.id(), receipt.id());
 
     // What is wrong is told, and what to do about it.
-    let error = client.publish("notifications/email/sent", &json!({"to": 7})).to(mailer.app_id).schema(schema).await.unwrap_err();
+    let error = client
+        .publish("notifications/email/sent", &json!({"to": 7}))
+        .to(mailer.app_id)
+        .schema(schema)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
     println!("refused: {error}");
 

@@ -45,7 +45,9 @@ async fn main() -> Result<()> {
     let mut payments = client.subscribe(PAYMENTS).await?;
 
     let sender = engine.create_client(&bank.app_key).await?;
-    for payload in [json!({"order_id": "o-1", "amount": 9.99}), json!({"order_id": "o-2", "amount": 5_000}), json!("rubbish")] {
+    for payload in
+        [json!({"order_id": "o-1", "amount": 9.99}), json!({"order_id": "o-2", "amount": 5_000}), json!("rubbish")]
+    {
         sender.publish(PAYMENTS, &payload).to(books.app_id).await?;
     }
 

@@ -48,8 +48,13 @@ async fn an_order_arrives_as_it_was_sent(world: World) {
     let (till, stock) = world.clients().await;
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     let order = Order { id: "o-1; with \"quotes\" } and Łódź".into(), total: 99.5 };
-    let receipt =
-        till.publish(ORDERS, &order).to(world.warehouse.app_id).header("k;=", "v;}").metadata("trace", 7).await.unwrap();
+    let receipt = till
+        .publish(ORDERS, &order)
+        .to(world.warehouse.app_id)
+        .header("k;=", "v;}")
+        .metadata("trace", 7)
+        .await
+        .unwrap();
     let event = next(&mut orders).await;
     assert_eq!(event.payload::<Order>().unwrap(), order);
     assert_eq!((event.id(), event.name().as_str()), (receipt.id(), ORDERS));
@@ -68,7 +73,15 @@ async fn payloads_of_every_shape_and_size(world: World) {
     let (till, stock) = world.clients().await;
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     let large = serde_json::json!({"blob": "x".repeat(1 << 20)});
-    for payload in [serde_json::json!({}), serde_json::json!(0), serde_json::json!(""), serde_json::json!(false), serde_json::json!([]), serde_json::json!(null), large] {
+    for payload in [
+        serde_json::json!({}),
+        serde_json::json!(0),
+        serde_json::json!(""),
+        serde_json::json!(false),
+        serde_json::json!([]),
+        serde_json::json!(null),
+        large,
+    ] {
         till.publish(ORDERS, &payload).to(world.warehouse.app_id).await.unwrap();
         let event = next(&mut orders).await;
         assert!(event.json().unwrap() == payload, "a payload changed on its way");
@@ -148,7 +161,7 @@ async fn an_ack_is_final_and_can_be_repeated(world: World) {
     event.ack().await.unwrap();
     orders.ack(event.id(), event.block()).await.unwrap();
     let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
-    assert_eq!((queue.ready, queue.in_flight, queue.acked), (0, 0, 1));
+    assert_eq!((queue.ready, queue.in_flight, queue.counters.acked), (0, 0, 1));
     let again = orders.replay(event.id()).await.unwrap();
     assert_eq!(n_of(&again), 1);
     assert_eq!(again.metadata().replay_info().unwrap().was_acknowledged, Some(true));
@@ -219,7 +232,7 @@ async fn a_handler_acks_after_ok(world: World) {
     }
     soon(handler.stop()).await.unwrap();
     let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
-    assert_eq!((queue.acked, queue.in_flight, queue.ready), (10, 0, 0));
+    assert_eq!((queue.counters.acked, queue.in_flight, queue.ready), (10, 0, 0));
 }
 
 async fn a_failed_handler_defers_rolls_back_or_discards(world: World) {
@@ -295,7 +308,7 @@ async fn handlers_run_at_the_same_time_up_to_the_limit(world: World) {
     eventually(async || running.load(Ordering::SeqCst) == 4).await;
     eventually(async || {
         go.notify_waiters();
-        world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().acked == 12
+        world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().counters.acked == 12
     })
     .await;
     assert_eq!(most.load(Ordering::SeqCst), 4);
@@ -331,7 +344,7 @@ async fn unsubscribe_ends_the_stream(world: World) {
     taken.ack().await.unwrap();
     publish(&world, &till, ORDERS, 2).await.unwrap();
     let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
-    assert_eq!((queue.ready, queue.in_flight, queue.acked), (1, 0, 1));
+    assert_eq!((queue.ready, queue.in_flight, queue.counters.acked), (1, 0, 1));
     let mut again = stock.subscribe(ORDERS).await.unwrap();
     assert_eq!(n_of(&next(&mut again).await), 2);
 }
@@ -342,7 +355,8 @@ async fn dropping_a_subscription_hands_back(world: World) {
     for n in 0..5 {
         publish(&world, &till, ORDERS, n).await.unwrap();
     }
-    eventually(async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().in_flight == 5).await;
+    eventually(async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().in_flight == 5)
+        .await;
     drop(orders);
     eventually(async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().ready == 5).await;
 }
@@ -354,7 +368,7 @@ async fn one_subscription_a_name(world: World) {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("subscribed to orders/status/updated already"), "{error}");
     drop(orders);
-    eventually(async || stock.subscribe(ORDERS).await.is_ok()).await;
+    stock.subscribe(ORDERS).await.unwrap();
 }
 
 async fn close_drains(world: World) {
@@ -385,7 +399,7 @@ async fn close_drains(world: World) {
     soon(handler.join()).await.unwrap();
     eventually(async || {
         let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
-        (queue.acked, queue.ready) == (1, 2)
+        (queue.counters.acked, queue.ready) == (1, 2)
     })
     .await;
     assert_eq!(stock.publish(ORDERS, &1).to(world.shop.app_id).await.unwrap_err().kind(), ErrorKind::Closed);

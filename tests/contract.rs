@@ -111,7 +111,11 @@ async fn every_command_is_answered(world: World) {
         delivery(&mut stock).await,
     );
     let call = |command| soon(stock.transport.call(command));
-    let defer = |ms| Settlement::Defer { delay: std::time::Duration::from_millis(ms), priority: 0, reason: "later; much later".into() };
+    let defer = |ms| Settlement::Defer {
+        delay: std::time::Duration::from_millis(ms),
+        priority: 0,
+        reason: "later; much later".into(),
+    };
     let Reply::Deferred { until } = call(settle(&second, defer(60_000))).await.unwrap() else { panic!("not deferred") };
     assert!(until.unwrap() > second.timestamp.unwrap(), "the engine said when");
     assert_eq!(call(settle(&first, Settlement::Ack)).await.unwrap(), Reply::Done);
@@ -123,7 +127,8 @@ async fn every_command_is_answered(world: World) {
     let again = soon(stock.inbox.next()).await.unwrap().unwrap();
     assert_eq!((again.id, again.attempt), (fourth.id.clone(), Some(2)));
     let call = |command| soon(stock.transport.call(command));
-    let Reply::Replayed(replayed) = call(Command::Replay { id: first.id.clone(), event: event.clone() }).await.unwrap() else {
+    let Reply::Replayed(replayed) = call(Command::Replay { id: first.id.clone(), event: event.clone() }).await.unwrap()
+    else {
         panic!("not replayed")
     };
     assert_eq!((replayed.id, replayed.payload), (first.id, first.payload));
@@ -166,7 +171,8 @@ async fn an_abandoned_call_disturbs_no_other(world: World) {
         assert!(futures::poll!(&mut abandoned).is_pending() || world.transport == crate::world::Transport::InProcess);
         drop(abandoned);
         let event = EVENT.parse().unwrap();
-        let error = soon(shop.transport.call(Command::Replay { id: "none".parse().unwrap(), event })).await.unwrap_err();
+        let error =
+            soon(shop.transport.call(Command::Replay { id: "none".parse().unwrap(), event })).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "the answer of another call came: {error}");
     }
 }

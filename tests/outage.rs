@@ -48,8 +48,12 @@ impl Proxy {
 async fn through_proxy(transport: Transport) -> (World, Proxy, Engine) {
     let world = World::start(transport).await;
     let proxy = Proxy::to(&world.endpoint()).await;
-    let near: Endpoint =
-        world.endpoint().to_string().replace(&world.endpoint().authority(), &proxy.address.to_string()).parse().unwrap();
+    let near: Endpoint = world
+        .endpoint()
+        .to_string()
+        .replace(&world.endpoint().authority(), &proxy.address.to_string())
+        .parse()
+        .unwrap();
     let connector = world.connector_to(&near);
     let engine = Engine::with_connector(near, connector).reconnect_interval(Duration::from_millis(5));
     (world, proxy, engine)
@@ -58,7 +62,8 @@ async fn through_proxy(transport: Transport) -> (World, Proxy, Engine) {
 async fn a_subscription_goes_on_after_cuts(transport: Transport) {
     let (world, proxy, engine) = through_proxy(transport).await;
     let till = world.client(&world.shop).await;
-    let stock = engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let stock =
+        engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     for n in 0..5 {
         publish(&world, &till, ORDERS, n).await.unwrap();
@@ -72,7 +77,8 @@ async fn a_subscription_goes_on_after_cuts(transport: Transport) {
 async fn what_was_held_comes_again_and_the_old_ack_is_stale(transport: Transport) {
     let (world, proxy, engine) = through_proxy(transport).await;
     let till = world.client(&world.shop).await;
-    let stock = engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let stock =
+        engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     publish(&world, &till, ORDERS, 1).await.unwrap();
     let before = next(&mut orders).await;
@@ -86,7 +92,8 @@ async fn what_was_held_comes_again_and_the_old_ack_is_stale(transport: Transport
 async fn a_pause_outlives_the_connection(transport: Transport) {
     let (world, proxy, engine) = through_proxy(transport).await;
     let till = world.client(&world.shop).await;
-    let stock = engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let stock =
+        engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     orders.pause("maintenance").await.unwrap();
     let session = stock.client_id();

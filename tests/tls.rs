@@ -141,7 +141,10 @@ async fn client_certificates() {
         soon(engine.create_client(&app.app_key).into_future()).await.unwrap();
         // TLS 1.3 tells the client only after its handshake is done, so the transport may be the one that meets the refusal.
         let error = refusal(&url, trusting(&ca), &app).await;
-        assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect | ErrorKind::Interrupted), "{url}: {error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect | ErrorKind::Interrupted),
+            "{url}: {error:?}"
+        );
     }
 }
 

@@ -39,13 +39,11 @@ fn urls() {
 
 #[test]
 fn secret_keys() {
-    let pair = SecretKey::generate().unwrap().to_base64().unwrap();
-    // The base64 of the first 32 bytes.
-    let half = format!("{}=", &pair[..43]);
+    let half = "q".repeat(42) + "o=";
     for (text, part) in [("AAAA", "3 bytes"), (half.as_str(), "from_seed"), ("no base64!", "base64")] {
         let error = SecretKey::parse(text).unwrap_err();
         says(&error, ErrorKind::InvalidKey, part);
-        assert!(!error.to_string().contains(&pair[..20]), "a secret is never repeated");
+        assert!(!error.to_string().contains(text), "a secret is never repeated: {error}");
     }
 }
 
@@ -142,14 +140,7 @@ async fn the_wrong_secret_key(world: World) {
     event.rollback().await.unwrap();
     drop(orders);
     // A key of the subscription's own opens it.
-    let mut orders = soon(async {
-        loop {
-            if let Ok(orders) = stock.subscribe(ORDERS).app_secret_key(&world.warehouse.secret_key).await {
-                return orders;
-            }
-        }
-    })
-    .await;
+    let mut orders = stock.subscribe(ORDERS).app_secret_key(&world.warehouse.secret_key).await.unwrap();
     assert_eq!(next(&mut orders).await.json().unwrap(), 1);
 }
 

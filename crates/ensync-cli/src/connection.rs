@@ -27,7 +27,9 @@ impl Connection {
         }
         let app_key = match &self.app_key {
             Some(key) => key.clone(),
-            None => std::env::var("ENSYNC_ACCESS_KEY").map_err(|_| "no app key: set ENSYNC_APP_KEY, or give --app-key")?,
+            None => {
+                std::env::var("ENSYNC_ACCESS_KEY").map_err(|_| "no app key: set ENSYNC_APP_KEY, or give --app-key")?
+            }
         };
         let login = engine.create_client(app_key);
         Ok(match secret_key {

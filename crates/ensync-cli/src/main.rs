@@ -7,10 +7,10 @@
 mod command;
 mod connection;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ensync_sdk::core::report;
 
 #[derive(Parser)]
 #[command(name = "ensync", version, about = "Serve, publish and subscribe to end-to-end encrypted events")]
@@ -43,25 +43,20 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ensync: {}", chain(&*error));
+            eprintln!("ensync: {}", report(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
 fn log_to_stderr(verbose: u8) {
+    // Only our own crates: at their finest levels others write whole frames, app keys included.
     let fallback = match verbose {
         0 => "warn",
-        1 => "info",
-        _ => "debug",
+        1 => "warn,ensync_client=info,ensync_engine=info,ensync_grpc=info,ensync_ws=info",
+        _ => "warn,ensync_client=debug,ensync_engine=debug,ensync_grpc=debug,ensync_ws=debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(fallback));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
-/// An error and its causes on one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -47,7 +47,8 @@ impl fmt::Display for Receipt {
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("not served: {}", list(.failed))]
 pub struct PartialPublish {
     /// Who was served, and the event's id there.
     pub accepted: Vec<(AppId, EventId)>,
@@ -82,17 +83,9 @@ impl PartialPublish {
     }
 }
 
-impl fmt::Display for PartialPublish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not served: ")?;
-        for (i, (recipient, error)) in self.failed.iter().enumerate() {
-            write!(f, "{}{recipient}: {error}", if i > 0 { "; " } else { "" })?;
-        }
-        Ok(())
-    }
+fn list(failed: &[(AppId, Error)]) -> String {
+    failed.iter().map(|(recipient, error)| format!("{recipient}: {error}")).collect::<Vec<_>>().join("; ")
 }
-
-impl std::error::Error for PartialPublish {}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 
 /// A result whose error is [`Error`].
@@ -11,13 +12,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// `Display` names the operation and the place; the cause is only in [`source`](StdError::source), so a report that walks the
 /// chain says everything once. Match on [`kind`](Error::kind) to react.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    #[source]
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// Written out, for a derived one would give the `Arc` as the source, which nobody can downcast.
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
 }
 
 impl Error {
@@ -72,6 +84,25 @@ impl Error {
             _ => Self::new(ErrorKind::Refused, text.to_owned()),
         }
     }
+}
+
+/// An error and its causes on one line, each said once: for logs and for people.
+///
+/// ```
+/// use ensync_core::{Error, ErrorKind, report};
+///
+/// let error = Error::new(ErrorKind::Connect, "cannot reach h:1").with_source(std::io::Error::other("refused"));
+/// assert_eq!(report(&error), "cannot reach h:1: refused");
+/// ```
+pub fn report(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl From<std::convert::Infallible> for Error {
@@ -163,6 +194,14 @@ kinds! {
     NotForMe = "not_for_me", false;
     /// The envelope does not open: sealed for another key, altered, or forged. These cannot be told apart.
     DoesNotOpen = "does_not_open", false;
+    /// The envelope was sealed under another event name than the one it was delivered under, or by another sender than the engine
+    /// says. Nothing was decrypted. The engine, or whoever operates it, has mixed events up or moved one on purpose.
+    Misdirected = "misdirected", false;
+    /// The reader takes verified senders only, and the envelope names none, or none that is allowed. Nothing was decrypted. The
+    /// sender uses the suite "aes-256-gcm" with its own secret key, or the reader allows it.
+    SenderNotVerified = "sender_not_verified", false;
+    /// The envelope's signature is not the sender's. It was altered or forged by somebody who has a recipient's key.
+    BadSignature = "bad_signature", false;
     /// The decrypted payload is not what the caller asked for (not JSON, or of another shape).
     Decode = "decode", false;
     /// A defect on this side. Please report it.
@@ -202,6 +241,8 @@ mod tests {
         let error =
             Error::new(ErrorKind::Connect, "cannot reach h:1").with_source(std::io::Error::other("refused by host"));
         assert_eq!(error.to_string(), "cannot reach h:1");
-        assert_eq!(error.source().unwrap().to_string(), "refused by host");
+        let source = error.source().unwrap();
+        assert_eq!(source.to_string(), "refused by host");
+        assert!(source.downcast_ref::<std::io::Error>().is_some());
     }
 }

@@ -20,7 +20,7 @@ pub use command::{
     Command, Delivery, Extension, Publish, Reply, Sealed, ServerConfig, Settle, Settlement, Subscribe, Welcome,
 };
 pub use endpoint::{Endpoint, Scheme};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, report};
 pub use id::{Block, ClientId, EventId, IdempotencyKey, Timestamp};
 pub use key::{AppId, AppKey, Keyring, SecretKey};
 pub use metadata::{Metadata, ReplayInfo};

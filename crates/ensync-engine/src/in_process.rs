@@ -40,8 +40,12 @@ impl Connector for InProcess {
         let guard = ended.clone().drop_guard();
         let inbox = session.inbox.map(Ok).take_until(ended.clone().cancelled_owned());
         let inbox = inbox.chain(futures::stream::once(end_with(guard)).filter_map(std::future::ready)).boxed();
-        let transport =
-            Arc::new(Local { service: self.service.clone(), peer: session.peer, _guard: ended.clone().drop_guard(), ended });
+        let transport = Arc::new(Local {
+            service: self.service.clone(),
+            peer: session.peer,
+            _guard: ended.clone().drop_guard(),
+            ended,
+        });
         Ok(Link { transport, inbox, welcome: session.welcome })
     }
 }

@@ -28,13 +28,17 @@ impl Publish {
     pub(crate) async fn run(self) -> Outcome {
         let text = if self.payload == "-" {
             let mut text = String::new();
-            tokio::io::stdin().read_to_string(&mut text).await.map_err(|cause| format!("cannot read the payload: {cause}"))?;
+            tokio::io::stdin()
+                .read_to_string(&mut text)
+                .await
+                .map_err(|cause| format!("cannot read the payload: {cause}"))?;
             text
         } else {
             self.payload
         };
-        let payload: serde_json::Value =
-            serde_json::from_str(&text).map_err(|cause| format!("the payload is not JSON ({cause}); quote it for the shell, as in '{{\"a\":1}}'"))?;
+        let payload: serde_json::Value = serde_json::from_str(&text).map_err(|cause| {
+            format!("the payload is not JSON ({cause}); quote it for the shell, as in '{{\"a\":1}}'")
+        })?;
         let mut headers = Vec::new();
         for header in &self.header {
             headers.push(header.split_once('=').ok_or_else(|| format!("--header {header:?} is not KEY=VALUE"))?);

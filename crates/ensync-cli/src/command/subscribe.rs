@@ -64,7 +64,7 @@ fn line(event: &Event, opened: &Result<Value, ensync_sdk::Error>) -> Value {
     });
     match opened {
         Ok(payload) => line["payload"] = payload.clone(),
-        Err(error) => line["error"] = crate::chain(error).into(),
+        Err(error) => line["error"] = ensync_sdk::core::report(error).into(),
     }
     line
 }

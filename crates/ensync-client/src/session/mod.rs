@@ -8,13 +8,13 @@ mod routes;
 mod supervisor;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensync_core::{
-    AppKey, Command, Connector, Endpoint, Error, ErrorKind, Extension, Link, Reply, Result, Settle, Settlement,
-    Subscribe, Transport, Welcome,
+    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, Subscribe, Transport,
+    Welcome,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -49,8 +49,8 @@ struct Shared {
     routes: Routes,
     /// Calls and handlers under way, which `close` waits for.
     work: TaskTracker,
-    /// Commands whose answer nobody waits for: the supervisor sends them.
-    errands: mpsc::UnboundedSender<Command>,
+    /// What nobody waits for: the supervisor does it.
+    errands: mpsc::UnboundedSender<Errand>,
     draining: AtomicBool,
     stop: CancellationToken,
 }
@@ -62,6 +62,14 @@ enum State {
     Live(Live),
     /// There never will be one again.
     Closed(Error),
+}
+
+/// Something to tell the engine that nobody waits for. It is about one link: what it would say over a later one is wrong.
+enum Errand {
+    /// A delivery that nobody will take.
+    HandBack(Routed),
+    /// A subscription that was left, and what it had not read.
+    Leave { event: EventName, unread: Vec<Routed>, generation: u64 },
 }
 
 #[derive(Clone)]
@@ -134,38 +142,68 @@ impl Session {
 
     /// Sends a command over the live link, waiting for one if there is none, and waits for the answer.
     pub(crate) async fn call(&self, command: Command) -> Result<Reply> {
-        self.shared().call(command, None).await
+        self.shared().call(command, None).await.0
     }
 
     /// The same with a deadline other than the engine's option.
     pub(crate) async fn call_within(&self, command: Command, limit: Duration) -> Result<Reply> {
-        self.shared().call(command, Some(limit)).await
+        self.shared().call(command, Some(limit)).await.0
     }
 
-    /// Opens a route and subscribes.
+    /// Opens a route and subscribes. The route outlives the link: from then on the supervisor restores it.
     pub(crate) async fn subscribe(&self, subscribe: Subscribe, buffer: usize) -> Result<Lane> {
         if self.is_draining() {
             return Err(self.shared().closed());
         }
-        let lane = self.routes().open(subscribe.clone(), buffer)?;
-        let event = subscribe.event.clone();
-        // If the caller gives up, the route must not stay behind.
-        let guard = OnDrop(Some(|| {
-            self.routes().close(&event, None);
-        }));
-        self.call(Command::Subscribe(subscribe)).await?;
+        let event = &subscribe.event;
+        let lane = loop {
+            match self.routes().open(&subscribe, buffer)? {
+                Ok(lane) => break lane,
+                Err(left) => left.cancelled().await,
+            }
+        };
+        // If the caller gives up, or the engine refuses, the route must not stay behind.
+        let guard = OnDrop(Some(|| self.leave(event, &lane.end, Vec::new())));
+        loop {
+            let (answer, generation) = self.shared().call(Command::Subscribe(subscribe.clone()), None).await;
+            if let Err(error) = answer {
+                guard.disarm();
+                self.routes().close(event, None);
+                return Err(error);
+            }
+            self.routes().set_told(event, generation);
+            // Another link may have come up in between, without the supervisor having known of this subscription.
+            let live = self.shared().live().await?.generation;
+            if self.routes().told(event).is_none_or(|told| told == live) {
+                break;
+            }
+        }
         guard.disarm();
         Ok(lane)
     }
 
-    /// Sends a command whose answer nobody waits for.
-    pub(crate) fn errand(&self, command: Command) {
-        self.shared().errand(command);
+    /// Ends a subscription's stream and tells the engine, in the background; `unread` is handed back after that.
+    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>, unread: Vec<Routed>) {
+        let shared = self.shared();
+        if shared.routes.leave(event, end) {
+            shared.errand(Errand::Leave { event: event.clone(), unread, generation: self.generation() });
+        } else {
+            unread.into_iter().for_each(|routed| self.hand_back(routed));
+        }
     }
 
-    /// Hands back a delivery that nobody will take, where the engine understands it as that.
+    /// Ends a subscription's stream, and waits until the engine knows.
+    pub(crate) async fn unsubscribe(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Result<()> {
+        if !self.routes().leave(event, end) {
+            return Ok(());
+        }
+        let _left = OnDrop(Some(|| self.routes().left(event)));
+        self.call(Command::Unsubscribe { event: event.clone() }).await.map(drop)
+    }
+
+    /// Hands back a delivery that nobody will take.
     pub(crate) fn hand_back(&self, routed: Routed) {
-        self.shared().hand_back(routed);
+        self.shared().errand(Errand::HandBack(routed));
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.
@@ -173,7 +211,7 @@ impl Session {
         let shared = self.shared();
         shared.draining.store(true, Ordering::Release);
         for event in shared.routes.close_all(None) {
-            shared.errand(Command::Unsubscribe { event });
+            shared.errand(Errand::Leave { event, unread: Vec::new(), generation: self.generation() });
         }
         shared.work.close();
         let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
@@ -201,44 +239,48 @@ impl Session {
 }
 
 impl Shared {
-    async fn call(&self, command: Command, limit: Option<Duration>) -> Result<Reply> {
+    /// The answer, and the link that brought it.
+    async fn call(&self, command: Command, limit: Option<Duration>) -> (Result<Reply>, u64) {
         let _busy = self.work.token();
         let limit = limit.unwrap_or(self.options.request_timeout);
         let name = command.name();
-        let mut sent = false;
+        let mut link = 0;
         let answer = async {
             loop {
                 let live = self.live().await?;
-                sent = true;
+                link = live.generation;
                 match live.transport.call(command.clone()).await {
                     // The link ended before the command went out: the next one carries it.
                     Err(error) if error.kind() == ErrorKind::Closed => {
-                        sent = false;
+                        link = 0;
                         self.link_other_than(live.generation).await;
                     }
                     answer => return answer,
                 }
             }
         };
-        match tokio::time::timeout(limit, answer).await {
+        let answer = match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer,
-            Err(_) if sent => Err(Error::new(
+            Err(_) if link > 0 => Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
                     "{name}: no answer from {} within {limit:?}; it may or may not have been carried out",
                     self.endpoint
                 ),
             )),
-            Err(_) => {
-                let error = Error::new(
-                    ErrorKind::Connect,
-                    format!("{name}: no connection to {} within {limit:?}; it was not sent", self.endpoint),
-                );
-                Err(match &*self.state.borrow() {
-                    State::Connecting(Some(cause)) => error.with_source(cause.clone()),
-                    _ => error,
-                })
-            }
+            Err(_) => Err(self.no_connection(name, limit)),
+        };
+        (answer, link)
+    }
+
+    fn no_connection(&self, command: &str, limit: Duration) -> Error {
+        let error = Error::new(
+            ErrorKind::Connect,
+            format!("{command}: no connection to {} within {limit:?}; it was not sent", self.endpoint),
+        );
+        match &*self.state.borrow() {
+            State::Connecting(Some(cause)) => error.with_source(cause.clone()),
+            _ => error,
         }
     }
 
@@ -259,25 +301,10 @@ impl Shared {
         let _ = state.wait_for(|state| !matches!(state, State::Live(live) if live.generation == generation)).await;
     }
 
-    fn errand(&self, command: Command) {
-        if self.errands.send(command).is_err() {
-            tracing::debug!("the session has ended; the engine takes back what was unsettled by itself");
-        }
-    }
-
-    fn hand_back(&self, Routed { delivery, generation }: Routed) {
-        let understood = match &*self.state.borrow() {
-            State::Live(live) => live.generation == generation && live.welcome.config.has(Extension::Fencing),
-            _ => false,
-        };
-        // Another engine might send it straight back; there its ack timeout does the same in its own time.
-        if understood {
-            self.errand(Command::Settle(Settle {
-                id: delivery.id,
-                event: Some(delivery.event),
-                block: Some(delivery.block),
-                how: Settlement::Rollback,
-            }));
+    fn errand(&self, errand: Errand) {
+        if self.errands.send(errand).is_err() {
+            // The session has ended: the engine takes back what was unsettled by itself.
+            self.routes.all_left();
         }
     }
 
@@ -285,6 +312,7 @@ impl Shared {
     fn end(&self, error: Error, streams: Option<&Error>) {
         self.draining.store(true, Ordering::Release);
         self.routes.close_all(streams);
+        self.routes.all_left();
         self.state.send_replace(State::Closed(error));
     }
 

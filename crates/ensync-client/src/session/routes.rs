@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ensync_core::{Delivery, Error, ErrorKind, EventName, Result, Subscribe};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// An event on its way to a subscription.
 #[derive(Debug)]
@@ -19,12 +20,22 @@ pub(crate) struct Routed {
 pub(crate) struct Routes(Mutex<HashMap<EventName, Route>>);
 
 #[derive(Debug)]
-struct Route {
+enum Route {
+    Open(Open),
+    /// Its reader is gone, the engine is being told. Nobody may subscribe to the name until it is, or the late word would end
+    /// the new subscription.
+    Leaving(CancellationToken),
+}
+
+#[derive(Debug)]
+struct Open {
     sender: mpsc::Sender<Routed>,
     subscribe: Subscribe,
+    /// The link over which the engine was last told of the subscription; 0 before the first time.
+    told: u64,
     /// The reason of a pause that the user has not ended.
     paused: Option<String>,
-    /// Why the stream ends, for its reader.
+    /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
     end: Arc<OnceLock<Error>>,
 }
 
@@ -36,50 +47,86 @@ pub(crate) struct Lane {
 }
 
 impl Routes {
-    /// Opens a route with room for `buffer` events.
-    pub(crate) fn open(&self, subscribe: Subscribe, buffer: usize) -> Result<Lane> {
+    /// Opens a route with room for `buffer` events, or says what to wait for before trying again.
+    pub(crate) fn open(&self, subscribe: &Subscribe, buffer: usize) -> Result<Result<Lane, CancellationToken>> {
         let mut routes = self.lock();
-        if routes.contains_key(&subscribe.event) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "this client is subscribed to {} already; read that subscription, raise its concurrency, or create another client",
-                    subscribe.event
-                ),
-            ));
+        match routes.get(&subscribe.event) {
+            Some(Route::Leaving(left)) => return Ok(Err(left.clone())),
+            Some(Route::Open(_)) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!(
+                        "this client is subscribed to {} already; read that subscription, raise its concurrency, or create \
+                         another client",
+                        subscribe.event
+                    ),
+                ));
+            }
+            None => {}
         }
         let (sender, receiver) = mpsc::channel(buffer.max(1));
         let end = Arc::new(OnceLock::new());
-        let route = Route { sender, subscribe, paused: None, end: end.clone() };
-        routes.insert(route.subscribe.event.clone(), route);
-        Ok(Lane { receiver, end })
+        let open = Open { sender, subscribe: subscribe.clone(), told: 0, paused: None, end: end.clone() };
+        routes.insert(subscribe.event.clone(), Route::Open(open));
+        Ok(Ok(Lane { receiver, end }))
     }
 
     /// Where events of this name go.
     pub(crate) fn sender(&self, event: &EventName) -> Option<mpsc::Sender<Routed>> {
-        self.lock().get(event).map(|route| route.sender.clone())
-    }
-
-    /// Removes the route; its reader's stream ends, with `error` first if there is one. False if there was none.
-    pub(crate) fn close(&self, event: &EventName, error: Option<Error>) -> bool {
-        let Some(route) = self.lock().remove(event) else { return false };
-        if let Some(error) = error {
-            // Set before the sender drops, so that the reader, woken by the drop, finds it.
-            let _ = route.end.set(error);
+        match self.lock().get(event) {
+            Some(Route::Open(open)) => Some(open.sender.clone()),
+            _ => None,
         }
-        true
     }
 
-    /// The same, if the route is still the one that `end` belongs to: a later subscription may have taken the name.
-    pub(crate) fn close_own(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+    /// Ends the reader's stream, if the route is still the one that `end` belongs to. Until [`left`](Routes::left) is called,
+    /// nobody can subscribe to the name. False if there was nothing to end.
+    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+        match self.lock().get_mut(event) {
+            Some(route @ Route::Open(_)) if route.is(end) => {
+                *route = Route::Leaving(CancellationToken::new());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The engine knows that the name was left, or never will.
+    pub(crate) fn left(&self, event: &EventName) {
         let mut routes = self.lock();
-        let own = routes.get(event).is_some_and(|route| Arc::ptr_eq(&route.end, end));
-        own && routes.remove(event).is_some()
+        if let Some(Route::Leaving(left)) = routes.get(event) {
+            left.cancel();
+            routes.remove(event);
+        }
     }
 
-    /// Removes every route.
+    /// The link is gone, and with it what the engine was to be told over it.
+    pub(crate) fn all_left(&self) {
+        self.lock().retain(|_, route| match route {
+            Route::Open(_) => true,
+            Route::Leaving(left) => {
+                left.cancel();
+                false
+            }
+        });
+    }
+
+    /// Removes an open route; its reader's stream ends, with `error` first if there is one.
+    pub(crate) fn close(&self, event: &EventName, error: Option<Error>) {
+        let mut routes = self.lock();
+        if matches!(routes.get(event), Some(Route::Open(_)))
+            && let Some(Route::Open(open)) = routes.remove(event)
+            && let Some(error) = error
+        {
+            // Set before the sender drops, so that the reader, woken by the drop, finds it.
+            let _ = open.end.set(error);
+        }
+    }
+
+    /// Removes every open route, and tells which there were.
     pub(crate) fn close_all(&self, error: Option<&Error>) -> Vec<EventName> {
-        let names: Vec<_> = self.lock().keys().cloned().collect();
+        let open = |(name, route): (&EventName, &Route)| matches!(route, Route::Open(_)).then(|| name.clone());
+        let names: Vec<_> = self.lock().iter().filter_map(open).collect();
         for name in &names {
             self.close(name, error.cloned());
         }
@@ -88,18 +135,43 @@ impl Routes {
 
     /// Remembers a pause, or its end, for the next link.
     pub(crate) fn set_paused(&self, event: &EventName, reason: Option<String>) {
-        if let Some(route) = self.lock().get_mut(event) {
-            route.paused = reason;
+        if let Some(Route::Open(open)) = self.lock().get_mut(event) {
+            open.paused = reason;
         }
     }
 
-    /// What to tell an engine after a login: the subscriptions, each with its pause.
+    /// The engine was told of the subscription over this link.
+    pub(crate) fn set_told(&self, event: &EventName, generation: u64) {
+        if let Some(Route::Open(open)) = self.lock().get_mut(event) {
+            open.told = generation;
+        }
+    }
+
+    /// The link over which the engine was last told of the subscription; `None` if there is none.
+    pub(crate) fn told(&self, event: &EventName) -> Option<u64> {
+        match self.lock().get(event) {
+            Some(Route::Open(open)) => Some(open.told),
+            _ => None,
+        }
+    }
+
+    /// What to tell an engine after a login: the subscriptions it was told of before, each with its pause.
     pub(crate) fn to_restore(&self) -> Vec<(Subscribe, Option<String>)> {
-        self.lock().values().map(|route| (route.subscribe.clone(), route.paused.clone())).collect()
+        let restorable = |route: &Route| match route {
+            Route::Open(open) if open.told > 0 => Some((open.subscribe.clone(), open.paused.clone())),
+            _ => None,
+        };
+        self.lock().values().filter_map(restorable).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<EventName, Route>> {
         // Nothing panics while it is held, and a map is whole after every call anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Route {
+    fn is(&self, end: &Arc<OnceLock<Error>>) -> bool {
+        matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
     }
 }

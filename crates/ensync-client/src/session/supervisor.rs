@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{Command, Delivery, Error, ErrorKind, Link, Result, Transport};
+use ensync_core::{
+    Command, Delivery, Error, ErrorKind, Extension, Link, Reply, Result, Settle, Settlement, Transport, report,
+};
 use futures::StreamExt;
 use futures::stream::{BoxStream, FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Live, Routed, Shared, State, backoff, connect};
+use super::{Errand, Live, Routed, Shared, State, backoff, connect};
 
 /// How long the goodbye may take: commands that nobody waits for, and the close.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-type Errands = mpsc::UnboundedReceiver<Command>;
+type Errands = mpsc::UnboundedReceiver<Errand>;
 
 /// Why a link's run ended.
 enum End {
@@ -33,7 +35,8 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: 
             End::Stopped => return shared.end(shared.closed(), None),
             End::Lost(error) => error,
         };
-        tracing::warn!(endpoint = %shared.endpoint, error = %chain(&lost), "connection lost");
+        shared.routes.all_left();
+        tracing::warn!(endpoint = %shared.endpoint, error = %report(&lost), "connection lost");
         // A login that did not hold is one more failed attempt, or an engine that accepts and drops would be stormed.
         if since.elapsed() >= shared.options.reconnect_interval {
             attempt = 0;
@@ -78,7 +81,7 @@ async fn reconnect(shared: &Shared, mut last: Error, attempt: &mut u32) -> Resul
             }
             Err(error) => error,
         };
-        tracing::warn!(endpoint = %shared.endpoint, attempt = *attempt, error = %chain(&last), "reconnect failed");
+        tracing::warn!(endpoint = %shared.endpoint, attempt = *attempt, error = %report(&last), "reconnect failed");
     }
 }
 
@@ -90,10 +93,10 @@ async fn run(shared: &Shared, link: Link, generation: u64, errands: &mut Errands
         // Routing runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, inbox, generation) => lost,
         lost = heartbeat(&*transport, shared.options.heartbeat_interval) => lost,
-        lost = restore(shared, &*transport, live) => lost,
-        () = run_errands(&*transport, errands) => shared.closed(),
+        lost = restore(shared, &*transport, &live) => lost,
+        () = run_errands(shared, &*transport, &live, errands) => shared.closed(),
         () = shared.stop.cancelled() => {
-            goodbye(&*transport, errands).await;
+            goodbye(shared, &*transport, &live, errands).await;
             return End::Stopped;
         }
     };
@@ -119,7 +122,7 @@ async fn route(shared: &Shared, mut inbox: BoxStream<'static, Result<Delivery>>,
             None => routed,
         };
         tracing::debug!(event = %left.delivery.event, id = %left.delivery.id, "nobody takes this event; handed back");
-        shared.hand_back(left);
+        shared.errand(Errand::HandBack(left));
     }
     Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint))
 }
@@ -139,7 +142,7 @@ async fn heartbeat(transport: &dyn Transport, every: Duration) -> Error {
 }
 
 /// Subscribes again, and then lets calls use the link. Returns only if the link fails meanwhile.
-async fn restore(shared: &Shared, transport: &dyn Transport, live: Live) -> Error {
+async fn restore(shared: &Shared, transport: &dyn Transport, live: &Live) -> Error {
     for (subscribe, paused) in shared.routes.to_restore() {
         let event = subscribe.event.clone();
         let mut restored = transport.call(Command::Subscribe(subscribe)).await;
@@ -147,7 +150,10 @@ async fn restore(shared: &Shared, transport: &dyn Transport, live: Live) -> Erro
             restored = transport.call(Command::Pause { event: event.clone(), reason }).await;
         }
         match restored {
-            Ok(_) => tracing::info!(%event, "subscribed again"),
+            Ok(_) => {
+                shared.routes.set_told(&event, live.generation);
+                tracing::info!(%event, "subscribed again");
+            }
             Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Protocol) => {
                 return error;
             }
@@ -158,16 +164,16 @@ async fn restore(shared: &Shared, transport: &dyn Transport, live: Live) -> Erro
             }
         }
     }
-    shared.state.send_replace(State::Live(live));
+    shared.state.send_replace(State::Live(live.clone()));
     std::future::pending().await
 }
 
-async fn run_errands(transport: &dyn Transport, errands: &mut Errands) {
+async fn run_errands(shared: &Shared, transport: &dyn Transport, live: &Live, errands: &mut Errands) {
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
-            command = errands.recv() => match command {
-                Some(command) => running.push(run_errand(transport, command)),
+            errand = errands.recv() => match errand {
+                Some(errand) => running.push(run_errand(shared, transport, live, errand)),
                 None => return,
             },
             Some(()) = running.next() => {}
@@ -175,19 +181,43 @@ async fn run_errands(transport: &dyn Transport, errands: &mut Errands) {
     }
 }
 
-async fn run_errand(transport: &dyn Transport, command: Command) {
-    let name = command.name();
-    if let Err(error) = transport.call(command).await {
-        tracing::debug!(command = name, %error, "refused");
+async fn run_errand(shared: &Shared, transport: &dyn Transport, live: &Live, errand: Errand) {
+    match errand {
+        Errand::HandBack(routed) => hand_back(transport, live, routed).await,
+        Errand::Leave { event, unread, generation } => {
+            if generation == live.generation {
+                told(transport.call(Command::Unsubscribe { event: event.clone() }).await);
+            }
+            shared.routes.left(&event);
+            for routed in unread {
+                hand_back(transport, live, routed).await;
+            }
+        }
     }
 }
 
-/// Sends what was left to send, and closes.
-async fn goodbye(transport: &dyn Transport, errands: &mut Errands) {
+/// Rolls a delivery back, where the engine understands it as that. Another might send it straight back; there its ack timeout
+/// does the same in its own time.
+async fn hand_back(transport: &dyn Transport, live: &Live, Routed { delivery, generation }: Routed) {
+    if generation == live.generation && live.welcome.config.has(Extension::Fencing) {
+        let Delivery { id, event, block, .. } = delivery;
+        let settle = Settle { id, event: Some(event), block: Some(block), how: Settlement::Rollback };
+        told(transport.call(Command::Settle(settle)).await);
+    }
+}
+
+fn told(answer: Result<Reply>) {
+    if let Err(error) = answer {
+        tracing::debug!(%error, "refused, and nobody waits for it");
+    }
+}
+
+/// Does what was left to do, and closes.
+async fn goodbye(shared: &Shared, transport: &dyn Transport, live: &Live, errands: &mut Errands) {
     let last_words = async {
         let mut running = FuturesUnordered::new();
-        while let Ok(command) = errands.try_recv() {
-            running.push(run_errand(transport, command));
+        while let Ok(errand) = errands.try_recv() {
+            running.push(run_errand(shared, transport, live, errand));
         }
         while running.next().await.is_some() {}
         transport.close().await;
@@ -195,16 +225,4 @@ async fn goodbye(transport: &dyn Transport, errands: &mut Errands) {
     if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
         tracing::debug!("the engine did not answer the goodbye in time");
     }
-}
-
-/// The error and its causes, for a log line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use ensync_core::{Block, Command, Error, EventId, EventName, Keyring, Result, Settlement, Timestamp};
 
 use crate::event::settle;
+use crate::session::Routed;
 use crate::{Client, Event};
 
 /// The controls of a subscription, apart from its events: for use beside a running handler. Cheap to clone.
@@ -66,10 +67,9 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`]. The stream ends nevertheless.
     pub async fn unsubscribe(&self) -> Result<()> {
-        if !self.close() {
-            return Ok(());
-        }
-        self.call(Command::Unsubscribe { event: self.event.clone() }).await
+        let unsubscribed = self.client.session.unsubscribe(&self.event, &self.end).await;
+        unsubscribed
+            .map_err(|error| error.context(format_args!("unsubscribe {} at {}", self.event, self.client.endpoint())))
     }
 
     /// Settles by id and block, as the peers do; [`Event::ack`] is the same for an event at hand.
@@ -116,9 +116,9 @@ impl Control {
         &self.keys
     }
 
-    /// Ends the stream. False if it had ended.
-    pub(crate) fn close(&self) -> bool {
-        self.client.session.routes().close_own(&self.event, &self.end)
+    /// Ends the stream and tells the engine in the background; what was not read is handed back.
+    pub(crate) fn leave(&self, unread: Vec<Routed>) {
+        self.client.session.leave(&self.event, &self.end, unread);
     }
 
     async fn settle(&self, id: &EventId, block: Option<Block>, how: Settlement) -> Result<Option<Timestamp>> {

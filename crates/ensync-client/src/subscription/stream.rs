@@ -2,7 +2,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ensync_core::{Command, Result};
+use ensync_core::Result;
 use futures::Stream;
 
 use super::{Control, ForEach, Handler};
@@ -63,17 +63,16 @@ impl Subscription {
         self.for_each(handler).spawn()
     }
 
-    /// Hands back what nobody will take.
-    fn drain(&mut self) {
+    /// What is in the buffer, and will not be read.
+    fn unread(&mut self) -> Vec<Routed> {
         self.lane.receiver.close();
-        while let Ok(left) = self.lane.receiver.try_recv() {
-            self.control.client().session.hand_back(left);
-        }
+        std::iter::from_fn(|| self.lane.receiver.try_recv().ok()).collect()
     }
 
     /// The end of the stream; the first time with the error that ended it, if there is one.
-    fn end(&mut self) -> Option<Result<Event>> {
-        self.drain();
+    fn end(&mut self, unread: Option<Routed>) -> Option<Result<Event>> {
+        let session = &self.control.client().session.clone();
+        unread.into_iter().chain(self.unread()).for_each(|routed| session.hand_back(routed));
         let first = !std::mem::replace(&mut self.ended, true);
         self.lane.end.get().filter(|_| first).map(|error| Err(error.clone()))
     }
@@ -87,8 +86,9 @@ impl Stream for Subscription {
         loop {
             let routed = ready!(this.lane.receiver.poll_recv(cx));
             // A sender is dropped when the route is closed; what is still in the buffer then is handed back, not delivered.
-            let (Some(Routed { delivery, generation }), false) = (routed, this.lane.receiver.is_closed()) else {
-                return Poll::Ready(this.end());
+            let Routed { delivery, generation } = match routed {
+                Some(routed) if !this.lane.receiver.is_closed() => routed,
+                unread => return Poll::Ready(this.end(unread)),
             };
             let session = &this.control.client().session;
             if generation == session.generation() {
@@ -109,9 +109,7 @@ impl Deref for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.drain();
-        if self.control.close() {
-            self.control.client().session.errand(Command::Unsubscribe { event: self.control.name().clone() });
-        }
+        let unread = self.unread();
+        self.control.leave(unread);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ensync_core::Service;
+use ensync_core::{Service, report};
 use ensync_grpc::{GrpcServer, Remote};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -36,7 +36,11 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(service: Arc<dyn Service>, grpc: ensync_grpc::ServerOptions, ws: ensync_ws::ServerOptions) -> Self {
+    pub(super) fn new(
+        service: Arc<dyn Service>,
+        grpc: ensync_grpc::ServerOptions,
+        ws: ensync_ws::ServerOptions,
+    ) -> Self {
         Self { grpc: ensync_grpc::server(service.clone(), grpc), service, ws }
     }
 
@@ -69,7 +73,7 @@ impl Front {
             }
         };
         if let Err(cause) = served {
-            tracing::debug!(%remote, cause = %chain(&*cause), "connection ended");
+            tracing::debug!(%remote, cause = %report(&*cause), "connection ended");
         }
     }
 
@@ -86,7 +90,8 @@ impl Front {
         if request.uri().path().trim_end_matches('/').ends_with("/message") {
             return ensync_ws::upgrade(request, Some(remote), self.service, self.ws).map(full);
         }
-        let status = if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
+        let status =
+            if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
         let text = "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message.\n";
         let mut response = Response::new(full(Full::new(Bytes::from_static(text.as_bytes()))));
         *response.status_mut() = status;
@@ -96,9 +101,4 @@ impl Front {
 
 fn full(body: Full<Bytes>) -> Body {
     body.map_err(|never| match never {}).boxed_unsync()
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -53,7 +53,7 @@ impl Server {
     /// An engine for development and tests: event names are registered when they are first used, and it listens on a free port of
     /// the loopback interface unless it is told where.
     pub fn dev() -> ServerBuilder {
-        ServerBuilder { broker: BrokerOptions { dev: true, ..BrokerOptions::default() }, listen: Vec::new() }
+        ServerBuilder { broker: BrokerOptions::dev(), listen: Vec::new() }
     }
 
     /// Makes an app with a new key pair, and gives its three keys. The engine keeps the public key, and a hash of the app key:

@@ -34,7 +34,8 @@ impl ServerTls {
 
     fn build(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self> {
         let chain = certificates(chain, "the certificate chain")?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| refuse("the private key is not a PEM private key").with_source(cause))?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|cause| refuse("the private key is not a PEM private key").with_source(cause))?;
         let provider = Arc::new(crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -44,7 +45,9 @@ impl ServerTls {
             Some(pem) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(pem, "the client CA")? {
-                    roots.add(certificate).map_err(|cause| refuse("a client CA is not acceptable").with_source(cause))?;
+                    roots
+                        .add(certificate)
+                        .map_err(|cause| refuse("a client CA is not acceptable").with_source(cause))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                     .build()
