@@ -120,6 +120,11 @@ impl Entries {
     pub(super) fn armed_mut(&mut self, number: u64) -> Option<&mut Timestamp> {
         self.chunks.get_mut(&number).map(|chunk| &mut chunk.armed)
     }
+
+    #[cfg(test)]
+    pub(super) fn armed(&self, number: u64) -> Timestamp {
+        self.chunks.get(&number).map_or(NEVER, |chunk| chunk.armed)
+    }
 }
 
 /// The chunk of a sequence number.

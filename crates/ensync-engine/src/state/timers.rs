@@ -50,8 +50,8 @@ impl Timers {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    pub(super) fn iter(&self) -> impl Iterator<Item = Timer> {
+        self.0.iter().map(|(_, timer)| *timer)
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
         timers.arm(NEVER, lease(4));
         timers.cancel(at(20), lease(3));
         timers.cancel(at(21), lease(1));
-        assert_eq!((timers.len(), timers.next()), (2, Some(at(10))));
+        assert_eq!((timers.iter().count(), timers.next()), (2, Some(at(10))));
         assert_eq!(timers.pop(at(9)), None);
         assert_eq!(timers.pop(at(30)), Some(lease(2)));
         assert_eq!(timers.pop(at(30)), Some(lease(1)));

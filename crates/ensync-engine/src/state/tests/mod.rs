@@ -1,1 +1,13 @@
+//! The state machine's promises, one test each; pure, without a runtime.
 
+mod bench;
+mod deliver;
+mod expiry;
+mod isolation;
+mod leases;
+mod provision;
+mod publish;
+mod random;
+mod replay;
+mod restart;
+mod settle;

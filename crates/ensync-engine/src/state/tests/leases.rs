@@ -1,0 +1,178 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ensync_core::{ErrorKind, Settlement};
+
+use super::super::dispatch::MAX_IN_EPOCH;
+use super::bench::*;
+use crate::log::EventOptions;
+use crate::state::Provision;
+
+#[test]
+fn a_lease_that_runs_out_is_redelivered_with_a_higher_attempt_and_block() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let first = bench.deliver_one(&warehouse);
+    assert_eq!(bench.state.next_due(), Some(bench.now.after(Duration::from_secs(60))));
+    bench.advance(59_999);
+    assert_eq!(bench.deliver(&warehouse), []);
+    bench.advance(1);
+    let second = bench.deliver_one(&warehouse);
+    assert_eq!((second.id.clone(), second.attempt), (first.id.clone(), Some(2)));
+    assert!(second.block > first.block);
+    refused(bench.ack(&warehouse, &first), ErrorKind::StaleDelivery);
+    bench.ack(&warehouse, &second).unwrap();
+    let counters = bench.stats().counters;
+    assert_eq!((counters.delivered, counters.redelivered, counters.acked), (2, 1, 1));
+}
+
+#[test]
+fn the_ack_timeout_is_the_names_own() {
+    let options = EventOptions { ack_timeout: Some(Duration::from_secs(5)), ..EventOptions::default() };
+    let mut bench = Bench::with(|_| {}, options);
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    bench.deliver_one(&warehouse);
+    bench.advance(5_000);
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(2));
+}
+
+#[test]
+fn a_late_settlement_is_stale_even_before_the_redelivery() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let first = bench.deliver_one(&warehouse);
+    bench.advance(60_000);
+    for how in [Settlement::Ack, Settlement::Rollback, defer(1_000), discard("")] {
+        refused(bench.settle(&warehouse, &first.id, Some(first.block), how.clone()), ErrorKind::StaleDelivery);
+        refused(bench.settle(&warehouse, &first.id, None, how), ErrorKind::StaleDelivery);
+    }
+}
+
+#[test]
+fn too_many_deliveries_make_a_dead_letter() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    let id = bench.publish("b25l");
+    for attempt in 1..=16 {
+        assert_eq!(bench.deliver_one(&warehouse).attempt, Some(attempt));
+        bench.advance(60_000);
+    }
+    assert_eq!(bench.deliver(&warehouse), []);
+    let letters = bench.state.dead_letters(None, None, 10);
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0].id, letters[0].reason.as_str(), letters[0].deliveries), (&id, "max deliveries", 16));
+    assert_eq!((bench.counts(), bench.stats().counters.dead), ([0, 0, 0, 1], 1));
+    bench.restart();
+    assert_eq!(bench.state.dead_letters(None, None, 10), letters);
+}
+
+#[test]
+fn roll_backs_and_logouts_count_too() {
+    let options = EventOptions { max_deliveries: NonZeroU32::new(3), ..EventOptions::default() };
+    let mut bench = Bench::with(|_| {}, options);
+    bench.publish("b25l");
+    let warehouse = bench.consumer(WAREHOUSE);
+    let delivery = bench.deliver_one(&warehouse);
+    bench.settle(&warehouse, &delivery.id, None, Settlement::Rollback).unwrap();
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(2));
+    bench.logout(&warehouse);
+    let warehouse = bench.consumer(WAREHOUSE);
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(3));
+    bench.logout(&warehouse);
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_dead_letter_waits_for_the_log_and_goes_to_nobody_meanwhile() {
+    let options = EventOptions { max_deliveries: NonZeroU32::new(1), ..EventOptions::default() };
+    let mut bench = Bench::with(|_| {}, options);
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let delivery = bench.deliver_one(&warehouse);
+    bench.state.tick(bench.now.after(Duration::from_secs(60)));
+    // The log refuses for a while: the verdict stays to be stored, and the event is with nobody.
+    for _ in 0..2 {
+        assert_eq!(bench.state.verdicts(10).len(), 1);
+        assert_eq!(bench.deliver(&warehouse), []);
+        assert_eq!(bench.counts(), [0, 1, 0, 0]);
+        refused(bench.state.decide(&warehouse, ack_command(&delivery)), ErrorKind::StaleDelivery);
+    }
+    bench.verdicts();
+    assert_eq!((bench.counts(), bench.state.verdicts(10).len()), ([0, 0, 0, 1], 0));
+}
+
+fn ack_command(delivery: &ensync_core::Delivery) -> Command {
+    let (id, block) = (delivery.id.clone(), Some(delivery.block));
+    Command::Settle(ensync_core::Settle { id, event: None, block, how: Settlement::Ack })
+}
+
+#[test]
+fn a_logout_hands_everything_back_at_once() {
+    let mut bench = Bench::new();
+    let (one, two) = (bench.login(WAREHOUSE), bench.login(WAREHOUSE));
+    bench.subscribe(&one, None).unwrap();
+    let ids: Vec<_> = (0..3).map(|_| bench.publish("b25l")).collect();
+    assert_eq!(bench.deliver(&one).len(), 3);
+    bench.subscribe(&two, None).unwrap();
+    bench.logout(&one);
+    let again = bench.deliver(&two);
+    assert!(again.iter().map(|delivery| &delivery.id).eq(&ids));
+    assert!(again.iter().all(|delivery| delivery.attempt == Some(2)));
+    // Nothing of the session is left.
+    refused(bench.run(&one, Command::Heartbeat), ErrorKind::Unauthenticated);
+    assert_eq!(bench.state.logout(&one.client_id), None);
+}
+
+#[test]
+fn returned_events_come_before_new_ones() {
+    let mut bench = Bench::new();
+    let warehouse = bench.login(WAREHOUSE);
+    bench.subscribe(&warehouse, Some(1)).unwrap();
+    bench.publish("b25l");
+    bench.publish("dHdv");
+    let first = bench.deliver_one(&warehouse);
+    bench.settle(&warehouse, &first.id, Some(first.block), Settlement::Rollback).unwrap();
+    assert_eq!(bench.deliver_one(&warehouse).id, first.id);
+}
+
+#[test]
+fn blocks_grow_over_restarts() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let first = bench.deliver_one(&warehouse);
+    bench.restart();
+    let warehouse = bench.consumer(WAREHOUSE);
+    let second = bench.deliver_one(&warehouse);
+    assert_eq!((first.block.as_u64(), second.block.as_u64()), ((1 << 20) | 1, (2 << 20) | 1));
+    assert_eq!(first.id, second.id);
+    refused(bench.ack(&warehouse, &first), ErrorKind::StaleDelivery);
+    bench.ack(&warehouse, &second).unwrap();
+}
+
+#[test]
+fn a_block_is_never_used_twice_even_at_its_end() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    let id = bench.publish("b25l");
+    let entry = bench.state.queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
+    entry.in_epoch = MAX_IN_EPOCH - 1;
+    let last = bench.deliver_one(&warehouse);
+    assert_eq!(last.block.as_u64(), (2 << 20) - 1);
+    bench.settle(&warehouse, &id, Some(last.block), Settlement::Rollback).unwrap();
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
+    // Putting it back is no way around.
+    bench.provision(Provision::Requeue(id)).unwrap();
+    bench.verdicts();
+    assert_eq!((bench.deliver(&warehouse), bench.counts()), (vec![], [0, 0, 0, 1]));
+}
+
+#[test]
+fn blocks_stay_below_two_to_the_53() {
+    let block = super::super::dispatch::block(u64::MAX, u32::MAX);
+    assert_eq!(block.as_u64(), (1 << 53) - 1);
+    assert!(super::super::dispatch::block(1, 1).as_u64() >= 1);
+}
