@@ -1,5 +1,7 @@
 //! The broker over a log in memory, with paused time.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic here is a failed test")]
+
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
