@@ -12,8 +12,8 @@ pub use ensync_client::core::{
     Metadata, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
 pub use ensync_client::{
-    Acker, Attempts, Client, Control, CreateClient, Event, ForEach, Handler, OnError, PartialPublish, Payload, Publish, Receipt,
-    Subscribe, Subscription, TlsOptions, core,
+    Acker, Attempts, Client, Control, CreateClient, Event, ForEach, Handler, OnError, PartialPublish, Payload, Publish,
+    Receipt, Subscribe, Subscription, TlsOptions, core,
 };
 pub use transports::AllTransports;
 

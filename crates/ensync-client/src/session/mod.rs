@@ -163,7 +163,7 @@ impl Session {
             }
         };
         // If the caller gives up, or the engine refuses, the route must not stay behind.
-        let guard = OnDrop(Some(|| self.leave(event, &lane.end, Vec::new())));
+        let guard = OnDrop(Some(|| self.leave(event, &lane.end)));
         loop {
             let (answer, generation) = self.shared().call(Command::Subscribe(subscribe.clone()), None).await;
             if let Err(error) = answer {
@@ -182,36 +182,31 @@ impl Session {
         Ok(lane)
     }
 
-    /// Ends a subscription's stream and tells the engine, in the background; `unread` is handed back after that.
-    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>, unread: Vec<Routed>) {
+    /// Ends a subscription's stream and tells the engine in the background; what was not read is handed back after that.
+    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) {
         let shared = self.shared();
-        if shared.routes.leave(event, end) {
+        if let Some(unread) = shared.routes.leave(event, end) {
             shared.errand(Errand::Leave { event: event.clone(), unread, generation: self.generation() });
-        } else {
-            unread.into_iter().for_each(|routed| self.hand_back(routed));
         }
     }
 
     /// Ends a subscription's stream, and waits until the engine knows.
     pub(crate) async fn unsubscribe(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Result<()> {
-        if !self.routes().leave(event, end) {
-            return Ok(());
-        }
-        let _left = OnDrop(Some(|| self.routes().left(event)));
+        let Some(unread) = self.routes().leave(event, end) else { return Ok(()) };
+        // Handed back after the engine knows, or it would send them here again; or if the caller gives up.
+        let _left = OnDrop(Some(|| {
+            self.routes().left(event);
+            unread.iter().for_each(|routed| self.shared().errand(Errand::HandBack(routed.clone())));
+        }));
         self.call(Command::Unsubscribe { event: event.clone() }).await.map(drop)
-    }
-
-    /// Hands back a delivery that nobody will take.
-    pub(crate) fn hand_back(&self, routed: Routed) {
-        self.shared().errand(Errand::HandBack(routed));
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.
     pub(crate) async fn close(&self) -> Result<()> {
         let shared = self.shared();
         shared.draining.store(true, Ordering::Release);
-        for event in shared.routes.close_all(None) {
-            shared.errand(Errand::Leave { event, unread: Vec::new(), generation: self.generation() });
+        for (event, unread) in shared.routes.leave_all() {
+            shared.errand(Errand::Leave { event, unread, generation: self.generation() });
         }
         shared.work.close();
         let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
@@ -312,7 +307,6 @@ impl Shared {
     fn end(&self, error: Error, streams: Option<&Error>) {
         self.draining.store(true, Ordering::Release);
         self.routes.close_all(streams);
-        self.routes.all_left();
         self.state.send_replace(State::Closed(error));
     }
 

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ensync_core::{Delivery, Error, ErrorKind, EventName, Result, Subscribe};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// An event on its way to a subscription.
-#[derive(Debug)]
+/// An event on its way to a subscription. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Routed {
     pub(crate) delivery: Delivery,
     /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
@@ -29,7 +28,9 @@ enum Route {
 
 #[derive(Debug)]
 struct Open {
-    sender: mpsc::Sender<Routed>,
+    sender: async_channel::Sender<Routed>,
+    /// The reader's end, to take back what was not read.
+    receiver: async_channel::Receiver<Routed>,
     subscribe: Subscribe,
     /// The link over which the engine was last told of the subscription; 0 before the first time.
     told: u64,
@@ -42,7 +43,7 @@ struct Open {
 /// A subscription's end of a route.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) receiver: mpsc::Receiver<Routed>,
+    pub(crate) receiver: async_channel::Receiver<Routed>,
     pub(crate) end: Arc<OnceLock<Error>>,
 }
 
@@ -64,31 +65,42 @@ impl Routes {
             }
             None => {}
         }
-        let (sender, receiver) = mpsc::channel(buffer.max(1));
+        let (sender, receiver) = async_channel::bounded(buffer.max(1));
         let end = Arc::new(OnceLock::new());
-        let open = Open { sender, subscribe: subscribe.clone(), told: 0, paused: None, end: end.clone() };
+        let open = Open {
+            sender,
+            receiver: receiver.clone(),
+            subscribe: subscribe.clone(),
+            told: 0,
+            paused: None,
+            end: end.clone(),
+        };
         routes.insert(subscribe.event.clone(), Route::Open(open));
         Ok(Ok(Lane { receiver, end }))
     }
 
     /// Where events of this name go.
-    pub(crate) fn sender(&self, event: &EventName) -> Option<mpsc::Sender<Routed>> {
+    pub(crate) fn sender(&self, event: &EventName) -> Option<async_channel::Sender<Routed>> {
         match self.lock().get(event) {
             Some(Route::Open(open)) => Some(open.sender.clone()),
             _ => None,
         }
     }
 
-    /// Ends the reader's stream, if the route is still the one that `end` belongs to. Until [`left`](Routes::left) is called,
-    /// nobody can subscribe to the name. False if there was nothing to end.
-    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+    /// Ends the reader's stream, if the route is still the one that `end` belongs to, and gives what was not read. Until
+    /// [`left`](Routes::left) is called, nobody can subscribe to the name. `None` if there was nothing to end.
+    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Vec<Routed>> {
         match self.lock().get_mut(event) {
-            Some(route @ Route::Open(_)) if route.is(end) => {
-                *route = Route::Leaving(CancellationToken::new());
-                true
-            }
-            _ => false,
+            Some(route) if route.is(end) => Some(route.leave()),
+            _ => None,
         }
+    }
+
+    /// The same with every open route.
+    pub(crate) fn leave_all(&self) -> Vec<(EventName, Vec<Routed>)> {
+        let mut routes = self.lock();
+        let open = routes.iter_mut().filter(|(_, route)| matches!(route, Route::Open(_)));
+        open.map(|(event, route)| (event.clone(), route.leave())).collect()
     }
 
     /// The engine knows that the name was left, or never will.
@@ -111,26 +123,25 @@ impl Routes {
         });
     }
 
-    /// Removes an open route; its reader's stream ends, with `error` first if there is one.
+    /// Removes an open route; its reader's stream ends, with `error` first if there is one. What was not read is dropped: the
+    /// session it came in is over, or the engine refused the subscription.
     pub(crate) fn close(&self, event: &EventName, error: Option<Error>) {
         let mut routes = self.lock();
         if matches!(routes.get(event), Some(Route::Open(_)))
             && let Some(Route::Open(open)) = routes.remove(event)
-            && let Some(error) = error
         {
-            // Set before the sender drops, so that the reader, woken by the drop, finds it.
-            let _ = open.end.set(error);
+            open.close(error);
         }
     }
 
-    /// Removes every open route, and tells which there were.
-    pub(crate) fn close_all(&self, error: Option<&Error>) -> Vec<EventName> {
-        let open = |(name, route): (&EventName, &Route)| matches!(route, Route::Open(_)).then(|| name.clone());
-        let names: Vec<_> = self.lock().iter().filter_map(open).collect();
-        for name in &names {
-            self.close(name, error.cloned());
+    /// Removes every route.
+    pub(crate) fn close_all(&self, error: Option<&Error>) {
+        self.all_left();
+        for (_, route) in self.lock().drain() {
+            if let Route::Open(open) = route {
+                open.close(error.cloned());
+            }
         }
-        names
     }
 
     /// Remembers a pause, or its end, for the next link.
@@ -173,5 +184,27 @@ impl Routes {
 impl Route {
     fn is(&self, end: &Arc<OnceLock<Error>>) -> bool {
         matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
+    }
+
+    fn leave(&mut self) -> Vec<Routed> {
+        match std::mem::replace(self, Self::Leaving(CancellationToken::new())) {
+            Self::Open(open) => open.close(None),
+            leaving => {
+                *self = leaving;
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Open {
+    /// Ends the reader's stream, and gives what was not read.
+    fn close(self, error: Option<Error>) -> Vec<Routed> {
+        if let Some(error) = error {
+            // Set before the channel closes, so that the reader, woken by that, finds it.
+            let _ = self.end.set(error);
+        }
+        self.receiver.close();
+        std::iter::from_fn(|| self.receiver.try_recv().ok()).collect()
     }
 }

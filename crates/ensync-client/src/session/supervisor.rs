@@ -6,8 +6,9 @@ use std::time::Duration;
 use ensync_core::{
     Command, Delivery, Error, ErrorKind, Extension, Link, Reply, Result, Settle, Settlement, Transport, report,
 };
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -16,7 +17,7 @@ use super::{Errand, Live, Routed, Shared, State, backoff, connect};
 /// How long the goodbye may take: commands that nobody waits for, and the close.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-type Errands = mpsc::UnboundedReceiver<Errand>;
+type Queue = mpsc::UnboundedReceiver<Errand>;
 
 /// Why a link's run ended.
 enum End {
@@ -26,7 +27,7 @@ enum End {
 }
 
 /// Keeps the session alive, from its first link to its end.
-pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: Errands) {
+pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: Queue) {
     let mut generation = 1;
     let mut attempt = 0;
     loop {
@@ -86,17 +87,18 @@ async fn reconnect(shared: &Shared, mut last: Error, attempt: &mut u32) -> Resul
 }
 
 /// Lives with one link until it ends.
-async fn run(shared: &Shared, link: Link, generation: u64, errands: &mut Errands) -> End {
+async fn run(shared: &Shared, link: Link, generation: u64, queue: &mut Queue) -> End {
     let Link { transport, inbox, welcome } = link;
     let live = Live { transport: transport.clone(), welcome: Arc::new(welcome), generation };
+    let mut errands = Errands { shared, live: &live, queue, running: FuturesUnordered::new() };
     let lost = tokio::select! {
         // Routing runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, inbox, generation) => lost,
         lost = heartbeat(&*transport, shared.options.heartbeat_interval) => lost,
         lost = restore(shared, &*transport, &live) => lost,
-        () = run_errands(shared, &*transport, &live, errands) => shared.closed(),
+        () = errands.run() => shared.closed(),
         () = shared.stop.cancelled() => {
-            goodbye(shared, &*transport, &live, errands).await;
+            errands.say_goodbye().await;
             return End::Stopped;
         }
     };
@@ -117,7 +119,7 @@ async fn route(shared: &Shared, mut inbox: BoxStream<'static, Result<Delivery>>,
         let left = match sender {
             Some(sender) => match sender.send(routed).await {
                 Ok(()) => continue,
-                Err(mpsc::error::SendError(left)) => left,
+                Err(async_channel::SendError(left)) => left,
             },
             None => routed,
         };
@@ -168,61 +170,72 @@ async fn restore(shared: &Shared, transport: &dyn Transport, live: &Live) -> Err
     std::future::pending().await
 }
 
-async fn run_errands(shared: &Shared, transport: &dyn Transport, live: &Live, errands: &mut Errands) {
-    let mut running = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            errand = errands.recv() => match errand {
-                Some(errand) => running.push(run_errand(shared, transport, live, errand)),
-                None => return,
-            },
-            Some(()) = running.next() => {}
+/// What nobody waits for, over one link.
+struct Errands<'a> {
+    shared: &'a Shared,
+    live: &'a Live,
+    queue: &'a mut Queue,
+    running: FuturesUnordered<BoxFuture<'a, ()>>,
+}
+
+impl Errands<'_> {
+    /// Runs errands as they come. What is under way when this is dropped goes on in [`say_goodbye`](Self::say_goodbye).
+    async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                errand = self.queue.recv() => match errand {
+                    Some(errand) => self.start(errand),
+                    None => return,
+                },
+                Some(()) = self.running.next() => {}
+            }
         }
+    }
+
+    /// Does what is left to do, and closes.
+    async fn say_goodbye(&mut self) {
+        let last_words = async {
+            while let Ok(errand) = self.queue.try_recv() {
+                self.start(errand);
+            }
+            while self.running.next().await.is_some() {}
+            self.live.transport.close().await;
+        };
+        if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
+            tracing::debug!("the engine did not answer the goodbye in time");
+        }
+    }
+
+    fn start(&mut self, errand: Errand) {
+        self.running.push(run_errand(self.shared, self.live, errand).boxed());
     }
 }
 
-async fn run_errand(shared: &Shared, transport: &dyn Transport, live: &Live, errand: Errand) {
+async fn run_errand(shared: &Shared, live: &Live, errand: Errand) {
     match errand {
-        Errand::HandBack(routed) => hand_back(transport, live, routed).await,
+        Errand::HandBack(routed) => hand_back(live, routed).await,
         Errand::Leave { event, unread, generation } => {
             if generation == live.generation {
-                told(transport.call(Command::Unsubscribe { event: event.clone() }).await);
+                told(live.transport.call(Command::Unsubscribe { event: event.clone() }).await);
             }
             shared.routes.left(&event);
-            for routed in unread {
-                hand_back(transport, live, routed).await;
-            }
+            futures::future::join_all(unread.into_iter().map(|routed| hand_back(live, routed))).await;
         }
     }
 }
 
 /// Rolls a delivery back, where the engine understands it as that. Another might send it straight back; there its ack timeout
 /// does the same in its own time.
-async fn hand_back(transport: &dyn Transport, live: &Live, Routed { delivery, generation }: Routed) {
+async fn hand_back(live: &Live, Routed { delivery, generation }: Routed) {
     if generation == live.generation && live.welcome.config.has(Extension::Fencing) {
         let Delivery { id, event, block, .. } = delivery;
         let settle = Settle { id, event: Some(event), block: Some(block), how: Settlement::Rollback };
-        told(transport.call(Command::Settle(settle)).await);
+        told(live.transport.call(Command::Settle(settle)).await);
     }
 }
 
 fn told(answer: Result<Reply>) {
     if let Err(error) = answer {
         tracing::debug!(%error, "refused, and nobody waits for it");
-    }
-}
-
-/// Does what was left to do, and closes.
-async fn goodbye(shared: &Shared, transport: &dyn Transport, live: &Live, errands: &mut Errands) {
-    let last_words = async {
-        let mut running = FuturesUnordered::new();
-        while let Ok(errand) = errands.try_recv() {
-            running.push(run_errand(shared, transport, live, errand));
-        }
-        while running.next().await.is_some() {}
-        transport.close().await;
-    };
-    if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
-        tracing::debug!("the engine did not answer the goodbye in time");
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 use ensync_core::{Block, Command, Error, EventId, EventName, Keyring, Result, Settlement, Timestamp};
 
 use crate::event::settle;
-use crate::session::Routed;
 use crate::{Client, Event};
 
 /// The controls of a subscription, apart from its events: for use beside a running handler. Cheap to clone.
@@ -117,8 +116,13 @@ impl Control {
     }
 
     /// Ends the stream and tells the engine in the background; what was not read is handed back.
-    pub(crate) fn leave(&self, unread: Vec<Routed>) {
-        self.client.session.leave(&self.event, &self.end, unread);
+    pub(crate) fn leave(&self) {
+        self.client.session.leave(&self.event, &self.end);
+    }
+
+    /// Why the stream ended, if not on request.
+    pub(crate) fn end(&self) -> Option<Error> {
+        self.end.get().cloned()
     }
 
     async fn settle(&self, id: &EventId, block: Option<Block>, how: Settlement) -> Result<Option<Timestamp>> {

@@ -67,7 +67,7 @@ impl Subscribe {
             .subscribe(subscribe, buffer)
             .await
             .map_err(|error| error.context(format_args!("subscribe to {event} at {}", self.client.endpoint())))?;
-        Ok(Subscription::new(Control::new(self.client, event, keys, lane.end.clone()), lane))
+        Ok(Subscription::new(Control::new(self.client, event, keys, lane.end), lane.receiver))
     }
 }
 

@@ -7,7 +7,7 @@ use futures::Stream;
 
 use super::{Control, ForEach, Handler};
 use crate::Event;
-use crate::session::{Lane, Routed};
+use crate::session::Routed;
 
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
 ///
@@ -28,13 +28,13 @@ use crate::session::{Lane, Routed};
 #[derive(Debug)]
 pub struct Subscription {
     control: Control,
-    lane: Lane,
+    receiver: Pin<Box<async_channel::Receiver<Routed>>>,
     ended: bool,
 }
 
 impl Subscription {
-    pub(crate) fn new(control: Control, lane: Lane) -> Self {
-        Self { control, lane, ended: false }
+    pub(crate) fn new(control: Control, receiver: async_channel::Receiver<Routed>) -> Self {
+        Self { control, receiver: Box::pin(receiver), ended: false }
     }
 
     /// The controls, for use beside a handler.
@@ -62,20 +62,6 @@ impl Subscription {
     {
         self.for_each(handler).spawn()
     }
-
-    /// What is in the buffer, and will not be read.
-    fn unread(&mut self) -> Vec<Routed> {
-        self.lane.receiver.close();
-        std::iter::from_fn(|| self.lane.receiver.try_recv().ok()).collect()
-    }
-
-    /// The end of the stream; the first time with the error that ended it, if there is one.
-    fn end(&mut self, unread: Option<Routed>) -> Option<Result<Event>> {
-        let session = &self.control.client().session.clone();
-        unread.into_iter().chain(self.unread()).for_each(|routed| session.hand_back(routed));
-        let first = !std::mem::replace(&mut self.ended, true);
-        self.lane.end.get().filter(|_| first).map(|error| Err(error.clone()))
-    }
 }
 
 impl Stream for Subscription {
@@ -83,20 +69,15 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        loop {
-            let routed = ready!(this.lane.receiver.poll_recv(cx));
-            // A sender is dropped when the route is closed; what is still in the buffer then is handed back, not delivered.
-            let Routed { delivery, generation } = match routed {
-                Some(routed) if !this.lane.receiver.is_closed() => routed,
-                unread => return Poll::Ready(this.end(unread)),
-            };
-            let session = &this.control.client().session;
-            if generation == session.generation() {
-                let event = Event::new(delivery, this.control.keys().clone(), this.control.client().clone());
-                return Poll::Ready(Some(Ok(event)));
+        while let Some(Routed { delivery, generation }) = ready!(this.receiver.as_mut().poll_next(cx)) {
+            let client = this.control.client();
+            if generation == client.session.generation() {
+                return Poll::Ready(Some(Ok(Event::new(delivery, this.control.keys().clone(), client.clone()))));
             }
             tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
         }
+        let first = !std::mem::replace(&mut this.ended, true);
+        Poll::Ready(this.control.end().filter(|_| first).map(Err))
     }
 }
 
@@ -109,7 +90,6 @@ impl Deref for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let unread = self.unread();
-        self.control.leave(unread);
+        self.control.leave();
     }
 }
