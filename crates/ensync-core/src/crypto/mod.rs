@@ -1,8 +1,11 @@
 //! End-to-end encryption: sealing a payload for app ids, and opening it with secret keys. No engine is needed for either.
 //!
-//! What is written is the suite "nacl" of the published Python and Node clients: NaCl's `crypto_box` from a fresh X25519 key to
-//! the recipient's. What is read is every form of it that one of those clients writes. It proves nothing about the sender, and
-//! any recipient of a payload sealed for several could have made the others' copies: an engine's word is all there is.
+//! There are two suites (see [`Suite`]). "nacl" is that of the published Python and Node clients: NaCl's `crypto_box` from an
+//! ephemeral X25519 key to the recipient's. Every form of it that one of those clients writes is read. It proves nothing about the
+//! sender, and any recipient of a payload sealed for several could have made the others' copies: an engine's word is all there is.
+//! "aes-256-gcm", the sealed envelope, proves the sender, the event name, the recipient and the time; only this SDK reads it.
+//!
+//! [`Sealer`] and [`Opener`] do everything. [`seal`] and [`open`] are the simple door, for "nacl" alone:
 //!
 //! ```
 //! use ensync_core::crypto::{self, Recipient};
@@ -17,43 +20,82 @@
 //! # Ok::<(), ensync_core::Error>(())
 //! ```
 
+mod fingerprint;
+mod hpke;
+mod inspect;
 mod json;
+mod keep;
+mod kept;
 mod nacl;
+mod opener;
 mod recipient;
+mod sealed;
+mod sealer;
+mod suite;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use kept::{Clock, Reading, Writing};
+
 use crate::{Error, ErrorKind, Keyring, Result, Sealed, encoding};
 
+pub use fingerprint::fingerprint;
+pub use inspect::{Inspected, inspect};
+pub use keep::Keep;
+pub use opener::{Expected, Opened, Opener, SenderProof, Senders};
 pub use recipient::Recipient;
+pub use sealed::SealedId;
+pub use sealer::{SealOptions, Sealer};
+pub use suite::Suite;
 
-/// Seals `plaintext` (the payload's JSON text) for each recipient. The copies are in the order of `to`; each opens with its own
-/// recipient's key only and names no other recipient.
+/// Seals `plaintext` (the payload's JSON text) for each recipient in the suite "nacl", keeping nothing. The copies are in the order
+/// of `to`; each opens with its own recipient's key only and names no other recipient.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the operating system gives no randomness.
 pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
-    nacl::seal(plaintext, to)
+    nacl::seal(plaintext, to, &Writing::new(Keep::NONE))
 }
 
-/// Opens a payload with whichever key of the ring it was sealed for.
+/// Opens a payload of the suite "nacl" with whichever key of the ring it was sealed for, keeping nothing.
+///
+/// A payload of the suite "aes-256-gcm" is refused: to open one without the event name to compare it with, and to drop the sender
+/// that it proves, would lose what it is for. [`Opener`] opens both.
 ///
 /// # Errors
 ///
 /// - [`ErrorKind::MalformedEnvelope`]: it is not an envelope; the message names the member and what is wrong with it.
-/// - [`ErrorKind::UnsupportedEnvelope`]: it is of a type that this version cannot read.
+/// - [`ErrorKind::UnsupportedEnvelope`]: it is of the suite "aes-256-gcm".
 /// - [`ErrorKind::NotForMe`]: the ring is empty, or the envelope lists its recipients, the ids of the ring are not among them, and
 ///   no key opens one of the first 32 entries.
 /// - [`ErrorKind::DoesNotOpen`]: no key opens it although nothing says that it is for somebody else: an envelope for one recipient
 ///   names none, or it lists an id of the ring, or its message key opens and the payload does not.
 pub fn open(payload: &Sealed, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
-    open_wire(payload.as_str(), keys).map_err(|error| match error.kind() {
-        ErrorKind::MalformedEnvelope => error.context("malformed envelope"),
-        _ => error,
-    })
+    let open = || {
+        let (kind, envelope) = read_wire(payload)?;
+        let kept = Reading::new(Clock::default());
+        match kind {
+            Kind::Single => nacl::open_single(&envelope, keys, &kept),
+            Kind::Hybrid => nacl::open_hybrid(&envelope, keys, &kept),
+            Kind::Sealed => Err(Error::new(
+                ErrorKind::UnsupportedEnvelope,
+                "the envelope is of type \"sealed\" (suite aes-256-gcm), which crypto::open does not take, for it checks neither \
+                 event name nor sender; open it with crypto::Opener",
+            )),
+        }
+    };
+    open().map_err(say_malformed)
+}
+
+/// The three forms of an envelope.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Single,
+    Hybrid,
+    Sealed,
 }
 
 /// The member that says how to read the others.
@@ -63,24 +105,29 @@ struct Head<'a> {
     kind: Option<&'a RawValue>,
 }
 
-fn open_wire(wire: &str, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
-    if wire.is_empty() {
+/// The JSON of an envelope, and which form it says it has.
+fn read_wire(payload: &Sealed) -> Result<(Kind, String)> {
+    if payload.as_str().is_empty() {
         return Err(json::malformed("it is empty, or not text"));
     }
-    let envelope = encoding::decode(wire).ok_or_else(|| json::malformed("it is not base64"))?;
-    let envelope = std::str::from_utf8(&envelope).map_err(|_| json::malformed("it is not UTF-8"))?;
-    let head: Head<'_> = json::object(envelope)?;
-    let Some(kind) = head.kind else { return nacl::open_single(envelope, keys) };
-    match json::text(kind, "type")?.as_ref() {
-        "hybrid" => nacl::open_hybrid(envelope, keys),
-        "sealed" => Err(Error::new(
-            ErrorKind::UnsupportedEnvelope,
-            "the envelope is of type \"sealed\" (suite aes-256-gcm), which this version does not read; upgrade the SDK, or have \
-             the sender use the suite nacl",
-        )),
-        other => {
+    let envelope = encoding::decode(payload.as_str()).ok_or_else(|| json::malformed("it is not base64"))?;
+    let envelope = String::from_utf8(envelope).map_err(|_| json::malformed("it is not UTF-8"))?;
+    let head: Head<'_> = json::object(&envelope)?;
+    let kind = match head.kind.map(|kind| json::text(kind, "type")).transpose()?.as_deref() {
+        None => Kind::Single,
+        Some("hybrid") => Kind::Hybrid,
+        Some("sealed") => Kind::Sealed,
+        Some(other) => {
             let shown: String = other.chars().take(32).collect();
-            Err(json::malformed(format!("type is {shown:?}, neither absent nor \"hybrid\" nor \"sealed\"")))
+            return Err(json::malformed(format!("type is {shown:?}, neither absent nor \"hybrid\" nor \"sealed\"")));
         }
+    };
+    Ok((kind, envelope))
+}
+
+fn say_malformed(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::MalformedEnvelope => error.context("malformed envelope"),
+        _ => error,
     }
 }

@@ -2,10 +2,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::clamp_integer;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use subtle::ConstantTimeEq;
-use x25519_dalek::StaticSecret;
+use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{AppId, Error, ErrorKind, Result, encoding, random};
@@ -31,6 +32,8 @@ pub struct SecretKey {
     identity: Option<Identity>,
     /// Clamped, so that two spellings of one secret are equal.
     agreement: StaticSecret,
+    /// The public half of `agreement`.
+    x25519_public: [u8; 32],
 }
 
 #[derive(Clone)]
@@ -79,11 +82,13 @@ impl SecretKey {
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let seed = Zeroizing::new(seed);
         let signing = SigningKey::from_bytes(&seed);
-        let id = AppId::from_bytes(signing.verifying_key().to_bytes());
+        let public = signing.verifying_key();
+        let (id, x25519_public) = (AppId::from_bytes(public.to_bytes()), public.to_montgomery().to_bytes());
         // SHA-512(seed)[0..32]. Clamped as bytes and multiplied as an integer: `Scalar` would reduce it modulo the group order,
         // and the product with a point that has a small-order part would differ.
         let half_hash = Zeroizing::new(signing.to_scalar_bytes());
-        Self { identity: Some(Identity { seed, id }), agreement: StaticSecret::from(clamp_integer(*half_hash)) }
+        let agreement = StaticSecret::from(clamp_integer(*half_hash));
+        Self { identity: Some(Identity { seed, id }), agreement, x25519_public }
     }
 
     /// From an Ed25519 seed in base64.
@@ -98,7 +103,9 @@ impl SecretKey {
     /// From a bare X25519 secret: what the Python client takes 32 bytes for. It has no [`AppId`].
     pub fn from_x25519(secret: [u8; 32]) -> Self {
         let secret = Zeroizing::new(secret);
-        Self { identity: None, agreement: StaticSecret::from(clamp_integer(*secret)) }
+        let agreement = StaticSecret::from(clamp_integer(*secret));
+        let x25519_public = PublicKey::from(&agreement).to_bytes();
+        Self { identity: None, agreement, x25519_public }
     }
 
     /// From a bare X25519 secret in base64.
@@ -136,6 +143,28 @@ impl SecretKey {
     /// The X25519 secret, clamped.
     pub(crate) fn agreement(&self) -> &StaticSecret {
         &self.agreement
+    }
+
+    /// The X25519 public key of [`agreement`](Self::agreement).
+    pub(crate) fn x25519_public(&self) -> &[u8; 32] {
+        &self.x25519_public
+    }
+
+    /// Whether this is the secret key of `id`. A bare X25519 secret is that of two ids, which differ in one bit: an X25519 key does
+    /// not say which of two opposite points of the curve it came from.
+    pub(crate) fn is_of(&self, id: &AppId) -> bool {
+        match &self.identity {
+            Some(identity) => identity.id == *id,
+            None => [0, 1].into_iter().any(|sign| {
+                let point = MontgomeryPoint(self.x25519_public).to_edwards(sign);
+                point.is_some_and(|point| point.compress().as_bytes() == id.as_bytes())
+            }),
+        }
+    }
+
+    /// The Ed25519 signature (RFC 8032) of a message; `None` for a bare X25519 secret.
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<[u8; 64]> {
+        self.identity.as_ref().map(|Identity { seed, .. }| SigningKey::from_bytes(seed).sign(message).to_bytes())
     }
 }
 
@@ -340,6 +369,34 @@ mod tests {
         assert_eq!(SecretKey::from_x25519(unclamped), key);
         unclamped[1] ^= 1;
         assert_ne!(SecretKey::from_x25519(unclamped), key);
+    }
+
+    #[test]
+    fn a_key_knows_its_ids_with_and_without_a_seed() {
+        for seed in 0..8 {
+            let key = SecretKey::from_seed([seed; 32]);
+            let id = key.app_id().unwrap();
+            let bare = SecretKey::from_x25519(key.agreement().to_bytes());
+            assert_eq!(bare.x25519_public(), key.x25519_public());
+            assert!(key.is_of(&id) && bare.is_of(&id));
+
+            let mut opposite = *id.as_bytes();
+            opposite[31] ^= 0x80;
+            let opposite = AppId::from_bytes(opposite);
+            assert!(bare.is_of(&opposite) && !key.is_of(&opposite));
+
+            let other = SecretKey::from_seed([99; 32]).app_id().unwrap();
+            assert!(!bare.is_of(&other) && !key.is_of(&other));
+        }
+    }
+
+    #[test]
+    fn a_seed_signs_as_rfc_8032_says() {
+        // RFC 8032 §7.1, test 2.
+        let key = SecretKey::from_seed_base64("TM0Imyj/ltqdtsNG7BFOD1uKMZ81q6Yk2oz27U+4pvs=").unwrap();
+        let signature = "kqAJqfDUyrhyDoILX2QlQKKye1QWUD+Ps3YiI+vbadoIWsHkPhWZbkWPNhPQ8R2MOHsurrQwKu6wDSkWErsMAA==";
+        assert_eq!(key.sign(&[0x72]).unwrap().as_slice(), encoding::decode(signature).unwrap());
+        assert!(SecretKey::from_x25519([1; 32]).sign(&[0x72]).is_none());
     }
 
     #[test]

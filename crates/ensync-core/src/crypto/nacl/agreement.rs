@@ -52,7 +52,7 @@ impl fmt::Debug for SharedKey {
     }
 }
 
-/// A fresh key pair, for one event and one recipient.
+/// A fresh key pair, for one agreement with one recipient.
 ///
 /// # Errors
 ///

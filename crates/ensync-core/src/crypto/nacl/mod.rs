@@ -7,12 +7,14 @@
 //! wrapped = {"nonce": 24 B, "encryptedKey" or "ciphertext": box(ephemeral, recipient, K or base64(K)), "ephemeralPublicKey": 32 B}
 //! ```
 //!
-//! Every box and secretbox has its own random nonce, every recipient of every event its own ephemeral key.
+//! Every box and secretbox has its own random nonce, so that one agreement may serve many: a writer keeps its agreement with a
+//! recipient, and so its ephemeral key, for some events.
 
 mod agreement;
 mod open;
 mod seal;
 mod secretbox;
 
-pub(super) use open::{open_hybrid, open_single};
-pub(super) use seal::seal;
+pub(super) use agreement::SharedKey;
+pub(super) use open::{Agreed, inspect_hybrid, inspect_single, open_hybrid, open_single};
+pub(super) use seal::{Agreement, seal};

@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -5,6 +8,7 @@ use zeroize::Zeroizing;
 use super::agreement::SharedKey;
 use super::secretbox::{self, KEY, NONCE, TAG};
 use crate::crypto::json::{self, Members, malformed};
+use crate::crypto::kept::Reading;
 use crate::{Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 
 /// How many entries under foreign ids are tried, in the order of the ids, once with each key of the ring.
@@ -16,18 +20,27 @@ const FOREIGN_ENTRIES: usize = 32;
 /// The base64 text of a message key is this long, in bytes.
 const KEY_TEXT: usize = 44;
 
+/// What tells one agreement of a reader from another: its own X25519 key and the ephemeral one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(in crate::crypto) struct Agreed {
+    own: [u8; 32],
+    ephemeral: [u8; 32],
+}
+
+type Kept = Reading<Agreed, SharedKey>;
+
 /// Opens an envelope without a `type`.
 ///
 /// # Errors
 ///
 /// As [`crate::crypto::open`].
-pub(in crate::crypto) fn open_single(envelope: &str, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
-    let members: BoxMembers<'_> = json::object(envelope)?;
-    let sealed = PublicBox::read(&members, json::bytes(members.ciphertext, "ciphertext")?)?;
+pub(in crate::crypto) fn open_single(envelope: &str, keys: &Keyring, kept: &Kept) -> Result<Zeroizing<Vec<u8>>> {
+    let sealed = read_single(envelope)?;
     require_a_key(keys)?;
     for key in keys.iter() {
-        if let Some(plaintext) = sealed.open(key)? {
-            return Ok(plaintext);
+        if let Some(content) = sealed.open(key, kept)? {
+            kept.opened(content.agreed, content.shared);
+            return Ok(content.bytes);
         }
     }
     Err(does_not_open(match keys.len() {
@@ -36,12 +49,38 @@ pub(in crate::crypto) fn open_single(envelope: &str, keys: &Keyring) -> Result<Z
     }))
 }
 
+fn read_single(envelope: &str) -> Result<PublicBox> {
+    let members: BoxMembers<'_> = json::object(envelope)?;
+    PublicBox::read(&members, json::bytes(members.ciphertext, "ciphertext")?)
+}
+
+/// The length of the plaintext, in bytes, of an envelope without a `type`.
+pub(in crate::crypto) fn inspect_single(envelope: &str) -> Result<usize> {
+    read_single(envelope).map(|sealed| sealed.boxed.len().saturating_sub(TAG))
+}
+
 /// Opens an envelope of type "hybrid".
 ///
 /// # Errors
 ///
 /// As [`crate::crypto::open`].
-pub(in crate::crypto) fn open_hybrid(envelope: &str, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
+pub(in crate::crypto) fn open_hybrid(envelope: &str, keys: &Keyring, kept: &Kept) -> Result<Zeroizing<Vec<u8>>> {
+    let (entries, nonce, boxed) = read_hybrid(envelope)?;
+    require_a_key(keys)?;
+    let MessageKey { key, agreed, shared } = message_key(entries, keys, kept)?;
+    let plaintext = secretbox::open(&key, &nonce, &boxed)
+        .ok_or_else(|| does_not_open("the message key opens but the payload does not: it was altered".into()))?;
+    kept.opened(agreed, shared);
+    Ok(plaintext)
+}
+
+/// The names of the entries, and the length of the plaintext, in bytes, of an envelope of type "hybrid".
+pub(in crate::crypto) fn inspect_hybrid(envelope: &str) -> Result<(Vec<Cow<'_, str>>, usize)> {
+    let (entries, _, boxed) = read_hybrid(envelope)?;
+    Ok((entries.0.into_keys().collect(), boxed.len().saturating_sub(TAG)))
+}
+
+fn read_hybrid(envelope: &str) -> Result<(Members<'_>, [u8; NONCE], Vec<u8>)> {
     #[derive(Deserialize)]
     struct Hybrid<'a> {
         #[serde(borrow, default, deserialize_with = "json::present")]
@@ -58,16 +97,20 @@ pub(in crate::crypto) fn open_hybrid(envelope: &str, keys: &Keyring) -> Result<Z
     if entries.0.is_empty() {
         return Err(malformed("keys is empty, so nobody can open it"));
     }
-    require_a_key(keys)?;
-    let key = message_key(entries, keys)?;
-    secretbox::open(&key, &nonce, &boxed)
-        .ok_or_else(|| does_not_open("the message key opens but the payload does not: it was altered".into()))
+    Ok((entries, nonce, boxed))
+}
+
+/// A message key, and the agreement that its box opened with.
+struct MessageKey {
+    key: Zeroizing<[u8; KEY]>,
+    agreed: Agreed,
+    shared: Arc<SharedKey>,
 }
 
 /// Finds and opens the message key: entries under the ring's ids first, then some of the others.
 ///
 /// An entry that does not open is skipped, as the peers do. If none opens, what went wrong with the ring's own decides.
-fn message_key(mut entries: Members<'_>, keys: &Keyring) -> Result<Zeroizing<[u8; KEY]>> {
+fn message_key(mut entries: Members<'_>, keys: &Keyring, kept: &Kept) -> Result<MessageKey> {
     let listed = entries.0.len();
     let mut failure: Option<Error> = None;
     for key in keys.iter() {
@@ -75,7 +118,7 @@ fn message_key(mut entries: Members<'_>, keys: &Keyring) -> Result<Zeroizing<[u8
         // As the Node client names a recipient, and as the Python client does.
         for name in [id.to_string(), id.to_hex()] {
             let Some(entry) = entries.0.remove(name.as_str()) else { continue };
-            let error = match WrappedKey::read(entry).and_then(|wrapped| wrapped.open(key)) {
+            let error = match WrappedKey::read(entry).and_then(|wrapped| wrapped.open(key, kept)) {
                 Ok(Some(message_key)) => return Ok(message_key),
                 Ok(None) => does_not_open(format!("the envelope lists app {id}, but its entry does not open")),
                 Err(error) => error.context(format_args!("keys: the entry of app {id}")),
@@ -88,7 +131,7 @@ fn message_key(mut entries: Members<'_>, keys: &Keyring) -> Result<Zeroizing<[u8
     for entry in entries.0.values().take(FOREIGN_ENTRIES) {
         let Ok(wrapped) = WrappedKey::read(entry) else { continue };
         for key in keys.iter() {
-            if let Ok(Some(message_key)) = wrapped.open(key) {
+            if let Ok(Some(message_key)) = wrapped.open(key, kept) {
                 return Ok(message_key);
             }
         }
@@ -162,11 +205,23 @@ impl PublicBox {
     }
 
     /// The content; `None` if the box is not for `key`, or was altered.
-    fn open(&self, key: &SecretKey) -> Result<Option<Zeroizing<Vec<u8>>>> {
-        let shared = SharedKey::agree(key.agreement(), &self.ephemeral)
-            .ok_or_else(|| malformed("ephemeralPublicKey is a point of small order"))?;
-        Ok(shared.open(&self.nonce, &self.boxed))
+    fn open(&self, key: &SecretKey, kept: &Kept) -> Result<Option<Content>> {
+        let agreed = Agreed { own: *key.x25519_public(), ephemeral: self.ephemeral };
+        let shared = match kept.find(&agreed) {
+            Some(shared) => shared,
+            None => SharedKey::agree(key.agreement(), &self.ephemeral)
+                .map(Arc::new)
+                .ok_or_else(|| malformed("ephemeralPublicKey is a point of small order"))?,
+        };
+        Ok(shared.open(&self.nonce, &self.boxed).map(|bytes| Content { bytes, agreed, shared }))
     }
+}
+
+/// What a box held, and the agreement that it opened with.
+struct Content {
+    bytes: Zeroizing<Vec<u8>>,
+    agreed: Agreed,
+    shared: Arc<SharedKey>,
 }
 
 /// A box that holds a message key, raw (as both peers write it) or as base64 text (as the Python client reads it).
@@ -192,24 +247,24 @@ impl WrappedKey {
         PublicBox::read(&members, boxed).map(Self)
     }
 
-    fn open(&self, key: &SecretKey) -> Result<Option<Zeroizing<[u8; KEY]>>> {
-        let Some(content) = self.0.open(key)? else { return Ok(None) };
-        let bytes = match content.len() {
-            KEY => content,
-            _ => std::str::from_utf8(&content)
+    fn open(&self, key: &SecretKey, kept: &Kept) -> Result<Option<MessageKey>> {
+        let Some(Content { bytes, agreed, shared }) = self.0.open(key, kept)? else { return Ok(None) };
+        let bytes = match bytes.len() {
+            KEY => bytes,
+            _ => std::str::from_utf8(&bytes)
                 .ok()
                 .and_then(encoding::decode)
                 .map(Zeroizing::new)
                 .ok_or_else(|| malformed("the box of the message key holds 44 bytes that are not base64"))?,
         };
-        let mut message_key = Zeroizing::new([0; KEY]);
+        let mut key = Zeroizing::new([0; KEY]);
         if bytes.len() != KEY {
             return Err(malformed(format!(
                 "the box of the message key holds base64 of {} bytes, not {KEY}",
                 bytes.len()
             )));
         }
-        message_key.copy_from_slice(&bytes);
-        Ok(Some(message_key))
+        key.copy_from_slice(&bytes);
+        Ok(Some(MessageKey { key, agreed, shared }))
     }
 }

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::agreement::{SharedKey, ephemeral};
 use super::secretbox::{self, KEY, NONCE};
 use crate::crypto::Recipient;
-use crate::{Error, ErrorKind, Result, Sealed, encoding, random};
+use crate::crypto::kept::Writing;
+use crate::{AppId, Error, ErrorKind, Result, Sealed, encoding, random};
 
 /// For several recipients, a plaintext longer than this, in bytes, is encrypted once under a message key; up to this, once for
 /// each recipient.
@@ -14,22 +17,45 @@ use crate::{Error, ErrorKind, Result, Sealed, encoding, random};
 /// recipients the forms differ by less than the noise up to 16 KiB. So hybrid starts where its bytes hardly count any more.
 const HYBRID_ABOVE: usize = 16 * 1024;
 
-/// See [`crate::crypto::seal`].
-pub(in crate::crypto) fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
-    if to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
-        return hybrid(plaintext, to);
-    }
-    to.iter().map(|recipient| single(plaintext, recipient)).collect()
+/// What a writer has agreed on with one recipient. The ephemeral secret is gone already.
+pub(in crate::crypto) struct Agreement {
+    shared: SharedKey,
+    ephemeral: [u8; 32],
 }
 
-fn single(plaintext: &[u8], to: &Recipient) -> Result<Sealed> {
-    let (shared, ephemeral) = agree(to)?;
+impl Agreement {
+    fn fresh(to: &Recipient) -> Result<Self> {
+        let (secret, ephemeral) = ephemeral()?;
+        // A `Recipient` is never of small order, so there is always an agreement.
+        let none = || Error::new(ErrorKind::Internal, format!("no agreement with the checked key of app {}", to.id()));
+        Ok(Self { shared: SharedKey::agree(&secret, to.x25519()).ok_or_else(none)?, ephemeral })
+    }
+}
+
+/// See [`crate::crypto::seal`].
+pub(in crate::crypto) fn seal(
+    plaintext: &[u8],
+    to: &[Recipient],
+    kept: &Writing<AppId, Agreement>,
+) -> Result<Vec<Sealed>> {
+    let agree = |recipient: &Recipient| kept.agree(recipient.id(), || Agreement::fresh(recipient));
+    if to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
+        return hybrid(plaintext, to, agree);
+    }
+    to.iter().map(|recipient| single(plaintext, &*agree(recipient)?)).collect()
+}
+
+fn single(plaintext: &[u8], Agreement { shared, ephemeral }: &Agreement) -> Result<Sealed> {
     let nonce = random::array::<NONCE>()?;
-    let envelope = wrapped("ciphertext", &nonce, &shared.seal(&nonce, plaintext), &ephemeral);
+    let envelope = wrapped("ciphertext", &nonce, &shared.seal(&nonce, plaintext), ephemeral);
     Ok(Sealed::from_wire(encoding::encode(envelope.as_bytes())))
 }
 
-fn hybrid(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
+fn hybrid(
+    plaintext: &[u8],
+    to: &[Recipient],
+    agree: impl Fn(&Recipient) -> Result<Arc<Agreement>>,
+) -> Result<Vec<Sealed>> {
     let key = Zeroizing::new(random::array::<KEY>()?);
     let nonce = random::array::<NONCE>()?;
     let ciphertext = encoding::encode(&secretbox::seal(&key, &nonce, plaintext));
@@ -43,7 +69,9 @@ fn hybrid(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
 
     to.iter()
         .map(|recipient| {
-            let own = encoding::encode(format!(r#""keys":{{{}}}}}"#, entries(&key, recipient)?).as_bytes());
+            let own = encoding::encode(
+                format!(r#""keys":{{{}}}}}"#, entries(&key, recipient.id(), &*agree(recipient)?)?).as_bytes(),
+            );
             let mut wire = String::with_capacity(common.len() + own.len());
             wire.push_str(&common);
             wire.push_str(&own);
@@ -57,24 +85,15 @@ fn hybrid(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
 /// Node looks for `encryptedKey` and takes the box's content for the message key; Python looks for `ciphertext` and takes it for
 /// base64 text of the message key. The two contents are under one shared key, so their nonces must differ: under one nonce the
 /// two boxes would reveal the XOR of the key and its own base64 text, and with it the key.
-fn entries(key: &[u8; KEY], to: &Recipient) -> Result<String> {
-    let (shared, ephemeral) = agree(to)?;
+fn entries(key: &[u8; KEY], to: &AppId, Agreement { shared, ephemeral }: &Agreement) -> Result<String> {
     let (node, python) = (random::array::<NONCE>()?, random::array::<NONCE>()?);
     let text = Zeroizing::new(encoding::encode(key));
     Ok(format!(
-        r#""{}":{},"{}":{}"#,
-        to.id(),
-        wrapped("encryptedKey", &node, &shared.seal(&node, key), &ephemeral),
-        to.id().to_hex(),
-        wrapped("ciphertext", &python, &shared.seal(&python, text.as_bytes()), &ephemeral),
+        r#""{to}":{},"{}":{}"#,
+        wrapped("encryptedKey", &node, &shared.seal(&node, key), ephemeral),
+        to.to_hex(),
+        wrapped("ciphertext", &python, &shared.seal(&python, text.as_bytes()), ephemeral),
     ))
-}
-
-fn agree(to: &Recipient) -> Result<(SharedKey, [u8; 32])> {
-    let (secret, public) = ephemeral()?;
-    // A `Recipient` is never of small order, so there is always an agreement.
-    let none = || Error::new(ErrorKind::Internal, format!("no agreement with the checked key of app {}", to.id()));
-    Ok((SharedKey::agree(&secret, to.x25519()).ok_or_else(none)?, public))
 }
 
 /// The JSON of one box. Base64 needs no escapes.

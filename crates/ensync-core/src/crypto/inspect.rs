@@ -1,0 +1,91 @@
+use crate::crypto::sealed::{Envelope, SealedId};
+use crate::crypto::{Kind, nacl, read_wire, say_malformed};
+use crate::{AppId, EventName, Result, Sealed, Timestamp};
+
+/// What an envelope says in clear. Nothing of it is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Inspected {
+    /// Suite "nacl", for one recipient, whom it does not name.
+    Single {
+        /// The length of the plaintext, in bytes.
+        plaintext_bytes: usize,
+    },
+    /// Suite "nacl", for several recipients.
+    Hybrid {
+        /// Those that it names in one of the two usual ways, each once.
+        recipients: Vec<AppId>,
+        /// How many entries it has. Some writers make two for one recipient.
+        entries: usize,
+        /// The length of the plaintext, in bytes.
+        plaintext_bytes: usize,
+    },
+    /// Suite "aes-256-gcm".
+    Sealed {
+        /// The event name that it was sealed under.
+        event: EventName,
+        /// Its recipient.
+        to: AppId,
+        /// The sender that it will prove when it opens; `None` in mode base.
+        from: Option<AppId>,
+        /// The name that its sender gave it.
+        id: SealedId,
+        /// When it was sealed, by the sender's clock.
+        created: Timestamp,
+        /// Whether it carries a signature.
+        signed: bool,
+        /// The length of the plaintext, in bytes.
+        plaintext_bytes: usize,
+    },
+}
+
+/// Reads what an envelope says in clear, without any key.
+///
+/// # Errors
+///
+/// - [`ErrorKind::MalformedEnvelope`](crate::ErrorKind::MalformedEnvelope): it is not an envelope.
+/// - [`ErrorKind::UnsupportedEnvelope`](crate::ErrorKind::UnsupportedEnvelope): it is of a version that this build cannot read.
+pub fn inspect(payload: &Sealed) -> Result<Inspected> {
+    let read = || {
+        let (kind, envelope) = read_wire(payload)?;
+        match kind {
+            Kind::Single => Ok(Inspected::Single { plaintext_bytes: nacl::inspect_single(&envelope)? }),
+            Kind::Hybrid => {
+                let (names, plaintext_bytes) = nacl::inspect_hybrid(&envelope)?;
+                let mut recipients: Vec<AppId> = names.iter().filter_map(|name| recipient(name)).collect();
+                recipients.sort_unstable();
+                recipients.dedup();
+                Ok(Inspected::Hybrid { recipients, entries: names.len(), plaintext_bytes })
+            }
+            Kind::Sealed => {
+                let envelope = Envelope::read(&envelope)?;
+                let plaintext_bytes = envelope.plaintext_bytes();
+                let header = envelope.header;
+                Ok(Inspected::Sealed {
+                    event: header.event,
+                    to: header.to,
+                    from: header.from,
+                    id: header.id,
+                    created: header.created,
+                    signed: header.signed,
+                    plaintext_bytes,
+                })
+            }
+        }
+    };
+    read().map_err(say_malformed)
+}
+
+/// Base64 as the Node client writes it, hex as the Python client does.
+fn recipient(name: &str) -> Option<AppId> {
+    if name.len() != 64 {
+        return AppId::parse(name).ok();
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(name.as_bytes().chunks(2)) {
+        let digits =
+            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(AppId::from_bytes(bytes))
+}
