@@ -62,9 +62,12 @@ fn line(event: &Event, opened: &Result<Value, ensync_sdk::Error>) -> Value {
         "attempt": event.attempt(),
         "metadata": event.metadata().fields(),
     });
-    match opened {
-        Ok(payload) => line["payload"] = payload.clone(),
-        Err(error) => line["error"] = ensync_sdk::core::report(error).into(),
+    let (key, value) = match opened {
+        Ok(payload) => ("payload", payload.clone()),
+        Err(error) => ("error", ensync_sdk::core::report(error).into()),
+    };
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert(key.into(), value);
     }
     line
 }

@@ -23,6 +23,7 @@ impl State {
             }
             Command::Subscribe(subscribe) => self.subscribe(session, peer, &subscribe),
             Command::Unsubscribe { event } => Ok(self.unsubscribe(session, peer, &event)),
+            Command::Release { event } => Ok(self.release_held(session, peer, &event)),
             Command::Settle(settle) => self.settle(session, peer, &settle),
             Command::Replay { id, event } => self.replay(peer, &id, &event),
             Command::Pause { event, .. } => self.pause(session, peer, &event),
@@ -108,6 +109,18 @@ impl State {
             (consumer.active, consumer.paused, consumer.in_ring) = (false, false, false);
             queue.ring.retain(|&other| other != session);
             self.sessions.tidy(session, number);
+        }
+        Step::Answer(Reply::Done)
+    }
+
+    /// Takes back what a session holds of an event name, as its end would.
+    fn release_held(&mut self, session: SessionNumber, peer: &Peer, event: &EventName) -> Step {
+        if let Some(&queue) = self.numbers.get(&(peer.app_id, event.clone()))
+            && let Some(consumer) = self.sessions.consumer_mut(session, queue)
+        {
+            for seq in consumer.held.clone() {
+                self.release(EventRef { queue, seq });
+            }
         }
         Step::Answer(Reply::Done)
     }

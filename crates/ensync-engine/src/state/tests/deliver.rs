@@ -165,6 +165,22 @@ fn unsubscribing_stops_deliveries_and_leaves_leases_alone() {
 }
 
 #[test]
+fn releasing_hands_back_what_is_held() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let delivery = bench.deliver_one(&warehouse);
+    bench.run(&warehouse, Command::Unsubscribe { event: event() }).unwrap();
+    bench.run(&warehouse, Command::Release { event: event() }).unwrap();
+    bench.run(&warehouse, Command::Release { event: "never/used".parse().unwrap() }).unwrap();
+    assert_eq!(bench.counts(), [1, 0, 0, 0]);
+    assert_eq!(bench.ack(&warehouse, &delivery).unwrap_err().kind(), ErrorKind::StaleDelivery);
+    let other = bench.consumer(WAREHOUSE);
+    let again = bench.deliver_one(&other);
+    assert_eq!((again.id, again.attempt), (delivery.id, Some(2)));
+}
+
+#[test]
 fn what_is_still_held_counts_in_a_new_subscription() {
     let mut bench = Bench::new();
     let warehouse = bench.login(WAREHOUSE);
