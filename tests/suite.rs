@@ -2,12 +2,14 @@
 //!
 //! - `contract`: what every transport keeps, over gRPC, WebSocket and in-process;
 //! - `behaviour`: what clients see, over each of the three;
+//! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `outage`: connections that are cut;
 //! - `tls`: certificates of a CA made for the test;
 //! - `wrong_input`: each mistake has a kind and a message that tells what to do.
 
 mod behaviour;
 mod contract;
+mod lifecycle;
 mod outage;
 mod tls;
 mod world;

@@ -1,0 +1,146 @@
+//! The command as a shell sees it: what it prints where, and what it exits with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+const EVENT: &str = "cli/test/event";
+
+fn ensync(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ensync"));
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("ENSYNC_") || key == "RUST_LOG") {
+        command.env_remove(key);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> (bool, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// An engine in a process of its own, and the keys it printed for each app.
+struct Engine {
+    process: Child,
+    urls: Vec<String>,
+    apps: HashMap<String, HashMap<String, String>>,
+}
+
+impl Engine {
+    fn start() -> Self {
+        let process = ensync(&["serve", "--dev", "--listen", "127.0.0.1:0", "--app", "shop", "--app", "stock"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut engine = Self { urls: Vec::new(), apps: HashMap::new(), process };
+        let mut app = String::new();
+        let lines = BufReader::new(engine.process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        for line in lines {
+            if let Some(name) = line.strip_prefix("# app ") {
+                app = name.trim_matches('"').to_owned();
+            } else if let Some((key, value)) = line.split_once('=') {
+                engine.apps.entry(app.clone()).or_default().insert(key.to_owned(), value.to_owned());
+            } else if line.contains("://") {
+                engine.urls = line.split_whitespace().filter(|word| word.contains("://")).map(str::to_owned).collect();
+            }
+            if engine.apps.get("stock").is_some_and(|keys| keys.len() == 3) {
+                break;
+            }
+        }
+        engine
+    }
+
+    /// The command as an app over a transport.
+    fn command(&self, app: &str, url: &str, arguments: &[&str]) -> Command {
+        let mut command = ensync(arguments);
+        command.env("ENSYNC_URL", url).envs(&self.apps[app]);
+        command
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn publish_and_subscribe_over_both_transports() {
+    let engine = Engine::start();
+    assert_eq!(engine.urls.len(), 2);
+    let stock = engine.apps["stock"]["ENSYNC_APP_ID"].clone();
+    for url in &engine.urls {
+        let mut publish =
+            engine.command("shop", url, &["publish", EVENT, "-", "--to", &stock, "--header", "source=cli"]);
+        let mut child = publish.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(br#"{"n": 1}"#).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let (id, recipient) = printed.trim().split_once('\t').unwrap();
+        assert_eq!(recipient, stock);
+
+        let (ok, printed, _) = run(&mut engine.command("stock", url, &["subscribe", EVENT, "--count", "1"]));
+        assert!(ok);
+        let event: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
+        assert_eq!((event["id"].as_str().unwrap(), &event["payload"]["n"]), (id, &1.into()));
+        assert_eq!(event["metadata"]["headers"]["source"], "cli");
+        assert_eq!(event["sender"], engine.apps["shop"]["ENSYNC_APP_ID"].as_str());
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_printed_and_left() {
+    let engine = Engine::start();
+    let stock = engine.apps["stock"]["ENSYNC_APP_ID"].clone();
+    let url = &engine.urls[0];
+    assert!(run(&mut engine.command("shop", url, &["publish", EVENT, "1", "--to", &stock])).0);
+    let mut wrong = engine.command("stock", url, &["subscribe", EVENT, "--count", "1"]);
+    let (ok, printed, _) = run(wrong.env("ENSYNC_SECRET_KEY", &engine.apps["shop"]["ENSYNC_SECRET_KEY"]));
+    assert!(ok && printed.contains("\"error\"") && !printed.contains("\"payload\""), "{printed}");
+    let (ok, printed, _) = run(&mut engine.command("stock", url, &["subscribe", EVENT, "--count", "1"]));
+    assert!(ok && printed.contains("\"payload\":1") && printed.contains("\"attempt\":2"), "{printed}");
+}
+
+#[test]
+fn keys_that_it_makes_fit_each_other() {
+    let (ok, printed, _) = run(&mut ensync(&["keygen", "--json"]));
+    assert!(ok);
+    let keys: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let secret: ensync_sdk::SecretKey = keys["secret_key"].as_str().unwrap().parse().unwrap();
+    assert_eq!(secret.app_id().unwrap().to_string(), keys["app_id"].as_str().unwrap());
+    let (ok, lines, _) = run(&mut ensync(&["keygen"]));
+    assert!(ok && lines.contains("ENSYNC_SECRET_KEY=") && !lines.contains(keys["secret_key"].as_str().unwrap()));
+}
+
+#[test]
+fn mistakes_are_told_in_one_line() {
+    let to = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";
+    for (arguments, environment, part) in [
+        (&["publish", EVENT, "1", "--to", to][..], &[][..], "no app key: set ENSYNC_APP_KEY"),
+        (&["publish", EVENT, "{", "--to", to][..], &[("ENSYNC_APP_KEY", "k")][..], "the payload is not JSON"),
+        (&["publish", EVENT, "1", "--to", to, "--header", "x"][..], &[("ENSYNC_APP_KEY", "k")][..], "not KEY=VALUE"),
+        (&["subscribe", EVENT][..], &[("ENSYNC_APP_KEY", "k")][..], "no secret key: set ENSYNC_SECRET_KEY"),
+        (&["subscribe", EVENT, "--secret-key", "AAAA"][..], &[("ENSYNC_APP_KEY", "k")][..], "3 bytes"),
+        (
+            &["publish", EVENT, "1", "--to", to, "--url", "ftp://h"][..],
+            &[("ENSYNC_APP_KEY", "k")][..],
+            "unknown scheme \"ftp\"",
+        ),
+        (
+            &["publish", EVENT, "1", "--to", to, "--url", "ws://127.0.0.1:1"][..],
+            &[("ENSYNC_ACCESS_KEY", "k")][..],
+            "nobody listens there",
+        ),
+    ] {
+        let (ok, printed, said) = run(ensync(arguments).envs(environment.iter().copied()));
+        assert!(!ok && printed.is_empty(), "{arguments:?}: {printed}");
+        assert!(
+            said.starts_with("ensync: ") && said.contains(part) && said.lines().count() == 1,
+            "{arguments:?}: {said}"
+        );
+    }
+}
