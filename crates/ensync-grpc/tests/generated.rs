@@ -1,6 +1,6 @@
 //! The committed code is what `proto/ensync.proto` generates.
 //!
-//! After a change of the proto file, write it anew with
+//! After a change of the proto file, and before that of the code which uses it, write it anew with
 //! `ENSYNC_REGENERATE=1 cargo test -p ensync-grpc --test generated`.
 
 use std::path::Path;

@@ -39,5 +39,6 @@ pub(super) fn inbox(
             }
         }
     })
+    .fuse()
     .boxed()
 }

@@ -1,10 +1,12 @@
 //! The client half: one HTTP/2 connection a link.
 
+mod calls;
 mod http2;
 mod inbox;
 mod link;
 mod read;
 mod rpc;
+mod streams;
 mod tap;
 mod write;
 

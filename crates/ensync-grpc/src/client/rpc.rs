@@ -64,6 +64,10 @@ impl Rpc {
         self.client.clone().heartbeat(request).await.map(Response::into_inner)
     }
 
+    pub(super) async fn disconnect(&self, request: DisconnectRequest) -> Answer<DisconnectResponse> {
+        self.client.clone().disconnect(request).await.map(Response::into_inner)
+    }
+
     /// Resolves with the head of the stream, or with a refusal.
     pub(super) fn subscribe(
         &self,

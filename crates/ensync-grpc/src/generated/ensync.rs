@@ -43,6 +43,18 @@ pub struct HeartbeatResponse {
     #[prost(bool, tag = "1")]
     pub success: bool,
 }
+/// Extension: the end of a session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisconnectRequest {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+}
+/// False if the engine does not know the session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisconnectResponse {
+    #[prost(bool, tag = "1")]
+    pub success: bool,
+}
 /// One event for one recipient.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishRequest {
@@ -603,6 +615,31 @@ pub mod en_sync_service_client {
                 .insert(GrpcMethod::new("ensync.EnSyncService", "ContinueMessages"));
             self.inner.unary(req, path, codec).await
         }
+        /// Extension: ends a session. Peers just stop; clients of this project say so, that what the session holds goes back at once.
+        pub async fn disconnect(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DisconnectRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisconnectResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ensync.EnSyncService/Disconnect",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ensync.EnSyncService", "Disconnect"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The same seven as the earlier generation calls them.
         pub async fn publish_event(
             &mut self,
@@ -851,6 +888,14 @@ pub mod en_sync_service_server {
             request: tonic::Request<super::ContinueRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ContinueResponse>,
+            tonic::Status,
+        >;
+        /// Extension: ends a session. Peers just stop; clients of this project say so, that what the session holds goes back at once.
+        async fn disconnect(
+            &self,
+            request: tonic::Request<super::DisconnectRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisconnectResponse>,
             tonic::Status,
         >;
         /// The same seven as the earlier generation calls them.
@@ -1448,6 +1493,51 @@ pub mod en_sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ContinueMessagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ensync.EnSyncService/Disconnect" => {
+                    #[allow(non_camel_case_types)]
+                    struct DisconnectSvc<T: EnSyncService>(pub Arc<T>);
+                    impl<
+                        T: EnSyncService,
+                    > tonic::server::UnaryService<super::DisconnectRequest>
+                    for DisconnectSvc<T> {
+                        type Response = super::DisconnectResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DisconnectRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EnSyncService>::disconnect(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DisconnectSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

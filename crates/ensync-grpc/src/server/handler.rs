@@ -78,6 +78,11 @@ impl EnSyncService for Handler {
         }
     }
 
+    async fn disconnect(&self, request: Request<DisconnectRequest>) -> Answer<DisconnectResponse> {
+        let left = self.0.leave(&request.get_ref().client_id).await;
+        Ok(Response::new(DisconnectResponse { success: left.is_ok() }))
+    }
+
     async fn publish_message(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
         let mut request = request.into_inner();
         let client_id = std::mem::take(&mut request.client_id);

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::streams::{Broken, Deliveries, Streams};
 
@@ -22,6 +23,8 @@ pub(super) struct Session {
     /// Held while the engine subscribes or unsubscribes, so that the end of an old stream cannot undo a new subscription.
     gate: tokio::sync::Mutex<()>,
     traits: Traits,
+    left: CancellationToken,
+    ended: CancellationToken,
 }
 
 /// What kind of client it is.
@@ -48,6 +51,8 @@ pub(super) enum End {
     Silence,
     /// The client lost a stream, and is one that then opens a new session.
     Lost,
+    /// The client said goodbye.
+    Left,
 }
 
 impl Session {
@@ -65,6 +70,8 @@ impl Session {
             last_seen: Mutex::new(Instant::now()),
             gate: tokio::sync::Mutex::default(),
             traits,
+            left: CancellationToken::new(),
+            ended: CancellationToken::new(),
         };
         (Arc::new(session), Feed { inbox, broken })
     }
@@ -80,6 +87,21 @@ impl Session {
 
     pub(super) async fn handle(&self, command: Command) -> Result<Reply> {
         self.service.handle(&self.peer, command).await
+    }
+
+    /// The client says goodbye.
+    pub(super) fn leave(&self) {
+        self.left.cancel();
+    }
+
+    /// The engine knows it no more.
+    pub(super) fn set_ended(&self) {
+        self.ended.cancel();
+    }
+
+    /// Waits for [`set_ended`](Self::set_ended).
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     pub(super) async fn subscribe(&self, subscribe: Subscribe) -> Result<Deliveries> {
@@ -113,6 +135,7 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
+                () = self.left.cancelled() => return End::Left,
                 Some(broken) = feed.broken.recv() => {
                     self.touch();
                     silence.as_mut().reset(Instant::now() + timeout);
@@ -143,6 +166,7 @@ impl Session {
         let (kind, text) = match why {
             End::Engine => (ErrorKind::Unavailable, "the engine ended the session; log in again"),
             End::Silence => (ErrorKind::Unauthenticated, "the session has timed out; log in again"),
+            End::Left => (ErrorKind::Unauthenticated, "the client ended the session"),
             End::Lost => (ErrorKind::Unauthenticated, "the session ended when it lost a stream; log in again"),
         };
         self.streams().end(Error::new(kind, text));
@@ -151,24 +175,29 @@ impl Session {
     /// Puts a broken stream's affairs in order. True if the client broke it, false if this side had ended it.
     async fn mend(&self, broken: Broken) -> bool {
         let removed = self.streams().remove(broken.number);
-        if removed.is_some() && self.traits.ends_with_streams {
+        let lost = removed.is_some();
+        if lost && self.traits.ends_with_streams {
             // The session is about to end, which hands everything back at once.
             return true;
         }
-        if let Some(Some(event)) = &removed {
-            self.release(event).await;
+        if let Some(Some(event)) = removed {
+            self.unsubscribe_orphan(&event).await;
+            // What the client had of it must not wait for its leases: whoever loses a stream takes its events from another.
+            if let Err(error) = self.handle(Command::Release { event }).await {
+                tracing::debug!(%error, "what a lost stream had delivered was not taken back");
+            }
         }
         for delivery in broken.unsent {
             self.deliver(delivery).await;
         }
-        removed.is_some()
+        lost
     }
 
     async fn deliver(&self, delivery: Delivery) {
         let routed = self.streams().route(delivery);
         let Err(delivery) = routed else { return };
         // First the subscription, or the engine would send it straight back here.
-        self.release(&delivery.event).await;
+        self.unsubscribe_orphan(&delivery.event).await;
         let rollback = Settle {
             id: delivery.id,
             event: Some(delivery.event),
@@ -181,7 +210,7 @@ impl Session {
     }
 
     /// Unsubscribes what has no stream any more.
-    async fn release(&self, event: &EventName) {
+    async fn unsubscribe_orphan(&self, event: &EventName) {
         let _gate = self.gate.lock().await;
         let has_stream = self.streams().has(event);
         if has_stream {

@@ -42,6 +42,14 @@ impl Sessions {
         }
     }
 
+    /// Ends a session because its client says so. What it held is back with its queues when this returns.
+    pub(super) async fn leave(&self, client_id: &str) -> Result<()> {
+        let session = self.find(client_id)?;
+        session.leave();
+        session.ended().await;
+        Ok(())
+    }
+
     async fn run(self: Arc<Self>, session: Arc<Session>, feed: Feed) {
         let end = session.feed(feed, self.timeout).await;
         tracing::debug!(app = %session.peer().app_id, ?end, "session ended");
@@ -50,6 +58,7 @@ impl Sessions {
         if end != End::Engine {
             self.service.logout(session.peer()).await;
         }
+        session.set_ended();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Arc<Session>>> {

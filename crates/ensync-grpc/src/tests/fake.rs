@@ -12,7 +12,7 @@ use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tower_service::Service as _;
 
@@ -33,6 +33,8 @@ pub(super) struct Fake {
     told: mpsc::UnboundedSender<Told>,
     inboxes: Mutex<HashMap<ClientId, mpsc::UnboundedSender<Delivery>>>,
     logins: AtomicUsize,
+    /// Lets a publish of "held" be answered.
+    pub(super) go: Notify,
 }
 
 /// A fake engine and its gRPC service.
@@ -49,7 +51,8 @@ impl Engine {
 
     pub(super) fn start_with(options: ServerOptions) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
-        let fake = Arc::new(Fake { told: tell, inboxes: Mutex::default(), logins: AtomicUsize::new(0) });
+        let fake =
+            Arc::new(Fake { told: tell, inboxes: Mutex::default(), logins: AtomicUsize::new(0), go: Notify::new() });
         let server = server(fake.clone(), options);
         Self { fake, server, told }
     }
@@ -132,6 +135,10 @@ impl Service for Fake {
             Command::Publish(publish) => match publish.event.as_str() {
                 "refused" => Err(Error::new(ErrorKind::SchemaMismatch, "no: field a")),
                 "slow" => futures::future::pending().await,
+                "held" => {
+                    self.go.notified().await;
+                    Ok(Reply::Published { id: EventId::parse("i-held")? })
+                }
                 _ => Ok(Reply::Published { id: EventId::parse("i-1")? }),
             },
             Command::Subscribe(subscribe) if subscribe.event.as_str() == "unknown" => {
@@ -212,15 +219,32 @@ where
     F: Fn(http::Request<Incoming>) -> R + Send + 'static,
     R: Future<Output = http::Response<tonic::body::Body>> + Send + 'static,
 {
+    serve_until(std::future::pending(), answer)
+}
+
+/// The same; says goodbye (GOAWAY) when told to stop, and finishes what is under way.
+pub(super) fn serve_until<F, R>(
+    stop: impl Future<Output = ()> + Send + 'static,
+    answer: F,
+) -> (DuplexStream, JoinHandle<()>)
+where
+    F: Fn(http::Request<Incoming>) -> R + Send + 'static,
+    R: Future<Output = http::Response<tonic::body::Body>> + Send + 'static,
+{
     let (near, far) = tokio::io::duplex(64 * 1024);
     let serving = tokio::spawn(async move {
         let service = hyper::service::service_fn(move |request| {
             let answer = answer(request);
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
-        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(TokioIo::new(far), service)
-            .await;
+        let connection =
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = stop => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
     });
     (near, serving)
 }

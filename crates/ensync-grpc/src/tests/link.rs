@@ -2,9 +2,13 @@
 
 use std::error::Error as _;
 use std::pin::pin;
+use std::sync::Arc;
 
-use ensync_core::{Command, ErrorKind};
+use ensync_core::{Command, ErrorKind, EventId, Reply};
 use futures::{FutureExt, StreamExt};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tower_service::Service as _;
 
 use super::fake::*;
 
@@ -56,6 +60,39 @@ async fn a_stream_that_ends_unasked_ends_the_link() {
 }
 
 #[tokio::test]
+async fn a_goodbye_of_the_engine_lets_calls_under_way_finish() {
+    let mut engine = Engine::start();
+    let stop = Arc::new(Notify::new());
+    let server = engine.server.clone();
+    let (stream, serving) = serve_until(
+        {
+            let stop = stop.clone();
+            async move { stop.notified().await }
+        },
+        move |request| {
+            let mut server = server.clone();
+            async move { server.call(request).await.unwrap() }
+        },
+    );
+    let mut link = connect(stream).await.unwrap();
+    engine.told().await;
+    let mut held = pin!(link.transport.call(publish("held")));
+    assert!(held.as_mut().now_or_never().is_none());
+    engine.command().await;
+    stop.notify_one();
+    // From some moment on nothing more is taken, and the inbox is not at its end.
+    while let Ok(reply) = link.transport.call(Command::Heartbeat).await {
+        assert_eq!(reply, Reply::Done);
+    }
+    assert!(link.inbox.next().now_or_never().is_none());
+    engine.fake.go.notify_one();
+    assert_eq!(held.await.unwrap(), Reply::Published { id: EventId::parse("i-held").unwrap() });
+    assert_eq!(link.inbox.next().await.unwrap().unwrap_err().kind(), ErrorKind::Interrupted);
+    assert!(link.inbox.next().await.is_none());
+    serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn closing_ends_the_inbox_without_an_error_and_closes_the_socket() {
     let mut engine = Engine::start();
     let (mut link, serving) = engine.link().await;
@@ -67,7 +104,46 @@ async fn closing_ends_the_inbox_without_an_error_and_closes_the_socket() {
     link.transport.close().await;
     assert_eq!(slow.await.unwrap_err().kind(), ErrorKind::Interrupted);
     assert!(link.inbox.next().await.is_none());
+    assert!(link.inbox.next().await.is_none());
     assert_eq!(link.transport.call(Command::Heartbeat).await.unwrap_err().kind(), ErrorKind::Closed);
+    serving.await.unwrap();
+    assert_eq!(engine.told().await, Told::Logout);
+}
+
+#[tokio::test]
+async fn a_session_without_a_stream_ends_with_its_link() {
+    for close in [false, true] {
+        let mut engine = Engine::start();
+        let (link, serving) = engine.link().await;
+        if close {
+            link.transport.close().await;
+            assert_eq!(engine.told().await, Told::Logout);
+        }
+        drop(link);
+        serving.await.unwrap();
+        if !close {
+            assert_eq!(engine.told().await, Told::Logout);
+        }
+        assert!(engine.is_quiet());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_does_not_answer_the_goodbye_holds_up_nobody() {
+    let mut engine = Engine::start();
+    let server = engine.server.clone();
+    let (stream, serving) = serve(move |request| {
+        let mut server = server.clone();
+        async move {
+            if request.uri().path().ends_with("/Disconnect") {
+                std::future::pending::<()>().await;
+            }
+            server.call(request).await.unwrap()
+        }
+    });
+    let link = connect(stream).await.unwrap();
+    engine.told().await;
+    link.transport.close().await;
     serving.await.unwrap();
 }
 
@@ -118,6 +194,65 @@ async fn an_unsubscribed_stream_ends_quietly() {
     link.transport.call(subscribe("a")).await.unwrap();
     engine.fake.push(1, delivery("a", 3));
     assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("a", 3));
+}
+
+#[tokio::test]
+async fn an_unsubscribe_that_overtakes_the_answer_to_its_subscribe_does_not_end_the_link() {
+    let mut engine = Engine::start();
+    let go = Arc::new(Notify::new());
+    let (server, wait) = (engine.server.clone(), go.clone());
+    let (stream, _serving) = serve(move |request| {
+        let (mut server, wait) = (server.clone(), wait.clone());
+        async move {
+            let subscribes = request.uri().path().ends_with("/Subscribe");
+            let answer = server.call(request).await.unwrap();
+            if subscribes {
+                wait.notified().await;
+            }
+            answer
+        }
+    });
+    let mut link = connect(stream).await.unwrap();
+    engine.told().await;
+    let mut subscribed = pin!(link.transport.call(subscribe("a")));
+    assert!(subscribed.as_mut().now_or_never().is_none());
+    assert_eq!(engine.command().await.name(), "subscribe");
+    let mut unsubscribed = pin!(link.transport.call(Command::Unsubscribe { event: name("a") }));
+    assert!(unsubscribed.as_mut().now_or_never().is_none());
+    // Whatever else has to happen for the one to overtake the other.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    go.notify_one();
+    subscribed.await.unwrap();
+    unsubscribed.await.unwrap();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    link.transport.call(Command::Heartbeat).await.unwrap();
+    assert!(link.inbox.next().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_subscription_holds_up_no_other() {
+    let mut engine = Engine::start();
+    let server = engine.server.clone();
+    let (stream, _serving) = serve(move |request| {
+        let mut server = server.clone();
+        async move {
+            if request.uri().path().ends_with("/Subscribe") {
+                std::future::pending::<()>().await;
+            }
+            server.call(request).await.unwrap()
+        }
+    });
+    let link = connect(stream).await.unwrap();
+    engine.told().await;
+    let since = Instant::now();
+    let names: Vec<_> = (0..10).map(|n| format!("a/{n}")).collect();
+    let all = futures::future::join_all(names.iter().map(|name| link.transport.call(subscribe(name)))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(since.elapsed().as_secs(), 2, "they waited side by side");
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ async fn a_node_client_gets_everything_down_its_first_live_stream() {
     drop(first);
     drop(third);
     assert_eq!(engine.command().await, Command::Unsubscribe { event: name("c") });
+    assert_eq!(engine.command().await, Command::Release { event: name("c") });
     engine.fake.push(1, delivery("b", 5));
     assert_eq!(second.message().await.unwrap().unwrap().partition_block, 5);
 

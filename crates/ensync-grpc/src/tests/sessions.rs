@@ -64,7 +64,9 @@ async fn a_stream_keeps_a_session_and_its_end_starts_the_clock() {
     engine.fake.push(1, delivery("a", 1));
     assert!(stream.message().await.unwrap().is_some());
     drop(stream);
-    assert_eq!(engine.command().await.name(), "unsubscribe");
+    for told in ["unsubscribe", "release"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
     let since = Instant::now();
     assert_eq!(engine.told().await, Told::Logout);
     assert_eq!(since.elapsed().as_secs(), SESSION_TIMEOUT.as_secs());
@@ -83,7 +85,7 @@ async fn a_session_is_not_bound_to_its_connection() {
     assert!(client.heartbeat(beat()).await.unwrap().into_inner().success);
     let stream = client.subscribe(subscribe_to("a")).await.unwrap();
     drop(stream);
-    for told in ["heartbeat", "subscribe", "unsubscribe"] {
+    for told in ["heartbeat", "subscribe", "unsubscribe", "release"] {
         assert_eq!(engine.command().await.name(), told);
     }
 }
