@@ -37,8 +37,8 @@ async fn exchange(url: &str, shop: &NewApp, warehouse: &NewApp) -> Result<()> {
         async move {
             let order: Order = event.payload()?;
             println!("warehouse got  id {} block {}  {order:?}", event.id(), event.block());
-            let sender = *event.sender().ok_or_else(|| Error::new(ensync_sdk::ErrorKind::InvalidInput, "no sender"))?;
-            stock.publish(ANSWERS, &Order { status: "shipped".into(), ..order }).to(sender).await?;
+            let answer = Order { status: "shipped".into(), ..order };
+            stock.publish(ANSWERS, &answer).to_all(event.sender().app_id()).await?;
             Ok::<_, Error>(())
         }
     });

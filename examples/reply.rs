@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     client.publish(QUOTES, &json!({"item": "chair"})).to(seller.app_id).await?;
     if let Some(answer) = answers.try_next().await? {
         println!("answered: {}", answer.json()?);
-        assert_eq!(answer.sender(), Some(&seller.app_id));
+        assert_eq!(answer.sender().app_id(), Some(seller.app_id));
         answer.ack().await?;
     }
     serving.stop().await?;

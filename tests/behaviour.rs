@@ -50,7 +50,7 @@ async fn an_order_arrives_as_it_was_sent(world: World) {
     let event = next(&mut orders).await;
     assert_eq!(event.payload::<Order>().unwrap(), order);
     assert_eq!((event.id(), event.name().as_str()), (receipt.id(), ORDERS));
-    assert_eq!((event.sender(), event.recipient()), (Some(&world.shop.app_id), Some(&world.warehouse.app_id)));
+    assert_eq!((event.sender().app_id(), event.recipient()), (Some(world.shop.app_id), Some(&world.warehouse.app_id)));
     assert_eq!(event.metadata().header("k;=").unwrap(), "v;}");
     assert_eq!(event.metadata().field("trace").unwrap(), 7);
     assert_eq!(event.metadata().persist(), Some(true));

@@ -4,6 +4,7 @@
 //! - `behaviour`: what clients see, over each of the three;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `outage`: connections that are cut;
+//! - `sealed`: the suite "aes-256-gcm" between clients;
 //! - `tls`: certificates of a CA made for the test;
 //! - `wrong_input`: each mistake has a kind and a message that tells what to do.
 
@@ -11,6 +12,7 @@ mod behaviour;
 mod contract;
 mod lifecycle;
 mod outage;
+mod sealed;
 mod tls;
 mod world;
 mod wrong_input;

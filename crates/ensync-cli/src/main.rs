@@ -1,4 +1,4 @@
-//! `ensync`: serve an engine, make keys, publish and subscribe from a shell.
+//! `ensync`: serve an engine, make keys, publish and subscribe from a shell, encrypt and decrypt without an engine.
 //!
 //! One file a command, in `command/`. What a command prints for programs goes to standard output; everything else goes to
 //! standard error.
@@ -28,6 +28,9 @@ enum Command {
     Publish(command::publish::Publish),
     Subscribe(command::subscribe::Subscribe),
     Keygen(command::keygen::Keygen),
+    Encrypt(command::encrypt::Encrypt),
+    Decrypt(command::decrypt::Decrypt),
+    Inspect(command::inspect::Inspect),
 }
 
 #[tokio::main]
@@ -39,6 +42,9 @@ async fn main() -> ExitCode {
         Command::Publish(publish) => publish.run().await,
         Command::Subscribe(subscribe) => subscribe.run().await,
         Command::Keygen(keygen) => keygen.run(),
+        Command::Encrypt(encrypt) => encrypt.run().await,
+        Command::Decrypt(decrypt) => decrypt.run().await,
+        Command::Inspect(inspect) => inspect.run().await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

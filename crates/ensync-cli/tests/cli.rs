@@ -116,6 +116,45 @@ fn keys_that_it_makes_fit_each_other() {
     assert!(ok && lines.contains("ENSYNC_SECRET_KEY=") && !lines.contains(keys["secret_key"].as_str().unwrap()));
 }
 
+/// Runs a command with `input` on its standard input.
+fn pipe(command: &mut Command, input: &str) -> (bool, String, String) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn envelopes_without_an_engine() {
+    let (sender, reader) = (ensync_sdk::SecretKey::generate().unwrap(), ensync_sdk::SecretKey::generate().unwrap());
+    let [from, to] = [&sender, &reader].map(|key| key.app_id().unwrap().to_string());
+    let [own, secret] = [&sender, &reader].map(|key| key.to_base64().unwrap());
+    let payload = r#"{"order": 7}"#;
+    for (arguments, proven) in [
+        (&["encrypt", "--to", &to][..], false),
+        (&["encrypt", "--to", &to, "--suite", "aes-256-gcm", "--event", EVENT, "--sign"][..], true),
+    ] {
+        let (ok, sealed, said) = pipe(ensync(arguments).env("ENSYNC_SECRET_KEY", &*own), payload);
+        assert!(ok && sealed.lines().count() == 1, "{said}");
+        let decrypt =
+            |event, key: &str| pipe(ensync(&["decrypt", "--event", event]).env("ENSYNC_SECRET_KEY", key), &sealed);
+        let (ok, plain, said) = decrypt(EVENT, &secret);
+        assert!(ok && plain.trim() == payload, "{said}");
+        assert_eq!(said.contains(&format!("{from}, verified, signed")), proven, "{said}");
+        let (ok, plain, said) = decrypt(EVENT, &own);
+        assert!(!ok && plain.is_empty() && said.starts_with("ensync: "), "{said}");
+        assert_eq!(decrypt("another/event", &secret).0, !proven, "aes-256-gcm binds the name");
+        let (ok, shown, _) = pipe(&mut ensync(&["inspect"]), &sealed);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert!(ok && shown["plaintext_bytes"] == 12 && (shown["from"] == from.as_str()) == proven, "{shown}");
+    }
+    for command in ["decrypt", "inspect"] {
+        let (ok, printed, said) = pipe(ensync(&[command]).env("ENSYNC_SECRET_KEY", &*secret), "rubbish!");
+        assert!(!ok && printed.is_empty() && said.contains("malformed envelope"), "{said}");
+    }
+}
+
 #[test]
 fn mistakes_are_told_in_one_line() {
     let to = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";

@@ -1,12 +1,18 @@
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
-use ensync_core::crypto::Recipient;
+use ensync_core::crypto::{Opener, Recipient, Sealer, Suite};
 use ensync_core::{AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Keyring, Reply, Result};
 use serde::Serialize;
 
+use crate::options::Options;
+use crate::reading::Reading;
 use crate::session::Session;
 use crate::{Event, Publish, Subscribe};
+
+/// How often kept agreements are looked through.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// One authenticated session of an app. Cheap to clone: clones share the session.
 ///
@@ -15,13 +21,32 @@ use crate::{Event, Publish, Subscribe};
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) session: Session,
-    pub(crate) keys: Keyring,
-    recipients: Arc<Recipients>,
+    pub(crate) crypto: Arc<Crypto>,
+}
+
+/// What a client seals and opens with.
+#[derive(Debug)]
+pub(crate) struct Crypto {
+    pub(crate) suite: Suite,
+    pub(crate) sealer: Sealer,
+    pub(crate) opener: Opener,
+    recipients: Recipients,
 }
 
 impl Client {
-    pub(crate) fn new(session: Session, keys: Keyring) -> Self {
-        Self { session, keys, recipients: Arc::default() }
+    pub(crate) fn new(session: Session, keys: Keyring, options: &Options) -> Self {
+        let sealer = match keys.current() {
+            Some(own) => Sealer::new().own_key(own.clone()),
+            None => Sealer::new(),
+        };
+        let crypto = Arc::new(Crypto {
+            suite: options.suite,
+            sealer: sealer.keep(options.keep),
+            opener: Opener::new(keys),
+            recipients: Recipients::default(),
+        });
+        tokio::spawn(tidy(Arc::downgrade(&crypto)));
+        Self { session, crypto }
     }
 
     /// Publishes an event: name it, give it a payload (anything that serialises to JSON), say whom it is for with
@@ -59,13 +84,14 @@ impl Client {
         I: TryInto<EventId, Error: Into<Error>>,
     {
         let (event, id) = (event.try_into().map_err(Into::into)?, id.try_into().map_err(Into::into)?);
-        self.replay_with(event, id, self.keys.clone()).await
+        self.replay_with(event, id, Reading::any(self.crypto.opener.clone())).await
     }
 
-    pub(crate) async fn replay_with(&self, event: EventName, id: EventId, keys: Keyring) -> Result<Event> {
+    pub(crate) async fn replay_with(&self, event: EventName, id: EventId, reading: Reading) -> Result<Event> {
         let context = format!("replay {event} {id}");
-        match self.session.call(Command::Replay { id, event }).await.map_err(|error| error.context(&context))? {
-            Reply::Replayed(delivery) => Ok(Event::new(*delivery, keys, self.clone())),
+        let command = Command::Replay { id, event: event.clone() };
+        match self.session.call(command).await.map_err(|error| error.context(&context))? {
+            Reply::Replayed(delivery) => Ok(Event::new(*delivery, event, reading, self.clone())),
             other => Err(unexpected(&context, &other)),
         }
     }
@@ -99,11 +125,25 @@ impl Client {
     /// [`Timeout`](ErrorKind::Timeout) if some were still running after the engine handle's
     /// [`close_timeout`](crate::Engine::close_timeout); the session is closed nevertheless.
     pub async fn close(&self) -> Result<()> {
-        self.session.close().await
+        let closed = self.session.close().await;
+        self.crypto.sealer.forget();
+        self.crypto.opener.forget();
+        closed
     }
 
     pub(crate) fn recipient(&self, id: AppId) -> Result<Recipient> {
-        self.recipients.convert(id)
+        self.crypto.recipients.convert(id)
+    }
+}
+
+/// Wipes kept agreements whose time is over, for nothing else does while nothing is sealed or opened.
+async fn tidy(crypto: Weak<Crypto>) {
+    let mut ticks = tokio::time::interval(TIDY);
+    loop {
+        ticks.tick().await;
+        let Some(crypto) = crypto.upgrade() else { return };
+        crypto.sealer.tidy();
+        crypto.opener.tidy();
     }
 }
 

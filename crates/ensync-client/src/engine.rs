@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ensync_core::crypto::{Keep, Suite};
 use ensync_core::{AppKey, Connector, Endpoint, Error, Keyring, Result, SecretKey};
 use futures::future::BoxFuture;
 
@@ -101,6 +102,21 @@ impl<T> Engine<T> {
         self
     }
 
+    /// How payloads are sealed, unless a publish says otherwise. Default: "nacl", because every published client reads it and none
+    /// reads another; with "aes-256-gcm" recipients can verify who sent an event. Reading goes by what arrives.
+    #[must_use]
+    pub fn suite(mut self, suite: Suite) -> Self {
+        self.options.suite = suite;
+        self
+    }
+
+    /// For how many events to one recipient, and for how long, an agreement on keys is kept. Default: 256 events, 60 s.
+    #[must_use]
+    pub fn keep_agreements(mut self, keep: Keep) -> Self {
+        self.options.keep = keep;
+        self
+    }
+
     /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -160,7 +176,11 @@ impl CreateClient {
         self
     }
 
-    /// Several keys: the current one, and retired ones that queued events may still be sealed for.
+    /// Several keys: the current one, which also seals, and retired ones that queued events may still be sealed for, so that
+    /// rotating a key loses none.
+    ///
+    /// A key that has leaked must not be among them: whoever has it can seal events that seem to come from anybody, unless they
+    /// are signed.
     pub fn keyring(mut self, keys: Keyring) -> Self {
         self.keys = Ok(keys);
         self
@@ -174,8 +194,9 @@ impl IntoFuture for CreateClient {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let keys = self.keys?;
+            let options = self.options.clone();
             let session = Session::open(self.connector, self.endpoint, self.app_key?, self.options).await?;
-            Ok(Client::new(session, keys))
+            Ok(Client::new(session, keys, &options))
         })
     }
 }

@@ -4,15 +4,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ensync_core::crypto::{Expected, Opened, SealedId, SenderProof, Senders, Suite};
 use ensync_core::{
-    AppId, Block, Command, Delivery, Error, ErrorKind, EventId, EventName, Keyring, Metadata, Reply, Result, Sealed,
-    Settle, Settlement, Timestamp, crypto,
+    AppId, Block, Command, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Reply, Result, Sealed, Settle,
+    Settlement, Timestamp,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::unexpected;
-use crate::{Client, Publish};
+use crate::reading::{Reading, is_unopenable};
+use crate::{Client, Publish, Sender};
 
 /// One event that was delivered to this client, or replayed.
 ///
@@ -23,7 +25,6 @@ use crate::{Client, Publish};
 pub struct Event {
     timestamp: Option<Timestamp>,
     metadata: Metadata,
-    sender: Option<AppId>,
     recipient: Option<AppId>,
     attempt: Option<u32>,
     payload: Payload,
@@ -31,15 +32,22 @@ pub struct Event {
 }
 
 impl Event {
-    pub(crate) fn new(delivery: Delivery, keys: Keyring, client: Client) -> Self {
+    /// `expected` is the name that was subscribed to, or asked to replay: not the engine's word.
+    pub(crate) fn new(delivery: Delivery, expected: EventName, reading: Reading, client: Client) -> Self {
         let Delivery { event, id, block, payload, metadata, sender, recipient, timestamp, attempt } = delivery;
         Self {
             timestamp,
             metadata,
-            sender,
             recipient,
             attempt,
-            payload: Payload { event: event.clone(), id: id.clone(), sealed: payload, keys, opened: OnceLock::new() },
+            payload: Payload {
+                event: expected,
+                id: id.clone(),
+                sealed: payload,
+                sender,
+                reading,
+                opened: OnceLock::new(),
+            },
             acker: Acker { client, event, id, block, settled: Arc::default() },
         }
     }
@@ -69,9 +77,20 @@ impl Event {
         &self.metadata
     }
 
-    /// Who the engine says sent it. Nothing proves it.
-    pub fn sender(&self) -> Option<&AppId> {
-        self.sender.as_ref()
+    /// Who sent it: proven, if the envelope proves it (which is found by opening it, on first use), otherwise as the engine says.
+    pub fn sender(&self) -> Sender {
+        self.payload.sender()
+    }
+
+    /// The name that the sender gave the payload, if it is of the suite "aes-256-gcm" and opens: the same in every copy, retry and
+    /// replay, so that the app can tell what it has seen.
+    pub fn sealed_id(&self) -> Option<SealedId> {
+        self.payload.opened().ok()?.id.clone()
+    }
+
+    /// When the payload was sealed, by the sender's clock, if it is of the suite "aes-256-gcm" and opens.
+    pub fn sealed_at(&self) -> Option<Timestamp> {
+        self.payload.opened().ok()?.created
     }
 
     /// Whom it was sent to, if the engine said.
@@ -90,9 +109,11 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`DoesNotOpen`](ErrorKind::DoesNotOpen), [`NotForMe`](ErrorKind::NotForMe),
-    /// [`MalformedEnvelope`](ErrorKind::MalformedEnvelope) or [`UnsupportedEnvelope`](ErrorKind::UnsupportedEnvelope) if it
-    /// cannot be opened, [`Decode`](ErrorKind::Decode) if it is no `T`. The event can be settled all the same.
+    /// If it cannot be opened, which of these it is: [`MalformedEnvelope`](ErrorKind::MalformedEnvelope),
+    /// [`UnsupportedEnvelope`](ErrorKind::UnsupportedEnvelope), [`NotForMe`](ErrorKind::NotForMe),
+    /// [`Misdirected`](ErrorKind::Misdirected), [`SenderNotVerified`](ErrorKind::SenderNotVerified),
+    /// [`DoesNotOpen`](ErrorKind::DoesNotOpen), [`BadSignature`](ErrorKind::BadSignature). If it opens and is no `T`:
+    /// [`Decode`](ErrorKind::Decode). The event can be settled all the same.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T> {
         self.payload.decode()
     }
@@ -143,17 +164,40 @@ impl Event {
         self.acker.rollback().await
     }
 
-    /// A publish of the same event name to the one who sent this. Awaiting it fails with
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if the engine did not say who that was.
+    /// A publish of the same event name to the one who sent this: the verified sender, or where nothing is verified, the one that
+    /// the engine claims.
+    ///
+    /// Awaiting it fails with [`InvalidInput`](ErrorKind::InvalidInput) if the engine did not say who that was. It fails with
+    /// [`SenderNotVerified`](ErrorKind::SenderNotVerified) if nothing proves it and the client writes the suite "aes-256-gcm", or
+    /// the subscription demands verified senders: the engine could have named a key of its own.
     pub fn reply(&self, payload: &(impl Serialize + ?Sized)) -> Publish {
         let publish = self.acker.client.publish(&self.acker.event, payload);
-        let unknown = || Error::new(ErrorKind::InvalidInput, "reply: the engine did not say who sent this event");
-        publish.to_all([Sender(self.sender.ok_or_else(unknown))])
+        publish.to_all([ReplyTo(self.reply_to())])
+    }
+
+    fn reply_to(&self) -> Result<AppId> {
+        let strict = self.acker.client.crypto.suite != Suite::Nacl || self.payload.reading.senders != Senders::Any;
+        match self.sender() {
+            Sender::Verified { key, .. } => Ok(key),
+            Sender::Unverified { .. } if strict => Err(Error::new(
+                ErrorKind::SenderNotVerified,
+                "reply: nothing proves who sent this event; name the recipient yourself if you know better",
+            )),
+            Sender::Unverified { claimed: Some(key) } => Ok(key),
+            Sender::Unverified { claimed: None } => {
+                Err(Error::new(ErrorKind::InvalidInput, "reply: the engine did not say who sent this event"))
+            }
+        }
     }
 
     /// The payload and the means to settle, to go separate ways.
     pub fn split(self) -> (Payload, Acker) {
         (self.payload, self.acker)
+    }
+
+    /// Why it cannot be opened, if it cannot.
+    pub(crate) fn unopenable(&self) -> Option<Error> {
+        self.payload.opened().err().filter(|error| is_unopenable(error.kind()))
     }
 
     pub(crate) fn acker(&self) -> &Acker {
@@ -162,12 +206,12 @@ impl Event {
 }
 
 /// Lets a missing sender be told where the publish is awaited.
-struct Sender(Result<AppId>);
+struct ReplyTo(Result<AppId>);
 
-impl TryFrom<Sender> for AppId {
+impl TryFrom<ReplyTo> for AppId {
     type Error = Error;
-    fn try_from(sender: Sender) -> Result<Self> {
-        sender.0
+    fn try_from(to: ReplyTo) -> Result<Self> {
+        to.0
     }
 }
 
@@ -176,11 +220,11 @@ pub struct Payload {
     event: EventName,
     id: EventId,
     sealed: Sealed,
-    keys: Keyring,
-    opened: OnceLock<Result<Plain>>,
+    /// Who the engine says sent it.
+    sender: Option<AppId>,
+    reading: Reading,
+    opened: OnceLock<Result<Opened>>,
 }
-
-type Plain = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 impl Payload {
     /// The payload as a `T`. See [`Event::payload`].
@@ -189,12 +233,21 @@ impl Payload {
     ///
     /// As [`Event::payload`].
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        let plain = self.open()?;
-        serde_json::from_slice((*plain).as_ref()).map_err(|cause| {
+        serde_json::from_slice(&self.opened()?.plaintext).map_err(|cause| {
             let what = std::any::type_name::<T>();
             Error::new(ErrorKind::Decode, format!("event {} {}: the payload is no {what}", self.event, self.id))
                 .with_source(cause)
         })
+    }
+
+    /// Who sealed it. See [`Event::sender`].
+    pub fn sender(&self) -> Sender {
+        match self.opened() {
+            Ok(Opened { sender: SenderProof::Verified { key, signed }, .. }) => {
+                Sender::Verified { key: *key, signed: *signed }
+            }
+            _ => Sender::Unverified { claimed: self.sender },
+        }
     }
 
     /// As it was on the wire.
@@ -202,21 +255,14 @@ impl Payload {
         &self.sealed
     }
 
-    fn open(&self) -> Result<Plain> {
-        let open = || match crypto::open(&self.sealed, &self.keys) {
-            Ok(plain) => Ok(Arc::new(Wiped(plain)) as Plain),
-            Err(error) => Err(error.context(format_args!("event {} {}", self.event, self.id))),
+    /// Opens it, the first time.
+    pub(crate) fn opened(&self) -> Result<&Opened> {
+        let open = || {
+            let expected = Expected::event(&self.event).engine_sender(self.sender).senders(&self.reading.senders);
+            let opened = self.reading.opener.open(&self.sealed, &expected);
+            opened.map_err(|error| error.context(format_args!("event {} {}", self.event, self.id)))
         };
-        self.opened.get_or_init(open).clone()
-    }
-}
-
-/// Plaintext, wiped when dropped.
-struct Wiped<B>(B);
-
-impl<B: std::ops::Deref<Target = Vec<u8>>> AsRef<[u8]> for Wiped<B> {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.opened.get_or_init(open).as_ref().map_err(Clone::clone)
     }
 }
 
@@ -284,6 +330,10 @@ impl Acker {
 
     pub(crate) fn id(&self) -> &EventId {
         &self.id
+    }
+
+    pub(crate) fn settlement(&self, how: Settlement) -> Settle {
+        Settle { id: self.id.clone(), event: Some(self.event.clone()), block: Some(self.block), how }
     }
 
     async fn settle(&self, how: Settlement) -> Result<Option<Timestamp>> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ensync_core::crypto::{Keep, Suite};
+
 /// What an [`Engine`](crate::Engine) passes to each of its clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -11,6 +13,8 @@ pub(crate) struct Options {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) close_timeout: Duration,
+    pub(crate) suite: Suite,
+    pub(crate) keep: Keep,
 }
 
 impl Default for Options {
@@ -22,6 +26,8 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(30),
+            suite: Suite::default(),
+            keep: Keep::default(),
         }
     }
 }

@@ -1,9 +1,10 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
+use ensync_core::crypto::{Recipient, SealOptions, Suite};
 use ensync_core::{
     AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
-    Schema, Sealed, crypto,
+    Schema, Sealed,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -38,11 +39,15 @@ pub struct Publish {
     schema: Option<Schema>,
     idempotency_key: Option<Result<IdempotencyKey>>,
     timeout: Option<Duration>,
+    suite: Suite,
+    sign: bool,
 }
 
 impl Publish {
     pub(crate) fn new(client: Client, event: Result<EventName>, payload: Result<String>) -> Self {
         Self {
+            suite: client.crypto.suite,
+            sign: false,
             client,
             event,
             payload,
@@ -109,6 +114,19 @@ impl Publish {
         self
     }
 
+    /// How this payload is sealed. Default: the engine handle's [`suite`](crate::Engine::suite).
+    pub fn suite(mut self, suite: Suite) -> Self {
+        self.suite = suite;
+        self
+    }
+
+    /// Signs the payload, in the suite "aes-256-gcm": the signature also convinces others than the recipient, and holds even if
+    /// the recipient's key is stolen. What is not signed can be denied.
+    pub fn sign(mut self) -> Self {
+        self.sign = true;
+        self
+    }
+
     /// How long to wait for a connection and the engine's answer. Default: the engine handle's
     /// [`request_timeout`](crate::Engine::request_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -126,6 +144,8 @@ impl Publish {
             metadata: metadata(self.headers, self.fields, self.persist),
             schema: self.schema,
             idempotency_key: self.idempotency_key.transpose(),
+            suite: self.suite,
+            sign: self.sign,
         };
         let commands = prepared.seal(&self.client).map_err(|error| error.context(&context))?;
         deliver(&self.client, commands, self.timeout, &context).await
@@ -161,6 +181,8 @@ struct Prepared {
     metadata: Result<Metadata>,
     schema: Option<Schema>,
     idempotency_key: Result<Option<IdempotencyKey>>,
+    suite: Suite,
+    sign: bool,
 }
 
 impl Prepared {
@@ -175,8 +197,13 @@ impl Prepared {
             schema.check(&about)?;
         }
         let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
-        let sealed = crypto::seal(payload.as_bytes(), &recipients)?;
         let welcome = client.session.welcome();
+        if self.suite == Suite::Aes256Gcm {
+            check_own_key(client, welcome.as_ref().and_then(|welcome| welcome.app_id))?;
+        }
+        let options = SealOptions::from(self.suite);
+        let options = if self.sign { options.signed() } else { options };
+        let sealed = client.crypto.sealer.seal(payload.as_bytes(), &recipients, &self.event, options)?;
         let config = welcome.as_ref().map(|welcome| &welcome.config);
         if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
             sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.len()))?;
@@ -187,7 +214,7 @@ impl Prepared {
             }
             given => given,
         };
-        let command = |(recipient, payload): (crypto::Recipient, Sealed)| ensync_core::Publish {
+        let command = |(recipient, payload): (Recipient, Sealed)| ensync_core::Publish {
             event: self.event.clone(),
             recipient: *recipient.id(),
             payload,
@@ -196,6 +223,20 @@ impl Prepared {
             idempotency_key: idempotency_key.clone(),
         };
         Ok(recipients.into_iter().zip(sealed).map(command).collect())
+    }
+}
+
+/// An envelope that names another sender than the engine does is refused by its readers, so it is not sent.
+fn check_own_key(client: &Client, app: Option<AppId>) -> Result<()> {
+    match client.crypto.sealer.own_id().zip(app) {
+        Some((own, app)) if own != app => Err(Error::new(
+            ErrorKind::InvalidKey,
+            format!(
+                "the secret key is that of app {own}, the engine says that the app key is that of app {app}; give the client the \
+                 secret key that belongs to its app key"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

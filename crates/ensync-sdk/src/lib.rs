@@ -11,13 +11,14 @@ struct ReadmeOfTheRepository;
 pub mod coming_from_python_or_node {}
 
 // The public interface is:
+pub use ensync_client::core::crypto::{self, Keep, SealedId, Suite};
 pub use ensync_client::core::{
     AppId, AppKey, Block, ClientId, Endpoint, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey, Keyring,
     Metadata, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
 pub use ensync_client::{
     Acker, Attempts, Client, Control, CreateClient, Event, ForEach, Handler, OnError, PartialPublish, Payload, Publish,
-    Receipt, Subscribe, Subscription, TlsOptions, core,
+    Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
 };
 pub use transports::AllTransports;
 

@@ -1,5 +1,6 @@
 use clap::Args;
 use ensync_sdk::SecretKey;
+use ensync_sdk::crypto::fingerprint;
 
 use super::Outcome;
 
@@ -20,9 +21,13 @@ impl Keygen {
             return Err("the new key has no public half; please report this".into());
         };
         if self.json {
-            println!("{}", serde_json::json!({"app_id": id.to_string(), "secret_key": &*text}));
+            println!(
+                "{}",
+                serde_json::json!({"app_id": id.to_string(), "fingerprint": fingerprint(&id), "secret_key": &*text})
+            );
         } else {
-            println!("# Give the id to those who send to you; keep the secret.");
+            println!("# Give the id to those who send to you; keep the secret. Fingerprint, to compare by voice:");
+            println!("# {}", fingerprint(&id));
             println!("ENSYNC_APP_ID={id}");
             println!("ENSYNC_SECRET_KEY={}", &*text);
         }

@@ -1,9 +1,21 @@
 //! The commands, one a file.
 
+pub(crate) mod decrypt;
+pub(crate) mod encrypt;
+pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod subscribe;
 
+use tokio::io::AsyncReadExt;
+
 /// What a command returns: any error, for the last line on standard error.
 pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// All of standard input, as text.
+pub(crate) async fn read_stdin(what: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let read = tokio::io::stdin().read_to_string(&mut text).await;
+    read.map(|_| text).map_err(|cause| format!("cannot read {what} from standard input: {cause}"))
+}

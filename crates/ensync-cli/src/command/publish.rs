@@ -1,7 +1,6 @@
 use clap::Args;
-use tokio::io::AsyncReadExt;
 
-use super::Outcome;
+use super::{Outcome, read_stdin};
 use crate::connection::Connection;
 
 /// Publish one event, and print the id under which the engine accepted it for each recipient.
@@ -26,16 +25,7 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) async fn run(self) -> Outcome {
-        let text = if self.payload == "-" {
-            let mut text = String::new();
-            tokio::io::stdin()
-                .read_to_string(&mut text)
-                .await
-                .map_err(|cause| format!("cannot read the payload: {cause}"))?;
-            text
-        } else {
-            self.payload
-        };
+        let text = if self.payload == "-" { read_stdin("the payload").await? } else { self.payload };
         let payload: serde_json::Value = serde_json::from_str(&text).map_err(|cause| {
             format!("the payload is not JSON ({cause}); quote it for the shell, as in '{{\"a\":1}}'")
         })?;

@@ -58,7 +58,8 @@ fn line(event: &Event, opened: &Result<Value, ensync_sdk::Error>) -> Value {
         "id": event.id().as_str(),
         "block": event.block().as_u64(),
         "timestamp": event.timestamp().map(|at| at.as_millis()),
-        "sender": event.sender().map(ToString::to_string),
+        "sender": event.sender().app_id().map(|id| id.to_string()),
+        "verified": event.sender().verified().is_some(),
         "attempt": event.attempt(),
         "metadata": event.metadata().fields(),
     });

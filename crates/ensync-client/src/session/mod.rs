@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensync_core::{
-    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, Subscribe, Transport,
-    Welcome,
+    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, Settle, Subscribe,
+    Transport, Welcome,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,8 @@ enum State {
 enum Errand {
     /// A delivery that nobody will take.
     HandBack(Routed),
+    /// What became of a delivery.
+    Settle { settle: Settle, generation: u64 },
     /// A subscription that was left, and what it had not read.
     Leave { event: EventName, unread: Vec<Routed>, generation: u64 },
 }
@@ -199,6 +201,11 @@ impl Session {
             unread.iter().for_each(|routed| self.shared().errand(Errand::HandBack(routed.clone())));
         }));
         self.call(Command::Unsubscribe { event: event.clone() }).await.map(drop)
+    }
+
+    /// Settles a delivery of a link in the background.
+    pub(crate) fn settle_later(&self, settle: Settle, generation: u64) {
+        self.shared().errand(Errand::Settle { settle, generation });
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.

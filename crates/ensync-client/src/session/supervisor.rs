@@ -214,6 +214,11 @@ impl Errands<'_> {
 async fn run_errand(shared: &Shared, live: &Live, errand: Errand) {
     match errand {
         Errand::HandBack(routed) => hand_back(live, routed).await,
+        Errand::Settle { settle, generation } => {
+            if generation == live.generation {
+                told(live.transport.call(Command::Settle(settle)).await);
+            }
+        }
         Errand::Leave { event, unread, generation } => {
             if generation == live.generation {
                 told(live.transport.call(Command::Unsubscribe { event: event.clone() }).await);

@@ -1,9 +1,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Block, Command, Error, EventId, EventName, Keyring, Result, Settlement, Timestamp};
+use ensync_core::{Block, Command, Error, EventId, EventName, Result, Settlement, Timestamp};
 
 use crate::event::settle;
+use crate::reading::Reading;
 use crate::{Client, Event};
 
 /// The controls of a subscription, apart from its events: for use beside a running handler. Cheap to clone.
@@ -11,14 +12,14 @@ use crate::{Client, Event};
 pub struct Control {
     client: Client,
     event: EventName,
-    keys: Keyring,
+    reading: Reading,
     /// Which subscription to the name it is.
     end: Arc<OnceLock<Error>>,
 }
 
 impl Control {
-    pub(crate) fn new(client: Client, event: EventName, keys: Keyring, end: Arc<OnceLock<Error>>) -> Self {
-        Self { client, event, keys, end }
+    pub(crate) fn new(client: Client, event: EventName, reading: Reading, end: Arc<OnceLock<Error>>) -> Self {
+        Self { client, event, reading, end }
     }
 
     /// The event name.
@@ -57,7 +58,7 @@ impl Control {
     /// As [`Client::replay`].
     pub async fn replay<I: TryInto<EventId, Error: Into<Error>>>(&self, id: I) -> Result<Event> {
         let id = id.try_into().map_err(Into::into)?;
-        self.client.replay_with(self.event.clone(), id, self.keys.clone()).await
+        self.client.replay_with(self.event.clone(), id, self.reading.clone()).await
     }
 
     /// Ends the subscription. Its stream ends; what nobody took yet goes back to the engine; what was taken can still be settled.
@@ -111,8 +112,8 @@ impl Control {
         &self.client
     }
 
-    pub(crate) fn keys(&self) -> &Keyring {
-        &self.keys
+    pub(crate) fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// Ends the stream and tells the engine in the background; what was not read is handed back.

@@ -16,7 +16,7 @@ use crate::event::Acker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
-    /// Deferred by this long (zero, or 1 second to 24 hours), and so dead-lettered by the engine after enough attempts.
+    /// Deferred by this long: zero, or 1 second to 24 hours.
     Defer(Duration),
     /// Left unsettled: delivered again when its lease runs out. It takes a place in the window until then.
     Leave,
@@ -55,11 +55,12 @@ pub struct ForEach<H> {
     concurrency: usize,
     auto_ack: bool,
     on_error: OnError,
+    max_attempts: u32,
 }
 
 impl<H> ForEach<H> {
     pub(crate) fn new(subscription: Subscription, handler: H) -> Self {
-        Self { subscription, handler, concurrency: 1, auto_ack: true, on_error: OnError::default() }
+        Self { subscription, handler, concurrency: 1, auto_ack: true, on_error: OnError::default(), max_attempts: 16 }
     }
 
     /// How many handlers run at a time. Default: 1, which keeps the order of delivery.
@@ -80,6 +81,13 @@ impl<H> ForEach<H> {
         self.on_error = on_error;
         self
     }
+
+    /// After how many deliveries an event whose handler fails is discarded, to the dead letters, so that one that always fails does
+    /// not come for ever. An engine that does not say how often it delivered an event is not subject to it. Default: 16.
+    pub fn max_attempts(mut self, deliveries: u32) -> Self {
+        self.max_attempts = deliveries;
+        self
+    }
 }
 
 impl<H, F, E> ForEach<H>
@@ -94,7 +102,7 @@ where
     }
 
     async fn run(self) -> Result<()> {
-        let Self { mut subscription, mut handler, concurrency, auto_ack, on_error } = self;
+        let Self { mut subscription, mut handler, concurrency, auto_ack, on_error, max_attempts } = self;
         let mut running = JoinSet::new();
         let outcome = loop {
             tokio::select! {
@@ -103,6 +111,8 @@ where
                 item = subscription.next(), if running.len() < concurrency => match item {
                     Some(Ok(event)) => {
                         let acker = event.acker().clone();
+                        let last = event.attempt().is_some_and(|attempt| attempt >= max_attempts);
+                        let on_error = if last { OnError::Discard } else { on_error };
                         let busy = subscription.client().session.busy();
                         // The handler is called here, in order; only its future runs beside others.
                         let handling = tokio::spawn(handler(event));

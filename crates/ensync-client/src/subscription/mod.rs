@@ -7,14 +7,16 @@ mod stream;
 use std::future::IntoFuture;
 use std::num::NonZeroU32;
 
-use ensync_core::{Error, EventName, Keyring, Result, SecretKey};
+use ensync_core::crypto::Senders;
+use ensync_core::{AppId, Error, EventName, Keyring, Result, SecretKey};
 use futures::future::BoxFuture;
 
 pub use control::Control;
 pub use for_each::{ForEach, Handler, OnError};
 pub use stream::Subscription;
 
-use crate::Client;
+use crate::reading::Reading;
+use crate::{Client, Unopenable};
 
 /// A subscription about to happen: await it for the [`Subscription`].
 #[must_use = "nothing is subscribed until it is awaited"]
@@ -24,6 +26,8 @@ pub struct Subscribe {
     event: Result<EventName>,
     max_in_flight: NonZeroU32,
     keys: Option<Result<Keyring>>,
+    senders: Senders,
+    unopenable: Unopenable,
 }
 
 impl Subscribe {
@@ -31,7 +35,14 @@ impl Subscribe {
     const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 
     pub(crate) fn new(client: Client, event: Result<EventName>) -> Self {
-        Self { client, event, max_in_flight: Self::MAX_IN_FLIGHT, keys: None }
+        Self {
+            client,
+            event,
+            max_in_flight: Self::MAX_IN_FLIGHT,
+            keys: None,
+            senders: Senders::Any,
+            unopenable: Unopenable::default(),
+        }
     }
 
     /// At most this many events delivered and not settled; also the size of the buffer between the connection and the reader. An
@@ -53,12 +64,33 @@ impl Subscribe {
         self
     }
 
+    /// Takes only events whose sender the envelope proves: those of the suite "aes-256-gcm" whose sender gave its key. The others
+    /// cannot be opened, as [`SenderNotVerified`](ensync_core::ErrorKind::SenderNotVerified). Anybody can prove to be himself: look
+    /// at [`Event::sender`](crate::Event::sender), or use [`verified_from`](Self::verified_from).
+    pub fn require_verified_sender(mut self) -> Self {
+        self.senders = Senders::Verified;
+        self
+    }
+
+    /// Takes only events that one of these apps proves to have sent.
+    pub fn verified_from(mut self, senders: impl IntoIterator<Item = AppId>) -> Self {
+        self.senders = Senders::verified_from(senders);
+        self
+    }
+
+    /// What to do with an event that cannot be opened. Default: hand it over.
+    pub fn unopenable(mut self, policy: Unopenable) -> Self {
+        self.unopenable = policy;
+        self
+    }
+
     async fn open(self) -> Result<Subscription> {
         let event = self.event.map_err(|error| error.context("subscribe"))?;
-        let keys = match self.keys {
-            Some(keys) => keys?,
-            None => self.client.keys.clone(),
+        let opener = match self.keys {
+            Some(keys) => self.client.crypto.opener.with_keys(keys?),
+            None => self.client.crypto.opener.clone(),
         };
+        let reading = Reading { opener, senders: self.senders };
         let subscribe = ensync_core::Subscribe { event: event.clone(), max_in_flight: Some(self.max_in_flight) };
         let buffer = usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX).min(1 << 16);
         let lane = self
@@ -67,7 +99,7 @@ impl Subscribe {
             .subscribe(subscribe, buffer)
             .await
             .map_err(|error| error.context(format_args!("subscribe to {event} at {}", self.client.endpoint())))?;
-        Ok(Subscription::new(Control::new(self.client, event, keys, lane.end), lane.receiver))
+        Ok(Subscription::new(Control::new(self.client, event, reading, lane.end), lane.receiver, self.unopenable))
     }
 }
 

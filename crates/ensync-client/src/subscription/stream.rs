@@ -2,12 +2,12 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ensync_core::Result;
+use ensync_core::{Result, Settlement};
 use futures::Stream;
 
 use super::{Control, ForEach, Handler};
-use crate::Event;
 use crate::session::Routed;
+use crate::{Event, Unopenable};
 
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
 ///
@@ -29,12 +29,13 @@ use crate::session::Routed;
 pub struct Subscription {
     control: Control,
     receiver: Pin<Box<async_channel::Receiver<Routed>>>,
+    unopenable: Unopenable,
     ended: bool,
 }
 
 impl Subscription {
-    pub(crate) fn new(control: Control, receiver: async_channel::Receiver<Routed>) -> Self {
-        Self { control, receiver: Box::pin(receiver), ended: false }
+    pub(crate) fn new(control: Control, receiver: async_channel::Receiver<Routed>, unopenable: Unopenable) -> Self {
+        Self { control, receiver: Box::pin(receiver), unopenable, ended: false }
     }
 
     /// The controls, for use beside a handler.
@@ -64,6 +65,24 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// Whether an event comes out. One that cannot be opened is dealt with here if its reader does not want it.
+    fn is_taken(&self, event: &Event, generation: u64) -> bool {
+        if self.unopenable == Unopenable::HandOver {
+            return true;
+        }
+        let Some(error) = event.unopenable() else { return true };
+        tracing::warn!(event = %event.name(), id = %event.id(), %error, policy = ?self.unopenable, "an event cannot be opened");
+        if self.unopenable == Unopenable::Discard {
+            // The reason goes to the engine: a fixed word, that says nothing of the content.
+            let how = Settlement::Discard { reason: error.kind().code().into() };
+            let settle = event.acker().settlement(how);
+            self.control.client().session.settle_later(settle, generation);
+        }
+        false
+    }
+}
+
 impl Stream for Subscription {
     type Item = Result<Event>;
 
@@ -71,10 +90,15 @@ impl Stream for Subscription {
         let this = self.get_mut();
         while let Some(Routed { delivery, generation }) = ready!(this.receiver.as_mut().poll_next(cx)) {
             let client = this.control.client();
-            if generation == client.session.generation() {
-                return Poll::Ready(Some(Ok(Event::new(delivery, this.control.keys().clone(), client.clone()))));
+            if generation != client.session.generation() {
+                tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
+                continue;
             }
-            tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
+            let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
+            let event = Event::new(delivery, name, reading, client.clone());
+            if this.is_taken(&event, generation) {
+                return Poll::Ready(Some(Ok(event)));
+            }
         }
         let first = !std::mem::replace(&mut this.ended, true);
         Poll::Ready(this.control.end().filter(|_| first).map(Err))
