@@ -222,7 +222,8 @@ impl Transport for Honest {
 
 #[tokio::test]
 async fn an_engine_that_lies_is_found_out() {
-    let lies: [(fn(&mut Delivery), ErrorKind); 3] = [
+    type Lie = fn(&mut Delivery);
+    let lies: [(Lie, ErrorKind); 3] = [
         (|delivery| delivery.event = "refunds/granted".parse().unwrap(), ErrorKind::Misdirected),
         (|delivery| delivery.sender = Some(AppId::from_bytes([7; 32])), ErrorKind::Misdirected),
         // Its own envelope in place of the sender's.

@@ -1,5 +1,7 @@
 //! EnSync without a runtime and without I/O: the vocabulary that clients, transports and engines share, and the end-to-end
 //! encryption, which can be used alone.
+//!
+//! The page [`security`] says what is encrypted, what is not, and against whom.
 
 mod command;
 pub mod crypto;
@@ -13,6 +15,10 @@ mod name;
 mod payload;
 mod random;
 mod transport;
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("security.md")]
+pub mod security {}
 
 // The public interface is:
 pub use bytes::Bytes;
