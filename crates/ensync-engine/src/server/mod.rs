@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +43,7 @@ pub struct Server {
     addresses: Vec<(SocketAddr, bool)>,
     connections: TaskTracker,
     stop: CancellationToken,
+    runtime: Handle,
 }
 
 impl Server {
@@ -163,6 +165,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+        // WebSocket connections are their own tasks by now, and in-process ones never were the listeners': they end with the broker.
+        let broker = self.broker.clone();
+        self.runtime.spawn(async move { broker.shutdown().await });
     }
 }
 
@@ -231,7 +236,7 @@ impl ServerBuilder {
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
-        Ok(Server { broker, addresses, connections, stop })
+        Ok(Server { broker, addresses, connections, stop, runtime: Handle::current() })
     }
 }
 
