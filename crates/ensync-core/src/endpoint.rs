@@ -169,9 +169,7 @@ impl<'a> Parts<'a> {
             None => (rest, ""),
         };
         if authority.contains('@') {
-            return Err(invalid(
-                "the URL holds user-info before '@'; the app key is given to create_client, not in the URL".into(),
-            ));
+            return Err(user_info());
         }
         if path.contains('?') {
             return Err(invalid("the URL has a query ('?'); leave it out".into()));
@@ -214,7 +212,11 @@ impl<'a> Parts<'a> {
         }
         // Brackets are put back so that the host parser sees which literal it is.
         let host = if authority.starts_with('[') { authority.get(..host.len() + 2).unwrap_or(host) } else { host };
-        Ok(Self { host, port: port.map(parse_port).transpose()?, path })
+        let port = port.map(parse_port).transpose().map_err(|error| {
+            // A password that holds a '/' ends the authority, and its beginning stands where a port would.
+            if path.contains('@') { user_info() } else { error }
+        })?;
+        Ok(Self { host, port, path })
     }
 }
 
@@ -243,6 +245,10 @@ fn is_loopback(host: &Host<String>) -> bool {
         Host::Ipv4(ip) => IpAddr::V4(*ip).is_loopback(),
         Host::Ipv6(ip) => IpAddr::V6(*ip).to_canonical().is_loopback(),
     }
+}
+
+fn user_info() -> Error {
+    invalid("the URL holds user-info before '@'; the app key is given to create_client, not in the URL".into())
 }
 
 fn invalid(why: String) -> Error {
@@ -306,6 +312,7 @@ mod tests {
             ("grpc://h:+80", "port \"+80\""),
             ("grpc://h:x", "port \"x\""),
             ("wss://user:pass@h", "user-info"),
+            ("wss://user:pa/ss@h", "user-info"),
             ("wss://h?x=1", "query"),
             ("wss://h/message?x=1", "query"),
             ("wss://h#top", "fragment"),
@@ -325,6 +332,8 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{given}");
             assert!(error.to_string().contains(part), "{given}: {error}");
         }
-        assert!(!Endpoint::parse("wss://user:pass@h").unwrap_err().to_string().contains("pass"));
+        for given in ["wss://user:pass@h", "wss://user:pass/word@h", "grpc://user:pass?word@h", "user:pass#word@h"] {
+            assert!(!Endpoint::parse(given).unwrap_err().to_string().contains("pass"), "{given}");
+        }
     }
 }
