@@ -160,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_as_they_were_written() {
+        for number in [1286721.4567867215_f64, 0.1 + 0.2, f64::MAX, f64::MIN_POSITIVE, 5e-324] {
+            let metadata = Metadata::parse(&format!(r#"{{"n":{number:?}}}"#)).unwrap();
+            assert_eq!(metadata.field("n").unwrap().as_f64(), Some(number));
+        }
+    }
+
+    #[test]
     fn only_objects_are_metadata() {
         for text in
             ["null", "[]", "7", "{", "{} {}", "\"x\"", &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200))]
