@@ -3,8 +3,10 @@
 
 mod app_id;
 mod app_key;
+mod keyring;
 mod secret;
 
 pub use app_id::AppId;
 pub use app_key::AppKey;
-pub use secret::{Keyring, SecretKey};
+pub use keyring::Keyring;
+pub use secret::SecretKey;
