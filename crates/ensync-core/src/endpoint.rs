@@ -232,11 +232,17 @@ fn parse_port(port: &str) -> Result<u16> {
 }
 
 fn parse_host(host: &str) -> Result<Host<String>> {
-    // `url` reads hosts as browsers do (IDNA, IPv4 in all spellings), so what we compare is what is dialled.
-    Host::parse(host).map_err(|cause| {
+    let refuse = || {
         let shown: String = host.chars().take(64).collect();
-        invalid(format!("{shown:?} is not a host name or IP address")).with_source(cause)
-    })
+        invalid(format!("{shown:?} is not a host name or IP address"))
+    };
+    // `url` reads hosts as browsers do (IDNA, IPv4 in all spellings), so what we compare is what is dialled.
+    let parsed = Host::parse(host).map_err(|cause| refuse().with_source(cause))?;
+    match &parsed {
+        // It takes punctuation too, which no request can carry as its authority and no name server knows.
+        Host::Domain(name) if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) => Err(refuse()),
+        _ => Ok(parsed),
+    }
 }
 
 fn is_loopback(host: &Host<String>) -> bool {
@@ -277,6 +283,7 @@ mod tests {
             ("grpcs://[2001:db8::1]", "grpcs://[2001:db8::1]:443", false),
             ("localhost.evil.com", "grpcs://localhost.evil.com:443", false),
             ("127.0.0.1.evil.com", "grpcs://127.0.0.1.evil.com:443", false),
+            ("h_1.local", "grpcs://h_1.local:443", false),
             ("mylocalhost.example.com", "grpcs://mylocalhost.example.com:443", false),
             ("grpcs://localhost", "grpcs://localhost:443", true),
             ("wss://h", "wss://h:443/message", false),
@@ -325,6 +332,8 @@ mod tests {
             ("grpc://[::g]", "not a host name"),
             ("grpc://[]", "no host"),
             ("grpc://h h", "not a host name"),
+            ("grpc://h;`", "\"h;`\" is not a host name"),
+            ("ws://a%26b", "not a host name"),
             ("ws://h/a b", "percent-encode"),
             ("node.gms.ensync.cloud\\@evil", "percent-encode"),
         ] {
