@@ -34,13 +34,18 @@ impl Schema {
         })?;
         let read = |(field, kind): (String, Value)| match kind.as_str().and_then(FieldType::of_schema) {
             Some(kind) => Ok((field, kind)),
-            None => Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "schema: the type of field {field:?} is {kind}; it must be one of string, integer, long, double, \
-                         float, number, boolean, object, array, null"
-                ),
-            )),
+            None => {
+                let shown = |text: &str| text.chars().take(48).collect::<String>();
+                Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!(
+                        "schema: the type of field {:?} is {}; it must be one of string, integer, long, double, float, \
+                         number, boolean, object, array, null",
+                        shown(&field),
+                        shown(&kind.to_string())
+                    ),
+                ))
+            }
         };
         fields.into_iter().map(read).collect::<Result<_>>().map(Self)
     }
@@ -150,6 +155,9 @@ mod tests {
         for (text, part) in [("[]", "JSON object"), (r#"{"a":"decimal"}"#, "\"a\""), (r#"{"a":{"b":"int"}}"#, "\"a\"")]
         {
             assert!(Schema::parse(text).unwrap_err().to_string().contains(part), "{text}");
+        }
+        for long in [format!("{{\"a\":{:?}}}", "x".repeat(10_000)), format!("{{{:?}:[]}}", "x".repeat(10_000))] {
+            assert!(Schema::parse(&long).unwrap_err().to_string().len() < 300);
         }
         let schema = Schema::parse(r#"{"a":"INT","b":"Bool"}"#).unwrap();
         assert_eq!(schema.to_json(), r#"{"a":"integer","b":"boolean"}"#);

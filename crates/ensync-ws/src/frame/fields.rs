@@ -27,7 +27,7 @@ impl<'a> Fields<'a> {
                 );
             };
             if fields.optional(key).is_some() {
-                return Err(fields.wrong(format_args!("the key {key} is there twice")));
+                return Err(fields.wrong(format_args!("the key {} is there twice", shown(key, 24))));
             }
             if fields.pairs.len() == MAX_KEYS {
                 return Err(fields.wrong(format_args!("more than {MAX_KEYS} keys")));
@@ -180,6 +180,7 @@ mod tests {
     fn what_is_no_frame_says_where() {
         let many = format!("SUB;{}", (0..40).map(|n| format!("{}=:;", "A".repeat(n + 1))).collect::<String>());
         let deep = format!("PUB;METADATA=:{{\"a\":{}", "[".repeat(100_000));
+        let twice = format!("SUB;{}", format!("{}=:1;", "A".repeat(10_000)).repeat(2));
         for (frame, part) in [
             ("SUB;EVENT_NAME", "SUB: byte 4 should begin KEY=:value, but reads \"EVENT_NAME\""),
             ("SUB;;A=:1", "byte 4"),
@@ -187,6 +188,7 @@ mod tests {
             ("SUB;A=:1;B;C=:2", "byte 9"),
             ("SUB;=:1", "byte 4"),
             ("SUB;A=:1;A=:1", "the key A is there twice"),
+            (twice.as_str(), "SUB: the key AAAAAAAAAAAAAAAAAAAAAAAA is there twice"),
             ("PUB;METADATA=:{\"a\":1;B=:2", "METADATA is not JSON"),
             ("PUB;METADATA=:{}x;B=:2", "METADATA goes on after its JSON value: \"x;B=:2\""),
             (many.as_str(), "more than 32 keys"),
