@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{Command, Connector, Endpoint, ErrorKind};
-use ensync_engine::Server;
+use ensync_engine::{MemoryLog, Server};
 use futures::StreamExt;
 use tokio::time::timeout;
 
@@ -24,6 +25,19 @@ async fn dropping_a_server_ends_its_sessions() {
     while timeout(PATIENCE, link.inbox.next()).await.unwrap().is_some() {}
     assert_eq!(link.transport.call(Command::Heartbeat).await.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(connector.connect(&endpoint, &app.app_key).await.map(drop).unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_server_goes_on_with_its_log() {
+    let log = MemoryLog::new();
+    let server = Server::dev().log(Arc::new(log.clone())).start().await.unwrap();
+    let app = server.create_app("warehouse").await.unwrap();
+    server.shutdown().await;
+
+    let server = Server::dev().log(Arc::new(log.reopen())).start().await.unwrap();
+    let endpoint: Endpoint = server.grpc_url().parse().unwrap();
+    let link = server.in_process().connect(&endpoint, &app.app_key).await.unwrap();
+    assert_eq!(link.welcome.app_id, Some(app.app_id));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::in_process::InProcess;
-use crate::{Broker, BrokerOptions, EventOptions, MemoryLog, QueueStats};
+use crate::{Broker, BrokerOptions, EventOptions, Log, MemoryLog, QueueStats};
 use http::Front;
 use listener::Listener;
 
@@ -49,13 +49,13 @@ pub struct Server {
 impl Server {
     /// An engine whose event names must be registered.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { broker: BrokerOptions::default(), listen: Vec::new() }
+        ServerBuilder::new(BrokerOptions::default())
     }
 
     /// An engine for development and tests: event names are registered when they are first used, and it listens on a free port of
     /// the loopback interface unless it is told where.
     pub fn dev() -> ServerBuilder {
-        ServerBuilder { broker: BrokerOptions::dev(), listen: Vec::new() }
+        ServerBuilder::new(BrokerOptions::dev())
     }
 
     /// Makes an app with a new key pair, and gives its three keys. The engine keeps the public key, and a hash of the app key:
@@ -193,10 +193,21 @@ pub struct NewApp {
 #[must_use = "nothing runs until it is started"]
 pub struct ServerBuilder {
     broker: BrokerOptions,
+    log: Arc<dyn Log>,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
 }
 
 impl ServerBuilder {
+    fn new(broker: BrokerOptions) -> Self {
+        Self { broker, log: Arc::new(MemoryLog::new()), listen: Vec::new() }
+    }
+
+    /// Goes on with what a log holds, and writes to it. Default: a new log in memory.
+    pub fn log(mut self, log: Arc<dyn Log>) -> Self {
+        self.log = log;
+        self
+    }
+
     /// Listens on an address in plaintext; port 0 takes a free one. May be called several times.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push((address, None));
@@ -219,7 +230,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or an option is out of its range.
+    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or an option is out of its range;
+    /// [`ErrorKind::Unavailable`] if the log cannot be read.
     pub async fn start(mut self) -> Result<Server> {
         if self.listen.is_empty() {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
@@ -230,7 +242,7 @@ impl ServerBuilder {
             addresses.push((bound, tls.is_some()));
             listeners.push(Listener { tcp, tls });
         }
-        let broker = Broker::start(self.broker, Arc::new(MemoryLog::new())).await?;
+        let broker = Broker::start(self.broker, self.log).await?;
         let front = Front::new(Arc::new(broker.clone()), Default::default(), Default::default());
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
         for listener in listeners {
