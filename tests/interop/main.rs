@@ -1,0 +1,82 @@
+//! The published Python and Node clients, unmodified, against the engine, with our own clients on the other side.
+//!
+//! - `setup`: gets the clients, with the script of that name;
+//! - `peers`: the scripts that run them;
+//! - `peer`: a client in a process of its own;
+//! - `world`: the engine and the apps;
+//! - `steps`: what each client is put through, and its known defects;
+//! - `many`: one publish of ours to all of them;
+//! - `table`: the README says the same.
+
+mod many;
+mod peer;
+mod setup;
+mod steps;
+mod table;
+mod world;
+
+use peer::{Kind, Peer};
+use world::World;
+
+/// Puts a client through every step.
+async fn every_step(kind: Kind) {
+    let Some(clients) = setup::clients().await else { return };
+    let (mut world, mut peer) = (World::start().await, Peer::spawn(kind, clients));
+    let mut found = Vec::new();
+    macro_rules! steps {
+        ($($title:literal $step:ident),* $(,)?) => {
+            $(found.push(($title, steps::$step(&mut world, &mut peer).await));)*
+        };
+    }
+    steps!(
+        "log in" log_in,
+        "publish to one" publish_to_one,
+        "publish to three" publish_to_three,
+        "subscribe" subscribe,
+        "auto-ack" auto_ack,
+        "manual ack" manual_ack,
+        "defer" defer,
+        "discard" discard,
+        "rollback" rollback,
+        "replay" replay,
+        "pause" pause,
+        "resume" resume,
+        "unsubscribe" unsubscribe,
+        "reconnect after a restart" reconnect,
+        "reconnect after a crash" reconnect_after_crash,
+    );
+    table::check(kind, &found);
+}
+
+#[tokio::test]
+async fn ensync_sdk_0_4_4_over_grpc() {
+    every_step(Kind::Grpc044).await;
+}
+
+#[tokio::test]
+async fn ensync_sdk_0_3_3_over_grpc() {
+    every_step(Kind::Grpc033).await;
+}
+
+#[tokio::test]
+async fn ensync_sdk_0_3_3_over_web_socket() {
+    every_step(Kind::WebSocket033).await;
+}
+
+#[tokio::test]
+async fn ensync_sdk_ws_0_4_3() {
+    every_step(Kind::WebSocket043).await;
+}
+
+#[tokio::test]
+async fn ensync_client_sdk_0_0_18() {
+    every_step(Kind::Node).await;
+}
+
+#[tokio::test]
+async fn one_publish_to_all_of_them() {
+    let Some(clients) = setup::clients().await else { return };
+    for (kind, found) in many::one_publish_to_all(clients).await {
+        table::check(kind, &found);
+    }
+}
