@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ensync_client::Engine;
+use ensync_client::{ConnectionState, Engine};
 use ensync_core::Endpoint;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -89,6 +89,57 @@ async fn what_was_held_comes_again_and_the_old_ack_is_stale(transport: Transport
     after.ack().await.unwrap();
 }
 
+async fn publishing_through_cuts_loses_and_doubles_nothing(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    // Every login counts as one that held, however short: the cuts come faster than any would.
+    let engine = engine.reconnect_interval(Duration::ZERO);
+    let till = engine.create_client(&world.shop.app_key).await.unwrap();
+    let stock = world.client(&world.warehouse).await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    for n in 0..100 {
+        let publishing = publish(&world, &till, ORDERS, n);
+        // Cut before, while and after the command is on its way.
+        match n % 3 {
+            0 => proxy.cut(),
+            1 => drop(tokio::spawn({
+                let cut = proxy.cut.clone();
+                async move { cut.send_modify(|cuts| *cuts += 1) }
+            })),
+            _ => {}
+        }
+        soon(publishing).await.unwrap();
+    }
+    for n in 0..100 {
+        let event = next(&mut orders).await;
+        assert_eq!(n_of(&event), n);
+        event.ack().await.unwrap();
+    }
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!(queue.counters.published, 100, "an event was stored twice");
+}
+
+async fn the_connection_state_is_told(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let stock = engine.max_reconnect_attempts(2).create_client(&world.warehouse.app_key).await.unwrap();
+    let mut states = stock.connection_states();
+    let mut state = async || soon(futures::StreamExt::next(&mut states)).await;
+    assert!(matches!(state().await, Some(ConnectionState::Live)));
+    proxy.cut();
+    assert!(matches!(state().await, Some(ConnectionState::Reconnecting { attempt: 1, .. })));
+    assert!(matches!(state().await, Some(ConnectionState::Live)));
+    soon(world.server.shutdown()).await;
+    loop {
+        match state().await {
+            Some(ConnectionState::Reconnecting { attempt, .. }) => assert!(attempt <= 2),
+            Some(ConnectionState::Closed { why }) => break assert!(why.to_string().contains("gave up"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(stock.connection_state(), ConnectionState::Closed { .. }));
+    drop(stock);
+    assert!(state().await.is_none());
+}
+
 async fn a_pause_outlives_the_connection(transport: Transport) {
     let (world, proxy, engine) = through_proxy(transport).await;
     let till = world.client(&world.shop).await;
@@ -126,6 +177,8 @@ macro_rules! over_both {
 over_both!(
     a_subscription_goes_on_after_cuts,
     what_was_held_comes_again_and_the_old_ack_is_stale,
+    publishing_through_cuts_loses_and_doubles_nothing,
+    the_connection_state_is_told,
     a_pause_outlives_the_connection,
     attempts_run_out,
 );

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use ensync_core::crypto::{Opener, Recipient, Sealer, Suite};
 use ensync_core::{AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Keyring, Reply, Result};
+use futures::Stream;
 use serde::Serialize;
 
+use crate::connection::{ConnectionState, states};
 use crate::options::Options;
 use crate::reading::Reading;
 use crate::session::Session;
@@ -115,6 +117,30 @@ impl Client {
     /// Whether there is a connection, logged in and subscribed.
     pub fn is_connected(&self) -> bool {
         self.session.welcome().is_some()
+    }
+
+    /// How the client stands with its engine.
+    pub fn connection_state(&self) -> ConnectionState {
+        ConnectionState::from(&*self.session.watch().borrow())
+    }
+
+    /// How the client stands with its engine, now and whenever that changes: the peers' `disconnect` and `reconnect` events. Ends
+    /// when the client is gone; it does not keep the client.
+    ///
+    /// ```no_run
+    /// use ensync_client::ConnectionState;
+    /// use futures::StreamExt;
+    /// # async fn example(client: ensync_client::Client) {
+    /// let mut states = client.connection_states();
+    /// while let Some(state) = states.next().await {
+    ///     if let ConnectionState::Reconnecting { attempt, cause } = state {
+    ///         eprintln!("attempt {attempt}: {cause}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn connection_states(&self) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
+        states(self.session.watch())
     }
 
     /// Ends the session in order: subscriptions end, events that nobody took yet go back to the engine, handlers and calls under

@@ -5,6 +5,7 @@
 //! for whoever writes a transport: implement [`Connector`](core::Connector) and hand it to [`Engine::with_connector`].
 
 mod client;
+mod connection;
 mod dial;
 mod engine;
 mod event;
@@ -18,6 +19,7 @@ mod transports;
 
 // The public interface is:
 pub use client::Client;
+pub use connection::ConnectionState;
 pub use dial::{Dialer, Stream, TlsOptions};
 pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;

@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use ensync_core::crypto::{Recipient, SealOptions, Suite};
 use ensync_core::{
-    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
-    Schema, Sealed,
+    AppId, Command, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result, Schema,
+    Sealed,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::client::unexpected;
 use crate::{Client, PartialPublish, Receipt};
@@ -208,11 +209,10 @@ impl Prepared {
         if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
             sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.len()))?;
         }
+        // Also for an engine that is not known yet, or does not deduplicate and ignores it: another may answer the retry.
         let idempotency_key = match self.idempotency_key? {
-            None if config.is_some_and(|config| config.has(Extension::Deduplication)) => {
-                Some(IdempotencyKey::random()?)
-            }
-            given => given,
+            Some(given) => given,
+            None => IdempotencyKey::random()?,
         };
         let command = |(recipient, payload): (Recipient, Sealed)| ensync_core::Publish {
             event: self.event.clone(),
@@ -220,7 +220,7 @@ impl Prepared {
             payload,
             metadata: metadata.clone(),
             payload_metadata: Some(about.clone()),
-            idempotency_key: idempotency_key.clone(),
+            idempotency_key: Some(idempotency_key.clone()),
         };
         Ok(recipients.into_iter().zip(sealed).map(command).collect())
     }
@@ -253,6 +253,22 @@ fn fits(sealed: &Sealed, most: usize, plain: usize) -> Result<()> {
     ))
 }
 
+/// Sends one. Where the engine deduplicates, one whose answer was lost with the connection is sent again, under the same key: it
+/// is accepted once.
+async fn send(client: &Client, publish: ensync_core::Publish, limit: Duration) -> Result<Reply> {
+    let deadline = Instant::now() + limit;
+    let command = Command::Publish(publish);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reply = client.session.call_within(command.clone(), left).await;
+        let lost = matches!(&reply, Err(error) if error.kind() == ErrorKind::Interrupted);
+        // Asked of the engine that is there now: it may not be the one of before.
+        if !(lost && client.session.deduplicates().await) {
+            return reply;
+        }
+    }
+}
+
 /// Sends all of it together, and tells of each recipient what became of it.
 async fn deliver(
     client: &Client,
@@ -260,15 +276,8 @@ async fn deliver(
     timeout: Option<Duration>,
     context: &str,
 ) -> Result<Receipt> {
-    let send = |command: ensync_core::Publish| async move {
-        let recipient = command.recipient;
-        let command = Command::Publish(command);
-        let reply = match timeout {
-            Some(limit) => client.session.call_within(command, limit).await,
-            None => client.session.call(command).await,
-        };
-        (recipient, reply)
-    };
+    let limit = timeout.unwrap_or_else(|| client.session.request_timeout());
+    let send = |command: ensync_core::Publish| async move { (command.recipient, send(client, command, limit).await) };
     let mut answers = futures::stream::iter(commands).map(send).buffered(IN_FLIGHT);
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());
     while let Some((recipient, reply)) = answers.next().await {

@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensync_core::{
-    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, Settle, Subscribe,
-    Transport, Welcome,
+    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Extension, Link, Reply, Result, Settle,
+    Subscribe, Transport, Welcome,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -56,9 +56,9 @@ struct Shared {
 }
 
 #[derive(Clone)]
-enum State {
-    /// There is no connection; the cause of the last failure.
-    Connecting(Option<Error>),
+pub(crate) enum State {
+    /// There is no connection: which attempt to reconnect is next, and the cause of the last failure.
+    Connecting(u32, Error),
     Live(Live),
     /// There never will be one again.
     Closed(Error),
@@ -75,7 +75,7 @@ enum Errand {
 }
 
 #[derive(Clone)]
-struct Live {
+pub(crate) struct Live {
     transport: Arc<dyn Transport>,
     welcome: Arc<Welcome>,
     generation: u64,
@@ -122,6 +122,22 @@ impl Session {
             State::Live(live) => Some(live.welcome.clone()),
             _ => None,
         }
+    }
+
+    /// How long a call may take unless it says otherwise.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.shared().options.request_timeout
+    }
+
+    /// Whether the engine deduplicates, once there is a connection; false if there never will be one.
+    pub(crate) async fn deduplicates(&self) -> bool {
+        let live = self.shared().live().await;
+        live.is_ok_and(|live| live.welcome.config.has(Extension::Deduplication))
+    }
+
+    /// The state of the connection, now and as it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
+        self.shared().state.subscribe()
     }
 
     /// The number of the live link, 0 while there is none.
@@ -281,7 +297,7 @@ impl Shared {
             format!("{command}: no connection to {} within {limit:?}; it was not sent", self.endpoint),
         );
         match &*self.state.borrow() {
-            State::Connecting(Some(cause)) => error.with_source(cause.clone()),
+            State::Connecting(_, cause) => error.with_source(cause.clone()),
             _ => error,
         }
     }
@@ -289,12 +305,12 @@ impl Shared {
     /// The live link, once there is one.
     async fn live(&self) -> Result<Live> {
         let mut state = self.state.subscribe();
-        let state = state.wait_for(|state| !matches!(state, State::Connecting(_))).await;
+        let state = state.wait_for(|state| !matches!(state, State::Connecting(..))).await;
         match state.as_deref() {
             Ok(State::Live(live)) => Ok(live.clone()),
             Ok(State::Closed(error)) => Err(error.clone()),
             // The sender lives in `self`.
-            Ok(State::Connecting(_)) | Err(_) => Err(self.closed()),
+            Ok(State::Connecting(..)) | Err(_) => Err(self.closed()),
         }
     }
 

@@ -54,8 +54,8 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: 
 /// Tries until there is a link (`Some`), the client is closed (`None`), or it is no use.
 async fn reconnect(shared: &Shared, mut last: Error, attempt: &mut u32) -> Result<Option<Link>> {
     loop {
-        shared.state.send_replace(State::Connecting(Some(last.clone())));
         *attempt = attempt.saturating_add(1);
+        shared.state.send_replace(State::Connecting(*attempt, last.clone()));
         if !shared.options.max_reconnect_attempts.allow(*attempt) {
             let tried = *attempt - 1;
             return Err(Error::new(
@@ -166,7 +166,13 @@ async fn restore(shared: &Shared, transport: &dyn Transport, live: &Live) -> Err
             }
         }
     }
-    shared.state.send_replace(State::Live(live.clone()));
+    shared.state.send_if_modified(|state| {
+        let news = !matches!(state, State::Live(known) if known.generation == live.generation);
+        if news {
+            *state = State::Live(live.clone());
+        }
+        news
+    });
     std::future::pending().await
 }
 
