@@ -177,7 +177,8 @@ impl<'a> Parts<'a> {
         if path.contains('#') {
             return Err(invalid("the URL has a fragment ('#'); leave it out".into()));
         }
-        if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+        // RFC 3986 §3.3. A request with any other character cannot be built.
+        if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,;=:@".contains(&b)) {
             return Err(invalid("the URL's path holds a character that a URL cannot; percent-encode it".into()));
         }
         let (host, port) = match authority.strip_prefix('[') {
@@ -239,10 +240,19 @@ fn parse_host(host: &str) -> Result<Host<String>> {
     // `url` reads hosts as browsers do (IDNA, IPv4 in all spellings), so what we compare is what is dialled.
     let parsed = Host::parse(host).map_err(|cause| refuse().with_source(cause))?;
     match &parsed {
-        // It takes punctuation too, which no request can carry as its authority and no name server knows.
-        Host::Domain(name) if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) => Err(refuse()),
+        Host::Domain(name) if !is_dns_name(name) => Err(refuse()),
         _ => Ok(parsed),
     }
+}
+
+/// RFC 1035 §2.3.4, and underscores. `url` takes longer names and more punctuation, which no name server knows, and of which no
+/// request can be built.
+fn is_dns_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn is_loopback(host: &Host<String>) -> bool {
@@ -292,6 +302,7 @@ mod tests {
             ("ws://h/message", "ws://h:80/message", false),
             ("ws://h/message/", "ws://h:80/message", false),
             ("ws://h:8082/a/b", "ws://h:8082/a/b/message", false),
+            ("ws://h/~a/b:c@d;e=%20/", "ws://h:80/~a/b:c@d;e=%20/message", false),
             ("https://h", "wss://h:443/message", false),
             ("http://http.example.com", "ws://http.example.com:80/message", false),
             ("WSS://H", "wss://h:443/message", false),
@@ -334,7 +345,13 @@ mod tests {
             ("grpc://h h", "not a host name"),
             ("grpc://h;`", "\"h;`\" is not a host name"),
             ("ws://a%26b", "not a host name"),
+            ("ws://a..b", "not a host name"),
+            ("ws://localhost..", "not a host name"),
+            (&"a".repeat(64), "not a host name"),
+            (&"a.".repeat(128), "not a host name"),
             ("ws://h/a b", "percent-encode"),
+            ("ws://h/<a>", "percent-encode"),
+            ("ws://h/é", "percent-encode"),
             ("node.gms.ensync.cloud\\@evil", "percent-encode"),
         ] {
             let error = Endpoint::parse(given).expect_err(given);
