@@ -107,7 +107,8 @@ impl State {
         }
         queue.next_seq = event.seq.saturating_add(1);
         let key = publish.idempotency_key.as_ref();
-        let fingerprint = key.map(|key| Fingerprint::new(&publish.sender, &publish.recipient, key, position.is_none()));
+        let PublishRecord { sender, recipient, event: name, .. } = publish;
+        let fingerprint = key.map(|key| Fingerprint::new(sender, recipient, name, key, position.is_none()));
         if let Some(first) = fingerprint.as_ref().and_then(|print| self.dedup.find(print, publish.accepted_at)) {
             return Applied::Stored(first.to_id());
         }

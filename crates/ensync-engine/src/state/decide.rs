@@ -57,7 +57,7 @@ impl State {
             schema.check(payload).map_err(|error| error.context(format!("publish {}", publish.event)))?;
         }
         if let Some(key) = &publish.idempotency_key {
-            let fingerprint = Fingerprint::new(&peer.app_id, &publish.recipient, key, !durable);
+            let fingerprint = Fingerprint::new(&peer.app_id, &publish.recipient, &publish.event, key, !durable);
             if let Some(first) = self.dedup.find(&fingerprint, self.now) {
                 return Ok(Step::Answer(Reply::Published { id: first.to_id() }));
             }

@@ -3,21 +3,29 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use ensync_core::{AppId, IdempotencyKey, Timestamp};
+use ensync_core::{AppId, EventName, IdempotencyKey, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::event_id::EventKey;
 
-/// Names a publish: the sender, the recipient, the key and whether it went to the log, hashed, so that long keys cost no memory.
-/// 128 bits of SHA-256 are far from a collision at the number that is remembered.
+/// Names a publish: the sender, the recipient, the event name, the key and whether it went to the log, hashed, so that long names
+/// and keys cost no memory. 128 bits of SHA-256 are far from a collision at the number that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
     /// What is in memory only does not count for what is in the log: after a restart nobody would know of the former.
-    pub(super) fn new(sender: &AppId, recipient: &AppId, key: &IdempotencyKey, transient: bool) -> Self {
+    pub(super) fn new(
+        sender: &AppId,
+        recipient: &AppId,
+        event: &EventName,
+        key: &IdempotencyKey,
+        transient: bool,
+    ) -> Self {
         let hash = Sha256::new().chain_update(sender.as_bytes()).chain_update(recipient.as_bytes());
-        let hash: [u8; 32] = hash.chain_update([u8::from(transient)]).chain_update(key.as_str()).finalize().into();
+        // A name holds no zero byte, so where it ends and the key begins is in the hash too.
+        let hash = hash.chain_update([u8::from(transient)]).chain_update(event.as_str()).chain_update([0]);
+        let hash: [u8; 32] = hash.chain_update(key.as_str()).finalize().into();
         let [first, ..] = hash.as_chunks::<16>().0 else { return Self([0; 16]) };
         Self(*first)
     }
@@ -125,15 +133,19 @@ mod tests {
     #[test]
     fn each_part_of_the_name_counts() {
         let [a, b] = [AppId::from_bytes([1; 32]), AppId::from_bytes([2; 32])];
-        let [k, l] = ["k", "l"].map(|key| IdempotencyKey::parse(key).unwrap());
+        let [e, f] = ["e", "ek"].map(|name| EventName::parse(name).unwrap());
+        let [k, l] = ["k", "kk"].map(|key| IdempotencyKey::parse(key).unwrap());
         let names = [
-            Fingerprint::new(&a, &b, &k, false),
-            Fingerprint::new(&b, &a, &k, false),
-            Fingerprint::new(&a, &a, &k, false),
-            Fingerprint::new(&a, &b, &l, false),
-            Fingerprint::new(&a, &b, &k, true),
+            Fingerprint::new(&a, &b, &e, &k, false),
+            Fingerprint::new(&b, &b, &e, &k, false),
+            Fingerprint::new(&a, &a, &e, &k, false),
+            Fingerprint::new(&b, &a, &e, &k, false),
+            Fingerprint::new(&a, &b, &f, &k, false),
+            // Joined without a separator, these two would be one.
+            Fingerprint::new(&a, &b, &e, &l, false),
+            Fingerprint::new(&a, &b, &e, &k, true),
         ];
-        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 5);
-        assert_eq!(names[0], Fingerprint::new(&a, &b, &k, false));
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+        assert_eq!(names[0], Fingerprint::new(&a, &b, &e, &k, false));
     }
 }

@@ -126,7 +126,7 @@ fn rights_are_per_name_or_for_all() {
 }
 
 #[test]
-fn a_publish_is_deduplicated_by_sender_recipient_and_key() {
+fn a_publish_is_deduplicated_by_sender_recipient_name_and_key() {
     let mut bench = Bench::new();
     let (shop, other, warehouse) = (bench.login(SHOP), bench.login(STRANGER), bench.consumer(WAREHOUSE));
     let first = bench.publish_as(&shop, keyed("b25l", "k")).unwrap();
@@ -140,6 +140,12 @@ fn a_publish_is_deduplicated_by_sender_recipient_and_key() {
 
     assert_ne!(bench.publish_as(&shop, keyed("b25l", "l")).unwrap(), first);
     assert_ne!(bench.publish_as(&other, keyed("b25l", "k")).unwrap(), first);
+    let name = EventName::parse("orders/status/other").unwrap();
+    bench.provision(Provision::RegisterEvent { name: name.clone(), options: EventOptions::default() }).unwrap();
+    let named = Publish { event: name, ..keyed("b25l", "k") };
+    let second = bench.publish_as(&shop, named.clone()).unwrap();
+    assert_ne!(second, first);
+    assert_eq!(bench.publish_as(&shop, named).unwrap(), second);
     let elsewhere = Publish { recipient: app(STRANGER), ..keyed("b25l", "k") };
     assert_ne!(bench.publish_as(&shop, elsewhere).unwrap(), first);
     assert_eq!(bench.stats().counters.published, 3);

@@ -223,8 +223,8 @@ impl World {
         let publish = Publish {
             event: names()[name].clone(),
             recipient: app(recipient),
-            // One key, one sort of event, as a retry has it.
-            idempotency_key: key.map(|n| IdempotencyKey::parse(&format!("{name}-{transient_too}-{n}")).unwrap()),
+            // Names and sorts of events do not share keys, so one text may serve them all.
+            idempotency_key: key.map(|n| IdempotencyKey::parse(&n.to_string()).unwrap()),
             ..base
         };
         if refused {
