@@ -120,6 +120,7 @@ impl State {
             size: u32::try_from(publish.size()).unwrap_or(u32::MAX),
             deliveries: 0,
             in_epoch: 0,
+            handed_back: 0,
             place: Place::Fresh,
             transient: position.is_none(),
             slot: 0,
@@ -187,7 +188,7 @@ impl State {
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.counters.requeued += 1;
             if let Some(entry) = queue.entries.get_mut(event.seq) {
-                (entry.expires_at, entry.deliveries) = (expires_at, 0);
+                (entry.expires_at, entry.deliveries, entry.handed_back) = (expires_at, 0, 0);
             }
         }
         self.put_back(event);

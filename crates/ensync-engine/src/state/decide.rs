@@ -119,7 +119,7 @@ impl State {
             && let Some(consumer) = self.sessions.consumer_mut(session, queue)
         {
             for seq in consumer.held.clone() {
-                self.release(EventRef { queue, seq });
+                self.hand_back(EventRef { queue, seq });
             }
         }
         Step::Answer(Reply::Done)

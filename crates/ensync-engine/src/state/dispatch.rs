@@ -257,12 +257,27 @@ impl State {
     pub(super) fn release(&mut self, event: EventRef) {
         let Some(queue) = self.queues.get(&event.queue) else { return };
         let Some(entry) = queue.entries.get(event.seq) else { return };
-        let often = entry.deliveries >= self.registry.max_deliveries(&queue.event).get();
+        let counted = entry.deliveries.saturating_sub(entry.handed_back.into());
+        let often = counted >= self.registry.max_deliveries(&queue.event).get();
         if often && entry.expires_at > self.now {
             self.lift(event);
             self.doom(event);
         } else {
             self.put_back(event);
+        }
+    }
+
+    /// Ends a delivery whose session ended, or said that it has it no more: the client may never have looked at the event, so this
+    /// does not count towards the limit, unless it happens too often.
+    pub(super) fn hand_back(&mut self, event: EventRef) {
+        if let Some(queue) = self.queues.get_mut(&event.queue)
+            && let Some(entry) = queue.entries.get_mut(event.seq)
+            && entry.handed_back < MAX_HANDED_BACK
+        {
+            entry.handed_back += 1;
+            self.put_back(event);
+        } else {
+            self.release(event);
         }
     }
 
@@ -315,6 +330,10 @@ impl State {
 pub(super) fn key_of(event: EventRef, entry: &Entry) -> EventKey {
     EventKey { transient: entry.transient, tag: entry.tag, event, position: Position::new(entry.position) }
 }
+
+/// Deliveries that sessions may hand back before they count: more than any rolling restart needs, few enough that an event which
+/// brings down whoever reads it becomes a dead letter.
+pub(super) const MAX_HANDED_BACK: u8 = 100;
 
 /// Deliveries of an event in one run of the engine that a block can count.
 pub(super) const MAX_IN_EPOCH: u32 = (1 << 20) - 1;

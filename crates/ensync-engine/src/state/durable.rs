@@ -102,7 +102,7 @@ pub enum DurableWait {
 /// A publish under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurablePublish {
-    /// The hash of sender, recipient and key.
+    /// The hash of sender, recipient, event name and key.
     pub fingerprint: [u8; 16],
     /// The event that was stored.
     pub event: EventRef,
@@ -243,6 +243,7 @@ impl State {
                 size,
                 deliveries,
                 in_epoch: 0,
+                handed_back: 0,
                 place,
                 transient: false,
                 slot: 0,

@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) deliveries: u32,
     /// Since the engine started.
     pub(super) in_epoch: u32,
+    /// Deliveries that do not count towards the limit, as their sessions ended first. A restart forgets them.
+    pub(super) handed_back: u8,
     pub(super) place: Place,
     pub(super) transient: bool,
     /// The sequence number's place in its chunk; kept by [`Entries`].
@@ -155,6 +157,7 @@ mod tests {
             size: 0,
             deliveries: 0,
             in_epoch: 0,
+            handed_back: 0,
             place: Place::Fresh,
             transient: false,
             slot: 0,

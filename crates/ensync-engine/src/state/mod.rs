@@ -184,7 +184,7 @@ impl State {
         Ok((number, app))
     }
 
-    /// Ends a session: its deliveries came to nothing, its subscriptions and pauses are gone. Returns its number, if there was one.
+    /// Ends a session: its deliveries go back, its subscriptions and pauses are gone. Returns its number, if there was one.
     pub fn logout(&mut self, client_id: &ClientId) -> Option<SessionNumber> {
         let number = self.sessions.number(client_id)?;
         let session = self.sessions.close(number)?;
@@ -196,7 +196,7 @@ impl State {
                 }
             }
             for &seq in &consumer.held {
-                self.release(EventRef { queue, seq });
+                self.hand_back(EventRef { queue, seq });
             }
         }
         Some(number)

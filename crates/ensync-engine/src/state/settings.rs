@@ -68,7 +68,8 @@ impl Default for Limits {
 pub struct Defaults {
     /// How long a client may take to settle a delivery. 60 s.
     pub ack_timeout: Duration,
-    /// After how many deliveries an event that nobody settles goes to the dead letters. 16.
+    /// After how many deliveries an event that nobody settles goes to the dead letters, counted as
+    /// [`EventOptions::max_deliveries`](crate::log::EventOptions::max_deliveries) says. 16.
     pub max_deliveries: NonZeroU32,
     /// How long an event is of use. For ever.
     pub ttl: Option<Duration>,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ensync_core::{ErrorKind, Settlement};
 
-use super::super::dispatch::MAX_IN_EPOCH;
+use super::super::dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH};
 use super::bench::*;
 use crate::log::EventOptions;
 use crate::state::Provision;
@@ -70,25 +70,62 @@ fn too_many_deliveries_make_a_dead_letter() {
 }
 
 #[test]
-fn roll_backs_and_logouts_count_too() {
-    let options = EventOptions { max_deliveries: NonZeroU32::new(3), ..EventOptions::default() };
-    let mut bench = Bench::with(|_| {}, options);
+fn roll_backs_count_and_ends_of_sessions_do_not() {
+    let mut bench = Bench::with(|_| {}, deliveries(3));
     bench.publish("b25l");
+    let mut attempt = 0;
+    for _ in 0..5 {
+        let warehouse = bench.consumer(WAREHOUSE);
+        for release in [true, true, false] {
+            attempt += 1;
+            assert_eq!(bench.deliver_one(&warehouse).attempt, Some(attempt));
+            if release {
+                bench.run(&warehouse, Command::Release { event: event() }).unwrap();
+            }
+        }
+        bench.logout(&warehouse);
+    }
     let warehouse = bench.consumer(WAREHOUSE);
-    let delivery = bench.deliver_one(&warehouse);
-    bench.settle(&warehouse, &delivery.id, None, Settlement::Rollback).unwrap();
-    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(2));
-    bench.logout(&warehouse);
-    let warehouse = bench.consumer(WAREHOUSE);
-    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(3));
-    bench.logout(&warehouse);
+    for left in [2, 1, 0] {
+        assert_eq!(bench.counts(), [1, 0, 0, 0], "{left} left");
+        attempt += 1;
+        let delivery = bench.deliver_one(&warehouse);
+        assert_eq!(delivery.attempt, Some(attempt));
+        bench.settle(&warehouse, &delivery.id, None, Settlement::Rollback).unwrap();
+    }
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
+    let letter = bench.state.dead_letters(None, None, 9).pop().unwrap();
+    assert_eq!(letter.deliveries, attempt);
+    // Put back, it has as many deliveries as at first.
+    bench.provision(Provision::Requeue(letter.id)).unwrap();
+    for left in [2, 1, 0] {
+        assert_eq!(bench.counts(), [1, 0, 0, 0], "{left} left");
+        bench.deliver_one(&warehouse);
+        bench.advance(60_000);
+    }
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
 }
 
 #[test]
+fn what_ends_every_session_that_reads_it_dies_in_the_end() {
+    let mut bench = Bench::with(|_| {}, deliveries(2));
+    bench.publish("b25l");
+    for _ in 0..u32::from(MAX_HANDED_BACK) + 2 {
+        assert_eq!(bench.counts(), [1, 0, 0, 0]);
+        let warehouse = bench.consumer(WAREHOUSE);
+        bench.deliver_one(&warehouse);
+        bench.logout(&warehouse);
+    }
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
+}
+
+fn deliveries(max: u32) -> EventOptions {
+    EventOptions { max_deliveries: NonZeroU32::new(max), ..EventOptions::default() }
+}
+
+#[test]
 fn a_dead_letter_waits_for_the_log_and_goes_to_nobody_meanwhile() {
-    let options = EventOptions { max_deliveries: NonZeroU32::new(1), ..EventOptions::default() };
-    let mut bench = Bench::with(|_| {}, options);
+    let mut bench = Bench::with(|_| {}, deliveries(1));
     let warehouse = bench.consumer(WAREHOUSE);
     bench.publish("b25l");
     let delivery = bench.deliver_one(&warehouse);

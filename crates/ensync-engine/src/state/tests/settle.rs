@@ -156,9 +156,12 @@ fn defers_alone_never_make_a_dead_letter() {
         bench.settle(&warehouse, &delivery.id, None, defer(1_000)).unwrap();
         bench.advance(1_000);
     }
-    // Who then lets it go has had his chances.
+    // Nor does the end of a session. Who then lets the lease run out has had his chances.
     bench.deliver_one(&warehouse);
     bench.logout(&warehouse);
+    let warehouse = bench.consumer(WAREHOUSE);
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(42));
+    bench.advance(60_000);
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
 }
 
