@@ -5,6 +5,7 @@
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `outage`: connections that are cut;
 //! - `sealed`: the suite "aes-256-gcm" between clients;
+//! - `shutdown`: what an engine that stops says on the wire;
 //! - `tls`: certificates of a CA made for the test;
 //! - `wrong_input`: each mistake has a kind and a message that tells what to do.
 
@@ -13,6 +14,7 @@ mod contract;
 mod lifecycle;
 mod outage;
 mod sealed;
+mod shutdown;
 mod tls;
 mod world;
 mod wrong_input;

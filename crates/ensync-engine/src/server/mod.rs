@@ -165,7 +165,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
-        // WebSocket connections are their own tasks by now, and in-process ones never were the listeners': they end with the broker.
+        // Sessions over WebSocket, and in the process, end with the broker.
         let broker = self.broker.clone();
         self.runtime.spawn(async move { broker.shutdown().await });
     }
@@ -243,8 +243,13 @@ impl ServerBuilder {
             listeners.push(Listener { tcp, tls });
         }
         let broker = Broker::start(self.broker, self.log).await?;
-        let front = Front::new(Arc::new(broker.clone()), Default::default(), Default::default());
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ws = ensync_ws::ServerOptions {
+            stop: stop.clone(),
+            connections: connections.clone(),
+            ..ensync_ws::ServerOptions::default()
+        };
+        let front = Front::new(Arc::new(broker.clone()), ensync_grpc::ServerOptions::default(), ws);
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }

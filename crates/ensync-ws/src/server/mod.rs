@@ -15,6 +15,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use upgrade::upgrade;
 
@@ -25,8 +27,8 @@ use connection::{Connection, End};
 /// How long commands that were under way when a connection ended may take to finish.
 const FINISH: Duration = Duration::from_secs(5);
 
-/// What a connection may do. `ServerOptions { login_timeout: …, ..Default::default() }` changes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What connections may do, and what they share. `ServerOptions { login_timeout: …, ..Default::default() }` changes one.
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// How long a client may take from connecting to its login frame. 10 s.
     pub login_timeout: Duration,
@@ -36,6 +38,10 @@ pub struct ServerOptions {
     pub max_frame_bytes: usize,
     /// How many commands of one connection may be under way. Further ones stay unread, and TCP makes the client wait. 1,024.
     pub max_in_flight: usize,
+    /// Cancelled when the engine stops: who is not logged in is then sent away with code 1001. Sessions end by their inbox.
+    pub stop: CancellationToken,
+    /// Where [`upgrade`] spawns the connections it opens. Close it and wait for it to know that they have ended.
+    pub connections: TaskTracker,
 }
 
 impl Default for ServerOptions {
@@ -45,6 +51,8 @@ impl Default for ServerOptions {
             ping_interval: Duration::from_secs(30),
             max_frame_bytes: socket::MAX_FRAME_BYTES,
             max_in_flight: 1024,
+            stop: CancellationToken::new(),
+            connections: TaskTracker::new(),
         }
     }
 }
@@ -61,7 +69,7 @@ where
 {
     let config = socket::config(options.max_frame_bytes);
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let Session { peer, inbox, welcome } = match log_in(&mut socket, remote, &service, options.login_timeout).await {
+    let Session { peer, inbox, welcome } = match log_in(&mut socket, remote, &service, &options).await {
         Ok(session) => session,
         Err(end) => {
             tracing::debug!(?remote, %end, "no login");
@@ -96,13 +104,17 @@ async fn log_in<S>(
     socket: &mut WebSocketStream<S>,
     remote: Option<SocketAddr>,
     service: &Arc<dyn Service>,
-    within: Duration,
+    options: &ServerOptions,
 ) -> Result<Session, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // The service has no deadline here: a login that was cut off half way could leave a session that nobody ends.
-    let refusal = match timeout(within, login_frame(socket)).await {
+    let frame = tokio::select! {
+        frame = timeout(options.login_timeout, login_frame(socket)) => frame,
+        () = options.stop.cancelled() => return Err(End::says(CloseCode::Away, "the engine stops")),
+    };
+    let refusal = match frame {
         Err(_) => return Err(End::says(CloseCode::Policy, "no login in time")),
         Ok(Err(end)) => return Err(end),
         Ok(Ok(Err(refusal))) => refusal,

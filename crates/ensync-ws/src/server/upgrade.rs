@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{ServerOptions, serve_stream};
 
-/// Answers an HTTP request for a WebSocket, and serves the connection in a task of its own once the answer is out.
+/// Answers an HTTP request for a WebSocket, and serves the connection in a task of [`ServerOptions::connections`] once the answer is out.
 ///
 /// The path is the caller's to route (clients ask for `/message`). The HTTP/1.1 connection must be served with upgrades. A request
 /// that asks for no WebSocket is answered 400, 405 or 426, with a text that says what to do. No `Origin` is refused: a login is a
@@ -34,7 +34,8 @@ pub fn upgrade(
         Err(refusal) => return refusal.into_response(),
     };
     let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    let connections = options.connections.clone();
+    connections.spawn(async move {
         match upgraded.await {
             Ok(stream) => serve_stream(TokioIo::new(stream), remote, service, options).await,
             Err(cause) => tracing::debug!(?remote, %cause, "the client left during the WebSocket handshake"),

@@ -10,14 +10,18 @@ use tokio::net::TcpListener;
 use super::*;
 
 async fn listen(script: Arc<Script>) -> String {
+    listen_with(script, ServerOptions::default()).await
+}
+
+async fn listen_with(script: Arc<Script>, options: ServerOptions) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         loop {
             let (tcp, remote) = listener.accept().await.unwrap();
-            let script = script.clone();
+            let (script, options) = (script.clone(), options.clone());
             let service = service_fn(move |request| {
-                let response = upgrade(request, Some(remote), script.clone(), ServerOptions::default());
+                let response = upgrade(request, Some(remote), script.clone(), options.clone());
                 async { Ok::<_, std::convert::Infallible>(response) }
             });
             let http = hyper::server::conn::http1::Builder::new();
@@ -52,6 +56,19 @@ async fn both_halves_understand_each_other() {
     let error = connector.connect(&endpoint, &AppKey::parse("bad").unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert!(error.to_string().ends_with("no such key"), "{error}");
+}
+
+#[tokio::test]
+async fn the_end_of_connections_can_be_awaited() {
+    let (script, options) = (Arc::new(Script::default()), ServerOptions::default());
+    let endpoint: Endpoint = format!("ws://{}", listen_with(script.clone(), options.clone()).await).parse().unwrap();
+    let connector = WsConnector::new(Dialer::default());
+    let link = connector.connect(&endpoint, &AppKey::parse("good").unwrap()).await.unwrap();
+    options.connections.close();
+    assert_eq!(options.connections.len(), 1);
+    drop(link);
+    options.connections.wait().await;
+    assert_eq!(script.done(), ["logout"]);
 }
 
 #[tokio::test]

@@ -45,6 +45,19 @@ async fn who_does_not_log_in_is_sent_away() {
     assert!(script.done().is_empty());
 }
 
+#[tokio::test]
+async fn who_is_not_logged_in_when_the_engine_stops_is_told() {
+    let options = ServerOptions::default();
+    let (mut client, script, server) = start(options.clone()).await;
+    client.say("PING").await;
+    assert_eq!(client.hear().await, "PONG");
+    options.stop.cancel();
+    assert_eq!(client.ends_with().await, (CloseCode::Away, "the engine stops".to_owned()));
+    drop(client);
+    server.await.unwrap();
+    assert!(script.done().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_answers_pings_stays_and_one_that_does_not_goes() {
     let (mut client, script, server) = logged_in().await;
