@@ -20,6 +20,8 @@ mod transports;
 // The public interface is:
 pub use client::Client;
 pub use connection::ConnectionState;
+#[doc(hidden)]
+pub use dial::tls_refusal;
 pub use dial::{Dialer, Stream, TlsOptions};
 pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;

@@ -11,7 +11,7 @@ use ensync_core::{Endpoint, Error, ErrorKind, Result};
 use tokio::net::TcpStream;
 
 pub use stream::Stream;
-pub use tls::TlsOptions;
+pub use tls::{TlsOptions, tls_refusal};
 
 /// Opens connections to engines: what a transport's connector dials with. Cheap to clone.
 ///

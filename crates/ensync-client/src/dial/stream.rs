@@ -7,6 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::tls::rustls_error;
+
 /// An open connection: plain TCP, or TLS over it.
 pub struct Stream(Kind);
 
@@ -55,7 +57,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Kind::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Kind::Tls(tls) => Pin::new(&mut *tls).poll_write(cx, buf).map_err(|error| last_word(tls, cx, error)),
         }
     }
 
@@ -66,7 +68,9 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Kind::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Kind::Tls(tls) => {
+                Pin::new(&mut *tls).poll_write_vectored(cx, bufs).map_err(|error| last_word(tls, cx, error))
+            }
         }
     }
 
@@ -80,7 +84,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Kind::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Kind::Tls(tls) => Pin::new(&mut *tls).poll_flush(cx).map_err(|error| last_word(tls, cx, error)),
         }
     }
 
@@ -89,5 +93,15 @@ impl AsyncWrite for Stream {
             Kind::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Kind::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+/// What a failed write means: the other side's alert, if one has come and was not read yet, else `error`. Who sends an alert closes
+/// at once, so a write may meet the closed connection before a read meets the alert.
+fn last_word(tls: &mut TlsStream<TcpStream>, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+    let mut byte = [0];
+    match Pin::new(tls).poll_read(cx, &mut ReadBuf::new(&mut byte)) {
+        Poll::Ready(Err(alert)) if rustls_error(&alert).is_some() => alert,
+        _ => error,
     }
 }

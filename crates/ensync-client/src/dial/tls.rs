@@ -132,22 +132,46 @@ impl Tls {
     }
 }
 
+const WANTS_CERTIFICATE: &str =
+    "the engine wants a client certificate that it trusts; see TlsOptions::client_certificate_pem";
+
+/// The error of a connection that broke with `cause` because the engine does not take this side's certificate, or misses one.
+///
+/// For transports: TLS 1.3 ends the client's handshake before the engine looks at the client's certificate (RFC 8446 section 2), so
+/// the refusal comes as the first thing that is read.
+#[doc(hidden)]
+pub fn tls_refusal(to: &Endpoint, cause: &io::Error) -> Option<Error> {
+    let tls = rustls_error(cause).filter(|tls| refuses_certificate(tls))?;
+    Some(Error::new(ErrorKind::Tls, format!("TLS with {to}: {WANTS_CERTIFICATE}")).with_source(tls.clone()))
+}
+
+pub(super) fn rustls_error(cause: &io::Error) -> Option<&rustls::Error> {
+    cause.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+fn refuses_certificate(tls: &rustls::Error) -> bool {
+    matches!(
+        tls,
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::AccessDenied,
+        )
+    )
+}
+
 /// Says which of the ways to fail it was.
 fn explain(to: &Endpoint, cause: io::Error) -> Error {
-    let tls = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = rustls_error(&cause);
     let why = match tls {
         Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(to, certificate),
         Some(rustls::Error::InvalidMessage(_)) => {
             "the port does not speak TLS; use the engine's TLS port, or grpc:// or ws:// if plaintext is meant"
                 .to_owned()
         }
-        Some(rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::AccessDenied,
-        )) => "the engine wants a client certificate that it trusts; see TlsOptions::client_certificate_pem".to_owned(),
+        Some(tls) if refuses_certificate(tls) => WANTS_CERTIFICATE.to_owned(),
         Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
             "the engine does not speak this transport on this port".to_owned()
         }

@@ -47,6 +47,11 @@ impl Seen {
         E: std::error::Error + Send + Sync + 'static,
     {
         let state = self.lock();
+        if let Some(End::Broken(broken)) = &state.end
+            && let Some(refusal) = ensync_client::tls_refusal(to, broken)
+        {
+            return refusal;
+        }
         let why = match (state.first.as_slice(), &state.end) {
             (b"HTTP/", _) => {
                 "the server answers in HTTP/1, not HTTP/2; is this a gRPC port? (a WebSocket engine is wss:// or ws://)"

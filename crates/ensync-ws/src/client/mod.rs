@@ -90,6 +90,11 @@ async fn shake_hands(to: &Endpoint, stream: Stream, max_frame_bytes: usize) -> R
 }
 
 fn refused_handshake(to: &Endpoint, cause: WsError) -> Error {
+    if let WsError::Io(broken) = &cause
+        && let Some(refusal) = ensync_client::tls_refusal(to, broken)
+    {
+        return refusal;
+    }
     let why = match &cause {
         WsError::Http(response) => format!(
             "the server answers HTTP {} instead of opening a WebSocket; is this the engine's WebSocket port, and its path?",
