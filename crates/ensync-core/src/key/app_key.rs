@@ -4,6 +4,7 @@ use std::str::FromStr;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::SecretKey;
 use crate::{Error, ErrorKind, Result};
 
 /// The key that an app logs in with ("access key" in the peers): a bearer credential.
@@ -14,6 +15,8 @@ pub struct AppKey(Zeroizing<String>);
 
 impl AppKey {
     /// Reads a key: 1 to 512 visible ASCII characters, none of them `;`.
+    ///
+    /// What is a whole [secret key](crate::SecretKey) is refused: the engine that it would be sent to must never see one.
     ///
     /// # Errors
     ///
@@ -30,6 +33,9 @@ impl AppKey {
             return refuse(
                 "the app key holds white space, a semicolon or a character that is not ASCII; was it copied whole?",
             );
+        }
+        if SecretKey::parse(key).is_ok() {
+            return refuse("this is a secret key, not an app key; keep it on this machine");
         }
         Ok(Self(Zeroizing::new(key.to_owned())))
     }
@@ -92,6 +98,24 @@ mod tests {
             let error = AppKey::parse(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             assert!(!error.to_string().contains("hush"));
+        }
+    }
+
+    #[test]
+    fn a_secret_key_stays_on_this_machine() {
+        let secret = SecretKey::from_seed([7; 32]).to_base64().unwrap();
+        let url_safe = secret.trim_end_matches('=').replace('+', "-").replace('/', "_");
+        for key in [secret.as_str(), &url_safe] {
+            let error = AppKey::parse(key).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+            assert!(error.to_string().contains("a secret key, not an app key"), "{error}");
+            assert!(!error.to_string().contains(&key[..8]), "{error}");
+        }
+        // 64 bytes whose halves do not belong together may be an app key of another engine's making.
+        let mut other = secret.to_string();
+        other.replace_range(..1, if other.starts_with('A') { "B" } else { "A" });
+        for key in [other.as_str(), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="] {
+            assert_eq!(AppKey::parse(key).unwrap().expose(), key);
         }
     }
 

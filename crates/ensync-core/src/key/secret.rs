@@ -54,8 +54,8 @@ impl SecretKey {
         let bytes = decode(text, "app secret key")?;
         if bytes.len() == 32 {
             return Err(invalid(
-                "the app secret key holds 32 bytes, which can mean two keys: the Node client takes them as an Ed25519 seed \
-                 (SecretKey::from_seed_base64), the Python client as a converted X25519 secret \
+                "the app secret key holds 32 bytes; or is this the app id? As a secret they can mean two keys: the Node client \
+                 takes them as an Ed25519 seed (SecretKey::from_seed_base64), the Python client as a converted X25519 secret \
                  (SecretKey::from_x25519_base64); call the one that is meant, or give the 64-byte form",
             ));
         }
@@ -288,7 +288,7 @@ mod tests {
         let text = "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB0=";
         let error = SecretKey::parse(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
-        for part in ["Node", "Python", "from_seed_base64", "from_x25519_base64"] {
+        for part in ["is this the app id?", "Node", "Python", "from_seed_base64", "from_x25519_base64"] {
             assert!(error.to_string().contains(part), "{error}");
         }
         let (seed, bare) = (SecretKey::from_seed_base64(text).unwrap(), SecretKey::from_x25519_base64(text).unwrap());
