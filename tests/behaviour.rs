@@ -1,6 +1,5 @@
 //! What clients see, over each transport.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -195,7 +194,7 @@ async fn defer_and_discard(world: World) {
 
 async fn the_window_is_kept(world: World) {
     let (till, stock) = world.clients().await;
-    let mut orders = stock.subscribe(ORDERS).max_in_flight(NonZeroU32::new(3).unwrap()).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).max_in_flight(3).await.unwrap();
     for n in 0..10 {
         publish(&world, &till, ORDERS, n).await.unwrap();
     }

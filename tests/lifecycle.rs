@@ -19,6 +19,10 @@ over_every_transport!(
     one_subscription_a_name,
     close_drains,
     dropping_the_client_ends_its_session,
+    a_dropped_loop_finishes_what_it_began,
+    a_handler_that_panics_at_once_is_a_failed_one,
+    controls_of_an_ended_subscription_touch_no_other,
+    durations_may_be_endless,
     the_engine_shutting_down_closes_nobody_for_good,
 );
 
@@ -136,4 +140,94 @@ async fn the_engine_shutting_down_closes_nobody_for_good(world: World) {
     assert!(!stock.is_connected());
     let error = soon(stock.publish(ORDERS, &1).to(world.shop.app_id).into_future()).await.unwrap_err();
     assert!(error.to_string().contains("gave up"), "{error}");
+}
+
+async fn a_dropped_loop_finishes_what_it_began(world: World) {
+    let (till, stock) = world.clients().await;
+    let (started, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (signal, wait) = (started.clone(), gate.clone());
+    let handling = stock.subscribe(ORDERS).await.unwrap().for_each(move |_event: Event| {
+        let (signal, wait) = (signal.clone(), wait.clone());
+        async move {
+            signal.notify_one();
+            wait.notified().await;
+            Ok::<_, Error>(())
+        }
+    });
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    // The usual shape of a shutdown.
+    tokio::select! {
+        done = handling.into_future() => panic!("{done:?}"),
+        () = soon(started.notified()) => {}
+    }
+    let closing = tokio::spawn(async move { stock.close().await });
+    gate.notify_one();
+    soon(closing).await.unwrap().unwrap();
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.counters.acked, queue.ready, queue.in_flight), (1, 0, 0));
+}
+
+async fn a_handler_that_panics_at_once_is_a_failed_one(world: World) {
+    let (till, stock) = world.clients().await;
+    let handler = stock
+        .subscribe(ORDERS)
+        .await
+        .unwrap()
+        .for_each(|event: Event| {
+            assert_ne!(n_of(&event), 7, "before there is a future");
+            async { Ok::<_, Error>(()) }
+        })
+        .on_error(ensync_client::OnError::Discard)
+        .spawn();
+    for n in [7, 1] {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
+    eventually(async || {
+        let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+        (queue.dead, queue.counters.acked) == (1, 1)
+    })
+    .await;
+    soon(handler.stop()).await.unwrap();
+}
+
+async fn controls_of_an_ended_subscription_touch_no_other(world: World) {
+    let (till, stock) = world.clients().await;
+    let first = stock.subscribe(ORDERS).await.unwrap();
+    let stale = first.control();
+    first.unsubscribe().await.unwrap();
+    let mut second = stock.subscribe(ORDERS).await.unwrap();
+    assert_eq!(stale.pause("too late").await.unwrap_err().kind(), ErrorKind::Closed);
+    stale.unsubscribe().await.unwrap();
+    drop(first);
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    assert_eq!(n_of(&next(&mut second).await), 1);
+}
+
+async fn durations_may_be_endless(world: World) {
+    let never = std::time::Duration::MAX;
+    let engine = world.engine().heartbeat_interval(never).request_timeout(never).connect_timeout(never);
+    let engine = engine.close_timeout(never).reconnect_interval(never);
+    let stock =
+        engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    stock.publish(ORDERS, &1).to(world.warehouse.app_id).timeout(never).await.unwrap();
+    next(&mut orders).await.ack().await.unwrap();
+    soon(stock.close()).await.unwrap();
+}
+
+#[test]
+fn a_client_whose_runtime_is_gone_closes() {
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let (world, stock) = first.block_on(async {
+        let world = World::start(crate::world::Transport::WebSocket).await;
+        let stock = world.client(&world.warehouse).await;
+        (world, stock)
+    });
+    drop(first);
+    let second = tokio::runtime::Runtime::new().unwrap();
+    second.block_on(async {
+        soon(stock.close()).await.unwrap();
+        assert_eq!(stock.subscribe(ORDERS).await.unwrap_err().kind(), ErrorKind::Closed);
+    });
+    drop(world);
 }

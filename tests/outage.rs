@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ensync_client::{ConnectionState, Engine};
-use ensync_core::Endpoint;
+use ensync_client::{Attempts, ConnectionState, Engine};
+use ensync_core::{Endpoint, ErrorKind};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -118,6 +118,85 @@ async fn publishing_through_cuts_loses_and_doubles_nothing(transport: Transport)
     assert_eq!(queue.counters.published, 100, "an event was stored twice");
 }
 
+async fn many_subscriptions_go_on_and_none_is_left_behind(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let till = world.client(&world.shop).await;
+    let stock =
+        engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let names: Vec<_> = (0..40).map(|n| format!("many/names/{n}")).collect();
+    let mut subscriptions = Vec::new();
+    for name in &names {
+        subscriptions.push(stock.subscribe(name.as_str()).await.unwrap());
+    }
+    for round in 0..3 {
+        proxy.cut();
+        // What arrives while the others are still being restored is not lost.
+        for name in &names {
+            publish(&world, &till, name, round).await.unwrap();
+        }
+        for events in &mut subscriptions {
+            let event = next(events).await;
+            assert_eq!(n_of(&event), round);
+            event.ack().await.unwrap();
+        }
+    }
+    // Dropped while they are being restored, or before, they are gone at the engine too: nothing is sent here any more.
+    proxy.cut();
+    let half = subscriptions.split_off(20);
+    let session = stock.client_id();
+    drop(subscriptions);
+    eventually(async || stock.client_id().is_some_and(|id| Some(id) != session)).await;
+    drop(half);
+    for name in &names {
+        eventually(async || {
+            world.server.queue(name.as_str(), world.warehouse.app_id).await.unwrap().unwrap().consumers == 0
+        })
+        .await;
+        publish(&world, &till, name, 9).await.unwrap();
+        let queue = world.server.queue(name.as_str(), world.warehouse.app_id).await.unwrap().unwrap();
+        assert_eq!((queue.ready, queue.dead), (1, 0));
+    }
+}
+
+async fn a_slow_subscription_stalls_no_other_after_a_cut(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let till = world.client(&world.shop).await;
+    let stock =
+        engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
+    let slow = stock.subscribe("slow/reader").max_in_flight(8).await.unwrap();
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    for n in 0..50 {
+        publish(&world, &till, "slow/reader", n).await.unwrap();
+    }
+    let queue = || async { world.server.queue("slow/reader", world.warehouse.app_id).await.unwrap().unwrap() };
+    eventually(async || queue().await.in_flight == 8).await;
+    let session = stock.client_id();
+    proxy.cut();
+    eventually(async || stock.client_id().is_some_and(|id| Some(id) != session)).await;
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    assert_eq!(n_of(&next(&mut orders).await), 1);
+    drop(slow);
+}
+
+async fn deadlines_hold_while_there_is_no_connection(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let engine = engine.request_timeout(Duration::from_secs(1)).max_reconnect_attempts(Attempts::Unlimited);
+    let stock = engine.create_client(&world.warehouse.app_key).await.unwrap();
+    let orders = stock.subscribe(ORDERS).await.unwrap();
+    soon(world.server.shutdown()).await;
+    proxy.cut();
+    eventually(async || !stock.is_connected()).await;
+    let error = soon(stock.publish(ORDERS, &1).to(world.shop.app_id).into_future()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Interrupted), "{error:?}");
+    let limit = Duration::from_millis(10);
+    soon(stock.publish(ORDERS, &1).to(world.shop.app_id).timeout(limit).into_future()).await.unwrap_err();
+    assert!(soon(orders.pause("later")).await.is_err());
+    drop(orders);
+    let error = soon(stock.subscribe(ORDERS).into_future()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout), "{error:?}");
+    soon(stock.close()).await.unwrap();
+}
+
 async fn the_connection_state_is_told(transport: Transport) {
     let (world, proxy, engine) = through_proxy(transport).await;
     let stock = engine.max_reconnect_attempts(2).create_client(&world.warehouse.app_key).await.unwrap();
@@ -178,6 +257,9 @@ over_both!(
     a_subscription_goes_on_after_cuts,
     what_was_held_comes_again_and_the_old_ack_is_stale,
     publishing_through_cuts_loses_and_doubles_nothing,
+    many_subscriptions_go_on_and_none_is_left_behind,
+    a_slow_subscription_stalls_no_other_after_a_cut,
+    deadlines_hold_while_there_is_no_connection,
     the_connection_state_is_told,
     a_pause_outlives_the_connection,
     attempts_run_out,

@@ -90,7 +90,7 @@ impl Client {
     }
 
     pub(crate) async fn replay_with(&self, event: EventName, id: EventId, reading: Reading) -> Result<Event> {
-        let context = format!("replay {event} {id}");
+        let context = format!("replay {event} {id} at {}", self.endpoint());
         let command = Command::Replay { id, event: event.clone() };
         match self.session.call(command).await.map_err(|error| error.context(&context))? {
             Reply::Replayed(delivery) => Ok(Event::new(*delivery, event, reading, self.clone())),

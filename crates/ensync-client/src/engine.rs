@@ -8,7 +8,7 @@ use ensync_core::crypto::{Keep, Suite};
 use ensync_core::{AppKey, Connector, Endpoint, Error, Keyring, Result, SecretKey};
 use futures::future::BoxFuture;
 
-use crate::options::Options;
+use crate::options::{Options, bounded};
 use crate::session::Session;
 use crate::{Attempts, Client, Dialer, TlsOptions, Transports};
 
@@ -62,7 +62,7 @@ impl<T> Engine<T> {
     /// How often to prove that the link is alive. A link that does not answer within this is given up. Default: 30 s.
     #[must_use]
     pub fn heartbeat_interval(mut self, every: Duration) -> Self {
-        self.options.heartbeat_interval = every.max(Duration::from_millis(1));
+        self.options.heartbeat_interval = bounded(every).max(Duration::from_millis(1));
         self
     }
 
@@ -70,7 +70,7 @@ impl<T> Engine<T> {
     /// random within that. Default: 5 s.
     #[must_use]
     pub fn reconnect_interval(mut self, interval: Duration) -> Self {
-        self.options.reconnect_interval = interval;
+        self.options.reconnect_interval = bounded(interval);
         self
     }
 
@@ -84,21 +84,21 @@ impl<T> Engine<T> {
     /// How long a connection may take, from the name's resolution to the answer to the login. Default: 20 s.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.options.connect_timeout = limit;
+        self.options.connect_timeout = bounded(limit);
         self
     }
 
     /// How long a call may take, waiting for a connection included. Default: 30 s.
     #[must_use]
     pub fn request_timeout(mut self, limit: Duration) -> Self {
-        self.options.request_timeout = limit;
+        self.options.request_timeout = bounded(limit);
         self
     }
 
     /// How long [`Client::close`] waits for calls and handlers under way. Default: 30 s.
     #[must_use]
     pub fn close_timeout(mut self, limit: Duration) -> Self {
-        self.options.close_timeout = limit;
+        self.options.close_timeout = bounded(limit);
         self
     }
 

@@ -351,7 +351,7 @@ pub(crate) async fn settle(
     block: Option<Block>,
     how: Settlement,
 ) -> Result<Option<Timestamp>> {
-    let context = format!("{} {event} {id}", how.name());
+    let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
     let command = Command::Settle(Settle { id, event: Some(event), block, how: how.clone() });
     let reply = match how.check() {
         Ok(()) => client.session.call(command).await,

@@ -32,6 +32,11 @@ impl Default for Options {
     }
 }
 
+/// A duration that clocks can add: what is meant as "never" ends after a year.
+pub(crate) fn bounded(duration: Duration) -> Duration {
+    duration.min(Duration::from_secs(365 * 24 * 60 * 60))
+}
+
 /// How often to try to reconnect before giving up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempts {

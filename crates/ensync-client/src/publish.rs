@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::client::unexpected;
+use crate::options::bounded;
 use crate::{Client, PartialPublish, Receipt};
 
 /// How many recipients of one publish are in flight together.
@@ -131,7 +132,7 @@ impl Publish {
     /// How long to wait for a connection and the engine's answer. Default: the engine handle's
     /// [`request_timeout`](crate::Engine::request_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.timeout = Some(bounded(limit));
         self
     }
 
@@ -258,13 +259,19 @@ fn fits(sealed: &Sealed, most: usize, plain: usize) -> Result<()> {
 async fn send(client: &Client, publish: ensync_core::Publish, limit: Duration) -> Result<Reply> {
     let deadline = Instant::now() + limit;
     let command = Command::Publish(publish);
+    let mut lost = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let reply = client.session.call_within(command.clone(), left).await;
-        let lost = matches!(&reply, Err(error) if error.kind() == ErrorKind::Interrupted);
-        // Asked of the engine that is there now: it may not be the one of before.
-        if !(lost && client.session.deduplicates().await) {
-            return reply;
+        let error = match client.session.call_within(command.clone(), left).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        match error.kind() {
+            // Asked of the engine that is there now: it may not be the one of before.
+            ErrorKind::Interrupted if client.session.deduplicates(deadline).await => lost = Some(error),
+            // It was not sent again, but the first time it was.
+            ErrorKind::Connect | ErrorKind::Closed => return Err(lost.unwrap_or(error)),
+            _ => return Err(error),
         }
     }
 }

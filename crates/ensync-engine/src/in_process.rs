@@ -85,6 +85,8 @@ impl Transport for Local {
 
     async fn close(&self) {
         self.ended.cancel();
+        // Done here as well as by the task that waits for it, so that what was held is back when this returns.
+        self.service.logout(&self.peer).await;
     }
 }
 

@@ -8,7 +8,7 @@ mod routes;
 mod supervisor;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use ensync_core::{
     Subscribe, Transport, Welcome,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +54,9 @@ struct Shared {
     /// What nobody waits for: the supervisor does it.
     errands: mpsc::UnboundedSender<Errand>,
     draining: AtomicBool,
+    /// The number of the link that is up, logged in and maybe not yet restored; 0 while there is none. What came over another is
+    /// no longer this client's.
+    link: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -102,9 +107,10 @@ impl Session {
             work: TaskTracker::new(),
             errands,
             draining: AtomicBool::new(false),
+            link: AtomicU64::new(1),
             stop: CancellationToken::new(),
         });
-        tokio::spawn(supervisor::supervise(shared.clone(), link, to_run));
+        tokio::spawn(supervisor::supervise(supervisor::Ended(shared.clone()), link, to_run));
         Ok(Self(Arc::new(Handle(shared))))
     }
 
@@ -129,10 +135,12 @@ impl Session {
         self.shared().options.request_timeout
     }
 
-    /// Whether the engine deduplicates, once there is a connection; false if there never will be one.
-    pub(crate) async fn deduplicates(&self) -> bool {
-        let live = self.shared().live().await;
-        live.is_ok_and(|live| live.welcome.config.has(Extension::Deduplication))
+    /// Whether the engine deduplicates, once there is a connection; false if there is none in time.
+    pub(crate) async fn deduplicates(&self, deadline: Instant) -> bool {
+        match tokio::time::timeout_at(deadline, self.shared().live()).await {
+            Ok(Ok(live)) => live.welcome.config.has(Extension::Deduplication),
+            _ => false,
+        }
     }
 
     /// The state of the connection, now and as it changes.
@@ -140,12 +148,9 @@ impl Session {
         self.shared().state.subscribe()
     }
 
-    /// The number of the live link, 0 while there is none.
+    /// The number of the link that is up, 0 while there is none.
     pub(crate) fn generation(&self) -> u64 {
-        match &*self.shared().state.borrow() {
-            State::Live(live) => live.generation,
-            _ => 0,
-        }
+        self.shared().link.load(Ordering::Acquire)
     }
 
     /// Whether `close` was called.
@@ -153,9 +158,9 @@ impl Session {
         self.shared().draining.load(Ordering::Acquire)
     }
 
-    /// Keeps `close` waiting while it lives.
-    pub(crate) fn busy(&self) -> impl Send + Sync + 'static {
-        self.shared().work.token()
+    /// Runs a task that `close` waits for.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.shared().work.spawn(work)
     }
 
     /// Sends a command over the live link, waiting for one if there is none, and waits for the answer.
@@ -173,23 +178,40 @@ impl Session {
         if self.is_draining() {
             return Err(self.shared().closed());
         }
+        let limit = self.request_timeout();
+        match tokio::time::timeout(limit, self.open_lane(&subscribe, buffer)).await {
+            Ok(lane) => lane,
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("subscribe: no answer from {} within {limit:?}", self.endpoint()),
+            )),
+        }
+    }
+
+    async fn open_lane(&self, subscribe: &Subscribe, buffer: usize) -> Result<Lane> {
         let event = &subscribe.event;
         let lane = loop {
-            match self.routes().open(&subscribe, buffer)? {
+            match self.routes().open(subscribe, buffer)? {
                 Ok(lane) => break lane,
                 Err(left) => left.cancelled().await,
             }
         };
-        // If the caller gives up, or the engine refuses, the route must not stay behind.
+        // If the caller gives up, the route must not stay behind, here or at the engine.
         let guard = OnDrop(Some(|| self.leave(event, &lane.end)));
         loop {
             let (answer, generation) = self.shared().call(Command::Subscribe(subscribe.clone()), None).await;
-            if let Err(error) = answer {
-                guard.disarm();
-                self.routes().close(event, None);
-                return Err(error);
+            match answer {
+                Ok(_) => self.routes().set_told(event, generation),
+                // To subscribe twice does no harm, so the next link is asked.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // The engine may have subscribed: the guard tells it otherwise.
+                Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
+                Err(error) => {
+                    guard.disarm();
+                    self.routes().close(event, None);
+                    return Err(error);
+                }
             }
-            self.routes().set_told(event, generation);
             // Another link may have come up in between, without the supervisor having known of this subscription.
             let live = self.shared().live().await?.generation;
             if self.routes().told(event).is_none_or(|told| told == live) {
@@ -204,7 +226,7 @@ impl Session {
     pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) {
         let shared = self.shared();
         if let Some(unread) = shared.routes.leave(event, end) {
-            shared.errand(Errand::Leave { event: event.clone(), unread, generation: self.generation() });
+            shared.leave(event, unread);
         }
     }
 
@@ -229,7 +251,7 @@ impl Session {
         let shared = self.shared();
         shared.draining.store(true, Ordering::Release);
         for (event, unread) in shared.routes.leave_all() {
-            shared.errand(Errand::Leave { event, unread, generation: self.generation() });
+            shared.leave(&event, unread);
         }
         shared.work.close();
         let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
@@ -319,6 +341,15 @@ impl Shared {
         let _ = state.wait_for(|state| !matches!(state, State::Live(live) if live.generation == generation)).await;
     }
 
+    /// Tells the engine of a route that is leaving, if it can know of it.
+    fn leave(&self, event: &EventName, unread: Vec<Routed>) {
+        match self.link.load(Ordering::Acquire) {
+            // The next link is not told of it in the first place.
+            0 => self.routes.left(event),
+            generation => self.errand(Errand::Leave { event: event.clone(), unread, generation }),
+        }
+    }
+
     fn errand(&self, errand: Errand) {
         if self.errands.send(errand).is_err() {
             // The session has ended: the engine takes back what was unsettled by itself.
@@ -326,11 +357,18 @@ impl Shared {
         }
     }
 
-    /// The end, if it is not ended yet: every call and every stream gets `error`.
+    /// The end, if it is not ended yet: every call gets `error`, and every stream `streams`.
     fn end(&self, error: Error, streams: Option<&Error>) {
         self.draining.store(true, Ordering::Release);
+        self.link.store(0, Ordering::Release);
         self.routes.close_all(streams);
-        self.state.send_replace(State::Closed(error));
+        self.state.send_if_modified(|state| {
+            let news = !matches!(state, State::Closed(_));
+            if news {
+                *state = State::Closed(error);
+            }
+            news
+        });
     }
 
     fn closed(&self) -> Error {

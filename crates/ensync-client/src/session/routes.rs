@@ -1,6 +1,7 @@
 //! Which subscription an event goes to. Only its name is read.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ensync_core::{Delivery, Error, ErrorKind, EventName, Result, Subscribe};
@@ -38,6 +39,16 @@ struct Open {
     paused: Option<String>,
     /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
     end: Arc<OnceLock<Error>>,
+}
+
+/// A subscription that the next link must be told of.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) subscribe: Subscribe,
+    /// The reason of a pause.
+    pub(crate) paused: Option<String>,
+    /// Which subscription to the name it is.
+    pub(crate) end: Arc<OnceLock<Error>>,
 }
 
 /// A subscription's end of a route.
@@ -144,9 +155,34 @@ impl Routes {
         }
     }
 
+    /// Takes a name that nobody subscribes to, to tell the engine so. False if somebody does, or is leaving it.
+    pub(crate) fn leave_unknown(&self, event: &EventName) -> bool {
+        match self.lock().entry(event.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(Route::Leaving(CancellationToken::new()));
+                true
+            }
+        }
+    }
+
+    /// The link is gone, and with it the right to what it brought: empties every lane, so that the next link finds room.
+    pub(crate) fn empty_all(&self) {
+        for route in self.lock().values() {
+            if let Route::Open(open) = route {
+                while open.receiver.try_recv().is_ok() {}
+            }
+        }
+    }
+
+    /// Whether the route is the one that `end` belongs to, and open.
+    pub(crate) fn is_open(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+        self.lock().get(event).is_some_and(|route| route.is(end))
+    }
+
     /// Remembers a pause, or its end, for the next link.
-    pub(crate) fn set_paused(&self, event: &EventName, reason: Option<String>) {
-        if let Some(Route::Open(open)) = self.lock().get_mut(event) {
+    pub(crate) fn set_paused(&self, event: &EventName, end: &Arc<OnceLock<Error>>, reason: Option<String>) {
+        if let Some(Route::Open(open)) = self.lock().get_mut(event).filter(|route| route.is(end)) {
             open.paused = reason;
         }
     }
@@ -166,10 +202,12 @@ impl Routes {
         }
     }
 
-    /// What to tell an engine after a login: the subscriptions it was told of before, each with its pause.
-    pub(crate) fn to_restore(&self) -> Vec<(Subscribe, Option<String>)> {
+    /// What to tell an engine after a login: the subscriptions it was told of before.
+    pub(crate) fn to_restore(&self) -> Vec<Restore> {
         let restorable = |route: &Route| match route {
-            Route::Open(open) if open.told > 0 => Some((open.subscribe.clone(), open.paused.clone())),
+            Route::Open(open) if open.told > 0 => {
+                Some(Restore { subscribe: open.subscribe.clone(), paused: open.paused.clone(), end: open.end.clone() })
+            }
             _ => None,
         };
         self.lock().values().filter_map(restorable).collect()

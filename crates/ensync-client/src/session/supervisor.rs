@@ -1,6 +1,7 @@
 //! The task that owns the connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ensync_core::{
@@ -12,6 +13,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::routes::Restore;
 use super::{Errand, Live, Routed, Shared, State, backoff, connect};
 
 /// How long the goodbye may take: commands that nobody waits for, and the close.
@@ -27,7 +29,10 @@ enum End {
 }
 
 /// Keeps the session alive, from its first link to its end.
-pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: Queue) {
+///
+/// `ended` ends it also if the runtime goes before this task was ever polled: nobody must wait for what will not come.
+pub(super) async fn supervise(ended: Ended, mut link: Link, mut errands: Queue) {
+    let shared = ended.0.clone();
     let mut generation = 1;
     let mut attempt = 0;
     loop {
@@ -36,7 +41,9 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: 
             End::Stopped => return shared.end(shared.closed(), None),
             End::Lost(error) => error,
         };
+        shared.link.store(0, Ordering::Release);
         shared.routes.all_left();
+        shared.routes.empty_all();
         tracing::warn!(endpoint = %shared.endpoint, error = %report(&lost), "connection lost");
         // A login that did not hold is one more failed attempt, or an engine that accepts and drops would be stormed.
         if since.elapsed() >= shared.options.reconnect_interval {
@@ -48,6 +55,15 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut link: Link, mut errands: 
             Err(error) => return shared.end(error.clone(), Some(&error)),
         };
         generation += 1;
+    }
+}
+
+/// Ends the session when dropped, if nothing else has.
+pub(super) struct Ended(pub(super) Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end(self.0.closed(), None);
     }
 }
 
@@ -90,6 +106,7 @@ async fn reconnect(shared: &Shared, mut last: Error, attempt: &mut u32) -> Resul
 async fn run(shared: &Shared, link: Link, generation: u64, queue: &mut Queue) -> End {
     let Link { transport, inbox, welcome } = link;
     let live = Live { transport: transport.clone(), welcome: Arc::new(welcome), generation };
+    shared.link.store(generation, Ordering::Release);
     let mut errands = Errands { shared, live: &live, queue, running: FuturesUnordered::new() };
     let lost = tokio::select! {
         // Routing runs while subscriptions are restored: what they bring must not fill the inbox.
@@ -123,8 +140,15 @@ async fn route(shared: &Shared, mut inbox: BoxStream<'static, Result<Delivery>>,
             },
             None => routed,
         };
-        tracing::debug!(event = %left.delivery.event, id = %left.delivery.id, "nobody takes this event; handed back");
-        shared.errand(Errand::HandBack(left));
+        let event = &left.delivery.event;
+        tracing::debug!(%event, id = %left.delivery.id, "nobody takes this event; handed back");
+        // First the word that nobody does, or the engine would send it straight back here.
+        let errand = if shared.routes.leave_unknown(event) {
+            Errand::Leave { event: event.clone(), unread: vec![left], generation }
+        } else {
+            Errand::HandBack(left)
+        };
+        shared.errand(errand);
     }
     Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint))
 }
@@ -145,24 +169,23 @@ async fn heartbeat(transport: &dyn Transport, every: Duration) -> Error {
 
 /// Subscribes again, and then lets calls use the link. Returns only if the link fails meanwhile.
 async fn restore(shared: &Shared, transport: &dyn Transport, live: &Live) -> Error {
-    for (subscribe, paused) in shared.routes.to_restore() {
-        let event = subscribe.event.clone();
-        let mut restored = transport.call(Command::Subscribe(subscribe)).await;
-        if let (Ok(_), Some(reason)) = (&restored, paused) {
-            restored = transport.call(Command::Pause { event: event.clone(), reason }).await;
-        }
-        match restored {
-            Ok(_) => {
-                shared.routes.set_told(&event, live.generation);
-                tracing::info!(%event, "subscribed again");
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Protocol) => {
+    for route in shared.routes.to_restore() {
+        let limit = shared.options.request_timeout;
+        match tokio::time::timeout(limit, restore_one(shared, transport, live, &route)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error))
+                if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Protocol) =>
+            {
                 return error;
             }
             // The engine refuses this one: its reader must know, the others go on.
-            Err(error) => {
-                let error = error.context(format_args!("subscribe again to {event}"));
-                shared.routes.close(&event, Some(error));
+            Ok(Err(error)) => {
+                let event = &route.subscribe.event;
+                shared.routes.close(event, Some(error.context(format_args!("subscribe again to {event}"))));
+            }
+            Err(_) => {
+                let text = format!("no answer to a subscription from {} within {limit:?}", shared.endpoint);
+                return Error::new(ErrorKind::Timeout, text);
             }
         }
     }
@@ -174,6 +197,25 @@ async fn restore(shared: &Shared, transport: &dyn Transport, live: &Live) -> Err
         news
     });
     std::future::pending().await
+}
+
+async fn restore_one(shared: &Shared, transport: &dyn Transport, live: &Live, route: &Restore) -> Result<()> {
+    let event = &route.subscribe.event;
+    if !shared.routes.is_open(event, &route.end) {
+        return Ok(());
+    }
+    transport.call(Command::Subscribe(route.subscribe.clone())).await?;
+    if !shared.routes.is_open(event, &route.end) {
+        // It was left meanwhile, and the word of that may have come before this one. A new subscription to the name waits until
+        // all are restored.
+        return transport.call(Command::Unsubscribe { event: event.clone() }).await.map(drop);
+    }
+    if let Some(reason) = route.paused.clone() {
+        transport.call(Command::Pause { event: event.clone(), reason }).await?;
+    }
+    shared.routes.set_told(event, live.generation);
+    tracing::info!(%event, "subscribed again");
+    Ok(())
 }
 
 /// What nobody waits for, over one link.

@@ -1,7 +1,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Block, Command, Error, EventId, EventName, Result, Settlement, Timestamp};
+use ensync_core::{Block, Command, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
 
 use crate::event::settle;
 use crate::reading::Reading;
@@ -32,12 +32,11 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// What any call can fail with: see [`Client::publish`].
+    /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
-        let event = self.event.clone();
-        self.call(Command::Pause { event, reason: reason.clone() }).await?;
-        self.client.session.routes().set_paused(&self.event, Some(reason));
+        self.call(Command::Pause { event: self.event.clone(), reason: reason.clone() }).await?;
+        self.client.session.routes().set_paused(&self.event, &self.end, Some(reason));
         Ok(())
     }
 
@@ -47,7 +46,7 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`].
     pub async fn resume(&self) -> Result<()> {
-        self.client.session.routes().set_paused(&self.event, None);
+        self.client.session.routes().set_paused(&self.event, &self.end, None);
         self.call(Command::Continue { event: self.event.clone() }).await
     }
 
@@ -130,8 +129,12 @@ impl Control {
         settle(&self.client, self.event.clone(), id.clone(), block, how).await
     }
 
+    /// Calls on behalf of this subscription; a later one to the same name is none of its business.
     async fn call(&self, command: Command) -> Result<()> {
         let context = format!("{} {} at {}", command.name(), self.event, self.client.endpoint());
+        if !self.client.session.routes().is_open(&self.event, &self.end) {
+            return Err(Error::new(ErrorKind::Closed, format!("{context}: this subscription has ended")));
+        }
         self.client.session.call(command).await.map(drop).map_err(|error| error.context(context))
     }
 }

@@ -1,12 +1,15 @@
 use std::error::Error as StdError;
 use std::future::IntoFuture;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Result};
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use tokio::task::{JoinHandle, JoinSet};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::task::JoinHandle;
 
 use super::{Control, Subscription};
 use crate::Event;
@@ -103,30 +106,28 @@ where
 
     async fn run(self) -> Result<()> {
         let Self { mut subscription, mut handler, concurrency, auto_ack, on_error, max_attempts } = self;
-        let mut running = JoinSet::new();
+        let session = subscription.client().session.clone();
+        let mut running = FuturesUnordered::new();
         let outcome = loop {
             tokio::select! {
                 biased;
-                Some(_) = running.join_next(), if !running.is_empty() => {}
+                Some(_) = running.next(), if !running.is_empty() => {}
                 item = subscription.next(), if running.len() < concurrency => match item {
                     Some(Ok(event)) => {
                         let acker = event.acker().clone();
                         let last = event.attempt().is_some_and(|attempt| attempt >= max_attempts);
                         let on_error = if last { OnError::Discard } else { on_error };
-                        let busy = subscription.client().session.busy();
-                        // The handler is called here, in order; only its future runs beside others.
-                        let handling = tokio::spawn(handler(event));
-                        running.spawn(async move {
-                            settle(handling, acker, auto_ack, on_error).await;
-                            drop(busy);
-                        });
+                        // The handler is called here, in order; only its future runs beside others. Its task outlives this loop, if
+                        // that is dropped: what is begun is finished and settled, and `close` waits for it.
+                        let called = catch_unwind(AssertUnwindSafe(|| handler(event)));
+                        running.push(session.spawn(settle(called, acker, auto_ack, on_error)));
                     }
                     Some(Err(error)) => break Err(error),
                     None => break Ok(()),
                 },
             }
         };
-        while running.join_next().await.is_some() {}
+        while running.next().await.is_some() {}
         outcome
     }
 }
@@ -146,11 +147,16 @@ where
 }
 
 /// Waits for a handler and settles its event.
-async fn settle<E>(handling: JoinHandle<std::result::Result<(), E>>, acker: Acker, auto_ack: bool, on_error: OnError)
+async fn settle<F, E>(called: thread::Result<F>, acker: Acker, auto_ack: bool, on_error: OnError)
 where
+    F: Future<Output = std::result::Result<(), E>>,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let failed: Box<dyn StdError + Send + Sync> = match handling.await {
+    let handled = match called {
+        Ok(handling) => AssertUnwindSafe(handling).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    let failed: Box<dyn StdError + Send + Sync> = match handled {
         Ok(Ok(())) => {
             if auto_ack && !acker.is_settled() {
                 report(&acker, acker.ack().await);
@@ -158,7 +164,8 @@ where
             return;
         }
         Ok(Err(error)) => error.into(),
-        Err(panic) => panic.into(),
+        // The panic's message went to the panic hook.
+        Err(_) => "the handler panicked".into(),
     };
     tracing::warn!(event = %acker.event(), id = %acker.id(), error = %failed, ?on_error, "the handler failed");
     if acker.is_settled() {

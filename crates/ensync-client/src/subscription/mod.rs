@@ -46,9 +46,9 @@ impl Subscribe {
     }
 
     /// At most this many events delivered and not settled; also the size of the buffer between the connection and the reader. An
-    /// engine with flow control sends no more, another is held up by the full buffer. Default: 256.
-    pub fn max_in_flight(mut self, events: NonZeroU32) -> Self {
-        self.max_in_flight = events;
+    /// engine with flow control sends no more, another is held up by the full buffer. 0 counts as 1. Default: 256.
+    pub fn max_in_flight(mut self, events: u32) -> Self {
+        self.max_in_flight = NonZeroU32::new(events).unwrap_or(NonZeroU32::MIN);
         self
     }
 
