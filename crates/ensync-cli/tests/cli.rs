@@ -93,6 +93,17 @@ fn publish_and_subscribe_over_both_transports() {
 }
 
 #[test]
+fn a_payload_goes_out_as_it_was_written() {
+    let engine = Engine::start();
+    let (stock, url) = (&engine.apps["stock"]["ENSYNC_APP_ID"], &engine.urls[0]);
+    let payload = "{\"large\":12345678901234567890123,\n \"exact\":0.10000000000000000000001}";
+    assert!(run(&mut engine.command("shop", url, &["publish", EVENT, payload, "--to", stock])).0);
+    let (ok, printed, said) = run(&mut engine.command("stock", url, &["subscribe", EVENT, "--count", "1"]));
+    assert!(ok && printed.contains(&payload.replace('\n', " ")) && printed.lines().count() == 1, "{printed}{said}");
+    assert!(serde_json::from_str::<serde_json::Value>(&printed).unwrap()["payload"].is_object());
+}
+
+#[test]
 fn what_cannot_be_opened_is_printed_and_left() {
     let engine = Engine::start();
     let stock = engine.apps["stock"]["ENSYNC_APP_ID"].clone();

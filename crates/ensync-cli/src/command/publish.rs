@@ -1,4 +1,5 @@
 use clap::Args;
+use serde_json::value::RawValue;
 
 use super::{Outcome, read_stdin};
 use crate::connection::Connection;
@@ -26,7 +27,8 @@ pub(crate) struct Publish {
 impl Publish {
     pub(crate) async fn run(self) -> Outcome {
         let text = if self.payload == "-" { read_stdin("the payload").await? } else { self.payload };
-        let payload: serde_json::Value = serde_json::from_str(&text).map_err(|cause| {
+        // The text is checked and goes out as it is: a number that no `f64` holds would change on the way through a `Value`.
+        let payload: Box<RawValue> = serde_json::from_str(&text).map_err(|cause| {
             format!("the payload is not JSON ({cause}); quote it for the shell, as in '{{\"a\":1}}'")
         })?;
         let mut headers = Vec::new();

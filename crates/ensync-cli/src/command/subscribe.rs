@@ -1,6 +1,7 @@
 use clap::Args;
 use ensync_sdk::{Event, SecretKey};
 use futures::TryStreamExt;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -40,7 +41,7 @@ impl Subscribe {
             };
             let Some(event) = event else { break };
             left -= 1;
-            let opened = event.json();
+            let opened = event.payload::<Box<RawValue>>();
             println!("{}", line(&event, &opened));
             match opened {
                 Ok(_) if !self.no_ack => event.ack().await?,
@@ -52,8 +53,9 @@ impl Subscribe {
     }
 }
 
-fn line(event: &Event, opened: &Result<Value, ensync_sdk::Error>) -> Value {
-    let mut line = json!({
+/// Payload and metadata stay the text they are: a number that no `f64` holds would change on the way through a `Value`.
+fn line(event: &Event, opened: &Result<Box<RawValue>, ensync_sdk::Error>) -> String {
+    let known = json!({
         "name": event.name().as_str(),
         "id": event.id().as_str(),
         "block": event.block().as_u64(),
@@ -61,14 +63,17 @@ fn line(event: &Event, opened: &Result<Value, ensync_sdk::Error>) -> Value {
         "sender": event.sender().app_id().map(|id| id.to_string()),
         "verified": event.sender().verified().is_some(),
         "attempt": event.attempt(),
-        "metadata": event.metadata().fields(),
     });
+    let known = known.to_string();
+    let metadata = one_line(event.metadata().as_str());
     let (key, value) = match opened {
-        Ok(payload) => ("payload", payload.clone()),
-        Err(error) => ("error", ensync_sdk::core::report(error).into()),
+        Ok(payload) => ("payload", one_line(payload.get())),
+        Err(error) => ("error", Value::from(ensync_sdk::core::report(error)).to_string()),
     };
-    if let Some(fields) = line.as_object_mut() {
-        fields.insert(key.into(), value);
-    }
-    line
+    format!(r#"{},"metadata":{metadata},"{key}":{value}}}"#, known.trim_end_matches('}'))
+}
+
+/// Strings of JSON hold no line break as such, so these are white space between values.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
 }
