@@ -40,8 +40,8 @@ mod server;
 pub mod state;
 
 // The public interface is:
-pub use broker::{Broker, BrokerOptions, Clock, SystemClock, TokioClock};
+pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use in_process::InProcess;
-pub use log::{EventOptions, Log, MemoryLog, Rights};
+pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
 pub use server::{NewApp, Server, ServerBuilder, ServerTls};
 pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats};

@@ -1,6 +1,8 @@
 //! The broker: the state machine, driven.
 
+mod checkpoint;
 mod clock;
+mod keep;
 mod options;
 mod provision;
 mod request;
@@ -21,10 +23,10 @@ use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use clock::{Clock, SystemClock, TokioClock};
-pub use options::BrokerOptions;
+pub use options::{BrokerOptions, Retention};
 
 use crate::log::{KeyHash, Log};
-use crate::state::{Admitted, Limits, Settings, State};
+use crate::state::{Admitted, Limits, Settings};
 use request::{Answer, Outcome, Request};
 use task::Task;
 
@@ -67,16 +69,19 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::Internal`] if the system has no randomness.
+    /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
+    /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, clock } = options;
+        let BrokerOptions { limits, defaults, dev, retention, clock } = options;
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let state = task::recover(&*log, State::new(settings), clock.now()).await?;
+        let (state, keeper) = keep::recover(&log, settings, retention, clock.now()).await?;
         let (sender, requests) = mpsc::channel(WAITING);
         let (_running, running) = watch::channel(());
         let inboxes = HashMap::new();
-        tokio::spawn(Task { state, log: log.clone(), clock, requests, inboxes, log_pause: None, _running }.run());
+        tokio::spawn(
+            Task { state, log: log.clone(), clock, requests, inboxes, log_pause: None, keeper, _running }.run(),
+        );
         let config = [
             (ServerConfig::EXTENSIONS, Extension::announcement()),
             (ServerConfig::MAX_PAYLOAD_BYTES, limits.max_payload_bytes.to_string()),
@@ -171,7 +176,7 @@ fn new_client_id() -> Result<ClientId> {
 }
 
 /// Random bytes from the operating system.
-fn random<const N: usize>() -> Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|cause| {
         Error::new(ErrorKind::Internal, "the operating system gives no random bytes")

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::{Clock, SystemClock, TokioClock};
 use crate::state::{Defaults, Limits};
@@ -12,8 +13,29 @@ pub struct BrokerOptions {
     pub defaults: Defaults,
     /// Whether an event name is registered by its first publish or subscribe. Apps are never. Off.
     pub dev: bool,
+    /// How long a log on a disk keeps what is settled.
+    pub retention: Retention,
     /// What tells the time. The system's clock.
     pub clock: Arc<dyn Clock>,
+}
+
+/// How long a log on a disk keeps what is settled, and so what can be replayed. What is not settled it keeps until it is.
+///
+/// The log is dropped in whole parts, oldest first, as soon as either limit is passed. The few events of such a part that wait
+/// still, deferred ones and dead letters, are stored once more; a part of which more than half still waits stays.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Retention {
+    /// How old it may get. 7 days.
+    pub max_age: Duration,
+    /// How large the log may get, in bytes. 16 GiB.
+    pub max_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(7 * 24 * 60 * 60), max_bytes: 16 << 30 }
+    }
 }
 
 impl BrokerOptions {
@@ -26,6 +48,12 @@ impl BrokerOptions {
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { limits: Limits::default(), defaults: Defaults::default(), dev: false, clock: Arc::new(SystemClock) }
+        Self {
+            limits: Limits::default(),
+            defaults: Defaults::default(),
+            dev: false,
+            retention: Retention::default(),
+            clock: Arc::new(SystemClock),
+        }
     }
 }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result, Timestamp};
+use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Clock;
+use super::keep::Keeper;
 use super::request::{Answer, Opened, Outcome, Request};
-use crate::log::{Log, Position};
+use crate::log::{Log, Position, Record};
 use crate::state::{Change, Outgoing, SessionNumber, Source, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
@@ -31,6 +32,8 @@ pub(super) struct Task {
     pub(super) inboxes: HashMap<SessionNumber, (ClientId, mpsc::UnboundedSender<Delivery>)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
+    /// Checkpoints and retention.
+    pub(super) keeper: Keeper,
     /// Dropped with the task: whoever waits for its end sees that.
     pub(super) _running: watch::Sender<()>,
 }
@@ -46,10 +49,16 @@ struct Pending {
 impl Task {
     /// Runs until shutdown, or until every handle is gone. Ends every inbox then.
     pub(super) async fn run(mut self) {
+        self.serve().await;
+        self.inboxes.clear();
+        self.keeper.finish(&self.state).await;
+    }
+
+    async fn serve(&mut self) {
         let mut open = true;
         while open {
             let mut batch = Vec::new();
-            if self.state.has_work() {
+            if self.state.has_work() || self.keeper.has_work() {
                 // Others have their turn between two rounds of deliveries.
                 tokio::task::yield_now().await;
                 batch.extend(self.requests.try_recv().ok());
@@ -101,6 +110,7 @@ impl Task {
         }
         self.commit(pending).await;
         self.deliver().await;
+        self.keep().await;
         open
     }
 
@@ -138,26 +148,33 @@ impl Task {
         }
     }
 
-    /// Stores changes, applies them and answers. If the log refuses, nothing is applied.
+    /// Stores changes, applies them and answers. What the log refuses is not applied: all of it, or the publishes with what
+    /// belongs to them, for a disk without space may still have some for the rest.
     async fn commit(&mut self, pending: Pending) {
-        let Pending { changes, answers } = pending;
+        let Pending { mut changes, mut answers } = pending;
         if changes.is_empty() {
             return;
         }
-        let positions = match self.append(&changes).await {
+        let mut stored = self.append(&changes).await;
+        if let Err(error) = &stored {
+            tracing::error!(%error, changes = changes.len(), "the log refused a batch");
+            let (rest, publishes) = Pending { changes, answers }.split();
+            refuse(publishes, error);
+            let smaller = !rest.changes.is_empty();
+            (changes, answers) = (rest.changes, rest.answers);
+            if smaller {
+                stored = self.append(&changes).await;
+            }
+        }
+        let positions = match stored {
             Ok(positions) => positions,
             Err(error) => {
-                tracing::error!(%error, changes = changes.len(), "the log refused a batch");
                 self.log_pause = Some(Instant::now() + LOG_PAUSE);
-                let refusal = Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later");
-                let refusal = refusal.with_source(error);
-                for (_, answer) in answers {
-                    _ = answer.send(Err(refusal.clone()));
-                }
-                return;
+                return refuse(answers.into_iter().map(|(_, answer)| answer), &error);
             }
         };
         self.log_pause = None;
+        self.keeper.stored(&positions, &changes);
         let (mut positions, mut answers) = (positions.into_iter(), answers.into_iter().peekable());
         for (index, change) in changes.iter().enumerate() {
             let position = if change.durable { positions.next() } else { None };
@@ -165,6 +182,25 @@ impl Task {
             if let Some((_, answer)) = answers.next_if(|(end, _)| *end == index + 1) {
                 _ = answer.send(applied.answer().map(Outcome::Reply));
             }
+        }
+    }
+
+    /// Checkpoints and retention, a bit at a time.
+    async fn keep(&mut self) {
+        self.keeper.checkpoint(&self.state);
+        let copies = self.keeper.sweep(&self.state, self.clock.now()).await;
+        if copies.is_empty() {
+            return;
+        }
+        let copies: Vec<_> = copies.into_iter().map(|record| Change { record, durable: true }).collect();
+        match self.append(&copies).await {
+            Ok(positions) => {
+                self.keeper.stored(&positions, &copies);
+                for (copy, position) in copies.iter().zip(positions) {
+                    self.state.apply(Some(position), &copy.record);
+                }
+            }
+            Err(error) => self.keeper.give_up(&error),
         }
     }
 
@@ -213,6 +249,25 @@ impl Task {
 }
 
 impl Pending {
+    /// Takes the publishes out, each with all changes of its command; the second value is who waits for them.
+    fn split(self) -> (Self, Vec<Answer<Outcome>>) {
+        let (mut rest, mut publishes) = (Self::default(), Vec::new());
+        let (mut changes, mut begin) = (self.changes.into_iter(), 0);
+        for (end, answer) in self.answers {
+            let group: Vec<_> = changes.by_ref().take(end - begin).collect();
+            begin = end;
+            if group.iter().any(|change| matches!(*change.record, Record::Publish(_))) {
+                publishes.push(answer);
+            } else {
+                rest.changes.extend(group);
+                rest.answers.push((rest.changes.len(), answer));
+            }
+        }
+        // The verdicts, which nobody waits for.
+        rest.changes.extend(changes);
+        (rest, publishes)
+    }
+
     fn add(&mut self, step: Result<Step>, answer: Answer<Outcome>) {
         let outcome = match step {
             Ok(Step::Commit(changes)) if !changes.is_empty() => {
@@ -228,6 +283,14 @@ impl Pending {
     }
 }
 
+fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: &Error) {
+    let refusal = Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later");
+    let refusal = refusal.with_source(cause.clone());
+    for answer in answers {
+        _ = answer.send(Err(refusal.clone()));
+    }
+}
+
 pub(super) async fn read(log: &dyn Log, source: &Source) -> Result<Option<Arc<crate::log::Record>>> {
     match source {
         Source::Log(position) => log.read(*position).await,
@@ -239,16 +302,4 @@ pub(super) async fn read(log: &dyn Log, source: &Source) -> Result<Option<Arc<cr
 async fn sleep(duration: Duration) {
     let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1);
     tokio::time::sleep(Duration::from_millis(whole)).await;
-}
-
-/// What the log held, as a state.
-pub(super) async fn recover(log: &dyn Log, mut state: State, now: Timestamp) -> Result<State> {
-    use futures::StreamExt;
-    let mut records = log.scan(Position::START);
-    while let Some(read) = records.next().await {
-        let (position, record) = read.map_err(|error| error.context("read the log back"))?;
-        state.apply(Some(position), &record);
-    }
-    state.recovered(now);
-    Ok(state)
 }

@@ -1,5 +1,6 @@
 //! The log: the truth of which the engine's state is a fold. It stores and knows nothing of what it stores.
 
+pub(crate) mod disk;
 mod memory;
 mod record;
 
@@ -7,9 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ensync_core::Result;
+use bytes::Bytes;
+use ensync_core::{Result, Timestamp};
 use futures::stream::BoxStream;
 
+pub use disk::{DiskLog, DiskOptions};
 pub use memory::MemoryLog;
 pub use record::{EventOptions, EventRef, KeyHash, PublishRecord, Record, Rights};
 
@@ -75,4 +78,40 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; nothing is lost by trying again.
     async fn drop_before(&self, position: Position) -> Result<()>;
+
+    /// Whether [`save_checkpoint`](Log::save_checkpoint) is of any use.
+    fn keeps_checkpoints(&self) -> bool {
+        false
+    }
+
+    /// Keeps what the records up to and including the one at a position come to, so that a later start need not read them.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; earlier checkpoints are still there then.
+    async fn save_checkpoint(&self, _at: Position, _state: Bytes) -> Result<()> {
+        Ok(())
+    }
+
+    /// The newest checkpoint, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it is there and cannot be read.
+    async fn load_checkpoint(&self) -> Result<Option<(Position, Bytes)>> {
+        Ok(None)
+    }
+
+    /// What could be dropped to hold nothing written before a time, and no more than so many bytes: for each step the position
+    /// for [`drop_before`](Log::drop_before), and how many bytes that step frees.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
+    async fn expendable(&self, _written_before: Timestamp, _max_bytes: u64) -> Result<Vec<(Position, u64)>> {
+        Ok(Vec::new())
+    }
+
+    /// Finishes. Later appends are refused; another process may open the log.
+    async fn close(&self) {}
 }

@@ -6,6 +6,7 @@ mod tls;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::in_process::InProcess;
-use crate::{Broker, BrokerOptions, EventOptions, Log, MemoryLog, QueueStats};
+use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Log, MemoryLog, QueueStats};
 use http::Front;
 use listener::Listener;
 
@@ -194,17 +195,25 @@ pub struct NewApp {
 pub struct ServerBuilder {
     broker: BrokerOptions,
     log: Arc<dyn Log>,
+    data_dir: Option<PathBuf>,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
 }
 
 impl ServerBuilder {
     fn new(broker: BrokerOptions) -> Self {
-        Self { broker, log: Arc::new(MemoryLog::new()), listen: Vec::new() }
+        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new() }
+    }
+
+    /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
+    /// in memory.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
     }
 
     /// Goes on with what a log holds, and writes to it. Default: a new log in memory.
     pub fn log(mut self, log: Arc<dyn Log>) -> Self {
-        self.log = log;
+        (self.log, self.data_dir) = (log, None);
         self
     }
 
@@ -230,8 +239,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or an option is out of its range;
-    /// [`ErrorKind::Unavailable`] if the log cannot be read.
+    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, an option is out of its range, or the data directory is damaged;
+    /// [`ErrorKind::Unavailable`] if the log cannot be read, or another engine uses the directory.
     pub async fn start(mut self) -> Result<Server> {
         if self.listen.is_empty() {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
@@ -242,7 +251,11 @@ impl ServerBuilder {
             addresses.push((bound, tls.is_some()));
             listeners.push(Listener { tcp, tls });
         }
-        let broker = Broker::start(self.broker, self.log).await?;
+        let log = match self.data_dir {
+            Some(path) => Arc::new(DiskLog::open(path, DiskOptions::default()).await?) as Arc<dyn Log>,
+            None => self.log,
+        };
+        let broker = Broker::start(self.broker, log).await?;
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions {
             stop: stop.clone(),

@@ -165,13 +165,18 @@ impl State {
     /// Where the log has the payloads of unsettled events before a position: what must be appended again, as it is, before
     /// that part of the log can be dropped. Takes time in proportion to the number of unsettled events.
     pub fn unsettled_before(&self, position: Position) -> Vec<Position> {
+        self.waiting_before(position).into_iter().map(|(current, _)| current).collect()
+    }
+
+    /// The same, each with the bytes of its payload and metadata.
+    pub(crate) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
         let mut found: Vec<_> = self
             .queues
             .iter()
             .flat_map(|(&queue, q)| q.entries.from(0).map(move |(seq, entry)| (EventRef { queue, seq }, entry)))
             .filter(|(_, entry)| !entry.transient)
-            .map(|(event, entry)| self.current(event, entry))
-            .filter(|current| *current < position)
+            .map(|(event, entry)| (self.current(event, entry), entry.size))
+            .filter(|(current, _)| *current < position)
             .collect();
         found.sort_unstable();
         found

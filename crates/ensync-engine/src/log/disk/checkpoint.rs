@@ -1,0 +1,73 @@
+//! Checkpoints: files of their own, each whole or not there.
+
+use bytes::Bytes;
+use ensync_core::Result;
+
+use super::bytes::Writer;
+use super::directory::{Directory, bad_header, failed, read};
+use super::format::{self, BadHeader, LogId, VERSION, u32_at};
+use crate::log::Position;
+
+const MAGIC: &[u8; 8] = b"ENSYNCKP";
+/// The length of the header.
+const HEAD: usize = 64;
+/// Where the checksum is.
+const CRC: usize = 48;
+/// How many are kept: the second one is for when the first cannot be read.
+const KEPT: usize = 2;
+
+/// Stores a checkpoint, and removes those it replaces.
+pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]) -> Result<()> {
+    let path = directory.checkpoint(at);
+    let mut bytes = Vec::with_capacity(HEAD + state.len());
+    let mut w = Writer(&mut bytes);
+    w.array(MAGIC);
+    w.u32(VERSION);
+    w.u32(0);
+    w.array(id);
+    w.u64(at.as_u64());
+    w.u64(state.len() as u64);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(w.0), state);
+    w.u32(crc);
+    bytes.resize(HEAD, 0);
+    bytes.extend_from_slice(state);
+    directory.create(&path, &bytes, None).map_err(|cause| failed("write", &path, cause))?;
+    let kept = directory.checkpoints()?;
+    for old in kept.iter().rev().skip(KEPT) {
+        directory.remove(&directory.checkpoint(*old))?;
+    }
+    Ok(())
+}
+
+/// Reads a checkpoint.
+pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<Bytes> {
+    let path = directory.checkpoint(at);
+    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    check(&bytes, id, at).map_err(|bad| bad_header(&path, bad))?;
+    Ok(bytes.slice(HEAD..))
+}
+
+/// The newest checkpoint that can be read.
+pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
+    for at in directory.checkpoints()?.into_iter().rev() {
+        let path = directory.checkpoint(at);
+        let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+        match check(&bytes, id, at) {
+            Ok(()) => return Ok(Some(at)),
+            Err(BadHeader::Damaged) => tracing::warn!(file = %path.display(), "a checkpoint is damaged"),
+            Err(bad) => return Err(bad_header(&path, bad)),
+        }
+    }
+    Ok(None)
+}
+
+fn check(bytes: &[u8], id: &LogId, at: Position) -> Result<(), BadHeader> {
+    let same = format::header_id(bytes, MAGIC)? == *id;
+    let fits = || {
+        let (head, state) = (bytes.get(..CRC)?, bytes.get(HEAD..)?);
+        let number = |from: usize| bytes.get(from..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let crc = crc32c::crc32c_append(crc32c::crc32c(head), state);
+        Some(number(32)? == at.as_u64() && number(40)? == state.len() as u64 && u32_at(bytes, CRC)? == crc)
+    };
+    if same && fits() == Some(true) { Ok(()) } else { Err(BadHeader::Damaged) }
+}

@@ -1,0 +1,182 @@
+//! The files of a data directory, by name.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ensync_core::{Error, ErrorKind, Result};
+
+use super::format::{self, BadHeader, HEADER, LogId};
+use super::io::Io;
+use crate::log::Position;
+
+const LOCK: &str = "lock";
+const SEGMENT: &str = "log";
+const CHECKPOINT: &str = "checkpoint";
+/// What a file is called until it is whole.
+const UNFINISHED: &str = "unfinished";
+
+/// A data directory.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) io: Arc<dyn Io>,
+}
+
+impl Directory {
+    /// Makes it if it is not there, readable by its owner only, and keeps other processes out while the file that is returned
+    /// lives.
+    pub(super) fn enter(&self) -> Result<File> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.path).map_err(|cause| failed("make the data directory", &self.path, cause))?;
+        let path = self.path.join(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|cause| failed("open", &path, cause))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the data directory {} is in use by another engine; stop that, or choose another directory",
+                    self.path.display()
+                ),
+            )),
+            Err(TryLockError::Error(cause)) => Err(failed("lock", &path, cause)),
+        }
+    }
+
+    /// The numbers of the segments, ascending.
+    pub(super) fn segments(&self) -> Result<Vec<u32>> {
+        self.list(SEGMENT, 10)
+    }
+
+    /// The positions of the checkpoints, ascending.
+    pub(super) fn checkpoints(&self) -> Result<Vec<Position>> {
+        Ok(self.list(CHECKPOINT, 20)?.into_iter().map(Position::new).collect())
+    }
+
+    pub(super) fn segment(&self, number: u32) -> PathBuf {
+        self.path.join(format!("{number:010}.{SEGMENT}"))
+    }
+
+    pub(super) fn checkpoint(&self, at: Position) -> PathBuf {
+        self.path.join(format!("{:020}.{CHECKPOINT}", at.as_u64()))
+    }
+
+    /// Makes a segment of some length. It is there whole or not at all.
+    pub(super) fn create_segment(&self, id: &LogId, number: u32, length: u64) -> io::Result<File> {
+        self.create(&self.segment(number), &format::header(id, number), Some(length))
+    }
+
+    /// Makes a file that begins with `bytes`. It is there whole or not at all.
+    pub(super) fn create(&self, path: &Path, bytes: &[u8], length: Option<u64>) -> io::Result<File> {
+        let unfinished = path.with_extension(UNFINISHED);
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
+        let fill = || {
+            if let Some(length) = length {
+                self.io.preallocate(&file, length)?;
+            }
+            self.io.write(&file, bytes, 0)?;
+            // The length too, which `sync_data` need not store where nothing was written.
+            file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            self.sync()
+        };
+        match fill() {
+            Ok(()) => Ok(file),
+            Err(cause) => {
+                // The space it took may be what others lack.
+                _ = fs::remove_file(&unfinished);
+                Err(cause)
+            }
+        }
+    }
+
+    /// Reads a segment, and the log's id from its header.
+    pub(super) fn read_segment(&self, number: u32) -> Result<(Bytes, LogId)> {
+        let path = self.segment(number);
+        let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+        let id = format::read_header(&bytes, number).map_err(|bad| bad_header(&path, bad))?;
+        Ok((bytes, id))
+    }
+
+    /// The log's id, from a segment's header.
+    pub(super) fn read_id(&self, number: u32) -> Result<LogId> {
+        let path = self.segment(number);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(HEADER.into()).read_to_end(&mut bytes))
+            .map_err(|cause| failed("read", &path, cause))?;
+        format::read_header(&bytes, number).map_err(|bad| bad_header(&path, bad))
+    }
+
+    /// Removes a file. Whether it is gone for good is only sure after [`sync`](Self::sync).
+    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, cause)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns once the names in the directory are on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        // Only Unix lets a directory be opened for that.
+        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+    }
+
+    fn list<T: std::str::FromStr + Ord>(&self, extension: &str, digits: usize) -> Result<Vec<T>> {
+        let list = || -> io::Result<Vec<T>> {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&self.path)? {
+                let path = PathBuf::from(entry?.file_name());
+                let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+                let ours = path.extension().is_some_and(|found| found == extension);
+                if ours && stem.len() == digits && stem.bytes().all(|b| b.is_ascii_digit()) {
+                    found.extend(stem.parse());
+                }
+            }
+            found.sort();
+            Ok(found)
+        };
+        list().map_err(|cause| failed("list the data directory", &self.path, cause))
+    }
+}
+
+/// A whole file.
+pub(super) fn read(path: &Path) -> io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// What the operating system said about a file.
+pub(super) fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot {what} {}", path.display())).with_source(cause)
+}
+
+/// What cannot be used, and will not get better by trying again.
+pub(super) fn unusable(message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+pub(super) fn bad_header(path: &Path, bad: BadHeader) -> Error {
+    let path = path.display();
+    unusable(match bad {
+        BadHeader::Version(version) => format!(
+            "{path} is of format {version}, and this engine reads format {}; use the engine that wrote it, or a later one",
+            format::VERSION
+        ),
+        BadHeader::Damaged => {
+            format!(
+                "{path} is damaged in its first {HEADER} bytes, or is no file of an engine; restore the data directory from a copy"
+            )
+        }
+    })
+}

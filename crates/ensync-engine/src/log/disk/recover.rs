@@ -1,0 +1,176 @@
+//! What is in a data directory, checked: the end found, a torn commit cut off, damage refused.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ensync_core::Result;
+
+use super::checkpoint;
+use super::directory::{Directory, failed, unusable};
+use super::format::{ALIGN, Frame, HEADER, LogId, position};
+use crate::log::Position;
+
+/// A log as it was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) id: LogId,
+    /// Each segment and where it ends; `u32::MAX` for those before the checkpoint, which were not read.
+    pub(super) segments: BTreeMap<u32, u32>,
+    /// The last segment.
+    pub(super) segment: u32,
+    /// The number of the last commit.
+    pub(super) commit: u64,
+    /// The last run that wrote.
+    pub(super) epoch: u32,
+}
+
+/// Finds a log in a directory; `None` if there is none.
+///
+/// Frames count as far as they follow one another: each commit has the number after the one before, ends with a frame that says
+/// so, and is whole. What comes after is a commit that was being written when the engine stopped, unless a later commit is found
+/// behind it, which would have been written only once this one was on the disk: then it is damage.
+pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
+    let segments = directory.segments()?;
+    let checkpoints = directory.checkpoints()?;
+    let (Some(&first), Some(&last)) = (segments.first(), segments.last()) else {
+        return match checkpoints.last() {
+            None => Ok(None),
+            Some(_) => Err(missing(directory, "has checkpoints but no log")),
+        };
+    };
+    if (last - first) as usize + 1 != segments.len() {
+        return Err(missing(directory, "lacks a part of its log (the numbers of the .log files have a gap)"));
+    }
+    let id = directory.read_id(first)?;
+    let checkpoint = checkpoint::newest(directory, &id)?;
+    let start = match checkpoint {
+        None if first > 1 => return Err(missing(directory, "has no checkpoint to go with its log")),
+        None => first,
+        Some(at) => super::format::split(at).0,
+    };
+    if !(first..=last).contains(&start) {
+        return Err(missing(directory, "lacks the part of its log that comes after its checkpoint"));
+    }
+    let mut walk = Walk { directory, id, start: None, commit: 0, epoch: 0, damage: None };
+    let mut found: BTreeMap<u32, u32> = (first..start).map(|number| (number, u32::MAX)).collect();
+    let mut segment = start;
+    for number in start..=last {
+        let (bytes, other) = directory.read_segment(number)?;
+        if other != id {
+            return Err(missing(directory, "holds files of two logs"));
+        }
+        let end = walk.segment(number, &bytes)?;
+        found.insert(number, end);
+        if end > HEADER {
+            segment = number;
+        }
+    }
+    let end = found.get(&segment).copied().unwrap_or(HEADER);
+    if checkpoint.is_some_and(|at| at >= position(segment, end)) || (walk.start.is_none() && start > 1) {
+        let whole = directory.segment(segment);
+        return Err(unusable(format!(
+            "the log ends at byte {end} of {}, before its own checkpoint: what was stored after that is damaged or missing; \
+             nothing was changed; restore the data directory from a copy",
+            whole.display()
+        )));
+    }
+    cut(directory, segment, end)?;
+    for number in segment + 1..=last {
+        directory.remove(&directory.segment(number))?;
+        found.remove(&number);
+    }
+    directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
+    Ok(Some(Found { id, segments: found, segment, commit: walk.commit, epoch: walk.epoch }))
+}
+
+struct Walk<'a> {
+    directory: &'a Directory,
+    id: LogId,
+    /// The first commit seen.
+    start: Option<u64>,
+    /// The last whole commit.
+    commit: u64,
+    epoch: u32,
+    /// Where frames first did not follow one another.
+    damage: Option<(u32, usize)>,
+}
+
+impl Walk<'_> {
+    /// Goes through a segment; where its last whole commit ends.
+    fn segment(&mut self, number: u32, bytes: &Bytes) -> Result<u32> {
+        let base = position(number, 0);
+        let (mut offset, mut end, mut epoch) = (HEADER as usize, HEADER as usize, self.epoch);
+        while let Some(frame) = Frame::read(bytes, offset, &self.id, base) {
+            let follows = self.start.is_none() || frame.commit == self.commit + 1;
+            if !follows || frame.epoch < epoch || offset + Frame::size(frame.body) > bytes.len() {
+                break;
+            }
+            if self.start.is_none() {
+                (self.start, self.commit) = (Some(frame.commit), frame.commit.saturating_sub(1));
+            }
+            epoch = frame.epoch;
+            offset += Frame::size(frame.body);
+            if frame.last {
+                (self.commit, self.epoch, end) = (frame.commit, epoch, offset);
+            }
+        }
+        let used = used(bytes, offset);
+        if self.damage.is_none() && (used > offset || offset > end) {
+            self.damage = Some((number, offset));
+        }
+        let later = later(&bytes.slice(..used), offset, &self.id, base, self.start.map_or(0, |_| self.commit + 1));
+        if later > 0 {
+            let (number, at) = self.damage.unwrap_or((number, offset));
+            return Err(unusable(format!(
+                "the log is damaged at byte {at} of {}: at least {later} whole records come after it, so the engine did not \
+                 just stop while writing; nothing was changed; restore the data directory from a copy",
+                self.directory.segment(number).display(),
+            )));
+        }
+        Ok(end as u32)
+    }
+}
+
+/// How many frames of commits after `commit` are anywhere from an offset on.
+fn later(bytes: &Bytes, offset: usize, id: &LogId, base: Position, commit: u64) -> usize {
+    let mut offsets = (offset..bytes.len()).step_by(ALIGN);
+    let is_later = |at: &usize| Frame::read(bytes, *at, id, base).is_some_and(|frame| frame.commit > commit);
+    offsets.by_ref().filter(is_later).count()
+}
+
+/// Where the last bytes that are not zero end, not before `from`.
+fn used(bytes: &[u8], from: usize) -> usize {
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    // Most of it is space for later; comparing blocks is fast even where nothing is optimised.
+    while let Some((before, block)) = rest.split_last_chunk::<4096>()
+        && *block == [0; 4096]
+    {
+        rest = before;
+    }
+    from + rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+/// Overwrites what comes after the end with zeros: the space stays taken, and no frame of the past lies where one will be looked
+/// for.
+fn cut(directory: &Directory, segment: u32, end: u32) -> Result<()> {
+    let path = directory.segment(segment);
+    let cut = || {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
+        let bytes = super::directory::read(&path)?;
+        let rest = used(&bytes, end as usize).saturating_sub(end as usize);
+        if rest > 0 {
+            tracing::warn!(file = %path.display(), at = end, bytes = rest, "cut off a commit that was not finished");
+            directory.io.write(&file, &vec![0; rest], u64::from(end))?;
+        }
+        // Also what a process that was killed has written and not synced.
+        directory.io.sync(&file)
+    };
+    cut().map_err(|cause| failed("cut off the unfinished end of", &path, cause))
+}
+
+fn missing(directory: &Directory, what: &str) -> ensync_core::Error {
+    unusable(format!(
+        "the data directory {} {what}; nothing was changed; restore it from a copy",
+        directory.path.display()
+    ))
+}

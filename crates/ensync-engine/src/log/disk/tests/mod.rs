@@ -1,0 +1,99 @@
+//! The log on a disk: what it keeps, and what it makes of files that something happened to.
+
+mod damage;
+mod format;
+mod random;
+mod space;
+mod store;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ensync_core::{ErrorKind, Result, Timestamp};
+use futures::StreamExt;
+use tempfile::TempDir;
+
+use super::format::{HEADER, split};
+use super::io::{Io, SystemIo};
+use super::record::tests::samples;
+use super::{DiskLog, DiskOptions};
+use crate::log::{EventRef, Log, Position, Record};
+
+/// A directory of a test's own.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn open(&self) -> DiskLog {
+        self.try_open().unwrap()
+    }
+
+    /// With the smallest segments there are.
+    fn try_open(&self) -> Result<DiskLog> {
+        self.open_with(Arc::new(SystemIo))
+    }
+
+    fn open_with(&self, io: Arc<dyn Io>) -> Result<DiskLog> {
+        DiskLog::open_with(self.path(), &DiskOptions { segment_bytes: 64 << 10 }, io)
+    }
+
+    fn segment(&self, number: u32) -> PathBuf {
+        self.path().join(format!("{number:010}.log"))
+    }
+
+    /// Every file but the lock, with what is in it.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| !path.ends_with("lock")).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    /// Changes a file.
+    fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(path).unwrap();
+        change(&mut bytes);
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Asserts that the directory is refused with these words, and left as it is.
+    #[track_caller]
+    fn refused(&self, kind: ErrorKind, words: &[&str]) {
+        let before = self.files();
+        let error = self.try_open().unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        for part in words {
+            assert!(error.to_string().contains(part), "{error} lacks {part:?}");
+        }
+        assert!(self.files() == before, "a refused directory was changed");
+    }
+}
+
+/// A small record.
+fn small(seq: u64) -> Arc<Record> {
+    Arc::new(Record::Drop { event: EventRef { queue: 0, seq } })
+}
+
+/// A record of about a size.
+fn large(seq: u64, bytes: usize) -> Arc<Record> {
+    let Some(Record::Publish(sample)) = samples().into_iter().find(|r| matches!(r, Record::Publish(_))) else {
+        panic!()
+    };
+    let payload = ensync_core::Sealed::from_wire("A".repeat(bytes));
+    Arc::new(Record::Publish(crate::log::PublishRecord { at: EventRef { queue: 0, seq }, payload, ..sample }))
+}
+
+async fn scanned(log: &DiskLog, from: Position) -> Vec<(Position, Arc<Record>)> {
+    log.scan(from).map(Result::unwrap).collect().await
+}
+
+async fn records(log: &DiskLog) -> Vec<Arc<Record>> {
+    scanned(log, Position::START).await.into_iter().map(|(_, record)| record).collect()
+}

@@ -1,0 +1,89 @@
+//! Disks that are full, and disks that fail.
+
+use super::super::io::faults::Faults;
+use super::*;
+
+fn refused<T: std::fmt::Debug>(stored: Result<T>, words: &str) {
+    let error = stored.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+#[tokio::test]
+async fn without_space_acks_go_on_longer_than_publishes_and_all_goes_on_with_space() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let log = place.open_with(faults.clone()).unwrap();
+    faults.full(1);
+    let mut stored = Vec::new();
+    let refusal = loop {
+        let record = large(stored.len() as u64, 1_000);
+        match log.append(std::slice::from_ref(&record)).await {
+            Ok(_) => stored.push(record),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(stored.len() > 40, "{}", stored.len());
+    refused::<()>(Err(refusal), "no space for the log in");
+    for seq in 0..100 {
+        log.append(&[small(seq)]).await.unwrap();
+        stored.push(small(seq));
+    }
+    refused(log.append(&[large(0, 1_000)]).await, "no space");
+    while log.append(&[small(7)]).await.is_ok() {
+        stored.push(small(7));
+    }
+    refused(log.append(&[small(7)]).await, "no space");
+    faults.full(0);
+    for seq in 0..100 {
+        let record = large(seq, 1_000);
+        log.append(std::slice::from_ref(&record)).await.unwrap();
+        stored.push(record);
+    }
+    drop(log);
+    assert_eq!(records(&place.open()).await, stored);
+}
+
+#[tokio::test]
+async fn a_write_that_finds_no_space_half_way_leaves_nothing() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let log = place.open_with(faults.clone()).unwrap();
+    log.append(&[small(1)]).await.unwrap();
+    for reopen in [false, true] {
+        faults.full(2);
+        refused(log.append(&[small(2), small(3), large(4, 500), small(5)]).await, "no space");
+        if reopen {
+            break;
+        }
+        faults.full(0);
+        // Shorter than what lies there from before.
+        log.append(&[small(6)]).await.unwrap();
+    }
+    drop(log);
+    assert_eq!(records(&place.open()).await, [small(1), small(6)]);
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_final() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let log = place.open_with(faults.clone()).unwrap();
+    let positions = log.append(&[small(1)]).await.unwrap();
+    faults.fail_sync();
+    for seq in 0..3 {
+        refused(log.append(&[small(seq)]).await, "start the engine again");
+    }
+    assert!(log.read(positions[0]).await.unwrap().is_some(), "reads go on");
+    drop(log);
+    assert_eq!(records(&place.open()).await[0], small(1));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_says_which() {
+    let place = Place::new();
+    fs::write(place.path(), "a file").unwrap();
+    let error = place.try_open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(place.path().to_str().unwrap()), "{error}");
+    let options = DiskOptions { segment_bytes: 1 };
+    let error = DiskLog::open(place.path(), options).await.unwrap_err();
+    assert!(error.to_string().contains("64 KiB to 1 GiB"), "{error}");
+}

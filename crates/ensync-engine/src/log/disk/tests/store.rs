@@ -1,0 +1,181 @@
+//! What is stored is there, until it is dropped.
+
+use bytes::Bytes;
+
+use super::*;
+
+#[tokio::test]
+async fn every_kind_of_record_is_read_back_after_a_restart() {
+    let place = Place::new();
+    let batch: Vec<_> = samples().into_iter().map(Arc::new).collect();
+    let log = place.open();
+    let positions = log.append(&batch).await.unwrap();
+    assert!(positions.is_sorted() && positions.len() == batch.len());
+    drop(log);
+    for _ in 0..2 {
+        let log = place.open();
+        for (at, record) in positions.iter().zip(&batch) {
+            assert_eq!(log.read(*at).await.unwrap().as_ref(), Some(record));
+        }
+        let all: Vec<_> = positions.iter().copied().zip(batch.iter().cloned()).collect();
+        assert_eq!(scanned(&log, Position::START).await, all);
+        assert_eq!(scanned(&log, positions[3]).await, all[3..]);
+        assert!(scanned(&log, Position::new(u64::MAX)).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn epochs_and_positions_rise_over_restarts_and_segments() {
+    let place = Place::new();
+    let (mut last, mut all) = (Position::START, Vec::new());
+    for epoch in 1..=5 {
+        let log = place.open();
+        assert_eq!(log.epoch(), epoch);
+        for seq in 0..10 {
+            let batch = [large(epoch * 100 + seq, 10_000), small(seq)];
+            let positions = log.append(&batch).await.unwrap();
+            assert!(positions[0] > last && positions[1] > positions[0]);
+            last = positions[1];
+            all.extend(batch);
+        }
+    }
+    assert!(split(last).0 > 5, "{last}");
+    assert_eq!(records(&place.open()).await, all);
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_a_segment_has_one_of_its_own() {
+    let place = Place::new();
+    let log = place.open();
+    let batch: Vec<_> = (0..40).map(|seq| large(seq, 10_000)).collect();
+    let positions = log.append(&batch).await.unwrap();
+    assert!(positions.iter().all(|at| split(*at).0 == 2));
+    log.append(&[small(1)]).await.unwrap();
+    drop(log);
+    assert_eq!(records(&place.open()).await.len(), 41);
+}
+
+#[tokio::test]
+async fn batches_that_come_together_are_all_answered() {
+    let place = Place::new();
+    let log = place.open();
+    let batches: Vec<Vec<_>> = (0..100).map(|n| (0..n % 5).map(|m| small(n * 10 + m)).collect()).collect();
+    let stored = futures::future::join_all(batches.iter().map(|batch| log.append(batch))).await;
+    for (positions, batch) in stored.into_iter().zip(&batches) {
+        let positions = positions.unwrap();
+        assert_eq!(positions.len(), batch.len());
+        for (at, record) in positions.iter().zip(batch) {
+            assert_eq!(log.read(*at).await.unwrap().as_ref(), Some(record));
+        }
+    }
+    drop(log);
+    assert!(records(&place.open()).await.iter().eq(batches.iter().flatten()));
+}
+
+#[tokio::test]
+async fn forged_positions_read_nothing() {
+    let place = Place::new();
+    // A client may put into a record what it likes; here, all that a frame is but for what it cannot know.
+    let mut inner = Vec::new();
+    let body = |out: &mut Vec<u8>| super::super::record::encode(&small(1), out);
+    let kind = super::super::record::kind(&small(1));
+    super::super::format::Frame::write(&mut inner, &[0; 16], Position::START, (1, 1, kind), body);
+    let inner = String::from_utf8_lossy(&inner).into_owned();
+    let discard = Record::Discard {
+        event: EventRef { queue: 0, seq: 0 },
+        reason: inner,
+        at: Timestamp::default(),
+        deliveries: 1,
+    };
+    let log = place.open();
+    let mut positions = log.append(&[Arc::new(discard), large(1, 100), small(2)]).await.unwrap();
+    positions.extend(log.append(&[large(3, 5_000)]).await.unwrap());
+    drop(log);
+    let log = place.open();
+    let base = Position::new(1 << 32).as_u64();
+    for at in (base..base + 16_384).chain([0, 1, u64::MAX, 2 << 32 | 64, u64::from(u32::MAX), 1 << 63 | 64]) {
+        let found = log.read(Position::new(at)).await.unwrap();
+        assert_eq!(found.is_some(), positions.contains(&Position::new(at)), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn the_directory_is_of_one_engine() {
+    let place = Place::new();
+    let log = place.open();
+    let error = place.try_open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("in use by another engine"), "{error}");
+    log.append(&[small(1)]).await.unwrap();
+    log.close().await;
+    let next = place.open();
+    assert_eq!(log.append(&[small(2)]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(records(&next).await, [small(1)]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn others_cannot_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    drop(place.open());
+    assert_eq!(fs::metadata(place.path()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn only_what_no_checkpoint_needs_is_dropped() {
+    let place = Place::new();
+    let log = place.open();
+    let mut positions = Vec::new();
+    for seq in 0..40 {
+        positions.extend(log.append(&[large(seq, 10_000)]).await.unwrap());
+    }
+    let last = *positions.last().unwrap();
+    log.drop_before(last).await.unwrap();
+    assert_eq!(records(&log).await.len(), 40, "there is no checkpoint");
+    assert!(log.expendable(Timestamp::from_millis(u64::MAX), 0).await.unwrap().is_empty());
+
+    for at in [5, 20, 39] {
+        log.save_checkpoint(positions[at], Bytes::from(format!("state {at}"))).await.unwrap();
+    }
+    assert_eq!(
+        fs::read_dir(place.path())
+            .unwrap()
+            .filter(|f| f.as_ref().unwrap().path().extension() == Some("checkpoint".as_ref()))
+            .count(),
+        2
+    );
+    let steps = log.expendable(Timestamp::from_millis(u64::MAX), u64::MAX).await.unwrap();
+    assert_eq!(steps.len() as u32, split(positions[20]).0 - 1, "by age");
+    assert!(steps.is_sorted() && steps.iter().all(|(_, bytes)| *bytes > 50_000));
+    assert_eq!(log.expendable(Timestamp::default(), 0).await.unwrap(), steps, "by size");
+    assert!(log.expendable(Timestamp::default(), u64::MAX).await.unwrap().is_empty());
+
+    log.drop_before(steps[0].0).await.unwrap();
+    assert_eq!(scanned(&log, Position::START).await[0].0, positions[positions.partition_point(|at| *at < steps[0].0)]);
+    log.drop_before(Position::new(u64::MAX)).await.unwrap();
+    drop(log);
+    let log = place.open();
+    let kept = positions.partition_point(|at| split(*at).0 < split(positions[20]).0);
+    assert!(kept > 0 && kept <= 20);
+    assert_eq!(log.read(positions[kept - 1]).await.unwrap(), None);
+    assert!(log.read(positions[kept]).await.unwrap().is_some());
+    assert_eq!(log.load_checkpoint().await.unwrap(), Some((positions[39], Bytes::from("state 39"))));
+    let next = log.append(&[small(1)]).await.unwrap();
+    assert!(next[0] > last);
+}
+
+#[tokio::test]
+async fn the_second_checkpoint_stands_in_for_a_damaged_one() {
+    let place = Place::new();
+    let log = place.open();
+    let positions = log.append(&[small(1), small(2)]).await.unwrap();
+    assert_eq!(log.load_checkpoint().await.unwrap(), None);
+    for (at, state) in positions.iter().zip(["one", "two"]) {
+        log.save_checkpoint(*at, Bytes::from(state)).await.unwrap();
+    }
+    drop(log);
+    let path = place.path().join(format!("{:020}.checkpoint", positions[1].as_u64()));
+    place.alter(&path, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert_eq!(place.open().load_checkpoint().await.unwrap(), Some((positions[0], Bytes::from("one"))));
+}

@@ -1,0 +1,200 @@
+//! The broker over a log on a disk: restarts, checkpoints, retention.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic here is a failed test")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{
+    AppId, AppKey, Command, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply, Sealed,
+    Service, Session, Settle, Settlement, Subscribe,
+};
+use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Server};
+use futures::StreamExt;
+use tempfile::TempDir;
+
+const SHOP: AppId = AppId::from_bytes([1; 32]);
+const WAREHOUSE: AppId = AppId::from_bytes([2; 32]);
+
+fn event() -> EventName {
+    EventName::parse("orders/status/updated").unwrap()
+}
+
+fn key(app: AppId) -> AppKey {
+    AppKey::parse(&format!("key-{}", app.as_bytes()[0])).unwrap()
+}
+
+async fn start(path: &Path) -> Broker {
+    start_with(path, |_| ()).await
+}
+
+async fn start_with(path: &Path, change: impl FnOnce(&mut BrokerOptions)) -> Broker {
+    let mut disk = DiskOptions::default();
+    disk.segment_bytes = 64 << 10;
+    let log = DiskLog::open(path, disk).await.unwrap();
+    let mut options = BrokerOptions::default();
+    change(&mut options);
+    Broker::start(options, Arc::new(log)).await.unwrap()
+}
+
+async fn provision(broker: &Broker) {
+    for (name, app) in [("shop", SHOP), ("warehouse", WAREHOUSE)] {
+        broker.create_app_with_key(name, app, &key(app)).await.unwrap();
+    }
+    broker.register_event(event(), EventOptions::default()).await.unwrap();
+}
+
+async fn login(broker: &Broker, app: AppId) -> Session {
+    broker.login(Login { app_key: key(app), transport: "local", remote: None }).await.unwrap()
+}
+
+async fn consumer(broker: &Broker) -> Session {
+    let session = login(broker, WAREHOUSE).await;
+    let subscribe = Command::Subscribe(Subscribe { event: event(), max_in_flight: None });
+    broker.handle(&session.peer, subscribe).await.unwrap();
+    session
+}
+
+async fn publish(broker: &Broker, peer: &Peer, text: String) -> EventId {
+    let publish = Publish {
+        event: event(),
+        recipient: WAREHOUSE,
+        payload: Sealed::from_wire(text),
+        metadata: Metadata::default(),
+        payload_metadata: None,
+        idempotency_key: None,
+    };
+    match broker.handle(peer, Command::Publish(publish)).await.unwrap() {
+        Reply::Published { id } => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn settle(broker: &Broker, peer: &Peer, delivery: &Delivery, how: Settlement) {
+    let settle = Settle { id: delivery.id.clone(), event: None, block: Some(delivery.block), how };
+    broker.handle(peer, Command::Settle(settle)).await.unwrap();
+}
+
+fn names(path: &Path, extension: &str) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(extension))
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_was_stored_outlives_the_broker_with_and_without_a_checkpoint() {
+    let place = TempDir::new().unwrap();
+    let broker = start(place.path()).await;
+    provision(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(publish(&broker, &shop.peer, format!("b25{n}")).await);
+    }
+    let mut warehouse = consumer(&broker).await;
+    let mut deliveries = Vec::new();
+    for _ in 0..5 {
+        deliveries.push(warehouse.inbox.next().await.unwrap());
+    }
+    settle(&broker, &warehouse.peer, &deliveries[0], Settlement::Ack).await;
+    settle(&broker, &warehouse.peer, &deliveries[1], Settlement::Discard { reason: "no".into() }).await;
+    let defer = Settlement::Defer { delay: Duration::from_secs(3_600), priority: 0, reason: String::new() };
+    settle(&broker, &warehouse.peer, &deliveries[2], defer).await;
+
+    // As a crash would leave it, and as an orderly stop does.
+    let crashed = TempDir::new().unwrap();
+    for name in names(place.path(), ".log") {
+        fs::copy(place.path().join(&name), crashed.path().join(&name)).unwrap();
+    }
+    broker.shutdown().await;
+    assert_eq!((names(place.path(), ".checkpoint").len(), names(crashed.path(), ".checkpoint").len()), (1, 0));
+
+    for place in [place, crashed] {
+        let broker = start(place.path()).await;
+        let stats = broker.queue(event(), WAREHOUSE).await.unwrap().unwrap();
+        assert_eq!((stats.ready, stats.deferred, stats.dead), (2, 1, 1));
+        let letters = broker.dead_letters(None, None, 9).await.unwrap();
+        assert_eq!((letters[0].id.clone(), letters[0].reason.as_str()), (ids[1].clone(), "no"));
+        let mut warehouse = consumer(&broker).await;
+        for n in [3, 4] {
+            let delivery = warehouse.inbox.next().await.unwrap();
+            assert_eq!((&delivery.id, delivery.payload.as_str()), (&ids[n], format!("b25{n}").as_str()));
+            assert!(delivery.block > deliveries[n].block, "blocks of a later run are larger");
+            settle(&broker, &warehouse.peer, &delivery, Settlement::Ack).await;
+        }
+        let replay = Command::Replay { id: ids[0].clone(), event: event() };
+        let Reply::Replayed(replayed) = broker.handle(&warehouse.peer, replay).await.unwrap() else { panic!() };
+        assert_eq!(replayed.payload.as_str(), "b250");
+        broker.shutdown().await;
+        // The second start reads the checkpoint of the first, and what came after.
+        let broker = start(place.path()).await;
+        let stats = broker.queue(event(), WAREHOUSE).await.unwrap().unwrap();
+        assert_eq!((stats.ready, stats.deferred, stats.dead), (0, 1, 1));
+    }
+}
+
+/// Time is paused: a minute in which retention looks at the log passes at once.
+#[tokio::test(start_paused = true)]
+async fn the_log_is_dropped_but_for_what_waits() {
+    let place = TempDir::new().unwrap();
+    let broker = start(place.path()).await;
+    provision(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    let mut warehouse = consumer(&broker).await;
+    let mut ids = Vec::new();
+    for n in 0..200 {
+        ids.push(publish(&broker, &shop.peer, format!("{n:0>4000}")).await);
+        let delivery = warehouse.inbox.next().await.unwrap();
+        match n {
+            3 => settle(&broker, &warehouse.peer, &delivery, Settlement::Discard { reason: "later".into() }).await,
+            // Left with the client.
+            7 => (),
+            _ => settle(&broker, &warehouse.peer, &delivery, Settlement::Ack).await,
+        }
+    }
+    broker.shutdown().await;
+    let before = names(place.path(), ".log").len();
+    assert!(before > 10);
+
+    let broker = start_with(place.path(), |options| options.retention.max_bytes = 200 << 10).await;
+    let mut looked = 0;
+    while names(place.path(), ".log").len() > 4 {
+        looked += 1;
+        assert!(looked < 100, "{:?}", names(place.path(), ".log"));
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        broker.sessions().await.unwrap();
+    }
+    broker.shutdown().await;
+
+    let broker = start(place.path()).await;
+    let mut warehouse = consumer(&broker).await;
+    let delivery = warehouse.inbox.next().await.unwrap();
+    assert_eq!((&delivery.id, delivery.payload.as_str()), (&ids[7], format!("{:0>4000}", 7).as_str()));
+    let letters = broker.dead_letters(None, None, 9).await.unwrap();
+    assert_eq!((letters.len(), &letters[0].id), (1, &ids[3]));
+    broker.requeue_dead_letter(ids[3].clone()).await.unwrap();
+    assert_eq!(warehouse.inbox.next().await.unwrap().payload.as_str(), format!("{:0>4000}", 3));
+    let replay = |n: usize| broker.handle(&warehouse.peer, Command::Replay { id: ids[n].clone(), event: event() });
+    assert_eq!(replay(1).await.unwrap_err().kind(), ErrorKind::NotFound, "dropped");
+    assert!(replay(199).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_keeps_what_it_has_in_a_directory() {
+    let place = TempDir::new().unwrap();
+    let server = Server::dev().data_dir(place.path()).start().await.unwrap();
+    let app = server.create_app("warehouse").await.unwrap();
+    let error = Server::dev().data_dir(place.path()).start().await.unwrap_err();
+    assert!(error.to_string().contains("in use by another engine"), "{error}");
+    server.shutdown().await;
+
+    let server = Server::builder().data_dir(place.path()).start().await.unwrap();
+    let apps = server.broker().apps().await.unwrap();
+    assert_eq!((apps.len(), apps[0].id, apps[0].name.as_str()), (1, app.app_id, "warehouse"));
+}
