@@ -14,6 +14,19 @@ pub(crate) fn is_local(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
+/// Whether the status was made because the connection had ended before the request was put on it. hyper is "canceled" for requests
+/// that it returns from its queue, or does not take; of one it has begun to write it says something else.
+pub(crate) fn was_not_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What a status from the engine says.
 pub(crate) fn from_status(status: &Status) -> Error {
     let said = status.message();

@@ -6,34 +6,33 @@ use ensync_core::{Command, Error, ErrorKind, Reply, Result, Settle, Settlement, 
 use tonic::Status;
 
 use super::link::Shared;
-use super::{At, read, write};
+use super::{read, write};
 use crate::generated::*;
 use crate::status;
 
 impl Shared {
     pub(super) async fn perform(self: &Arc<Self>, command: Command) -> Result<Reply> {
-        let name = command.name();
         let id = || self.client_id.clone();
         let rpc = &self.rpc;
         let answered = |answer: std::result::Result<(bool, String), Status>| match answer {
             Ok((true, _)) => Ok(Reply::Done),
-            Ok((false, why)) => Err(status::refusal(&why).context(name)),
-            Err(status) => Err(self.failed(name, &status)),
+            Ok((false, why)) => Err(status::refusal(&why)),
+            Err(status) => Err(self.failed(&status)),
         };
         match command {
             Command::Heartbeat => match rpc.heartbeat(HeartbeatRequest { client_id: id() }).await {
                 Ok(answer) if answer.success => Ok(Reply::Done),
                 Ok(_) => Err(Error::new(
                     ErrorKind::Unauthenticated,
-                    format!("{}: the engine no longer knows this session", At(name, &self.endpoint)),
+                    format!("{} no longer knows this session", self.endpoint),
                 )),
-                Err(status) => Err(self.failed(name, &status)),
+                Err(status) => Err(self.failed(&status)),
             },
             Command::Publish(publish) => {
                 write::check_size(&publish, self.options.max_message_bytes)?;
                 let request = || write::publish(&self.client_id, &publish);
-                let answer = rpc.publish_message(request).await.map_err(|status| self.failed(name, &status))?;
-                read::published(answer).map_err(|error| error.context(name))
+                let answer = rpc.publish_message(request).await.map_err(|status| self.failed(&status))?;
+                read::published(answer)
             }
             Command::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Command::Unsubscribe { event } => self.unsubscribe(event).await,
@@ -44,8 +43,8 @@ impl Shared {
                     message_idem: event_id.to_string(),
                     message_name: event.to_string(),
                 };
-                let answer = rpc.replay_message(request).await.map_err(|status| self.failed(name, &status))?;
-                read::replayed(answer, &event_id, &event).map_err(|error| error.context(name))
+                let answer = rpc.replay_message(request).await.map_err(|status| self.failed(&status))?;
+                read::replayed(answer, &event_id, &event)
             }
             Command::Pause { event, reason } => {
                 let request =
@@ -64,7 +63,6 @@ impl Shared {
     }
 
     async fn settle(&self, settle: Settle) -> Result<Reply> {
-        let name = settle.how.name();
         let id = &self.client_id;
         let answer = match &settle.how {
             Settlement::Ack => self
@@ -100,8 +98,8 @@ impl Shared {
         };
         match answer {
             Ok((true, _, reply)) => Ok(reply),
-            Ok((false, why, _)) => Err(status::refusal(&why).context(name)),
-            Err(status) => Err(self.failed(name, &status)),
+            Ok((false, why, _)) => Err(status::refusal(&why)),
+            Err(status) => Err(self.failed(&status)),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::http2::Connection;
 use super::rpc::Rpc;
 use super::streams::{Gates, Stream};
 use super::tap::Seen;
-use super::{At, Options, inbox};
+use super::{Options, inbox};
 use crate::generated::DisconnectRequest;
 use crate::status;
 
@@ -105,8 +105,7 @@ impl Transport for GrpcTransport {
         let shared = self.0.0.clone();
         let name = command.name();
         if shared.going.load(Ordering::Acquire) || shared.end.borrow().is_some() {
-            let at = At(name, &shared.endpoint);
-            return Err(Error::new(ErrorKind::Closed, format!("{at}: the connection has ended; it was not sent")));
+            return Err(shared.closed());
         }
         // A task of its own: a caller that gives up abandons the answer, not the command.
         let mut end = shared.end.subscribe();
@@ -116,7 +115,7 @@ impl Transport for GrpcTransport {
                 tokio::select! {
                     biased;
                     answer = shared.perform(command) => answer,
-                    _ = ended(&mut end) => Err(shared.interrupted(name)),
+                    _ = ended(&mut end) => Err(shared.interrupted()),
                 }
             }
         });
@@ -178,21 +177,31 @@ async fn drive(shared: Arc<Shared>, mut connection: Connection, seen: Seen) {
 }
 
 impl Shared {
-    /// The error of a call that was answered by a status.
-    pub(super) fn failed(&self, name: &str, status: &Status) -> Error {
+    /// The error of a call that was answered by a status. The operation is the caller's to name, as with every error of a call.
+    pub(super) fn failed(&self, status: &Status) -> Error {
         if !status::is_local(status) {
-            return status::from_status(status).context(At(name, &self.endpoint));
+            return status::from_status(status);
         }
-        let error = self.interrupted(name);
+        if status::was_not_sent(status) {
+            return self.closed().with_source(status.clone());
+        }
+        let error = self.interrupted();
         if std::error::Error::source(&error).is_some() { error } else { error.with_source(status.clone()) }
     }
 
+    /// The error of a call that came too late.
+    fn closed(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the link to {} has ended; the command was not sent", self.endpoint))
+    }
+
     /// The error of a call that the link's end cut short.
-    pub(super) fn interrupted(&self, name: &str) -> Error {
-        let at = At(name, &self.endpoint);
+    pub(super) fn interrupted(&self) -> Error {
         let error = Error::new(
             ErrorKind::Interrupted,
-            format!("{at}: the connection ended before the answer; it may or may not have been carried out"),
+            format!(
+                "the link to {} ended while the answer was awaited; the command may or may not have been carried out",
+                self.endpoint
+            ),
         );
         match &*self.end.borrow() {
             Some(End::Lost(cause)) => error.with_source(cause.clone()),

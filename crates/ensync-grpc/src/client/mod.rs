@@ -10,7 +10,6 @@ mod streams;
 mod tap;
 mod write;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,13 +184,4 @@ where
     let http2 = Http2::open(stream, &Endpoint::parse("grpc://test").unwrap(), &options).await.unwrap();
     tokio::spawn(http2.connection);
     RawClient::with_origin(http2.channel, http::Uri::from_static("http://test"))
-}
-
-/// Names an operation and its place, for an error.
-struct At<'a>(&'a str, &'a Endpoint);
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.0, self.1)
-    }
 }

@@ -58,7 +58,7 @@ impl Shared {
             Ok(Ok(stream)) => Either::Left(future::ready(Ok(stream))),
             Ok(Err(status)) => {
                 set_before(false);
-                return Err(self.failed("subscribe", &status));
+                return Err(self.failed(&status));
             }
             Err(_) => Either::Right(head),
         };
@@ -66,7 +66,7 @@ impl Shared {
         let mut streams = self.lock();
         // Under the lock: `end` clears the map under it, so no stream outlives the link.
         if self.end.borrow().is_some() {
-            return Err(self.interrupted("subscribe"));
+            return Err(self.interrupted());
         }
         let reader = tokio::spawn(self.clone().read(event.clone(), stream, leaving.clone())).abort_handle();
         streams.insert(event, Stream { reader, leaving });
@@ -90,8 +90,8 @@ impl Shared {
                 self.lock().remove(&event);
                 return Ok(Reply::Done);
             }
-            Ok(answer) => status::refusal(&answer.message).context("unsubscribe"),
-            Err(status) => self.failed("unsubscribe", &status),
+            Ok(answer) => status::refusal(&answer.message),
+            Err(status) => self.failed(&status),
         };
         set(false);
         Err(error)

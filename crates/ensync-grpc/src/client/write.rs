@@ -13,9 +13,8 @@ pub(super) fn check_size(publish: &Publish, max_bytes: usize) -> Result<()> {
     Err(Error::new(
         ErrorKind::PayloadTooLarge,
         format!(
-            "publish: the sealed event {} has {bytes} bytes, this connection carries {max_bytes} \
-             (GrpcConnector::max_message_bytes); send a reference to the data instead",
-            publish.event
+            "the sealed event has {bytes} bytes, this connection carries {max_bytes} \
+             (GrpcConnector::max_message_bytes); send a reference to the data instead"
         ),
     ))
 }

@@ -28,7 +28,7 @@ async fn a_lost_connection_is_told_once_and_interrupts_what_is_under_way() {
 
         let error = slow.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
-        assert!(error.to_string().contains("publish at grpc://test:50051"), "{error}");
+        assert!(error.to_string().starts_with("the link to grpc://test:50051 ended while"), "{error}");
         assert!(error.source().is_some());
 
         let error = link.inbox.next().await.unwrap().unwrap_err();
@@ -38,8 +38,20 @@ async fn a_lost_connection_is_told_once_and_interrupts_what_is_under_way() {
 
         let error = link.transport.call(Command::Heartbeat).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
-        assert!(error.to_string().contains("heartbeat at grpc://test:50051"), "{error}");
+        assert!(error.to_string().starts_with("the link to grpc://test:50051 has ended;"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_was_never_sent_is_closed() {
+    let mut engine = Engine::start();
+    let (link, serving) = engine.link().await;
+    // The link does not know yet: the call goes into the queue of a connection that no longer takes from it.
+    serving.abort();
+    let error = link.transport.call(publish("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+    assert!(error.source().is_some(), "it was the connection that returned it: {error:?}");
+    assert!(engine.is_quiet());
 }
 
 #[tokio::test]

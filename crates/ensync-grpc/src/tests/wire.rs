@@ -92,10 +92,8 @@ async fn refusals_keep_their_kind_and_words() {
         (subscribe("unknown"), ErrorKind::UnknownEvent, "unknown is not registered"),
         (Command::Settle(stale), ErrorKind::StaleDelivery, "another has it"),
     ] {
-        let name = command.name();
         let error = link.transport.call(command).await.unwrap_err();
-        assert_eq!(error.kind(), kind);
-        assert!(error.to_string().starts_with(name) && error.to_string().ends_with(text), "{error}");
+        assert_eq!((error.kind(), error.to_string().as_str()), (kind, text));
     }
     // The link goes on.
     link.transport.call(Command::Heartbeat).await.unwrap();
@@ -162,7 +160,7 @@ async fn what_is_too_large_is_refused_on_either_side() {
     for bytes in [20_000, 17 * 1024 * 1024] {
         let error = link.transport.call(big(bytes)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PayloadTooLarge, "{error}");
-        assert!(error.to_string().contains("publish"), "{error}");
+        assert!(error.to_string().contains("bytes"), "{error}");
     }
     link.transport.call(big(9_000)).await.unwrap();
 }

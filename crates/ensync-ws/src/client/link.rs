@@ -91,8 +91,8 @@ impl Transport for WsTransport {
                     return Err(Error::new(
                         ErrorKind::PayloadTooLarge,
                         format!(
-                            "{}: a frame of {} bytes, the limit is {}",
-                            command.name(),
+                            "the command makes a frame of {} bytes, this connection carries {} (WsConnector::max_frame_bytes); send a \
+                             reference to the data instead",
                             frame.len(),
                             self.max_frame_bytes
                         ),
@@ -159,5 +159,10 @@ pub(super) fn closed(place: &str) -> Error {
 }
 
 pub(super) fn interrupted(place: &str) -> Error {
-    Error::new(ErrorKind::Interrupted, format!("the link to {place} ended while the answer was awaited"))
+    Error::new(
+        ErrorKind::Interrupted,
+        format!(
+            "the link to {place} ended while the answer was awaited; the command may or may not have been carried out"
+        ),
+    )
 }

@@ -128,8 +128,7 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
     let begin = |verb, more: usize| {
         Writer::new(verb, 96 + client_id.as_str().len() + more).token("CLIENT_ID", client_id.as_str())
     };
-    let cannot =
-        |why: &str| Err(Error::new(ErrorKind::InvalidInput, format!("{} over WebSocket: {why}", command.name())));
+    let cannot = |why: &str| Err(Error::new(ErrorKind::InvalidInput, format!("over WebSocket: {why}")));
     let whole = dialect.reads_reasons_whole();
     let with_reason = |writer: Writer, reason: &str| {
         if whole { writer.reason(reason) } else { writer.reason(&reason.replace(';', ",")) }

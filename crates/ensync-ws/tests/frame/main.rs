@@ -191,9 +191,9 @@ fn metadata_cannot_become_a_key() {
 fn what_a_frame_cannot_carry_is_not_written() {
     let injected = Publish { payload: Sealed::from_wire("e30=;DELIVERY_TO=:x"), ..publish("{}") };
     for (command, part) in [
-        (Command::Publish(injected), "publish over WebSocket: the sealed payload is not base64"),
-        (settle(None, None, Settlement::Ack), "ack over WebSocket: the delivery's block is missing"),
-        (settle(None, None, Settlement::Rollback), "rollback over WebSocket: the delivery's block"),
+        (Command::Publish(injected), "over WebSocket: the sealed payload is not base64"),
+        (settle(None, None, Settlement::Ack), "over WebSocket: the delivery's block is missing"),
+        (settle(None, None, Settlement::Rollback), "over WebSocket: the delivery's block"),
         (Command::Heartbeat, "protocol-level pings"),
     ] {
         let error = write_request(&client_id(), &command, Dialect::EXTENDED).unwrap_err();
