@@ -24,6 +24,8 @@ mod status;
 #[cfg(feature = "server")]
 mod tests;
 
+use std::time::Duration;
+
 // The public interface is:
 pub use client::{Grpc, GrpcConnector};
 pub use ensync_client::*;
@@ -32,3 +34,9 @@ pub use server::{GrpcServer, Remote, ServerOptions, server};
 
 /// An engine reached over gRPC: see [`ensync_client::Engine`].
 pub type Engine = ensync_client::Engine<Grpc>;
+
+/// A timer's interval as timers can take it: from 1 ms to a year. None at all would spin, and the end of `Duration::MAX` from now is
+/// no instant.
+fn interval(wanted: Duration) -> Duration {
+    wanted.clamp(Duration::from_millis(1), Duration::from_secs(365 * 24 * 60 * 60))
+}

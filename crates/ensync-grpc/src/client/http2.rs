@@ -32,8 +32,8 @@ impl Http2 {
     {
         let (send, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(options.keep_alive_interval)
-            .keep_alive_timeout(options.keep_alive_timeout)
+            .keep_alive_interval(crate::interval(options.keep_alive_interval))
+            .keep_alive_timeout(crate::interval(options.keep_alive_timeout))
             .keep_alive_while_idle(true)
             // A subscription that nobody reads may fill its own window. It must never fill the connection's as well: the answers
             // to calls come through that one, and a reader may be waiting for just such an answer (RFC 9113 §5.2.2).

@@ -16,7 +16,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(service: Arc<dyn Service>, timeout: Duration) -> Self {
-        Self { service, timeout, open: Mutex::default() }
+        Self { service, timeout: crate::interval(timeout), open: Mutex::default() }
     }
 
     pub(super) async fn login(self: &Arc<Self>, login: Login, traits: Traits) -> Result<Welcome> {

@@ -3,14 +3,17 @@
 use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ensync_core::{Command, ErrorKind, EventId, Reply};
+use ensync_client::Dialer;
+use ensync_core::{AppKey, Command, ErrorKind, EventId, Reply};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower_service::Service as _;
 
 use super::fake::*;
+use crate::GrpcConnector;
 
 #[tokio::test]
 async fn a_lost_connection_is_told_once_and_interrupts_what_is_under_way() {
@@ -52,6 +55,14 @@ async fn a_call_that_was_never_sent_is_closed() {
     assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
     assert!(error.source().is_some(), "it was the connection that returned it: {error:?}");
     assert!(engine.is_quiet());
+}
+
+#[tokio::test]
+async fn keep_alive_may_be_endless() {
+    let engine = Engine::start();
+    let connector = GrpcConnector::new(Dialer::default()).keep_alive(Duration::MAX, Duration::MAX);
+    let link = connector.connect_over(engine.open().0, &endpoint(), &AppKey::parse("good").unwrap()).await.unwrap();
+    assert_eq!(link.transport.call(Command::Heartbeat).await.unwrap(), Reply::Done);
 }
 
 #[tokio::test]

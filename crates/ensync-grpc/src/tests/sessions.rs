@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, advance};
 
 use super::fake::*;
+use crate::ServerOptions;
 use crate::client::raw;
 use crate::generated::*;
 
@@ -32,6 +33,21 @@ async fn a_silent_session_is_logged_out() {
     assert_eq!(engine.told().await, Told::Logout);
     assert_eq!(since.elapsed().as_secs(), SESSION_TIMEOUT.as_secs());
     assert!(!client.heartbeat(beat()).await.unwrap().into_inner().success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_timeout_may_be_nothing_or_endless() {
+    for (session_timeout, days) in [(Duration::ZERO, 0), (Duration::MAX, 365)] {
+        let mut engine = Engine::start_with(ServerOptions { session_timeout, ..ServerOptions::default() });
+        let mut client = raw(engine.open().0).await;
+        client.connect(request()).await.unwrap();
+        engine.told().await;
+        // The session goes on without its connection, whose pings would keep the time busy.
+        drop(client);
+        let since = Instant::now();
+        assert_eq!(engine.told().await, Told::Logout);
+        assert_eq!(since.elapsed().as_secs() / (24 * 60 * 60), days);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,8 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         inbox: BoxStream<'static, Delivery>,
         options: ServerOptions,
     ) -> Self {
-        // An interval of zero would panic.
-        let every = options.ping_interval.max(Duration::from_millis(1));
+        // An interval of zero would panic, and so would one whose end is no instant.
+        let every = options.ping_interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 24 * 60 * 60));
         let mut ping = interval_at(Instant::now() + every, every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {

@@ -1,5 +1,7 @@
 //! How a connection begins, lives and ends.
 
+use std::time::Duration;
+
 use super::*;
 
 #[tokio::test]
@@ -75,6 +77,18 @@ async fn a_client_that_answers_pings_stays_and_one_that_does_not_goes() {
     client.socket.get_mut().read_to_end(&mut unread).await.unwrap();
     // Pings, and a close frame with the code 1008.
     assert!(unread.ends_with(b"\x88\x11\x03\xf0no sign of life"), "{unread:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_interval_may_be_nothing_or_endless() {
+    for ping_interval in [Duration::ZERO, Duration::MAX] {
+        let (mut client, _, _server) = start(ServerOptions { ping_interval, ..ServerOptions::default() }).await;
+        client.log_in().await;
+        // Paused time runs to the next timer, were it in a year.
+        for _ in 0..3 {
+            assert!(matches!(client.socket.next().await.unwrap().unwrap(), Message::Ping(_)), "{ping_interval:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
