@@ -1,16 +1,21 @@
 //! What `ensync_core::Transport` promises, point by point.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ensync_core::crypto::{self, Recipient};
 use ensync_core::{
-    Command, Delivery, ErrorKind, Link, Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement, Subscribe,
+    Command, Delivery, Endpoint, ErrorKind, Link, Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement,
+    Subscribe,
 };
 use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{join_all, pending};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::over_every_transport;
-use crate::world::{World, eventually, soon};
+use crate::world::{Transport, World, eventually, soon};
 
 const EVENT: &str = "contract/test/event";
 
@@ -168,7 +173,7 @@ async fn an_abandoned_call_disturbs_no_other(world: World) {
         let text = format!("{{\"n\":{n}}}");
         let mut abandoned = Box::pin(shop.transport.call(publish(&world, &text)));
         // Polled once, so that the command is on its way, and dropped.
-        assert!(futures::poll!(&mut abandoned).is_pending() || world.transport == crate::world::Transport::InProcess);
+        assert!(futures::poll!(&mut abandoned).is_pending() || world.transport == Transport::InProcess);
         drop(abandoned);
         let event = EVENT.parse().unwrap();
         let error =
@@ -211,4 +216,83 @@ async fn the_engine_ending_ends_the_inbox_once(world: World) {
     assert!(rest.len() <= 1, "{rest:?}");
     assert!(soon(stock.inbox.next()).await.is_none());
     eventually(async || stock.transport.call(Command::Heartbeat).await.unwrap_err().kind() == ErrorKind::Closed).await;
+}
+
+/// Between a link and an engine: can withhold what the engine says, and cut the connection.
+struct Proxy {
+    endpoint: Endpoint,
+    accepted: Arc<AtomicUsize>,
+    mute: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Proxy {
+    async fn to(engine: &Endpoint) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let endpoint = engine.to_string().replace(&engine.authority(), &address).parse().unwrap();
+        let proxy = Self { endpoint, accepted: Arc::default(), mute: <_>::default(), cut: <_>::default() };
+        let (accepted, mute, cut) = (proxy.accepted.clone(), proxy.mute.clone(), proxy.cut.clone());
+        let engine = engine.authority();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let mut far = TcpStream::connect(&engine).await.unwrap();
+                let (mute, cut) = (mute.clone(), cut.clone());
+                tokio::spawn(async move {
+                    let ((mut asked, mut answer), (mut answered, mut ask)) = (near.split(), far.split());
+                    let answers = async {
+                        tokio::select! {
+                            biased;
+                            () = mute.cancelled() => pending().await,
+                            _ = tokio::io::copy(&mut answered, &mut answer) => {}
+                        }
+                    };
+                    tokio::select! {
+                        _ = tokio::io::copy(&mut asked, &mut ask) => {}
+                        () = answers => {}
+                        () = cut.cancelled() => {}
+                    }
+                });
+            }
+        });
+        proxy
+    }
+}
+
+async fn a_call_under_way_is_interrupted_and_not_retried(transport: Transport) {
+    let world = World::start(transport).await;
+    let proxy = Proxy::to(&world.endpoint()).await;
+    let connector = world.connector_to(&proxy.endpoint);
+    let mut link = soon(connector.connect(&proxy.endpoint, &world.shop.app_key)).await.unwrap();
+    let published = async || match world.server.queue(EVENT, world.warehouse.app_id).await.unwrap() {
+        Some(queue) => queue.counters.published,
+        None => 0,
+    };
+    proxy.mute.cancel();
+    let call = tokio::spawn({
+        let (transport, command) = (link.transport.clone(), publish(&world, "1"));
+        async move { transport.call(command).await }
+    });
+    eventually(async || published().await == 1).await;
+    assert!(!call.is_finished(), "the answer is withheld");
+    proxy.cut.cancel();
+    let error = soon(call).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    let rest = soon(link.inbox.by_ref().collect::<Vec<_>>()).await;
+    assert!(matches!(rest.as_slice(), [Err(_)]), "{rest:?}");
+    let error = soon(link.transport.call(publish(&world, "2"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert_eq!(published().await, 1, "neither call was tried again");
+    assert_eq!(proxy.accepted.load(Ordering::Relaxed), 1, "nor was the connection");
+}
+
+#[tokio::test]
+async fn a_grpc_call_under_way_is_interrupted_and_not_retried() {
+    a_call_under_way_is_interrupted_and_not_retried(Transport::Grpc).await;
+}
+
+#[tokio::test]
+async fn a_web_socket_call_under_way_is_interrupted_and_not_retried() {
+    a_call_under_way_is_interrupted_and_not_retried(Transport::WebSocket).await;
 }
