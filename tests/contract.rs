@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ensync_core::crypto::{self, Recipient};
 use ensync_core::{
-    Command, Delivery, Endpoint, ErrorKind, Link, Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement,
-    Subscribe,
+    Command, Delivery, Endpoint, ErrorKind, Link, Metadata, PayloadMetadata, Publish, Reply, Sealed, Settle,
+    Settlement, Subscribe,
 };
+use ensync_engine::{BrokerOptions, Server};
 use futures::StreamExt;
 use futures::future::{join_all, pending};
 use tokio::net::{TcpListener, TcpStream};
@@ -295,4 +296,41 @@ async fn a_grpc_call_under_way_is_interrupted_and_not_retried() {
 #[tokio::test]
 async fn a_web_socket_call_under_way_is_interrupted_and_not_retried() {
     a_call_under_way_is_interrupted_and_not_retried(Transport::WebSocket).await;
+}
+
+/// The server refuses to promise more: see `ServerBuilder::start`.
+async fn the_largest_payload_travels(transport: Transport) {
+    let mut options = BrokerOptions::dev();
+    let most = (16 << 20) - 6 * options.limits.max_metadata_bytes - (64 << 10);
+    options.limits.max_payload_bytes = most + 1;
+    let error = Server::dev().options(options.clone()).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains(&format!("leaves {most} bytes")), "{error}");
+    options.limits.max_payload_bytes = most;
+    let metadata = format!(r#"{{"headers":{{"a":"{}"}}}}"#, "a".repeat(options.limits.max_metadata_bytes - 20));
+    let world = World::around(Server::dev().options(options).start().await.unwrap(), transport).await;
+    let (shop, mut stock) = (link(&world, &world.shop).await, link(&world, &world.warehouse).await);
+    stock.transport.call(subscribe(None)).await.unwrap();
+    let Command::Publish(small) = publish(&world, "1") else { unreachable!() };
+    let large = Publish {
+        payload: Sealed::from_wire("A".repeat(most)),
+        metadata: Metadata::parse(&metadata).unwrap(),
+        payload_metadata: None,
+        ..small
+    };
+    soon(shop.transport.call(Command::Publish(large))).await.unwrap();
+    let got = delivery(&mut stock).await;
+    assert_eq!(got.payload.len(), most);
+    let replay = Command::Replay { id: got.id, event: got.event };
+    soon(stock.transport.call(replay)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_largest_payload_travels_over_grpc() {
+    the_largest_payload_travels(Transport::Grpc).await;
+}
+
+#[tokio::test]
+async fn the_largest_payload_travels_over_web_socket() {
+    the_largest_payload_travels(Transport::WebSocket).await;
 }

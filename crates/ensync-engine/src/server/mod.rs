@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::in_process::InProcess;
-use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Log, MemoryLog, QueueStats};
+use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Limits, Log, MemoryLog, QueueStats};
 use http::Front;
 use listener::Listener;
 
@@ -25,6 +25,8 @@ pub use tls::ServerTls;
 
 /// How long a shutdown waits for connections to finish what they are at.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a message holds beside payload and metadata, in bytes: names, ids, keys, the skeleton.
+const FRAME: usize = 64 << 10;
 
 /// A running engine. Dropping it stops it at once; [`shutdown`](Server::shutdown) stops it in order.
 ///
@@ -245,6 +247,14 @@ impl ServerBuilder {
         if self.listen.is_empty() {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
         }
+        let grpc = ensync_grpc::ServerOptions::default();
+        let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ws = ensync_ws::ServerOptions {
+            stop: stop.clone(),
+            connections: connections.clone(),
+            ..ensync_ws::ServerOptions::default()
+        };
+        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))?;
         let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
         for (address, tls) in self.listen {
             let (tcp, bound) = bind(address).await?;
@@ -256,18 +266,30 @@ impl ServerBuilder {
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
-        let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
-        let ws = ensync_ws::ServerOptions {
-            stop: stop.clone(),
-            connections: connections.clone(),
-            ..ensync_ws::ServerOptions::default()
-        };
-        let front = Front::new(Arc::new(broker.clone()), ensync_grpc::ServerOptions::default(), ws);
+        let front = Front::new(Arc::new(broker.clone()), grpc, ws);
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
         Ok(Server { broker, addresses, connections, stop, runtime: Handle::current() })
     }
+}
+
+/// Refuses to promise a payload that no client could send or receive. `carried` is the longest message of the transports.
+fn check(limits: &Limits, carried: usize) -> Result<()> {
+    // A byte of metadata may be escaped to six (`\u003b`).
+    let rest = limits.max_metadata_bytes.saturating_mul(6).saturating_add(FRAME);
+    let most = carried.saturating_sub(rest);
+    if limits.max_payload_bytes <= most {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "max_payload_bytes is {}, but gRPC and WebSocket carry messages of {carried} bytes, which, beside metadata of up to {} \
+             bytes, leaves {most} bytes for a payload; lower the limit, and let large data travel as references",
+            limits.max_payload_bytes, limits.max_metadata_bytes
+        ),
+    ))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
