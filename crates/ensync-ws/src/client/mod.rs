@@ -103,7 +103,10 @@ fn refused_handshake(to: &Endpoint, cause: WsError) -> Error {
         WsError::Io(_) | WsError::Protocol(ProtocolError::HandshakeIncomplete) => {
             "the connection ended during the WebSocket handshake; is this the engine's WebSocket port?".to_owned()
         }
-        _ => "what answers does not speak WebSocket; is this the engine's WebSocket port? (a port with TLS wants wss://)".to_owned(),
+        _ => {
+            "what answers does not speak WebSocket; is this the engine's WebSocket port? (a port with TLS wants wss://)"
+                .to_owned()
+        }
     };
     let error = Error::new(ErrorKind::Connect, format!("cannot connect to {to}: {why}"));
     match cause {
