@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use ensync_engine::Server;
-use ensync_sdk::{Engine, Error, Event, Result};
+use ensync_sdk::{Engine, Event, Result};
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,24 +15,19 @@ struct Payment {
     amount: f64,
 }
 
-/// Stands for the work: a first attempt at a large amount fails for now.
-fn update_order(payment: &Payment, attempt: u32) -> std::result::Result<(), &'static str> {
-    if payment.amount > 1_000.0 && attempt == 1 { Err("the bank is slow today") } else { Ok(()) }
-}
-
 async fn handle(event: &Event) -> Result<&'static str> {
     // A payload that is no Payment never will be one.
     let Ok(payment) = event.payload::<Payment>() else {
         event.discard("invalid payment data").await?;
         return Ok("discarded");
     };
-    if let Err(trouble) = update_order(&payment, event.attempt().unwrap_or(1)) {
-        event.defer(Duration::from_secs(1), trouble).await?;
-        println!("{} deferred", payment.order_id);
+    // Stands for work that fails for now: a first attempt at a large amount.
+    if payment.amount > 1_000.0 && event.attempt() == Some(1) {
+        event.defer(Duration::from_secs(1), "the bank is slow today").await?;
         return Ok("deferred");
     }
-    event.ack().await?;
     println!("{} paid", payment.order_id);
+    event.ack().await?;
     Ok("acked")
 }
 
@@ -45,9 +40,8 @@ async fn main() -> Result<()> {
     let mut payments = client.subscribe(PAYMENTS).await?;
 
     let sender = engine.create_client(&bank.app_key).await?;
-    for payload in
-        [json!({"order_id": "o-1", "amount": 9.99}), json!({"order_id": "o-2", "amount": 5_000}), json!("rubbish")]
-    {
+    let payment = |id: &str, amount: f64| json!({"order_id": id, "amount": amount});
+    for payload in [payment("o-1", 9.99), payment("o-2", 5_000.0), json!("rubbish")] {
         sender.publish(PAYMENTS, &payload).to(books.app_id).await?;
     }
 
@@ -59,5 +53,5 @@ async fn main() -> Result<()> {
     assert_eq!(outcomes, ["acked", "deferred", "discarded", "acked"], "the deferred payment came again");
     client.close().await?;
     server.shutdown().await;
-    Ok::<_, Error>(())
+    Ok(())
 }
