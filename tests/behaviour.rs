@@ -28,6 +28,7 @@ over_every_transport!(
     a_failed_handler_defers_rolls_back_or_discards,
     handlers_run_at_the_same_time_up_to_the_limit,
     a_retried_publish_is_stored_once,
+    an_error_about_a_payload_does_not_repeat_it,
 );
 
 async fn an_order_arrives_as_it_was_sent(world: World) {
@@ -316,4 +317,30 @@ async fn a_retried_publish_is_stored_once(world: World) {
     publish(2).await.unwrap();
     assert_eq!(n_of(&next(&mut orders).await), 1);
     assert_eq!(n_of(&next(&mut orders).await), 2);
+}
+
+async fn an_error_about_a_payload_does_not_repeat_it(world: World) {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Order {
+        #[serde(rename = "id")]
+        _id: u8,
+    }
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    for payload in [
+        serde_json::json!("hush"),
+        serde_json::json!({"id": "hush"}),
+        serde_json::json!({"id": 1, "hush": 1}),
+        serde_json::json!({"id": 4711}),
+    ] {
+        till.publish(ORDERS, &payload).to(world.warehouse.app_id).await.unwrap();
+        let event = next(&mut orders).await;
+        let error = event.payload::<Order>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        let said = ensync_core::report(&error);
+        assert!(!said.contains("hush") && !said.contains("4711"), "{said}");
+        assert!(said.contains("line 1, column ") && said.contains("Order"), "{said}");
+        event.ack().await.unwrap();
+    }
 }

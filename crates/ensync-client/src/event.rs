@@ -11,6 +11,7 @@ use ensync_core::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use crate::client::unexpected;
 use crate::reading::{Reading, is_unopenable};
@@ -234,9 +235,8 @@ impl Payload {
     /// As [`Event::payload`].
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.opened()?.plaintext).map_err(|cause| {
-            let what = std::any::type_name::<T>();
-            Error::new(ErrorKind::Decode, format!("event {} {}: the payload is no {what}", self.event, self.id))
-                .with_source(cause)
+            let (what, why) = (std::any::type_name::<T>(), mismatch(&cause));
+            Error::new(ErrorKind::Decode, format!("event {} {}: the payload is no {what}: {why}", self.event, self.id))
         })
     }
 
@@ -270,6 +270,16 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Payload").field(&self.sealed).finish()
     }
+}
+
+/// Where the payload differs from what was asked for. The error itself would repeat a part of the payload, which has no place in logs.
+fn mismatch(cause: &serde_json::Error) -> String {
+    let why = match cause.classify() {
+        Category::Data => "another type, a missing field or a value out of range",
+        Category::Eof => "it ends too early",
+        Category::Syntax | Category::Io => "it is not JSON",
+    };
+    format!("{why}, at line {}, column {}", cause.line(), cause.column())
 }
 
 /// The means to settle one delivery. Cheap to clone.
