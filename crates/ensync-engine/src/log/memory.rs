@@ -10,6 +10,9 @@ use futures::stream::{self, BoxStream};
 use super::{Log, Position, Record};
 
 /// A log in memory: for tests, and for engines that may forget. It is gone with its last handle.
+///
+/// It keeps everything until then, for nothing calls [`drop_before`](Log::drop_before) on it: events that are settled or expired
+/// stay and can be replayed, and memory grows with each publish. An engine that runs for long has its log on a disk.
 #[derive(Clone)]
 pub struct MemoryLog {
     epoch: u64,
