@@ -74,8 +74,9 @@ impl Client {
         Subscribe::new(self.clone(), event.try_into().map_err(Into::into))
     }
 
-    /// Asks for one event again, settled or not, by its name and id. It is returned here; no subscription sees it, and it cannot
-    /// be settled.
+    /// Asks for one event again, settled or not, by its name and id. It is returned here, and no subscription sees it. That is no
+    /// delivery: settling it is refused, unless this client holds the event's last delivery still, which is what is settled then,
+    /// or that delivery was acknowledged, which another ack confirms.
     ///
     /// # Errors
     ///
