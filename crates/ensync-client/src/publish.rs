@@ -41,15 +41,13 @@ pub struct Publish {
     schema: Option<Schema>,
     idempotency_key: Option<Result<IdempotencyKey>>,
     timeout: Option<Duration>,
-    suite: Suite,
-    sign: bool,
+    options: SealOptions,
 }
 
 impl Publish {
     pub(crate) fn new(client: Client, event: Result<EventName>, payload: Result<String>) -> Self {
         Self {
-            suite: client.crypto.suite,
-            sign: false,
+            options: client.crypto.suite.into(),
             client,
             event,
             payload,
@@ -117,15 +115,24 @@ impl Publish {
     }
 
     /// How this payload is sealed. Default: the engine handle's [`suite`](crate::Engine::suite).
+    ///
+    /// It comes before [`sign`](Self::sign) and [`single_boxes`](Self::single_boxes), which it takes back.
     pub fn suite(mut self, suite: Suite) -> Self {
-        self.suite = suite;
+        self.options = suite.into();
+        self
+    }
+
+    /// In the suite "nacl", encrypts a large payload (above 16 KiB) for several recipients once for each, instead of once for all:
+    /// npm's `ensync-client-sdk` 0.0.18 knows no other form. The peers' `useHybridEncryption: false`.
+    pub fn single_boxes(mut self) -> Self {
+        self.options = self.options.single_boxes();
         self
     }
 
     /// Signs the payload, in the suite "aes-256-gcm": the signature also convinces others than the recipient, and holds even if
     /// the recipient's key is stolen. What is not signed can be denied.
     pub fn sign(mut self) -> Self {
-        self.sign = true;
+        self.options = self.options.signed();
         self
     }
 
@@ -146,8 +153,7 @@ impl Publish {
             metadata: metadata(self.headers, self.fields, self.persist),
             schema: self.schema,
             idempotency_key: self.idempotency_key.transpose(),
-            suite: self.suite,
-            sign: self.sign,
+            options: self.options,
         };
         let commands = prepared.seal(&self.client).map_err(|error| error.context(&context))?;
         deliver(&self.client, commands, self.timeout, &context).await
@@ -183,8 +189,7 @@ struct Prepared {
     metadata: Result<Metadata>,
     schema: Option<Schema>,
     idempotency_key: Result<Option<IdempotencyKey>>,
-    suite: Suite,
-    sign: bool,
+    options: SealOptions,
 }
 
 impl Prepared {
@@ -200,12 +205,10 @@ impl Prepared {
         }
         let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
         let welcome = client.session.welcome();
-        if self.suite == Suite::Aes256Gcm {
+        if self.options.suite() == Suite::Aes256Gcm {
             check_own_key(client, welcome.as_ref().and_then(|welcome| welcome.app_id))?;
         }
-        let options = SealOptions::from(self.suite);
-        let options = if self.sign { options.signed() } else { options };
-        let sealed = client.crypto.sealer.seal(payload.as_bytes(), &recipients, &self.event, options)?;
+        let sealed = client.crypto.sealer.seal(payload.as_bytes(), &recipients, &self.event, self.options)?;
         let config = welcome.as_ref().map(|welcome| &welcome.config);
         if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
             sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.len()))?;

@@ -181,10 +181,9 @@ impl Session {
         let limit = self.request_timeout();
         match tokio::time::timeout(limit, self.open_lane(&subscribe, buffer)).await {
             Ok(lane) => lane,
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("subscribe: no answer from {} within {limit:?}", self.endpoint()),
-            )),
+            Err(_) => {
+                Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.endpoint())))
+            }
         }
     }
 
@@ -283,7 +282,6 @@ impl Shared {
     async fn call(&self, command: Command, limit: Option<Duration>) -> (Result<Reply>, u64) {
         let _busy = self.work.token();
         let limit = limit.unwrap_or(self.options.request_timeout);
-        let name = command.name();
         let mut link = 0;
         let answer = async {
             loop {
@@ -303,20 +301,17 @@ impl Shared {
             Ok(answer) => answer,
             Err(_) if link > 0 => Err(Error::new(
                 ErrorKind::Timeout,
-                format!(
-                    "{name}: no answer from {} within {limit:?}; it may or may not have been carried out",
-                    self.endpoint
-                ),
+                format!("no answer from {} within {limit:?}; it may or may not have been carried out", self.endpoint),
             )),
-            Err(_) => Err(self.no_connection(name, limit)),
+            Err(_) => Err(self.no_connection(limit)),
         };
         (answer, link)
     }
 
-    fn no_connection(&self, command: &str, limit: Duration) -> Error {
+    fn no_connection(&self, limit: Duration) -> Error {
         let error = Error::new(
             ErrorKind::Connect,
-            format!("{command}: no connection to {} within {limit:?}; it was not sent", self.endpoint),
+            format!("no connection to {} within {limit:?}; it was not sent", self.endpoint),
         );
         match &*self.state.borrow() {
             State::Connecting(_, cause) => error.with_source(cause.clone()),

@@ -57,7 +57,7 @@ pub use suite::Suite;
 ///
 /// [`ErrorKind::Internal`] if the operating system gives no randomness.
 pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
-    nacl::seal(plaintext, to, &Writing::new(Keep::NONE))
+    nacl::seal(plaintext, to, &Writing::new(Keep::NONE), false)
 }
 
 /// Opens a payload of the suite "nacl" with whichever key of the ring it was sealed for, keeping nothing.

@@ -19,6 +19,7 @@ use crate::{AppId, Error, ErrorKind, EventName, Result, Sealed, SecretKey};
 pub struct SealOptions {
     suite: Suite,
     signed: bool,
+    single: bool,
 }
 
 impl SealOptions {
@@ -27,6 +28,14 @@ impl SealOptions {
     #[must_use]
     pub const fn signed(mut self) -> Self {
         self.signed = true;
+        self
+    }
+
+    /// In the suite "nacl", encrypts a large payload for several recipients once for each, instead of once for all (a hybrid): for
+    /// npm's `ensync-client-sdk` 0.0.18, which does not know the hybrid form. Elsewhere without meaning.
+    #[must_use]
+    pub const fn single_boxes(mut self) -> Self {
+        self.single = true;
         self
     }
 
@@ -43,7 +52,7 @@ impl SealOptions {
 
 impl From<Suite> for SealOptions {
     fn from(suite: Suite) -> Self {
-        Self { suite, signed: false }
+        Self { suite, signed: false, single: false }
     }
 }
 
@@ -132,12 +141,12 @@ impl Sealer {
         event: &EventName,
         options: impl Into<SealOptions>,
     ) -> Result<Vec<Sealed>> {
-        let SealOptions { suite, signed } = options.into();
+        let SealOptions { suite, signed, single } = options.into();
         if signed {
             self.check_can_sign(suite)?;
         }
         match suite {
-            Suite::Nacl => nacl::seal(plaintext, to, &self.nacl),
+            Suite::Nacl => nacl::seal(plaintext, to, &self.nacl, single),
             Suite::Aes256Gcm => sealed::seal(plaintext, to, event, self.own.as_ref(), signed, &self.sealed),
         }
     }
@@ -182,5 +191,23 @@ impl fmt::Debug for Sealer {
             .field("nacl", &self.nacl)
             .field("sealed", &self.sealed)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Inspected, inspect};
+
+    #[test]
+    fn single_boxes_are_single_whatever_the_size() {
+        let to: Vec<_> =
+            (1..4).map(|n| Recipient::new(SecretKey::from_seed([n; 32]).app_id().unwrap()).unwrap()).collect();
+        let (event, large) = (EventName::parse("a/b").unwrap(), vec![b' '; 40_000]);
+        for (options, single) in [(SealOptions::default(), false), (SealOptions::default().single_boxes(), true)] {
+            for copy in Sealer::new().seal(&large, &to, &event, options).unwrap() {
+                assert_eq!(matches!(inspect(&copy).unwrap(), Inspected::Single { .. }), single);
+            }
+        }
     }
 }

@@ -32,14 +32,15 @@ impl Agreement {
     }
 }
 
-/// See [`crate::crypto::seal`].
+/// See [`crate::crypto::seal`]. `single_boxes` keeps to the form for one recipient, whatever the size.
 pub(in crate::crypto) fn seal(
     plaintext: &[u8],
     to: &[Recipient],
     kept: &Writing<AppId, Agreement>,
+    single_boxes: bool,
 ) -> Result<Vec<Sealed>> {
     let agree = |recipient: &Recipient| kept.agree(recipient.id(), || Agreement::fresh(recipient));
-    if to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
+    if !single_boxes && to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
         return hybrid(plaintext, to, agree);
     }
     to.iter().map(|recipient| single(plaintext, &*agree(recipient)?)).collect()
