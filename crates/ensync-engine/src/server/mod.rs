@@ -56,7 +56,8 @@ impl Server {
     }
 
     /// An engine for development and tests: event names are registered when they are first used, and it listens on a free port of
-    /// the loopback interface unless it is told where.
+    /// the loopback interface unless it is told where. Unless it is given a log or a directory, it keeps everything in memory,
+    /// settled events included, until it ends.
     pub fn dev() -> ServerBuilder {
         ServerBuilder::new(BrokerOptions::dev())
     }
