@@ -1,24 +1,36 @@
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
-use ensync_engine::{Server, ServerTls};
+use clap::{ArgGroup, Args};
+use ensync_engine::{EventOptions, Server, ServerTls};
 
 use super::Outcome;
 
+/// The apps that a development engine makes if it is not told.
+const DEV_APPS: [&str; 2] = ["shop", "warehouse"];
+
 /// Run an engine.
 #[derive(Args)]
+#[command(group = ArgGroup::new("kind").args(["dev", "data"]).required(true).multiple(true))]
 pub(crate) struct Serve {
-    /// For development: in memory, event names are registered on first use, and app credentials are made up and printed at each
-    /// start. So far the only mode there is.
-    #[arg(long, required = true)]
+    /// For development: event names are registered on first use, the apps "shop" and "warehouse" are made if no --app says
+    /// otherwise, and without --data everything is in memory, settled events included, until it ends.
+    #[arg(long)]
     dev: bool,
+    /// Keep everything in this directory, which is made if it is not there: what was accepted outlives a crash.
+    #[arg(long, value_name = "DIR", env = "ENSYNC_DATA")]
+    data: Option<PathBuf>,
     /// Where to listen; each address serves gRPC and WebSocket. Repeat it for several.
     #[arg(long, value_name = "ADDRESS", default_values = ["127.0.0.1:50051", "127.0.0.1:8080"])]
     listen: Vec<SocketAddr>,
-    /// An app to make. Repeat it for several.
-    #[arg(long, value_name = "NAME", default_values = ["shop", "warehouse"])]
+    /// An app to make, unless there is one of that name. Its keys are printed when it is made, and never again. Repeat it for
+    /// several.
+    #[arg(long, value_name = "NAME")]
     app: Vec<String>,
+    /// An event name to register, unless it is registered. Repeat it for several.
+    #[arg(long, value_name = "NAME")]
+    event: Vec<String>,
     /// A PEM file with the certificate chain to show; turns TLS on.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -29,7 +41,10 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self) -> Outcome {
-        let mut builder = Server::dev();
+        let mut builder = if self.dev { Server::dev() } else { Server::builder() };
+        if let Some(path) = &self.data {
+            builder = builder.data_dir(path);
+        }
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(chain), Some(key)) => Some(ServerTls::from_pem(&read(chain)?, &read(key)?)?),
             _ => None,
@@ -41,11 +56,45 @@ impl Serve {
             };
         }
         let server = builder.start().await?;
-        println!("# EnSync engine, development mode: in memory, gone when it stops.");
+        let mode = if self.dev { "development mode: " } else { "" };
+        match &self.data {
+            None => println!("# EnSync engine, {mode}in memory, gone when it stops."),
+            Some(path) => println!("# EnSync engine, {mode}data in {}.", path.display()),
+        }
         for (grpc, ws) in server.grpc_urls().iter().zip(server.ws_urls()) {
             println!("# {grpc}  {ws}");
         }
-        for name in &self.app {
+        self.register(&server).await?;
+        self.make_apps(&server).await?;
+        // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
+        _ = writeln!(std::io::stdout(), "# ready");
+        stopped().await?;
+        eprintln!("stopping");
+        server.shutdown().await;
+        Ok(())
+    }
+
+    async fn register(&self, server: &Server) -> Outcome {
+        let known = server.broker().events().await?;
+        for name in &self.event {
+            if !known.iter().any(|(known, _)| known.as_str() == name) {
+                server.register_event(name.as_str(), EventOptions::default()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_apps(&self, server: &Server) -> Outcome {
+        let known = server.broker().apps().await?;
+        let mut names: Vec<&str> = self.app.iter().map(String::as_str).collect();
+        if names.is_empty() && self.dev {
+            names.extend(DEV_APPS);
+        }
+        for name in names {
+            if let Some(app) = known.iter().find(|app| app.name == name) {
+                println!("# app {name:?} is there already: {}", app.id);
+                continue;
+            }
             let app = server.create_app(name).await?;
             let secret = app.secret_key.to_base64().ok_or("the new key has no public half; please report this")?;
             println!("\n# app {name:?}");
@@ -53,9 +102,6 @@ impl Serve {
             println!("ENSYNC_APP_KEY={}", app.app_key.expose());
             println!("ENSYNC_SECRET_KEY={}", &*secret);
         }
-        stopped().await?;
-        eprintln!("stopping");
-        server.shutdown().await;
         Ok(())
     }
 }
