@@ -270,7 +270,7 @@ fn nothing_secret_is_shown() {
         ),
         (
             format!("{:?}", SealOptions::from(Suite::Aes256Gcm).signed()),
-            "SealOptions { suite: Aes256Gcm, signed: true }".to_owned(),
+            "SealOptions { suite: Aes256Gcm, signed: true, single: false }".to_owned(),
         ),
     ] {
         assert_eq!(debug, expected);
