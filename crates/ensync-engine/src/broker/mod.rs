@@ -72,10 +72,10 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, clock } = options;
+        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, clock } = options;
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let (state, keeper) = keep::recover(&log, settings, retention, clock.now()).await?;
+        let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let (sender, requests) = mpsc::channel(WAITING);
         let (_running, running) = watch::channel(());
         let inboxes = HashMap::new();

@@ -15,6 +15,9 @@ pub struct BrokerOptions {
     pub dev: bool,
     /// How long a log on a disk keeps what is settled.
     pub retention: Retention,
+    /// After how many bytes of log its state is saved, so that a start need not read them again; a backlog that makes the state
+    /// large puts it off to four times the state's size. 64 MiB.
+    pub checkpoint_bytes: u64,
     /// What tells the time. The system's clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -53,6 +56,7 @@ impl Default for BrokerOptions {
             defaults: Defaults::default(),
             dev: false,
             retention: Retention::default(),
+            checkpoint_bytes: 64 << 20,
             clock: Arc::new(SystemClock),
         }
     }

@@ -23,7 +23,7 @@ use listener::Listener;
 
 pub use tls::ServerTls;
 
-/// How long a shutdown waits for connections to finish what they are at.
+/// How long a shutdown waits, if it is not told.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a message holds beside payload and metadata, in bytes: names, ids, keys, the skeleton.
 const FRAME: usize = 64 << 10;
@@ -46,6 +46,7 @@ pub struct Server {
     addresses: Vec<(SocketAddr, bool)>,
     connections: TaskTracker,
     stop: CancellationToken,
+    shutdown_timeout: Duration,
     runtime: Handle,
 }
 
@@ -142,7 +143,7 @@ impl Server {
         self.stop.cancel();
         self.broker.shutdown().await;
         self.connections.close();
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.connections.wait()).await.is_err() {
+        if tokio::time::timeout(self.shutdown_timeout, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "connections still open at shutdown are abandoned");
         }
     }
@@ -199,18 +200,39 @@ pub struct ServerBuilder {
     broker: BrokerOptions,
     log: Arc<dyn Log>,
     data_dir: Option<PathBuf>,
+    disk: DiskOptions,
+    shutdown_timeout: Duration,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
 }
 
 impl ServerBuilder {
     fn new(broker: BrokerOptions) -> Self {
-        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new() }
+        Self {
+            broker,
+            log: Arc::new(MemoryLog::new()),
+            data_dir: None,
+            disk: DiskOptions::default(),
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+            listen: Vec::new(),
+        }
     }
 
     /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
     /// in memory.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
+        self
+    }
+
+    /// How the directory is used.
+    pub fn disk_options(mut self, options: DiskOptions) -> Self {
+        self.disk = options;
+        self
+    }
+
+    /// How long [`Server::shutdown`] waits for connections to finish what they are at. 10 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
         self
     }
 
@@ -263,7 +285,7 @@ impl ServerBuilder {
             listeners.push(Listener { tcp, tls });
         }
         let log = match self.data_dir {
-            Some(path) => Arc::new(DiskLog::open(path, DiskOptions::default()).await?) as Arc<dyn Log>,
+            Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
@@ -271,7 +293,8 @@ impl ServerBuilder {
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
-        Ok(Server { broker, addresses, connections, stop, runtime: Handle::current() })
+        let shutdown_timeout = self.shutdown_timeout;
+        Ok(Server { broker, addresses, connections, stop, shutdown_timeout, runtime: Handle::current() })
     }
 }
 
