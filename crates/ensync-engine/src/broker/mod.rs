@@ -96,6 +96,11 @@ impl Broker {
         self.0.stopping.store(true, Ordering::Relaxed);
         _ = self.0.requests.send(Request::Shutdown).await;
         // The task drops the sender when it ends, and sends nothing.
+        self.stopped().await;
+    }
+
+    /// Returns when the broker has stopped: after a [`shutdown`](Broker::shutdown), or because its task failed.
+    pub async fn stopped(&self) {
         _ = self.0.running.clone().changed().await;
     }
 

@@ -137,15 +137,24 @@ impl Server {
         self.addresses.iter().map(|(address, _)| *address)
     }
 
-    /// Stops accepting, refuses new commands, finishes those that wait, tells clients, and returns when the connections have
-    /// ended, or after 10 seconds.
-    pub async fn shutdown(&self) {
+    /// Returns when the engine has stopped, whoever stopped it.
+    pub async fn stopped(&self) {
+        self.broker.stopped().await;
+    }
+
+    /// Stops: accepts no more connections, refuses new commands, finishes those that wait, hands back what clients hold, saves the
+    /// state and closes the log, tells clients, and waits until the connections have ended, up to
+    /// [`shutdown_timeout`](ServerBuilder::shutdown_timeout). Returns how many were cut off then.
+    pub async fn shutdown(&self) -> usize {
         self.stop.cancel();
         self.broker.shutdown().await;
         self.connections.close();
-        if tokio::time::timeout(self.shutdown_timeout, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "connections still open at shutdown are abandoned");
+        if tokio::time::timeout(self.shutdown_timeout, self.connections.wait()).await.is_ok() {
+            return 0;
         }
+        let left = self.connections.len();
+        tracing::warn!(connections = left, "connections still open at shutdown are abandoned");
+        left
     }
 
     fn urls(&self, plain: &str, tls: &str) -> Vec<String> {
@@ -260,6 +269,17 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether an engine with these options could start, as far as can be told without starting one: no address is bound, no
+    /// directory opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if an option is out of its range, or contradicts another.
+    pub fn check(&self) -> Result<()> {
+        let (grpc, ws) = (ensync_grpc::ServerOptions::default(), ensync_ws::ServerOptions::default());
+        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))
+    }
+
     /// Binds the addresses and starts.
     ///
     /// # Errors
@@ -270,6 +290,7 @@ impl ServerBuilder {
         if self.listen.is_empty() {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
         }
+        self.check()?;
         let grpc = ensync_grpc::ServerOptions::default();
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions {
@@ -277,7 +298,6 @@ impl ServerBuilder {
             connections: connections.clone(),
             ..ensync_ws::ServerOptions::default()
         };
-        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))?;
         let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
         for (address, tls) in self.listen {
             let (tcp, bound) = bind(address).await?;
