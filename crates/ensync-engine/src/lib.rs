@@ -33,6 +33,7 @@
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
 //! listeners around a broker; [`InProcess`] connects to one without sockets.
 
+mod admin;
 mod broker;
 mod in_process;
 pub mod log;
@@ -40,6 +41,7 @@ mod server;
 pub mod state;
 
 // The public interface is:
+pub use admin::AdminToken;
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};

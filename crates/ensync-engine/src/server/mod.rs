@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, AdminListener, AdminToken};
 use crate::in_process::InProcess;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Limits, Log, MemoryLog, QueueStats};
 use http::Front;
@@ -47,6 +48,7 @@ pub struct Server {
     connections: TaskTracker,
     stop: CancellationToken,
     shutdown_timeout: Duration,
+    admin: Option<(SocketAddr, bool, AdminToken)>,
     runtime: Handle,
 }
 
@@ -132,6 +134,17 @@ impl Server {
         self.urls("ws", "wss")
     }
 
+    /// The URL of the admin API, if it has one.
+    pub fn admin_url(&self) -> Option<String> {
+        let (address, tls, _) = self.admin.as_ref()?;
+        Some(format!("{}://{}", if *tls { "https" } else { "http" }, reachable(*address)))
+    }
+
+    /// The token of the admin API, if it has one.
+    pub fn admin_token(&self) -> Option<&AdminToken> {
+        self.admin.as_ref().map(|(_, _, token)| token)
+    }
+
     /// The addresses it listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().map(|(address, _)| *address)
@@ -212,6 +225,8 @@ pub struct ServerBuilder {
     disk: DiskOptions,
     shutdown_timeout: Duration,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
+    admin: Option<(SocketAddr, Option<ServerTls>)>,
+    admin_token: Option<AdminToken>,
 }
 
 impl ServerBuilder {
@@ -223,6 +238,8 @@ impl ServerBuilder {
             disk: DiskOptions::default(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             listen: Vec::new(),
+            admin: None,
+            admin_token: None,
         }
     }
 
@@ -260,6 +277,38 @@ impl ServerBuilder {
     /// Listens on an address with TLS; port 0 takes a free one. May be called several times.
     pub fn listen_tls(mut self, address: SocketAddr, tls: ServerTls) -> Self {
         self.listen.push((address, Some(tls)));
+        self
+    }
+
+    /// Serves the admin API at an address, in plaintext; port 0 takes a free one. Default: nowhere.
+    ///
+    /// Whoever asks there shows a token: see [`admin_token`](ServerBuilder::admin_token).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().admin(([127, 0, 0, 1], 0)).start().await?;
+    /// let (url, token) = (server.admin_url(), server.admin_token());
+    /// # assert!(url.unwrap().starts_with("http://127.0.0.1:") && token.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.admin = Some((address.into(), None));
+        self
+    }
+
+    /// Serves the admin API at an address, with TLS; port 0 takes a free one.
+    pub fn admin_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.admin = Some((address.into(), Some(tls)));
+        self
+    }
+
+    /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
+    /// the first start, readable by its owner only; without a data directory, one that is made for this run:
+    /// [`Server::admin_token`] says it.
+    pub fn admin_token(mut self, token: AdminToken) -> Self {
+        self.admin_token = Some(token);
         self
     }
 
@@ -304,17 +353,35 @@ impl ServerBuilder {
             addresses.push((bound, tls.is_some()));
             listeners.push(Listener { tcp, tls });
         }
-        let log = match self.data_dir {
+        let admin = match self.admin {
+            Some((address, tls)) => Some((bind(address).await?, tls)),
+            None => None,
+        };
+        let log = match &self.data_dir {
             Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
+        let admin = match admin {
+            None => None,
+            Some(((tcp, bound), tls)) => {
+                let token = match (self.admin_token, &self.data_dir) {
+                    (Some(token), _) => token,
+                    // The log has the directory's lock.
+                    (None, Some(path)) => AdminToken::of_directory(path)?,
+                    (None, None) => AdminToken::generate()?,
+                };
+                let (with_tls, router) = (tls.is_some(), admin::router(broker.clone(), token.clone())?);
+                tokio::spawn(AdminListener { tcp, tls, router }.run(connections.clone(), stop.clone()));
+                Some((bound, with_tls, token))
+            }
+        };
         let front = Front::new(Arc::new(broker.clone()), grpc, ws);
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
         let shutdown_timeout = self.shutdown_timeout;
-        Ok(Server { broker, addresses, connections, stop, shutdown_timeout, runtime: Handle::current() })
+        Ok(Server { broker, addresses, connections, stop, shutdown_timeout, admin, runtime: Handle::current() })
     }
 }
 
