@@ -34,6 +34,7 @@
 //! listeners around a broker; [`InProcess`] connects to one without sockets.
 
 mod broker;
+mod counters;
 mod in_process;
 pub mod log;
 mod server;
@@ -41,7 +42,8 @@ pub mod state;
 
 // The public interface is:
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
+pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
-pub use server::{NewApp, Server, ServerBuilder, ServerTls};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats};
+pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, TlsFiles};
+pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};

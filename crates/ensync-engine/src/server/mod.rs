@@ -1,7 +1,10 @@
 //! The engine as a server: listeners for gRPC and WebSocket around a broker, or a broker alone in a process.
 
+mod gate;
 mod http;
+mod limits;
 mod listener;
+mod stream;
 mod tls;
 
 use std::fmt;
@@ -16,12 +19,16 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::counters::ConnectionCounts;
 use crate::in_process::InProcess;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Limits, Log, MemoryLog, QueueStats};
+use gate::Gate;
 use http::Front;
-use listener::Listener;
+use listener::{Listener, check_plaintext};
 
-pub use tls::ServerTls;
+pub(crate) use gate::network;
+pub use limits::ConnectionLimits;
+pub use tls::{ClientCertificates, ServerTls, TlsFiles};
 
 /// How long a shutdown waits for connections to finish what they are at.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,6 +111,11 @@ impl Server {
     /// The broker behind it: everything that can be provisioned and inspected.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// How many connections there are, and what was refused. Cheap: ask as often as you like.
+    pub fn connection_counts(&self) -> ConnectionCounts {
+        self.broker.counters().snapshot()
     }
 
     /// A connector for clients of the same process, which goes without sockets.
@@ -200,11 +212,20 @@ pub struct ServerBuilder {
     log: Arc<dyn Log>,
     data_dir: Option<PathBuf>,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
+    plaintext: bool,
+    limits: ConnectionLimits,
 }
 
 impl ServerBuilder {
     fn new(broker: BrokerOptions) -> Self {
-        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new() }
+        Self {
+            broker,
+            log: Arc::new(MemoryLog::new()),
+            data_dir: None,
+            listen: Vec::new(),
+            plaintext: false,
+            limits: ConnectionLimits::default(),
+        }
     }
 
     /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
@@ -220,7 +241,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on an address in plaintext; port 0 takes a free one. May be called several times.
+    /// Listens on an address in plaintext; port 0 takes a free one. May be called several times. Where others can listen too, app
+    /// keys could be read off the network, so an address that is not a loopback one must be [allowed](Self::allow_plaintext).
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push((address, None));
         self
@@ -229,6 +251,18 @@ impl ServerBuilder {
     /// Listens on an address with TLS; port 0 takes a free one. May be called several times.
     pub fn listen_tls(mut self, address: SocketAddr, tls: ServerTls) -> Self {
         self.listen.push((address, Some(tls)));
+        self
+    }
+
+    /// Allows plaintext on every address: where something in front of the engine does TLS, or the network is trusted.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.plaintext = true;
+        self
+    }
+
+    /// What connections may use up.
+    pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -242,7 +276,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, an option is out of its range, or the data directory is damaged;
+    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or is one for which plaintext must be
+    /// [allowed](Self::allow_plaintext); if an option is out of its range, or the data directory is damaged;
     /// [`ErrorKind::Unavailable`] if the log cannot be read, or another engine uses the directory.
     pub async fn start(mut self) -> Result<Server> {
         if self.listen.is_empty() {
@@ -250,25 +285,38 @@ impl ServerBuilder {
         }
         let grpc = ensync_grpc::ServerOptions::default();
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
+            login_timeout: ws.login_timeout.min(self.limits.login_timeout),
             stop: stop.clone(),
             connections: connections.clone(),
-            ..ensync_ws::ServerOptions::default()
+            ..ws
         };
         check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))?;
-        let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
+        let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
+        plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
+        let (mut addresses, mut bound) = (Vec::new(), Vec::new());
         for (address, tls) in self.listen {
-            let (tcp, bound) = bind(address).await?;
-            addresses.push((bound, tls.is_some()));
-            listeners.push(Listener { tcp, tls });
+            let (tcp, address) = bind(address).await?;
+            addresses.push((address, tls.is_some()));
+            bound.push((tcp, tls));
         }
         let log = match self.data_dir {
             Some(path) => Arc::new(DiskLog::open(path, DiskOptions::default()).await?) as Arc<dyn Log>,
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
-        let front = Front::new(Arc::new(broker.clone()), grpc, ws);
-        for listener in listeners {
+        let counters = broker.counters();
+        let gate = Arc::new(Gate::new(&self.limits, counters.clone()));
+        let tls_timeout = self.limits.tls_timeout;
+        let front = Front::new(Arc::new(broker.clone()), grpc, ws, self.limits, counters);
+        let mut followed: Vec<ServerTls> = Vec::new();
+        for (tcp, tls) in bound {
+            if let Some(tls) = tls.as_ref().filter(|tls| !followed.iter().any(|other| other.is(tls))) {
+                tokio::spawn(stop.clone().run_until_cancelled_owned(tls.clone().follow()));
+                followed.push(tls.clone());
+            }
+            let listener = Listener { tcp, tls, gate: gate.clone(), tls_timeout };
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
         Ok(Server { broker, addresses, connections, stop, runtime: Handle::current() })
