@@ -35,6 +35,7 @@
 
 mod admin;
 mod broker;
+mod counters;
 mod in_process;
 pub mod log;
 mod server;
@@ -43,7 +44,8 @@ pub mod state;
 // The public interface is:
 pub use admin::AdminToken;
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
+pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
-pub use server::{NewApp, Server, ServerBuilder, ServerTls};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats};
+pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, TlsFiles};
+pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};

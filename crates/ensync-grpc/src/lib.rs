@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use client::{Grpc, GrpcConnector};
 pub use ensync_client::*;
 #[cfg(feature = "server")]
-pub use server::{GrpcServer, Remote, ServerOptions, server};
+pub use server::{Connection, GrpcServer, ServerOptions, refusal, server};
 
 /// An engine reached over gRPC: see [`ensync_client::Engine`].
 pub type Engine = ensync_client::Engine<Grpc>;

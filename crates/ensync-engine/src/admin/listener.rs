@@ -68,7 +68,7 @@ impl AdminListener {
 
 async fn accept(tcp: TcpStream, remote: SocketAddr, tls: Option<ServerTls>, router: Router, stop: CancellationToken) {
     let Some(tls) = tls else { return serve(tcp, remote, router, stop).await };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.config).accept(tcp));
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.config()).accept(tcp));
     let handshake = tokio::select! {
         handshake = handshake => handshake,
         () = stop.cancelled() => return,

@@ -1,5 +1,6 @@
 //! The broker: the state machine, driven.
 
+mod attempts;
 mod checkpoint;
 mod clock;
 mod keep;
@@ -25,8 +26,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 
+use crate::counters::ConnectionCounters;
 use crate::log::{KeyHash, Log};
+use crate::server::network;
 use crate::state::{Admitted, Limits, Settings};
+use attempts::Attempts;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
@@ -60,6 +64,7 @@ struct Shared {
     log: Arc<dyn Log>,
     limits: Limits,
     config: ServerConfig,
+    counters: Arc<ConnectionCounters>,
     stopping: AtomicBool,
     running: watch::Receiver<()>,
 }
@@ -79,16 +84,27 @@ impl Broker {
         let (sender, requests) = mpsc::channel(WAITING);
         let (_running, running) = watch::channel(());
         let inboxes = HashMap::new();
-        tokio::spawn(
-            Task { state, log: log.clone(), clock, requests, inboxes, log_pause: None, keeper, _running }.run(),
-        );
+        let (attempts, counters) = (Attempts::new(&limits), Arc::<ConnectionCounters>::default());
+        let task = Task {
+            state,
+            log: log.clone(),
+            clock,
+            requests,
+            inboxes,
+            log_pause: None,
+            attempts,
+            counters: counters.clone(),
+            keeper,
+            _running,
+        };
+        tokio::spawn(task.run());
         let config = [
             (ServerConfig::EXTENSIONS, Extension::announcement()),
             (ServerConfig::MAX_PAYLOAD_BYTES, limits.max_payload_bytes.to_string()),
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        Ok(Self(Arc::new(Shared { requests: sender, log, limits, config, stopping, running })))
+        Ok(Self(Arc::new(Shared { requests: sender, log, limits, config, counters, stopping, running })))
     }
 
     /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
@@ -102,6 +118,10 @@ impl Broker {
     /// Returns when the broker has stopped: after a [`shutdown`](Broker::shutdown), or because its task failed.
     pub async fn stopped(&self) {
         _ = self.0.running.clone().changed().await;
+    }
+
+    pub(crate) fn counters(&self) -> Arc<ConnectionCounters> {
+        self.0.counters.clone()
     }
 
     /// Whether the broker has stopped, or is about to.
@@ -126,9 +146,16 @@ impl Service for Broker {
     async fn login(&self, login: Login) -> Result<Session> {
         let (key, client_id) = (KeyHash::of(&login.app_key), new_client_id()?);
         let id = client_id.clone();
-        let opened = self.ask(|answer| Request::Login { key, client_id: id, answer }).await;
+        let from = login.remote.map(|remote| network(remote.ip()));
+        let opened = self.ask(|answer| Request::Login { key, from, client_id: id, answer }).await;
         let opened = opened.inspect_err(|error| {
-            tracing::info!(transport = login.transport, remote = ?login.remote, %error, "login refused");
+            let (transport, remote) = (login.transport, login.remote);
+            // Who goes on trying while he has to wait must not fill the log.
+            if error.kind() == ErrorKind::LimitExceeded {
+                tracing::debug!(transport, ?remote, %error, "login refused");
+            } else {
+                tracing::info!(transport, ?remote, %error, "login refused");
+            }
         })?;
         let mut inbox = opened.inbox;
         Ok(Session {

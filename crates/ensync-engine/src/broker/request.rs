@@ -1,6 +1,7 @@
 //! What is sent to the broker's task.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ensync_core::{AppId, ClientId, Command, Delivery, Peer, Reply, Result};
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +13,7 @@ use crate::state::{Admitted, Provision, Replay, State};
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
 
 pub(super) enum Request {
-    Login { key: KeyHash, client_id: ClientId, answer: Answer<Opened> },
+    Login { key: KeyHash, from: Option<IpAddr>, client_id: ClientId, answer: Answer<Opened> },
     Logout { client_id: ClientId, answer: oneshot::Sender<()> },
     Publish { peer: Peer, publish: Box<Admitted>, answer: Answer<Outcome> },
     Command { peer: Peer, command: Box<Command>, answer: Answer<Outcome> },

@@ -1,6 +1,7 @@
 //! The one task that owns the state.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Clock;
+use super::attempts::Attempts;
 use super::keep::Keeper;
 use super::request::{Answer, Opened, Outcome, Request};
-use crate::log::{Log, Position, Record};
+use crate::counters::ConnectionCounters;
+use crate::log::{KeyHash, Log, Position, Record};
 use crate::state::{Change, Outgoing, SessionNumber, Source, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
@@ -32,6 +35,9 @@ pub(super) struct Task {
     pub(super) inboxes: HashMap<SessionNumber, (ClientId, mpsc::UnboundedSender<Delivery>)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
+    /// Logins that failed.
+    pub(super) attempts: Attempts,
+    pub(super) counters: Arc<ConnectionCounters>,
     /// Checkpoints and retention.
     pub(super) keeper: Keeper,
     /// Dropped with the task: whoever waits for its end sees that.
@@ -116,12 +122,8 @@ impl Task {
 
     fn take(&mut self, request: Request, pending: &mut Pending) -> bool {
         match request {
-            Request::Login { key, client_id, answer } => {
-                let opened = self.state.login(&key, client_id.clone()).map(|(number, app)| {
-                    let (outbox, inbox) = mpsc::unbounded_channel();
-                    self.inboxes.insert(number, (client_id.clone(), outbox));
-                    Opened { app, inbox }
-                });
+            Request::Login { key, from, client_id, answer } => {
+                let opened = self.log_in(&key, from, &client_id);
                 if let Err(Ok(_)) = answer.send(opened) {
                     self.log_out(&client_id);
                 }
@@ -130,7 +132,13 @@ impl Task {
                 self.log_out(&client_id);
                 _ = answer.send(());
             }
-            Request::Publish { peer, publish, answer } => pending.add(self.state.publish(&peer, *publish), answer),
+            Request::Publish { peer, publish, answer } => {
+                let step = self.state.publish(&peer, *publish);
+                if step.as_ref().is_err_and(|error| error.kind() == ErrorKind::LimitExceeded) {
+                    self.counters.publishes_limited.up();
+                }
+                pending.add(step, answer);
+            }
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
             Request::Provision { what, answer } => {
                 let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
@@ -140,6 +148,35 @@ impl Task {
             Request::Shutdown => return false,
         }
         true
+    }
+
+    /// Looks at a login, unless too many from there failed.
+    fn log_in(&mut self, key: &KeyHash, from: Option<IpAddr>, client_id: &ClientId) -> Result<Opened> {
+        let now = self.clock.now();
+        if let Some(from) = from {
+            self.attempts.check(from, now).inspect_err(|_| self.counters.logins_delayed.up())?;
+        }
+        let opened = self.state.login(key, client_id.clone());
+        match (&opened, from) {
+            (Ok(_), from) => {
+                self.counters.logins.up();
+                if let Some(from) = from {
+                    self.attempts.succeeded(from);
+                }
+            }
+            (Err(error), from) if error.kind() == ErrorKind::Unauthenticated => {
+                self.counters.logins_refused.up();
+                if let Some(from) = from {
+                    self.attempts.failed(from, now);
+                }
+            }
+            (Err(_), _) => self.counters.sessions_refused.up(),
+        }
+        opened.map(|(number, app)| {
+            let (outbox, inbox) = mpsc::unbounded_channel();
+            self.inboxes.insert(number, (client_id.clone(), outbox));
+            Opened { app, inbox }
+        })
     }
 
     fn log_out(&mut self, client_id: &ClientId) {

@@ -1,6 +1,7 @@
 //! What the log holds. Everything is owned and spelled out, so that it can be written to a disk and read by later versions.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use ensync_core::{
     AppId, AppKey, Block, Error, ErrorKind, EventName, IdempotencyKey, Metadata, Result, Schema, Sealed, Timestamp,
 };
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 /// One change of the engine's durable state.
 ///
@@ -132,9 +134,21 @@ pub struct EventRef {
 }
 
 /// The SHA-256 of an app key (FIPS 180-4): all the engine keeps of it. Keys the engine makes hold 256 random bits, so nothing
-/// slower is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// slower is needed. Compared in constant time.
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct KeyHash([u8; 32]);
+
+impl PartialEq for KeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl KeyHash {
     /// Of an app key.

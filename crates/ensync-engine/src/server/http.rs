@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensync_core::{Service, report};
-use ensync_grpc::{GrpcServer, Remote};
+use ensync_grpc::{Connection, GrpcServer};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -19,10 +19,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
+use super::ConnectionLimits;
+use super::gate::{Kind, Permit, Refusal};
+use crate::counters::ConnectionCounters;
+
 /// How often HTTP/2 asks a silent client whether it is alive, and how long that may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-/// How long a client may take over the head of a request.
+/// How long a client may take over the head of an HTTP/1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests under way may take when their connection is ended for its idleness.
+const GRACE: Duration = Duration::from_secs(2);
+/// The longest head of a request, in bytes. What our clients and the peers send has a few hundred.
+const MAX_HEAD: u32 = 8 << 10;
+/// What HTTP/1 reads at a time, in bytes: the head has to fit.
+const READ_BUFFER: usize = 16 << 10;
+/// Streams that may be open on a connection: every subscription is one.
+const STREAMS: u32 = 16_384;
+/// What may be under way to us, in bytes: on a connection, and on a stream.
+const WINDOWS: (u32, u32) = (4 << 20, 1 << 20);
+/// How many streams a client may have reset before we looked at them, and have made us reset. One more ends the connection
+/// (CVE-2023-44487 and CVE-2025-8671). An honest client resets some when its user gives up on calls.
+const RESETS: (usize, usize) = (64, 256);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -33,6 +50,8 @@ pub(super) struct Front {
     service: Arc<dyn Service>,
     grpc: GrpcServer,
     ws: ensync_ws::ServerOptions,
+    limits: ConnectionLimits,
+    counters: Arc<ConnectionCounters>,
 }
 
 impl Front {
@@ -40,36 +59,38 @@ impl Front {
         service: Arc<dyn Service>,
         grpc: ensync_grpc::ServerOptions,
         ws: ensync_ws::ServerOptions,
+        limits: ConnectionLimits,
+        counters: Arc<ConnectionCounters>,
     ) -> Self {
-        Self { grpc: ensync_grpc::server(service.clone(), grpc), service, ws }
+        Self { grpc: ensync_grpc::server(service.clone(), grpc), service, ws, limits, counters }
     }
 
-    /// Serves one connection until it ends, or until `stop`, when requests under way are finished first.
-    pub(super) async fn serve<S>(self, stream: S, remote: SocketAddr, stop: CancellationToken)
+    /// Serves one connection until it ends, or until `stop`, when requests under way are finished first; or until nobody uses it.
+    pub(super) async fn serve<S>(self, stream: S, remote: SocketAddr, permit: Arc<Permit>, stop: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE.0)
-            .keep_alive_timeout(KEEP_ALIVE.1)
-            .max_concurrent_streams(16_384)
-            .initial_connection_window_size(4 << 20)
-            .initial_stream_window_size(1 << 20);
+        let client = Connection::new(Some(remote));
+        let idle = client.idle(self.limits.login_timeout, self.limits.idle_timeout);
+        let counters = self.counters.clone();
         let answer = service_fn(move |request| {
-            let front = self.clone();
-            async move { Ok::<_, Infallible>(front.answer(request, remote).await) }
+            let (front, client, permit) = (self.clone(), client.clone(), permit.clone());
+            async move { Ok::<_, Infallible>(front.answer(request, remote, client, &permit).await) }
         });
+        let builder = builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-        tokio::pin!(connection);
+        tokio::pin!(connection, idle);
         let served = tokio::select! {
             served = connection.as_mut() => served,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = idle => {
+                counters.timed_out.up();
+                tracing::debug!(%remote, "connection ended: no request used a session in time");
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(cause) = served {
@@ -77,26 +98,75 @@ impl Front {
         }
     }
 
-    async fn answer(mut self, mut request: Request<Incoming>, remote: SocketAddr) -> Response<Body> {
-        let grpc = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if grpc {
-            request.extensions_mut().insert(Remote(remote));
+    /// Answers each request of a connection with why there is no place for it. Ends when the client does.
+    pub(super) async fn refuse<S>(self, stream: S, refusal: Refusal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let answer = service_fn(move |request: Request<Incoming>| async move {
+            Ok::<_, Infallible>(if is_grpc(&request) {
+                ensync_grpc::refusal(refusal.text()).map(|body| body.map_err(BoxError::from).boxed_unsync())
+            } else {
+                say(StatusCode::SERVICE_UNAVAILABLE, refusal.text())
+            })
+        });
+        if let Err(cause) = builder().serve_connection(TokioIo::new(stream), answer).await {
+            tracing::debug!(cause = %report(&*cause), "refused connection ended");
+        }
+    }
+
+    async fn answer(
+        mut self,
+        mut request: Request<Incoming>,
+        remote: SocketAddr,
+        client: Connection,
+        permit: &Permit,
+    ) -> Response<Body> {
+        if is_grpc(&request) {
+            permit.speaks(Kind::Grpc);
+            request.extensions_mut().insert(client);
             let Ok(response) = self.grpc.call(request).await;
             return response.map(|body| body.map_err(BoxError::from).boxed_unsync());
         }
         if request.uri().path().trim_end_matches('/').ends_with("/message") {
-            return ensync_ws::upgrade(request, Some(remote), self.service, self.ws).map(full);
+            let response = ensync_ws::upgrade(request, Some(remote), self.service, self.ws);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                permit.speaks(Kind::WebSocket);
+            }
+            return response.map(full);
         }
         let status =
             if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
-        let text = "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message.\n";
-        let mut response = Response::new(full(Full::new(Bytes::from_static(text.as_bytes()))));
-        *response.status_mut() = status;
-        response
+        say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message.")
     }
+}
+
+/// HTTP/1 and HTTP/2, with what a stranger may make us do.
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(READ_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(MAX_HEAD)
+        .max_pending_accept_reset_streams(RESETS.0)
+        .max_local_error_reset_streams(RESETS.1)
+        .initial_connection_window_size(WINDOWS.0)
+        .initial_stream_window_size(WINDOWS.1);
+    builder
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn say(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(full(Full::new(Bytes::from(format!("{text}\n")))));
+    *response.status_mut() = status;
+    response
 }
 
 fn full(body: Full<Bytes>) -> Body {

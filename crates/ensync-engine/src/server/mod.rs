@@ -1,7 +1,10 @@
 //! The engine as a server: listeners for gRPC and WebSocket around a broker, or a broker alone in a process.
 
+mod gate;
 mod http;
+mod limits;
 mod listener;
+mod stream;
 mod tls;
 
 use std::fmt;
@@ -17,12 +20,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, AdminListener, AdminToken};
+use crate::counters::ConnectionCounts;
 use crate::in_process::InProcess;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Limits, Log, MemoryLog, QueueStats};
+use gate::Gate;
 use http::Front;
-use listener::Listener;
+use listener::{Listener, check_plaintext};
 
-pub use tls::ServerTls;
+pub(crate) use gate::network;
+pub use limits::ConnectionLimits;
+pub use tls::{ClientCertificates, ServerTls, TlsFiles};
 
 /// How long a shutdown waits, if it is not told.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,6 +114,11 @@ impl Server {
     /// The broker behind it: everything that can be provisioned and inspected.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// How many connections there are, and what was refused. Cheap: ask as often as you like.
+    pub fn connection_counts(&self) -> ConnectionCounts {
+        self.broker.counters().snapshot()
     }
 
     /// A connector for clients of the same process, which goes without sockets.
@@ -227,6 +239,8 @@ pub struct ServerBuilder {
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
     admin: Option<(SocketAddr, Option<ServerTls>)>,
     admin_token: Option<AdminToken>,
+    plaintext: bool,
+    limits: ConnectionLimits,
 }
 
 impl ServerBuilder {
@@ -240,6 +254,8 @@ impl ServerBuilder {
             listen: Vec::new(),
             admin: None,
             admin_token: None,
+            plaintext: false,
+            limits: ConnectionLimits::default(),
         }
     }
 
@@ -268,7 +284,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on an address in plaintext; port 0 takes a free one. May be called several times.
+    /// Listens on an address in plaintext; port 0 takes a free one. May be called several times. Where others can listen too, app
+    /// keys could be read off the network, so an address that is not a loopback one must be [allowed](Self::allow_plaintext).
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push((address, None));
         self
@@ -312,6 +329,18 @@ impl ServerBuilder {
         self
     }
 
+    /// Allows plaintext on every address: where something in front of the engine does TLS, or the network is trusted.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.plaintext = true;
+        self
+    }
+
+    /// What connections may use up.
+    pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Limits and defaults of the broker. Call it before anything of it is changed otherwise.
     pub fn options(mut self, options: BrokerOptions) -> Self {
         self.broker = options;
@@ -326,14 +355,21 @@ impl ServerBuilder {
     /// [`ErrorKind::InvalidInput`] if an option is out of its range, or contradicts another.
     pub fn check(&self) -> Result<()> {
         let (grpc, ws) = (ensync_grpc::ServerOptions::default(), ensync_ws::ServerOptions::default());
-        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))
+        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))?;
+        let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
+        plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
+        match &self.admin {
+            Some((address, None)) => check_plaintext("the admin API", *address, self.plaintext),
+            _ => Ok(()),
+        }
     }
 
     /// Binds the addresses and starts.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, an option is out of its range, or the data directory is damaged;
+    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or is one for which plaintext must be
+    /// [allowed](Self::allow_plaintext); if an option is out of its range, or the data directory is damaged;
     /// [`ErrorKind::Unavailable`] if the log cannot be read, or another engine uses the directory.
     pub async fn start(mut self) -> Result<Server> {
         if self.listen.is_empty() {
@@ -342,16 +378,18 @@ impl ServerBuilder {
         self.check()?;
         let grpc = ensync_grpc::ServerOptions::default();
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
+            login_timeout: ws.login_timeout.min(self.limits.login_timeout),
             stop: stop.clone(),
             connections: connections.clone(),
-            ..ensync_ws::ServerOptions::default()
+            ..ws
         };
-        let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
+        let (mut addresses, mut bound) = (Vec::new(), Vec::new());
         for (address, tls) in self.listen {
-            let (tcp, bound) = bind(address).await?;
-            addresses.push((bound, tls.is_some()));
-            listeners.push(Listener { tcp, tls });
+            let (tcp, address) = bind(address).await?;
+            addresses.push((address, tls.is_some()));
+            bound.push((tcp, tls));
         }
         let admin = match self.admin {
             Some((address, tls)) => Some((bind(address).await?, tls)),
@@ -362,6 +400,13 @@ impl ServerBuilder {
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
+        let mut followed: Vec<ServerTls> = Vec::new();
+        let mut follow = |tls: &ServerTls| {
+            if !followed.iter().any(|other| other.is(tls)) {
+                tokio::spawn(stop.clone().run_until_cancelled_owned(tls.clone().follow()));
+                followed.push(tls.clone());
+            }
+        };
         let admin = match admin {
             None => None,
             Some(((tcp, bound), tls)) => {
@@ -371,13 +416,19 @@ impl ServerBuilder {
                     (None, Some(path)) => AdminToken::of_directory(path)?,
                     (None, None) => AdminToken::generate()?,
                 };
+                tls.as_ref().inspect(|tls| follow(tls));
                 let (with_tls, router) = (tls.is_some(), admin::router(broker.clone(), token.clone())?);
                 tokio::spawn(AdminListener { tcp, tls, router }.run(connections.clone(), stop.clone()));
                 Some((bound, with_tls, token))
             }
         };
-        let front = Front::new(Arc::new(broker.clone()), grpc, ws);
-        for listener in listeners {
+        let counters = broker.counters();
+        let gate = Arc::new(Gate::new(&self.limits, counters.clone()));
+        let tls_timeout = self.limits.tls_timeout;
+        let front = Front::new(Arc::new(broker.clone()), grpc, ws, self.limits, counters);
+        for (tcp, tls) in bound {
+            tls.as_ref().inspect(|tls| follow(tls));
+            let listener = Listener { tcp, tls, gate: gate.clone(), tls_timeout };
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
         let shutdown_timeout = self.shutdown_timeout;

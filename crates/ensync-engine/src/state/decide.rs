@@ -43,6 +43,7 @@ impl State {
     /// [`ErrorKind::LimitExceeded`], [`ErrorKind::Unauthenticated`].
     pub fn publish(&mut self, peer: &Peer, admitted: Admitted) -> Result<Step> {
         self.session(peer)?;
+        self.check_rate(peer)?;
         let Admitted { publish, durable } = admitted;
         self.require(peer, &publish.event, |rights| rights.publish, "publish")?;
         if self.registry.app(&publish.recipient).is_none() {
@@ -168,6 +169,22 @@ impl State {
             ErrorKind::Forbidden,
             format!("this app may not {verb} {event}; whoever administers the engine can grant it"),
         ))
+    }
+
+    /// Counts a publish against the app's rate, whatever becomes of it otherwise.
+    fn check_rate(&mut self, peer: &Peer) -> Result<()> {
+        let Some(rate) = self.settings.limits.publish_rate else { return Ok(()) };
+        self.rates.take(peer.app_id, rate, self.now).map_err(|wait| {
+            Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "this app may publish {} events per second, {} at once (publish_rate); try again in {} ms",
+                    rate.per_second,
+                    rate.burst,
+                    wait.as_nanos().div_ceil(1_000_000)
+                ),
+            )
+        })
     }
 
     /// The change that registers a name by its first use, if it has to be.

@@ -24,6 +24,7 @@ mod event_id;
 mod inspect;
 mod provision;
 mod queue;
+mod rate;
 mod registry;
 mod replay;
 mod sessions;
@@ -47,6 +48,7 @@ pub(crate) use event_id::EventKey;
 pub use inspect::{AppInfo, DeadLetter, QueueStats};
 pub use provision::Provision;
 pub use queue::QueueCounters;
+pub use rate::Rate;
 pub use replay::Replay;
 pub use sessions::SessionNumber;
 pub use settings::{Defaults, Limits, Settings};
@@ -54,6 +56,7 @@ pub use settings::{Defaults, Limits, Settings};
 use crate::log::{EventRef, KeyHash, Position, Record};
 use dedup::Dedup;
 use queue::Queue;
+use rate::Rates;
 use registry::Registry;
 use sessions::Sessions;
 use settled::Settled;
@@ -71,6 +74,7 @@ pub struct State {
     numbers: HashMap<(AppId, EventName), u32>,
     timers: Timers,
     dedup: Dedup,
+    rates: Rates,
     settled: Settled,
     /// Events that are not in the log.
     memory: HashMap<EventRef, Arc<Record>>,
@@ -119,6 +123,7 @@ impl State {
             numbers: HashMap::new(),
             timers: Timers::default(),
             dedup: Dedup::new(settings.limits.dedup_window, settings.limits.dedup_entries),
+            rates: Rates::default(),
             settled: Settled::default(),
             memory: HashMap::new(),
             moved: HashMap::new(),
@@ -176,8 +181,21 @@ impl State {
         let Some(app) = self.registry.app_by_key(key) else {
             return Err(Error::new(ErrorKind::Unauthenticated, "the engine does not know this app key; check the key"));
         };
-        if self.sessions.len() >= self.settings.limits.max_sessions {
-            return Err(Error::new(ErrorKind::LimitExceeded, "the engine has as many sessions as it may; try later"));
+        let limits = &self.settings.limits;
+        if self.sessions.len() >= limits.max_sessions {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "the engine has as many sessions as it may (max_sessions); try later",
+            ));
+        }
+        if self.sessions.len_of(&app) >= limits.max_sessions_per_app {
+            let limit = limits.max_sessions_per_app;
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "this app has {limit} sessions, which is its limit (max_sessions_per_app); close some, or try later"
+                ),
+            ));
         }
         let number = self.sessions.open(client_id, app);
         let number = number.ok_or_else(|| Error::new(ErrorKind::Internal, "a client id was given out twice"))?;

@@ -24,7 +24,7 @@ pub(super) struct App {
 pub(super) struct Registry {
     defaults: Defaults,
     apps: BTreeMap<AppId, App>,
-    /// Looked up by hash: how long that takes says something of the hash's first bits at most, and nothing of the key.
+    /// Looked up by a keyed hash of the SHA-256 of the key, and compared in constant time: how long that takes says nothing of a key.
     keys: HashMap<KeyHash, AppId>,
     events: BTreeMap<EventName, EventOptions>,
     auto_events: usize,

@@ -52,11 +52,17 @@ pub(super) struct Sessions {
     last: SessionNumber,
     numbers: HashMap<ClientId, SessionNumber>,
     sessions: BTreeMap<SessionNumber, Session>,
+    /// How many there are of each app that has one.
+    by_app: HashMap<AppId, usize>,
 }
 
 impl Sessions {
     pub(super) fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    pub(super) fn len_of(&self, app: &AppId) -> usize {
+        self.by_app.get(app).copied().unwrap_or_default()
     }
 
     pub(super) fn number(&self, client_id: &ClientId) -> Option<SessionNumber> {
@@ -79,6 +85,7 @@ impl Sessions {
         }
         self.last += 1;
         self.numbers.insert(client_id.clone(), self.last);
+        *self.by_app.entry(app).or_default() += 1;
         self.sessions.insert(self.last, Session { client_id, app, consumers: BTreeMap::new() });
         Some(self.last)
     }
@@ -86,6 +93,12 @@ impl Sessions {
     pub(super) fn close(&mut self, number: SessionNumber) -> Option<Session> {
         let session = self.sessions.remove(&number)?;
         self.numbers.remove(&session.client_id);
+        if let Some(count) = self.by_app.get_mut(&session.app) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_app.remove(&session.app);
+            }
+        }
         Some(session)
     }
 

@@ -1,6 +1,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::rate::Rate;
+
 /// What a [`State`](super::State) is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -38,6 +40,18 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// How many sessions may be open. 100,000.
     pub max_sessions: usize,
+    /// How many sessions of one app may be open. 10,000.
+    pub max_sessions_per_app: usize,
+    /// How many events an app may publish. No limit.
+    pub publish_rate: Option<Rate>,
+    /// How many logins from one address (of IPv6: one /64 network) may fail in a row before it has to wait. 10; they are forgotten
+    /// after 15 minutes, or by a login that succeeds.
+    pub login_failures: u32,
+    /// How long it then has to wait at first. The wait doubles with every further failure; meanwhile no login from there is looked
+    /// at. 1 s.
+    pub login_delay: Duration,
+    /// How long it may have to wait. 1 minute.
+    pub max_login_delay: Duration,
     /// How many event names first use may register in a `dev` engine. 10,000.
     pub max_auto_events: usize,
     /// How long a publish under an idempotency key is remembered. 2 minutes.
@@ -55,6 +69,11 @@ impl Default for Limits {
             max_bytes_in_flight: 8 << 20,
             max_subscriptions: 1_024,
             max_sessions: 100_000,
+            max_sessions_per_app: 10_000,
+            publish_rate: None,
+            login_failures: 10,
+            login_delay: Duration::from_secs(1),
+            max_login_delay: Duration::from_secs(60),
             max_auto_events: 10_000,
             dedup_window: Duration::from_secs(120),
             dedup_entries: 1 << 18,

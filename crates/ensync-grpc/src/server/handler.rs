@@ -7,10 +7,10 @@ use ensync_core::{AppKey, Command, Error, ErrorKind, Login, Reply, Result, Welco
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::session::Traits;
+use super::session::{Session, Traits};
 use super::sessions::Sessions;
 use super::streams::Deliveries;
-use super::{Remote, read, replay};
+use super::{Connection, read, replay};
 use crate::generated::en_sync_service_server::EnSyncService;
 use crate::generated::*;
 use crate::status;
@@ -25,28 +25,36 @@ impl Handler {
     }
 
     async fn login(&self, request: Request<ConnectRequest>) -> Result<Welcome> {
-        let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+        let connection = connection_of(&request);
         let multiplexed = user_agent(request.metadata()).starts_with("grpc-node-js/");
         let request = request.into_inner();
         let traits = Traits { multiplexed, ends_with_streams: request.ends_with_streams };
         let app_key = AppKey::try_from(request.access_key)?;
-        self.0.login(Login { app_key, transport: "grpc", remote }, traits).await
+        let login = Login { app_key, transport: "grpc", remote: connection.remote() };
+        self.0.login(login, traits).await.inspect(|_| connection.used())
+    }
+
+    /// The session that a call names.
+    fn find(&self, connection: &Connection, client_id: &str) -> Result<Arc<Session>> {
+        self.0.find(client_id).inspect(|_| connection.used())
     }
 
     /// Carries out a command of the session that the call names.
-    async fn handle(&self, client_id: &str, command: Result<Command>) -> Result<Reply> {
-        let session = self.0.find(client_id)?;
+    async fn handle(&self, connection: &Connection, client_id: &str, command: Result<Command>) -> Result<Reply> {
+        let session = self.find(connection, client_id)?;
         session.handle(command?).await
     }
 
     /// The same, for the answers that say only whether.
-    async fn done(&self, client_id: &str, command: Result<Command>) -> (bool, String) {
-        verdict("done", self.handle(client_id, command).await)
+    async fn done(&self, connection: &Connection, client_id: &str, command: Result<Command>) -> (bool, String) {
+        verdict("done", self.handle(connection, client_id, command).await)
     }
 
-    async fn replay(&self, client_id: &str, command: Result<Command>, user_agent: &str) -> Result<String> {
-        match self.handle(client_id, command).await? {
-            Reply::Replayed(delivery) => replay::message_data(&delivery, user_agent),
+    async fn replay(&self, request: Request<ReplayRequest>) -> Result<String> {
+        let (connection, user_agent) = (connection_of(&request), user_agent(request.metadata()).to_owned());
+        let request = request.into_inner();
+        match self.handle(&connection, &request.client_id, read::replay(&request)).await? {
+            Reply::Replayed(delivery) => replay::message_data(&delivery, &user_agent),
             _ => Err(Error::new(ErrorKind::Internal, "the engine answered a replay without an event")),
         }
     }
@@ -68,7 +76,8 @@ impl EnSyncService for Handler {
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
-        match self.handle(&request.get_ref().client_id, Ok(Command::Heartbeat)).await {
+        let connection = connection_of(&request);
+        match self.handle(&connection, &request.get_ref().client_id, Ok(Command::Heartbeat)).await {
             Ok(_) => Ok(Response::new(HeartbeatResponse { success: true })),
             Err(error) if error.kind() == ErrorKind::Unauthenticated => {
                 Ok(Response::new(HeartbeatResponse { success: false }))
@@ -84,9 +93,9 @@ impl EnSyncService for Handler {
     }
 
     async fn publish_message(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
-        let mut request = request.into_inner();
+        let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let answer = match self.handle(&client_id, read::publish(request)).await {
+        let answer = match self.handle(&connection, &client_id, read::publish(request)).await {
             Ok(Reply::Published { id }) => Ok(id.to_string()),
             Ok(_) => Err(Error::new(ErrorKind::Internal, "the engine answered a publish without an id")),
             Err(error) => Err(error),
@@ -100,18 +109,19 @@ impl EnSyncService for Handler {
     type SubscribeStream = Deliveries;
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answer<Deliveries> {
-        let request = request.into_inner();
+        let (connection, request) = (connection_of(&request), request.into_inner());
         let subscribed = async {
-            let session = self.0.find(&request.client_id)?;
-            session.subscribe(read::subscribe(&request)?).await
+            let session = self.find(&connection, &request.client_id)?;
+            let deliveries = session.subscribe(read::subscribe(&request)?).await?;
+            Ok(deliveries.down(connection.stream()))
         };
         subscribed.await.map(Response::new).map_err(|error: Error| status::to_status(&error))
     }
 
     async fn unsubscribe(&self, request: Request<UnsubscribeRequest>) -> Answer<UnsubscribeResponse> {
-        let request = request.into_inner();
+        let (connection, request) = (connection_of(&request), request.into_inner());
         let unsubscribed = async {
-            let session = self.0.find(&request.client_id)?;
+            let session = self.find(&connection, &request.client_id)?;
             session.unsubscribe(request.message_name.parse()?).await
         };
         let (success, message) = verdict("unsubscribed", unsubscribed.await);
@@ -119,15 +129,15 @@ impl EnSyncService for Handler {
     }
 
     async fn acknowledge_message(&self, request: Request<AcknowledgeRequest>) -> Answer<AcknowledgeResponse> {
-        let request = request.into_inner();
-        let (success, message) = self.done(&request.client_id, read::ack(&request)).await;
+        let (connection, request) = (connection_of(&request), request.into_inner());
+        let (success, message) = self.done(&connection, &request.client_id, read::ack(&request)).await;
         Ok(Response::new(AcknowledgeResponse { success, message }))
     }
 
     async fn defer_message(&self, request: Request<DeferRequest>) -> Answer<DeferResponse> {
-        let mut request = request.into_inner();
+        let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let answer = self.handle(&client_id, read::defer(request)).await;
+        let answer = self.handle(&connection, &client_id, read::defer(request)).await;
         let until = match &answer {
             Ok(Reply::Deferred { until }) => *until,
             _ => None,
@@ -138,32 +148,29 @@ impl EnSyncService for Handler {
     }
 
     async fn discard_message(&self, request: Request<DiscardRequest>) -> Answer<DiscardResponse> {
-        let mut request = request.into_inner();
+        let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let (success, message) = self.done(&client_id, read::discard(request)).await;
+        let (success, message) = self.done(&connection, &client_id, read::discard(request)).await;
         Ok(Response::new(DiscardResponse { success, message }))
     }
 
     async fn replay_message(&self, request: Request<ReplayRequest>) -> Answer<ReplayResponse> {
-        let user_agent = user_agent(request.metadata()).to_owned();
-        let request = request.into_inner();
-        let answer = self.replay(&request.client_id, read::replay(&request), &user_agent).await;
-        Ok(Response::new(match answer {
+        Ok(Response::new(match self.replay(request).await {
             Ok(message_data) => ReplayResponse { success: true, message: "replayed".into(), message_data },
             Err(error) => ReplayResponse { message: error.to_refusal(), ..ReplayResponse::default() },
         }))
     }
 
     async fn pause_messages(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
-        let mut request = request.into_inner();
+        let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let (success, message) = self.done(&client_id, read::pause(request)).await;
+        let (success, message) = self.done(&connection, &client_id, read::pause(request)).await;
         Ok(Response::new(PauseResponse { success, message }))
     }
 
     async fn continue_messages(&self, request: Request<ContinueRequest>) -> Answer<ContinueResponse> {
-        let request = request.into_inner();
-        let (success, message) = self.done(&request.client_id, read::resume(&request)).await;
+        let (connection, request) = (connection_of(&request), request.into_inner());
+        let (success, message) = self.done(&connection, &request.client_id, read::resume(&request)).await;
         Ok(Response::new(ContinueResponse { success, message }))
     }
 
@@ -202,6 +209,11 @@ fn verdict(done: &str, answer: Result<Reply>) -> (bool, String) {
         Ok(_) => (true, done.to_owned()),
         Err(error) => (false, error.to_refusal()),
     }
+}
+
+/// The listener's, or the one that the service made for it.
+fn connection_of<T>(request: &Request<T>) -> Connection {
+    request.extensions().get::<Connection>().cloned().unwrap_or_else(|| Connection::new(None))
 }
 
 fn user_agent(metadata: &MetadataMap) -> &str {

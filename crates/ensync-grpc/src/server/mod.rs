@@ -1,5 +1,7 @@
 //! The server half: a tower service for a gRPC request of any connection.
 
+mod budget;
+mod connection;
 mod handler;
 mod read;
 mod replay;
@@ -9,17 +11,19 @@ mod streams;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ensync_core::Service;
+use ensync_core::{Error, ErrorKind, Service};
 use futures::future::BoxFuture;
 use http_body::Body as HttpBody;
 use tonic::body::Body;
 
 use crate::generated::en_sync_service_server::EnSyncServiceServer;
+use crate::status;
+use budget::{OneMessage, Pool, head_bytes, over_budget};
+pub use connection::Connection;
 use handler::Handler;
 use sessions::Sessions;
 
@@ -27,13 +31,23 @@ use sessions::Sessions;
 ///
 /// All connections of an engine share one: clone it for each. Sessions are named in the requests and are not bound to a connection.
 ///
-/// The server around it should put a [`Remote`] into every request's extensions, ping idle connections (HTTP/2 keep-alive) so
-/// that the streams of clients that are gone end, and allow more concurrent streams a connection than hyper's 200: every
-/// subscription is one.
+/// The server around it should put a [`Connection`] into every request's extensions, end connections that are
+/// [idle](Connection::idle), ping the others (HTTP/2 keep-alive) so that the streams of clients that are gone end, and allow more
+/// concurrent streams a connection than hyper's 200: every subscription is one.
+///
+/// What requests that are under way hold is limited: on a connection to 64 MiB once one of its calls used a session, to 1 MiB
+/// before; and what goes beyond that, such as a large publish as the first call of a connection, to
+/// [`strangers_bytes`](ServerOptions::strangers_bytes) together. A call that would hold more is refused with
+/// [`ErrorKind::LimitExceeded`].
 pub fn server(service: Arc<dyn Service>, options: ServerOptions) -> GrpcServer {
     let sessions = Arc::new(Sessions::new(service, options.session_timeout));
     let server = EnSyncServiceServer::new(Handler::new(sessions)).max_decoding_message_size(options.max_message_bytes);
-    GrpcServer(server)
+    GrpcServer { server, strangers: Pool::new(options.strangers_bytes), options }
+}
+
+/// The answer to a gRPC request that is not looked at: [`ErrorKind::LimitExceeded`], with a text that says what to do.
+pub fn refusal(text: &'static str) -> http::Response<Body> {
+    status::to_status(&Error::new(ErrorKind::LimitExceeded, text)).into_http()
 }
 
 /// Settings of the gRPC service.
@@ -43,25 +57,36 @@ pub struct ServerOptions {
     pub session_timeout: Duration,
     /// The largest protobuf message that is taken, in bytes. Default: 16 MiB.
     pub max_message_bytes: usize,
+    /// How long a call's message may take to arrive. Default: 2 minutes.
+    pub message_timeout: Duration,
+    /// What messages of more than 64 KiB may hold, in bytes, on connections that have used no session, all of them together.
+    /// Default: 128 MiB.
+    pub strangers_bytes: usize,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { session_timeout: Duration::from_secs(90), max_message_bytes: 16 * 1024 * 1024 }
+        Self {
+            session_timeout: Duration::from_secs(90),
+            max_message_bytes: 16 * 1024 * 1024,
+            message_timeout: Duration::from_secs(120),
+            strangers_bytes: 128 * 1024 * 1024,
+        }
     }
 }
 
-/// Where a request came from: an extension of the request, which the listener inserts. Without it a login has no remote address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remote(pub SocketAddr);
-
 /// The gRPC service of an engine: see [`server`].
 #[derive(Clone)]
-pub struct GrpcServer(EnSyncServiceServer<Handler>);
+pub struct GrpcServer {
+    server: EnSyncServiceServer<Handler>,
+    strangers: Arc<Pool>,
+    options: ServerOptions,
+}
 
 impl<B> tower_service::Service<http::Request<B>> for GrpcServer
 where
-    B: HttpBody + Send + 'static,
+    B: HttpBody<Data: AsRef<[u8]>> + Send + 'static,
+    B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -72,8 +97,24 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        tower_service::Service::call(&mut self.0, request)
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let extensions = request.extensions_mut();
+        let connection = extensions.get_or_insert_with(|| Connection::new(None)).clone();
+        let Some(head) = connection.take(head_bytes(request.uri(), request.headers()), &self.strangers) else {
+            return Box::pin(std::future::ready(Ok(over_budget().into_http())));
+        };
+        let held = Arc::new(OnceLock::new());
+        let request = request.map(|body| {
+            let ServerOptions { max_message_bytes, message_timeout, .. } = self.options;
+            OneMessage::new(body, connection, self.strangers.clone(), held.clone(), max_message_bytes, message_timeout)
+        });
+        let answer = tower_service::Service::call(&mut self.server, request);
+        Box::pin(async move {
+            // What the message holds is in the command as long as that is under way.
+            let answer = answer.await;
+            drop((head, held));
+            answer
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::connection::OpenStream;
 use crate::generated::StreamResponse;
 use crate::status;
 
@@ -56,7 +57,14 @@ impl Streams {
         // Unbounded, for the session's inbox never holds more than its subscriptions allow unsettled.
         let (deliveries, received) = mpsc::unbounded_channel();
         self.open.push(Open { number, event: Some(event.clone()), deliveries });
-        Ok(Deliveries { number, received, broken: self.broken.clone(), end: self.end.clone(), done: false })
+        Ok(Deliveries {
+            number,
+            received,
+            broken: self.broken.clone(),
+            end: self.end.clone(),
+            done: false,
+            connection: None,
+        })
     }
 
     /// Ends what was open for an event name before the stream `number`, or with `None` all of it.
@@ -120,9 +128,17 @@ pub(super) struct Deliveries {
     broken: mpsc::UnboundedSender<Broken>,
     end: Arc<OnceLock<Error>>,
     done: bool,
+    /// Keeps its connection from being idle.
+    connection: Option<OpenStream>,
 }
 
 impl Deliveries {
+    pub(super) fn down(self, connection: OpenStream) -> Self {
+        let mut deliveries = self;
+        deliveries.connection = Some(connection);
+        deliveries
+    }
+
     pub(super) fn number(&self) -> u64 {
         self.number
     }

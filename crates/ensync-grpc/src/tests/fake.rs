@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tower_service::Service as _;
 
-use crate::{GrpcConnector, GrpcServer, Remote, ServerOptions, server};
+use crate::{Connection, GrpcConnector, GrpcServer, ServerOptions, server};
 
 pub(super) const KEY: &str = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";
 pub(super) const REMOTE: ([u8; 4], u16) = ([192, 0, 2, 7], 4711);
@@ -59,9 +59,9 @@ impl Engine {
 
     /// A connection to the engine, and the task that serves it.
     pub(super) fn open(&self) -> (DuplexStream, JoinHandle<()>) {
-        let server = self.server.clone();
+        let (server, connection) = (self.server.clone(), Connection::new(Some(REMOTE.into())));
         serve(move |mut request| {
-            request.extensions_mut().insert(Remote(REMOTE.into()));
+            request.extensions_mut().insert(connection.clone());
             let mut server = server.clone();
             async move { server.call(request).await.unwrap() }
         })

@@ -2,6 +2,7 @@
 
 mod connection;
 mod upgrade;
+mod vestibule;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use upgrade::upgrade;
 use crate::frame::{self, Request};
 use crate::socket::{self, GOODBYE, hang_up};
 use connection::{Connection, End};
+use vestibule::Vestibule;
 
 /// How long commands that were under way when a connection ended may take to finish.
 const FINISH: Duration = Duration::from_secs(5);
@@ -34,7 +36,7 @@ pub struct ServerOptions {
     pub login_timeout: Duration,
     /// How often a client is pinged. One that sends no frame at all for two of these after a ping is cut off. 30 s.
     pub ping_interval: Duration,
-    /// The longest frame taken, in bytes. 16 MiB.
+    /// The longest frame taken, in bytes; before the login it is 4 KiB, and 64 KiB for all of them. 16 MiB.
     pub max_frame_bytes: usize,
     /// How many commands of one connection may be under way. Further ones stay unread, and TCP makes the client wait. 1,024.
     pub max_in_flight: usize,
@@ -68,7 +70,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = socket::config(options.max_frame_bytes);
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    let mut socket = WebSocketStream::from_raw_socket(Vestibule::new(stream), Role::Server, Some(config)).await;
     let Session { peer, inbox, welcome } = match log_in(&mut socket, remote, &service, &options).await {
         Ok(session) => session,
         Err(end) => {
@@ -76,6 +78,7 @@ where
             return say_goodbye(&mut socket, &end).await;
         }
     };
+    socket.get_mut().open();
     let logout = Logout { service: service.clone(), peer: Some(peer.clone()) };
     let welcome = match frame::write_welcome(&welcome) {
         Ok(welcome) => welcome,
@@ -101,7 +104,7 @@ where
 
 /// Waits for the login frame, and asks the service. A refusal is answered before the connection ends.
 async fn log_in<S>(
-    socket: &mut WebSocketStream<S>,
+    socket: &mut WebSocketStream<Vestibule<S>>,
     remote: Option<SocketAddr>,
     service: &Arc<dyn Service>,
     options: &ServerOptions,
@@ -116,6 +119,9 @@ where
     };
     let refusal = match frame {
         Err(_) => return Err(End::says(CloseCode::Policy, "no login in time")),
+        Ok(Err(_)) if socket.get_ref().is_exceeded() => {
+            return Err(End::says(CloseCode::Size, "too much before the login"));
+        }
         Ok(Err(end)) => return Err(end),
         Ok(Ok(Err(refusal))) => refusal,
         Ok(Ok(Ok(app_key))) => match service.login(Login { app_key, transport: "ws", remote }).await {

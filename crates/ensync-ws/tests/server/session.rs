@@ -137,6 +137,46 @@ async fn what_cannot_be_a_frame_closes_with_its_code() {
 }
 
 #[tokio::test]
+async fn before_the_login_frames_are_short_and_few() {
+    let (mut client, script, server) = start(ServerOptions::default()).await;
+    // Only the header of a masked text frame of 16 MiB: nobody waits for the rest, nor keeps room for it.
+    let header = [&[0x81, 0xff][..], &(16_u64 << 20).to_be_bytes(), &[0; 4]].concat();
+    client.socket.get_mut().write_all(&header).await.unwrap();
+    assert_eq!(client.ends_with().await, (CloseCode::Size, "too much before the login".to_owned()));
+    drop(client);
+    server.await.unwrap();
+    let (mut client, _, server) = start(ServerOptions::default()).await;
+    for _ in 0..20 {
+        client.say(&format!("PONG{}", " ".repeat(4_000))).await;
+    }
+    while client.socket.next().await.is_some() {}
+    drop(client);
+    server.await.unwrap();
+    assert!(script.done().is_empty());
+    // A login may come with whatever is short.
+    let (mut client, _, _server) = start(ServerOptions::default()).await;
+    client.say("PONG").await;
+    client.log_in().await;
+    client.say(&format!("PAUSE;CLIENT_ID=:c-1;EVENT_NAME=:a;REASON=:{}", "x".repeat(100_000))).await;
+    assert_eq!(client.hear().await, "+PASS:a");
+}
+
+#[tokio::test]
+async fn a_frame_acts_under_its_own_connections_login_only() {
+    let (mut client, script, server) = logged_in().await;
+    for id in ["c-2", "C-1", "c-1 "] {
+        client.say(&format!("CONTINUE;CLIENT_ID=:{id};EVENT_NAME=:a")).await;
+        let heard = client.hear().await;
+        assert!(heard.starts_with("-FAIL:unauthenticated") || heard.starts_with("-FAIL:invalid_input"), "{heard}");
+    }
+    client.say(&ask("mine")).await;
+    assert_eq!(client.hear().await, "+PASS:mine");
+    drop(client);
+    server.await.unwrap();
+    assert_eq!(script.done(), ["mine", "logout"]);
+}
+
+#[tokio::test]
 async fn a_session_that_ends_is_answered_and_closed() {
     let (mut client, script, server) = logged_in().await;
     let release = script.hold("slow");

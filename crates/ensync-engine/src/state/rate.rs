@@ -1,0 +1,93 @@
+//! How fast an app may publish.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ensync_core::{AppId, Timestamp};
+
+/// How many events an app may publish: so many per second on the long run, and so many at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Events per second.
+    pub per_second: NonZeroU32,
+    /// Events at once.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `per_second` events per second, and what two seconds allow at once.
+    pub fn per_second(per_second: NonZeroU32) -> Self {
+        Self { per_second, burst: per_second.saturating_add(per_second.get()) }
+    }
+}
+
+/// Who published how much lately. The generic cell rate algorithm: for each app one time, in nanoseconds, at which it would have
+/// its whole burst again.
+#[derive(Debug, Default)]
+pub(super) struct Rates(HashMap<AppId, u64>);
+
+impl Rates {
+    /// Counts one event, or says how long to wait for it.
+    pub(super) fn take(&mut self, app: AppId, rate: Rate, now: Timestamp) -> Result<(), Duration> {
+        let one = 1_000_000_000 / u64::from(rate.per_second.get());
+        let burst = one.saturating_mul(u64::from(rate.burst.get() - 1));
+        let now = now.as_millis().saturating_mul(1_000_000);
+        let full = self.0.entry(app).or_default();
+        let ahead = full.saturating_sub(now);
+        if ahead > burst {
+            return Err(Duration::from_nanos(ahead - burst));
+        }
+        *full = (*full).max(now).saturating_add(one);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_700_000_000_000;
+
+    fn rate(per_second: u32, burst: u32) -> Rate {
+        Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let (app, other) = (AppId::from_bytes([1; 32]), AppId::from_bytes([2; 32]));
+        let mut rates = Rates::default();
+        let at = Timestamp::from_millis;
+        for _ in 0..5 {
+            rates.take(app, rate(10, 5), at(START)).unwrap();
+        }
+        assert_eq!(rates.take(app, rate(10, 5), at(START)), Err(Duration::from_millis(100)));
+        assert_eq!(
+            rates.take(app, rate(10, 5), at(START + 40)),
+            Err(Duration::from_millis(60)),
+            "refusals cost nothing"
+        );
+        rates.take(other, rate(10, 5), at(START)).unwrap();
+        rates.take(app, rate(10, 5), at(START + 100)).unwrap();
+        rates.take(app, rate(10, 5), at(START + 100)).unwrap_err();
+        // After a long pause: the burst, and no more.
+        let taken = (0..100).take_while(|_| rates.take(app, rate(10, 5), at(START + 60_000)).is_ok()).count();
+        assert_eq!(taken, 5);
+    }
+
+    #[test]
+    fn the_rate_holds_over_time() {
+        let app = AppId::from_bytes([1; 32]);
+        for per_second in [1, 7, 1_000, 2_000_000] {
+            let mut rates = Rates::default();
+            let taken = (0..10_000)
+                .map(|ms| Timestamp::from_millis(START + ms))
+                .map(|now| (0..3_000).take_while(|_| rates.take(app, rate(per_second, 2_000), now).is_ok()).count())
+                .sum::<usize>();
+            let allowed = 10 * u64::from(per_second) + 2_000;
+            assert!((taken as u64) <= allowed + 1, "{per_second}: {taken}");
+            assert!(taken as u64 >= allowed.min(10_000_000) * 9 / 10, "{per_second}: {taken}");
+        }
+        assert_eq!(Rate::per_second(NonZeroU32::MAX).burst, NonZeroU32::MAX);
+    }
+}
