@@ -62,6 +62,7 @@ struct Shared {
     config: ServerConfig,
     stopping: AtomicBool,
     running: watch::Receiver<()>,
+    failure: watch::Receiver<Option<Error>>,
 }
 
 impl Broker {
@@ -72,23 +73,24 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, clock } = options;
+        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, clock } = options;
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let (state, keeper) = keep::recover(&log, settings, retention, clock.now()).await?;
+        let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let (sender, requests) = mpsc::channel(WAITING);
         let (_running, running) = watch::channel(());
-        let inboxes = HashMap::new();
-        tokio::spawn(
-            Task { state, log: log.clone(), clock, requests, inboxes, log_pause: None, keeper, _running }.run(),
-        );
+        let (failed, failure) = watch::channel(None);
+        let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
+        let task =
+            Task { state, log: log.clone(), clock, requests, inboxes, log_pause, complained, failed, keeper, _running };
+        tokio::spawn(task.run());
         let config = [
             (ServerConfig::EXTENSIONS, Extension::announcement()),
             (ServerConfig::MAX_PAYLOAD_BYTES, limits.max_payload_bytes.to_string()),
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        Ok(Self(Arc::new(Shared { requests: sender, log, limits, config, stopping, running })))
+        Ok(Self(Arc::new(Shared { requests: sender, log, limits, config, stopping, running, failure })))
     }
 
     /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
@@ -97,6 +99,26 @@ impl Broker {
         _ = self.0.requests.send(Request::Shutdown).await;
         // The task drops the sender when it ends, and sends nothing.
         _ = self.0.running.clone().changed().await;
+    }
+
+    /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then
+    /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
+    /// stored.
+    pub fn failure(&self) -> Option<Error> {
+        self.0.failure.borrow().clone()
+    }
+
+    /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
+    ///
+    /// A program that serves others ends then, so that what supervises it starts it again.
+    pub async fn failed(&self) -> Error {
+        let mut failure = self.0.failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        match failed {
+            Some(error) => error,
+            // The broker has stopped.
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether the broker has stopped, or is about to.

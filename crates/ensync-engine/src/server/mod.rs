@@ -147,6 +147,16 @@ impl Server {
         }
     }
 
+    /// Why nothing is stored any more, if the disk has failed: see [`Broker::failure`]. A health check says "not ready" then.
+    pub fn failure(&self) -> Option<Error> {
+        self.broker.failure()
+    }
+
+    /// Waits until the disk has failed, and says how: see [`Broker::failed`]. Never returns if it does not.
+    pub async fn failed(&self) -> Error {
+        self.broker.failed().await
+    }
+
     fn urls(&self, plain: &str, tls: &str) -> Vec<String> {
         let url = |(address, with_tls): &(SocketAddr, bool)| {
             format!("{}://{}", if *with_tls { tls } else { plain }, reachable(*address))
@@ -199,18 +209,31 @@ pub struct ServerBuilder {
     broker: BrokerOptions,
     log: Arc<dyn Log>,
     data_dir: Option<PathBuf>,
+    disk: DiskOptions,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
 }
 
 impl ServerBuilder {
     fn new(broker: BrokerOptions) -> Self {
-        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new() }
+        Self {
+            broker,
+            log: Arc::new(MemoryLog::new()),
+            data_dir: None,
+            disk: DiskOptions::default(),
+            listen: Vec::new(),
+        }
     }
 
     /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
     /// in memory.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
+        self
+    }
+
+    /// How the files in [`data_dir`](Self::data_dir) are written.
+    pub fn disk_options(mut self, options: DiskOptions) -> Self {
+        self.disk = options;
         self
     }
 
@@ -263,7 +286,7 @@ impl ServerBuilder {
             listeners.push(Listener { tcp, tls });
         }
         let log = match self.data_dir {
-            Some(path) => Arc::new(DiskLog::open(path, DiskOptions::default()).await?) as Arc<dyn Log>,
+            Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
