@@ -178,7 +178,8 @@ kinds! {
     Tls = "tls", false;
     /// No answer in time. The command may or may not have been carried out.
     Timeout = "timeout", true;
-    /// The connection was lost while the answer was awaited. The command may or may not have been carried out.
+    /// The connection was lost while the answer was awaited, or the engine's disk failed while it stored the command. The command
+    /// may or may not have been carried out.
     Interrupted = "interrupted", true;
     /// The link or the client has ended; the command was not sent.
     Closed = "closed", false;

@@ -2,7 +2,6 @@
 //! ever.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use futures::StreamExt;
@@ -15,9 +14,9 @@ use crate::state::{Change, Settings, State};
 
 /// What reading a record back costs beside its bytes, in bytes.
 const RECORD: u64 = 512;
-/// How often retention is looked at, at least: by time, and by the part of the allowed size that was written since. Without the
-/// second, a fast engine would write many times what it may keep before it looks again.
-const SWEEP: (Duration, u64) = (Duration::from_secs(60), 16);
+/// Retention is also looked at when this part of the allowed size was written: a fast engine would write many times what it may
+/// keep before its time comes.
+const PART: u64 = 16;
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
 
@@ -26,8 +25,7 @@ const COPIES: (usize, u64) = (256, 4 << 20);
 pub(super) struct Keeper {
     log: Arc<dyn Log>,
     retention: Retention,
-    /// A checkpoint is due after this many bytes, records counting [`RECORD`] each; or after four times what the last one took,
-    /// so that a long backlog is not written over and over.
+    /// The bytes after which a checkpoint is due.
     due: u64,
     /// The last record that was applied, and the last that a checkpoint covers.
     last: Position,
@@ -82,7 +80,7 @@ pub(super) async fn recover(
         }
     }
     state.recovered(now);
-    let (saving, sweeping, next_sweep) = (None, None, Instant::now() + SWEEP.0);
+    let (saving, sweeping, next_sweep) = (None, None, Instant::now() + retention.sweep_every);
     let log = log.clone();
     Ok((state, Keeper { log, retention, due, last, covered, weight, size, saving, next_sweep, unswept: 0, sweeping }))
 }
@@ -99,7 +97,9 @@ impl Keeper {
     /// Saves a checkpoint if one is due. The broker goes on meanwhile.
     pub(super) fn checkpoint(&mut self, state: &State) {
         let saving = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
-        if self.weight < self.due.max(4 * self.size) || saving || !self.log.keeps_checkpoints() {
+        // A long backlog is not to be written over and over.
+        let due = self.weight >= self.due.max(4 * self.size);
+        if !due || saving || !self.log.keeps_checkpoints() || self.log.failure().is_some() {
             return;
         }
         let (at, bytes, log) = (self.last, checkpoint::encode(&state.durable()), self.log.clone());
@@ -118,9 +118,9 @@ impl Keeper {
 
     /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
     pub(super) async fn sweep(&mut self, state: &State, now: Timestamp) -> Vec<Arc<Record>> {
-        let due = self.next_sweep <= Instant::now() || self.unswept >= (self.retention.max_bytes / SWEEP.1).max(1);
+        let due = self.next_sweep <= Instant::now() || self.unswept >= (self.retention.max_bytes / PART).max(1);
         if self.sweeping.is_none() && due && self.log.keeps_checkpoints() {
-            (self.next_sweep, self.unswept) = (Instant::now() + SWEEP.0, 0);
+            (self.next_sweep, self.unswept) = (Instant::now() + self.retention.sweep_every, 0);
             let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
             let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
             match self.log.expendable(before, self.retention.max_bytes).await {
@@ -167,7 +167,7 @@ impl Keeper {
         if let Some(saving) = self.saving.take() {
             _ = saving.await;
         }
-        if self.last > self.covered && self.log.keeps_checkpoints() {
+        if self.last > self.covered && self.log.keeps_checkpoints() && self.log.failure().is_none() {
             let saved = self.log.save_checkpoint(self.last, checkpoint::encode(&state.durable())).await;
             if let Err(error) = saved {
                 tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; the next start takes longer");

@@ -67,6 +67,7 @@ struct Shared {
     counters: Arc<ConnectionCounters>,
     stopping: AtomicBool,
     running: watch::Receiver<()>,
+    failure: watch::Receiver<Option<Error>>,
 }
 
 impl Broker {
@@ -83,7 +84,8 @@ impl Broker {
         let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let (sender, requests) = mpsc::channel(WAITING);
         let (_running, running) = watch::channel(());
-        let inboxes = HashMap::new();
+        let (failed, failure) = watch::channel(None);
+        let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
         let (attempts, counters) = (Attempts::new(&limits), Arc::<ConnectionCounters>::default());
         let task = Task {
             state,
@@ -91,7 +93,9 @@ impl Broker {
             clock,
             requests,
             inboxes,
-            log_pause: None,
+            log_pause,
+            complained,
+            failed,
             attempts,
             counters: counters.clone(),
             keeper,
@@ -104,7 +108,8 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        Ok(Self(Arc::new(Shared { requests: sender, log, limits, config, counters, stopping, running })))
+        let shared = Shared { requests: sender, log, limits, config, counters, stopping, running, failure };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
@@ -122,6 +127,26 @@ impl Broker {
 
     pub(crate) fn counters(&self) -> Arc<ConnectionCounters> {
         self.0.counters.clone()
+    }
+
+    /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then
+    /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
+    /// stored.
+    pub fn failure(&self) -> Option<Error> {
+        self.0.failure.borrow().clone()
+    }
+
+    /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
+    ///
+    /// A program that serves others ends then, so that what supervises it starts it again.
+    pub async fn failed(&self) -> Error {
+        let mut failure = self.0.failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        match failed {
+            Some(error) => error,
+            // The broker has stopped.
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether the broker has stopped, or is about to.

@@ -15,8 +15,8 @@ pub struct BrokerOptions {
     pub dev: bool,
     /// How long a log on a disk keeps what is settled.
     pub retention: Retention,
-    /// After how many bytes of log its state is saved, so that a start need not read them again; a backlog that makes the state
-    /// large puts it off to four times the state's size. 64 MiB.
+    /// After how many bytes stored in a log on a disk a checkpoint is saved, records counting 512 each beside their payload; or after
+    /// four times what the last one took, if that is more. A start reads back about that much. 64 MiB.
     pub checkpoint_bytes: u64,
     /// What tells the time. The system's clock.
     pub clock: Arc<dyn Clock>,
@@ -33,11 +33,17 @@ pub struct Retention {
     pub max_age: Duration,
     /// How large the log may get, in bytes. 16 GiB.
     pub max_bytes: u64,
+    /// How often that is looked at. 60 s.
+    pub sweep_every: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { max_age: Duration::from_secs(7 * 24 * 60 * 60), max_bytes: 16 << 30 }
+        Self {
+            max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            max_bytes: 16 << 30,
+            sweep_every: Duration::from_secs(60),
+        }
     }
 }
 

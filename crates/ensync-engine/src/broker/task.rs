@@ -23,6 +23,8 @@ const BATCH: (usize, usize) = (2_048, 8 << 20);
 const DELIVERIES: usize = 1_024;
 /// How long to wait after the log refused, before what the engine itself has to store is tried again.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// How often is told that the log refuses.
+const COMPLAINT: Duration = Duration::from_secs(10);
 /// The longest sleep: the clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,10 @@ pub(super) struct Task {
     /// Logins that failed.
     pub(super) attempts: Attempts,
     pub(super) counters: Arc<ConnectionCounters>,
+    /// When a refusal of the log was last told, so that a full disk does not fill the logs too.
+    pub(super) complained: Option<Instant>,
+    /// Why the log stores nothing more.
+    pub(super) failed: watch::Sender<Option<Error>>,
     /// Checkpoints and retention.
     pub(super) keeper: Keeper,
     /// Dropped with the task: whoever waits for its end sees that.
@@ -194,7 +200,10 @@ impl Task {
         }
         let mut stored = self.append(&changes).await;
         if let Err(error) = &stored {
-            tracing::error!(%error, changes = changes.len(), "the log refused a batch");
+            self.complain(error, changes.len());
+            if self.log.failure().is_some() {
+                return refuse(answers.into_iter().map(|(_, answer)| answer), error);
+            }
             let (rest, publishes) = Pending { changes, answers }.split();
             refuse(publishes, error);
             let smaller = !rest.changes.is_empty();
@@ -206,6 +215,7 @@ impl Task {
         let positions = match stored {
             Ok(positions) => positions,
             Err(error) => {
+                self.complain(&error, changes.len());
                 self.log_pause = Some(Instant::now() + LOG_PAUSE);
                 return refuse(answers.into_iter().map(|(_, answer)| answer), &error);
             }
@@ -219,6 +229,18 @@ impl Task {
             if let Some((_, answer)) = answers.next_if(|(end, _)| *end == index + 1) {
                 _ = answer.send(applied.answer().map(Outcome::Reply));
             }
+        }
+    }
+
+    /// Tells that the log refused, and whether it always will.
+    fn complain(&mut self, error: &Error, changes: usize) {
+        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+            self.complained = Some(Instant::now());
+            tracing::error!(error = %ensync_core::report(error), changes, "the log refused a batch");
+        }
+        if let Some(failure) = self.log.failure() {
+            self.log_pause = Some(Instant::now() + LOG_PAUSE);
+            self.failed.send_if_modified(|known| known.replace(failure).is_none());
         }
     }
 
@@ -237,7 +259,10 @@ impl Task {
                     self.state.apply(Some(position), &copy.record);
                 }
             }
-            Err(error) => self.keeper.give_up(&error),
+            Err(error) => {
+                self.complain(&error, copies.len());
+                self.keeper.give_up(&error);
+            }
         }
     }
 
@@ -321,7 +346,13 @@ impl Pending {
 }
 
 fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: &Error) {
-    let refusal = Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later");
+    let refusal = match cause.kind() {
+        ErrorKind::Interrupted => Error::new(
+            ErrorKind::Interrupted,
+            "the engine's log failed while this was stored; whether it is stored shows when the engine is started again",
+        ),
+        _ => Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later"),
+    };
     let refusal = refusal.with_source(cause.clone());
     for answer in answers {
         _ = answer.send(Err(refusal.clone()));

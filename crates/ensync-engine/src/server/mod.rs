@@ -182,6 +182,16 @@ impl Server {
         left
     }
 
+    /// Why nothing is stored any more, if the disk has failed: see [`Broker::failure`]. A health check says "not ready" then.
+    pub fn failure(&self) -> Option<Error> {
+        self.broker.failure()
+    }
+
+    /// Waits until the disk has failed, and says how: see [`Broker::failed`]. Never returns if it does not.
+    pub async fn failed(&self) -> Error {
+        self.broker.failed().await
+    }
+
     fn urls(&self, plain: &str, tls: &str) -> Vec<String> {
         let url = |(address, with_tls): &(SocketAddr, bool)| {
             format!("{}://{}", if *with_tls { tls } else { plain }, reachable(*address))
@@ -266,7 +276,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How the directory is used.
+    /// How the files in [`data_dir`](Self::data_dir) are written.
     pub fn disk_options(mut self, options: DiskOptions) -> Self {
         self.disk = options;
         self

@@ -9,8 +9,8 @@ use ensync_core::{AppId, Block, EventName, IdempotencyKey, Metadata, Schema, Sea
 use super::bytes::{Malformed, Read, Reader, Writer};
 use crate::log::{EventOptions, EventRef, KeyHash, PublishRecord, Record, Rights};
 
-/// The kind of the frame that begins each run; it holds no record.
-pub(super) const OPENED: u8 = 0;
+/// The kind of a mark; it holds no record.
+pub(super) const MARK: u8 = 0;
 pub(super) const PUBLISH: u8 = 1;
 const ACK: u8 = 2;
 const DEFER: u8 = 3;
@@ -20,6 +20,13 @@ const DROP: u8 = 6;
 const APP: u8 = 7;
 const EVENT: u8 = 8;
 const GRANT: u8 = 9;
+/// The kind of what could not be read when the log was repaired; it holds no record.
+pub(super) const LOST: u8 = 255;
+
+/// Whether a frame of this kind holds a record.
+pub(super) fn is_kind(kind: u8) -> bool {
+    !matches!(kind, MARK | LOST)
+}
 
 pub(super) fn kind(record: &Record) -> u8 {
     match record {
@@ -260,7 +267,7 @@ pub(super) mod tests {
             }
             let longer = Bytes::from([&bytes[..], &[0]].concat());
             assert_eq!(decode(kind(&record), longer), Err(Malformed), "{record:?}");
-            assert_eq!(decode(OPENED, bytes.clone()), Err(Malformed));
+            assert_eq!(decode(MARK, bytes.clone()), Err(Malformed));
             assert_eq!(decode(200, bytes), Err(Malformed));
         }
     }
