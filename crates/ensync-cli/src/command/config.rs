@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ensync_sdk::core::report;
 
 use super::Outcome;
 use crate::config::{self, Loaded};
@@ -30,11 +31,11 @@ enum Action {
 impl Config {
     pub(crate) fn run(self) -> Outcome {
         let Action::Check { file, print } = self.action;
-        let mut loaded = config::load(file.as_deref(), std::env::vars(), Vec::new());
+        let mut loaded = config::load(false, file.as_deref(), std::env::vars(), Vec::new());
         if loaded.problems.is_empty()
-            && let Err(what) = loaded.config.builder(false).and_then(|builder| builder.check().map_err(|e| e.to_string()))
+            && let Err(error) = loaded.config.builder(false).and_then(|(builder, _)| builder.check())
         {
-            loaded.problems.push(config::Problem { place: None, what });
+            loaded.problems.push(config::Problem { place: None, what: report(&error) });
         }
         if print {
             print!("{}", loaded.print());

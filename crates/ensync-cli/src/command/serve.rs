@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use ensync_engine::{EventOptions, Server};
+use ensync_engine::{EventOptions, Server, ServerTls};
+use ensync_sdk::core::report;
 
 use super::Outcome;
 use crate::config::{self, Raw};
@@ -74,7 +75,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self, verbose: u8) -> Outcome {
-        let loaded = config::load(self.config.as_deref(), std::env::vars(), self.flags()?);
+        let loaded = config::load(self.dev, self.config.as_deref(), std::env::vars(), self.flags()?);
         super::config::refuse(&loaded)?;
         let config = &loaded.config;
         logging::start(config.log_format, logging::Filter::Engine(&config.log_level.0, verbose));
@@ -82,18 +83,24 @@ impl Serve {
             tracing::warn!("{warning}");
         }
         let mut signals = signals::Signals::listen()?;
-        let builder = config.builder(self.dev).map_err(Usage)?;
+        let (builder, tls) = config.builder(self.dev).map_err(|error| Usage(report(&error)))?;
         let begun = Instant::now();
         let server = builder.start().await?;
         self.announce(&server, config.data_dir(self.dev).as_deref());
-        let result = self.serve(&server, &mut signals, begun).await;
+        let result = self.serve(&server, tls, &mut signals, begun).await;
         if result.is_err() {
             server.shutdown().await;
         }
         result
     }
 
-    async fn serve(&self, server: &Server, signals: &mut signals::Signals, begun: Instant) -> Outcome {
+    async fn serve(
+        &self,
+        server: &Server,
+        tls: Option<ServerTls>,
+        signals: &mut signals::Signals,
+        begun: Instant,
+    ) -> Outcome {
         self.register(server).await?;
         self.make_apps(server).await?;
         // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
@@ -104,8 +111,10 @@ impl Serve {
             tokio::select! {
                 signal = signals.next() => match signal {
                     signals::Signal::Stop(name) => break name,
-                    signals::Signal::Reload => tracing::info!("SIGHUP"),
+                    signals::Signal::Reload => reload(tls.as_ref()),
                 },
+                // Whoever supervises this starts it again, which tells what of the last commands was stored.
+                error = server.failed() => return Err(error.into()),
                 () = server.stopped() => return Err("the engine stopped by itself; its log says why".into()),
             }
         };
@@ -145,11 +154,13 @@ impl Serve {
         flags.extend(list(&self.listen_plaintext).map(|value| ("--listen-plaintext", "listen_plaintext", value)));
         flags.extend(self.insecure.then_some(("--insecure", "insecure", Raw::Boolean(true))));
         for setting in &self.set {
-            let (name, value) = setting
-                .split_once('=')
-                .ok_or_else(|| Usage(format!("--set {setting}: write it as NAME=VALUE, such as limits.max_sessions=1000")))?;
+            let (name, value) = setting.split_once('=').ok_or_else(|| {
+                Usage(format!("--set {setting}: write it as NAME=VALUE, such as limits.max_sessions=1000"))
+            })?;
             let key = config::Key::find(name).map(|(_, key)| key.name);
-            let key = key.ok_or_else(|| Usage(format!("--set {name}: there is no such setting; see `ensync config check --print`")))?;
+            let key = key.ok_or_else(|| {
+                Usage(format!("--set {name}: there is no such setting; see `ensync config check --print`"))
+            })?;
             flags.push(("--set", key, Raw::Words(value.to_owned())));
         }
         Ok(flags)
@@ -195,5 +206,17 @@ impl Serve {
             println!("ENSYNC_SECRET_KEY={}", &*secret);
         }
         Ok(())
+    }
+}
+
+/// Reads the TLS files again. If they are of no use the certificate stays what it was.
+fn reload(tls: Option<&ServerTls>) {
+    match tls.map(ServerTls::reload) {
+        None => tracing::info!("SIGHUP: there is nothing to read again, for there is no TLS"),
+        Some(Ok(true)) => tracing::info!("SIGHUP: the TLS files were read again"),
+        Some(Ok(false)) => tracing::info!("SIGHUP: the TLS files are what they were"),
+        Some(Err(error)) => {
+            tracing::error!(error = %report(&error), "SIGHUP: the TLS files are unusable; the old certificate stays")
+        }
     }
 }

@@ -27,8 +27,7 @@ pub(super) fn read(text: &str) -> File {
 
 fn flatten(text: &str, section: &str, table: &DeTable<'_>, values: &mut Vec<(String, Raw, usize)>) {
     for (key, value) in table {
-        let name =
-            if section.is_empty() { key.get_ref().to_string() } else { format!("{section}.{}", key.get_ref()) };
+        let name = if section.is_empty() { key.get_ref().to_string() } else { format!("{section}.{}", key.get_ref()) };
         match value.get_ref() {
             // Deeper than any setting is; how deep a file may nest is bounded by the parser.
             DeValue::Table(table) if section.is_empty() => flatten(text, &name, table, values),

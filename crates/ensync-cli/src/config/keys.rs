@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ensync_engine::{Defaults, DiskOptions, Limits, Retention};
+use ensync_engine::{ConnectionLimits, Defaults, DiskOptions, Limits, Retention};
 
-use super::value::{LogFormat, LogLevel, MaybeAddress, Raw, Setting, Size, Ttl};
+use super::value::{LogFormat, LogLevel, MaybeAddress, PublishRate, Raw, Setting, Size, Ttl};
 
 /// A setting. What every other part of this module needs to know of it.
 pub(crate) struct Key {
@@ -74,9 +74,15 @@ settings! {
         "A PEM file with the certificate's private key.";
     "tls.client_ca" tls_client_ca: Option<PathBuf> = None,
         "A PEM file of CAs. If set, clients must show a certificate that one of them issued.";
+    "tls.client_certificates_optional" tls_client_optional: bool = false,
+        "Whether a client may also come without a certificate.";
+    "tls.check_every" tls_check_every: Duration = Duration::from_secs(30),
+        "How often these files are looked at: new ones are used without a restart.";
 
-    "admin.listen" admin_listen: MaybeAddress = MaybeAddress(None),
-        "Where administration, metrics and health are served.";
+    "admin.listen" admin_listen: MaybeAddress = MaybeAddress(Some(loopback(50_052))),
+        "Where administration, metrics and health are served. In development mode: nowhere unless it is set.";
+    "admin.tls" admin_tls: bool = false,
+        "Whether that is with TLS, by the same files.";
     "admin.metrics_need_token" admin_metrics_need_token: bool = false,
         "Whether /metrics wants the administrator's token as well.";
 
@@ -86,6 +92,8 @@ settings! {
         "After how many bytes of log the state is saved, which bounds what a start has to read.";
     "storage.retention_age" retention_age: Duration = Retention::default().max_age,
         "How long what is settled can be replayed.";
+    "storage.retention_check" retention_check: Duration = Retention::default().sweep_every,
+        "How often retention is looked at, beside whenever a sixteenth of storage.retention_size was written.";
     "storage.retention_size" retention_size: Size = Size(Retention::default().max_bytes),
         "How large the log may get before the oldest part of what is settled goes. What waits is kept in any case.";
 
@@ -101,6 +109,27 @@ settings! {
         "How many event names a session may be subscribed to.";
     "limits.max_sessions" max_sessions: usize = Limits::default().max_sessions,
         "How many sessions may be open.";
+    "limits.max_sessions_per_app" max_sessions_per_app: usize = Limits::default().max_sessions_per_app,
+        "How many sessions of one app may be open.";
+    "limits.publish_rate" publish_rate: PublishRate = PublishRate(None),
+        "How many events per second an app may publish on the long run; twice as many at once.";
+    "limits.max_connections" max_connections: usize = ConnectionLimits::default().max_connections,
+        "How many connections may be open.";
+    "limits.max_connections_per_address" max_connections_per_address: usize =
+        ConnectionLimits::default().max_connections_per_address,
+        "How many of them from one address (of IPv6: one /64 network). A proxy in front is one address.";
+    "limits.tls_timeout" tls_timeout: Duration = ConnectionLimits::default().tls_timeout,
+        "How long a TLS handshake may take.";
+    "limits.login_timeout" login_timeout: Duration = ConnectionLimits::default().login_timeout,
+        "How long a connection may be open until somebody logs in on it.";
+    "limits.idle_timeout" idle_timeout: Duration = ConnectionLimits::default().idle_timeout,
+        "How long a gRPC connection may be open on which no session is used.";
+    "limits.login_failures" login_failures: NonZeroU32 = at_least_one(Limits::default().login_failures),
+        "How many logins from one address may fail in a row before it has to wait.";
+    "limits.login_delay" login_delay: Duration = Limits::default().login_delay,
+        "How long it has to wait then at first; twice as long after each further failure.";
+    "limits.max_login_delay" max_login_delay: Duration = Limits::default().max_login_delay,
+        "How long it may have to wait at most.";
     "limits.max_auto_events" max_auto_events: usize = Limits::default().max_auto_events,
         "How many event names first use may register in development mode.";
 
@@ -120,6 +149,10 @@ settings! {
         "How a line of the log on standard error looks.";
     "log.level" log_level: LogLevel = LogLevel("info".into()),
         "What is logged.";
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
 
 fn loopback(port: u16) -> SocketAddr {

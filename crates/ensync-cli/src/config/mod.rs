@@ -40,14 +40,18 @@ pub(crate) struct Loaded {
 /// Flags that are settings, by name.
 pub(crate) type Flags = Vec<(&'static str, &'static str, Raw)>;
 
-/// Reads everything. `variables` is the environment; a variable that is empty counts as not set. In `flags` are the flag, the
+/// Reads everything. `dev`: for development mode, which has other defaults. `variables` is the environment; a variable that is empty counts as not set. In `flags` are the flag, the
 /// setting it is, and its value.
 pub(crate) fn load(
+    dev: bool,
     path: Option<&Path>,
     variables: impl IntoIterator<Item = (String, String)>,
     flags: Flags,
 ) -> Loaded {
     let mut loaded = Loaded { places: vec![None; KEYS.len()], ..Loaded::default() };
+    if dev {
+        loaded.config.admin_listen.0 = None;
+    }
     if let Some(path) = path {
         loaded.read_file(path);
     }
@@ -140,10 +144,11 @@ impl Loaded {
                 _ = writeln!(text, "\n[{of}]");
                 section = of;
             }
+            _ = writeln!(text, "# {}", key.about);
             let from = place.as_ref().map_or("default".to_owned(), Place::to_string);
             _ = match (key.show)(&self.config) {
                 Some(value) => writeln!(text, "{name} = {value} # {from}"),
-                None => writeln!(text, "# {name} is not set"),
+                None => writeln!(text, "# {name} is not set: it is {}", key.allowed),
             };
         }
         text
@@ -173,7 +178,8 @@ impl fmt::Display for Problem {
 fn nearest(name: &str) -> Option<&'static str> {
     let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
     let moved = KEYS.iter().find(|key| last(key.name) == last(name));
-    let close = || KEYS.iter().map(|key| (distance(key.name, name), key)).filter(|(d, _)| *d <= 2).min_by_key(|(d, _)| *d);
+    let close =
+        || KEYS.iter().map(|key| (distance(key.name, name), key)).filter(|(d, _)| *d <= 2).min_by_key(|(d, _)| *d);
     moved.or_else(|| close().map(|(_, key)| key)).map(|key| key.name)
 }
 

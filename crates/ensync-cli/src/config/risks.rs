@@ -35,7 +35,9 @@ impl Loaded {
             self.warnings.push(why.into());
         }
         if let Some(address) = self.config.admin_listen.0.filter(|address| !address.ip().is_loopback()) {
-            let why = format!("admin.listen is {address}: metrics are open to whoever reaches it unless admin.metrics_need_token is on");
+            let why = format!(
+                "admin.listen is {address}: metrics are open to whoever reaches it unless admin.metrics_need_token is on"
+            );
             if !self.config.admin_metrics_need_token {
                 self.warnings.push(why);
             }
@@ -47,6 +49,11 @@ impl Loaded {
         let (certificate, key, ca) = (&config.tls_certificate, &config.tls_key, &config.tls_client_ca);
         let files = [("tls.certificate", certificate), ("tls.key", key), ("tls.client_ca", ca)];
         let files: Vec<_> = files.into_iter().filter_map(|(name, path)| Some((name, path.clone()?))).collect();
+        if config.admin_tls && certificate.is_none() {
+            self.refuse_setting("admin.tls", "tls.certificate and tls.key have to be set as well".into());
+        }
+        let config = &self.config;
+        let (certificate, key, ca) = (&config.tls_certificate, &config.tls_key, &config.tls_client_ca);
         match (certificate, key) {
             (Some(_), None) => self.refuse_setting("tls.certificate", "tls.key has to be set as well".into()),
             (None, Some(_)) => self.refuse_setting("tls.key", "tls.certificate has to be set as well".into()),
@@ -69,16 +76,22 @@ impl Loaded {
         let config = &self.config;
         let (segment, retention) = (config.segment_size, config.retention_size);
         if !(64 << 10..=1 << 30).contains(&segment.0) {
-            self.refuse_setting("storage.segment_size", "storage.segment_size has to be from \"64KiB\" to \"1GiB\"".into());
+            self.refuse_setting(
+                "storage.segment_size",
+                "storage.segment_size has to be from \"64KiB\" to \"1GiB\"".into(),
+            );
         } else if retention.0 < 4 * segment.0 {
             self.warnings.push(
                 "storage.retention_size is less than four segments: little can be replayed, and what waits is copied often".into(),
             );
         }
         if self.config.checkpoint_size < Size(1 << 20) {
-            self.warnings.push("storage.checkpoint_size is below 1 MiB: most of what is written will be checkpoints".into());
+            self.warnings
+                .push("storage.checkpoint_size is below 1 MiB: most of what is written will be checkpoints".into());
         }
-        if let Some(data) = self.config.data.as_ref().filter(|data| data.starts_with("/tmp") || data.starts_with("/dev/shm")) {
+        if let Some(data) =
+            self.config.data.as_ref().filter(|data| data.starts_with("/tmp") || data.starts_with("/dev/shm"))
+        {
             self.warnings.push(format!("data is {}, which does not outlive the machine's next start", data.display()));
         }
     }
@@ -96,16 +109,19 @@ impl Loaded {
             self.warnings.push("defaults.ttl is below 1 s: events may expire before any client gets them".into());
         }
         if stop < short {
-            self.warnings.push("shutdown_timeout is below 1 s: clients may be cut off in the middle of an answer".into());
+            self.warnings
+                .push("shutdown_timeout is below 1 s: clients may be cut off in the middle of an answer".into());
         }
         if window < Duration::from_secs(30) {
             self.warnings.push(
-                "deduplication.window is below 30 s: a publish that is tried again after an outage may be stored twice".into(),
+                "deduplication.window is below 30 s: a publish that is tried again after an outage may be stored twice"
+                    .into(),
             );
         }
         let level = &self.config.log_level.0;
         if level.contains("trace") || (level.contains("debug") && self.is_set("log.level")) {
-            self.warnings.push(format!("log.level is {level:?}: every command is logged, which costs throughput and space"));
+            self.warnings
+                .push(format!("log.level is {level:?}: every command is logged, which costs throughput and space"));
         }
     }
 }

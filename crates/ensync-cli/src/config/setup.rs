@@ -1,8 +1,12 @@
 //! Settings, made into an engine about to start.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ensync_engine::{BrokerOptions, Defaults, DiskOptions, Limits, Retention, Server, ServerBuilder, ServerTls};
+use ensync_engine::{
+    BrokerOptions, ClientCertificates, ConnectionLimits, Defaults, DiskOptions, Limits, Rate, Retention, Server,
+    ServerBuilder, ServerTls, TlsFiles,
+};
+use ensync_sdk::Result;
 
 use super::Config;
 
@@ -15,14 +19,18 @@ impl Config {
         self.data.clone().or_else(|| (!dev).then(|| DATA.into()))
     }
 
-    /// An engine with these settings.
-    pub(crate) fn builder(&self, dev: bool) -> Result<ServerBuilder, String> {
+    /// An engine with these settings, and the certificate that it is going to show.
+    pub(crate) fn builder(&self, dev: bool) -> Result<(ServerBuilder, Option<ServerTls>)> {
         let mut builder = if dev { Server::dev() } else { Server::builder() };
-        builder = builder.options(self.broker_options(dev)).shutdown_timeout(self.shutdown_timeout);
+        builder = builder.options(self.broker_options(dev)).connection_limits(self.connection_limits());
+        builder = builder.shutdown_timeout(self.shutdown_timeout);
         if let Some(path) = self.data_dir(dev) {
             let mut disk = DiskOptions::default();
             disk.segment_bytes = self.segment_size.0;
             builder = builder.data_dir(path).disk_options(disk);
+        }
+        if self.insecure {
+            builder = builder.allow_plaintext();
         }
         let tls = self.tls()?;
         for address in &self.listen {
@@ -31,7 +39,13 @@ impl Config {
                 None => builder.listen(*address),
             };
         }
-        Ok(self.listen_plaintext.iter().fold(builder, |builder, address| builder.listen(*address)))
+        builder = match (self.admin_listen.0, tls.as_ref().filter(|_| self.admin_tls)) {
+            (None, _) => builder,
+            (Some(address), None) => builder.admin(address),
+            (Some(address), Some(tls)) => builder.admin_tls(address, tls.clone()),
+        };
+        let builder = self.listen_plaintext.iter().fold(builder, |builder, address| builder.listen(*address));
+        Ok((builder, tls))
     }
 
     fn broker_options(&self, dev: bool) -> BrokerOptions {
@@ -42,6 +56,11 @@ impl Config {
         limits.max_bytes_in_flight = self.max_bytes_in_flight.0;
         limits.max_subscriptions = self.max_subscriptions;
         limits.max_sessions = self.max_sessions;
+        limits.max_sessions_per_app = self.max_sessions_per_app;
+        limits.publish_rate = self.publish_rate.0.map(Rate::per_second);
+        limits.login_failures = self.login_failures.get();
+        limits.login_delay = self.login_delay;
+        limits.max_login_delay = self.max_login_delay;
         limits.max_auto_events = self.max_auto_events;
         limits.dedup_window = self.dedup_window;
         limits.dedup_entries = self.dedup_entries;
@@ -52,21 +71,29 @@ impl Config {
         let mut retention = Retention::default();
         retention.max_age = self.retention_age;
         retention.max_bytes = self.retention_size.0;
+        retention.sweep_every = self.retention_check;
         let options = if dev { BrokerOptions::dev() } else { BrokerOptions::default() };
         BrokerOptions { limits, defaults, retention, checkpoint_bytes: self.checkpoint_size.0, ..options }
     }
 
-    fn tls(&self) -> Result<Option<ServerTls>, String> {
-        let (Some(chain), Some(key)) = (&self.tls_certificate, &self.tls_key) else { return Ok(None) };
-        let (chain, key) = (read(chain)?, read(key)?);
-        let tls = match &self.tls_client_ca {
-            None => ServerTls::from_pem(&chain, &key),
-            Some(ca) => ServerTls::from_pem_with_client_ca(&chain, &key, &read(ca)?),
-        };
-        tls.map(Some).map_err(|error| ensync_sdk::core::report(&error))
+    fn connection_limits(&self) -> ConnectionLimits {
+        let mut limits = ConnectionLimits::default();
+        limits.max_connections = self.max_connections;
+        limits.max_connections_per_address = self.max_connections_per_address;
+        limits.tls_timeout = self.tls_timeout;
+        limits.login_timeout = self.login_timeout;
+        limits.idle_timeout = self.idle_timeout;
+        limits
     }
-}
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))
+    fn tls(&self) -> Result<Option<ServerTls>> {
+        let (Some(certificate), Some(key)) = (&self.tls_certificate, &self.tls_key) else { return Ok(None) };
+        let mut files = TlsFiles::new(certificate, key).check_every(self.tls_check_every);
+        if let Some(ca) = &self.tls_client_ca {
+            let wanted =
+                if self.tls_client_optional { ClientCertificates::Optional } else { ClientCertificates::Required };
+            files = files.client_ca(ca, wanted);
+        }
+        ServerTls::from_files(files).map(Some)
+    }
 }

@@ -72,6 +72,10 @@ pub(crate) struct Ttl(pub(crate) Option<Duration>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MaybeAddress(pub(crate) Option<SocketAddr>);
 
+/// Events per second, or `"off"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PublishRate(pub(crate) Option<NonZeroU32>);
+
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -118,7 +122,8 @@ impl Setting for NonZeroU32 {
 }
 
 impl Setting for Size {
-    const ALLOWED: &'static str = "a size with its unit in quotes, such as \"512KiB\", \"64MiB\" or \"16GiB\" (\"64MB\" is 64,000,000 bytes)";
+    const ALLOWED: &'static str =
+        "a size with its unit in quotes, such as \"512KiB\", \"64MiB\" or \"16GiB\" (\"64MB\" is 64,000,000 bytes)";
     fn read(raw: &Raw) -> Option<Self> {
         let text = raw.text()?;
         // Without a unit it could be meant in any.
@@ -136,7 +141,8 @@ impl Setting for Size {
 }
 
 impl Setting for Duration {
-    const ALLOWED: &'static str = "a time with its unit in quotes, such as \"500ms\", \"30s\", \"10m\", \"12h\" or \"7d\"";
+    const ALLOWED: &'static str =
+        "a time with its unit in quotes, such as \"500ms\", \"30s\", \"10m\", \"12h\" or \"7d\"";
     fn read(raw: &Raw) -> Option<Self> {
         humantime::parse_duration(raw.text()?).ok()
     }
@@ -173,6 +179,16 @@ impl Setting for MaybeAddress {
     }
     fn show(&self) -> Option<String> {
         self.0.map_or_else(|| Some("\"off\"".into()), |address| address.show())
+    }
+}
+
+impl Setting for PublishRate {
+    const ALLOWED: &'static str = "\"off\", or a whole number from 1 to 4294967295";
+    fn read(raw: &Raw) -> Option<Self> {
+        if raw.text() == Some("off") { Some(Self(None)) } else { NonZeroU32::read(raw).map(|rate| Self(Some(rate))) }
+    }
+    fn show(&self) -> Option<String> {
+        self.0.map_or_else(|| Some("\"off\"".into()), |rate| rate.show())
     }
 }
 

@@ -47,7 +47,12 @@ impl Process {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("ensync.toml");
         let mut text = String::new();
-        writeln!(text, "data = {:?}\nlisten = [\"127.0.0.1:0\"]", place.path().join("data")).unwrap();
+        writeln!(
+            text,
+            "data = {:?}\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"",
+            place.path().join("data")
+        )
+        .unwrap();
         writeln!(text, "[storage]\nsegment_size = \"{}B\"\ncheckpoint_size = \"{}B\"", sizes.segment, sizes.checkpoint)
             .unwrap();
         writeln!(text, "retention_size = \"{}B\"", sizes.retention).unwrap();

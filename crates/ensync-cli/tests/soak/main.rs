@@ -36,7 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long the load goes on.
 fn duration() -> Duration {
-    Duration::from_secs(std::env::var("ENSYNC_SOAK").ok().map_or(6, |seconds| seconds.parse().expect("ENSYNC_SOAK: seconds")))
+    Duration::from_secs(
+        std::env::var("ENSYNC_SOAK").ok().map_or(6, |seconds| seconds.parse().expect("ENSYNC_SOAK: seconds")),
+    )
 }
 
 /// The most that was seen in a part of the run.
@@ -97,7 +99,10 @@ async fn memory_and_files_stop_growing_and_nothing_is_lost() {
     pace.per_second(most / 2.0 / (2 * PUBLISHERS) as f64);
     println!("at most {most:.0} whole messages/s; going on with {:.0}/s for {duration:?}", most / 2.0);
 
-    println!("{:>7} {:>10} {:>10} {:>12} {:>10} {:>8}", "time", "RSS MiB", "disk MiB", "published/s", "settled/s", "open");
+    println!(
+        "{:>7} {:>10} {:>10} {:>12} {:>10} {:>8}",
+        "time", "RSS MiB", "disk MiB", "published/s", "settled/s", "open"
+    );
     let (begun, step) = (Instant::now(), (duration / 600).max(Duration::from_millis(50)));
     let (mut halves, mut mark, mut counted) = ([Most::default(); 2], 1, (begun, 0, 0));
     let accepted = || queues.iter().map(|queue| queue.ledger.accepted_count.load(Ordering::Relaxed)).sum::<u64>();
@@ -131,7 +136,9 @@ async fn memory_and_files_stop_growing_and_nothing_is_lost() {
 
     // Everything that was accepted is settled in the end.
     pace.stop();
-    timeout(PATIENCE, async { while publishers.join_next().await.is_some_and(|ended| ended.is_ok()) {} }).await.unwrap();
+    timeout(PATIENCE, async { while publishers.join_next().await.is_some_and(|ended| ended.is_ok()) {} })
+        .await
+        .unwrap();
     flapping.store(true, Ordering::Relaxed);
     let rest = async {
         while queues.iter().any(|queue| queue.ledger.open() > 0) {
