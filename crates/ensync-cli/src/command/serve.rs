@@ -82,6 +82,13 @@ impl Serve {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        let data = config.data_dir(self.dev).map(|path| path.display().to_string());
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data = data.as_deref().unwrap_or("in memory"),
+            dev = self.dev,
+            "starting"
+        );
         let mut signals = signals::Signals::listen()?;
         let (builder, tls) = config.builder(self.dev).map_err(|error| Usage(report(&error)))?;
         let begun = Instant::now();
@@ -121,7 +128,10 @@ impl Serve {
         tracing::info!(signal = why, "stopping; once more stops at once");
         signals::tell_manager(signals::Manager::Stopping);
         let unfinished = tokio::select! {
-            left = server.shutdown() => (left > 0).then(|| format!("{left} connections were cut off at the deadline")),
+            stopped = server.shutdown() => (!stopped.in_order()).then(|| {
+                let saved = if stopped.saved { "" } else { ", and its state is not saved: the next start takes longer" };
+                format!("at the deadline, {} connections were cut off{saved}", stopped.cut_off)
+            }),
             name = signals.stop() => Some(format!("stopped at once by a second signal, {name}")),
         };
         match unfinished {

@@ -85,6 +85,8 @@ settings! {
         "Whether that is with TLS, by the same files.";
     "admin.metrics_need_token" admin_metrics_need_token: bool = false,
         "Whether /metrics wants the administrator's token as well.";
+    "admin.metrics_max_events" metrics_max_events: usize = ensync_engine::BrokerOptions::default().max_metric_events,
+        "How many event names /metrics tells apart, 15 time series each; further ones are summed up.";
 
     "storage.segment_size" segment_size: Size = Size(DiskOptions::default().segment_bytes),
         "The length of a file of the log, taken from the disk ahead: 64KiB to 1GiB.";

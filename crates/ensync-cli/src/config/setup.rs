@@ -29,6 +29,9 @@ impl Config {
             disk.segment_bytes = self.segment_size.0;
             builder = builder.data_dir(path).disk_options(disk);
         }
+        if self.admin_metrics_need_token {
+            builder = builder.guard_metrics();
+        }
         if self.insecure {
             builder = builder.allow_plaintext();
         }
@@ -73,7 +76,8 @@ impl Config {
         retention.max_bytes = self.retention_size.0;
         retention.sweep_every = self.retention_check;
         let options = if dev { BrokerOptions::dev() } else { BrokerOptions::default() };
-        BrokerOptions { limits, defaults, retention, checkpoint_bytes: self.checkpoint_size.0, ..options }
+        let (checkpoint_bytes, max_metric_events) = (self.checkpoint_size.0, self.metrics_max_events);
+        BrokerOptions { limits, defaults, retention, checkpoint_bytes, max_metric_events, ..options }
     }
 
     fn connection_limits(&self) -> ConnectionLimits {

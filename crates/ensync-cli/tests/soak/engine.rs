@@ -11,14 +11,14 @@ use std::time::Duration;
 use ensync_sdk::{Client, Engine, SecretKey};
 
 /// Small enough that retention is at work for most of the run.
-pub struct Sizes {
-    pub segment: u64,
-    pub checkpoint: u64,
-    pub retention: u64,
+pub(crate) struct Sizes {
+    pub(crate) segment: u64,
+    pub(crate) checkpoint: u64,
+    pub(crate) retention: u64,
 }
 
 impl Sizes {
-    pub fn for_run(duration: Duration) -> Self {
+    pub(crate) fn for_run(duration: Duration) -> Self {
         if duration < Duration::from_secs(300) {
             Self { segment: 256 << 10, checkpoint: 1 << 20, retention: 2 << 20 }
         } else {
@@ -28,22 +28,22 @@ impl Sizes {
 
     /// What a log may take whose queues are nearly empty: what retention allows, what two checkpoints hold back, and segments that
     /// are begun or made ahead; each with room for what is written while the engine looks after it.
-    pub fn bound(&self) -> u64 {
+    pub(crate) fn bound(&self) -> u64 {
         2 * self.retention + 6 * self.checkpoint + 8 * self.segment
     }
 }
 
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     place: tempfile::TempDir,
     /// gRPC, WebSocket.
-    pub urls: Vec<String>,
+    pub(crate) urls: Vec<String>,
     /// By app, then by variable.
-    pub keys: HashMap<String, HashMap<String, String>>,
+    pub(crate) keys: HashMap<String, HashMap<String, String>>,
 }
 
 impl Process {
-    pub fn start(sizes: &Sizes, events: &[&str], dedup_window: Duration) -> Self {
+    pub(crate) fn start(sizes: &Sizes, events: &[&str], dedup_window: Duration) -> Self {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("ensync.toml");
         let mut text = String::new();
@@ -81,7 +81,7 @@ impl Process {
         process
     }
 
-    pub async fn client(&self, app: &str, url: &str) -> Client {
+    pub(crate) async fn client(&self, app: &str, url: &str) -> Client {
         let keys = &self.keys[app];
         let secret: SecretKey = keys["ENSYNC_SECRET_KEY"].parse().unwrap();
         let engine = Engine::new(url).unwrap();
@@ -89,25 +89,25 @@ impl Process {
     }
 
     /// What it said on standard error.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.place.path().join("engine.log")).unwrap()
     }
 
     /// Memory that is resident, in bytes; `None` where the system does not tell.
-    pub fn memory(&self) -> Option<u64> {
+    pub(crate) fn memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
     }
 
     /// The files of the data directory, in bytes.
-    pub fn disk(&self) -> u64 {
+    pub(crate) fn disk(&self) -> u64 {
         // A file may go between the listing and the look at it.
         files(&self.place.path().join("data")).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
     }
 
     /// Stops it as a service manager does.
-    pub fn terminate(mut self) -> (ExitStatus, String) {
+    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
         let status = self.child.wait().unwrap();
         (status, self.log())

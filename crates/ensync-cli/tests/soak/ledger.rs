@@ -27,15 +27,15 @@ impl Bits {
 
 /// One queue.
 #[derive(Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     next: AtomicU64,
     accepted: Mutex<Bits>,
     settled: Mutex<Bits>,
-    pub accepted_count: AtomicU64,
-    pub settled_count: AtomicU64,
-    pub deferred: AtomicU64,
-    pub discarded: AtomicU64,
-    pub again: AtomicU64,
+    pub(crate) accepted_count: AtomicU64,
+    pub(crate) settled_count: AtomicU64,
+    pub(crate) deferred: AtomicU64,
+    pub(crate) discarded: AtomicU64,
+    pub(crate) again: AtomicU64,
     /// Dead letters by event id, and which of them were put back.
     dead: Mutex<HashMap<String, u64>>,
     revived: Mutex<HashSet<u64>>,
@@ -43,62 +43,62 @@ pub struct Ledger {
 
 impl Ledger {
     /// The number of the next event.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn accept(&self, n: u64) {
+    pub(crate) fn accept(&self, n: u64) {
         assert!(self.accepted.lock().unwrap().insert(n));
         self.accepted_count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An event came. Never after its settlement was answered.
-    pub fn receive(&self, n: u64, attempt: u32) {
+    pub(crate) fn receive(&self, n: u64, attempt: u32) {
         assert!(!self.settled.lock().unwrap().contains(n), "{n} came back after it was settled");
         self.again.fetch_add(u64::from(attempt > 1), Ordering::Relaxed);
     }
 
     /// Its settlement was answered.
-    pub fn settle(&self, n: u64) {
+    pub(crate) fn settle(&self, n: u64) {
         assert!(self.settled.lock().unwrap().insert(n), "{n} was settled twice");
         self.settled_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn discard(&self, id: String, n: u64) {
+    pub(crate) fn discard(&self, id: String, n: u64) {
         self.dead.lock().unwrap().insert(id, n);
         self.discarded.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn is_revived(&self, n: u64) -> bool {
+    pub(crate) fn is_revived(&self, n: u64) -> bool {
         self.revived.lock().unwrap().contains(&n)
     }
 
     /// The number of a dead letter that this test made; `None` until the consumer has taken note of it.
-    pub fn dead(&self, id: &str) -> Option<u64> {
+    pub(crate) fn dead(&self, id: &str) -> Option<u64> {
         self.dead.lock().unwrap().get(id).copied()
     }
 
     /// A dead letter is about to be put back.
-    pub fn revive(&self, id: &str, n: u64) {
+    pub(crate) fn revive(&self, id: &str, n: u64) {
         self.revived.lock().unwrap().insert(n);
         self.dead.lock().unwrap().remove(id);
     }
 
     /// A dead letter was given up.
-    pub fn give_up(&self, id: &str, n: u64) {
+    pub(crate) fn give_up(&self, id: &str, n: u64) {
         self.dead.lock().unwrap().remove(id);
         self.settle(n);
     }
 
     /// What is neither settled nor refused.
-    pub fn open(&self) -> u64 {
+    pub(crate) fn open(&self) -> u64 {
         // In this order: what is settled was accepted before, or its answer is on its way.
         let settled = self.settled_count.load(Ordering::Relaxed);
         self.accepted_count.load(Ordering::Relaxed).saturating_sub(settled)
     }
 
     /// The accepted events that nobody settled.
-    pub fn lost(&self) -> Vec<u64> {
+    pub(crate) fn lost(&self) -> Vec<u64> {
         let (accepted, settled) = (self.accepted.lock().unwrap(), self.settled.lock().unwrap());
         (0..self.next.load(Ordering::Relaxed)).filter(|n| accepted.contains(*n) && !settled.contains(*n)).collect()
     }

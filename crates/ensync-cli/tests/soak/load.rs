@@ -25,7 +25,7 @@ struct Payload {
 
 /// What consumers of a queue do with what they get.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Habit {
+pub(crate) enum Habit {
     Ack,
     /// Defer every eighth event by a second when it comes first.
     Defer,
@@ -35,36 +35,36 @@ pub enum Habit {
     Flap,
 }
 
-pub struct Queue {
-    pub name: &'static str,
-    pub habit: Habit,
-    pub ledger: Ledger,
+pub(crate) struct Queue {
+    pub(crate) name: &'static str,
+    pub(crate) habit: Habit,
+    pub(crate) ledger: Ledger,
 }
 
 /// How fast publishers go: events per second and publisher, or as fast as they can; and whether at all.
-pub struct Pace {
+pub(crate) struct Pace {
     /// Nanoseconds from one publish to the next; 0 is full speed.
     gap: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Pace {
-    pub fn full() -> Arc<Self> {
+    pub(crate) fn full() -> Arc<Self> {
         Arc::new(Self { gap: AtomicU64::new(0), stop: AtomicBool::new(false) })
     }
 
     /// From now on so many events per second and publisher.
-    pub fn per_second(&self, rate: f64) {
+    pub(crate) fn per_second(&self, rate: f64) {
         self.gap.store((1e9 / rate.max(0.1)) as u64, Ordering::Relaxed);
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
 /// Publishes until it is told to stop.
-pub async fn publish(client: Client, to: AppId, queues: Arc<[Queue]>, turn: usize, pace: Arc<Pace>) {
+pub(crate) async fn publish(client: Client, to: AppId, queues: Arc<[Queue]>, turn: usize, pace: Arc<Pace>) {
     let fill = "x".repeat(FILL);
     let (mut gap, mut ticks) = (0, interval(Duration::from_secs(1)));
     for turn in turn.. {
@@ -92,7 +92,7 @@ pub async fn publish(client: Client, to: AppId, queues: Arc<[Queue]>, turn: usiz
 }
 
 /// Settles what comes in a queue, until the client is closed.
-pub async fn consume(client: Client, queues: Arc<[Queue]>, index: usize) {
+pub(crate) async fn consume(client: Client, queues: Arc<[Queue]>, index: usize) {
     let events = client.subscribe(queues[index].name).await.unwrap();
     let settle = |event: ensync_sdk::Result<Event>| {
         let queues = queues.clone();
@@ -123,7 +123,7 @@ async fn settle(event: Event, queue: &Queue) {
 
 /// Takes up to 200 events, settles every other one, and goes away with the rest; again and again, until it is told to stop. What
 /// it leaves comes back to it.
-pub async fn flap(process: Arc<Process>, queues: Arc<[Queue]>, index: usize, stop: Arc<AtomicBool>) {
+pub(crate) async fn flap(process: Arc<Process>, queues: Arc<[Queue]>, index: usize, stop: Arc<AtomicBool>) {
     let ledger = &queues[index].ledger;
     for round in 0.. {
         let client = process.client("stock", &process.urls[round % process.urls.len()]).await;

@@ -29,19 +29,23 @@ struct Document;
 /// The security scheme's name in the document.
 pub(super) const TOKEN: &str = "token";
 
-/// Everything that the listener serves.
+/// Everything that the listener serves. `open_metrics`: without the token.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the routes make no document.
-pub(crate) fn router(broker: Broker, token: AdminToken) -> Result<Router> {
+pub(crate) fn router(broker: Broker, token: AdminToken, open_metrics: bool) -> Result<Router> {
     let mut document = Document::openapi();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme(TOKEN, bearer);
     let admin = Admin { broker, token };
     // The last layer is the first to see a request: without the token, no body is read.
-    let guarded = api().layer(from_fn(body::whole)).layer(from_fn_with_state(admin.clone(), auth::require_token));
-    let routes = OpenApiRouter::with_openapi(document).merge(open::routes()).merge(guarded);
+    let (open, api) = match open_metrics {
+        true => (open::routes().merge(open::metrics()), api()),
+        false => (open::routes(), api().merge(open::metrics())),
+    };
+    let guarded = api.layer(from_fn(body::whole)).layer(from_fn_with_state(admin.clone(), auth::require_token));
+    let routes = OpenApiRouter::with_openapi(document).merge(open).merge(guarded);
     let (router, document) = routes.split_for_parts();
     let document = document.to_json().map_err(|cause| {
         Error::new(ErrorKind::Internal, "the admin API's document cannot be written").with_source(cause)

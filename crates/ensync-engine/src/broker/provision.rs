@@ -139,7 +139,7 @@ impl Broker {
         self.ask(|answer| Request::Provision { what: Box::new(what), answer }).await.map(drop)
     }
 
-    async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T> {
+    pub(super) async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T> {
         self.ask(|answer| Request::Inspect(Box::new(move |state| _ = answer.send(Ok(look(state)))))).await
     }
 }

@@ -7,7 +7,7 @@ use ensync_core::{AppId, ClientId, Command, Delivery, Peer, Reply, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::log::KeyHash;
-use crate::state::{Admitted, Provision, Replay, State};
+use crate::state::{Admitted, Provision, Replay, SessionNumber, State};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -25,6 +25,8 @@ pub(super) enum Request {
 /// A session that was opened.
 pub(super) struct Opened {
     pub(super) app: AppId,
+    /// For logs: unlike the client id it gives nobody any rights.
+    pub(super) number: SessionNumber,
     pub(super) inbox: mpsc::UnboundedReceiver<Delivery>,
 }
 

@@ -15,6 +15,7 @@ use super::keep::Keeper;
 use super::request::{Answer, Opened, Outcome, Request};
 use crate::counters::ConnectionCounters;
 use crate::log::{KeyHash, Log, Position, Record};
+use crate::metrics::Metrics;
 use crate::state::{Change, Outgoing, SessionNumber, Source, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
@@ -40,6 +41,7 @@ pub(super) struct Task {
     /// Logins that failed.
     pub(super) attempts: Attempts,
     pub(super) counters: Arc<ConnectionCounters>,
+    pub(super) metrics: Arc<Metrics>,
     /// When a refusal of the log was last told, so that a full disk does not fill the logs too.
     pub(super) complained: Option<Instant>,
     /// Why the log stores nothing more.
@@ -62,6 +64,9 @@ impl Task {
     /// Runs until shutdown, or until every handle is gone. Ends every inbox then.
     pub(super) async fn run(mut self) {
         self.serve().await;
+        if !self.inboxes.is_empty() {
+            tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
+        }
         self.inboxes.clear();
         self.keeper.finish(&self.state).await;
     }
@@ -131,11 +136,11 @@ impl Task {
             Request::Login { key, from, client_id, answer } => {
                 let opened = self.log_in(&key, from, &client_id);
                 if let Err(Ok(_)) = answer.send(opened) {
-                    self.log_out(&client_id);
+                    self.log_out(&client_id, "connection");
                 }
             }
             Request::Logout { client_id, answer } => {
-                self.log_out(&client_id);
+                self.log_out(&client_id, "connection");
                 _ = answer.send(());
             }
             Request::Publish { peer, publish, answer } => {
@@ -181,12 +186,14 @@ impl Task {
         opened.map(|(number, app)| {
             let (outbox, inbox) = mpsc::unbounded_channel();
             self.inboxes.insert(number, (client_id.clone(), outbox));
-            Opened { app, inbox }
+            Opened { app, number, inbox }
         })
     }
 
-    fn log_out(&mut self, client_id: &ClientId) {
+    /// `reason`: "connection" if its transport says so, "unread" if nobody takes its deliveries any more.
+    fn log_out(&mut self, client_id: &ClientId, reason: &'static str) {
         if let Some(number) = self.state.logout(client_id) {
+            tracing::info!(session = number, reason, "session ended");
             self.inboxes.remove(&number);
         }
     }
@@ -272,7 +279,10 @@ impl Task {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let positions = self.log.append(&batch).await?;
+        let begun = std::time::Instant::now();
+        let stored = self.log.append(&batch).await;
+        self.metrics.committed(&batch, begun, stored.as_ref().err());
+        let positions = stored?;
         if positions.len() != batch.len() {
             let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
             return Err(Error::new(ErrorKind::Internal, message));
@@ -288,7 +298,7 @@ impl Task {
             if outbox.send(delivery).is_err() {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();
-                self.log_out(&client_id);
+                self.log_out(&client_id, "unread");
             }
         }
     }

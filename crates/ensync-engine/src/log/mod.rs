@@ -44,6 +44,20 @@ impl fmt::Display for Position {
     }
 }
 
+/// What a log takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogUsage {
+    /// Its segments, in bytes; space that is kept ready included.
+    pub bytes: u64,
+    /// How many they are.
+    pub segments: u64,
+    /// The newest checkpoint, in bytes; 0 without one.
+    pub checkpoint_bytes: u64,
+    /// When it was saved.
+    pub checkpoint_at: Option<Timestamp>,
+}
+
 /// An append-only list of [`Record`]s.
 ///
 /// One broker writes; reads may come from any task at any time. The broker asks for nothing but what is here, so a log on a
@@ -119,6 +133,15 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
     async fn expendable(&self, _written_before: Timestamp, _max_bytes: u64) -> Result<Vec<(Position, u64)>> {
         Ok(Vec::new())
+    }
+
+    /// What it takes up; `None` if it takes up nothing but memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
+    async fn usage(&self) -> Result<Option<LogUsage>> {
+        Ok(None)
     }
 
     /// Why nothing more is stored until the log is opened again, if that is so: its disk failed, or another engine has taken it

@@ -16,6 +16,7 @@ use std::time::Duration;
 use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +55,7 @@ pub struct Server {
     addresses: Vec<(SocketAddr, bool)>,
     connections: TaskTracker,
     stop: CancellationToken,
+    admin_stop: CancellationToken,
     shutdown_timeout: Duration,
     admin: Option<(SocketAddr, bool, AdminToken)>,
     runtime: Handle,
@@ -167,19 +169,34 @@ impl Server {
         self.broker.stopped().await;
     }
 
-    /// Stops: accepts no more connections, refuses new commands, finishes those that wait, hands back what clients hold, saves the
-    /// state and closes the log, tells clients, and waits until the connections have ended, up to
-    /// [`shutdown_timeout`](ServerBuilder::shutdown_timeout). Returns how many were cut off then.
-    pub async fn shutdown(&self) -> usize {
+    /// Stops: says at `/readyz` that it does, accepts no more connections, refuses new commands, finishes those that wait, hands back
+    /// what clients hold, saves the state and closes the log, tells clients (close code 1001, GOAWAY), and waits until they are
+    /// gone; all of that up to [`shutdown_timeout`](ServerBuilder::shutdown_timeout). What was accepted is stored in any case.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().start().await?;
+    /// let stopped = server.shutdown().await;
+    /// assert!(stopped.in_order());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(&self) -> Shutdown {
+        let deadline = Instant::now() + self.shutdown_timeout;
         self.stop.cancel();
-        self.broker.shutdown().await;
-        self.connections.close();
-        if tokio::time::timeout(self.shutdown_timeout, self.connections.wait()).await.is_ok() {
-            return 0;
+        let saved = timeout_at(deadline, self.broker.shutdown()).await.is_ok();
+        if !saved {
+            tracing::warn!("the broker has not finished in time; the next start takes longer");
         }
-        let left = self.connections.len();
-        tracing::warn!(connections = left, "connections still open at shutdown are abandoned");
-        left
+        self.connections.close();
+        let ended = timeout_at(deadline, self.connections.wait()).await.is_ok();
+        let cut_off = if ended { 0 } else { self.connections.len() };
+        if cut_off > 0 {
+            tracing::warn!(connections = cut_off, "connections that are still open are cut off");
+        }
+        self.admin_stop.cancel();
+        Shutdown { saved, cut_off }
     }
 
     /// Why nothing is stored any more, if the disk has failed: see [`Broker::failure`]. A health check says "not ready" then.
@@ -214,6 +231,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.admin_stop.cancel();
         // Sessions over WebSocket, and in the process, end with the broker.
         let broker = self.broker.clone();
         self.runtime.spawn(async move { broker.shutdown().await });
@@ -223,6 +241,23 @@ impl Drop for Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// How an engine stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Whether the broker finished, and the state was saved. If not the next start reads more of the log; nothing is lost.
+    pub saved: bool,
+    /// How many connections were still open at the deadline.
+    pub cut_off: usize,
+}
+
+impl Shutdown {
+    /// Whether everything was finished in time.
+    pub fn in_order(&self) -> bool {
+        self.saved && self.cut_off == 0
     }
 }
 
@@ -249,6 +284,7 @@ pub struct ServerBuilder {
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
     admin: Option<(SocketAddr, Option<ServerTls>)>,
     admin_token: Option<AdminToken>,
+    open_metrics: bool,
     plaintext: bool,
     limits: ConnectionLimits,
 }
@@ -264,6 +300,7 @@ impl ServerBuilder {
             listen: Vec::new(),
             admin: None,
             admin_token: None,
+            open_metrics: true,
             plaintext: false,
             limits: ConnectionLimits::default(),
         }
@@ -339,6 +376,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Asks for the token at `/metrics` as well. Default: `/healthz`, `/readyz` and `/metrics` are open.
+    pub fn guard_metrics(mut self) -> Self {
+        self.open_metrics = false;
+        self
+    }
+
     /// Allows plaintext on every address: where something in front of the engine does TLS, or the network is trusted.
     pub fn allow_plaintext(mut self) -> Self {
         self.plaintext = true;
@@ -387,7 +430,7 @@ impl ServerBuilder {
         }
         self.check()?;
         let grpc = ensync_grpc::ServerOptions::default();
-        let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (connections, stop, admin_stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
             login_timeout: ws.login_timeout.min(self.limits.login_timeout),
@@ -427,8 +470,9 @@ impl ServerBuilder {
                     (None, None) => AdminToken::generate()?,
                 };
                 tls.as_ref().inspect(|tls| follow(tls));
-                let (with_tls, router) = (tls.is_some(), admin::router(broker.clone(), token.clone())?);
-                tokio::spawn(AdminListener { tcp, tls, router }.run(connections.clone(), stop.clone()));
+                let (with_tls, router) = (tls.is_some(), admin::router(broker.clone(), token.clone(), self.open_metrics)?);
+                // Until the very end, so that it can say that the engine is stopping.
+                tokio::spawn(AdminListener { tcp, tls, router }.run(TaskTracker::new(), admin_stop.clone()));
                 Some((bound, with_tls, token))
             }
         };
@@ -442,7 +486,14 @@ impl ServerBuilder {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
         let shutdown_timeout = self.shutdown_timeout;
-        Ok(Server { broker, addresses, connections, stop, shutdown_timeout, admin, runtime: Handle::current() })
+        for (address, with_tls) in &addresses {
+            tracing::info!(%address, tls = *with_tls, "listening");
+        }
+        if let Some((address, with_tls, _)) = &admin {
+            tracing::info!(%address, tls = *with_tls, "listening for administrators");
+        }
+        let runtime = Handle::current();
+        Ok(Server { broker, addresses, connections, stop, admin_stop, shutdown_timeout, admin, runtime })
     }
 }
 

@@ -161,6 +161,7 @@ impl State {
         let expires_at = entry.expires_at;
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.deferred.insert(event.seq, until);
+            queue.counters.deferred += 1;
         }
         self.timers.arm(until, Timer::Defer(event));
         self.arm_expiry(event, expires_at);

@@ -34,6 +34,7 @@ mod settled;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub(crate) mod totals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -84,6 +85,8 @@ pub struct State {
     doomed: BTreeSet<EventRef>,
     /// Queues that [`State::dispatch`] has to look at.
     hot: VecDeque<u32>,
+    /// What queues that are gone counted, by event name.
+    retired: BTreeMap<EventName, QueueCounters>,
 }
 
 /// What has to be done for a command.
@@ -129,6 +132,7 @@ impl State {
             moved: HashMap::new(),
             doomed: BTreeSet::new(),
             hot: VecDeque::new(),
+            retired: BTreeMap::new(),
             settings,
         }
     }

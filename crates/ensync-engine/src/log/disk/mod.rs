@@ -31,7 +31,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::oneshot;
 
-use super::{Log, Position, Record};
+use super::{Log, LogUsage, Position, Record};
 use directory::{Directory, failed, unusable};
 use format::{HEADER, split};
 use io::{Io, SystemIo};
@@ -210,6 +210,11 @@ impl Log for DiskLog {
 
     fn failure(&self) -> Option<Error> {
         self.shared.failure.get().cloned()
+    }
+
+    async fn usage(&self) -> Result<Option<LogUsage>> {
+        let shared = self.shared.clone();
+        blocking(move || shared.usage().map(Some)).await
     }
 
     async fn close(&self) {

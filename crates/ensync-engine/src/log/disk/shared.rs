@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
@@ -14,7 +15,7 @@ use super::format::{ALIGN, Frame, HEADER, LogId, position, split};
 use super::lock;
 use super::recent::Recent;
 use super::record;
-use crate::log::{Position, Record};
+use crate::log::{LogUsage, Position, Record};
 
 /// An open log.
 #[derive(Debug)]
@@ -83,6 +84,29 @@ impl Shared {
             lock(&self.segments).remove(&number);
         }
         self.directory.sync().map_err(|cause| failed("sync", &self.directory.path, cause))
+    }
+
+    pub(super) fn usage(&self) -> Result<LogUsage> {
+        let look = |path: &Path| match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata)),
+            // Retention was faster.
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(failed("read", path, cause)),
+        };
+        let mut usage = LogUsage { bytes: 0, segments: 0, checkpoint_bytes: 0, checkpoint_at: None };
+        let numbers: Vec<u32> = lock(&self.segments).keys().copied().collect();
+        for number in numbers {
+            if let Some(metadata) = look(&self.directory.segment(number))? {
+                (usage.bytes, usage.segments) = (usage.bytes + metadata.len(), usage.segments + 1);
+            }
+        }
+        if let Some(newest) = self.directory.checkpoints()?.last()
+            && let Some(metadata) = look(&self.directory.checkpoint(*newest))?
+        {
+            usage.checkpoint_bytes = metadata.len();
+            usage.checkpoint_at = metadata.modified().ok().map(Timestamp::from);
+        }
+        Ok(usage)
     }
 
     pub(super) fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
