@@ -46,4 +46,4 @@ pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioCloc
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
 pub use server::{NewApp, Server, ServerBuilder, ServerTls};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats};
+pub use state::{AppInfo, DeadLetter, Defaults, EventChange, Limits, QueueCounters, QueueStats};
