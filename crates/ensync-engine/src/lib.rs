@@ -48,5 +48,5 @@ pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioCloc
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
-pub use server::{Shutdown, ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, TlsFiles};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};
+pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, Shutdown, TlsFiles};
+pub use state::{AppInfo, DeadLetter, Defaults, EventChange, Limits, QueueCounters, QueueStats, Rate};

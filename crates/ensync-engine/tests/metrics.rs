@@ -154,11 +154,17 @@ async fn the_counters_are_what_was_done() {
     let read = series(&broker.metrics().await.unwrap());
     let of = |metric: &str| read[&format!("ensync_{metric}{{event=\"a/b\"}}")];
     let place = |state: &str| read[&format!("ensync_queue_events{{event=\"a/b\",state=\"{state}\"}}")];
-    assert_eq!((of("events_published_total"), of("events_delivered_total"), of("events_redelivered_total")), (7., 8., 1.));
+    assert_eq!(
+        (of("events_published_total"), of("events_delivered_total"), of("events_redelivered_total")),
+        (7., 8., 1.)
+    );
     assert_eq!((of("events_acked_total"), of("events_deferred_total"), of("events_dead_total")), (3., 2., 2.));
     assert_eq!((of("events_dropped_total"), of("events_requeued_total"), of("events_expired_total")), (1., 0., 0.));
     assert_eq!((place("ready"), place("in_flight"), place("deferred"), place("dead")), (0., 1., 1., 1.));
-    assert_eq!((of("queue_consumers"), read["ensync_sessions"], read["ensync_apps"], read["ensync_ready"]), (1., 1., 1., 1.));
+    assert_eq!(
+        (of("queue_consumers"), read["ensync_sessions"], read["ensync_apps"], read["ensync_ready"]),
+        (1., 1., 1., 1.)
+    );
     assert_eq!(read["ensync_refusals_total{command=\"settle\",kind=\"stale_delivery\"}"], 1.0);
     // One for the name, one for the app, nine publishes, two names by first use, and the settlements but the one by no time.
     assert!(read["ensync_commit_records_count"] >= 1.0 && read["ensync_commit_seconds_count"] >= 1.0);

@@ -65,6 +65,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::InvalidInput | ErrorKind::InvalidEventName | ErrorKind::InvalidKey => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
+        ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

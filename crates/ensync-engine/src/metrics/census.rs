@@ -73,12 +73,14 @@ impl Collector for Snapshot {
             places.map(|(state, count)| ([("event", event.as_str()), ("state", state)], count as f64))
         });
         gauges(to, "queue_events", "Events that are not settled, by where they are", None, states)?;
-        let oldest = self.events.iter().filter_map(|(event, totals)| {
-            totals.oldest.map(|oldest| ([("event", event.as_str())], self.age(oldest)))
-        });
+        let oldest = self
+            .events
+            .iter()
+            .filter_map(|(event, totals)| totals.oldest.map(|oldest| ([("event", event.as_str())], self.age(oldest))));
         let help = "How old the oldest event is that is neither settled nor a dead letter";
         gauges(to, "queue_oldest_age", help, Some(&Unit::Seconds), oldest)?;
-        let consumers = self.events.iter().map(|(event, totals)| ([("event", event.as_str())], totals.consumers as f64));
+        let consumers =
+            self.events.iter().map(|(event, totals)| ([("event", event.as_str())], totals.consumers as f64));
         gauges(to, "queue_consumers", "Subscriptions, paused ones included", None, consumers)?;
 
         let census = &self.reading.census;
@@ -95,9 +97,8 @@ impl Snapshot {
     fn connections(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counts = &self.reading.connections;
         let silent = counts.open.saturating_sub(counts.open_grpc).saturating_sub(counts.open_websocket);
-        let open =
-            [("grpc", counts.open_grpc), ("websocket", counts.open_websocket), ("none", silent)]
-                .map(|(transport, count)| ([("transport", transport)], count as f64));
+        let open = [("grpc", counts.open_grpc), ("websocket", counts.open_websocket), ("none", silent)]
+            .map(|(transport, count)| ([("transport", transport)], count as f64));
         gauges(to, "connections", "Connections that are open, by what they speak so far", None, open)?;
         let help = "Connections that were accepted";
         counters(to, "connections_accepted", help, [([], counts.accepted)])?;

@@ -146,7 +146,8 @@ impl Metrics {
         let mut read = Registry::with_prefix("ensync");
         read.register_collector(Box::new(snapshot));
         let mut text = String::new();
-        let written = [&self.ours, &read, &self.process].into_iter().try_for_each(|part| encode_registry(&mut text, part));
+        let written =
+            [&self.ours, &read, &self.process].into_iter().try_for_each(|part| encode_registry(&mut text, part));
         let written = written.and_then(|()| encode_eof(&mut text));
         written.map_err(|cause| Error::new(ErrorKind::Internal, "the metrics cannot be written").with_source(cause))?;
         Ok(text)

@@ -470,7 +470,8 @@ impl ServerBuilder {
                     (None, None) => AdminToken::generate()?,
                 };
                 tls.as_ref().inspect(|tls| follow(tls));
-                let (with_tls, router) = (tls.is_some(), admin::router(broker.clone(), token.clone(), self.open_metrics)?);
+                let (with_tls, router) =
+                    (tls.is_some(), admin::router(broker.clone(), token.clone(), self.open_metrics)?);
                 // Until the very end, so that it can say that the engine is stopping.
                 tokio::spawn(AdminListener { tcp, tls, router }.run(TaskTracker::new(), admin_stop.clone()));
                 Some((bound, with_tls, token))

@@ -77,7 +77,6 @@ impl State {
     }
 
     /// Keeps what a queue counted, for it is about to go: what is counted of an event name never falls while the engine runs.
-    #[allow(dead_code, reason = "queues are deleted with their apps and event names")]
     pub(super) fn retire(&mut self, event: &EventName, counters: &QueueCounters) {
         self.retired.entry(event.clone()).or_default().add(counters);
     }
