@@ -185,6 +185,15 @@ impl Serve {
         for (grpc, ws) in server.grpc_urls().iter().zip(server.ws_urls()) {
             println!("# {grpc}  {ws}");
         }
+        if let Some(url) = server.admin_url() {
+            match (data, server.admin_token()) {
+                (Some(path), _) => {
+                    println!("# administration at {url}, token in {}", path.join("admin.token").display())
+                }
+                (None, Some(token)) => println!("# administration at {url}, token {}", token.expose()),
+                (None, None) => {}
+            }
+        }
     }
 
     async fn register(&self, server: &Server) -> Outcome {

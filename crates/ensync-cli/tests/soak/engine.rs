@@ -38,6 +38,8 @@ pub(crate) struct Process {
     place: tempfile::TempDir,
     /// gRPC, WebSocket.
     pub(crate) urls: Vec<String>,
+    pub(crate) admin: String,
+    pub(crate) token: String,
     /// By app, then by variable.
     pub(crate) keys: HashMap<String, HashMap<String, String>>,
 }
@@ -66,17 +68,21 @@ impl Process {
         let log = fs::File::create(place.path().join("engine.log")).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let (mut urls, mut keys, mut app) = (Vec::new(), HashMap::<_, HashMap<_, _>>::new(), String::new());
+        let (mut urls, mut keys) = (Vec::new(), HashMap::<_, HashMap<_, _>>::new());
+        let (mut app, mut admin) = (String::new(), String::new());
         for line in lines.by_ref().take_while(|line| line != "# ready") {
             if let Some(name) = line.strip_prefix("# app ") {
                 app = name.trim_matches('"').to_owned();
             } else if let Some((key, value)) = line.split_once('=') {
                 keys.entry(app.clone()).or_default().insert(key.to_owned(), value.to_owned());
+            } else if let Some(url) = line.strip_prefix("# administration at http://") {
+                admin = url.split(',').next().unwrap().to_owned();
             } else if line.contains("grpc://") {
                 urls = line.split_whitespace().filter(|word| word.contains("://")).map(str::to_owned).collect();
             }
         }
-        let process = Self { child, place, urls, keys };
+        let token = fs::read_to_string(place.path().join("data").join("admin.token")).unwrap().trim().to_owned();
+        let process = Self { child, place, urls, admin, token, keys };
         assert_eq!((process.urls.len(), process.keys.len()), (2, 2), "{}", process.log());
         process
     }

@@ -14,6 +14,7 @@
     reason = "a test may panic"
 )]
 
+mod admin;
 mod engine;
 mod ledger;
 mod load;
@@ -70,10 +71,10 @@ async fn memory_and_files_stop_growing_and_nothing_is_lost() {
 
     let (mut consumers, mut publishers, mut others) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     let mut readers = Vec::new();
-    let flapping = Arc::new(AtomicBool::new(false));
+    let finishing = Arc::new(AtomicBool::new(false));
     for (index, queue) in queues.iter().enumerate() {
         if queue.habit == Habit::Flap {
-            others.spawn(load::flap(process.clone(), queues.clone(), index, flapping.clone()));
+            others.spawn(load::flap(process.clone(), queues.clone(), index, finishing.clone()));
             continue;
         }
         for url in &process.urls {
@@ -82,6 +83,7 @@ async fn memory_and_files_stop_growing_and_nothing_is_lost() {
             consumers.spawn(load::consume(client, queues.clone(), index));
         }
     }
+    others.spawn(admin::look_after(process.clone(), queues.clone(), finishing.clone()));
     let pace = Pace::full();
     for url in &process.urls {
         let client = process.client("shop", url).await;
@@ -139,7 +141,7 @@ async fn memory_and_files_stop_growing_and_nothing_is_lost() {
     timeout(PATIENCE, async { while publishers.join_next().await.is_some_and(|ended| ended.is_ok()) {} })
         .await
         .unwrap();
-    flapping.store(true, Ordering::Relaxed);
+    finishing.store(true, Ordering::Relaxed);
     let rest = async {
         while queues.iter().any(|queue| queue.ledger.open() > 0) {
             sleep(Duration::from_millis(20)).await;

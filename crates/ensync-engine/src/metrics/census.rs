@@ -140,7 +140,11 @@ fn counters<'a, const N: usize>(
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in values {
-        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        // An empty set of labels would be written as one.
+        match N {
+            0 => metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+            _ => metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+        }
     }
     Ok(())
 }
@@ -154,7 +158,10 @@ fn gauges<'a, const N: usize>(
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
     for (labels, value) in values {
-        metric.encode_family(&labels)?.encode_gauge(&value)?;
+        match N {
+            0 => metric.encode_gauge(&value)?,
+            _ => metric.encode_family(&labels)?.encode_gauge(&value)?,
+        }
     }
     Ok(())
 }
