@@ -43,7 +43,7 @@ mod server;
 pub mod state;
 
 // The public interface is:
-pub use admin::AdminToken;
+pub use admin::{AdminApi, AdminToken};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::middleware::Next;
@@ -22,18 +22,23 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Takes the whole body in before anything looks at the request.
 pub(super) async fn whole(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return too_large();
+    }
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(cause)) if is_too_large(&cause) => {
-            let message = format!("the body is larger than {MAX_BODY} bytes");
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message).into_response()
-        }
+        Ok(Err(cause)) if is_too_large(&cause) => too_large(),
         Ok(Err(_)) => Refusal::new(StatusCode::BAD_REQUEST, "interrupted", "the body ended early").into_response(),
         Err(_) => {
             let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message).into_response()
         }
     }
+}
+
+fn too_large() -> Response {
+    let message = format!("the body is larger than {MAX_BODY} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message).into_response()
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

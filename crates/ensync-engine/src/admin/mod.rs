@@ -7,14 +7,17 @@
 //!
 //! The OpenAPI document is made of the routes themselves, so that none can be missing in it.
 
+mod api;
 mod auth;
 mod body;
 mod error;
+mod in_process;
 mod listener;
 mod open;
 mod router;
 mod token;
 
+pub use in_process::AdminApi;
 pub(crate) use listener::AdminListener;
 pub(crate) use router::router;
 pub use token::AdminToken;

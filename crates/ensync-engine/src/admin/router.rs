@@ -8,22 +8,21 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::error::Refusal;
-use super::{AdminToken, auth, body, open};
+use super::error::{Problem, Refusal};
+use super::{AdminToken, api, auth, body, open};
 use crate::Broker;
 
 /// What every handler has at hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(super) broker: Broker,
-    pub(super) token: AdminToken,
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(info(
-    title = "EnSync admin API",
-    description = "Apps, event names, queues and dead letters of one EnSync engine."
-))]
+#[openapi(
+    info(title = "EnSync admin API", description = "Apps, event names, queues and dead letters of one EnSync engine."),
+    components(schemas(Problem))
+)]
 struct Document;
 
 /// The security scheme's name in the document.
@@ -38,13 +37,12 @@ pub(crate) fn router(broker: Broker, token: AdminToken, open_metrics: bool) -> R
     let mut document = Document::openapi();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme(TOKEN, bearer);
-    let admin = Admin { broker, token };
     // The last layer is the first to see a request: without the token, no body is read.
     let (open, api) = match open_metrics {
-        true => (open::routes().merge(open::metrics()), api()),
-        false => (open::routes(), api().merge(open::metrics())),
+        true => (open::routes().merge(open::metrics()), api::routes()),
+        false => (open::routes(), api::routes().merge(open::metrics())),
     };
-    let guarded = api.layer(from_fn(body::whole)).layer(from_fn_with_state(admin.clone(), auth::require_token));
+    let guarded = api.layer(from_fn(body::whole)).layer(from_fn_with_state(token, auth::require_token));
     let routes = OpenApiRouter::with_openapi(document).merge(open).merge(guarded);
     let (router, document) = routes.split_for_parts();
     let document = document.to_json().map_err(|cause| {
@@ -52,12 +50,17 @@ pub(crate) fn router(broker: Broker, token: AdminToken, open_metrics: bool) -> R
     })?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
-    Ok(router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(admin))
+    Ok(finish(router, broker))
 }
 
-/// The routes that need the token.
-fn api() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new()
+/// The routes that need the token, without asking for it.
+pub(super) fn unguarded(broker: Broker) -> Router {
+    let (router, _) = api::routes().split_for_parts();
+    finish(router, broker)
+}
+
+fn finish(router: Router<Admin>, broker: Broker) -> Router {
+    router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker })
 }
 
 async fn unknown() -> Refusal {

@@ -26,8 +26,17 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if the name is not usable;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot be stored now.
     pub async fn create_app(&self, name: &str, id: AppId) -> Result<AppKey> {
-        let key = new_key()?;
-        self.create_app_with_key(name, id, &key).await?;
+        self.create_app_with_rights(name, id, Rights::ALL).await
+    }
+
+    /// The same, for an app that may do less: `rights` hold for every event name without a [grant](Broker::grant) of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_app`](Broker::create_app).
+    pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
+        let (key, name) = (new_key()?, name.to_owned());
+        self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
         Ok(key)
     }
 

@@ -85,17 +85,18 @@ pub struct DeadLetter {
 impl State {
     /// Every app, by id.
     pub fn apps(&self) -> Vec<AppInfo> {
-        self.apps_after(None, usize::MAX)
+        self.apps_after(None, None, usize::MAX)
     }
 
-    /// At most `limit` apps, by id, from the one after `after` on.
-    pub fn apps_after(&self, after: Option<&AppId>, limit: usize) -> Vec<AppInfo> {
+    /// At most `limit` apps, of one name or of all, by id, from the one after `after` on.
+    pub fn apps_after(&self, after: Option<&AppId>, name: Option<&str>, limit: usize) -> Vec<AppInfo> {
         let mut sessions: BTreeMap<AppId, usize> = BTreeMap::new();
         for (_, session) in self.sessions.iter() {
             *sessions.entry(session.app).or_default() += 1;
         }
         let info = |(id, app): (&AppId, &App)| info(*id, app, sessions.get(id).copied().unwrap_or(0));
-        self.registry.apps_after(after).take(limit).map(info).collect()
+        let apps = self.registry.apps_after(after).filter(|(_, app)| name.is_none_or(|name| app.name == name));
+        apps.take(limit).map(info).collect()
     }
 
     /// The app with an id, or with a public key that can be published to.
@@ -107,7 +108,13 @@ impl State {
 
     /// Every registered event name.
     pub fn events(&self) -> Vec<(EventName, EventOptions)> {
-        self.registry.events().map(|(name, known)| (name.clone(), known.options.clone())).collect()
+        self.events_after(None, usize::MAX)
+    }
+
+    /// At most `limit` registered event names, from the one after `after` on.
+    pub fn events_after(&self, after: Option<&EventName>, limit: usize) -> Vec<(EventName, EventOptions)> {
+        let events = self.registry.events_after(after).take(limit);
+        events.map(|(name, known)| (name.clone(), known.options.clone())).collect()
     }
 
     /// The options of one event name, if it is registered.
@@ -129,6 +136,26 @@ impl State {
     /// Every queue.
     pub fn queues(&self) -> Vec<QueueStats> {
         self.queues.values().map(stats).collect()
+    }
+
+    /// At most `limit` queues, of one recipient and event name or of all, each with its number, from the one after `after` on.
+    pub fn queues_after(
+        &self,
+        recipient: Option<&AppId>,
+        event: Option<&EventName>,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Vec<(u32, QueueStats)> {
+        let recipient = recipient.map(|key| self.registry.find(key).unwrap_or(*key));
+        let queues = self.queues.range((after.map_or(Unbounded, Excluded), Unbounded)).filter(|(_, queue)| {
+            recipient.is_none_or(|id| queue.recipient == id) && event.is_none_or(|name| queue.event == *name)
+        });
+        queues.take(limit).map(|(number, queue)| (*number, stats(queue))).collect()
+    }
+
+    /// The name of the app with an id.
+    pub fn app_name(&self, id: &AppId) -> Option<&str> {
+        self.registry.app(id).map(|app| app.name.as_str())
     }
 
     /// The dead letters of one recipient and event name, or of all, oldest event first per queue; at most `limit` of them.

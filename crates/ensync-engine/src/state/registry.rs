@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use ensync_core::{AppId, EventName, Timestamp};
@@ -105,8 +106,7 @@ impl Registry {
 
     /// The apps whose ids are greater than one.
     pub(super) fn apps_after(&self, id: Option<&AppId>) -> impl Iterator<Item = (&AppId, &App)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.apps.range((id.map_or(Unbounded, |id| Excluded(*id)), Unbounded))
+        self.apps.range((id.map_or(Unbounded, Excluded), Unbounded))
     }
 
     /// Whether no app has a key as its id or among its public keys.
@@ -225,6 +225,11 @@ impl Registry {
 
     pub(super) fn events(&self) -> impl Iterator<Item = (&EventName, &Name)> {
         self.events.iter()
+    }
+
+    /// The names after one.
+    pub(super) fn events_after(&self, name: Option<&EventName>) -> impl Iterator<Item = (&EventName, &Name)> {
+        self.events.range((name.map_or(Unbounded, Excluded), Unbounded))
     }
 
     /// How many names were registered by their first use.
