@@ -154,7 +154,9 @@ fn the_manual_and_the_example_name_every_setting_with_its_default_and_no_other()
     let shown: String = example
         .lines()
         .filter(|line| !line.contains("0.0.0.0"))
-        .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") && !line.contains("/etc/")).unwrap_or(line))
+        .map(|line| {
+            line.strip_prefix("# ").filter(|line| line.contains(" = ") && !line.contains("/etc/")).unwrap_or(line)
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let loaded = load_text(&shown, &[], Vec::new());
