@@ -28,6 +28,10 @@
 //! - Dead letters can be listed, delivered again, and dropped: see [`Broker`].
 //! - A publish under an idempotency key is stored once within [`dedup_window`](Limits::dedup_window).
 //!
+//! # Running one
+//!
+//! [`manual`] is the operator's guide: install, configuration, TLS, metrics, backup, upgrade, troubleshooting.
+//!
 //! # The parts
 //!
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
@@ -38,6 +42,7 @@ mod broker;
 mod counters;
 mod in_process;
 pub mod log;
+pub mod manual;
 mod metrics;
 mod server;
 pub mod state;
