@@ -25,6 +25,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(command::serve::Serve),
+    Store(command::store::Store),
+    Backup(command::backup::Backup),
+    Restore(command::restore::Restore),
     Publish(command::publish::Publish),
     Subscribe(command::subscribe::Subscribe),
     Keygen(command::keygen::Keygen),
@@ -39,6 +42,9 @@ async fn main() -> ExitCode {
     log_to_stderr(cli.verbose);
     let done = match cli.command {
         Command::Serve(serve) => serve.run().await,
+        Command::Store(store) => store.run().await,
+        Command::Backup(backup) => backup.run().await,
+        Command::Restore(restore) => restore.run().await,
         Command::Publish(publish) => publish.run().await,
         Command::Subscribe(subscribe) => subscribe.run().await,
         Command::Keygen(keygen) => keygen.run(),

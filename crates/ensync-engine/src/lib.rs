@@ -38,6 +38,7 @@ mod in_process;
 pub mod log;
 mod server;
 pub mod state;
+pub mod store;
 
 // The public interface is:
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};

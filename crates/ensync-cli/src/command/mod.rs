@@ -1,11 +1,14 @@
 //! The commands, one a file.
 
+pub(crate) mod backup;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod publish;
+pub(crate) mod restore;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod subscribe;
 
 use tokio::io::AsyncReadExt;

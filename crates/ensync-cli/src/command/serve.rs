@@ -1,9 +1,11 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use ensync_engine::{EventOptions, Server, ServerTls};
+use ensync_engine::{BrokerOptions, DiskOptions, EventOptions, Server, ServerTls};
+use ensync_sdk::core::report;
 
 use super::Outcome;
 
@@ -37,11 +39,43 @@ pub(crate) struct Serve {
     /// A PEM file with the certificate's private key.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+/// How the log in the data directory is written and kept. For tests.
+#[derive(Args)]
+struct LogOptions {
+    #[arg(long, hide = true)]
+    segment_bytes: Option<u64>,
+    #[arg(long, hide = true)]
+    checkpoint_bytes: Option<u64>,
+    #[arg(long, hide = true)]
+    retain_bytes: Option<u64>,
+    #[arg(long, hide = true)]
+    sweep_ms: Option<u64>,
+}
+
+impl LogOptions {
+    fn disk(&self) -> DiskOptions {
+        let mut options = DiskOptions::default();
+        options.segment_bytes = self.segment_bytes.unwrap_or(options.segment_bytes);
+        options
+    }
+
+    fn apply(&self, options: &mut BrokerOptions) {
+        options.checkpoint_bytes = self.checkpoint_bytes.unwrap_or(options.checkpoint_bytes);
+        let retention = &mut options.retention;
+        retention.max_bytes = self.retain_bytes.unwrap_or(retention.max_bytes);
+        retention.sweep_every = self.sweep_ms.map_or(retention.sweep_every, Duration::from_millis);
+    }
 }
 
 impl Serve {
     pub(crate) async fn run(self) -> Outcome {
-        let mut builder = if self.dev { Server::dev() } else { Server::builder() };
+        let mut options = if self.dev { BrokerOptions::dev() } else { BrokerOptions::default() };
+        self.log.apply(&mut options);
+        let mut builder = Server::builder().options(options).disk_options(self.log.disk());
         if let Some(path) = &self.data {
             builder = builder.data_dir(path);
         }
@@ -68,10 +102,14 @@ impl Serve {
         self.make_apps(&server).await?;
         // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
         _ = writeln!(std::io::stdout(), "# ready");
-        stopped().await?;
+        let failure = tokio::select! {
+            stopped = stopped() => stopped.map(|()| None)?,
+            // Only a start on the log again tells what is stored: whatever supervises this process does that.
+            failure = server.failed() => Some(failure),
+        };
         eprintln!("stopping");
         server.shutdown().await;
-        Ok(())
+        failure.map_or(Ok(()), |failure| Err(report(&failure).into()))
     }
 
     async fn register(&self, server: &Server) -> Outcome {
