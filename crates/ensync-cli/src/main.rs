@@ -30,6 +30,9 @@ struct Cli {
 enum Command {
     Serve(Box<command::serve::Serve>),
     Config(command::config::Config),
+    Store(command::store::Store),
+    Backup(command::backup::Backup),
+    Restore(command::restore::Restore),
     Publish(command::publish::Publish),
     Subscribe(command::subscribe::Subscribe),
     Keygen(command::keygen::Keygen),
@@ -47,6 +50,9 @@ async fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(cli.verbose).await,
         Command::Config(config) => config.run(),
+        Command::Store(store) => store.run().await,
+        Command::Backup(backup) => backup.run().await,
+        Command::Restore(restore) => restore.run().await,
         Command::Publish(publish) => publish.run().await,
         Command::Subscribe(subscribe) => subscribe.run().await,
         Command::Keygen(keygen) => keygen.run(),

@@ -46,6 +46,7 @@ pub mod manual;
 mod metrics;
 mod server;
 pub mod state;
+pub mod store;
 
 // The public interface is:
 pub use admin::{AdminApi, AdminToken};

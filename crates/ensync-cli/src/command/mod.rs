@@ -1,12 +1,15 @@
 //! The commands, one a file.
 
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod publish;
+pub(crate) mod restore;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod subscribe;
 
 use tokio::io::AsyncReadExt;
