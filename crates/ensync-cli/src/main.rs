@@ -4,6 +4,7 @@
 //! standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
+mod admin;
 mod command;
 mod connection;
 
@@ -25,6 +26,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(command::serve::Serve),
+    App(command::app::App),
+    Event(command::event::Event),
+    Queue(command::queue::Queue),
+    DeadLetter(command::dead_letter::DeadLetter),
     Publish(command::publish::Publish),
     Subscribe(command::subscribe::Subscribe),
     Keygen(command::keygen::Keygen),
@@ -39,6 +44,10 @@ async fn main() -> ExitCode {
     log_to_stderr(cli.verbose);
     let done = match cli.command {
         Command::Serve(serve) => serve.run().await,
+        Command::App(app) => app.run().await,
+        Command::Event(event) => event.run().await,
+        Command::Queue(queue) => queue.run().await,
+        Command::DeadLetter(letter) => letter.run().await,
         Command::Publish(publish) => publish.run().await,
         Command::Subscribe(subscribe) => subscribe.run().await,
         Command::Keygen(keygen) => keygen.run(),

@@ -1,10 +1,14 @@
 //! The commands, one a file.
 
+pub(crate) mod app;
+pub(crate) mod dead_letter;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
+pub(crate) mod event;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod publish;
+pub(crate) mod queue;
 pub(crate) mod serve;
 pub(crate) mod subscribe;
 
