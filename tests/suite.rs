@@ -4,6 +4,7 @@
 //! - `behaviour`: what clients see, over each of the three;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `outage`: connections that are cut;
+//! - `rotation`: keys that are rotated, apps that are disabled and deleted;
 //! - `sealed`: the suite "aes-256-gcm" between clients;
 //! - `shutdown`: what an engine that stops says on the wire;
 //! - `tls`: certificates of a CA made for the test;
@@ -13,6 +14,7 @@ mod behaviour;
 mod contract;
 mod lifecycle;
 mod outage;
+mod rotation;
 mod sealed;
 mod shutdown;
 mod tls;

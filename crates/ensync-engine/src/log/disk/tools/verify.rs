@@ -145,7 +145,7 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
     if log.apps != saved.apps {
         return Err("the apps differ".into());
     }
-    if (&log.events, log.auto_events) != (&saved.events, saved.auto_events) {
+    if log.events != saved.events {
         return Err("the event names differ".into());
     }
     for queue in &log.queues {
