@@ -5,6 +5,8 @@ mod http;
 mod limits;
 mod listener;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::fmt;

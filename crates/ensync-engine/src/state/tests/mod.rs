@@ -5,6 +5,7 @@ mod deliver;
 mod expiry;
 mod isolation;
 mod leases;
+mod limits;
 mod provision;
 mod publish;
 mod random;
