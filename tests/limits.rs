@@ -6,11 +6,14 @@ use std::num::NonZeroU32;
 use ensync_core::{AppKey, Endpoint, ErrorKind};
 use ensync_engine::{BrokerOptions, ConnectionLimits, Rate, Server};
 use ensync_sdk::Engine;
+use futures::{SinkExt, StreamExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite;
 
 use crate::over_every_transport;
 use crate::raw::grpc::Grpc;
 use crate::raw::proto::Message;
+use crate::raw::ws::Ws;
 use crate::world::{Transport, World, eventually, publish, soon};
 
 over_every_transport!(an_app_that_publishes_too_fast_is_told_when_to_go_on, sessions_of_an_app_are_limited);
@@ -103,6 +106,32 @@ async fn from(address: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
     socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn messages_are_limited_in_size() {
+    let (mut options, mut limits) = (BrokerOptions::dev(), ConnectionLimits::default());
+    limits.max_message_bytes = 1 << 20;
+    let error = Server::dev().connection_limits(limits.clone()).start().await.unwrap_err();
+    assert!(error.to_string().contains("carry messages of 1048576 bytes"), "payloads would not fit: {error}");
+    options.limits.max_payload_bytes = 512 << 10;
+    let server = Server::dev().options(options).connection_limits(limits).start().await.unwrap();
+    let app = server.create_app("shop").await.unwrap();
+    let address = server.addresses().next().unwrap();
+    let mut grpc = Grpc::connect(address).await;
+    let id = grpc.log_in(app.app_key.expose()).await;
+    for (bytes, status) in [(900 << 10, "0"), (1 << 20, "11")] {
+        let message = Message::new().text(1, &id).text(2, "a/b").text(3, &"A".repeat(bytes));
+        let answer = soon(grpc.call("PublishMessage", &message)).await.unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(status == "0" || answer.text.contains("the limit is: 1048576 bytes"), "{answer:?}");
+    }
+    let mut ws = Ws::connect(address).await;
+    ws.log_in(app.app_key.expose()).await;
+    assert!(soon(ws.ask(&"A".repeat(900 << 10))).await.starts_with("-FAIL:protocol"));
+    ws.0.send(tungstenite::Message::text("A".repeat((1 << 20) + 1))).await.unwrap();
+    let Some(Ok(tungstenite::Message::Close(Some(close)))) = soon(ws.0.next()).await else { panic!("no goodbye") };
+    assert_eq!((u16::from(close.code), close.reason.as_str()), (1009, "the frame is too long"));
 }
 
 #[tokio::test]

@@ -285,16 +285,19 @@ impl ServerBuilder {
         if self.listen.is_empty() {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
         }
-        let grpc = ensync_grpc::ServerOptions::default();
+        self.limits.check()?;
+        let max_message_bytes = self.limits.max_message_bytes;
+        let grpc = ensync_grpc::ServerOptions { max_message_bytes, ..ensync_grpc::ServerOptions::default() };
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
             login_timeout: ws.login_timeout.min(self.limits.login_timeout),
+            max_frame_bytes: max_message_bytes,
             stop: stop.clone(),
             connections: connections.clone(),
             ..ws
         };
-        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))?;
+        check(&self.broker.limits, max_message_bytes)?;
         let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
         plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
         let (mut addresses, mut bound) = (Vec::new(), Vec::new());
