@@ -93,11 +93,13 @@ async fn thousands_of_hostile_connections_disturb_nobody() {
     let (begin, mut rng) = (Instant::now(), Rng::with_seed(seed));
     let (mut memory, mut kinds) = (vec![resident()], BTreeMap::<_, u64>::new());
     phases.send(Phase::During).unwrap();
+    let only = std::env::var("ENSYNC_KIND").ok();
     let plan: Vec<_> = (0..connections)
         .map(|_| {
             // Stalls last, so there are few.
             let kind = if rng.u8(0..50) == 0 { "stalls" } else { KINDS[rng.usize(0..KINDS.len() - 1)] };
-            (kind, rng.u64(..))
+            let only = only.as_deref().and_then(|only| KINDS.into_iter().find(|kind| *kind == only));
+            (only.unwrap_or(kind), rng.u64(..))
         })
         .collect();
     for quarter in plan.chunks(plan.len().div_ceil(4)) {
@@ -124,7 +126,8 @@ async fn thousands_of_hostile_connections_disturb_nobody() {
     println!("{} panics", PANICS.load(Ordering::Relaxed));
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
     assert!(memory.iter().all(|&mib| mib < memory[0] + GROWTH), "{memory:?}");
-    assert!(counts.logins > 4 && counts.logins_refused > 0 && counts.accepted > connections * 9 / 10, "{counts:?}");
+    assert!(counts.accepted > connections * 9 / 10, "{counts:?}");
+    assert!(only.is_some() || counts.logins > 4 && counts.logins_refused > 0, "{counts:?}");
     // Nothing is left of them.
     let rest = async {
         while server.connection_counts().open > at_peace {

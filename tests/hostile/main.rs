@@ -1,7 +1,7 @@
 //! What strangers, and apps that turned hostile, send an engine; and what is logged of all that.
 //!
 //! One process of its own, because panics and memory are counted in it. `ENSYNC_HOSTILE=10000` sets how many connections attack
-//! (default: some hundreds), `ENSYNC_SEED` repeats a run.
+//! (default: some hundreds), `ENSYNC_SEED` repeats a run, and `ENSYNC_KIND` names the one attack to make.
 
 mod attack;
 mod connections;
