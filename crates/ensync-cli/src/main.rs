@@ -5,7 +5,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 mod command;
+mod config;
 mod connection;
+mod failure;
+mod logging;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -24,7 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(command::serve::Serve),
+    Serve(Box<command::serve::Serve>),
+    Config(command::config::Config),
     Publish(command::publish::Publish),
     Subscribe(command::subscribe::Subscribe),
     Keygen(command::keygen::Keygen),
@@ -36,9 +41,12 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
+    if !matches!(cli.command, Command::Serve(_)) {
+        logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose));
+    }
     let done = match cli.command {
-        Command::Serve(serve) => serve.run().await,
+        Command::Serve(serve) => serve.run(cli.verbose).await,
+        Command::Config(config) => config.run(),
         Command::Publish(publish) => publish.run().await,
         Command::Subscribe(subscribe) => subscribe.run().await,
         Command::Keygen(keygen) => keygen.run(),
@@ -50,19 +58,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ensync: {}", report(&*error));
-            ExitCode::FAILURE
+            failure::code(&*error)
         }
     }
-}
-
-fn log_to_stderr(verbose: u8) {
-    // Only our own crates: at their finest levels others write whole frames, app keys included.
-    let fallback = match verbose {
-        0 => "warn",
-        1 => "warn,ensync_client=info,ensync_engine=info,ensync_grpc=info,ensync_ws=info",
-        _ => "warn,ensync_client=debug,ensync_engine=debug,ensync_grpc=debug,ensync_ws=debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(fallback));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

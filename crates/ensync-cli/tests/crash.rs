@@ -39,7 +39,20 @@ struct Process {
 impl Process {
     fn command(data: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ensync"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--app", "shop", "--event", EVENT, "--data"]).arg(data);
+        command
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "off",
+                "--app",
+                "shop",
+                "--event",
+                EVENT,
+                "--data",
+            ])
+            .arg(data);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command
     }

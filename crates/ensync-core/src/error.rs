@@ -163,6 +163,8 @@ kinds! {
     SchemaMismatch = "schema_mismatch", false;
     /// The engine has no such event: never had, dropped by retention, or not this app's.
     NotFound = "not_found", false;
+    /// What is asked for contradicts what is: it exists already, or is in use. The message says what is in the way.
+    Conflict = "conflict", false;
     /// The delivery is no longer this client's to settle: its lease ran out, or it was settled already in another way. The
     /// event is, or will be, with somebody else; there is nothing to do.
     StaleDelivery = "stale_delivery", false;
@@ -180,7 +182,8 @@ kinds! {
     Tls = "tls", false;
     /// No answer in time. The command may or may not have been carried out.
     Timeout = "timeout", true;
-    /// The connection was lost while the answer was awaited. The command may or may not have been carried out.
+    /// The connection was lost while the answer was awaited, or the engine's disk failed while it stored the command. The command
+    /// may or may not have been carried out.
     Interrupted = "interrupted", true;
     /// The link or the client has ended; the command was not sent.
     Closed = "closed", false;

@@ -33,17 +33,20 @@
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
 //! listeners around a broker; [`InProcess`] connects to one without sockets.
 
+mod admin;
 mod broker;
 mod counters;
 mod in_process;
 pub mod log;
+mod metrics;
 mod server;
 pub mod state;
 
 // The public interface is:
+pub use admin::{AdminApi, AdminToken};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
-pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, TlsFiles};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};
+pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, Shutdown, TlsFiles};
+pub use state::{AppInfo, DeadLetter, Defaults, EventChange, Limits, QueueCounters, QueueStats, Rate};

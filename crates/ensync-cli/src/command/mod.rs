@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub(crate) mod config;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
 pub(crate) mod inspect;

@@ -1,29 +1,69 @@
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use ensync_engine::{EventOptions, Server, ServerTls};
+use ensync_sdk::core::report;
 
 use super::Outcome;
+use crate::config::{self, Raw};
+use crate::failure::{Unfinished, Usage};
+use crate::{logging, signals};
 
 /// The apps that a development engine makes if it is not told.
 const DEV_APPS: [&str; 2] = ["shop", "warehouse"];
 
 /// Run an engine.
+///
+/// Every setting can be given in a file, as an environment variable, or as a flag; a flag goes before the environment, and that
+/// before the file. The manual in the documentation of ensync-engine lists them all.
+///
+/// SIGTERM or Ctrl-C stops it in order: a second one at once. SIGHUP has it read its TLS files again. It exits with 0 after an
+/// orderly stop, 3 if not everybody had finished in time (nothing that was accepted is lost), 2 if it was told something wrong,
+/// and 1 if it failed.
 #[derive(Args)]
-#[command(group = ArgGroup::new("kind").args(["dev", "data"]).required(true).multiple(true))]
 pub(crate) struct Serve {
     /// For development: event names are registered on first use, the apps "shop" and "warehouse" are made if no --app says
-    /// otherwise, and without --data everything is in memory, settled events included, until it ends.
+    /// otherwise, and without a data directory everything is in memory, settled events included, until it ends.
     #[arg(long)]
     dev: bool,
-    /// Keep everything in this directory, which is made if it is not there: what was accepted outlives a crash.
-    #[arg(long, value_name = "DIR", env = "ENSYNC_DATA")]
-    data: Option<PathBuf>,
-    /// Where to listen; each address serves gRPC and WebSocket. Repeat it for several.
-    #[arg(long, value_name = "ADDRESS", default_values = ["127.0.0.1:50051", "127.0.0.1:8080"])]
-    listen: Vec<SocketAddr>,
+    /// A configuration file.
+    #[arg(long, value_name = "FILE", env = "ENSYNC_CONFIG")]
+    config: Option<PathBuf>,
+    /// Keep everything in this directory, which is made if it is not there: what was accepted outlives a crash. [./ensync-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Where to listen; each address serves gRPC and WebSocket. Repeat it for several. [127.0.0.1:50051 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Where to listen without TLS, whatever else is set. Repeat it for several.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_plaintext: Vec<String>,
+    /// Allow plaintext on addresses that other machines can reach.
+    #[arg(long)]
+    insecure: bool,
+    /// A PEM file with the certificate chain to show; turns TLS on.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// A PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// A PEM file of CAs: clients must show a certificate that one of them issued.
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
+    /// Where to serve administration, metrics and health; "off" for nowhere.
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// How a line of the log looks: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// What is logged: error, warn, info, debug, or the like per module.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Any other setting. Repeat it for several.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
     /// An app to make, unless there is one of that name. Its keys are printed when it is made, and never again. Repeat it for
     /// several.
     #[arg(long, value_name = "NAME")]
@@ -31,47 +71,129 @@ pub(crate) struct Serve {
     /// An event name to register, unless it is registered. Repeat it for several.
     #[arg(long, value_name = "NAME")]
     event: Vec<String>,
-    /// A PEM file with the certificate chain to show; turns TLS on.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// A PEM file with the certificate's private key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
 }
 
 impl Serve {
-    pub(crate) async fn run(self) -> Outcome {
-        let mut builder = if self.dev { Server::dev() } else { Server::builder() };
-        if let Some(path) = &self.data {
-            builder = builder.data_dir(path);
+    pub(crate) async fn run(self, verbose: u8) -> Outcome {
+        let loaded = config::load(self.dev, self.config.as_deref(), std::env::vars(), self.flags()?);
+        super::config::refuse(&loaded)?;
+        let config = &loaded.config;
+        logging::start(config.log_format, logging::Filter::Engine(&config.log_level.0, verbose));
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(chain), Some(key)) => Some(ServerTls::from_pem(&read(chain)?, &read(key)?)?),
-            _ => None,
-        };
-        for address in &self.listen {
-            builder = match &tls {
-                Some(tls) => builder.listen_tls(*address, tls.clone()),
-                None => builder.listen(*address),
-            };
-        }
+        let data = config.data_dir(self.dev).map(|path| path.display().to_string());
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data = data.as_deref().unwrap_or("in memory"),
+            dev = self.dev,
+            "starting"
+        );
+        let mut signals = signals::Signals::listen()?;
+        let (builder, tls) = config.builder(self.dev).map_err(|error| Usage(report(&error)))?;
+        let begun = Instant::now();
         let server = builder.start().await?;
+        self.announce(&server, config.data_dir(self.dev).as_deref());
+        let result = self.serve(&server, tls, &mut signals, begun).await;
+        if result.is_err() {
+            server.shutdown().await;
+        }
+        result
+    }
+
+    async fn serve(
+        &self,
+        server: &Server,
+        tls: Option<ServerTls>,
+        signals: &mut signals::Signals,
+        begun: Instant,
+    ) -> Outcome {
+        self.register(server).await?;
+        self.make_apps(server).await?;
+        // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
+        _ = writeln!(std::io::stdout(), "# ready");
+        tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "ready");
+        signals::tell_manager(signals::Manager::Ready);
+        let why = loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    signals::Signal::Stop(name) => break name,
+                    signals::Signal::Reload => reload(tls.as_ref()),
+                },
+                // Whoever supervises this starts it again, which tells what of the last commands was stored.
+                error = server.failed() => return Err(error.into()),
+                () = server.stopped() => return Err("the engine stopped by itself; its log says why".into()),
+            }
+        };
+        tracing::info!(signal = why, "stopping; once more stops at once");
+        signals::tell_manager(signals::Manager::Stopping);
+        let unfinished = tokio::select! {
+            stopped = server.shutdown() => (!stopped.in_order()).then(|| {
+                let saved = if stopped.saved { "" } else { ", and its state is not saved: the next start takes longer" };
+                format!("at the deadline, {} connections were cut off{saved}", stopped.cut_off)
+            }),
+            name = signals.stop() => Some(format!("stopped at once by a second signal, {name}")),
+        };
+        match unfinished {
+            None => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Some(why) => Err(Unfinished(why).into()),
+        }
+    }
+
+    /// What the flags say, as settings.
+    fn flags(&self) -> Result<config::Flags, Usage> {
+        let words = |text: &String| Raw::Words(text.clone());
+        let list = |items: &[String]| {
+            (!items.is_empty()).then(|| Raw::List(items.iter().map(|item| Raw::Text(item.clone())).collect()))
+        };
+        let single = [
+            ("--data", "data", &self.data),
+            ("--tls-cert", "tls.certificate", &self.tls_cert),
+            ("--tls-key", "tls.key", &self.tls_key),
+            ("--tls-client-ca", "tls.client_ca", &self.tls_client_ca),
+            ("--admin-listen", "admin.listen", &self.admin_listen),
+            ("--log-format", "log.format", &self.log_format),
+            ("--log-level", "log.level", &self.log_level),
+        ];
+        let mut flags: config::Flags =
+            single.into_iter().filter_map(|(flag, name, value)| Some((flag, name, words(value.as_ref()?)))).collect();
+        flags.extend(list(&self.listen).map(|value| ("--listen", "listen", value)));
+        flags.extend(list(&self.listen_plaintext).map(|value| ("--listen-plaintext", "listen_plaintext", value)));
+        flags.extend(self.insecure.then_some(("--insecure", "insecure", Raw::Boolean(true))));
+        for setting in &self.set {
+            let (name, value) = setting.split_once('=').ok_or_else(|| {
+                Usage(format!("--set {setting}: write it as NAME=VALUE, such as limits.max_sessions=1000"))
+            })?;
+            let key = config::Key::find(name).map(|(_, key)| key.name);
+            let key = key.ok_or_else(|| {
+                Usage(format!("--set {name}: there is no such setting; see `ensync config check --print`"))
+            })?;
+            flags.push(("--set", key, Raw::Words(value.to_owned())));
+        }
+        Ok(flags)
+    }
+
+    fn announce(&self, server: &Server, data: Option<&std::path::Path>) {
         let mode = if self.dev { "development mode: " } else { "" };
-        match &self.data {
+        match data {
             None => println!("# EnSync engine, {mode}in memory, gone when it stops."),
             Some(path) => println!("# EnSync engine, {mode}data in {}.", path.display()),
         }
         for (grpc, ws) in server.grpc_urls().iter().zip(server.ws_urls()) {
             println!("# {grpc}  {ws}");
         }
-        self.register(&server).await?;
-        self.make_apps(&server).await?;
-        // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
-        _ = writeln!(std::io::stdout(), "# ready");
-        stopped().await?;
-        eprintln!("stopping");
-        server.shutdown().await;
-        Ok(())
+        if let Some(url) = server.admin_url() {
+            match (data, server.admin_token()) {
+                (Some(path), _) => {
+                    println!("# administration at {url}, token in {}", path.join("admin.token").display())
+                }
+                (None, Some(token)) => println!("# administration at {url}, token {}", token.expose()),
+                (None, None) => {}
+            }
+        }
     }
 
     async fn register(&self, server: &Server) -> Outcome {
@@ -106,20 +228,14 @@ impl Serve {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))
-}
-
-/// Returns on Ctrl-C or SIGTERM.
-async fn stopped() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done,
-            _ = terminate.recv() => Ok(()),
+/// Reads the TLS files again. If they are of no use the certificate stays what it was.
+fn reload(tls: Option<&ServerTls>) {
+    match tls.map(ServerTls::reload) {
+        None => tracing::info!("SIGHUP: there is nothing to read again, for there is no TLS"),
+        Some(Ok(true)) => tracing::info!("SIGHUP: the TLS files were read again"),
+        Some(Ok(false)) => tracing::info!("SIGHUP: the TLS files are what they were"),
+        Some(Err(error)) => {
+            tracing::error!(error = %report(&error), "SIGHUP: the TLS files are unusable; the old certificate stays")
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }

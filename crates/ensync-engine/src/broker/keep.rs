@@ -2,7 +2,6 @@
 //! ever.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use futures::StreamExt;
@@ -13,13 +12,11 @@ use super::{Retention, checkpoint};
 use crate::log::{Log, Position, Record};
 use crate::state::{Change, Settings, State};
 
-/// A checkpoint is due after this many bytes, records counting [`RECORD`] each; or after four times what the last one took, so
-/// that a long backlog is not written over and over.
-const DUE: u64 = 64 << 20;
 /// What reading a record back costs beside its bytes, in bytes.
 const RECORD: u64 = 512;
-/// How often retention is looked at, at least.
-const SWEEP: Duration = Duration::from_secs(60);
+/// Retention is also looked at when this part of the allowed size was written: a fast engine would write many times what it may
+/// keep before its time comes.
+const PART: u64 = 16;
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
 
@@ -28,6 +25,8 @@ const COPIES: (usize, u64) = (256, 4 << 20);
 pub(super) struct Keeper {
     log: Arc<dyn Log>,
     retention: Retention,
+    /// The bytes after which a checkpoint is due.
+    due: u64,
     /// The last record that was applied, and the last that a checkpoint covers.
     last: Position,
     covered: Position,
@@ -37,6 +36,8 @@ pub(super) struct Keeper {
     size: u64,
     saving: Option<JoinHandle<()>>,
     next_sweep: Instant,
+    /// What was stored since retention was looked at, in bytes.
+    unswept: u64,
     sweeping: Option<Sweep>,
 }
 
@@ -52,7 +53,7 @@ struct Sweep {
 pub(super) async fn recover(
     log: &Arc<dyn Log>,
     settings: Settings,
-    retention: Retention,
+    (retention, due): (Retention, u64),
     now: Timestamp,
 ) -> Result<(State, Keeper)> {
     let (mut state, covered, size) = match log.load_checkpoint().await? {
@@ -79,23 +80,26 @@ pub(super) async fn recover(
         }
     }
     state.recovered(now);
-    let (saving, sweeping, next_sweep) = (None, None, Instant::now() + SWEEP);
+    let (saving, sweeping, next_sweep) = (None, None, Instant::now() + retention.sweep_every);
     let log = log.clone();
-    Ok((state, Keeper { log, retention, last, covered, weight, size, saving, next_sweep, sweeping }))
+    Ok((state, Keeper { log, retention, due, last, covered, weight, size, saving, next_sweep, unswept: 0, sweeping }))
 }
 
 impl Keeper {
     /// Takes note of what was stored, and is applied next.
     pub(super) fn stored(&mut self, positions: &[Position], changes: &[Change]) {
         let durable = changes.iter().filter(|change| change.durable);
-        self.weight += durable.map(|change| weigh(&change.record)).sum::<u64>();
+        let weight = durable.map(|change| weigh(&change.record)).sum::<u64>();
+        (self.weight, self.unswept) = (self.weight + weight, self.unswept + weight);
         self.last = positions.last().copied().unwrap_or(self.last);
     }
 
     /// Saves a checkpoint if one is due. The broker goes on meanwhile.
     pub(super) fn checkpoint(&mut self, state: &State) {
         let saving = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
-        if self.weight < DUE.max(4 * self.size) || saving || !self.log.keeps_checkpoints() {
+        // A long backlog is not to be written over and over.
+        let due = self.weight >= self.due.max(4 * self.size);
+        if !due || saving || !self.log.keeps_checkpoints() || self.log.failure().is_some() {
             return;
         }
         let (at, bytes, log) = (self.last, checkpoint::encode(&state.durable()), self.log.clone());
@@ -114,8 +118,9 @@ impl Keeper {
 
     /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
     pub(super) async fn sweep(&mut self, state: &State, now: Timestamp) -> Vec<Arc<Record>> {
-        if self.sweeping.is_none() && self.next_sweep <= Instant::now() && self.log.keeps_checkpoints() {
-            self.next_sweep = Instant::now() + SWEEP;
+        let due = self.next_sweep <= Instant::now() || self.unswept >= (self.retention.max_bytes / PART).max(1);
+        if self.sweeping.is_none() && due && self.log.keeps_checkpoints() {
+            (self.next_sweep, self.unswept) = (Instant::now() + self.retention.sweep_every, 0);
             let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
             let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
             match self.log.expendable(before, self.retention.max_bytes).await {
@@ -162,7 +167,7 @@ impl Keeper {
         if let Some(saving) = self.saving.take() {
             _ = saving.await;
         }
-        if self.last > self.covered && self.log.keeps_checkpoints() {
+        if self.last > self.covered && self.log.keeps_checkpoints() && self.log.failure().is_none() {
             let saved = self.log.save_checkpoint(self.last, checkpoint::encode(&state.durable())).await;
             if let Err(error) = saved {
                 tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; the next start takes longer");

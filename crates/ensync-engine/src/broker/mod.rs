@@ -28,14 +28,18 @@ pub use options::{BrokerOptions, Retention};
 
 use crate::counters::ConnectionCounters;
 use crate::log::{KeyHash, Log};
+use crate::metrics::{Metrics, Reading};
 use crate::server::network;
-use crate::state::{Admitted, Limits, Settings};
+use crate::state::totals::Totals;
+use crate::state::{Admitted, Limits, Settings, State};
 use attempts::Attempts;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
 /// Requests that may wait for the task; who sends more waits himself.
 const WAITING: usize = 4_096;
+/// How long the task may take to answer before the engine counts as not ready.
+const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A message broker: queues, their clients, and what both may do. It is an EnSync engine but for the wire, which transports add:
 /// they call it as a [`Service`].
@@ -65,8 +69,10 @@ struct Shared {
     limits: Limits,
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
+    metrics: Arc<Metrics>,
     stopping: AtomicBool,
     running: watch::Receiver<()>,
+    failure: watch::Receiver<Option<Error>>,
 }
 
 impl Broker {
@@ -77,13 +83,27 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, clock } = options;
+        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, max_metric_events, clock } = options;
+        let begun = std::time::Instant::now();
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let (state, keeper) = keep::recover(&log, settings, retention, clock.now()).await?;
+        let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
+        let census = state.census();
+        let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
+        tracing::info!(
+            epoch = log.epoch(),
+            apps = census.apps,
+            queues = census.queues,
+            waiting = count(|totals| totals.ready + totals.in_flight + totals.deferred),
+            dead = count(|totals| totals.dead),
+            took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "log read back"
+        );
         let (sender, requests) = mpsc::channel(WAITING);
         let (_running, running) = watch::channel(());
-        let inboxes = HashMap::new();
+        let (failed, failure) = watch::channel(None);
+        let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
+        let metrics = Arc::new(Metrics::new(max_metric_events));
         let (attempts, counters) = (Attempts::new(&limits), Arc::<ConnectionCounters>::default());
         let task = Task {
             state,
@@ -91,9 +111,12 @@ impl Broker {
             clock,
             requests,
             inboxes,
-            log_pause: None,
+            log_pause,
+            complained,
+            failed,
             attempts,
             counters: counters.clone(),
+            metrics: metrics.clone(),
             keeper,
             _running,
         };
@@ -104,7 +127,8 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        Ok(Self(Arc::new(Shared { requests: sender, log, limits, config, counters, stopping, running })))
+        let shared = Shared { requests: sender, log, limits, config, counters, metrics, stopping, running, failure };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
@@ -112,11 +136,75 @@ impl Broker {
         self.0.stopping.store(true, Ordering::Relaxed);
         _ = self.0.requests.send(Request::Shutdown).await;
         // The task drops the sender when it ends, and sends nothing.
+        self.stopped().await;
+    }
+
+    /// Returns when the broker has stopped: after a [`shutdown`](Broker::shutdown), or because its task failed.
+    pub async fn stopped(&self) {
         _ = self.0.running.clone().changed().await;
     }
 
     pub(crate) fn counters(&self) -> Arc<ConnectionCounters> {
         self.0.counters.clone()
+    }
+
+    /// Whether commands are carried out: the broker answers, is not stopping, and its log takes what it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] says why not.
+    pub async fn ready(&self) -> Result<()> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Unavailable, why));
+        if self.is_stopping() {
+            return refuse("the engine is stopping".into());
+        }
+        if let Some(error) = self.failure() {
+            return refuse(ensync_core::report(&error));
+        }
+        if let Some(why) = self.0.metrics.trouble() {
+            return refuse(why);
+        }
+        match tokio::time::timeout(UNANSWERED, self.sessions()).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => refuse(format!("the broker has not answered for {} s", UNANSWERED.as_secs())),
+        }
+    }
+
+    /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics`.
+    ///
+    /// Costs the broker one look at each queue.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if the broker has stopped.
+    pub async fn metrics(&self) -> Result<String> {
+        let census = self.inspect(State::census).await?;
+        let log = self.0.log.usage().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
+            None
+        });
+        let ready = self.failure().is_none() && self.0.metrics.trouble().is_none();
+        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+    }
+
+    /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then
+    /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
+    /// stored.
+    pub fn failure(&self) -> Option<Error> {
+        self.0.failure.borrow().clone()
+    }
+
+    /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
+    ///
+    /// A program that serves others ends then, so that what supervises it starts it again.
+    pub async fn failed(&self) -> Error {
+        let mut failure = self.0.failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        match failed {
+            Some(error) => error,
+            // The broker has stopped.
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether the broker has stopped, or is about to.
@@ -152,15 +240,32 @@ impl Service for Broker {
                 tracing::info!(transport, ?remote, %error, "login refused");
             }
         })?;
+        let (transport, remote) = (login.transport, login.remote);
+        tracing::info!(session = opened.number, app = %opened.app, transport, ?remote, "login");
         let mut inbox = opened.inbox;
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },
             inbox: futures::stream::poll_fn(move |context| inbox.poll_recv(context)).boxed(),
-            welcome: Welcome { client_id, app_id: Some(opened.app), config: self.0.config.clone() },
+            welcome: Welcome { client_id, app_id: Some(opened.public_key), config: self.0.config.clone() },
         })
     }
 
     async fn handle(&self, peer: &Peer, command: Command) -> Result<Reply> {
+        let name = command.name();
+        self.carry_out(peer, command).await.inspect_err(|error| self.0.metrics.refused(name, error))
+    }
+
+    async fn logout(&self, peer: &Peer) {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Logout { client_id: peer.client_id.clone(), answer };
+        if self.0.requests.send(request).await.is_ok() {
+            _ = answered.await;
+        }
+    }
+}
+
+impl Broker {
+    async fn carry_out(&self, peer: &Peer, command: Command) -> Result<Reply> {
         let peer = peer.clone();
         let outcome = match command {
             Command::Publish(publish) => {
@@ -176,14 +281,6 @@ impl Service for Broker {
             Outcome::Reply(reply) => Ok(reply),
             // Read here, so that a replay of an old event holds up nobody else.
             Outcome::Replay(replay) => replay.answer(task::read(&*self.0.log, &replay.source).await?.as_deref()),
-        }
-    }
-
-    async fn logout(&self, peer: &Peer) {
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Logout { client_id: peer.client_id.clone(), answer };
-        if self.0.requests.send(request).await.is_ok() {
-            _ = answered.await;
         }
     }
 }

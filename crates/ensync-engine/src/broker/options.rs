@@ -15,6 +15,12 @@ pub struct BrokerOptions {
     pub dev: bool,
     /// How long a log on a disk keeps what is settled.
     pub retention: Retention,
+    /// After how many bytes stored in a log on a disk a checkpoint is saved, records counting 512 each beside their payload; or after
+    /// four times what the last one took, if that is more. A start reads back about that much. 64 MiB.
+    pub checkpoint_bytes: u64,
+    /// How many event names [`metrics`](super::Broker::metrics) tells apart; what is counted of further ones it sums up. Each
+    /// name makes 15 time series. 1,000.
+    pub max_metric_events: usize,
     /// What tells the time. The system's clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -30,11 +36,17 @@ pub struct Retention {
     pub max_age: Duration,
     /// How large the log may get, in bytes. 16 GiB.
     pub max_bytes: u64,
+    /// How often that is looked at. 60 s.
+    pub sweep_every: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { max_age: Duration::from_secs(7 * 24 * 60 * 60), max_bytes: 16 << 30 }
+        Self {
+            max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            max_bytes: 16 << 30,
+            sweep_every: Duration::from_secs(60),
+        }
     }
 }
 
@@ -53,6 +65,8 @@ impl Default for BrokerOptions {
             defaults: Defaults::default(),
             dev: false,
             retention: Retention::default(),
+            checkpoint_bytes: 64 << 20,
+            max_metric_events: 1_000,
             clock: Arc::new(SystemClock),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
@@ -15,7 +15,8 @@ use super::keep::Keeper;
 use super::request::{Answer, Opened, Outcome, Request};
 use crate::counters::ConnectionCounters;
 use crate::log::{KeyHash, Log, Position, Record};
-use crate::state::{Change, Outgoing, SessionNumber, Source, State, Step};
+use crate::metrics::Metrics;
+use crate::state::{Change, Outgoing, Provision, SessionNumber, Source, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -23,6 +24,8 @@ const BATCH: (usize, usize) = (2_048, 8 << 20);
 const DELIVERIES: usize = 1_024;
 /// How long to wait after the log refused, before what the engine itself has to store is tried again.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// How often is told that the log refuses.
+const COMPLAINT: Duration = Duration::from_secs(10);
 /// The longest sleep: the clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -38,6 +41,11 @@ pub(super) struct Task {
     /// Logins that failed.
     pub(super) attempts: Attempts,
     pub(super) counters: Arc<ConnectionCounters>,
+    pub(super) metrics: Arc<Metrics>,
+    /// When a refusal of the log was last told, so that a full disk does not fill the logs too.
+    pub(super) complained: Option<Instant>,
+    /// Why the log stores nothing more.
+    pub(super) failed: watch::Sender<Option<Error>>,
     /// Checkpoints and retention.
     pub(super) keeper: Keeper,
     /// Dropped with the task: whoever waits for its end sees that.
@@ -56,6 +64,9 @@ impl Task {
     /// Runs until shutdown, or until every handle is gone. Ends every inbox then.
     pub(super) async fn run(mut self) {
         self.serve().await;
+        if !self.inboxes.is_empty() {
+            tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
+        }
         self.inboxes.clear();
         self.keeper.finish(&self.state).await;
     }
@@ -109,12 +120,26 @@ impl Task {
         let mut pending = Pending::default();
         let mut open = true;
         for request in batch {
-            open &= self.take(request, &mut pending);
+            // What administrators ask for is rare, and is decided by what is so, not by what is about to be.
+            match request {
+                Request::Provision { what, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
+                    pending.add(step, answer);
+                    self.commit(std::mem::take(&mut pending)).await;
+                }
+                Request::ProvisionEach { what, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    self.provision_each(what, answer).await;
+                }
+                request => open &= self.take(request, &mut pending),
+            }
         }
         if self.log_pause.is_none_or(|until| until <= Instant::now()) {
             pending.changes.extend(self.state.verdicts(BATCH.0));
         }
         self.commit(pending).await;
+        self.end_sessions();
         self.deliver().await;
         self.keep().await;
         open
@@ -125,11 +150,11 @@ impl Task {
             Request::Login { key, from, client_id, answer } => {
                 let opened = self.log_in(&key, from, &client_id);
                 if let Err(Ok(_)) = answer.send(opened) {
-                    self.log_out(&client_id);
+                    self.log_out(&client_id, "connection");
                 }
             }
             Request::Logout { client_id, answer } => {
-                self.log_out(&client_id);
+                self.log_out(&client_id, "connection");
                 _ = answer.send(());
             }
             Request::Publish { peer, publish, answer } => {
@@ -140,10 +165,8 @@ impl Task {
                 pending.add(step, answer);
             }
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
-            Request::Provision { what, answer } => {
-                let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
-                pending.add(step, answer);
-            }
+            // These were taken before.
+            Request::Provision { .. } | Request::ProvisionEach { .. } => {}
             Request::Inspect(inspect) => inspect(&self.state),
             Request::Shutdown => return false,
         }
@@ -175,12 +198,32 @@ impl Task {
         opened.map(|(number, app)| {
             let (outbox, inbox) = mpsc::unbounded_channel();
             self.inboxes.insert(number, (client_id.clone(), outbox));
-            Opened { app, inbox }
+            Opened { app, public_key: self.state.public_key(&app), number, inbox }
         })
     }
 
-    fn log_out(&mut self, client_id: &ClientId) {
+    async fn provision_each(&mut self, what: Vec<Provision>, answer: Answer<usize>) {
+        let mut pending = Pending::default();
+        let changes = what.into_iter().filter_map(|what| self.state.provision(what).ok()).collect::<Vec<_>>();
+        let (count, (done, outcome)) = (changes.len(), oneshot::channel());
+        pending.add(Ok(Step::Commit(changes)), done);
+        self.commit(pending).await;
+        let stopped = || Error::new(ErrorKind::Internal, "a command was not answered");
+        _ = answer.send(outcome.await.unwrap_or_else(|_| Err(stopped())).map(|_| count));
+    }
+
+    /// Ends the inboxes of sessions that the state ended: their transports tell the clients.
+    fn end_sessions(&mut self) {
+        for number in self.state.take_ended() {
+            tracing::info!(session = number, reason = "access taken", "session ended");
+            self.inboxes.remove(&number);
+        }
+    }
+
+    /// `reason`: "connection" if its transport says so, "unread" if nobody takes its deliveries any more.
+    fn log_out(&mut self, client_id: &ClientId, reason: &'static str) {
         if let Some(number) = self.state.logout(client_id) {
+            tracing::info!(session = number, reason, "session ended");
             self.inboxes.remove(&number);
         }
     }
@@ -194,7 +237,10 @@ impl Task {
         }
         let mut stored = self.append(&changes).await;
         if let Err(error) = &stored {
-            tracing::error!(%error, changes = changes.len(), "the log refused a batch");
+            self.complain(error, changes.len());
+            if self.log.failure().is_some() {
+                return refuse(answers.into_iter().map(|(_, answer)| answer), error);
+            }
             let (rest, publishes) = Pending { changes, answers }.split();
             refuse(publishes, error);
             let smaller = !rest.changes.is_empty();
@@ -206,6 +252,7 @@ impl Task {
         let positions = match stored {
             Ok(positions) => positions,
             Err(error) => {
+                self.complain(&error, changes.len());
                 self.log_pause = Some(Instant::now() + LOG_PAUSE);
                 return refuse(answers.into_iter().map(|(_, answer)| answer), &error);
             }
@@ -222,10 +269,23 @@ impl Task {
         }
     }
 
+    /// Tells that the log refused, and whether it always will.
+    fn complain(&mut self, error: &Error, changes: usize) {
+        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+            self.complained = Some(Instant::now());
+            tracing::error!(error = %ensync_core::report(error), changes, "the log refused a batch");
+        }
+        if let Some(failure) = self.log.failure() {
+            self.log_pause = Some(Instant::now() + LOG_PAUSE);
+            self.failed.send_if_modified(|known| known.replace(failure).is_none());
+        }
+    }
+
     /// Checkpoints and retention, a bit at a time.
     async fn keep(&mut self) {
         self.keeper.checkpoint(&self.state);
-        let copies = self.keeper.sweep(&self.state, self.clock.now()).await;
+        let mut copies = self.keeper.sweep(&self.state, self.clock.now()).await;
+        copies.retain(|copy| self.state.holds(copy));
         if copies.is_empty() {
             return;
         }
@@ -237,7 +297,10 @@ impl Task {
                     self.state.apply(Some(position), &copy.record);
                 }
             }
-            Err(error) => self.keeper.give_up(&error),
+            Err(error) => {
+                self.complain(&error, copies.len());
+                self.keeper.give_up(&error);
+            }
         }
     }
 
@@ -247,7 +310,10 @@ impl Task {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let positions = self.log.append(&batch).await?;
+        let begun = std::time::Instant::now();
+        let stored = self.log.append(&batch).await;
+        self.metrics.committed(&batch, begun, stored.as_ref().err());
+        let positions = stored?;
         if positions.len() != batch.len() {
             let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
             return Err(Error::new(ErrorKind::Internal, message));
@@ -263,7 +329,7 @@ impl Task {
             if outbox.send(delivery).is_err() {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();
-                self.log_out(&client_id);
+                self.log_out(&client_id, "unread");
             }
         }
     }
@@ -321,7 +387,13 @@ impl Pending {
 }
 
 fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: &Error) {
-    let refusal = Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later");
+    let refusal = match cause.kind() {
+        ErrorKind::Interrupted => Error::new(
+            ErrorKind::Interrupted,
+            "the engine's log failed while this was stored; whether it is stored shows when the engine is started again",
+        ),
+        _ => Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later"),
+    };
     let refusal = refusal.with_source(cause.clone());
     for answer in answers {
         _ = answer.send(Err(refusal.clone()));

@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ensync_core::{Result, Timestamp};
+use ensync_core::{Error, Result, Timestamp};
 use futures::stream::BoxStream;
+
+#[doc = include_str!("disk/format.md")]
+pub mod format {}
 
 pub use disk::{DiskLog, DiskOptions};
 pub use memory::MemoryLog;
@@ -41,14 +44,32 @@ impl fmt::Display for Position {
     }
 }
 
+/// What a log takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogUsage {
+    /// Its segments, in bytes; space that is kept ready included.
+    pub bytes: u64,
+    /// How many they are.
+    pub segments: u64,
+    /// The newest checkpoint, in bytes; 0 without one.
+    pub checkpoint_bytes: u64,
+    /// When it was saved.
+    pub checkpoint_at: Option<Timestamp>,
+}
+
 /// An append-only list of [`Record`]s.
 ///
-/// One broker writes; reads may come from any task at any time. What an implementation keeps:
+/// One broker writes; reads may come from any task at any time. The broker asks for nothing but what is here, so a log on a
+/// disk, one in memory, and one that a cluster replicates (a stream of JetStream, say, where a position is a stream sequence, an
+/// epoch is a term of ownership, a checkpoint is an object beside the stream, and losing the ownership is a
+/// [`failure`](Log::failure)) are the same to it. What an implementation keeps:
 ///
 /// 1. a batch is appended whole or not at all, in its order, and `append` returns only once it is durable;
 /// 2. positions ascend strictly, over batches and over restarts;
 /// 3. a record is read back equal to what was appended, at its position, until [`drop_before`](Log::drop_before) takes it away;
-/// 4. any position may be asked for, also one that a client forged: what is not the start of a record is `None`.
+/// 4. any position may be asked for, also one that a client forged: what is not the start of a record is `None`;
+/// 5. a batch is appended under this run's epoch or not at all: once a later run has opened the log, this one appends nothing.
 #[async_trait]
 pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// How often this log has been opened, this time included: from 1. It makes the fencing tokens of one run larger than those
@@ -60,6 +81,8 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the batch was not stored; none of it will be read back.
+    /// [`Interrupted`](ensync_core::ErrorKind::Interrupted) if that is not known: the batch is there when the log is opened again, or
+    /// it is not. [`failure`](Log::failure) says why then, and later batches are not stored.
     async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>>;
 
     /// The record at a position, or `None` if none starts there (any more).
@@ -110,6 +133,21 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
     async fn expendable(&self, _written_before: Timestamp, _max_bytes: u64) -> Result<Vec<(Position, u64)>> {
         Ok(Vec::new())
+    }
+
+    /// What it takes up; `None` if it takes up nothing but memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
+    async fn usage(&self) -> Result<Option<LogUsage>> {
+        Ok(None)
+    }
+
+    /// Why nothing more is stored until the log is opened again, if that is so: its disk failed, or another engine has taken it
+    /// over. What was stored can be read on.
+    fn failure(&self) -> Option<Error> {
+        None
     }
 
     /// Finishes. Later appends are refused; another process may open the log.

@@ -18,9 +18,11 @@ use std::time::Duration;
 use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, AdminListener, AdminToken};
 use crate::counters::ConnectionCounts;
 use crate::in_process::InProcess;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Limits, Log, MemoryLog, QueueStats};
@@ -32,7 +34,7 @@ pub(crate) use gate::network;
 pub use limits::ConnectionLimits;
 pub use tls::{ClientCertificates, ServerTls, TlsFiles};
 
-/// How long a shutdown waits for connections to finish what they are at.
+/// How long a shutdown waits, if it is not told.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a message holds beside payload and metadata, in bytes: names, ids, keys, the skeleton.
 const FRAME: usize = 64 << 10;
@@ -55,6 +57,9 @@ pub struct Server {
     addresses: Vec<(SocketAddr, bool)>,
     connections: TaskTracker,
     stop: CancellationToken,
+    admin_stop: CancellationToken,
+    shutdown_timeout: Duration,
+    admin: Option<(SocketAddr, bool, AdminToken)>,
     runtime: Handle,
 }
 
@@ -145,20 +150,65 @@ impl Server {
         self.urls("ws", "wss")
     }
 
+    /// The URL of the admin API, if it has one.
+    pub fn admin_url(&self) -> Option<String> {
+        let (address, tls, _) = self.admin.as_ref()?;
+        Some(format!("{}://{}", if *tls { "https" } else { "http" }, reachable(*address)))
+    }
+
+    /// The token of the admin API, if it has one.
+    pub fn admin_token(&self) -> Option<&AdminToken> {
+        self.admin.as_ref().map(|(_, _, token)| token)
+    }
+
     /// The addresses it listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().map(|(address, _)| *address)
     }
 
-    /// Stops accepting, refuses new commands, finishes those that wait, tells clients, and returns when the connections have
-    /// ended, or after 10 seconds.
-    pub async fn shutdown(&self) {
+    /// Returns when the engine has stopped, whoever stopped it.
+    pub async fn stopped(&self) {
+        self.broker.stopped().await;
+    }
+
+    /// Stops: says at `/readyz` that it does, accepts no more connections, refuses new commands, finishes those that wait, hands back
+    /// what clients hold, saves the state and closes the log, tells clients (close code 1001, GOAWAY), and waits until they are
+    /// gone; all of that up to [`shutdown_timeout`](ServerBuilder::shutdown_timeout). What was accepted is stored in any case.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().start().await?;
+    /// let stopped = server.shutdown().await;
+    /// assert!(stopped.in_order());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(&self) -> Shutdown {
+        let deadline = Instant::now() + self.shutdown_timeout;
         self.stop.cancel();
-        self.broker.shutdown().await;
-        self.connections.close();
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "connections still open at shutdown are abandoned");
+        let saved = timeout_at(deadline, self.broker.shutdown()).await.is_ok();
+        if !saved {
+            tracing::warn!("the broker has not finished in time; the next start takes longer");
         }
+        self.connections.close();
+        let ended = timeout_at(deadline, self.connections.wait()).await.is_ok();
+        let cut_off = if ended { 0 } else { self.connections.len() };
+        if cut_off > 0 {
+            tracing::warn!(connections = cut_off, "connections that are still open are cut off");
+        }
+        self.admin_stop.cancel();
+        Shutdown { saved, cut_off }
+    }
+
+    /// Why nothing is stored any more, if the disk has failed: see [`Broker::failure`]. A health check says "not ready" then.
+    pub fn failure(&self) -> Option<Error> {
+        self.broker.failure()
+    }
+
+    /// Waits until the disk has failed, and says how: see [`Broker::failed`]. Never returns if it does not.
+    pub async fn failed(&self) -> Error {
+        self.broker.failed().await
     }
 
     fn urls(&self, plain: &str, tls: &str) -> Vec<String> {
@@ -183,6 +233,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.admin_stop.cancel();
         // Sessions over WebSocket, and in the process, end with the broker.
         let broker = self.broker.clone();
         self.runtime.spawn(async move { broker.shutdown().await });
@@ -192,6 +243,23 @@ impl Drop for Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// How an engine stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Whether the broker finished, and the state was saved. If not the next start reads more of the log; nothing is lost.
+    pub saved: bool,
+    /// How many connections were still open at the deadline.
+    pub cut_off: usize,
+}
+
+impl Shutdown {
+    /// Whether everything was finished in time.
+    pub fn in_order(&self) -> bool {
+        self.saved && self.cut_off == 0
     }
 }
 
@@ -213,7 +281,12 @@ pub struct ServerBuilder {
     broker: BrokerOptions,
     log: Arc<dyn Log>,
     data_dir: Option<PathBuf>,
+    disk: DiskOptions,
+    shutdown_timeout: Duration,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
+    admin: Option<(SocketAddr, Option<ServerTls>)>,
+    admin_token: Option<AdminToken>,
+    open_metrics: bool,
     plaintext: bool,
     limits: ConnectionLimits,
 }
@@ -224,7 +297,12 @@ impl ServerBuilder {
             broker,
             log: Arc::new(MemoryLog::new()),
             data_dir: None,
+            disk: DiskOptions::default(),
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
             listen: Vec::new(),
+            admin: None,
+            admin_token: None,
+            open_metrics: true,
             plaintext: false,
             limits: ConnectionLimits::default(),
         }
@@ -234,6 +312,18 @@ impl ServerBuilder {
     /// in memory.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
+        self
+    }
+
+    /// How the files in [`data_dir`](Self::data_dir) are written.
+    pub fn disk_options(mut self, options: DiskOptions) -> Self {
+        self.disk = options;
+        self
+    }
+
+    /// How long [`Server::shutdown`] waits for connections to finish what they are at. 10 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
         self
     }
 
@@ -256,6 +346,44 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the admin API at an address, in plaintext; port 0 takes a free one. Default: nowhere.
+    ///
+    /// Whoever asks there shows a token: see [`admin_token`](ServerBuilder::admin_token).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().admin(([127, 0, 0, 1], 0)).start().await?;
+    /// let (url, token) = (server.admin_url(), server.admin_token());
+    /// # assert!(url.unwrap().starts_with("http://127.0.0.1:") && token.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.admin = Some((address.into(), None));
+        self
+    }
+
+    /// Serves the admin API at an address, with TLS; port 0 takes a free one.
+    pub fn admin_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.admin = Some((address.into(), Some(tls)));
+        self
+    }
+
+    /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
+    /// the first start, readable by its owner only; without a data directory, one that is made for this run:
+    /// [`Server::admin_token`] says it.
+    pub fn admin_token(mut self, token: AdminToken) -> Self {
+        self.admin_token = Some(token);
+        self
+    }
+
+    /// Asks for the token at `/metrics` as well. Default: `/healthz`, `/readyz` and `/metrics` are open.
+    pub fn guard_metrics(mut self) -> Self {
+        self.open_metrics = false;
+        self
+    }
+
     /// Allows plaintext on every address: where something in front of the engine does TLS, or the network is trusted.
     pub fn allow_plaintext(mut self) -> Self {
         self.plaintext = true;
@@ -274,6 +402,23 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether an engine with these options could start, as far as can be told without starting one: no address is bound, no
+    /// directory opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if an option is out of its range, or contradicts another.
+    pub fn check(&self) -> Result<()> {
+        self.limits.check()?;
+        check(&self.broker.limits, self.limits.max_message_bytes)?;
+        let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
+        plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
+        match &self.admin {
+            Some((address, None)) => check_plaintext("the admin API", *address, self.plaintext),
+            _ => Ok(()),
+        }
+    }
+
     /// Binds the addresses and starts.
     ///
     /// # Errors
@@ -285,10 +430,10 @@ impl ServerBuilder {
         if self.listen.is_empty() {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
         }
-        self.limits.check()?;
+        self.check()?;
         let max_message_bytes = self.limits.max_message_bytes;
         let grpc = ensync_grpc::ServerOptions { max_message_bytes, ..ensync_grpc::ServerOptions::default() };
-        let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (connections, stop, admin_stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
             login_timeout: ws.login_timeout.min(self.limits.login_timeout),
@@ -297,34 +442,63 @@ impl ServerBuilder {
             connections: connections.clone(),
             ..ws
         };
-        check(&self.broker.limits, max_message_bytes)?;
-        let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
-        plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
         let (mut addresses, mut bound) = (Vec::new(), Vec::new());
         for (address, tls) in self.listen {
             let (tcp, address) = bind(address).await?;
             addresses.push((address, tls.is_some()));
             bound.push((tcp, tls));
         }
-        let log = match self.data_dir {
-            Some(path) => Arc::new(DiskLog::open(path, DiskOptions::default()).await?) as Arc<dyn Log>,
+        let admin = match self.admin {
+            Some((address, tls)) => Some((bind(address).await?, tls)),
+            None => None,
+        };
+        let log = match &self.data_dir {
+            Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
+        let mut followed: Vec<ServerTls> = Vec::new();
+        let mut follow = |tls: &ServerTls| {
+            if !followed.iter().any(|other| other.is(tls)) {
+                tokio::spawn(stop.clone().run_until_cancelled_owned(tls.clone().follow()));
+                followed.push(tls.clone());
+            }
+        };
+        let admin = match admin {
+            None => None,
+            Some(((tcp, bound), tls)) => {
+                let token = match (self.admin_token, &self.data_dir) {
+                    (Some(token), _) => token,
+                    // The log has the directory's lock.
+                    (None, Some(path)) => AdminToken::of_directory(path)?,
+                    (None, None) => AdminToken::generate()?,
+                };
+                tls.as_ref().inspect(|tls| follow(tls));
+                let (with_tls, router) =
+                    (tls.is_some(), admin::router(broker.clone(), token.clone(), self.open_metrics)?);
+                // Until the very end, so that it can say that the engine is stopping.
+                tokio::spawn(AdminListener { tcp, tls, router }.run(TaskTracker::new(), admin_stop.clone()));
+                Some((bound, with_tls, token))
+            }
+        };
         let counters = broker.counters();
         let gate = Arc::new(Gate::new(&self.limits, counters.clone()));
         let tls_timeout = self.limits.tls_timeout;
         let front = Front::new(Arc::new(broker.clone()), grpc, ws, self.limits, counters);
-        let mut followed: Vec<ServerTls> = Vec::new();
         for (tcp, tls) in bound {
-            if let Some(tls) = tls.as_ref().filter(|tls| !followed.iter().any(|other| other.is(tls))) {
-                tokio::spawn(stop.clone().run_until_cancelled_owned(tls.clone().follow()));
-                followed.push(tls.clone());
-            }
+            tls.as_ref().inspect(|tls| follow(tls));
             let listener = Listener { tcp, tls, gate: gate.clone(), tls_timeout };
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
-        Ok(Server { broker, addresses, connections, stop, runtime: Handle::current() })
+        let shutdown_timeout = self.shutdown_timeout;
+        for (address, with_tls) in &addresses {
+            tracing::info!(%address, tls = *with_tls, "listening");
+        }
+        if let Some((address, with_tls, _)) = &admin {
+            tracing::info!(%address, tls = *with_tls, "listening for administrators");
+        }
+        let runtime = Handle::current();
+        Ok(Server { broker, addresses, connections, stop, admin_stop, shutdown_timeout, admin, runtime })
     }
 }
 

@@ -230,11 +230,7 @@ impl State {
             Fate::Expired => queue.counters.expired += 1,
             Fate::Dropped => queue.counters.dropped += 1,
         }
-        if let Some((_, Some(orphan))) = queue.entries.remove(event.seq) {
-            self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk: chunk_of(event.seq) });
-        }
-        self.memory.remove(&event);
-        self.moved.remove(&event);
+        self.forget(event);
         self.settled.insert(event, fate);
     }
 

@@ -34,6 +34,8 @@ pub struct QueueCounters {
     pub redelivered: u64,
     /// Events acknowledged.
     pub acked: u64,
+    /// Deliveries that clients deferred, also those by no time at all.
+    pub deferred: u64,
     /// Events that became dead letters.
     pub dead: u64,
     /// Events that expired.
@@ -42,6 +44,22 @@ pub struct QueueCounters {
     pub requeued: u64,
     /// Dead letters that were given up.
     pub dropped: u64,
+}
+
+impl QueueCounters {
+    /// Both together.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { published, delivered, redelivered, acked, deferred, dead, expired, requeued, dropped } = other;
+        self.published += published;
+        self.delivered += delivered;
+        self.redelivered += redelivered;
+        self.acked += acked;
+        self.deferred += deferred;
+        self.dead += dead;
+        self.expired += expired;
+        self.requeued += requeued;
+        self.dropped += dropped;
+    }
 }
 
 #[derive(Debug)]

@@ -44,6 +44,9 @@ impl State {
         let record = match &settle.how {
             Settlement::Ack => Record::Ack { event, block },
             Settlement::Defer { delay, .. } if delay.is_zero() => {
+                if let Some(queue) = self.queues.get_mut(&event.queue) {
+                    queue.counters.deferred += 1;
+                }
                 self.release(event);
                 return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
             }

@@ -15,6 +15,8 @@ use crate::log::Position;
 const LOCK: &str = "lock";
 const SEGMENT: &str = "log";
 const CHECKPOINT: &str = "checkpoint";
+/// What to do about damage.
+pub(super) const ADVICE: &str = "`ensync store repair` says what of it is lost, and goes on without that; or restore the data directory from a backup";
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "unfinished";
 
@@ -33,21 +35,59 @@ impl Directory {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.path).map_err(|cause| failed("make the data directory", &self.path, cause))?;
+        builder.create(&self.path).map_err(|cause| self.cannot_use("make", cause))?;
         let path = self.path.join(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|cause| failed("open", &path, cause))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
+        let lock = lock.map_err(|cause| self.cannot_use("open a file in", cause))?;
+        self.locked(lock.try_lock())?;
+        Ok(lock)
+    }
+
+    /// Keeps engines out while the file that is returned lives, and changes nothing. `None` if no engine was ever here.
+    pub(super) fn look(&self) -> Result<Option<File>> {
+        fs::read_dir(&self.path).map_err(|cause| self.cannot_use("look into", cause))?;
+        let path = self.path.join(LOCK);
+        match File::open(&path) {
+            Ok(lock) => {
+                self.locked(lock.try_lock_shared())?;
+                Ok(Some(lock))
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(failed("open", &path, cause)),
+        }
+    }
+
+    fn locked(&self, locked: Result<(), TryLockError>) -> Result<()> {
+        let path = self.path.display();
+        match locked {
+            Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Unavailable,
                 format!(
-                    "the data directory {} is in use by another engine; stop that, or choose another directory",
-                    self.path.display()
+                    "the data directory {path} is in use by another engine; stop that, or choose another directory"
                 ),
             )),
-            Err(TryLockError::Error(cause)) => Err(failed("lock", &path, cause)),
+            Err(TryLockError::Error(cause)) => {
+                let message = format!(
+                    "cannot lock the data directory {path}: its file system may know no locks;                      put the data on a disk of this machine"
+                );
+                Err(Error::new(ErrorKind::InvalidInput, message).with_source(cause))
+            }
         }
+    }
+
+    /// Says what has to change before a directory can be used.
+    fn cannot_use(&self, what: &str, cause: io::Error) -> Error {
+        let advice = match cause.kind() {
+            io::ErrorKind::PermissionDenied => "give the user that runs the engine the right to write there",
+            io::ErrorKind::ReadOnlyFilesystem => "its file system is mounted read-only; mount it for writing",
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "there is a file in its place",
+            io::ErrorKind::NotFound => "it is not there",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "its disk is full; make space",
+            _ => return failed(&format!("{what} the data directory"), &self.path, cause),
+        };
+        let message = format!("cannot {what} the data directory {}: {advice}", self.path.display());
+        Error::new(ErrorKind::Unavailable, message).with_source(cause)
     }
 
     /// The numbers of the segments, ascending.
@@ -76,22 +116,22 @@ impl Directory {
     /// Makes a file that begins with `bytes`. It is there whole or not at all.
     pub(super) fn create(&self, path: &Path, bytes: &[u8], length: Option<u64>) -> io::Result<File> {
         let unfinished = path.with_extension(UNFINISHED);
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
+        let file = self.io.create(&unfinished)?;
         let fill = || {
             if let Some(length) = length {
                 self.io.preallocate(&file, length)?;
             }
             self.io.write(&file, bytes, 0)?;
             // The length too, which `sync_data` need not store where nothing was written.
-            file.sync_all()?;
-            fs::rename(&unfinished, path)?;
+            self.io.sync_all(&file)?;
+            self.io.rename(&unfinished, path)?;
             self.sync()
         };
         match fill() {
             Ok(()) => Ok(file),
             Err(cause) => {
                 // The space it took may be what others lack.
-                _ = fs::remove_file(&unfinished);
+                _ = self.io.remove(&unfinished);
                 Err(cause)
             }
         }
@@ -117,7 +157,7 @@ impl Directory {
 
     /// Removes a file. Whether it is gone for good is only sure after [`sync`](Self::sync).
     pub(super) fn remove(&self, path: &Path) -> Result<()> {
-        match fs::remove_file(path) {
+        match self.io.remove(path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, cause)),
             _ => Ok(()),
         }
@@ -125,8 +165,7 @@ impl Directory {
 
     /// Returns once the names in the directory are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        // Only Unix lets a directory be opened for that.
-        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+        self.io.sync_directory(&self.path)
     }
 
     fn list<T: std::str::FromStr + Ord>(&self, extension: &str, digits: usize) -> Result<Vec<T>> {
@@ -174,9 +213,7 @@ pub(super) fn bad_header(path: &Path, bad: BadHeader) -> Error {
             format::VERSION
         ),
         BadHeader::Damaged => {
-            format!(
-                "{path} is damaged in its first {HEADER} bytes, or is no file of an engine; restore the data directory from a copy"
-            )
+            format!("{path} is damaged in its first {HEADER} bytes, or is no file of an engine; {ADVICE}")
         }
     })
 }

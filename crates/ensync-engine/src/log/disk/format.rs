@@ -22,6 +22,9 @@ pub(super) const ALIGN: usize = 8;
 const FRAME_MAGIC: [u8; 2] = [0xe5, 0xc1];
 const LAST: u8 = 1;
 
+/// The space at the end of a segment that is left to marks.
+pub(super) const MARKS: u64 = 2_048;
+
 /// The longest segment, and so what a commit must fit in.
 pub(super) const MAX_SEGMENT: u64 = 1 << 30;
 

@@ -1,11 +1,17 @@
-//! What can fail: the few calls that change files, in one place, so that tests can make them fail.
+//! What can fail: the few calls that change files, in one place, so that tests can make them fail, and stop between any two.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// Changes files.
 pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
+    /// Makes an empty file, in place of one of that name.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)
+    }
+
     /// Gives a file at least this length, and as far as the file system can, the space for it.
     fn preallocate(&self, file: &File, length: u64) -> io::Result<()> {
         preallocate(file, length)
@@ -17,9 +23,35 @@ pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
         file.write_all(bytes)
     }
 
+    /// Gives the space after a length back.
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
     /// Returns once everything written is on the disk.
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    /// Returns once everything written is on the disk, and the length.
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    /// Gives a file another name, in place of one that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    /// Returns once the names in a directory are on the disk.
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        // Only Unix lets a directory be opened for that.
+        if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
     }
 }
 
@@ -39,7 +71,6 @@ fn preallocate(file: &File, length: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
     use rustix::io::Errno;
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
-        // Some file systems cannot. There the space is taken as it is written.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => extend(file, length),
         done => done.map_err(Into::into),
     }
@@ -50,56 +81,14 @@ fn preallocate(file: &File, length: u64) -> io::Result<()> {
     extend(file, length)
 }
 
-fn extend(file: &File, length: u64) -> io::Result<()> {
-    if file.metadata()?.len() < length { file.set_len(length) } else { Ok(()) }
-}
-
-#[cfg(test)]
-pub(super) mod faults {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    /// Files that fail when they are told to.
-    #[derive(Debug, Default)]
-    pub(in crate::log::disk) struct Faults {
-        full: AtomicU32,
-        sync: AtomicU32,
+/// Where the space cannot be asked for, it is taken by writing zeros.
+fn extend(mut file: &File, length: u64) -> io::Result<()> {
+    let mut at = file.seek(SeekFrom::End(0))?;
+    let zeros = [0; 64 << 10];
+    while at < length {
+        let part = zeros.get(..usize::try_from(length - at).unwrap_or(usize::MAX).min(zeros.len())).unwrap_or(&zeros);
+        file.write_all(part)?;
+        at += part.len() as u64;
     }
-
-    impl Faults {
-        /// From now on there is no space for new segments: 1; nor for what is written to old ones, which then takes half: 2.
-        pub(in crate::log::disk) fn full(&self, how: u32) {
-            self.full.store(how, Ordering::SeqCst);
-        }
-
-        /// The next sync fails.
-        pub(in crate::log::disk) fn fail_sync(&self) {
-            self.sync.store(1, Ordering::SeqCst);
-        }
-    }
-
-    impl Io for Faults {
-        fn preallocate(&self, file: &File, length: u64) -> io::Result<()> {
-            if self.full.load(Ordering::SeqCst) > 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            SystemIo.preallocate(file, length)
-        }
-
-        fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-            if self.full.load(Ordering::SeqCst) > 1 {
-                SystemIo.write(file, &bytes[..bytes.len() / 2], offset)?;
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            SystemIo.write(file, bytes, offset)
-        }
-
-        fn sync(&self, file: &File) -> io::Result<()> {
-            if self.sync.swap(0, Ordering::SeqCst) > 0 {
-                return Err(io::Error::other("the disk is on fire"));
-            }
-            SystemIo.sync(file)
-        }
-    }
+    Ok(())
 }

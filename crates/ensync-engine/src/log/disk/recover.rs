@@ -6,9 +6,13 @@ use bytes::Bytes;
 use ensync_core::Result;
 
 use super::checkpoint;
-use super::directory::{Directory, failed, unusable};
+use super::directory::{ADVICE, Directory, failed, unusable};
 use super::format::{ALIGN, Frame, HEADER, LogId, position};
+use super::record::LOST;
 use crate::log::Position;
+
+/// What disks write whole or not at all.
+const SECTOR: usize = 512;
 
 /// A log as it was found.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct Found {
     pub(super) segments: BTreeMap<u32, u32>,
     /// The last segment.
     pub(super) segment: u32,
+    /// The next one, made ahead.
+    pub(super) spare: Option<u32>,
     /// The number of the last commit.
     pub(super) commit: u64,
     /// The last run that wrote.
@@ -44,7 +50,9 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
     let id = directory.read_id(first)?;
     let checkpoint = checkpoint::newest(directory, &id)?;
     let start = match checkpoint {
-        None if first > 1 => return Err(missing(directory, "has no checkpoint to go with its log")),
+        None if first > 1 && !begins_lost(directory, first)? => {
+            return Err(missing(directory, "has no checkpoint to go with its log"));
+        }
         None => first,
         Some(at) => super::format::split(at).0,
     };
@@ -70,17 +78,23 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
         let whole = directory.segment(segment);
         return Err(unusable(format!(
             "the log ends at byte {end} of {}, before its own checkpoint: what was stored after that is damaged or missing; \
-             nothing was changed; restore the data directory from a copy",
+             nothing was changed; {ADVICE}",
             whole.display()
         )));
     }
     cut(directory, segment, end)?;
+    let spare = (segment < last).then_some(segment + 1);
+    if let Some(spare) = spare {
+        cut(directory, spare, HEADER)?;
+    }
     for number in segment + 1..=last {
-        directory.remove(&directory.segment(number))?;
+        if spare != Some(number) {
+            directory.remove(&directory.segment(number))?;
+        }
         found.remove(&number);
     }
     directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
-    Ok(Some(Found { id, segments: found, segment, commit: walk.commit, epoch: walk.epoch }))
+    Ok(Some(Found { id, segments: found, segment, spare, commit: walk.commit, epoch: walk.epoch }))
 }
 
 struct Walk<'a> {
@@ -101,7 +115,7 @@ impl Walk<'_> {
         let base = position(number, 0);
         let (mut offset, mut end, mut epoch) = (HEADER as usize, HEADER as usize, self.epoch);
         while let Some(frame) = Frame::read(bytes, offset, &self.id, base) {
-            let follows = self.start.is_none() || frame.commit == self.commit + 1;
+            let follows = self.start.is_none() || frame.kind == LOST || frame.commit == self.commit + 1;
             if !follows || frame.epoch < epoch || offset + Frame::size(frame.body) > bytes.len() {
                 break;
             }
@@ -118,12 +132,16 @@ impl Walk<'_> {
         if self.damage.is_none() && (used > offset || offset > end) {
             self.damage = Some((number, offset));
         }
-        let later = later(&bytes.slice(..used), offset, &self.id, base, self.start.map_or(0, |_| self.commit + 1));
-        if later > 0 {
+        // Numbers at the end of a body may end in zeros.
+        let near = bytes.slice(..bytes.len().min(used + 64));
+        let later = later(&near, offset, &self.id, base, self.start.map_or(0, |_| self.commit + 1));
+        let overwritten = overwritten(&near, offset, &self.id, base);
+        if later > 0 || overwritten > 0 {
             let (number, at) = self.damage.unwrap_or((number, offset));
+            let after = later.max(overwritten);
             return Err(unusable(format!(
-                "the log is damaged at byte {at} of {}: at least {later} whole records come after it, so the engine did not \
-                 just stop while writing; nothing was changed; restore the data directory from a copy",
+                "the log is damaged at byte {at} of {}: at least {after} whole records come after it, so the engine did not \
+                 just stop while writing; nothing was changed; {ADVICE}",
                 self.directory.segment(number).display(),
             )));
         }
@@ -138,8 +156,34 @@ fn later(bytes: &Bytes, offset: usize, id: &LogId, base: Position, commit: u64) 
     offsets.by_ref().filter(is_later).count()
 }
 
+/// How many whole frames follow something at `offset` that no interrupted write leaves: one loses sectors of 512 bytes, which are
+/// zeros then, or everything from some byte on.
+fn overwritten(bytes: &Bytes, offset: usize, id: &LogId, base: Position) -> usize {
+    let whole = |at: &usize| Frame::read(bytes, *at, id, base).is_some();
+    let mut frames = (offset..bytes.len()).step_by(ALIGN).filter(whole);
+    // A frame right here is part of an unfinished commit.
+    let Some(next) = frames.next().filter(|next| *next > offset) else { return 0 };
+    let mut from = offset;
+    while from < next {
+        let end = (from / SECTOR + 1) * SECTOR;
+        let part = bytes.get(from..end.min(next)).unwrap_or_default();
+        if part.iter().all(|byte| *byte == 0) {
+            return 0;
+        }
+        from = end;
+    }
+    1 + frames.count()
+}
+
+/// Whether a segment says that what was before it is lost.
+fn begins_lost(directory: &Directory, number: u32) -> Result<bool> {
+    let (bytes, id) = directory.read_segment(number)?;
+    let first = Frame::read(&bytes, HEADER as usize, &id, position(number, 0));
+    Ok(first.is_some_and(|frame| frame.kind == LOST))
+}
+
 /// Where the last bytes that are not zero end, not before `from`.
-fn used(bytes: &[u8], from: usize) -> usize {
+pub(super) fn used(bytes: &[u8], from: usize) -> usize {
     let mut rest = bytes.get(from..).unwrap_or_default();
     // Most of it is space for later; comparing blocks is fast even where nothing is optimised.
     while let Some((before, block)) = rest.split_last_chunk::<4096>()
@@ -169,8 +213,5 @@ fn cut(directory: &Directory, segment: u32, end: u32) -> Result<()> {
 }
 
 fn missing(directory: &Directory, what: &str) -> ensync_core::Error {
-    unusable(format!(
-        "the data directory {} {what}; nothing was changed; restore it from a copy",
-        directory.path.display()
-    ))
+    unusable(format!("the data directory {} {what}; nothing was changed; {ADVICE}", directory.path.display()))
 }

@@ -3,15 +3,18 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
-use super::format::{self, Frame, HEADER, MAX_SEGMENT, position};
+use super::directory::failed;
+use super::format::{self, Frame, HEADER, MARKS, MAX_SEGMENT, position};
 use super::io::is_full;
-use super::record::{self, OPENED};
-use super::{Shared, failed, lock};
+use super::lock;
+use super::record::{self, MARK};
+use super::shared::Shared;
 use crate::log::{Position, Record};
 
 /// The most records of a commit, and the bytes after which no more are taken in.
@@ -36,8 +39,11 @@ pub(super) struct Writer {
     epoch: u32,
     /// The next segment, made ahead.
     spare: Option<(File, u64)>,
-    /// After a failed sync: nobody knows what is on the disk, and asking again would only hide it.
-    poison: Option<Error>,
+    /// How far a write that found no space may have come: zeros go there before anything else, for recovery counts on a commit
+    /// being written over zeros.
+    dirty: u64,
+    /// Whether something was stored since the last mark.
+    unmarked: bool,
     buffer: Vec<u8>,
 }
 
@@ -48,8 +54,20 @@ impl Writer {
         let file =
             OpenOptions::new().read(true).write(true).open(&path).map_err(|cause| failed("open", &path, cause))?;
         let capacity = file.metadata().map_err(|cause| failed("open", &path, cause))?.len().min(MAX_SEGMENT);
-        let (spare, poison, buffer) = (None, None, Vec::new());
-        Ok(Self { shared, segment, file, offset, capacity, commit, epoch, spare, poison, buffer })
+        let (spare, dirty, unmarked, buffer) = (None, 0, false, Vec::new());
+        Ok(Self { shared, segment, file, offset, capacity, commit, epoch, spare, dirty, unmarked, buffer })
+    }
+
+    /// Takes a next segment that was made ahead in an earlier run. If that fails, another is made.
+    pub(super) fn adopt(&mut self, spare: Option<u32>) {
+        let Some(number) = spare else { return };
+        let open = || {
+            let path = self.shared.directory.segment(number);
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            let length = file.metadata()?.len().min(MAX_SEGMENT);
+            Ok::<_, io::Error>((file, length))
+        };
+        self.spare = open().ok();
     }
 
     /// Stores that a run begins.
@@ -57,9 +75,22 @@ impl Writer {
         self.store(&[]).map(drop)
     }
 
-    /// Serves appends until nobody can send any more.
-    pub(super) fn run(mut self, jobs: Receiver<Append>) {
-        while let Ok(first) = jobs.recv() {
+    /// Serves appends until nobody can send any more. `mark_after` a commit that nothing follows comes a mark.
+    pub(super) fn run(mut self, jobs: &Receiver<Append>, mark_after: Duration) {
+        loop {
+            let first = if self.unmarked {
+                jobs.recv_timeout(mark_after)
+            } else {
+                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            let first = match first {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.mark();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let (mut records, mut bytes) = (first.batch.len(), size(&first.batch));
             let mut appends = vec![first];
             while records < COMMIT.0 && bytes < COMMIT.1 {
@@ -77,6 +108,15 @@ impl Writer {
         }
     }
 
+    /// Stores a mark, unless that would take what the next runs need.
+    fn mark(&mut self) {
+        self.unmarked = false;
+        let room = u64::from(self.offset) + 2 * format::FRAME as u64 + MARKS < self.capacity;
+        if room && let Err(error) = self.store(&[]) {
+            tracing::warn!(error = %ensync_core::report(&error), "cannot mark the end of the log");
+        }
+    }
+
     fn commit(&mut self, appends: Vec<Append>) {
         let batches: Vec<&[Arc<Record>]> = appends.iter().map(|append| &append.batch[..]).collect();
         let stored = self.store(&batches);
@@ -89,28 +129,32 @@ impl Writer {
         }
     }
 
-    /// Stores batches as one commit; none: the mark that a run begins.
+    /// Stores batches as one commit; none: a mark.
     fn store(&mut self, batches: &[&[Arc<Record>]]) -> Result<Vec<Vec<Position>>> {
-        if let Some(poison) = &self.poison {
-            return Err(poison.clone());
+        if let Some(failure) = self.shared.failure.get() {
+            return Err(failure.clone());
         }
+        self.clean()?;
         let publishes = batches.iter().flat_map(|batch| batch.iter()).any(|r| matches!(**r, Record::Publish(_)));
         let mut positions = self.encode(batches)?;
         let mut end = u64::from(self.offset) + self.buffer.len() as u64;
-        if end > self.capacity {
+        let limit = if batches.is_empty() { self.capacity } else { self.capacity.saturating_sub(MARKS) };
+        if end > limit {
             self.roll(self.buffer.len() as u64)?;
             positions = self.encode(batches)?;
             end = u64::from(self.offset) + self.buffer.len() as u64;
-        } else if publishes && end > self.capacity - self.capacity / 8 && self.spare.is_none() {
+        } else if publishes && end > limit - limit / 8 && self.spare.is_none() {
             // What is left is for acknowledgements, which are what makes space again.
             self.make_spare(0).map_err(|cause| self.full(cause))?;
         }
         let written = self.shared.directory.io.write(&self.file, &self.buffer, u64::from(self.offset));
         if let Err(cause) = written {
             // The same place is written over next time, under the same commit number.
-            return Err(if is_full(&cause) { self.full(cause) } else { self.poisoned("write", cause) });
+            self.dirty = end;
+            return Err(if is_full(&cause) { self.full(cause) } else { self.failed("write", cause) });
         }
-        self.shared.directory.io.sync(&self.file).map_err(|cause| self.poisoned("sync", cause))?;
+        self.shared.directory.io.sync(&self.file).map_err(|cause| self.failed("sync", cause))?;
+        self.unmarked = !batches.is_empty();
         self.commit += 1;
         self.offset = end as u32;
         lock(&self.shared.segments).insert(self.segment, self.offset);
@@ -121,6 +165,22 @@ impl Writer {
             }
         }
         Ok(positions)
+    }
+
+    /// Overwrites what a write left that found no space.
+    fn clean(&mut self) -> Result<()> {
+        let length = self.dirty.saturating_sub(self.offset.into());
+        if length == 0 {
+            return Ok(());
+        }
+        let zeros = vec![0; usize::try_from(length).unwrap_or_default()];
+        let io = &self.shared.directory.io;
+        if let Err(cause) = io.write(&self.file, &zeros, self.offset.into()) {
+            return Err(if is_full(&cause) { self.full(cause) } else { self.failed("write", cause) });
+        }
+        io.sync(&self.file).map_err(|cause| self.failed("sync", cause))?;
+        self.dirty = 0;
+        Ok(())
     }
 
     /// Lays out a commit as it will be at the end of the segment.
@@ -136,7 +196,7 @@ impl Writer {
             last.map_or(base, |(_, at)| at)
         };
         if batches.is_empty() {
-            frame(OPENED, &|_| ());
+            frame(MARK, &|_| ());
         }
         let place = |record: &Arc<Record>| frame(record::kind(record), &|out| record::encode(record, out));
         let mut place = place;
@@ -144,7 +204,7 @@ impl Writer {
         if let Some((start, at)) = last {
             Frame::end_commit(&mut self.buffer, start, &id, at);
         }
-        if self.buffer.len() as u64 > MAX_SEGMENT - u64::from(HEADER) {
+        if self.buffer.len() as u64 > MAX_SEGMENT - u64::from(HEADER) - MARKS {
             let message = format!("a batch of {} bytes is larger than the log takes", self.buffer.len());
             self.buffer = Vec::new();
             return Err(Error::new(ErrorKind::LimitExceeded, message));
@@ -154,14 +214,14 @@ impl Writer {
 
     /// Goes on in the next segment, which has room for a commit of `length` bytes.
     fn roll(&mut self, length: u64) -> Result<()> {
-        let needed = length + u64::from(HEADER);
+        let needed = length + u64::from(HEADER) + MARKS;
         if self.spare.as_ref().is_none_or(|(_, capacity)| *capacity < needed) {
             self.spare = None;
             self.make_spare(needed).map_err(|cause| self.full(cause))?;
         }
         let Some((file, capacity)) = self.spare.take() else { return Ok(()) };
         // Only gives space back. If it fails, it is not given back.
-        _ = self.file.set_len(self.offset.into());
+        _ = self.shared.directory.io.truncate(&self.file, self.offset.into());
         (self.segment, self.file, self.capacity, self.offset) = (self.segment + 1, file, capacity, HEADER);
         lock(&self.shared.segments).insert(self.segment, HEADER);
         Ok(())
@@ -170,7 +230,7 @@ impl Writer {
     /// Makes the next segment once half of this one is used.
     fn prepare(&mut self) {
         if self.spare.is_none()
-            && self.poison.is_none()
+            && self.shared.failure.get().is_none()
             && u64::from(self.offset) > self.capacity / 2
             && let Err(cause) = self.make_spare(0)
         {
@@ -196,16 +256,17 @@ impl Writer {
         Error::new(ErrorKind::Unavailable, message).with_source(cause)
     }
 
-    fn poisoned(&mut self, what: &str, cause: io::Error) -> Error {
+    /// Nobody knows what is on the disk now, and asking again would only hide it.
+    fn failed(&self, what: &str, cause: io::Error) -> Error {
         let path = self.shared.directory.segment(self.segment);
-        let message = format!(
-            "the disk failed to {what} {}: nothing more is stored; look after the disk, then start the engine again",
-            path.display()
-        );
-        let error = Error::new(ErrorKind::Unavailable, message).with_source(cause);
-        tracing::error!(error = %ensync_core::report(&error), "the log has failed");
-        self.poison = Some(error.clone());
-        error
+        let message = format!("the disk failed to {what} {}", path.display());
+        let cause = Arc::new(cause);
+        let later = format!("{message}: nothing more is stored; look after the disk, then start the engine again");
+        let later = Error::new(ErrorKind::Unavailable, later).with_source(cause.clone());
+        tracing::error!(error = %ensync_core::report(&later), "the log has failed");
+        _ = self.shared.failure.set(later);
+        let message = format!("{message}: whether this is stored shows when the engine is started again");
+        Error::new(ErrorKind::Interrupted, message).with_source(cause)
     }
 }
 

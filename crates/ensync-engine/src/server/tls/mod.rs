@@ -87,7 +87,7 @@ impl ServerTls {
     }
 
     /// What the next connection is served with.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.0.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

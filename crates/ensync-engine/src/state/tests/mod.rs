@@ -1,9 +1,12 @@
 //! The state machine's promises, one test each; pure, without a runtime.
 
+mod apps;
 mod bench;
 mod deliver;
+mod events;
 mod expiry;
 mod isolation;
+mod key_pairs;
 mod leases;
 mod limits;
 mod provision;

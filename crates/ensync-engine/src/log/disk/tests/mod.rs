@@ -1,6 +1,7 @@
 //! The log on a disk: what it keeps, and what it makes of files that something happened to.
 
 mod damage;
+mod faults;
 mod format;
 mod random;
 mod space;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensync_core::{ErrorKind, Result, Timestamp};
 use futures::StreamExt;
@@ -20,6 +22,11 @@ use super::io::{Io, SystemIo};
 use super::record::tests::samples;
 use super::{DiskLog, DiskOptions};
 use crate::log::{EventRef, Log, Position, Record};
+
+/// The smallest segments there are, and no marks but those of the runs.
+fn options() -> DiskOptions {
+    DiskOptions { segment_bytes: 64 << 10, mark_after: Duration::from_secs(3_600) }
+}
 
 /// A directory of a test's own.
 struct Place(TempDir);
@@ -37,13 +44,12 @@ impl Place {
         self.try_open().unwrap()
     }
 
-    /// With the smallest segments there are.
     fn try_open(&self) -> Result<DiskLog> {
         self.open_with(Arc::new(SystemIo))
     }
 
     fn open_with(&self, io: Arc<dyn Io>) -> Result<DiskLog> {
-        DiskLog::open_with(self.path(), &DiskOptions { segment_bytes: 64 << 10 }, io)
+        DiskLog::open_with(self.path(), &options(), io)
     }
 
     fn segment(&self, number: u32) -> PathBuf {

@@ -38,7 +38,7 @@ async fn what_was_answered_is_there_and_what_was_torn_is_not() {
 /// What a crash leaves of a commit that nobody was answered: some of its bytes, in any order, and other bytes.
 async fn tear(place: &Place, random: &mut fastrand::Rng) {
     let before = place.files();
-    let log = DiskLog::open_with(place.path(), &DiskOptions { segment_bytes: 64 << 10 }, Arc::new(SystemIo)).unwrap();
+    let log = place.open();
     let batch: Vec<_> = (0..random.u64(1..4)).map(|seq| large(seq, random.usize(1..3_000))).collect();
     let positions = log.append(&batch).await.unwrap();
     drop(log);

@@ -1,6 +1,6 @@
 //! Disks that are full, and disks that fail.
 
-use super::super::io::faults::Faults;
+use super::faults::Faults;
 use super::*;
 
 fn refused<T: std::fmt::Debug>(stored: Result<T>, words: &str) {
@@ -83,7 +83,7 @@ async fn a_directory_that_cannot_be_made_says_which() {
     let error = place.try_open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(place.path().to_str().unwrap()), "{error}");
-    let options = DiskOptions { segment_bytes: 1 };
+    let options = DiskOptions { segment_bytes: 1, ..DiskOptions::default() };
     let error = DiskLog::open(place.path(), options).await.unwrap_err();
     assert!(error.to_string().contains("64 KiB to 1 GiB"), "{error}");
 }

@@ -1,0 +1,204 @@
+//! What `ensync serve` is told: by flags, the environment and a file, in this order; what none of them says has a default.
+
+mod file;
+mod keys;
+mod risks;
+mod setup;
+mod value;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use keys::{Config, KEYS, Key};
+pub(crate) use value::{LogFormat, Raw};
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place {
+    File(PathBuf, usize),
+    Variable(String),
+    Flag(&'static str),
+}
+
+/// Something wrong: where, and what to write instead.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) place: Option<Place>,
+    pub(crate) what: String,
+}
+
+/// What was told, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// Where each of [`KEYS`] was written; `None`: it has its default.
+    places: Vec<Option<Place>>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Flags that are settings, by name.
+pub(crate) type Flags = Vec<(&'static str, &'static str, Raw)>;
+
+/// Reads everything. `dev`: for development mode, which has other defaults. `variables` is the environment; a variable that is empty counts as not set. In `flags` are the flag, the
+/// setting it is, and its value.
+pub(crate) fn load(
+    dev: bool,
+    path: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    flags: Flags,
+) -> Loaded {
+    let mut loaded = Loaded { places: vec![None; KEYS.len()], ..Loaded::default() };
+    if dev {
+        loaded.config.admin_listen.0 = None;
+    }
+    if let Some(path) = path {
+        loaded.read_file(path);
+    }
+    loaded.read_variables(variables);
+    for (flag, name, raw) in flags {
+        loaded.set(name, &raw, Place::Flag(flag));
+    }
+    loaded.check();
+    loaded
+}
+
+impl Loaded {
+    fn read_file(&mut self, path: &Path) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(cause) => {
+                return self.refuse(None, format!("cannot read the configuration file {}: {cause}", path.display()));
+            }
+        };
+        let file = file::read(&text);
+        for (line, why) in file.broken {
+            self.refuse(Some(Place::File(path.to_owned(), line)), format!("this is not TOML: {why}"));
+        }
+        for (name, raw, line) in file.values {
+            self.set(&name, &raw, Place::File(path.to_owned(), line));
+        }
+    }
+
+    fn read_variables(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        let sections: Vec<_> = KEYS
+            .iter()
+            .filter_map(|key| key.name.split_once('.'))
+            .map(|(section, _)| format!("ENSYNC_{}_", section.to_uppercase()))
+            .collect();
+        let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("ENSYNC_")).collect();
+        variables.sort();
+        for (variable, value) in variables {
+            match KEYS.iter().find(|key| key.variable() == variable) {
+                Some(_) if value.is_empty() => {}
+                Some(key) => self.set(key.name, &Raw::Words(value), Place::Variable(variable)),
+                // Other commands have variables too.
+                None if variable.starts_with("ENSYNC_ADMIN_") => {}
+                None if sections.iter().any(|section| variable.starts_with(section)) => {
+                    self.warnings.push(format!("the environment variable {variable} is no setting, and has no effect"));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Sets one value. One that is not allowed is a problem, and the setting stays as it was.
+    fn set(&mut self, name: &str, raw: &Raw, place: Place) {
+        let Some((index, key)) = Key::find(name) else {
+            // The value stays out of the message: it may be a secret in the wrong place.
+            let shown: String = name.chars().take(64).collect();
+            let hint = nearest(name).map_or(String::new(), |known| format!("; did you mean {known}?"));
+            return self.refuse(Some(place), format!("there is no setting {shown:?}{hint}"));
+        };
+        if (key.set)(&mut self.config, raw).is_none() {
+            return self.refuse(Some(place), format!("{name} cannot be {}: it is {}", raw.shown(), key.allowed));
+        }
+        if let Some(entry) = self.places.get_mut(index) {
+            *entry = Some(place);
+        }
+    }
+
+    fn refuse(&mut self, place: Option<Place>, what: String) {
+        self.problems.push(Problem { place, what });
+    }
+
+    /// A problem with a setting, wherever it was written.
+    fn refuse_setting(&mut self, name: &str, what: String) {
+        let place = Key::find(name).and_then(|(index, _)| self.places.get(index).cloned().flatten());
+        self.refuse(place, what);
+    }
+
+    /// Whether somebody set it.
+    fn is_set(&self, name: &str) -> bool {
+        Key::find(name).is_some_and(|(index, _)| self.places.get(index).is_some_and(Option::is_some))
+    }
+
+    /// Every setting as a file would have it, each with where it comes from. There is no secret among them: secrets are in files
+    /// of their own, of which the paths are named here.
+    pub(crate) fn print(&self) -> String {
+        use fmt::Write as _;
+        let (mut text, mut section) = (String::new(), "");
+        for (key, place) in KEYS.iter().zip(&self.places) {
+            let (of, name) = key.name.split_once('.').unwrap_or(("", key.name));
+            if of != section {
+                _ = writeln!(text, "\n[{of}]");
+                section = of;
+            }
+            _ = writeln!(text, "# {}", key.about);
+            let from = place.as_ref().map_or("default".to_owned(), Place::to_string);
+            _ = match (key.show)(&self.config) {
+                Some(value) => writeln!(text, "{name} = {value} # {from}"),
+                None => writeln!(text, "# {name} is not set: it is {}", key.allowed),
+            };
+        }
+        text
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+/// A setting that was likely meant: the same name in another section, or one that differs in two letters.
+fn nearest(name: &str) -> Option<&'static str> {
+    let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
+    let moved = KEYS.iter().find(|key| last(key.name) == last(name));
+    let close =
+        || KEYS.iter().map(|key| (distance(key.name, name), key)).filter(|(d, _)| *d <= 2).min_by_key(|(d, _)| *d);
+    moved.or_else(|| close().map(|(_, key)| key)).map(|key| key.name)
+}
+
+/// How many letters have to be added, dropped or changed. Bounded: longer texts than any name are far from all.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut corner = i;
+        let mut left = i + 1;
+        for (y, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let up = *cell;
+            left = (corner + usize::from(x != y)).min(up + 1).min(left + 1);
+            corner = up;
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

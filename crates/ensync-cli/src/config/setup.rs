@@ -1,0 +1,103 @@
+//! Settings, made into an engine about to start.
+
+use std::path::PathBuf;
+
+use ensync_engine::{
+    BrokerOptions, ClientCertificates, ConnectionLimits, Defaults, DiskOptions, Limits, Rate, Retention, Server,
+    ServerBuilder, ServerTls, TlsFiles,
+};
+use ensync_sdk::Result;
+
+use super::Config;
+
+/// Where the data is if nobody says.
+const DATA: &str = "ensync-data";
+
+impl Config {
+    /// The data directory; `None` for memory.
+    pub(crate) fn data_dir(&self, dev: bool) -> Option<PathBuf> {
+        self.data.clone().or_else(|| (!dev).then(|| DATA.into()))
+    }
+
+    /// An engine with these settings, and the certificate that it is going to show.
+    pub(crate) fn builder(&self, dev: bool) -> Result<(ServerBuilder, Option<ServerTls>)> {
+        let mut builder = if dev { Server::dev() } else { Server::builder() };
+        builder = builder.options(self.broker_options(dev)).connection_limits(self.connection_limits());
+        builder = builder.shutdown_timeout(self.shutdown_timeout);
+        if let Some(path) = self.data_dir(dev) {
+            let mut disk = DiskOptions::default();
+            disk.segment_bytes = self.segment_size.0;
+            builder = builder.data_dir(path).disk_options(disk);
+        }
+        if self.admin_metrics_need_token {
+            builder = builder.guard_metrics();
+        }
+        if self.insecure {
+            builder = builder.allow_plaintext();
+        }
+        let tls = self.tls()?;
+        for address in &self.listen {
+            builder = match &tls {
+                Some(tls) => builder.listen_tls(*address, tls.clone()),
+                None => builder.listen(*address),
+            };
+        }
+        builder = match (self.admin_listen.0, tls.as_ref().filter(|_| self.admin_tls)) {
+            (None, _) => builder,
+            (Some(address), None) => builder.admin(address),
+            (Some(address), Some(tls)) => builder.admin_tls(address, tls.clone()),
+        };
+        let builder = self.listen_plaintext.iter().fold(builder, |builder, address| builder.listen(*address));
+        Ok((builder, tls))
+    }
+
+    fn broker_options(&self, dev: bool) -> BrokerOptions {
+        let mut limits = Limits::default();
+        limits.max_payload_bytes = usize::try_from(self.max_payload.0).unwrap_or(usize::MAX);
+        limits.max_metadata_bytes = usize::try_from(self.max_metadata.0).unwrap_or(usize::MAX);
+        limits.max_in_flight = self.max_in_flight;
+        limits.max_bytes_in_flight = self.max_bytes_in_flight.0;
+        limits.max_subscriptions = self.max_subscriptions;
+        limits.max_sessions = self.max_sessions;
+        limits.max_sessions_per_app = self.max_sessions_per_app;
+        limits.publish_rate = self.publish_rate.0.map(Rate::per_second);
+        limits.login_failures = self.login_failures.get();
+        limits.login_delay = self.login_delay;
+        limits.max_login_delay = self.max_login_delay;
+        limits.max_auto_events = self.max_auto_events;
+        limits.dedup_window = self.dedup_window;
+        limits.dedup_entries = self.dedup_entries;
+        let mut defaults = Defaults::default();
+        defaults.ttl = self.ttl.0;
+        defaults.ack_timeout = self.ack_timeout;
+        defaults.max_deliveries = self.max_deliveries;
+        let mut retention = Retention::default();
+        retention.max_age = self.retention_age;
+        retention.max_bytes = self.retention_size.0;
+        retention.sweep_every = self.retention_check;
+        let options = if dev { BrokerOptions::dev() } else { BrokerOptions::default() };
+        let (checkpoint_bytes, max_metric_events) = (self.checkpoint_size.0, self.metrics_max_events);
+        BrokerOptions { limits, defaults, retention, checkpoint_bytes, max_metric_events, ..options }
+    }
+
+    fn connection_limits(&self) -> ConnectionLimits {
+        let mut limits = ConnectionLimits::default();
+        limits.max_connections = self.max_connections;
+        limits.max_connections_per_address = self.max_connections_per_address;
+        limits.tls_timeout = self.tls_timeout;
+        limits.login_timeout = self.login_timeout;
+        limits.idle_timeout = self.idle_timeout;
+        limits
+    }
+
+    fn tls(&self) -> Result<Option<ServerTls>> {
+        let (Some(certificate), Some(key)) = (&self.tls_certificate, &self.tls_key) else { return Ok(None) };
+        let mut files = TlsFiles::new(certificate, key).check_every(self.tls_check_every);
+        if let Some(ca) = &self.tls_client_ca {
+            let wanted =
+                if self.tls_client_optional { ClientCertificates::Optional } else { ClientCertificates::Required };
+            files = files.client_ca(ca, wanted);
+        }
+        ServerTls::from_files(files).map(Some)
+    }
+}

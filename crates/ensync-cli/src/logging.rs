@@ -1,0 +1,44 @@
+//! The log, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// The crates of this workspace. Only they are made to say more: at their finest levels others write whole frames, app keys
+/// included.
+const OURS: [&str; 5] = ["ensync", "ensync_client", "ensync_engine", "ensync_grpc", "ensync_ws"];
+
+/// What is logged. `RUST_LOG` goes before either.
+pub(crate) enum Filter<'a> {
+    /// By an engine: the level of its configuration, and how often `-v` was given.
+    Engine(&'a str, u8),
+    /// By every other command.
+    Command(u8),
+}
+
+impl Filter<'_> {
+    fn directives(&self) -> String {
+        let ours = |level: &str| {
+            let levels: Vec<_> = OURS.iter().map(|name| format!("{name}={level}")).collect();
+            format!("warn,{}", levels.join(","))
+        };
+        match self {
+            Self::Command(0) => "warn".into(),
+            Self::Command(1) => ours("info"),
+            Self::Command(_) => ours("debug"),
+            Self::Engine(_, 1..) => ours("debug"),
+            Self::Engine(level @ ("info" | "debug" | "trace"), 0) => ours(level),
+            Self::Engine(level, 0) => (*level).to_owned(),
+        }
+    }
+}
+
+/// Starts to log.
+pub(crate) fn start(format: LogFormat, filter: Filter<'_>) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter.directives()));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}

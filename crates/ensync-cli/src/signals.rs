@@ -1,0 +1,90 @@
+//! What the operating system asks of a running engine, and what its service manager is told.
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+/// What is asked for.
+pub(crate) enum Signal {
+    /// To stop; the signal's name.
+    Stop(&'static str),
+    /// To read the files of which the contents may change again.
+    Reload,
+}
+
+/// What a service manager wants to know.
+pub(crate) enum Manager {
+    Ready,
+    Stopping,
+}
+
+/// The signals, from when it was made on.
+#[cfg(unix)]
+pub(crate) struct Signals {
+    interrupt: Stream,
+    terminate: Stream,
+    hang_up: Stream,
+}
+
+#[cfg(unix)]
+impl Signals {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.hang_up.recv() => Signal::Reload,
+        }
+    }
+}
+
+/// Ctrl-C, from when it was made on.
+#[cfg(not(unix))]
+pub(crate) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Stop("Ctrl-C"),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Signals {
+    /// The next one that asks to stop.
+    pub(crate) async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Signal::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
+
+/// Tells systemd, or whoever else set `NOTIFY_SOCKET`. Without one, nobody.
+pub(crate) fn tell_manager(what: Manager) {
+    #[cfg(target_os = "linux")]
+    {
+        let state = match what {
+            Manager::Ready => sd_notify::NotifyState::Ready,
+            Manager::Stopping => sd_notify::NotifyState::Stopping,
+        };
+        if let Err(cause) = sd_notify::notify(&[state]) {
+            tracing::warn!(%cause, "cannot tell the service manager");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = what;
+}
