@@ -230,18 +230,17 @@ impl Service for Broker {
         let (key, client_id) = (KeyHash::of(&login.app_key), new_client_id()?);
         let id = client_id.clone();
         let from = login.remote.map(|remote| network(remote.ip()));
+        let (transport, remote) = (login.transport, login.remote.map(tracing::field::display));
         let opened = self.ask(|answer| Request::Login { key, from, client_id: id, answer }).await;
         let opened = opened.inspect_err(|error| {
-            let (transport, remote) = (login.transport, login.remote);
             // Who goes on trying while he has to wait must not fill the log.
             if error.kind() == ErrorKind::LimitExceeded {
-                tracing::debug!(transport, ?remote, %error, "login refused");
+                tracing::debug!(transport, remote, %error, "login refused");
             } else {
-                tracing::info!(transport, ?remote, %error, "login refused");
+                tracing::info!(transport, remote, %error, "login refused");
             }
         })?;
-        let (transport, remote) = (login.transport, login.remote);
-        tracing::info!(session = opened.number, app = %opened.app, transport, ?remote, "login");
+        tracing::info!(session = opened.number, app = %opened.app, transport, remote, "login");
         let mut inbox = opened.inbox;
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },

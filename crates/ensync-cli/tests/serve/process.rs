@@ -1,0 +1,126 @@
+//! An engine as a process, watched from outside.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+/// A bound against hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command, without what this process's environment says.
+pub(crate) fn ensync(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ensync"));
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("ENSYNC_") || key == "RUST_LOG") {
+        command.env_remove(key);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Its exit code, standard output and standard error.
+pub(crate) fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+pub(crate) struct Engine {
+    child: Child,
+    place: PathBuf,
+    log: PathBuf,
+    /// What it printed until it was ready.
+    pub(crate) printed: String,
+    pub(crate) keys: HashMap<String, String>,
+}
+
+impl Engine {
+    /// Starts `ensync serve` in a directory, with free ports, and waits until it is ready.
+    pub(crate) fn start(place: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(place, arguments, &[])
+    }
+
+    pub(crate) fn start_with(place: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let log = place.join("engine.log");
+        let mut command = ensync(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(arguments).envs(variables.iter().copied()).current_dir(place);
+        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let (place, printed, keys) = (place.to_owned(), String::new(), HashMap::new());
+        let mut engine = Self { child, place, log, printed, keys };
+        let mut lines = BufReader::new(engine.child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let ready = lines.any(|line| {
+            if let Some((key, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+                engine.keys.insert(key.to_owned(), value.to_owned());
+            }
+            engine.printed.push_str(&line);
+            engine.printed.push('\n');
+            line == "# ready"
+        });
+        assert!(ready, "{}", engine.log());
+        engine
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until the log holds a text.
+    pub(crate) fn wait_for(&self, part: &str) {
+        let begun = std::time::Instant::now();
+        while !self.log().contains(part) {
+            assert!(begun.elapsed() < PATIENCE, "{part:?} never came:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The URL of a transport: "grpc", "ws", or their forms with TLS.
+    pub(crate) fn url(&self, scheme: &str) -> &str {
+        let start = format!("{scheme}://");
+        self.printed.split_whitespace().find(|word| word.starts_with(&start)).unwrap()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.url("ws").strip_prefix("ws://").unwrap()
+    }
+
+    fn admin(&self) -> &str {
+        let word = self.printed.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+        word.strip_prefix("http://").unwrap().trim_end_matches(',')
+    }
+
+    pub(crate) fn token(&self, data: &str) -> String {
+        fs::read_to_string(self.place.join(data).join("admin.token")).unwrap().trim().to_owned()
+    }
+
+    /// Asks the admin listener: the status, and all that it says.
+    pub(crate) fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
+        let mut tcp = TcpStream::connect(self.admin()).unwrap();
+        let token = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+        write!(tcp, "GET {path} HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.log())
+    }
+}
+
+/// Also where the test fails: no engine outlives it.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

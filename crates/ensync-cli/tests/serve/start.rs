@@ -1,0 +1,64 @@
+//! How an engine starts, and when it does not.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use crate::process::{Engine, ensync, run};
+
+#[test]
+fn it_is_durable_by_default_and_shows_keys_once() {
+    let place = tempfile::tempdir().unwrap();
+    let first = Engine::start(place.path(), &["--app", "shop", "--event", "a/b"]);
+    assert_eq!(first.keys.len(), 3);
+    assert!(first.printed.contains("data in ensync-data") && place.path().join("ensync-data").is_dir());
+    first.signal("TERM");
+    assert!(first.ended().0.success());
+    let second = Engine::start(place.path(), &["--app", "shop", "--event", "a/b"]);
+    assert!(second.keys.is_empty() && second.printed.contains("is there already"), "{}", second.printed);
+}
+
+#[test]
+fn in_development_mode_nothing_is_kept_unless_it_is_told_where() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--dev"]);
+    assert!(engine.printed.contains("in memory") && !place.path().join("ensync-data").exists());
+    drop(engine);
+    let engine = Engine::start(place.path(), &["--dev", "--data", "here"]);
+    assert!(engine.printed.contains("data in here") && place.path().join("here").is_dir());
+}
+
+#[test]
+fn settings_come_from_everywhere() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("ensync.toml"), "data = \"from-file\"\n[admin]\nmetrics_need_token = true\n")
+        .unwrap();
+    let variables = [("ENSYNC_DATA", "from-variable"), ("ENSYNC_LIMITS_MAX_SESSIONS", "3")];
+    let engine = Engine::start_with(place.path(), &["--config", "ensync.toml"], &variables);
+    assert!(place.path().join("from-variable").is_dir() && !place.path().join("from-file").exists());
+    assert_eq!(engine.get("/metrics", None).0, 401);
+    assert_eq!(engine.get("/metrics", Some(&engine.token("from-variable"))).0, 200);
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said_in_one_line() {
+    let place = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let serve = |arguments: &[&str]| {
+        let mut command = ensync(&["serve", "--log-level", "error"]);
+        run(command.args(arguments).current_dir(place.path()).stdout(Stdio::piped()))
+    };
+    let off = ["--admin-listen", "off"];
+    for arguments in [["--listen", &address, off[0], off[1]], ["--listen", "127.0.0.1:0", "--admin-listen", &address]] {
+        let (code, _, said) = serve(&arguments);
+        assert!(code == 1 && said.lines().count() == 1, "{said}");
+        assert!(said.contains(&format!("cannot listen on {address}: another program listens there")), "{said}");
+    }
+    let running = Engine::start(place.path(), &["--data", "data"]);
+    let (code, _, said) = serve(&["--listen", "127.0.0.1:0", off[0], off[1], "--data", "data"]);
+    assert!(code == 1 && said.contains("in use by another engine"), "{said}");
+    drop(running);
+    std::fs::write(place.path().join("file"), "").unwrap();
+    let (code, _, said) = serve(&["--listen", "127.0.0.1:0", off[0], off[1], "--data", "file"]);
+    assert!(code == 1 && said.contains("file"), "{said}");
+}

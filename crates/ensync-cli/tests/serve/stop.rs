@@ -1,0 +1,95 @@
+//! How an engine stops.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ensync_sdk::{Engine as Sdk, SecretKey};
+use futures::StreamExt;
+
+use crate::process::Engine;
+
+/// A client in the middle of a request, for whom a stop waits.
+fn slow_client(engine: &Engine) -> TcpStream {
+    let mut tcp = TcpStream::connect(engine.address()).unwrap();
+    tcp.write_all(b"GET /message HTTP/1.1\r\nhost: localhost\r\n").unwrap();
+    // An answer to somebody else, later, says that the engine has seen this one.
+    let mut other = TcpStream::connect(engine.address()).unwrap();
+    other.write_all(b"GET /x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    other.read_to_end(&mut Vec::new()).unwrap();
+    tcp
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_told_and_what_they_held_is_there_after_the_next_start() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--app", "shop", "--event", "a/b"]);
+    let keys = engine.keys.clone();
+    let client = |url: &str| {
+        let (sdk, key) = (Sdk::new(url).unwrap(), keys["ENSYNC_APP_KEY"].clone());
+        let secret: SecretKey = keys["ENSYNC_SECRET_KEY"].parse().unwrap();
+        async move { sdk.create_client(key).app_secret_key(secret).await.unwrap() }
+    };
+    let to: ensync_sdk::AppId = keys["ENSYNC_APP_ID"].parse().unwrap();
+    let publisher = client(engine.url("grpc")).await;
+    for n in 0..4 {
+        publisher.publish("a/b", &n).to(to).await.unwrap();
+    }
+    let (over_grpc, over_ws) = (client(engine.url("grpc")).await, client(engine.url("ws")).await);
+    let mut held = Vec::new();
+    for reader in [&over_grpc, &over_ws] {
+        let mut events = reader.subscribe("a/b").max_in_flight(2).await.unwrap();
+        held.push(events.next().await.unwrap().unwrap());
+    }
+    engine.signal("INT");
+    let (status, log) = engine.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopping") && log.contains("sessions ended") && !log.contains("cut off"), "{log}");
+    // Nobody settled anything: the log, read back, has all four.
+    let engine = Engine::start(place.path(), &[]);
+    let (_, text) = engine.get("/metrics", None);
+    assert!(text.contains("ensync_queue_events{event=\"a/b\",state=\"ready\"} 4.0"), "{text}");
+    engine.wait_for("waiting=4");
+}
+
+#[test]
+fn it_says_that_it_is_not_ready_as_soon_as_it_stops() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--dev", "--set", "shutdown_timeout=60s"]);
+    assert_eq!(engine.get("/readyz", None).0, 200);
+    let slow = slow_client(&engine);
+    engine.signal("TERM");
+    engine.wait_for("stopping; once more stops at once");
+    while engine.get("/readyz", None).0 == 200 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (status, said) = engine.get("/readyz", None);
+    assert!(status == 503 && said.contains("not ready: the engine is stopping"), "{said}");
+    assert_eq!(engine.get("/healthz", None).0, 200);
+    // It ends with its last client.
+    drop(slow);
+    let (status, log) = engine.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn who_takes_too_long_is_cut_off_at_the_deadline() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--dev", "--set", "shutdown_timeout=100ms"]);
+    let _slow = slow_client(&engine);
+    engine.signal("TERM");
+    let (status, log) = engine.ended();
+    assert!(status.code() == Some(3) && log.contains("1 connections were cut off"), "{status}: {log}");
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--set", "shutdown_timeout=1h", "--set", "limits.login_timeout=1h"]);
+    let _slow = slow_client(&engine);
+    engine.signal("TERM");
+    engine.wait_for("stopping; once more stops at once");
+    engine.signal("INT");
+    let (status, log) = engine.ended();
+    assert!(status.code() == Some(3) && log.contains("stopped at once by a second signal, SIGINT"), "{status}: {log}");
+}
