@@ -113,7 +113,7 @@ impl Victim {
     }
 
     /// Nothing was delivered to it meanwhile, and what it holds is its own to settle.
-    async fn is_unharmed(mut self) {
+    async fn check_unharmed(mut self) {
         assert!(self.link.inbox.next().now_or_never().is_none(), "nothing was delivered again");
         let Delivery { id, event, block, .. } = self.held;
         let settle = Settle { id, event: Some(event), block: Some(block), how: Settlement::Ack };
@@ -166,7 +166,7 @@ async fn another_apps_events_do_not_exist(world: World) {
         }
         assert_eq!(Victim::seen(&world).await, before);
     }
-    victim.is_unharmed().await;
+    victim.check_unharmed().await;
 }
 
 async fn another_apps_subscriptions_are_not_touched(world: World) {
@@ -186,7 +186,7 @@ async fn another_apps_subscriptions_are_not_touched(world: World) {
     soon(stranger.transport.call(subscribe(EVENT))).await.unwrap();
     assert_eq!(Victim::seen(&world).await, before);
     assert!(stranger.inbox.next().now_or_never().is_none(), "another app's events came");
-    victim.is_unharmed().await;
+    victim.check_unharmed().await;
 }
 
 async fn names_without_a_right_are_all_the_same(world: World) {
@@ -287,7 +287,7 @@ async fn a_web_socket_acts_for_its_own_login_only() {
         }
     }
     assert_eq!(Victim::seen(&world).await, before);
-    victim.is_unharmed().await;
+    victim.check_unharmed().await;
 }
 
 /// Each call is refused, all in the same words.
@@ -332,7 +332,7 @@ async fn a_grpc_call_needs_the_id_of_a_grpc_session() {
         each_refused(&mut grpc, &grpc_calls(client_id, &victim, world.warehouse.app_id)).await;
     }
     assert_eq!(Victim::seen(&world).await, before);
-    victim.is_unharmed().await;
+    victim.check_unharmed().await;
 }
 
 #[tokio::test]
@@ -348,7 +348,7 @@ async fn a_session_that_was_left_is_worth_nothing() {
     let before = Victim::seen(&world).await;
     each_refused(&mut grpc, &grpc_calls(&left, &victim, world.warehouse.app_id)).await;
     assert_eq!(Victim::seen(&world).await, before);
-    victim.is_unharmed().await;
+    victim.check_unharmed().await;
 }
 
 /// In one process no wire lies between, so a forged session is made of the types themselves.
@@ -371,5 +371,5 @@ async fn a_client_id_with_another_app_is_no_session() {
         }
     }
     assert_eq!(Victim::seen(&world).await, before);
-    victim.is_unharmed().await;
+    victim.check_unharmed().await;
 }
