@@ -28,6 +28,7 @@ pub struct Event {
     metadata: Metadata,
     recipient: Option<AppId>,
     attempt: Option<u32>,
+    lease: Option<Duration>,
     payload: Payload,
     acker: Acker,
 }
@@ -35,12 +36,13 @@ pub struct Event {
 impl Event {
     /// `expected` is the name that was subscribed to, or asked to replay: not the engine's word.
     pub(crate) fn new(delivery: Delivery, expected: EventName, reading: Reading, client: Client) -> Self {
-        let Delivery { event, id, block, payload, metadata, sender, recipient, timestamp, attempt } = delivery;
+        let Delivery { event, id, block, payload, metadata, sender, recipient, timestamp, attempt, lease } = delivery;
         Self {
             timestamp,
             metadata,
             recipient,
             attempt,
+            lease,
             payload: Payload {
                 event: expected,
                 id: id.clone(),
@@ -104,6 +106,12 @@ impl Event {
         self.attempt
     }
 
+    /// How long this client may take to settle it, from when the engine sent it, if the engine said; a replay has no lease. Whoever
+    /// needs longer says so with [`extend`](Event::extend).
+    pub fn lease(&self) -> Option<Duration> {
+        self.lease
+    }
+
     /// The decrypted payload as a `T`.
     ///
     /// Decrypts on first use, in the caller's task.
@@ -163,6 +171,29 @@ impl Event {
     /// As [`ack`](Event::ack).
     pub async fn rollback(&self) -> Result<()> {
         self.acker.rollback().await
+    }
+
+    /// Not yet: the lease starts anew, so that the event stays with this client. Tells how long it lasts from now, if the engine says.
+    /// It settles nothing, and can be repeated: an event is held for as long as its holder lives and says so in time.
+    ///
+    /// ```no_run
+    /// # use ensync_client::{Event, core::Result};
+    /// # async fn next_part() -> bool { false }
+    /// async fn handle(event: Event) -> Result<()> {
+    ///     while next_part().await {
+    ///         event.extend().await?;
+    ///     }
+    ///     event.ack().await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StaleDelivery`](ErrorKind::StaleDelivery) if it came too late: somebody else has the event or will, and what was done with it
+    /// may be done twice; [`Unsupported`](ErrorKind::Unsupported) if the engine does not have the extension "leases"; otherwise as
+    /// [`ack`](Event::ack).
+    pub async fn extend(&self) -> Result<Option<Duration>> {
+        self.acker.extend().await
     }
 
     /// A publish of the same event name to the one who sent this: the verified sender, or where nothing is verified, the one that
@@ -327,6 +358,21 @@ impl Acker {
     /// As [`Event::ack`].
     pub async fn rollback(&self) -> Result<()> {
         self.settle(Settlement::Rollback).await.map(drop)
+    }
+
+    /// See [`Event::extend`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::extend`].
+    pub async fn extend(&self) -> Result<Option<Duration>> {
+        let settle = self.settlement(Settlement::Extend);
+        let context = format!("extend {} {} at {}", self.event, self.id, self.client.endpoint());
+        let reply = self.client.session.call(Command::Settle(settle)).await;
+        match reply.map_err(|error| error.context(&context))? {
+            Reply::Extended { lease } => Ok(lease),
+            other => Err(unexpected(&context, &other)),
+        }
     }
 
     /// Whether a settlement of this delivery succeeded, through this or a clone.

@@ -172,6 +172,8 @@ kinds! {
     LimitExceeded = "limit_exceeded", true;
     /// The engine cannot do it now (starting, stopping, disk full). The caller tries later.
     Unavailable = "unavailable", true;
+    /// The engine does not have an extension that this needs. Whoever operates it upgrades it, or the caller goes without.
+    Unsupported = "unsupported", false;
     /// The engine refused, in its own words.
     Refused = "refused", false;
     /// No connection: the name does not resolve, nobody listens, or what answers is not an EnSync engine.

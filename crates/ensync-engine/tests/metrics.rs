@@ -73,7 +73,7 @@ impl Client {
     }
 
     async fn subscribe(&self, event: &str) {
-        let subscribe = Subscribe { event: event.parse().unwrap(), max_in_flight: None };
+        let subscribe = Subscribe { event: event.parse().unwrap(), max_in_flight: None, max_bytes_in_flight: None };
         self.broker.handle(self.peer(), Command::Subscribe(subscribe)).await.unwrap();
     }
 

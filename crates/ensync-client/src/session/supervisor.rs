@@ -277,12 +277,20 @@ async fn run_errand(shared: &Shared, live: &Live, errand: Errand) {
     }
 }
 
-/// Rolls a delivery back, where the engine understands it as that. Another might send it straight back; there its ack timeout
-/// does the same in its own time.
+/// Releases a delivery, which does not count for nobody looked at it; rolls it back where the engine knows only that. One that knows
+/// neither might send it straight back; there its ack timeout does the same in its own time.
 async fn hand_back(live: &Live, Routed { delivery, generation }: Routed) {
-    if generation == live.generation && live.welcome.config.has(Extension::Fencing) {
+    let config = &live.welcome.config;
+    let how = if config.has(Extension::Leases) {
+        Settlement::Release
+    } else if config.has(Extension::Fencing) {
+        Settlement::Rollback
+    } else {
+        return;
+    };
+    if generation == live.generation {
         let Delivery { id, event, block, .. } = delivery;
-        let settle = Settle { id, event: Some(event), block: Some(block), how: Settlement::Rollback };
+        let settle = Settle { id, event: Some(event), block: Some(block), how };
         told(live.transport.call(Command::Settle(settle)).await);
     }
 }

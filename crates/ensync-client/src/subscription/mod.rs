@@ -91,7 +91,11 @@ impl Subscribe {
             None => self.client.crypto.opener.clone(),
         };
         let reading = Reading { opener, senders: self.senders };
-        let subscribe = ensync_core::Subscribe { event: event.clone(), max_in_flight: Some(self.max_in_flight) };
+        let subscribe = ensync_core::Subscribe {
+            event: event.clone(),
+            max_in_flight: Some(self.max_in_flight),
+            max_bytes_in_flight: None,
+        };
         let buffer = usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX).min(1 << 16);
         let lane = self
             .client

@@ -5,6 +5,8 @@ mod http;
 mod limits;
 mod listener;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::fmt;
@@ -407,8 +409,8 @@ impl ServerBuilder {
     ///
     /// [`ErrorKind::InvalidInput`] if an option is out of its range, or contradicts another.
     pub fn check(&self) -> Result<()> {
-        let (grpc, ws) = (ensync_grpc::ServerOptions::default(), ensync_ws::ServerOptions::default());
-        check(&self.broker.limits, grpc.max_message_bytes.min(ws.max_frame_bytes))?;
+        self.limits.check()?;
+        check(&self.broker.limits, self.limits.max_message_bytes)?;
         let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
         plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
         match &self.admin {
@@ -429,11 +431,13 @@ impl ServerBuilder {
             self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
         }
         self.check()?;
-        let grpc = ensync_grpc::ServerOptions::default();
+        let max_message_bytes = self.limits.max_message_bytes;
+        let grpc = ensync_grpc::ServerOptions { max_message_bytes, ..ensync_grpc::ServerOptions::default() };
         let (connections, stop, admin_stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
             login_timeout: ws.login_timeout.min(self.limits.login_timeout),
+            max_frame_bytes: max_message_bytes,
             stop: stop.clone(),
             connections: connections.clone(),
             ..ws

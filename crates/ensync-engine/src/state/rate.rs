@@ -78,15 +78,15 @@ mod tests {
     #[test]
     fn the_rate_holds_over_time() {
         let app = AppId::from_bytes([1; 32]);
-        for per_second in [1, 7, 1_000, 2_000_000] {
+        for per_second in [1, 7, 1_000] {
             let mut rates = Rates::default();
             let taken = (0..10_000)
                 .map(|ms| Timestamp::from_millis(START + ms))
-                .map(|now| (0..3_000).take_while(|_| rates.take(app, rate(per_second, 2_000), now).is_ok()).count())
+                .map(|now| (0..2_001).take_while(|_| rates.take(app, rate(per_second, 2_000), now).is_ok()).count())
                 .sum::<usize>();
             let allowed = 10 * u64::from(per_second) + 2_000;
             assert!((taken as u64) <= allowed + 1, "{per_second}: {taken}");
-            assert!(taken as u64 >= allowed.min(10_000_000) * 9 / 10, "{per_second}: {taken}");
+            assert!(taken as u64 >= allowed * 9 / 10, "{per_second}: {taken}");
         }
         assert_eq!(Rate::per_second(NonZeroU32::MAX).burst, NonZeroU32::MAX);
     }

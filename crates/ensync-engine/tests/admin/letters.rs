@@ -28,7 +28,7 @@ impl World {
         for name in NAMES {
             world.engine.call("POST", "/v1/events", Some(json!({"name": name}))).await.ok(201);
             let event = EventName::parse(name).unwrap();
-            world.handle(Command::Subscribe(Subscribe { event, max_in_flight: None })).await;
+            world.handle(Command::Subscribe(Subscribe { event, max_in_flight: None, max_bytes_in_flight: None })).await;
         }
         let deliveries = world.publish(count).await;
         (world, deliveries)

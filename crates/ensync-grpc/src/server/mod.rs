@@ -35,6 +35,11 @@ use sessions::Sessions;
 /// [idle](Connection::idle), ping the others (HTTP/2 keep-alive) so that the streams of clients that are gone end, and allow more
 /// concurrent streams a connection than hyper's 200: every subscription is one.
 ///
+/// A session belongs to whoever knows its id, 192 random bits that the engine gave to one login, until it is ended or silent for
+/// [`session_timeout`](ServerOptions::session_timeout). It is not bound to the connection, the address or the client's certificate:
+/// gRPC libraries open a new connection under a running session as they see fit, over another address family or through another
+/// node of a load balancer, and the published clients would lose their sessions by it.
+///
 /// What requests that are under way hold is limited: on a connection to 64 MiB once one of its calls used a session, to 1 MiB
 /// before; and what goes beyond that, such as a large publish as the first call of a connection, to
 /// [`strangers_bytes`](ServerOptions::strangers_bytes) together. A call that would hold more is refused with

@@ -1,5 +1,6 @@
 //! Both halves against each other, and each against a peer made by hand. Nothing here sleeps: what must have happened is awaited.
 
+mod budget;
 mod fake;
 mod foreign;
 mod link;

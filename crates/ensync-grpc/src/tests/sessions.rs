@@ -20,7 +20,7 @@ fn beat() -> HeartbeatRequest {
 }
 
 fn subscribe_to(event: &str) -> SubscribeRequest {
-    SubscribeRequest { client_id: "session-1".into(), message_name: event.into(), max_in_flight: 0 }
+    SubscribeRequest { client_id: "session-1".into(), message_name: event.into(), ..SubscribeRequest::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,6 +33,37 @@ async fn a_silent_session_is_logged_out() {
     assert_eq!(engine.told().await, Told::Logout);
     assert_eq!(since.elapsed().as_secs(), SESSION_TIMEOUT.as_secs());
     assert!(!client.heartbeat(beat()).await.unwrap().into_inner().success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_expired_is_worth_nothing() {
+    let mut engine = Engine::start();
+    let mut client = raw(engine.open().0).await;
+    client.connect(request()).await.unwrap();
+    assert!(matches!(engine.told().await, Told::Login(_)));
+    assert_eq!(engine.told().await, Told::Logout);
+    let (id, name) = (|| "session-1".to_owned(), || "a".to_owned());
+    let publish = PublishRequest {
+        client_id: id(),
+        message_name: name(),
+        delivery_to: KEY.into(),
+        payload: "e30=".into(),
+        ..Default::default()
+    };
+    let ack = AcknowledgeRequest { client_id: id(), message_idem: "i".into(), ..Default::default() };
+    let words = "unauthenticated: no such session: it has ended, or never was; log in again";
+    assert_eq!(client.publish_message(publish).await.unwrap().into_inner().error_message, words);
+    assert_eq!(client.acknowledge_message(ack).await.unwrap().into_inner().message, words);
+    assert_eq!(client.subscribe(subscribe_to("a")).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    let replay = ReplayRequest { client_id: id(), message_idem: "i".into(), message_name: name() };
+    let replayed = client.replay_message(replay).await.unwrap().into_inner();
+    assert_eq!((replayed.message.as_str(), replayed.message_data.as_str()), (words, ""));
+    let pause = PauseRequest { client_id: id(), message_name: name(), reason: String::new() };
+    assert_eq!(client.pause_messages(pause).await.unwrap().into_inner().message, words);
+    let goodbye = DisconnectRequest { client_id: id() };
+    assert!(!client.disconnect(goodbye).await.unwrap().into_inner().success);
+    assert!(!client.heartbeat(beat()).await.unwrap().into_inner().success);
+    assert!(engine.is_quiet(), "the engine heard nothing of it");
 }
 
 #[tokio::test(start_paused = true)]
