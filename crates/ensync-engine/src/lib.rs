@@ -32,6 +32,13 @@
 //!
 //! [`manual`] is the operator's guide: install, configuration, TLS, metrics, backup, upgrade, troubleshooting.
 //!
+//! # Who may do what
+//!
+//! Apps, event names, rights, queues and dead letters are administered through [`Broker`], and over HTTP through the admin API,
+//! which [`ServerBuilder::admin`] puts on a listener of its own; [`AdminApi`] is the same without a listener. `/openapi.json` there
+//! describes it. An app is named by the public key that it was created with. It can get other access keys and other key pairs
+//! without losing an event: see [`Broker::rotate_key`] and [`Broker::rotate_key_pair`].
+//!
 //! # The parts
 //!
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts

@@ -5,3 +5,4 @@ mod mistakes;
 mod offline;
 mod online;
 mod shell;
+mod tls;

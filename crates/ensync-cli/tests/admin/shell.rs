@@ -59,6 +59,12 @@ impl Shell {
         Self { environment: vec![("ENSYNC_ADMIN_URL", url), ("ENSYNC_ADMIN_TOKEN", token)], data: None }
     }
 
+    /// The same, with one more variable.
+    pub(crate) fn and(mut self, key: &'static str, value: &str) -> Self {
+        self.environment.push((key, value.to_owned()));
+        self
+    }
+
     pub(crate) fn offline(directory: &TempDir) -> Self {
         Self { environment: Vec::new(), data: Some(directory.path().to_owned()) }
     }
