@@ -1,7 +1,8 @@
 //! The durable state as bytes: what a checkpoint holds. Numbers, texts and the like are laid out as in the log's records.
 //!
 //! ```text
-//! state    = count ‖ apps, count ‖ event names, auto events (8), count ‖ queues, count ‖ publishes
+//! state    = count ‖ apps, count ‖ event names, auto events (8), count ‖ queues, count ‖ publishes,
+//!            count ‖ settled
 //! app      = app, name text, SHA-256 of its key (32), rights, created time, count ‖ grants
 //! grant    = name text, rights
 //! name     = name text, options
@@ -9,16 +10,18 @@
 //! event    = seq (8), position (8), current position (8), tag (4), accepted time, expires time?, size (4), deliveries (4), waits
 //! waits    = 0 for a client | 1, until time | 2 for an administrator, since time, reason text
 //! publish  = fingerprint (16), event, tag (4), position (8), time
+//! settled  = event, block (8)?
 //! ```
 //!
 //! A count is 4 bytes.
 
 use bytes::Bytes;
+use ensync_core::Block;
 
 use crate::log::disk::bytes::{Malformed, Read, Reader, Writer};
 use crate::log::disk::record::{decode_options, encode_options, event, read_event, read_rights, rights};
 use crate::log::{KeyHash, Position};
-use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurableQueue, DurableWait};
+use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurableQueue, DurableSettled, DurableWait};
 
 pub(super) fn encode(state: &Durable) -> Bytes {
     let mut out = Vec::new();
@@ -52,6 +55,10 @@ pub(super) fn encode(state: &Durable) -> Bytes {
         w.u32(publish.tag);
         w.u64(publish.position.as_u64());
         w.time(publish.at);
+    });
+    w.list(&state.settled, |w, settled| {
+        event(w, settled.event);
+        w.option(settled.by.map(Block::as_u64), Writer::u64);
     });
     out.into()
 }
@@ -88,6 +95,10 @@ pub(super) fn decode(bytes: Bytes) -> Read<Durable> {
                 position: Position::new(r.u64()?),
                 at: r.time()?,
             })
+        })?,
+        settled: r.list(|r| {
+            let (event, by) = (read_event(r)?, r.option(Reader::u64)?);
+            Ok(DurableSettled { event, by: by.map(Block::new).transpose().map_err(|_| Malformed)? })
         })?,
     };
     r.end()?;
@@ -186,6 +197,9 @@ mod tests {
                 position: Position::new(64),
                 at,
             }],
+            settled: [None, Block::new(7).ok()]
+                .map(|by| DurableSettled { event: EventRef { queue: 3, seq: 0 }, by })
+                .into(),
         }
     }
 

@@ -106,6 +106,9 @@ impl State {
             return Applied::Ignored;
         }
         queue.next_seq = event.seq.saturating_add(1);
+        if position.is_some() {
+            queue.logged_seq = queue.next_seq;
+        }
         let key = publish.idempotency_key.as_ref();
         let PublishRecord { sender, recipient, event: name, .. } = publish;
         let fingerprint = key.map(|key| Fingerprint::new(sender, recipient, name, key, position.is_none()));
@@ -164,6 +167,7 @@ impl State {
         }
         self.timers.arm(until, Timer::Defer(event));
         self.arm_expiry(event, expires_at);
+        self.heat(event.queue);
         Applied::Deferred(until)
     }
 
@@ -178,6 +182,7 @@ impl State {
             queue.dead.insert(event.seq, dead);
             queue.counters.dead += 1;
         }
+        self.heat(event.queue);
         Applied::Done
     }
 

@@ -1,6 +1,5 @@
 //! The state machine's promises, one test each; pure, without a runtime.
 
-mod bench;
 mod deliver;
 mod expiry;
 mod isolation;
@@ -11,3 +10,5 @@ mod random;
 mod replay;
 mod restart;
 mod settle;
+
+use super::harness::bench;
