@@ -31,13 +31,15 @@
 //! # The parts
 //!
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
-//! listeners around a broker; [`InProcess`] connects to one without sockets.
+//! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
+//! move.
 
 mod broker;
 mod in_process;
 pub mod log;
 mod server;
 pub mod state;
+pub mod testing;
 
 // The public interface is:
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};

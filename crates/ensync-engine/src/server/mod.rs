@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey};
+use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey, Service};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -200,11 +200,29 @@ pub struct ServerBuilder {
     log: Arc<dyn Log>,
     data_dir: Option<PathBuf>,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
+    around: Option<Around>,
+}
+
+/// Puts something between the transports and the broker.
+struct Around(Box<Wrap>);
+
+type Wrap = dyn FnOnce(Arc<dyn Service>) -> Arc<dyn Service> + Send;
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Around(..)")
+    }
 }
 
 impl ServerBuilder {
     fn new(broker: BrokerOptions) -> Self {
-        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new() }
+        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new(), around: None }
+    }
+
+    /// Puts something between the transports and the broker.
+    pub(crate) fn around(mut self, around: impl FnOnce(Arc<dyn Service>) -> Arc<dyn Service> + Send + 'static) -> Self {
+        self.around = Some(Around(Box::new(around)));
+        self
     }
 
     /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
@@ -267,7 +285,12 @@ impl ServerBuilder {
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
-        let front = Front::new(Arc::new(broker.clone()), grpc, ws);
+        let service = Arc::new(broker.clone()) as Arc<dyn Service>;
+        let service = match self.around {
+            Some(Around(around)) => around(service),
+            None => service,
+        };
+        let front = Front::new(service, grpc, ws);
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }

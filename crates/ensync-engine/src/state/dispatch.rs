@@ -247,14 +247,11 @@ impl State {
         self.heat(event.queue);
     }
 
-    /// Makes an event wait for its next delivery.
+    /// Makes an event wait for its next delivery. One that has expired goes at the next tick: records about it may be on their way
+    /// through the log, and have to find the same when they are read back.
     pub(super) fn put_back(&mut self, event: EventRef) {
-        let now = self.now;
         let Some(entry) = self.lift(event) else { return };
         let (expires_at, exhausted) = (entry.expires_at, entry.in_epoch >= MAX_IN_EPOCH);
-        if expires_at <= now {
-            return self.erase(event, Fate::Expired);
-        }
         if exhausted {
             // One more delivery would have the block of this one.
             return self.doom(event);

@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "a panic here is a failed test"
 )]
+#![cfg_attr(not(test), allow(dead_code, reason = "the tests use more of the bench"))]
 
 pub(super) mod bench;
 mod checks;

@@ -4,7 +4,7 @@ use crate::state::harness::history;
 
 #[test]
 fn every_history_keeps_the_promises() {
-    let count: u64 = std::env::var("ENSYNC_HISTORIES").map_or(150, |count| count.parse().unwrap());
+    let count: u64 = std::env::var("ENSYNC_HISTORIES").map_or(100, |count| count.parse().unwrap());
     let first: u64 =
         std::env::var("ENSYNC_FIRST_HISTORY").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     let mut delivered = 0;
