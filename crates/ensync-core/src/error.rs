@@ -163,6 +163,8 @@ kinds! {
     SchemaMismatch = "schema_mismatch", false;
     /// The engine has no such event: never had, dropped by retention, or not this app's.
     NotFound = "not_found", false;
+    /// What is asked for contradicts what is: it exists already, or is in use. The message says what is in the way.
+    Conflict = "conflict", false;
     /// The delivery is no longer this client's to settle: its lease ran out, or it was settled already in another way. The
     /// event is, or will be, with somebody else; there is nothing to do.
     StaleDelivery = "stale_delivery", false;

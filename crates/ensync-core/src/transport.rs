@@ -122,6 +122,6 @@ impl fmt::Debug for Session {
 pub struct Peer {
     /// The session.
     pub client_id: ClientId,
-    /// Its app.
+    /// Its app, by the public key that it was created with: this stays when the app gets another.
     pub app_id: AppId,
 }

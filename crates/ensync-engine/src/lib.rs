@@ -34,6 +34,7 @@
 //! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
 //! move.
 
+mod admin;
 mod broker;
 mod in_process;
 pub mod log;
@@ -42,8 +43,9 @@ pub mod state;
 pub mod testing;
 
 // The public interface is:
+pub use admin::{AdminApi, AdminToken};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
 pub use server::{NewApp, Server, ServerBuilder, ServerTls};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats};
+pub use state::{AppInfo, DeadLetter, Defaults, EventChange, Limits, QueueCounters, QueueStats};

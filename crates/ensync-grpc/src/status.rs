@@ -93,7 +93,7 @@ fn code_of(kind: ErrorKind) -> Code {
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Timeout => Code::DeadlineExceeded,
         ErrorKind::Unsupported => Code::Unimplemented,
-        ErrorKind::StaleDelivery | ErrorKind::Refused => Code::FailedPrecondition,
+        ErrorKind::StaleDelivery | ErrorKind::Conflict | ErrorKind::Refused => Code::FailedPrecondition,
         ErrorKind::Interrupted | ErrorKind::Closed => Code::Aborted,
         ErrorKind::Internal | ErrorKind::Protocol => Code::Internal,
         _ => Code::Unknown,

@@ -1,11 +1,13 @@
 //! The durable state as bytes: what a checkpoint holds. Numbers, texts and the like are laid out as in the log's records.
 //!
 //! ```text
-//! state    = count ‖ apps, count ‖ event names, auto events (8), count ‖ queues, count ‖ publishes,
+//! state    = count ‖ apps, count ‖ event names, next queue (4), count ‖ queues, count ‖ publishes,
 //!            count ‖ settled
-//! app      = app, name text, SHA-256 of its key (32), rights, created time, count ‖ grants
+//! app      = id app, name text, its public key app, count ‖ earlier public keys app, SHA-256 of its access key (32), old key?,
+//!            whether it may log in (1), rights, created time, count ‖ grants
+//! old key  = SHA-256 of the access key before (32), until time
 //! grant    = name text, rights
-//! name     = name text, options
+//! name     = name text, options, registered by first use (1)
 //! queue    = number (4), app, name text, next seq (8), count ‖ events
 //! event    = seq (8), position (8), current position (8), tag (4), accepted time, expires time?, size (4), deliveries (4), waits
 //! waits    = 0 for a client | 1, until time | 2 for an administrator, since time, reason text
@@ -21,7 +23,9 @@ use ensync_core::Block;
 use crate::log::disk::bytes::{Malformed, Read, Reader, Writer};
 use crate::log::disk::record::{decode_options, encode_options, event, read_event, read_rights, rights};
 use crate::log::{KeyHash, Position};
-use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurableQueue, DurableSettled, DurableWait};
+use crate::state::{
+    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableSettled, DurableWait,
+};
 
 pub(super) fn encode(state: &Durable) -> Bytes {
     let mut out = Vec::new();
@@ -29,7 +33,14 @@ pub(super) fn encode(state: &Durable) -> Bytes {
     w.list(&state.apps, |w, app| {
         w.array(app.id.as_bytes());
         w.text(&app.name);
+        w.array(app.public_key.as_bytes());
+        w.list(&app.earlier_keys, |w, key| w.array(key.as_bytes()));
         w.array(app.key_hash.as_bytes());
+        w.option(app.old_key, |w, (hash, until)| {
+            w.array(hash.as_bytes());
+            w.time(until);
+        });
+        w.u8(u8::from(app.enabled));
         rights(w, app.rights);
         w.time(app.created_at);
         w.list(&app.grants, |w, (name, may)| {
@@ -37,11 +48,12 @@ pub(super) fn encode(state: &Durable) -> Bytes {
             rights(w, *may);
         });
     });
-    w.list(&state.events, |w, (name, options)| {
-        w.text(name.as_str());
-        encode_options(options, w);
+    w.list(&state.events, |w, known| {
+        w.text(known.name.as_str());
+        encode_options(&known.options, w);
+        w.u8(u8::from(known.auto));
     });
-    w.u64(state.auto_events as u64);
+    w.u32(state.next_queue);
     w.list(&state.queues, |w, queue| {
         w.u32(queue.number);
         w.array(queue.recipient.as_bytes());
@@ -70,14 +82,18 @@ pub(super) fn decode(bytes: Bytes) -> Read<Durable> {
             Ok(DurableApp {
                 id: r.app()?,
                 name: r.string()?,
+                public_key: r.app()?,
+                earlier_keys: r.list(Reader::app)?,
                 key_hash: KeyHash::from_bytes(r.array()?),
+                old_key: r.option(|r| Ok((KeyHash::from_bytes(r.array()?), r.time()?)))?,
+                enabled: r.bool()?,
                 rights: read_rights(r)?,
                 created_at: r.time()?,
                 grants: r.list(|r| Ok((r.event()?, read_rights(r)?)))?,
             })
         })?,
-        events: r.list(|r| Ok((r.event()?, decode_options(r)?)))?,
-        auto_events: usize::try_from(r.u64()?).map_err(|_| Malformed)?,
+        events: r.list(|r| Ok(DurableName { name: r.event()?, options: decode_options(r)?, auto: r.bool()? }))?,
+        next_queue: r.u32()?,
         queues: r.list(|r| {
             Ok(DurableQueue {
                 number: r.u32()?,
@@ -176,13 +192,17 @@ mod tests {
             apps: vec![DurableApp {
                 id: app,
                 name: "shop".into(),
+                public_key: AppId::from_bytes([6; 32]),
+                earlier_keys: vec![app, AppId::from_bytes([5; 32])],
                 key_hash: KeyHash::from_bytes([2; 32]),
+                old_key: Some((KeyHash::from_bytes([3; 32]), at)),
+                enabled: false,
                 rights: Rights::ALL,
                 grants: vec![(name.clone(), Rights::NONE)],
                 created_at: at,
             }],
-            events: vec![(name.clone(), EventOptions::default())],
-            auto_events: 1,
+            events: vec![DurableName { name: name.clone(), options: EventOptions::default(), auto: true }],
+            next_queue: 4,
             queues: vec![DurableQueue {
                 number: 3,
                 recipient: app,

@@ -129,7 +129,7 @@ impl Service for Broker {
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },
             inbox: futures::stream::poll_fn(move |context| inbox.poll_recv(context)).boxed(),
-            welcome: Welcome { client_id, app_id: Some(opened.app), config: self.0.config.clone() },
+            welcome: Welcome { client_id, app_id: Some(opened.public_key), config: self.0.config.clone() },
         })
     }
 

@@ -1,5 +1,7 @@
 //! What administrators ask of a broker.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::{AppId, AppKey, EventId, EventName, Result, Timestamp};
@@ -7,10 +9,12 @@ use ensync_core::{AppId, AppKey, EventId, EventName, Result, Timestamp};
 use super::request::Request;
 use super::{Broker, random};
 use crate::log::{EventOptions, KeyHash, Rights};
-use crate::state::{AppInfo, DeadLetter, Provision, QueueStats, State};
+use crate::state::{AppInfo, DeadLetter, EventChange, Provision, QueueStats, State};
 
 /// What every app key that the engine makes begins with, so that leaked ones are recognised.
 const KEY_PREFIX: &str = "ensync_key_";
+/// How many dead letters are requeued or dropped at once.
+const PAGE: usize = 1_024;
 
 /// A broker that has nothing to do now.
 #[derive(Debug)]
@@ -25,11 +29,21 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if there is an app with that id, or the name is not usable;
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if there is an app with that public key,
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if the name is not usable;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot be stored now.
     pub async fn create_app(&self, name: &str, id: AppId) -> Result<AppKey> {
-        let key = AppKey::try_from(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()?)))?;
-        self.create_app_with_key(name, id, &key).await?;
+        self.create_app_with_rights(name, id, Rights::ALL).await
+    }
+
+    /// The same, for an app that may do less: `rights` hold for every event name without a [grant](Broker::grant) of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_app`](Broker::create_app).
+    pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
+        let (key, name) = (new_key()?, name.to_owned());
+        self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
         Ok(key)
     }
 
@@ -37,7 +51,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// As [`create_app`](Broker::create_app), and [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if another app has that
+    /// As [`create_app`](Broker::create_app), and [`Conflict`](ensync_core::ErrorKind::Conflict) if another app has that access
     /// key.
     pub async fn create_app_with_key(&self, name: &str, id: AppId, key: &AppKey) -> Result<()> {
         let (name, key_hash) = (name.to_owned(), KeyHash::of(key));
@@ -63,6 +77,138 @@ impl Broker {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn grant(&self, app: AppId, event: Option<EventName>, rights: Rights) -> Result<()> {
         self.provision(Provision::Grant { app, event, rights }).await
+    }
+
+    /// Gives an app another access key: the only time it is to be seen. The one before goes on logging in for a while, up to 30
+    /// days; sessions that logged in with it end then, which is at once if `grace` is zero.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app,
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if `grace` is too long;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn rotate_key(&self, app: AppId, grace: Duration) -> Result<AppKey> {
+        let key = new_key()?;
+        self.provision(Provision::RotateKey { app, key_hash: KeyHash::of(&key), grace }).await?;
+        Ok(key)
+    }
+
+    /// Gives an app another key pair, of which the engine sees the public half. From now on that is the app's address, and the
+    /// sender of what it publishes. What is published to its earlier public keys still reaches its queues, in one order with the
+    /// rest: clients open it with a keyring that holds the earlier secret keys too. The app's sessions end, and learn of the new
+    /// key when they log in again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// # use std::sync::Arc;
+    /// use ensync_core::SecretKey;
+    /// # use ensync_engine::{Broker, BrokerOptions, MemoryLog};
+    ///
+    /// # let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await?;
+    /// let [first, second] = [SecretKey::generate()?, SecretKey::generate()?].map(|key| key.app_id().unwrap());
+    /// broker.create_app("warehouse", first).await?;
+    /// broker.rotate_key_pair(first, second).await?;
+    ///
+    /// let app = broker.app(second).await?.expect("either key names it");
+    /// assert_eq!((app.id, app.public_key, app.earlier_keys), (first, second, vec![first]));
+    /// // After a leak, or when no publisher uses it any more:
+    /// broker.retire_key(app.id, first).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app,
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if an app has that key, or this one has 16 earlier ones;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn rotate_key_pair(&self, app: AppId, public_key: AppId) -> Result<()> {
+        self.provision(Provision::RotateKeyPair { app, public_key }).await
+    }
+
+    /// Takes an earlier public key from an app for good: what is published to it is refused from now on. Events that are queued
+    /// already are delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app, or it has no such earlier key,
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is the present one;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn retire_key(&self, app: AppId, public_key: AppId) -> Result<()> {
+        self.provision(Provision::RetireKey { app, public_key }).await
+    }
+
+    /// Lets an app log in, or does not any more: then its sessions end at once. What is published to it waits meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn enable_app(&self, app: AppId, enabled: bool) -> Result<()> {
+        self.provision(Provision::Enable { app, enabled }).await
+    }
+
+    /// Deletes an app: its sessions end, and what was published to it is gone, dead letters included. What it published itself
+    /// stays with its recipients.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn delete_app(&self, app: AppId) -> Result<()> {
+        self.provision(Provision::DeleteApp { app }).await
+    }
+
+    /// Registers an event name that is not registered.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is; [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an
+    /// option is out of its range; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn create_event(&self, name: EventName, options: EventOptions) -> Result<()> {
+        self.provision(Provision::CreateEvent { name, options }).await
+    }
+
+    /// Changes some options of an event name.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownEvent`](ensync_core::ErrorKind::UnknownEvent) if it is not registered;
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an option is out of its range;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn change_event(&self, name: EventName, change: EventChange) -> Result<()> {
+        self.provision(Provision::ChangeEvent { name, change }).await
+    }
+
+    /// Deletes an event name that nothing waits under and nobody subscribes to, with the grants for it. Its settled events cannot
+    /// be replayed any more.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownEvent`](ensync_core::ErrorKind::UnknownEvent) if it is not registered,
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is in use; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn delete_event(&self, name: EventName) -> Result<()> {
+        self.provision(Provision::DeleteEvent { name }).await
+    }
+
+    /// Takes a grant for a single name back: what the app may do with all names holds for it again.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app or grant;
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
+    pub async fn revoke(&self, app: AppId, event: EventName) -> Result<()> {
+        self.provision(Provision::Revoke { app, event }).await
+    }
+
+    /// The app with an id, or with a public key that can be published to.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
+    pub async fn app(&self, key: AppId) -> Result<Option<AppInfo>> {
+        self.inspect(move |state| state.app(&key)).await
     }
 
     /// Every app, by id.
@@ -142,6 +288,45 @@ impl Broker {
         self.provision(Provision::DropDead(id)).await
     }
 
+    /// Has the dead letters of one event name and recipient, or of all, delivered again: those that are dead now, oldest first
+    /// per queue. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then.
+    pub async fn requeue_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
+        self.with_each(event, recipient, Provision::Requeue).await
+    }
+
+    /// Gives the dead letters of one event name and recipient, or of all, up: those that are dead now. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then.
+    pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
+        self.with_each(event, recipient, Provision::DropDead).await
+    }
+
+    /// Goes through dead letters once, in order: one that becomes dead again meanwhile is not met again.
+    async fn with_each(
+        &self,
+        event: Option<EventName>,
+        recipient: Option<AppId>,
+        what: impl Fn(EventId) -> Provision,
+    ) -> Result<usize> {
+        let (mut done, mut after) = (0, None::<EventId>);
+        loop {
+            let (name, last) = (event.clone(), after.take());
+            let page =
+                move |state: &State| state.dead_letters_after(recipient.as_ref(), name.as_ref(), last.as_ref(), PAGE);
+            let ids: Vec<_> = self.inspect(page).await?.into_iter().map(|letter| letter.id).collect();
+            let Some(last) = ids.last() else { return Ok(done) };
+            after = Some(last.clone());
+            let what = ids.into_iter().map(&what).collect();
+            done += self.ask(|answer| Request::ProvisionEach { what, answer }).await?;
+        }
+    }
+
     async fn provision(&self, what: Provision) -> Result<()> {
         self.ask(|answer| Request::Provision { what: Box::new(what), answer }).await.map(drop)
     }
@@ -155,7 +340,15 @@ impl Broker {
         .await
     }
 
-    async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T> {
+    pub(crate) async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T> {
         self.ask(|answer| Request::Inspect(Box::new(move |state| _ = answer.send(Ok(look(state)))))).await
     }
+}
+
+/// A key of 256 random bits.
+fn new_key() -> Result<AppKey> {
+    AppKey::try_from(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()?)))
 }

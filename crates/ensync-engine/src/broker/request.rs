@@ -12,18 +12,43 @@ use crate::state::{Admitted, Provision, Replay, State};
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
 
 pub(super) enum Request {
-    Login { key: KeyHash, client_id: ClientId, answer: Answer<Opened> },
-    Logout { client_id: ClientId, answer: oneshot::Sender<()> },
-    Publish { peer: Peer, publish: Box<Admitted>, answer: Answer<Outcome> },
-    Command { peer: Peer, command: Box<Command>, answer: Answer<Outcome> },
-    Provision { what: Box<Provision>, answer: Answer<Outcome> },
+    Login {
+        key: KeyHash,
+        client_id: ClientId,
+        answer: Answer<Opened>,
+    },
+    Logout {
+        client_id: ClientId,
+        answer: oneshot::Sender<()>,
+    },
+    Publish {
+        peer: Peer,
+        publish: Box<Admitted>,
+        answer: Answer<Outcome>,
+    },
+    Command {
+        peer: Peer,
+        command: Box<Command>,
+        answer: Answer<Outcome>,
+    },
+    Provision {
+        what: Box<Provision>,
+        answer: Answer<Outcome>,
+    },
+    /// Those of them that make sense.
+    ProvisionEach {
+        what: Vec<Provision>,
+        answer: Answer<usize>,
+    },
     Inspect(Box<dyn FnOnce(&State) + Send>),
     Shutdown,
 }
 
 /// A session that was opened.
 pub(super) struct Opened {
+    /// The app's id, and its public key.
     pub(super) app: AppId,
+    pub(super) public_key: AppId,
     pub(super) inbox: mpsc::UnboundedReceiver<Delivery>,
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
 use super::keep::Keeper;
 use super::request::{Answer, Opened, Outcome, Request};
 use crate::log::{Log, Position, Record};
-use crate::state::{Change, Outgoing, SessionNumber, Source, State, Step};
+use crate::state::{Change, Outgoing, Provision, SessionNumber, Source, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -104,12 +104,26 @@ impl Task {
         let mut pending = Pending::default();
         let mut open = true;
         for request in batch {
-            open &= self.take(request, &mut pending);
+            // What administrators ask for is rare, and is decided by what is so, not by what is about to be.
+            match request {
+                Request::Provision { what, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
+                    pending.add(step, answer);
+                    self.commit(std::mem::take(&mut pending)).await;
+                }
+                Request::ProvisionEach { what, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    self.provision_each(what, answer).await;
+                }
+                request => open &= self.take(request, &mut pending),
+            }
         }
         if self.log_pause.is_none_or(|until| until <= Instant::now()) {
             pending.changes.extend(self.state.verdicts(BATCH.0));
         }
         self.commit(pending).await;
+        self.end_sessions();
         self.deliver().await;
         self.keep().await;
         open
@@ -121,7 +135,7 @@ impl Task {
                 let opened = self.state.login(&key, client_id.clone()).map(|(number, app)| {
                     let (outbox, inbox) = mpsc::unbounded_channel();
                     self.inboxes.insert(number, (client_id.clone(), outbox));
-                    Opened { app, inbox }
+                    Opened { app, public_key: self.state.public_key(&app), inbox }
                 });
                 if let Err(Ok(_)) = answer.send(opened) {
                     self.log_out(&client_id);
@@ -133,14 +147,29 @@ impl Task {
             }
             Request::Publish { peer, publish, answer } => pending.add(self.state.publish(&peer, *publish), answer),
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
-            Request::Provision { what, answer } => {
-                let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
-                pending.add(step, answer);
-            }
+            // These were taken before.
+            Request::Provision { .. } | Request::ProvisionEach { .. } => {}
             Request::Inspect(inspect) => inspect(&self.state),
             Request::Shutdown => return false,
         }
         true
+    }
+
+    async fn provision_each(&mut self, what: Vec<Provision>, answer: Answer<usize>) {
+        let mut pending = Pending::default();
+        let changes = what.into_iter().filter_map(|what| self.state.provision(what).ok()).collect::<Vec<_>>();
+        let (count, (done, outcome)) = (changes.len(), oneshot::channel());
+        pending.add(Ok(Step::Commit(changes)), done);
+        self.commit(pending).await;
+        let stopped = || Error::new(ErrorKind::Internal, "a command was not answered");
+        _ = answer.send(outcome.await.unwrap_or_else(|_| Err(stopped())).map(|_| count));
+    }
+
+    /// Ends the inboxes of sessions that the state ended: their transports tell the clients.
+    fn end_sessions(&mut self) {
+        for number in self.state.take_ended() {
+            self.inboxes.remove(&number);
+        }
     }
 
     fn log_out(&mut self, client_id: &ClientId) {
@@ -189,7 +218,8 @@ impl Task {
     /// Checkpoints and retention, a bit at a time.
     async fn keep(&mut self) {
         self.keeper.checkpoint(&self.state);
-        let copies = self.keeper.sweep(&self.state, self.clock.now()).await;
+        let mut copies = self.keeper.sweep(&self.state, self.clock.now()).await;
+        copies.retain(|copy| self.state.holds(copy));
         if copies.is_empty() {
             return;
         }

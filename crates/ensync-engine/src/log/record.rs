@@ -59,7 +59,7 @@ pub enum Record {
     },
     /// An app was created.
     App {
-        /// Its address.
+        /// Its first public key, which is its id for as long as it exists.
         id: AppId,
         /// Its name, for people.
         name: String,
@@ -69,6 +69,43 @@ pub enum Record {
         rights: Rights,
         /// When.
         at: Timestamp,
+    },
+    /// An app got another access key.
+    AccessKey {
+        /// The app, by its id.
+        app: AppId,
+        /// What the new key hashes to.
+        key_hash: KeyHash,
+        /// When.
+        at: Timestamp,
+        /// Until when the one before it logs in too. A still earlier one does not any more.
+        old_until: Option<Timestamp>,
+    },
+    /// An app got another key pair. What is published to the public keys before it still reaches its queues.
+    KeyPair {
+        /// The app, by its id.
+        app: AppId,
+        /// The new public key.
+        public_key: AppId,
+    },
+    /// An earlier public key of an app was given up: nothing can be published to it any more.
+    RetireKey {
+        /// The app, by its id.
+        app: AppId,
+        /// The key.
+        public_key: AppId,
+    },
+    /// An app may log in, or may not any more.
+    Enable {
+        /// The app, by its id.
+        app: AppId,
+        /// Whether it may.
+        enabled: bool,
+    },
+    /// An app is gone, and with it the queues of which it is the recipient.
+    DeleteApp {
+        /// The app, by its id.
+        app: AppId,
     },
     /// An event name was registered, or its options changed.
     Event {
@@ -88,6 +125,18 @@ pub enum Record {
         /// What it may do.
         rights: Rights,
     },
+    /// A grant for a single name was taken back: what holds for all names holds for it again.
+    Revoke {
+        /// The app, by its id.
+        app: AppId,
+        /// The name.
+        event: EventName,
+    },
+    /// An event name is gone, and with it its queues and the grants for it.
+    DeleteEvent {
+        /// The name.
+        name: EventName,
+    },
 }
 
 /// An accepted event.
@@ -97,11 +146,11 @@ pub struct PublishRecord {
     pub at: EventRef,
     /// Drawn anew by every run of the engine, so that an id of a lost log names no event of another.
     pub tag: u32,
-    /// Whom it is for; with `event` the name of the queue.
+    /// The public key that it was sealed for: one of those that its recipient had when it was accepted.
     pub recipient: AppId,
     /// The event name.
     pub event: EventName,
-    /// Who published it.
+    /// The public key that its publisher had then.
     pub sender: AppId,
     /// The sealed payload.
     pub payload: Sealed,
@@ -125,7 +174,7 @@ impl PublishRecord {
 /// Names an event in the log: its queue's number, and its sequence number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventRef {
-    /// The queue. Numbers are given out once and belong to one recipient and event name.
+    /// The queue. Numbers are given out once and belong to one app and event name, also when either is gone.
     pub queue: u32,
     /// The event's number in its queue; later events have larger ones.
     pub seq: u64,

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, AdminListener, AdminToken};
 use crate::in_process::InProcess;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Limits, Log, MemoryLog, QueueStats};
 use http::Front;
@@ -46,6 +47,7 @@ pub struct Server {
     addresses: Vec<(SocketAddr, bool)>,
     connections: TaskTracker,
     stop: CancellationToken,
+    admin: Option<(SocketAddr, bool, AdminToken)>,
     runtime: Handle,
 }
 
@@ -131,6 +133,17 @@ impl Server {
         self.urls("ws", "wss")
     }
 
+    /// The URL of the admin API, if it has one.
+    pub fn admin_url(&self) -> Option<String> {
+        let (address, tls, _) = self.admin.as_ref()?;
+        Some(format!("{}://{}", if *tls { "https" } else { "http" }, reachable(*address)))
+    }
+
+    /// The token of the admin API, if it has one.
+    pub fn admin_token(&self) -> Option<&AdminToken> {
+        self.admin.as_ref().map(|(_, _, token)| token)
+    }
+
     /// The addresses it listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().map(|(address, _)| *address)
@@ -201,6 +214,8 @@ pub struct ServerBuilder {
     data_dir: Option<PathBuf>,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
     around: Option<Around>,
+    admin: Option<(SocketAddr, Option<ServerTls>)>,
+    admin_token: Option<AdminToken>,
 }
 
 /// Puts something between the transports and the broker.
@@ -216,7 +231,8 @@ impl fmt::Debug for Around {
 
 impl ServerBuilder {
     fn new(broker: BrokerOptions) -> Self {
-        Self { broker, log: Arc::new(MemoryLog::new()), data_dir: None, listen: Vec::new(), around: None }
+        let log = Arc::new(MemoryLog::new());
+        Self { broker, log, data_dir: None, listen: Vec::new(), around: None, admin: None, admin_token: None }
     }
 
     /// Puts something between the transports and the broker.
@@ -250,6 +266,38 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the admin API at an address, in plaintext; port 0 takes a free one. Default: nowhere.
+    ///
+    /// Whoever asks there shows a token: see [`admin_token`](ServerBuilder::admin_token).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().admin(([127, 0, 0, 1], 0)).start().await?;
+    /// let (url, token) = (server.admin_url(), server.admin_token());
+    /// # assert!(url.unwrap().starts_with("http://127.0.0.1:") && token.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.admin = Some((address.into(), None));
+        self
+    }
+
+    /// Serves the admin API at an address, with TLS; port 0 takes a free one.
+    pub fn admin_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.admin = Some((address.into(), Some(tls)));
+        self
+    }
+
+    /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
+    /// the first start, readable by its owner only; without a data directory, one that is made for this run:
+    /// [`Server::admin_token`] says it.
+    pub fn admin_token(mut self, token: AdminToken) -> Self {
+        self.admin_token = Some(token);
+        self
+    }
+
     /// Limits and defaults of the broker. Call it before anything of it is changed otherwise.
     pub fn options(mut self, options: BrokerOptions) -> Self {
         self.broker = options;
@@ -280,11 +328,29 @@ impl ServerBuilder {
             addresses.push((bound, tls.is_some()));
             listeners.push(Listener { tcp, tls });
         }
-        let log = match self.data_dir {
+        let admin = match self.admin {
+            Some((address, tls)) => Some((bind(address).await?, tls)),
+            None => None,
+        };
+        let log = match &self.data_dir {
             Some(path) => Arc::new(DiskLog::open(path, DiskOptions::default()).await?) as Arc<dyn Log>,
             None => self.log,
         };
         let broker = Broker::start(self.broker, log).await?;
+        let admin = match admin {
+            None => None,
+            Some(((tcp, bound), tls)) => {
+                let token = match (self.admin_token, &self.data_dir) {
+                    (Some(token), _) => token,
+                    // The log has the directory's lock.
+                    (None, Some(path)) => AdminToken::of_directory(path)?,
+                    (None, None) => AdminToken::generate()?,
+                };
+                let (with_tls, router) = (tls.is_some(), admin::router(broker.clone(), token.clone())?);
+                tokio::spawn(AdminListener { tcp, tls, router }.run(connections.clone(), stop.clone()));
+                Some((bound, with_tls, token))
+            }
+        };
         let service = Arc::new(broker.clone()) as Arc<dyn Service>;
         let service = match self.around {
             Some(Around(around)) => around(service),
@@ -294,7 +360,7 @@ impl ServerBuilder {
         for listener in listeners {
             tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
         }
-        Ok(Server { broker, addresses, connections, stop, runtime: Handle::current() })
+        Ok(Server { broker, addresses, connections, stop, admin, runtime: Handle::current() })
     }
 }
 

@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// The certificate that a listener shows, and whose client certificates it wants.
 #[derive(Clone)]
 pub struct ServerTls {
-    pub(super) config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
 }
 
 impl ServerTls {

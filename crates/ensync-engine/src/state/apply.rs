@@ -38,7 +38,7 @@ impl Applied {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::StaleDelivery`], [`ErrorKind::NotFound`], or [`ErrorKind::InvalidInput`] for an app that is there already.
+    /// [`ErrorKind::StaleDelivery`], [`ErrorKind::NotFound`], or [`ErrorKind::Conflict`] for an app that is there already.
     pub fn answer(self) -> Result<Reply> {
         match self {
             Self::Stored(id) => Ok(Reply::Published { id }),
@@ -71,47 +71,73 @@ impl State {
                 _ => Applied::Ignored,
             },
             Record::App { id, name, key_hash, rights, at } => {
-                let grants = Default::default();
-                let app = App { name: name.clone(), key_hash: *key_hash, rights: *rights, grants, created_at: *at };
+                self.end_old_keys(*at);
+                let app = App::new(*id, name.clone(), *key_hash, *rights, *at);
                 if self.registry.add_app(*id, app) { Applied::Done } else { Applied::Taken }
             }
             Record::Event { name, options, auto } => {
                 self.registry.add_event(name.clone(), options.clone(), *auto);
                 Applied::Done
             }
-            Record::Grant { app, event, rights } => {
-                if self.registry.grant(app, event.as_ref(), *rights) {
-                    Applied::Done
-                } else {
-                    Applied::Ignored
+            Record::Grant { app, event, rights } => done(self.registry.grant(app, event.as_ref(), *rights)),
+            Record::Revoke { app, event } => done(self.registry.revoke(app, event)),
+            Record::AccessKey { app, key_hash, at, old_until } => {
+                self.end_old_keys(*at);
+                let old_until = old_until.filter(|until| until > at);
+                let rotated = self.registry.rotate_key(app, *key_hash, old_until);
+                if rotated {
+                    self.end_old_sessions(app);
                 }
+                done(rotated)
             }
+            Record::KeyPair { app, public_key } => {
+                let rotated = self.registry.rotate_key_pair(app, *public_key);
+                if rotated {
+                    // They would go on as the old key's, which is not the sender of what they publish any more.
+                    self.end_sessions(app, |_| true);
+                }
+                done(rotated)
+            }
+            Record::RetireKey { app, public_key } => done(self.registry.retire_key(app, public_key)),
+            Record::Enable { app, enabled } => {
+                let found = self.registry.enable(app, *enabled);
+                if found && !enabled {
+                    self.end_sessions(app, |_| true);
+                }
+                done(found)
+            }
+            Record::DeleteApp { app } => self.delete_app(app),
+            Record::DeleteEvent { name } => self.delete_event(name),
         }
     }
 
     fn apply_publish(&mut self, position: Option<Position>, publish: &PublishRecord, record: &Arc<Record>) -> Applied {
         let event = publish.at;
-        if !self.add_queue(event.queue, publish.recipient, &publish.event) {
-            return Applied::Ignored;
-        }
-        let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
-        if let Some(entry) = queue.entries.get(event.seq) {
-            let same = (entry.tag, entry.transient) == (publish.tag, false);
+        let there = self.queues.get(&event.queue).and_then(|queue| Some((queue, queue.entries.get(event.seq)?)));
+        if let Some((queue, entry)) = there {
+            // A copy. Its recipient's key may have been given up since; number, place and tag name it well enough.
+            let same = queue.event == publish.event && (entry.tag, entry.transient) == (publish.tag, false);
             let Some(position) = position.filter(|_| same) else { return Applied::Ignored };
             let id = key_of(event, entry).to_id();
             self.moved.insert(event, position);
             return Applied::Stored(id);
         }
+        let Some(recipient) = self.registry.recipient(&publish.recipient) else { return Applied::Ignored };
+        if !self.add_queue(event.queue, recipient, &publish.event) {
+            return Applied::Ignored;
+        }
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
         if event.seq < queue.next_seq {
             return Applied::Ignored;
         }
         queue.next_seq = event.seq.saturating_add(1);
         if position.is_some() {
             queue.logged_seq = queue.next_seq;
+            self.next_stored = self.next_stored.max(event.queue.saturating_add(1));
         }
         let key = publish.idempotency_key.as_ref();
-        let PublishRecord { sender, recipient, event: name, .. } = publish;
-        let fingerprint = key.map(|key| Fingerprint::new(sender, recipient, name, key, position.is_none()));
+        let sender = self.registry.recipient(&publish.sender).unwrap_or(publish.sender);
+        let fingerprint = key.map(|key| Fingerprint::new(&sender, &recipient, &publish.event, key, position.is_none()));
         if let Some(first) = fingerprint.as_ref().and_then(|print| self.dedup.find(print, publish.accepted_at)) {
             return Applied::Stored(first.to_id());
         }
@@ -205,6 +231,10 @@ impl State {
     }
 }
 
+fn done(done: bool) -> Applied {
+    if done { Applied::Done } else { Applied::Ignored }
+}
+
 pub(super) fn taken() -> Error {
-    Error::new(ErrorKind::InvalidInput, "an app with this id or this key exists already")
+    Error::new(ErrorKind::Conflict, "an app with this public key or this access key exists already")
 }

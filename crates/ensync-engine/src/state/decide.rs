@@ -45,29 +45,27 @@ impl State {
         self.session(peer)?;
         let Admitted { publish, durable } = admitted;
         self.require(peer, &publish.event, |rights| rights.publish, "publish")?;
-        if self.registry.app(&publish.recipient).is_none() {
-            return Err(Error::new(
-                ErrorKind::UnknownRecipient,
-                format!("no app of this engine has the id {}; check the recipient", publish.recipient),
-            ));
-        }
+        let recipient = self.registry.recipient(&publish.recipient).ok_or_else(|| {
+            let message = format!("no app of this engine has the id {}; check the recipient", publish.recipient);
+            Error::new(ErrorKind::UnknownRecipient, message)
+        })?;
         let registration = self.registration(&publish.event)?;
         let schema = self.registry.event(&publish.event).and_then(|options| options.schema.as_ref());
         if let (Some(schema), Some(payload)) = (schema, &publish.payload_metadata) {
             schema.check(payload).map_err(|error| error.context(format!("publish {}", publish.event)))?;
         }
         if let Some(key) = &publish.idempotency_key {
-            let fingerprint = Fingerprint::new(&peer.app_id, &publish.recipient, &publish.event, key, !durable);
+            let fingerprint = Fingerprint::new(&peer.app_id, &recipient, &publish.event, key, !durable);
             if let Some(first) = self.dedup.find(&fingerprint, self.now) {
                 return Ok(Step::Answer(Reply::Published { id: first.to_id() }));
             }
         }
-        let queue = self.queue_number(publish.recipient, &publish.event)?;
+        let queue = self.queue_number(recipient, &publish.event)?;
         let record = PublishRecord {
             at: EventRef { queue, seq: self.reserve(queue)? },
             tag: self.settings.tag,
             recipient: publish.recipient,
-            sender: peer.app_id,
+            sender: self.public_key(&peer.app_id),
             payload: publish.payload,
             metadata: publish.metadata,
             accepted_at: self.now,

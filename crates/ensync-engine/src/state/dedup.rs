@@ -7,8 +7,9 @@ use ensync_core::{AppId, EventName, IdempotencyKey, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::event_id::EventKey;
+use crate::log::EventRef;
 
-/// Names a publish: the sender, the recipient, the event name, the key and whether it went to the log, hashed, so that long names
+/// Names a publish: the ids of sender and recipient, the event name, the key and whether it went to the log, hashed, so that long names
 /// and keys cost no memory. 128 bits of SHA-256 are far from a collision at the number that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Fingerprint([u8; 16]);
@@ -74,6 +75,13 @@ impl Dedup {
         }
     }
 
+    /// Forgets the publishes of some events.
+    pub(super) fn forget(&mut self, gone: impl Fn(EventRef) -> bool) {
+        self.events.retain(|_, (key, _)| !gone(key.event));
+        let events = &self.events;
+        self.order.retain(|(publish, at)| events.get(publish).is_some_and(|(_, current)| current == at));
+    }
+
     /// What [`find`](Self::find) would find at `now`, in the order it came.
     pub(super) fn iter(&self, now: Timestamp) -> impl Iterator<Item = (Fingerprint, EventKey, Timestamp)> {
         self.order.iter().filter_map(move |(publish, at)| {
@@ -94,7 +102,7 @@ impl Dedup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{EventRef, Position};
+    use crate::log::Position;
 
     fn event(seq: u64) -> EventKey {
         EventKey { transient: false, tag: 0, event: EventRef { queue: 0, seq }, position: Position::START }

@@ -237,13 +237,8 @@ impl State {
             Fate::Expired => queue.counters.expired += 1,
             Fate::Dropped => queue.counters.dropped += 1,
         }
-        let Some((entry, orphan)) = queue.entries.remove(event.seq) else { return };
-        if let Some(orphan) = orphan {
-            self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk: chunk_of(event.seq) });
-        }
-        self.memory.remove(&event);
-        self.moved.remove(&event);
-        self.settled.insert(event, fate, !entry.transient && fate != Fate::Expired);
+        let logged = self.forget(event) && fate != Fate::Expired;
+        self.settled.insert(event, fate, logged);
         self.heat(event.queue);
     }
 

@@ -7,11 +7,11 @@ use super::dispatch::key_of;
 use super::entries::{Entry, Place};
 use super::event_id::EventKey;
 use super::queue::{Dead, Queue};
-use super::registry::App;
+use super::registry::{App, Name};
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
 use super::{Settings, State};
-use crate::log::{EventOptions, EventRef, KeyHash, Position, Rights};
+use crate::log::{EventOptions, EventRef, KeyHash, Position, Record, Rights};
 
 /// What is left of a [`State`] when sessions, leases and events in memory are gone. [`State::restore`] goes on from it, so that
 /// only later records have to be read.
@@ -20,9 +20,9 @@ pub struct Durable {
     /// Apps, by id.
     pub apps: Vec<DurableApp>,
     /// Event names.
-    pub events: Vec<(EventName, EventOptions)>,
-    /// How many of them were registered by their first use.
-    pub auto_events: usize,
+    pub events: Vec<DurableName>,
+    /// The number after the largest that a queue with an event in the log ever had.
+    pub next_queue: u32,
     /// Queues that ever had an event in the log, by number. One that only had others is made anew when it is used, and may then
     /// get another number.
     pub queues: Vec<DurableQueue>,
@@ -35,12 +35,20 @@ pub struct Durable {
 /// An app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurableApp {
-    /// Its address.
+    /// The public key that it was created with.
     pub id: AppId,
     /// Its name.
     pub name: String,
-    /// What its key hashes to.
+    /// The public key that it has now.
+    pub public_key: AppId,
+    /// Those before it that can still be published to, oldest first.
+    pub earlier_keys: Vec<AppId>,
+    /// What its access key hashes to.
     pub key_hash: KeyHash,
+    /// What the one before hashes to, and until when that logs in.
+    pub old_key: Option<(KeyHash, Timestamp)>,
+    /// Whether it may log in.
+    pub enabled: bool,
     /// Its rights where it has no grant.
     pub rights: Rights,
     /// Its rights for single names.
@@ -49,12 +57,23 @@ pub struct DurableApp {
     pub created_at: Timestamp,
 }
 
+/// An event name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableName {
+    /// The name.
+    pub name: EventName,
+    /// What holds for it.
+    pub options: EventOptions,
+    /// Whether it was registered by its first use.
+    pub auto: bool,
+}
+
 /// A queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurableQueue {
     /// Its number.
     pub number: u32,
-    /// Its recipient.
+    /// Its recipient's id.
     pub recipient: AppId,
     /// Its event name.
     pub event: EventName,
@@ -132,9 +151,9 @@ impl State {
     pub fn durable(&self) -> Durable {
         let publishes = self.dedup.iter(self.now).filter(|(_, key, _)| !key.transient);
         Durable {
-            apps: self.registry.apps().map(|(id, app)| durable_app(*id, app)).collect(),
-            events: self.events(),
-            auto_events: self.registry.auto_events(),
+            apps: self.registry.apps().map(|(id, app)| self.durable_app(*id, app)).collect(),
+            events: self.registry.events().map(|(name, known)| durable_name(name, known)).collect(),
+            next_queue: self.next_stored,
             queues: self
                 .queues
                 .iter()
@@ -169,10 +188,16 @@ impl State {
         let mut state = Self::new(settings);
         for app in durable.apps {
             let grants = app.grants.into_iter().collect();
-            let DurableApp { id, name, key_hash, rights, created_at, .. } = app;
-            state.registry.add_app(id, App { name, key_hash, rights, grants, created_at });
+            let DurableApp {
+                id, name, public_key, earlier_keys, key_hash, old_key, enabled, rights, created_at, ..
+            } = app;
+            let app = App { name, public_key, earlier_keys, key_hash, old_key, enabled, rights, grants, created_at };
+            state.registry.add_app(id, app);
         }
-        state.registry.restore_events(durable.events, durable.auto_events);
+        for DurableName { name, options, auto } in durable.events {
+            state.registry.add_event(name, options, auto);
+        }
+        (state.next_number, state.next_stored) = (durable.next_queue, durable.next_queue);
         for queue in durable.queues {
             if state.add_queue(queue.number, queue.recipient, &queue.event) {
                 state.restore_queue(queue);
@@ -209,8 +234,30 @@ impl State {
         found
     }
 
+    /// Whether an event of this record is unsettled still. A copy of another would bring back what was deleted.
+    pub(crate) fn holds(&self, record: &Record) -> bool {
+        let Record::Publish(publish) = record else { return false };
+        let entry = self.queues.get(&publish.at.queue).and_then(|queue| queue.entries.get(publish.at.seq));
+        entry.is_some_and(|entry| entry.tag == publish.tag)
+    }
+
     fn current(&self, event: EventRef, entry: &Entry) -> Position {
         self.moved.get(&event).copied().unwrap_or(Position::new(entry.position))
+    }
+
+    fn durable_app(&self, id: AppId, app: &App) -> DurableApp {
+        DurableApp {
+            id,
+            name: app.name.clone(),
+            public_key: app.public_key,
+            earlier_keys: app.earlier_keys.clone(),
+            key_hash: app.key_hash,
+            old_key: app.old_key.filter(|(_, until)| *until > self.now),
+            enabled: app.enabled,
+            rights: app.rights,
+            grants: app.grants.iter().map(|(event, rights)| (event.clone(), *rights)).collect(),
+            created_at: app.created_at,
+        }
     }
 
     fn durable_queue(&self, number: u32, queue: &Queue) -> DurableQueue {
@@ -296,13 +343,6 @@ impl State {
     }
 }
 
-fn durable_app(id: AppId, app: &App) -> DurableApp {
-    DurableApp {
-        id,
-        name: app.name.clone(),
-        key_hash: app.key_hash,
-        rights: app.rights,
-        grants: app.grants.iter().map(|(event, rights)| (event.clone(), *rights)).collect(),
-        created_at: app.created_at,
-    }
+fn durable_name(name: &EventName, known: &Name) -> DurableName {
+    DurableName { name: name.clone(), options: known.options.clone(), auto: known.auto }
 }

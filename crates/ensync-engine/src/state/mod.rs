@@ -28,6 +28,7 @@ mod inspect;
 mod provision;
 mod queue;
 mod registry;
+mod remove;
 mod replay;
 mod sessions;
 mod settings;
@@ -45,10 +46,12 @@ use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Res
 pub use admit::Admitted;
 pub use apply::Applied;
 pub use dispatch::{Outgoing, Source};
-pub use durable::{Durable, DurableApp, DurableEvent, DurablePublish, DurableQueue, DurableSettled, DurableWait};
+pub use durable::{
+    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableSettled, DurableWait,
+};
 pub(crate) use event_id::EventKey;
 pub use inspect::{AppInfo, DeadLetter, QueueStats};
-pub use provision::Provision;
+pub use provision::{EventChange, Provision};
 pub use queue::QueueCounters;
 pub use replay::Replay;
 pub use sessions::SessionNumber;
@@ -71,7 +74,11 @@ pub struct State {
     registry: Registry,
     sessions: Sessions,
     queues: BTreeMap<u32, Queue>,
+    /// By the recipient's id and the event name.
     numbers: HashMap<(AppId, EventName), u32>,
+    /// The number after the largest that a queue ever had, and after the largest of which the log holds an event.
+    next_number: u32,
+    next_stored: u32,
     timers: Timers,
     dedup: Dedup,
     settled: Settled,
@@ -83,6 +90,8 @@ pub struct State {
     doomed: BTreeSet<EventRef>,
     /// Queues that [`State::dispatch`] has to look at.
     hot: VecDeque<u32>,
+    /// Sessions that the state ended by itself, until somebody asks.
+    ended: Vec<SessionNumber>,
 }
 
 /// What has to be done for a command.
@@ -120,6 +129,8 @@ impl State {
             sessions: Sessions::default(),
             queues: BTreeMap::new(),
             numbers: HashMap::new(),
+            next_number: 0,
+            next_stored: 0,
             timers: Timers::default(),
             dedup: Dedup::new(settings.limits.dedup_window, settings.limits.dedup_entries),
             settled: Settled::default(),
@@ -127,6 +138,7 @@ impl State {
             moved: HashMap::new(),
             doomed: BTreeSet::new(),
             hot: VecDeque::new(),
+            ended: Vec::new(),
             settings,
         }
     }
@@ -136,11 +148,12 @@ impl State {
         &self.settings
     }
 
-    /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go. Time never runs backwards: an
-    /// earlier time than the last counts as the last.
+    /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go, old access keys
+    /// end. Time never runs backwards: an earlier time than the last counts as the last.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         self.dedup.prune(self.now);
+        self.end_old_keys(self.now);
         while let Some(timer) = self.timers.pop(self.now) {
             match timer {
                 Timer::Lease(event) => self.release(event),
@@ -152,7 +165,7 @@ impl State {
 
     /// When something is due next; until then [`tick`](Self::tick) would do nothing.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.timers.next()
+        [self.timers.next(), self.registry.next_end()].into_iter().flatten().min()
     }
 
     /// Ends the time of reading the log back: [`QueueCounters`] count from here.
@@ -169,20 +182,24 @@ impl State {
         self.doomed.iter().take(limit).filter_map(|&event| self.verdict(event)).collect()
     }
 
-    /// Opens a session for the app whose key hashes to `key`.
+    /// Opens a session for the app whose key hashes to `key`; the app's id is the second value.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`] if there is none, [`ErrorKind::LimitExceeded`] if there are too many sessions,
+    /// [`ErrorKind::Unauthenticated`] if there is none, [`ErrorKind::Forbidden`] if it is disabled, [`ErrorKind::LimitExceeded`] if there are too many sessions,
     /// [`ErrorKind::Internal`] if the client id is taken.
     pub fn login(&mut self, key: &KeyHash, client_id: ClientId) -> Result<(SessionNumber, AppId)> {
         let Some(app) = self.registry.app_by_key(key) else {
             return Err(Error::new(ErrorKind::Unauthenticated, "the engine does not know this app key; check the key"));
         };
+        if self.registry.app(&app).is_some_and(|app| !app.enabled) {
+            let message = "this app is disabled; whoever administers the engine can enable it";
+            return Err(Error::new(ErrorKind::Forbidden, message));
+        }
         if self.sessions.len() >= self.settings.limits.max_sessions {
             return Err(Error::new(ErrorKind::LimitExceeded, "the engine has as many sessions as it may; try later"));
         }
-        let number = self.sessions.open(client_id, app);
+        let number = self.sessions.open(client_id, app, *key);
         let number = number.ok_or_else(|| Error::new(ErrorKind::Internal, "a client id was given out twice"))?;
         Ok((number, app))
     }
@@ -205,6 +222,11 @@ impl State {
         Some(number)
     }
 
+    /// The public key of an app, by its id: what its clients and others know it by.
+    pub fn public_key(&self, app: &AppId) -> AppId {
+        self.registry.app(app).map_or(*app, |app| app.public_key)
+    }
+
     /// The session that speaks.
     fn session(&self, peer: &Peer) -> Result<SessionNumber> {
         match self.sessions.find(&peer.client_id) {
@@ -218,9 +240,10 @@ impl State {
         if let Some(&number) = self.numbers.get(&(recipient, event.clone())) {
             return Ok(number);
         }
-        let next = self.queues.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1));
-        let number =
-            next.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "the engine has no more queue numbers"))?;
+        let number = self.next_number;
+        if number == u32::MAX {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the engine has no more queue numbers"));
+        }
         self.add_queue(number, recipient, event);
         Ok(number)
     }
@@ -233,6 +256,7 @@ impl State {
         if self.numbers.contains_key(&(recipient, event.clone())) {
             return false;
         }
+        self.next_number = self.next_number.max(number.saturating_add(1));
         self.numbers.insert((recipient, event.clone()), number);
         self.queues.insert(number, Queue::new(recipient, event.clone()));
         true

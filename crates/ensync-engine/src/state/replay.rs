@@ -1,6 +1,6 @@
 //! Events once more, settled or not.
 
-use ensync_core::{AppId, Block, EventId, EventName, Peer, ReplayInfo, Reply, Result, Timestamp};
+use ensync_core::{Block, EventId, EventName, Peer, ReplayInfo, Reply, Result, Timestamp};
 
 use super::dispatch::{Source, delivery, key_of, matching};
 use super::event_id::EventKey;
@@ -15,7 +15,6 @@ pub struct Replay {
     /// Where the record is, if the id is not forged.
     pub source: Source,
     key: EventKey,
-    recipient: AppId,
     block: Option<Block>,
     fate: Option<Fate>,
     waits: bool,
@@ -31,7 +30,8 @@ impl Replay {
     /// retention, or its id is forged.
     pub fn answer(&self, record: Option<&Record>) -> Result<Reply> {
         let publish = record.and_then(|record| matching(record, self.key.event));
-        let publish = publish.filter(|publish| publish.tag == self.key.tag && publish.recipient == self.recipient);
+        // The queue is the caller's, and its number was never another's; the recipient may be a key that was given up since.
+        let publish = publish.filter(|publish| publish.tag == self.key.tag);
         let publish = publish.ok_or_else(not_found)?;
         let acknowledged = match self.fate {
             _ if self.waits => false,
@@ -67,7 +67,6 @@ impl State {
         Ok(Step::Replay(Box::new(Replay {
             source,
             key,
-            recipient: peer.app_id,
             block: entry.and_then(|entry| self.last_block(entry.in_epoch)),
             fate: self.settled.find(key.event),
             waits: entry.is_some(),

@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ensync_core::{AppId, ClientId};
 
+use crate::log::KeyHash;
+
 /// The number of a session: given out once in the life of the process.
 pub type SessionNumber = u64;
 
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: ClientId,
+    /// By its id.
     pub(super) app: AppId,
+    /// What it logged in with.
+    pub(super) key: KeyHash,
     /// By queue.
     pub(super) consumers: BTreeMap<u32, Consumer>,
 }
@@ -75,13 +80,13 @@ impl Sessions {
     }
 
     /// `None` if there is such a client id already.
-    pub(super) fn open(&mut self, client_id: ClientId, app: AppId) -> Option<SessionNumber> {
+    pub(super) fn open(&mut self, client_id: ClientId, app: AppId, key: KeyHash) -> Option<SessionNumber> {
         if self.numbers.contains_key(&client_id) {
             return None;
         }
         self.last += 1;
         self.numbers.insert(client_id.clone(), self.last);
-        self.sessions.insert(self.last, Session { client_id, app, consumers: BTreeMap::new() });
+        self.sessions.insert(self.last, Session { client_id, app, key, consumers: BTreeMap::new() });
         Some(self.last)
     }
 
@@ -105,6 +110,13 @@ impl Sessions {
         if let Some(session) = self.sessions.get_mut(&number)
             && session.consumers.get(&queue).is_some_and(Consumer::is_idle)
         {
+            session.consumers.remove(&queue);
+        }
+    }
+
+    /// Forgets every consumer of a queue.
+    pub(super) fn forget_queue(&mut self, queue: u32) {
+        for session in self.sessions.values_mut() {
             session.consumers.remove(&queue);
         }
     }

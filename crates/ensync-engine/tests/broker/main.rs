@@ -203,7 +203,7 @@ async fn app_keys_are_made_once_and_differ() {
     assert!(one.expose().starts_with("ensync_key_") && one.expose().len() == 54);
     assert_ne!(one, two);
     broker.login(Login { app_key: one, transport: "local", remote: None }).await.unwrap();
-    assert_eq!(broker.create_app("again", SHOP).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(broker.create_app("again", SHOP).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(broker.apps().await.unwrap().len(), 2);
 }
 

@@ -59,6 +59,13 @@
 //! | 7 | app | app, SHA-256 of its key (32), rights, at time, name text |
 //! | 8 | event name | name text, registered by first use (1), options |
 //! | 9 | grant | app, event name text?, rights |
+//! | 10 | access key | app, SHA-256 of the new key (32), at time, until when the old one works time? |
+//! | 11 | key pair | app, its new public key app |
+//! | 12 | public key given up | app, the key app |
+//! | 13 | may log in | app, whether (1) |
+//! | 14 | app deleted | app |
+//! | 15 | grant taken back | app, event name text |
+//! | 16 | event name deleted | name text |
 //!
 //! Options: schema text? (JSON), time to live duration?, max deliveries (4)?, ack timeout duration?.
 //!

@@ -20,6 +20,13 @@ const DROP: u8 = 6;
 const APP: u8 = 7;
 const EVENT: u8 = 8;
 const GRANT: u8 = 9;
+const ACCESS_KEY: u8 = 10;
+const KEY_PAIR: u8 = 11;
+const RETIRE_KEY: u8 = 12;
+const ENABLE: u8 = 13;
+const DELETE_APP: u8 = 14;
+const REVOKE: u8 = 15;
+const DELETE_EVENT: u8 = 16;
 
 pub(super) fn kind(record: &Record) -> u8 {
     match record {
@@ -32,6 +39,13 @@ pub(super) fn kind(record: &Record) -> u8 {
         Record::App { .. } => APP,
         Record::Event { .. } => EVENT,
         Record::Grant { .. } => GRANT,
+        Record::AccessKey { .. } => ACCESS_KEY,
+        Record::KeyPair { .. } => KEY_PAIR,
+        Record::RetireKey { .. } => RETIRE_KEY,
+        Record::Enable { .. } => ENABLE,
+        Record::DeleteApp { .. } => DELETE_APP,
+        Record::Revoke { .. } => REVOKE,
+        Record::DeleteEvent { .. } => DELETE_EVENT,
     }
 }
 
@@ -77,6 +91,26 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
             w.option(event.as_ref(), |w, event: &EventName| w.text(event.as_str()));
             rights(&mut w, *may);
         }
+        Record::AccessKey { app, key_hash, at, old_until } => {
+            w.array(app.as_bytes());
+            w.array(key_hash.as_bytes());
+            w.time(*at);
+            w.option(*old_until, Writer::time);
+        }
+        Record::KeyPair { app, public_key } | Record::RetireKey { app, public_key } => {
+            w.array(app.as_bytes());
+            w.array(public_key.as_bytes());
+        }
+        Record::Enable { app, enabled } => {
+            w.array(app.as_bytes());
+            w.u8(u8::from(*enabled));
+        }
+        Record::DeleteApp { app } => w.array(app.as_bytes()),
+        Record::Revoke { app, event } => {
+            w.array(app.as_bytes());
+            w.text(event.as_str());
+        }
+        Record::DeleteEvent { name } => w.text(name.as_str()),
     }
 }
 
@@ -106,6 +140,16 @@ pub(super) fn decode(kind: u8, body: Bytes) -> Read<Record> {
             let (app, event) = (r.app()?, r.option(Reader::event)?);
             Record::Grant { app, event, rights: read_rights(&mut r)? }
         }
+        ACCESS_KEY => {
+            let (app, key_hash) = (r.app()?, KeyHash::from_bytes(r.array()?));
+            Record::AccessKey { app, key_hash, at: r.time()?, old_until: r.option(Reader::time)? }
+        }
+        KEY_PAIR => Record::KeyPair { app: r.app()?, public_key: r.app()? },
+        RETIRE_KEY => Record::RetireKey { app: r.app()?, public_key: r.app()? },
+        ENABLE => Record::Enable { app: r.app()?, enabled: r.bool()? },
+        DELETE_APP => Record::DeleteApp { app: r.app()? },
+        REVOKE => Record::Revoke { app: r.app()?, event: r.event()? },
+        DELETE_EVENT => Record::DeleteEvent { name: r.event()? },
         _ => return Err(Malformed),
     };
     r.end()?;
@@ -231,7 +275,15 @@ pub(super) mod tests {
                 at,
             },
             Record::Grant { app, event: None, rights: Rights { publish: true, subscribe: false } },
-            Record::Grant { app, event: Some(name), rights: Rights::NONE },
+            Record::Grant { app, event: Some(name.clone()), rights: Rights::NONE },
+            Record::AccessKey { app, key_hash: KeyHash::from_bytes([4; 32]), at, old_until: None },
+            Record::AccessKey { app, key_hash: KeyHash::from_bytes([4; 32]), at, old_until: Some(at) },
+            Record::KeyPair { app, public_key: AppId::from_bytes([8; 32]) },
+            Record::RetireKey { app, public_key: AppId::from_bytes([8; 32]) },
+            Record::Enable { app, enabled: false },
+            Record::DeleteApp { app },
+            Record::Revoke { app, event: name.clone() },
+            Record::DeleteEvent { name },
             Record::Publish(publish.clone()),
             Record::Publish(PublishRecord {
                 expires_at: Some(at),

@@ -1,8 +1,11 @@
 //! The state machine's promises, one test each; pure, without a runtime.
 
+mod apps;
 mod deliver;
+mod events;
 mod expiry;
 mod isolation;
+mod key_pairs;
 mod leases;
 mod provision;
 mod publish;

@@ -13,8 +13,8 @@ fn create(id: u8, key: u8, name: &str) -> Provision {
 #[test]
 fn an_id_and_a_key_belong_to_one_app() {
     let mut bench = Bench::new();
-    refused(bench.provision(create(SHOP, 50, "twice")), ErrorKind::InvalidInput);
-    refused(bench.provision(create(50, SHOP, "same key")), ErrorKind::InvalidInput);
+    refused(bench.provision(create(SHOP, 50, "twice")), ErrorKind::Conflict);
+    refused(bench.provision(create(50, SHOP, "same key")), ErrorKind::Conflict);
     for name in ["", "a\nb", &"x".repeat(257)] {
         refused(bench.provision(create(50, 50, name)), ErrorKind::InvalidInput);
     }
@@ -22,7 +22,7 @@ fn an_id_and_a_key_belong_to_one_app() {
     let [one, two] = [create(50, 50, "one"), create(50, 51, "two")].map(|what| bench.state.provision(what).unwrap());
     let applied = bench.commit(&[one, two]);
     assert_eq!(applied, [Applied::Done, Applied::Taken]);
-    refused(applied[1].clone().answer(), ErrorKind::InvalidInput);
+    refused(applied[1].clone().answer(), ErrorKind::Conflict);
     bench.restart();
     let apps = bench.state.apps();
     assert_eq!((apps.len(), apps[3].name.as_str()), (4, "one"));

@@ -87,7 +87,16 @@ fn records_that_make_no_sense_are_harmless() {
     let mut records = vec![
         // A queue under another number, a number under another name, another event in the same place.
         Record::Publish(crate::log::PublishRecord { at: EventRef { queue: 5, seq: 9 }, ..good.clone() }),
-        Record::Publish(crate::log::PublishRecord { recipient: app(SHOP), ..good.clone() }),
+        Record::Publish(crate::log::PublishRecord {
+            at: EventRef { queue: 0, seq: 9 },
+            recipient: app(SHOP),
+            ..good.clone()
+        }),
+        Record::Publish(crate::log::PublishRecord {
+            at: EventRef { queue: 9, seq: 9 },
+            recipient: app(99),
+            ..good.clone()
+        }),
         Record::Publish(crate::log::PublishRecord { tag: 1, ..good.clone() }),
         Record::Requeue { event, expires_at: None },
         Record::Drop { event },

@@ -1,0 +1,231 @@
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use ensync_core::{AppId, AppKey, Error, ErrorKind};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Page;
+use super::rights::{Grant, May};
+use crate::AppInfo;
+use crate::admin::body::{Asked, Named, Read};
+use crate::admin::error::Result;
+use crate::admin::router::Admin;
+use crate::log::Rights;
+
+/// An app.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct App {
+    /// The public key that it was created with (Ed25519, base64): names the app for as long as it exists.
+    id: String,
+    /// Its name, for people.
+    name: String,
+    /// The public key that it has now: its address, and the sender of what it publishes.
+    public_key: String,
+    /// The public keys before it that can still be published to, oldest first.
+    earlier_public_keys: Vec<String>,
+    /// Until when the access key before the last rotation logs in too, if it does: milliseconds since the Unix epoch.
+    old_access_key_until: Option<u64>,
+    /// Whether it may log in.
+    enabled: bool,
+    /// What it may do with event names that `grants` does not speak of.
+    rights: May,
+    /// What it may do with single event names.
+    grants: Vec<Grant>,
+    /// When it was created: milliseconds since the Unix epoch.
+    created_at: u64,
+    /// How many sessions it has.
+    sessions: usize,
+}
+
+impl From<AppInfo> for App {
+    fn from(app: AppInfo) -> Self {
+        Self {
+            id: app.id.to_string(),
+            name: app.name,
+            public_key: app.public_key.to_string(),
+            earlier_public_keys: app.earlier_keys.iter().map(AppId::to_string).collect(),
+            old_access_key_until: app.old_key_until.map(|until| until.as_millis()),
+            enabled: app.enabled,
+            rights: app.rights.into(),
+            grants: app.grants.into_iter().map(Grant::from).collect(),
+            created_at: app.created_at.as_millis(),
+            sessions: app.sessions,
+        }
+    }
+}
+
+/// An app and the access key that it just got.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Issued {
+    /// The key that it logs in with. The engine keeps a hash: this is the only time the key is to be seen.
+    access_key: String,
+    app: App,
+}
+
+/// Some apps.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Apps {
+    apps: Vec<App>,
+    /// What to send as `after` for the next page; null if there is none.
+    next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListApps {
+    /// Only those of this name: names need not be unique.
+    name: Option<String>,
+    /// How many at most: 1 to 1,000. 100 if it is not said.
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
+/// A new app.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateApp {
+    /// Its name, for people: 1 to 256 bytes without control characters.
+    name: String,
+    /// Its public key: Ed25519, 32 bytes in base64. Whoever creates it keeps the secret half.
+    public_key: String,
+    /// What it may do with every event name. Everything, if it is not said.
+    rights: Option<May>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RotateAccessKey {
+    /// For how long the present key goes on logging in, in milliseconds: up to 30 days. 0 if it is not said: then the app's
+    /// sessions end at once.
+    grace_ms: u64,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateKeyPair {
+    /// The public half of the new pair: Ed25519, 32 bytes in base64.
+    public_key: String,
+}
+
+/// List apps, by id.
+#[utoipa::path(get, path = "/v1/apps", tag = "apps", params(ListApps), responses((status = 200, body = Apps)))]
+pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListApps>) -> Result<Json<Apps>> {
+    let page = Page { limit: asked.limit, after: asked.after };
+    let (limit, after, name) = (page.limit()?, page.after::<AppId>()?, asked.name);
+    let apps = admin.broker.inspect(move |state| state.apps_after(after.as_ref(), name.as_deref(), limit)).await?;
+    let next = apps.last().filter(|_| apps.len() == limit).map(|app| app.id.to_string());
+    Ok(Json(Apps { apps: apps.into_iter().map(App::from).collect(), next }))
+}
+
+/// Create an app. The key pair is made by whoever asks, who sends the public half.
+#[utoipa::path(
+    post, path = "/v1/apps", tag = "apps", request_body = CreateApp, responses((status = 201, body = Issued)),
+)]
+pub(super) async fn create(
+    State(admin): State<Admin>,
+    Read(new): Read<CreateApp>,
+) -> Result<(StatusCode, Json<Issued>)> {
+    let (id, rights) = (AppId::parse(&new.public_key)?, new.rights.map_or(Rights::ALL, Rights::from));
+    let access_key = admin.broker.create_app_with_rights(&new.name, id, rights).await?;
+    Ok((StatusCode::CREATED, issued(&admin, id, &access_key).await?))
+}
+
+/// Show an app. Here and below, `app` is its id, or a public key of it that can be published to, percent-encoded.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)), responses((status = 200, body = App)),
+)]
+pub(super) async fn show(State(admin): State<Admin>, Named(app): Named<String>) -> Result<Json<App>> {
+    shown(&admin, app.parse()?).await
+}
+
+/// Delete an app: its sessions end, and what was published to it is gone.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)), responses((status = 204)),
+)]
+pub(super) async fn delete(State(admin): State<Admin>, Named(app): Named<String>) -> Result<StatusCode> {
+    admin.broker.delete_app(app.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give an app another access key.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/access-key", tag = "apps", params(("app" = String, Path)),
+    request_body = RotateAccessKey, responses((status = 200, body = Issued)),
+)]
+pub(super) async fn rotate_access_key(
+    State(admin): State<Admin>,
+    Named(app): Named<String>,
+    Read(asked): Read<RotateAccessKey>,
+) -> Result<Json<Issued>> {
+    let app = app.parse()?;
+    let access_key = admin.broker.rotate_key(app, Duration::from_millis(asked.grace_ms)).await?;
+    issued(&admin, app, &access_key).await
+}
+
+/// Give an app another key pair, of which the public half is sent. What is published to the keys before still reaches it. Its
+/// sessions end.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/key-pair", tag = "apps", params(("app" = String, Path)),
+    request_body = RotateKeyPair, responses((status = 200, body = App)),
+)]
+pub(super) async fn rotate_key_pair(
+    State(admin): State<Admin>,
+    Named(app): Named<String>,
+    Read(new): Read<RotateKeyPair>,
+) -> Result<Json<App>> {
+    let public_key = new.public_key.parse()?;
+    admin.broker.rotate_key_pair(app.parse()?, public_key).await?;
+    shown(&admin, public_key).await
+}
+
+/// Retire an earlier public key of an app for good, after a leak or when nobody uses it: publishes to it are refused.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app}/earlier-public-keys/{key}", tag = "apps",
+    params(("app" = String, Path), ("key" = String, Path)), responses((status = 204)),
+)]
+pub(super) async fn retire_public_key(
+    State(admin): State<Admin>,
+    Named((app, key)): Named<(String, String)>,
+) -> Result<StatusCode> {
+    admin.broker.retire_key(app.parse()?, key.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let an app log in again.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/enable", tag = "apps", params(("app" = String, Path)),
+    responses((status = 200, body = App)),
+)]
+pub(super) async fn enable(State(admin): State<Admin>, Named(app): Named<String>) -> Result<Json<App>> {
+    switch(&admin, &app, true).await
+}
+
+/// Let an app log in no more. Its sessions end; what is published to it waits.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/disable", tag = "apps", params(("app" = String, Path)),
+    responses((status = 200, body = App)),
+)]
+pub(super) async fn disable(State(admin): State<Admin>, Named(app): Named<String>) -> Result<Json<App>> {
+    switch(&admin, &app, false).await
+}
+
+async fn switch(admin: &Admin, app: &str, enabled: bool) -> Result<Json<App>> {
+    let app = app.parse()?;
+    admin.broker.enable_app(app, enabled).await?;
+    shown(admin, app).await
+}
+
+async fn issued(admin: &Admin, app: AppId, access_key: &AppKey) -> Result<Json<Issued>> {
+    let Json(app) = shown(admin, app).await?;
+    Ok(Json(Issued { access_key: access_key.expose().to_owned(), app }))
+}
+
+pub(super) async fn shown(admin: &Admin, app: AppId) -> Result<Json<App>> {
+    let unknown = || Error::new(ErrorKind::NotFound, format!("no app of this engine has the id {app}"));
+    Ok(Json(admin.broker.app(app).await?.map(App::from).ok_or_else(unknown)?))
+}

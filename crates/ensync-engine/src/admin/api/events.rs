@@ -1,0 +1,179 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use ensync_core::{Error, ErrorKind, EventName, Schema};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::Page;
+use crate::admin::body::{Asked, Named, Read};
+use crate::admin::error::Result;
+use crate::admin::router::Admin;
+use crate::{EventChange, EventOptions};
+
+/// An event name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Event {
+    /// The name, such as `company/service/action`.
+    name: String,
+    /// What payloads must look like: the type of each field. Null if they may look like anything.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Map<String, Value>>,
+    /// How long an event is of use, in milliseconds. Null leaves it to the engine's default.
+    ttl_ms: Option<u64>,
+    /// After how many deliveries an event that nobody settles goes to the dead letters. Null leaves it to the engine's default.
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    max_deliveries: Option<NonZeroU32>,
+    /// How long a client may take to settle a delivery, in milliseconds. Null leaves it to the engine's default.
+    ack_timeout_ms: Option<u64>,
+}
+
+impl Event {
+    fn new(name: &EventName, options: EventOptions) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            name: name.to_string(),
+            // What a schema writes is an object.
+            schema: options.schema.and_then(|schema| serde_json::from_str(&schema.to_json()).ok()),
+            ttl_ms: options.ttl.map(ms),
+            max_deliveries: options.max_deliveries,
+            ack_timeout_ms: options.ack_timeout.map(ms),
+        }
+    }
+}
+
+/// Some event names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Events {
+    events: Vec<Event>,
+    /// What to send as `after` for the next page; null if there is none.
+    next: Option<String>,
+}
+
+/// A new event name.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateEvent {
+    /// The name, such as `company/service/action`.
+    name: String,
+    /// What payloads must look like: the type of each field, such as `{"order": "string", "total": "double"}`.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Map<String, Value>>,
+    /// How long an event is of use, in milliseconds: at least 100.
+    ttl_ms: Option<u64>,
+    /// After how many deliveries an event that nobody settles goes to the dead letters.
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    max_deliveries: Option<NonZeroU32>,
+    /// How long a client may take to settle a delivery, in milliseconds: 100 to 86,400,000.
+    ack_timeout_ms: Option<u64>,
+}
+
+/// New options: what is left out stays, what is null is left to the engine's default.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ChangeEvent {
+    /// What payloads must look like: the type of each field.
+    #[serde(deserialize_with = "said")]
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Option<Map<String, Value>>>,
+    /// How long an event is of use, in milliseconds. Holds for later events.
+    #[serde(deserialize_with = "said")]
+    #[schema(value_type = Option<u64>)]
+    ttl_ms: Option<Option<u64>>,
+    /// After how many deliveries an event that nobody settles goes to the dead letters.
+    #[serde(deserialize_with = "said")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    max_deliveries: Option<Option<NonZeroU32>>,
+    /// How long a client may take to settle a delivery, in milliseconds.
+    #[serde(deserialize_with = "said")]
+    #[schema(value_type = Option<u64>)]
+    ack_timeout_ms: Option<Option<u64>>,
+}
+
+/// List event names.
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(Page), responses((status = 200, body = Events)))]
+pub(super) async fn list(State(admin): State<Admin>, Asked(page): Asked<Page>) -> Result<Json<Events>> {
+    let (limit, after) = (page.limit()?, page.after::<EventName>()?);
+    let events = admin.broker.inspect(move |state| state.events_after(after.as_ref(), limit)).await?;
+    let next = events.last().filter(|_| events.len() == limit).map(|(name, _)| name.to_string());
+    let events = events.into_iter().map(|(name, options)| Event::new(&name, options)).collect();
+    Ok(Json(Events { events, next }))
+}
+
+/// Register an event name.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "events", request_body = CreateEvent, responses((status = 201, body = Event)),
+)]
+pub(super) async fn create(
+    State(admin): State<Admin>,
+    Read(new): Read<CreateEvent>,
+) -> Result<(StatusCode, Json<Event>)> {
+    let name = EventName::parse(&new.name)?;
+    let options = EventOptions {
+        schema: new.schema.map(schema).transpose()?,
+        ttl: new.ttl_ms.map(Duration::from_millis),
+        max_deliveries: new.max_deliveries,
+        ack_timeout: new.ack_timeout_ms.map(Duration::from_millis),
+    };
+    admin.broker.create_event(name.clone(), options).await?;
+    Ok((StatusCode::CREATED, shown(&admin, name).await?))
+}
+
+/// Show an event name. Here and below it is percent-encoded in the path.
+#[utoipa::path(
+    get, path = "/v1/events/{event}", tag = "events", params(("event" = String, Path)),
+    responses((status = 200, body = Event)),
+)]
+pub(super) async fn show(State(admin): State<Admin>, Named(event): Named<String>) -> Result<Json<Event>> {
+    shown(&admin, event.parse()?).await
+}
+
+/// Change some options of an event name.
+#[utoipa::path(
+    patch, path = "/v1/events/{event}", tag = "events", params(("event" = String, Path)),
+    request_body = ChangeEvent, responses((status = 200, body = Event)),
+)]
+pub(super) async fn change(
+    State(admin): State<Admin>,
+    Named(event): Named<String>,
+    Read(new): Read<ChangeEvent>,
+) -> Result<Json<Event>> {
+    let event = EventName::parse(&event)?;
+    let change = EventChange {
+        schema: new.schema.map(|new| new.map(schema).transpose()).transpose()?,
+        ttl: new.ttl_ms.map(|ms| ms.map(Duration::from_millis)),
+        max_deliveries: new.max_deliveries,
+        ack_timeout: new.ack_timeout_ms.map(|ms| ms.map(Duration::from_millis)),
+    };
+    admin.broker.change_event(event.clone(), change).await?;
+    shown(&admin, event).await
+}
+
+/// Delete an event name that nothing waits under and nobody subscribes to, with the grants for it.
+#[utoipa::path(
+    delete, path = "/v1/events/{event}", tag = "events", params(("event" = String, Path)), responses((status = 204)),
+)]
+pub(super) async fn delete(State(admin): State<Admin>, Named(event): Named<String>) -> Result<StatusCode> {
+    admin.broker.delete_event(event.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn shown(admin: &Admin, name: EventName) -> Result<Json<Event>> {
+    let asked = name.clone();
+    let options = admin.broker.inspect(move |state| state.event(&asked)).await?;
+    let unknown = || Error::new(ErrorKind::UnknownEvent, format!("the event name {name} is not registered"));
+    Ok(Json(Event::new(&name, options.ok_or_else(unknown)?)))
+}
+
+fn schema(fields: Map<String, Value>) -> ensync_core::Result<Schema> {
+    Schema::parse(&Value::Object(fields).to_string())
+}
+
+/// Tells null from what is left out.
+fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,83 @@
+//! The routes that need the token, one file for each sort of thing.
+
+mod apps;
+mod dead_letters;
+mod events;
+mod queues;
+mod rights;
+
+use ensync_core::{Error, ErrorKind, Result};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{Content, Ref, Response, SecurityRequirement};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::router::{Admin, TOKEN};
+
+/// The most items of a page, and how many it has if nobody says.
+const MAX_PAGE: usize = 1_000;
+const PAGE: usize = 100;
+
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    let mut router = OpenApiRouter::new()
+        .routes(routes!(apps::list, apps::create))
+        .routes(routes!(apps::show, apps::delete))
+        .routes(routes!(apps::rotate_access_key))
+        .routes(routes!(apps::rotate_key_pair))
+        .routes(routes!(apps::retire_public_key))
+        .routes(routes!(apps::enable))
+        .routes(routes!(apps::disable))
+        .routes(routes!(rights::set))
+        .routes(routes!(rights::grant, rights::revoke))
+        .routes(routes!(events::list, events::create))
+        .routes(routes!(events::show, events::change, events::delete))
+        .routes(routes!(queues::list))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::requeue))
+        .routes(routes!(dead_letters::drop_them));
+    for item in router.get_openapi_mut().paths.paths.values_mut() {
+        let operations =
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten();
+        operations.for_each(complete);
+    }
+    router
+}
+
+/// Says what holds for every operation here: the token, and what refusals look like.
+fn complete(operation: &mut Operation) {
+    operation.security = Some(vec![SecurityRequirement::new(TOKEN, Vec::<String>::new())]);
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    for (status, what) in [("4XX", "It was refused."), ("5XX", "It was not carried out, or only in part.")] {
+        let mut response = Response::new(what);
+        response.content.insert("application/json".to_owned(), problem.clone());
+        operation.responses.responses.insert(status.to_owned(), response.into());
+    }
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Page {
+    /// How many at most: 1 to 1,000. 100 if it is not said.
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
+impl Page {
+    fn limit(&self) -> Result<usize> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if (1..=MAX_PAGE).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(Error::new(ErrorKind::InvalidInput, format!("limit is {limit}, it can be 1 to {MAX_PAGE}")))
+    }
+
+    fn after<T: std::str::FromStr>(&self) -> Result<Option<T>> {
+        let refuse = |_| Error::new(ErrorKind::InvalidInput, "after is not the next of a page of this list");
+        self.after.as_deref().map(str::parse).transpose().map_err(refuse)
+    }
+}

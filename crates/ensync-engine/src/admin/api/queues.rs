@@ -1,0 +1,117 @@
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Page;
+use crate::QueueStats;
+use crate::admin::body::Asked;
+use crate::admin::error::Result;
+use crate::admin::router::Admin;
+
+/// A queue: the events of one app under one event name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Queue {
+    /// The recipient's id.
+    app: String,
+    /// The recipient's name.
+    app_name: String,
+    event: String,
+    /// Events that could be delivered now.
+    ready: usize,
+    /// Events that are with clients.
+    in_flight: usize,
+    /// Events that wait for a time.
+    deferred: usize,
+    /// Dead letters.
+    dead: usize,
+    /// Subscriptions, paused ones included.
+    consumers: usize,
+    /// When the oldest event that is neither settled nor a dead letter was accepted: milliseconds since the Unix epoch.
+    oldest: Option<u64>,
+    counters: Counters,
+}
+
+/// How often things happened to a queue since the engine started.
+#[derive(Debug, Serialize, ToSchema)]
+struct Counters {
+    published: u64,
+    delivered: u64,
+    /// Deliveries that were not an event's first.
+    redelivered: u64,
+    acked: u64,
+    /// Events that became dead letters.
+    dead: u64,
+    expired: u64,
+    /// Dead letters that were put back.
+    requeued: u64,
+    /// Dead letters that were given up.
+    dropped: u64,
+}
+
+impl Queue {
+    fn new(stats: QueueStats, app_name: String) -> Self {
+        let counters = stats.counters;
+        Self {
+            app: stats.recipient.to_string(),
+            app_name,
+            event: stats.event.to_string(),
+            ready: stats.ready,
+            in_flight: stats.in_flight,
+            deferred: stats.deferred,
+            dead: stats.dead,
+            consumers: stats.consumers,
+            oldest: stats.oldest.map(|at| at.as_millis()),
+            counters: Counters {
+                published: counters.published,
+                delivered: counters.delivered,
+                redelivered: counters.redelivered,
+                acked: counters.acked,
+                dead: counters.dead,
+                expired: counters.expired,
+                requeued: counters.requeued,
+                dropped: counters.dropped,
+            },
+        }
+    }
+}
+
+/// Some queues.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Queues {
+    queues: Vec<Queue>,
+    /// What to send as `after` for the next page; null if there is none.
+    next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQueues {
+    /// Only those of this event name.
+    event: Option<String>,
+    /// Only those of this app: its id, or a public key of it that can be published to.
+    app: Option<String>,
+    /// How many at most: 1 to 1,000. 100 if it is not said.
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
+/// List queues that were ever used.
+#[utoipa::path(get, path = "/v1/queues", tag = "queues", params(ListQueues), responses((status = 200, body = Queues)))]
+pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListQueues>) -> Result<Json<Queues>> {
+    let page = Page { limit: asked.limit, after: asked.after };
+    let (limit, after) = (page.limit()?, page.after::<u32>()?);
+    let event = asked.event.as_deref().map(str::parse).transpose()?;
+    let app = asked.app.as_deref().map(str::parse).transpose()?;
+    let look = move |state: &crate::state::State| {
+        let queues = state.queues_after(app.as_ref(), event.as_ref(), after, limit);
+        let name = |stats: &QueueStats| state.app_name(&stats.recipient).unwrap_or_default().to_owned();
+        queues.into_iter().map(|(number, stats)| (number, name(&stats), stats)).collect::<Vec<_>>()
+    };
+    let queues = admin.broker.inspect(look).await?;
+    let next = queues.last().filter(|_| queues.len() == limit).map(|(number, ..)| number.to_string());
+    let queues = queues.into_iter().map(|(_, name, stats)| Queue::new(stats, name)).collect();
+    Ok(Json(Queues { queues, next }))
+}

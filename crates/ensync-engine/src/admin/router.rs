@@ -1,0 +1,69 @@
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use ensync_core::{Error, ErrorKind, Result};
+use http::{StatusCode, header};
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::error::{Problem, Refusal};
+use super::{AdminToken, api, auth, body, open};
+use crate::Broker;
+
+/// What every handler has at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(super) broker: Broker,
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "EnSync admin API", description = "Apps, event names, queues and dead letters of one EnSync engine."),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// The security scheme's name in the document.
+pub(super) const TOKEN: &str = "token";
+
+/// Everything that the listener serves.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`] if the routes make no document.
+pub(crate) fn router(broker: Broker, token: AdminToken) -> Result<Router> {
+    let mut document = Document::openapi();
+    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document.components.get_or_insert_default().add_security_scheme(TOKEN, bearer);
+    // The last layer is the first to see a request: without the token, no body is read.
+    let guarded = api::routes().layer(from_fn(body::whole)).layer(from_fn_with_state(token, auth::require_token));
+    let routes = OpenApiRouter::with_openapi(document).merge(open::routes()).merge(guarded);
+    let (router, document) = routes.split_for_parts();
+    let document = document.to_json().map_err(|cause| {
+        Error::new(ErrorKind::Internal, "the admin API's document cannot be written").with_source(cause)
+    })?;
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
+    Ok(finish(router, broker))
+}
+
+/// The routes that need the token, without asking for it.
+pub(super) fn unguarded(broker: Broker) -> Router {
+    let (router, _) = api::routes().split_for_parts();
+    finish(router, broker)
+}
+
+fn finish(router: Router<Admin>, broker: Broker) -> Router {
+    router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker })
+}
+
+async fn unknown() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here; /openapi.json says what there is")
+}
+
+async fn not_allowed() -> Refusal {
+    let message = "this path does not take that method; /openapi.json says which it takes";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_input", message)
+}

@@ -1,0 +1,75 @@
+use serde_json::Value;
+
+use super::client::Engine;
+
+#[tokio::test]
+async fn every_route_is_in_the_document_and_every_operation_is_complete() {
+    let engine = Engine::start().await;
+    let document = engine.document();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["info"]["title"], "EnSync admin API");
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if path.starts_with("/v1/") {
+                assert_eq!(operation["security"][0]["token"], Value::Array(Vec::new()), "{method} {path}");
+                for class in ["4XX", "5XX"] {
+                    assert!(
+                        operation["responses"][class]["content"]["application/json"].is_object(),
+                        "{method} {path}"
+                    );
+                }
+            }
+            let named = operation["parameters"].as_array().into_iter().flatten();
+            let named = named.filter(|parameter| parameter["in"] == "path").count();
+            assert_eq!(path.matches('{').count(), named, "{path}");
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
+            operations.push(format!("{method} {path}"));
+        }
+    }
+    // Frozen: whoever takes one away breaks programs.
+    let expected = [
+        "get /v1/apps",
+        "post /v1/apps",
+        "get /v1/apps/{app}",
+        "delete /v1/apps/{app}",
+        "post /v1/apps/{app}/access-key",
+        "post /v1/apps/{app}/disable",
+        "delete /v1/apps/{app}/earlier-public-keys/{key}",
+        "post /v1/apps/{app}/enable",
+        "put /v1/apps/{app}/grants/{event}",
+        "delete /v1/apps/{app}/grants/{event}",
+        "post /v1/apps/{app}/key-pair",
+        "put /v1/apps/{app}/rights",
+        "get /v1/dead-letters",
+        "post /v1/dead-letters/drop",
+        "post /v1/dead-letters/requeue",
+        "get /v1/events",
+        "post /v1/events",
+        "get /v1/events/{event}",
+        "patch /v1/events/{event}",
+        "delete /v1/events/{event}",
+        "get /v1/queues",
+    ];
+    for operation in expected {
+        assert!(operations.iter().any(|known| known == operation), "{operation} is missing in {operations:#?}");
+    }
+    assert_eq!(operations.iter().filter(|known| known.contains("/v1/")).count(), expected.len(), "{operations:#?}");
+    references(document, document);
+}
+
+/// What is referred to is there.
+fn references(document: &Value, value: &Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(to) = fields.get("$ref") {
+                let to = to.as_str().unwrap().strip_prefix('#').unwrap();
+                assert!(document.pointer(to).is_some(), "{to}");
+            }
+            fields.values().for_each(|field| references(document, field));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(document, item)),
+        _ => {}
+    }
+}

@@ -1,0 +1,170 @@
+//! Who gets in, and what is taken.
+
+use std::time::Duration;
+
+use ensync_core::Service;
+use ensync_engine::{AdminToken, Server};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::client::{Engine, read};
+
+#[tokio::test]
+async fn without_the_token_nothing_is_told() {
+    let engine = Engine::start().await;
+    let token = engine.token().expose().to_owned();
+    let paths = ["/v1/apps", "/v1/apps/x", "/v1/events", "/v1/queues", "/v1/dead-letters"];
+    for path in paths {
+        let heads = [
+            ("", "no admin token"),
+            ("Authorization: Basic YTpi", "not \"Bearer TOKEN\""),
+            ("Authorization: Bearer ", "not \"Bearer TOKEN\""),
+            (&format!("Authorization: {token}"), "not \"Bearer TOKEN\""),
+            (&format!("Authorization: Bearer {}", &token[1..]), "not this engine's"),
+            (&format!("Authorization: Bearer {token}x"), "not this engine's"),
+            ("Authorization: Bearer é", "not \"Bearer TOKEN\""),
+        ];
+        for (head, part) in heads {
+            let answer = engine.raw("GET", path, head, "").await;
+            assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
+            let message = answer.refused(401, "unauthenticated");
+            assert!(message.contains(part) && message.contains("admin.token"), "{head}: {message}");
+            assert!(!message.contains(&token[13..]), "{message}");
+        }
+    }
+    let scheme = format!("authorization: bEaReR   {token}");
+    assert_eq!(engine.raw("GET", "/v1/apps", &scheme, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there() {
+    let engine = Engine::start().await;
+    for path in ["/", "/v1", "/v2/apps", "/v1/apps/a/b/c/d"] {
+        engine.raw("GET", path, "", "").await.refused(404, "not_found");
+    }
+    let token = format!("Authorization: Bearer {}\r\nContent-Length: 0", engine.token().expose());
+    for (method, path) in [("PUT", "/v1/apps"), ("PATCH", "/v1/apps/x"), ("GET", "/v1/dead-letters/drop")] {
+        engine.raw(method, path, &token, "").await.refused(405, "invalid_input");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_what_they_should_be() {
+    let engine = Engine::start().await;
+    let token = format!("Authorization: Bearer {}", engine.token().expose());
+    let json = format!("{token}\r\nContent-Type: application/json");
+    let post = async |head: &str, body: &str| {
+        let head = format!("{head}\r\nContent-Length: {}", body.len());
+        engine.raw("POST", "/v1/events", &head, body).await
+    };
+    for head in [&token, &format!("{token}\r\nContent-Type: text/plain")] {
+        let message = post(head, r#"{"name":"a"}"#).await.refused(415, "invalid_input");
+        assert!(message.contains("Content-Type: application/json"), "{message}");
+    }
+    for (status, body, part) in [
+        (400, "", "EOF"),
+        (400, "{", "EOF"),
+        (400, r#"{"name":"a"} x"#, "trailing"),
+        (422, r#"["a"]"#, "invalid length"),
+        (422, r#"{"name":1}"#, "name: invalid type"),
+        (422, r#"{"name":"a","nmae":1}"#, "unknown field `nmae`"),
+        (422, r#"{"name":"a","name":"b"}"#, "duplicate field"),
+        (422, r#"{"name":"a","ttl_ms":-1}"#, "ttl_ms: invalid value"),
+        (422, r#"{"name":"a","max_deliveries":0}"#, "nonzero"),
+    ] {
+        let message = post(&json, body).await.refused(status, "invalid_input");
+        assert!(message.contains(part), "{body}: {message}");
+    }
+    let large = format!(r#"{{"name":"a","schema":{{"a":"{}"}}}}"#, "x".repeat(256 << 10));
+    post(&json, &large).await.refused(413, "payload_too_large");
+    // Said to be large, it is not waited for.
+    let head = format!("{json}\r\nContent-Length: 1000000000");
+    engine.raw("POST", "/v1/events", &head, "").await.refused(413, "payload_too_large");
+    assert_eq!(engine.server.broker().events().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_asked_must_be_known() {
+    let engine = Engine::start().await;
+    for (path, part) in [
+        ("/v1/apps?nmae=x", "unknown field"),
+        ("/v1/apps?limit=x", "invalid"),
+        ("/v1/queues?limit=0", "1 to 1000"),
+        ("/v1/events?limit=1001", "1 to 1000"),
+        ("/v1/events?offset=1", "unknown field"),
+        ("/v1/apps?after=x", "after is not"),
+        ("/v1/queues?after=-1", "after is not"),
+        ("/v1/queues?app=x", "app id"),
+        ("/v1/dead-letters?event=a//b", "empty segment"),
+        ("/v1/apps/%FF", "UTF-8"),
+    ] {
+        let answer = engine.call("GET", path, None).await;
+        let message = answer.body["error"]["message"].as_str().unwrap().to_owned();
+        assert!((400..=422).contains(&answer.status) && message.contains(part), "{path}: {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dawdles_is_dropped() {
+    let engine = Engine::start().await;
+    let mut stream = TcpStream::connect(engine.address).await.unwrap();
+    let token = engine.token().expose();
+    let head = "POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 12";
+    stream.write_all(format!("{head}\r\nAuthorization: Bearer {token}\r\n\r\n{{\"name").as_bytes()).await.unwrap();
+    read(stream).await.refused(408, "timeout");
+    // Without the token, nobody waits for the body.
+    let mut stream = TcpStream::connect(engine.address).await.unwrap();
+    let start = tokio::time::Instant::now();
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    read(stream).await.refused(401, "unauthenticated");
+    // A head that does not come ends the connection.
+    let mut silent = TcpStream::connect(engine.address).await.unwrap();
+    silent.write_all(b"GET /").await.unwrap();
+    let mut rest = Vec::new();
+    _ = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut rest).await;
+    assert!(start.elapsed() < Duration::from_secs(3_600), "bounded, in the time of the test");
+}
+
+#[tokio::test]
+async fn the_token_of_an_embedder_is_taken_and_not_shown() {
+    let token = AdminToken::generate().unwrap();
+    let engine = Engine::of(Server::dev().admin_token(token.clone())).await;
+    assert_eq!(engine.token(), &token);
+    engine.call("GET", "/v1/apps", None).await.ok(200);
+    for shown in [format!("{:?}", engine.server), format!("{:?}", Server::dev().admin_token(token.clone()))] {
+        assert!(!shown.contains(token.expose()), "{shown}");
+    }
+    assert!(Server::dev().start().await.unwrap().admin_url().is_none());
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_token_and_everything_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::of(Server::builder().data_dir(directory.path())).await;
+    let (key, access_key) = engine.create_app("shop").await;
+    engine.call("POST", "/v1/events", Some(json!({"name": "a/b", "ttl_ms": 60000}))).await.ok(201);
+    let (token, before) = (engine.token().clone(), engine.call("GET", "/v1/apps", None).await.ok(200));
+    let written = std::fs::read_to_string(directory.path().join("admin.token")).unwrap();
+    assert_eq!(written.trim_end(), token.expose());
+    engine.server.shutdown().await;
+    drop(engine);
+
+    let restart = async {
+        // The directory is free when the last task of the first engine has ended.
+        loop {
+            match Server::builder().data_dir(directory.path()).admin(([127, 0, 0, 1], 0)).start().await {
+                Ok(server) => return server,
+                Err(error) => assert_eq!(error.kind(), ensync_core::ErrorKind::Unavailable, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let engine = Engine::with(tokio::time::timeout(Duration::from_secs(20), restart).await.unwrap()).await;
+    assert_eq!(engine.token(), &token);
+    assert_eq!(engine.call("GET", "/v1/apps", None).await.ok(200), before);
+    assert_eq!(engine.call("GET", "/v1/events/a%2Fb", None).await.ok(200)["ttl_ms"], 60_000);
+    let login = ensync_core::Login { app_key: access_key.parse().unwrap(), transport: "local", remote: None };
+    let session = engine.server.broker().login(login).await.unwrap();
+    assert_eq!(session.welcome.app_id.unwrap().to_string(), key);
+}

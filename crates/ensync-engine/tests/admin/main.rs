@@ -1,0 +1,10 @@
+//! The admin API over a socket, the good way and the bad ways.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic here is a failed test")]
+
+mod apps;
+mod client;
+mod document;
+mod events;
+mod guards;
+mod letters;
