@@ -36,6 +36,11 @@ fn frames() {
 }
 
 #[test]
+fn histories() {
+    replay("state", targets::state);
+}
+
+#[test]
 fn endpoints() {
     replay("endpoint", targets::endpoint);
 }

@@ -42,7 +42,8 @@
 //! # The parts
 //!
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
-//! listeners around a broker; [`InProcess`] connects to one without sockets.
+//! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
+//! move.
 
 mod admin;
 mod broker;
@@ -54,6 +55,7 @@ mod metrics;
 mod server;
 pub mod state;
 pub mod store;
+pub mod testing;
 
 // The public interface is:
 pub use admin::{AdminApi, AdminToken};

@@ -8,6 +8,7 @@ mod endpoint;
 mod envelope;
 mod metadata;
 mod sealed_header;
+mod state;
 mod ws_frame;
 
 use ensync_core::{Error, ErrorKind};
@@ -16,6 +17,7 @@ pub use endpoint::endpoint;
 pub use envelope::envelope;
 pub use metadata::metadata;
 pub use sealed_header::sealed_header;
+pub use state::state;
 pub use ws_frame::ws_frame;
 
 /// How long a message may be, in bytes. The longest part of a stranger's text that one repeats is 64 characters, each of which may

@@ -1,7 +1,8 @@
 //! The durable state as bytes: what a checkpoint holds. Numbers, texts and the like are laid out as in the log's records.
 //!
 //! ```text
-//! state    = count ‖ apps, count ‖ event names, next queue (4), count ‖ queues, count ‖ publishes
+//! state    = count ‖ apps, count ‖ event names, next queue (4), count ‖ queues, count ‖ publishes,
+//!            count ‖ settled
 //! app      = id app, name text, its public key app, count ‖ earlier public keys app, SHA-256 of its access key (32), old key?,
 //!            whether it may log in (1), rights, created time, count ‖ grants
 //! old key  = SHA-256 of the access key before (32), until time
@@ -11,16 +12,20 @@
 //! event    = seq (8), position (8), current position (8), tag (4), accepted time, expires time?, size (4), deliveries (4), waits
 //! waits    = 0 for a client | 1, until time | 2 for an administrator, since time, reason text
 //! publish  = fingerprint (16), event, tag (4), position (8), time
+//! settled  = event, block (8)?
 //! ```
 //!
 //! A count is 4 bytes.
 
 use bytes::Bytes;
+use ensync_core::Block;
 
 use crate::log::disk::bytes::{Malformed, Read, Reader, Writer};
 use crate::log::disk::record::{decode_options, encode_options, event, read_event, read_rights, rights};
 use crate::log::{KeyHash, Position};
-use crate::state::{Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableWait};
+use crate::state::{
+    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableSettled, DurableWait,
+};
 
 pub(crate) fn encode(state: &Durable) -> Bytes {
     let mut out = Vec::new();
@@ -63,6 +68,10 @@ pub(crate) fn encode(state: &Durable) -> Bytes {
         w.u64(publish.position.as_u64());
         w.time(publish.at);
     });
+    w.list(&state.settled, |w, settled| {
+        event(w, settled.event);
+        w.option(settled.by.map(Block::as_u64), Writer::u64);
+    });
     out.into()
 }
 
@@ -102,6 +111,10 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Durable> {
                 position: Position::new(r.u64()?),
                 at: r.time()?,
             })
+        })?,
+        settled: r.list(|r| {
+            let (event, by) = (read_event(r)?, r.option(Reader::u64)?);
+            Ok(DurableSettled { event, by: by.map(Block::new).transpose().map_err(|_| Malformed)? })
         })?,
     };
     r.end()?;
@@ -204,6 +217,9 @@ mod tests {
                 position: Position::new(64),
                 at,
             }],
+            settled: [None, Block::new(7).ok()]
+                .map(|by| DurableSettled { event: EventRef { queue: 3, seq: 0 }, by })
+                .into(),
         }
     }
 

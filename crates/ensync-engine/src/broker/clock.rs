@@ -1,13 +1,24 @@
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use ensync_core::Timestamp;
 use tokio::time::Instant;
 
 /// Tells the time. The broker takes care that it does not run backwards.
+#[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// Waits until it is `due`. It may return early, whoever waits looks again; and it may be dropped. A clock that does not go with
+    /// tokio's has its own way to wait.
+    async fn reach(&self, due: Timestamp) {
+        // Whole milliseconds and at least one, for that is how the time is counted.
+        let whole = u64::try_from(due.since(self.now()).as_millis()).unwrap_or(u64::MAX).max(1);
+        tokio::time::sleep(Duration::from_millis(whole)).await;
+    }
 }
 
 /// The system's clock.
@@ -54,8 +65,6 @@ impl Clock for TokioClock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppId, AppKey, EventId, EventName, Result};
+use ensync_core::{AppId, AppKey, EventId, EventName, Result, Timestamp};
 
 use super::request::Request;
 use super::{Broker, random};
@@ -15,6 +15,13 @@ use crate::state::{AppInfo, DeadLetter, EventChange, Provision, QueueStats, Stat
 const KEY_PREFIX: &str = "ensync_key_";
 /// How many dead letters are requeued or dropped at once.
 const PAGE: usize = 1_024;
+
+/// A broker that has nothing to do now.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    /// When it will have.
+    pub(crate) due: Option<Timestamp>,
+}
 
 impl Broker {
     /// Makes an app that may do everything, and gives its key: the only time it is to be seen, for the engine keeps a hash.
@@ -322,6 +329,15 @@ impl Broker {
 
     async fn provision(&self, what: Provision) -> Result<()> {
         self.ask(|answer| Request::Provision { what: Box::new(what), answer }).await.map(drop)
+    }
+
+    /// Whether everything that can be done at this time was done; if so, when something is due next.
+    pub(crate) async fn is_idle(&self) -> Result<Option<Idle>> {
+        self.inspect(|state| {
+            let idle = !state.has_work() && state.verdicts(1).is_empty();
+            idle.then(|| Idle { due: state.next_due() })
+        })
+        .await
     }
 
     pub(crate) async fn inspect<T: Send + 'static>(

@@ -80,14 +80,15 @@ impl Task {
                 tokio::task::yield_now().await;
                 batch.extend(self.requests.try_recv().ok());
             } else {
-                let nap = self.nap();
+                let (due, nap, clock) = (self.state.next_due(), self.nap(), self.clock.clone());
                 tokio::select! {
                     biased;
                     request = self.requests.recv() => match request {
                         Some(request) => batch.push(request),
                         None => return,
                     },
-                    () = sleep(nap) => {}
+                    () = clock.reach(due.unwrap_or_default()), if due.is_some() => {}
+                    () = tokio::time::sleep(nap) => {}
                 }
             }
             let mut bytes = batch.first().map_or(0, Request::size);
@@ -106,12 +107,12 @@ impl Task {
         }
     }
 
-    /// How long nothing is due.
+    /// How long to wait at most, whatever the clock says.
     fn nap(&self) -> Duration {
-        let due = self.state.next_due().map(|due| due.since(self.clock.now()));
-        let verdicts = (!self.state.verdicts(1).is_empty())
-            .then(|| self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now())));
-        [due, verdicts].into_iter().flatten().min().unwrap_or(NAP).min(NAP)
+        if self.state.verdicts(1).is_empty() {
+            return NAP;
+        }
+        self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now())).min(NAP)
     }
 
     /// Carries out a batch. `false` after a shutdown.
@@ -405,10 +406,4 @@ pub(super) async fn read(log: &dyn Log, source: &Source) -> Result<Option<Arc<cr
         Source::Log(position) => log.read(*position).await,
         Source::Memory(record) => Ok(Some(record.clone())),
     }
-}
-
-/// Sleeps whole milliseconds and at least one, for that is how the clock counts.
-async fn sleep(duration: Duration) {
-    let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1);
-    tokio::time::sleep(Duration::from_millis(whole)).await;
 }

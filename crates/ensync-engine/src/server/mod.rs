@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey};
+use ensync_core::{AppId, AppKey, Error, ErrorKind, EventName, Result, SecretKey, Service};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -284,11 +284,23 @@ pub struct ServerBuilder {
     disk: DiskOptions,
     shutdown_timeout: Duration,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
+    around: Option<Around>,
     admin: Option<(SocketAddr, Option<ServerTls>)>,
     admin_token: Option<AdminToken>,
     open_metrics: bool,
     plaintext: bool,
     limits: ConnectionLimits,
+}
+
+/// Puts something between the transports and the broker.
+struct Around(Box<Wrap>);
+
+type Wrap = dyn FnOnce(Arc<dyn Service>) -> Arc<dyn Service> + Send;
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Around(..)")
+    }
 }
 
 impl ServerBuilder {
@@ -300,12 +312,19 @@ impl ServerBuilder {
             disk: DiskOptions::default(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             listen: Vec::new(),
+            around: None,
             admin: None,
             admin_token: None,
             open_metrics: true,
             plaintext: false,
             limits: ConnectionLimits::default(),
         }
+    }
+
+    /// Puts something between the transports and the broker.
+    pub(crate) fn around(mut self, around: impl FnOnce(Arc<dyn Service>) -> Arc<dyn Service> + Send + 'static) -> Self {
+        self.around = Some(Around(Box::new(around)));
+        self
     }
 
     /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
@@ -484,7 +503,12 @@ impl ServerBuilder {
         let counters = broker.counters();
         let gate = Arc::new(Gate::new(&self.limits, counters.clone()));
         let tls_timeout = self.limits.tls_timeout;
-        let front = Front::new(Arc::new(broker.clone()), grpc, ws, self.limits, counters);
+        let service = Arc::new(broker.clone()) as Arc<dyn Service>;
+        let service = match self.around {
+            Some(Around(around)) => around(service),
+            None => service,
+        };
+        let front = Front::new(service, grpc, ws, self.limits, counters);
         for (tcp, tls) in bound {
             tls.as_ref().inspect(|tls| follow(tls));
             let listener = Listener { tcp, tls, gate: gate.clone(), tls_timeout };

@@ -132,6 +132,7 @@ impl State {
         }
         queue.next_seq = event.seq.saturating_add(1);
         if position.is_some() {
+            queue.logged_seq = queue.next_seq;
             self.next_stored = self.next_stored.max(event.queue.saturating_add(1));
         }
         let key = publish.idempotency_key.as_ref();
@@ -193,6 +194,7 @@ impl State {
         }
         self.timers.arm(until, Timer::Defer(event));
         self.arm_expiry(event, expires_at);
+        self.heat(event.queue);
         Applied::Deferred(until)
     }
 
@@ -207,6 +209,7 @@ impl State {
             queue.dead.insert(event.seq, dead);
             queue.counters.dead += 1;
         }
+        self.heat(event.queue);
         Applied::Done
     }
 

@@ -108,7 +108,7 @@ impl State {
         {
             queue.consumers -= usize::from(consumer.active);
             (consumer.active, consumer.paused, consumer.in_ring) = (false, false, false);
-            queue.ring.retain(|&other| other != session);
+            queue.take_turn(session);
             self.sessions.tidy(session, number);
         }
         Step::Answer(Reply::Done)

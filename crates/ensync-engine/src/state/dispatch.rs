@@ -107,14 +107,21 @@ impl State {
         };
         let event = EventRef { queue: number, seq };
         let queue = self.queues.get_mut(&number)?;
+        if queue.passed_for != seq {
+            queue.ring.extend(queue.passed.drain(..));
+        }
         let (session, consumer) = loop {
             let session = queue.ring.pop_front()?;
             let Some(consumer) = self.sessions.consumer_mut(session, number) else { continue };
-            if consumer.wants() && consumer.fits(entry.size) {
+            if !consumer.wants() {
+                // It is offered again when it settles something, or goes on.
+                consumer.in_ring = false;
+            } else if consumer.fits(entry.size) {
                 break (session, consumer);
+            } else {
+                queue.passed.push(session);
+                queue.passed_for = seq;
             }
-            // It is offered again when it settles something, or goes on.
-            consumer.in_ring = false;
         };
         consumer.held.insert(seq);
         consumer.bytes = consumer.bytes.saturating_add(u64::from(entry.size));
@@ -161,8 +168,7 @@ impl State {
     pub(super) fn heat(&mut self, number: u32) {
         if let Some(queue) = self.queues.get_mut(&number)
             && !queue.hot
-            && !queue.ring.is_empty()
-            && queue.ready() > 0
+            && queue.has_turns()
         {
             queue.hot = true;
             self.hot.push_back(number);
@@ -173,10 +179,11 @@ impl State {
     pub(super) fn offer(&mut self, session: SessionNumber, number: u32) {
         if let Some(consumer) = self.sessions.consumer_mut(session, number)
             && consumer.wants()
-            && !consumer.in_ring
             && let Some(queue) = self.queues.get_mut(&number)
+            && (!consumer.in_ring || queue.passed.contains(&session))
         {
             consumer.in_ring = true;
+            queue.passed.retain(|&other| other != session);
             queue.ring.push_back(session);
             self.heat(number);
         }
@@ -230,18 +237,16 @@ impl State {
             Fate::Expired => queue.counters.expired += 1,
             Fate::Dropped => queue.counters.dropped += 1,
         }
-        self.forget(event);
-        self.settled.insert(event, fate);
+        let logged = self.forget(event) && fate != Fate::Expired;
+        self.settled.insert(event, fate, logged);
+        self.heat(event.queue);
     }
 
-    /// Makes an event wait for its next delivery.
+    /// Makes an event wait for its next delivery. One that has expired goes at the next tick: records about it may be on their way
+    /// through the log, and have to find the same when they are read back.
     pub(super) fn put_back(&mut self, event: EventRef) {
-        let now = self.now;
         let Some(entry) = self.lift(event) else { return };
         let (expires_at, exhausted) = (entry.expires_at, entry.in_epoch >= MAX_IN_EPOCH);
-        if expires_at <= now {
-            return self.erase(event, Fate::Expired);
-        }
         if exhausted {
             // One more delivery would have the block of this one.
             return self.doom(event);
@@ -335,6 +340,7 @@ impl State {
             queue.doomed += 1;
             self.doomed.insert(event);
         }
+        self.heat(event.queue);
     }
 }
 

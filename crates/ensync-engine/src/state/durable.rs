@@ -1,6 +1,6 @@
 //! The part of the state that the log holds: for checkpoints, and to compare.
 
-use ensync_core::{AppId, EventName, Timestamp};
+use ensync_core::{AppId, Block, EventName, Timestamp};
 
 use super::dedup::Fingerprint;
 use super::dispatch::key_of;
@@ -8,6 +8,7 @@ use super::entries::{Entry, Place};
 use super::event_id::EventKey;
 use super::queue::{Dead, Queue};
 use super::registry::{App, Name};
+use super::settled::Fate;
 use super::timers::{NEVER, Timer};
 use super::{Settings, State};
 use crate::log::{EventOptions, EventRef, KeyHash, Position, Record, Rights};
@@ -22,10 +23,13 @@ pub struct Durable {
     pub events: Vec<DurableName>,
     /// The number after the largest that a queue with an event in the log ever had.
     pub next_queue: u32,
-    /// Queues that ever had an event, by number.
+    /// Queues that ever had an event in the log, by number. One that only had others is made anew when it is used, and may then
+    /// get another number.
     pub queues: Vec<DurableQueue>,
     /// Publishes under idempotency keys, in the order they came.
     pub publishes: Vec<DurablePublish>,
+    /// The last events that are settled, in the order in which they were.
+    pub settled: Vec<DurableSettled>,
 }
 
 /// An app.
@@ -73,7 +77,7 @@ pub struct DurableQueue {
     pub recipient: AppId,
     /// Its event name.
     pub event: EventName,
-    /// The sequence number after its last event.
+    /// The sequence number after its last event in the log.
     pub next_seq: u64,
     /// Its unsettled events, in order.
     pub events: Vec<DurableEvent>,
@@ -133,8 +137,17 @@ pub struct DurablePublish {
     pub at: Timestamp,
 }
 
+/// An event that was settled, so that a repeated acknowledgement is answered as the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurableSettled {
+    /// Which.
+    pub event: EventRef,
+    /// The delivery that acknowledged it; `None` if it was a dead letter that was given up.
+    pub by: Option<Block>,
+}
+
 impl State {
-    /// The durable part. What has expired by now is not in it.
+    /// The durable part. What has expired by now, and is with nobody, is not in it.
     pub fn durable(&self) -> Durable {
         let publishes = self.dedup.iter(self.now).filter(|(_, key, _)| !key.transient);
         Durable {
@@ -144,7 +157,7 @@ impl State {
             queues: self
                 .queues
                 .iter()
-                .filter(|(_, q)| q.next_seq > 0)
+                .filter(|(_, q)| q.logged_seq > 0)
                 .map(|(n, q)| self.durable_queue(*n, q))
                 .collect(),
             publishes: publishes
@@ -154,6 +167,17 @@ impl State {
                     tag: key.tag,
                     position: key.position,
                     at,
+                })
+                .collect(),
+            settled: self
+                .settled
+                .logged()
+                .map(|(event, fate)| DurableSettled {
+                    event,
+                    by: match fate {
+                        Fate::Acked(block) => Some(block),
+                        Fate::Expired | Fate::Dropped => None,
+                    },
                 })
                 .collect(),
         }
@@ -183,6 +207,9 @@ impl State {
             let DurablePublish { fingerprint, event, tag, position, at } = publish;
             let key = EventKey { transient: false, tag, event, position };
             state.dedup.insert(Fingerprint::from_bytes(fingerprint), key, at);
+        }
+        for DurableSettled { event, by } in durable.settled {
+            state.settled.insert(event, by.map_or(Fate::Dropped, Fate::Acked), true);
         }
         state
     }
@@ -234,7 +261,9 @@ impl State {
     }
 
     fn durable_queue(&self, number: u32, queue: &Queue) -> DurableQueue {
-        let lasts = |entry: &Entry| !entry.transient && (entry.place == Place::Dead || entry.expires_at > self.now);
+        // A client may still settle what it has when that expires.
+        let kept = |entry: &Entry| matches!(entry.place, Place::Leased | Place::Doomed | Place::Dead);
+        let lasts = |entry: &Entry| !entry.transient && (kept(entry) || entry.expires_at > self.now);
         let event = |(seq, entry): (u64, &Entry)| {
             let event = EventRef { queue: number, seq };
             let waits = match entry.place {
@@ -261,7 +290,7 @@ impl State {
             number,
             recipient: queue.recipient,
             event: queue.event.clone(),
-            next_seq: queue.next_seq,
+            next_seq: queue.logged_seq,
             events: queue.entries.from(0).filter(|(_, entry)| lasts(entry)).map(event).collect(),
         }
     }
@@ -309,7 +338,7 @@ impl State {
             }
         }
         if let Some(queue) = self.queues.get_mut(&durable.number) {
-            queue.next_seq = durable.next_seq;
+            (queue.next_seq, queue.logged_seq) = (durable.next_seq, durable.next_seq);
         }
     }
 }

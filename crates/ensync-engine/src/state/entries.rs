@@ -123,7 +123,7 @@ impl Entries {
         self.chunks.get_mut(&number).map(|chunk| &mut chunk.armed)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn armed(&self, number: u64) -> Timestamp {
         self.chunks.get(&number).map_or(NEVER, |chunk| chunk.armed)
     }

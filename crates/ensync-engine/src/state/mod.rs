@@ -21,6 +21,9 @@ mod dispatch;
 mod durable;
 mod entries;
 mod event_id;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod harness;
 mod inspect;
 mod provision;
 mod queue;
@@ -45,7 +48,9 @@ use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Res
 pub use admit::Admitted;
 pub use apply::Applied;
 pub use dispatch::{Outgoing, Source};
-pub use durable::{Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableWait};
+pub use durable::{
+    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableSettled, DurableWait,
+};
 pub(crate) use event_id::EventKey;
 pub use inspect::{AppInfo, DeadLetter, QueueStats};
 pub use provision::{EventChange, Provision};
@@ -229,7 +234,7 @@ impl State {
             if let Some(queue) = self.queues.get_mut(&queue) {
                 queue.consumers -= usize::from(consumer.active);
                 if consumer.in_ring {
-                    queue.ring.retain(|&session| session != number);
+                    queue.take_turn(number);
                 }
             }
             for &seq in &consumer.held {

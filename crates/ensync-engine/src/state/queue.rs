@@ -69,6 +69,8 @@ pub(super) struct Queue {
     pub(super) entries: Entries,
     /// The sequence number after the last event that was applied.
     pub(super) next_seq: u64,
+    /// The same, of the events in the log.
+    pub(super) logged_seq: u64,
     /// The sequence number after the last one that was given out: events on their way through the log have theirs already.
     pub(super) reserved: u64,
     /// No event before this one is [`Place::Fresh`].
@@ -83,6 +85,11 @@ pub(super) struct Queue {
     pub(super) doomed: usize,
     /// Whose turn it is: sessions that may have room.
     pub(super) ring: VecDeque<SessionNumber>,
+    /// Sessions whose turn it was when the next event did not fit beside what they have: they wait for another one, or until they
+    /// settle something.
+    pub(super) passed: Vec<SessionNumber>,
+    /// The event they were passed over for.
+    pub(super) passed_for: u64,
     /// How many are subscribed.
     pub(super) consumers: usize,
     /// Whether the state's list of queues to look at holds this one.
@@ -97,6 +104,7 @@ impl Queue {
             event,
             entries: Entries::default(),
             next_seq: 0,
+            logged_seq: 0,
             reserved: 0,
             cursor: 0,
             fresh: 0,
@@ -106,6 +114,8 @@ impl Queue {
             dead: BTreeMap::new(),
             doomed: 0,
             ring: VecDeque::new(),
+            passed: Vec::new(),
+            passed_for: 0,
             consumers: 0,
             hot: false,
             counters: QueueCounters::default(),
@@ -115,6 +125,18 @@ impl Queue {
     /// How many events could be delivered now.
     pub(super) fn ready(&self) -> usize {
         self.fresh + self.returned.len()
+    }
+
+    /// Whether it is worth asking for a delivery.
+    pub(super) fn has_turns(&mut self) -> bool {
+        let news = |queue: &mut Self| queue.next_ready().is_some_and(|(seq, _)| seq != queue.passed_for);
+        self.ready() > 0 && (!self.ring.is_empty() || (!self.passed.is_empty() && news(self)))
+    }
+
+    /// Takes a session out of the ring.
+    pub(super) fn take_turn(&mut self, session: SessionNumber) {
+        self.ring.retain(|&other| other != session);
+        self.passed.retain(|&other| other != session);
     }
 
     /// The event to deliver next: returned ones first, for they are older.

@@ -85,14 +85,16 @@ impl State {
         }
     }
 
-    /// Forgets an event that was lifted: what the state knows of it beside its fate.
-    pub(super) fn forget(&mut self, event: EventRef) {
-        let Some(queue) = self.queues.get_mut(&event.queue) else { return };
-        if let Some((_, Some(orphan))) = queue.entries.remove(event.seq) {
+    /// Forgets an event that was lifted: what the state knows of it beside its fate. Whether it was in the log.
+    pub(super) fn forget(&mut self, event: EventRef) -> bool {
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return false };
+        let Some((entry, orphan)) = queue.entries.remove(event.seq) else { return false };
+        if let Some(orphan) = orphan {
             let chunk = super::entries::chunk_of(event.seq);
             self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk });
         }
         self.memory.remove(&event);
         self.moved.remove(&event);
+        !entry.transient
     }
 }

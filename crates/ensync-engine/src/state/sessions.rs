@@ -26,7 +26,8 @@ pub(super) struct Consumer {
     /// Whether it is subscribed.
     pub(super) active: bool,
     pub(super) paused: bool,
-    /// Whether the queue's ring holds it. While it is paused or full the ring may hold it still: it is asked when its turn comes.
+    /// Whether the queue's ring holds it, or it was passed over. While it is paused or full the ring may hold it still: it is asked
+    /// when its turn comes.
     pub(super) in_ring: bool,
     pub(super) max_in_flight: u32,
     pub(super) max_bytes_in_flight: u64,

@@ -17,11 +17,13 @@ pub(super) enum Fate {
     Dropped,
 }
 
-/// The fates of the last [`Settled::CAPACITY`] events: for repeated acknowledgements and for what a replay says.
+/// The fates of the last [`Settled::CAPACITY`] events, for repeated acknowledgements and for what a replay says; and apart from
+/// those, of as many that the log does not speak of, so that the former are the same after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     fates: HashMap<EventRef, Fate>,
-    order: VecDeque<EventRef>,
+    logged: VecDeque<EventRef>,
+    unlogged: VecDeque<EventRef>,
 }
 
 impl Settled {
@@ -31,15 +33,22 @@ impl Settled {
         self.fates.get(&event).copied()
     }
 
-    pub(super) fn insert(&mut self, event: EventRef, fate: Fate) {
+    /// `logged` says whether a record of the log says so.
+    pub(super) fn insert(&mut self, event: EventRef, fate: Fate, logged: bool) {
+        let order = if logged { &mut self.logged } else { &mut self.unlogged };
         if self.fates.insert(event, fate).is_none() {
-            self.order.push_back(event);
+            order.push_back(event);
         }
-        if self.order.len() > Self::CAPACITY
-            && let Some(oldest) = self.order.pop_front()
+        if order.len() > Self::CAPACITY
+            && let Some(oldest) = order.pop_front()
         {
             self.fates.remove(&oldest);
         }
+    }
+
+    /// What the log knows of, oldest first.
+    pub(super) fn logged(&self) -> impl Iterator<Item = (EventRef, Fate)> {
+        self.logged.iter().filter_map(|event| Some((*event, self.find(*event)?)))
     }
 }
 
@@ -50,13 +59,15 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten() {
         let mut settled = Settled::default();
-        let event = |seq| EventRef { queue: 0, seq };
+        let event = |queue, seq| EventRef { queue, seq };
         for seq in 0..=Settled::CAPACITY as u64 {
-            settled.insert(event(seq), Fate::Expired);
-            settled.insert(event(seq), Fate::Dropped);
+            settled.insert(event(0, seq), Fate::Expired, true);
+            settled.insert(event(0, seq), Fate::Dropped, true);
         }
-        assert_eq!(settled.find(event(0)), None);
-        assert_eq!(settled.find(event(1)), Some(Fate::Dropped));
-        assert_eq!((settled.fates.len(), settled.order.len()), (Settled::CAPACITY, Settled::CAPACITY));
+        settled.insert(event(1, 0), Fate::Expired, false);
+        assert_eq!(settled.find(event(0, 0)), None);
+        assert_eq!(settled.find(event(0, 1)), Some(Fate::Dropped));
+        assert_eq!((settled.fates.len(), settled.logged.len()), (Settled::CAPACITY + 1, Settled::CAPACITY));
+        assert_eq!(settled.logged().next(), Some((event(0, 1), Fate::Dropped)));
     }
 }

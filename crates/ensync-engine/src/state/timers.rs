@@ -49,7 +49,7 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = Timer> {
         self.0.iter().map(|(_, timer)| *timer)
     }

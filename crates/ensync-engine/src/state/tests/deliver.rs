@@ -91,7 +91,9 @@ fn the_window_counts_bytes_but_always_takes_one() {
     let other = bench.consumer(WAREHOUSE);
     let found = bench.deliver_all();
     assert_eq!(found.iter().filter(|(client, _)| *client == other.client_id).count(), 1);
-    assert_eq!(texts(found.iter().map(|(_, delivery)| delivery)), ["AAAABBBBCCCCDDDDEEEEFFFF"]);
+    // And what came behind it goes to who was passed over.
+    assert_eq!(texts(found.iter().map(|(_, delivery)| delivery)), ["AAAABBBBCCCCDDDDEEEEFFFF", "AAAA"]);
+    assert_eq!(found[1].0, warehouse.client_id);
 }
 
 #[test]

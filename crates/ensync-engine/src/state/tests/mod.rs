@@ -1,7 +1,6 @@
 //! The state machine's promises, one test each; pure, without a runtime.
 
 mod apps;
-mod bench;
 mod deliver;
 mod events;
 mod expiry;
@@ -15,3 +14,5 @@ mod random;
 mod replay;
 mod restart;
 mod settle;
+
+use super::harness::bench;

@@ -1,7 +1,9 @@
-use ensync_core::{Block, ErrorKind, EventId, Reply, Settlement};
+use std::time::Duration;
+
+use ensync_core::{Block, ErrorKind, EventId, Reply, Settle, Settlement};
 
 use super::bench::*;
-use crate::log::Record;
+use crate::log::{EventOptions, Record};
 use crate::state::{Applied, Provision, Step};
 
 #[test]
@@ -253,4 +255,22 @@ fn ids_of_nothing_are_not_found() {
         refused(bench.replay(&warehouse, &id), ErrorKind::NotFound);
     }
     assert!(!bench.log.iter().any(|record| matches!(**record, Record::Ack { .. })));
+}
+
+#[test]
+fn what_is_settled_twice_in_a_batch_is_read_back_as_it_was_lived() {
+    let ttl = Some(Duration::from_secs(3));
+    let mut bench = Bench::with(|_| {}, EventOptions { ttl, ..EventOptions::default() });
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let delivery = bench.deliver_one(&warehouse);
+    bench.advance(3_000);
+    // It has expired, but its holder may still settle it: discards it, and rolls it back before that is stored.
+    let settle = |how| Command::Settle(Settle { id: delivery.id.clone(), event: None, block: None, how });
+    let Step::Commit(changes) = bench.state.decide(&warehouse, settle(discard("no"))).unwrap() else { panic!() };
+    bench.state.decide(&warehouse, settle(Settlement::Rollback)).unwrap();
+    assert_eq!(bench.commit(&changes), [Applied::Done]);
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
+    bench.restart();
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
 }

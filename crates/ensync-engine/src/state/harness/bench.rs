@@ -10,54 +10,63 @@ use super::super::entries::{Place, chunk_of};
 use super::super::*;
 use crate::log::{EventOptions, Rights};
 
-pub(super) use ensync_core::Command;
+pub(in crate::state) use ensync_core::Command;
 
 /// The event name that is registered.
-pub(super) const EVENT: &str = "orders/status/updated";
+pub(in crate::state) const EVENT: &str = "orders/status/updated";
 
-pub(super) fn app(n: u8) -> AppId {
+pub(in crate::state) fn app(n: u8) -> AppId {
     AppId::from_bytes([n; 32])
 }
 
-pub(super) const SHOP: u8 = 1;
-pub(super) const WAREHOUSE: u8 = 2;
-pub(super) const STRANGER: u8 = 3;
+pub(in crate::state) const SHOP: u8 = 1;
+pub(in crate::state) const WAREHOUSE: u8 = 2;
+pub(in crate::state) const STRANGER: u8 = 3;
 
-pub(super) fn event() -> EventName {
+pub(in crate::state) fn event() -> EventName {
     EventName::parse(EVENT).unwrap()
 }
 
-pub(super) fn key_hash(n: u8) -> KeyHash {
+pub(in crate::state) fn key_hash(n: u8) -> KeyHash {
     KeyHash::of(&AppKey::parse(&format!("key-{n}")).unwrap())
 }
 
 #[derive(Debug)]
-pub(super) struct Bench {
-    pub(super) state: State,
+pub(in crate::state) struct Bench {
+    pub(in crate::state) state: State,
     /// The record at position n is at index n − 1.
-    pub(super) log: Vec<Arc<Record>>,
-    pub(super) now: Timestamp,
-    pub(super) settings: Settings,
+    pub(in crate::state) log: Vec<Arc<Record>>,
+    /// A checkpoint, and how many records it covers.
+    pub(in crate::state) base: (Durable, usize),
+    /// How many records retention has dropped.
+    pub(in crate::state) dropped: usize,
+    /// Dead letters that were made because of too many deliveries.
+    pub(in crate::state) doomed: u64,
+    pub(in crate::state) now: Timestamp,
+    pub(in crate::state) settings: Settings,
     clients: u64,
     /// Live events when the counters began, per queue.
-    base: BTreeMap<u32, u64>,
+    live: BTreeMap<u32, u64>,
 }
 
 impl Bench {
-    pub(super) fn new() -> Self {
+    pub(in crate::state) fn new() -> Self {
         Self::with(|_| {}, EventOptions::default())
     }
 
-    pub(super) fn with(change: impl FnOnce(&mut Settings), options: EventOptions) -> Self {
+    pub(in crate::state) fn with(change: impl FnOnce(&mut Settings), options: EventOptions) -> Self {
         let mut settings = Settings { epoch: 1, tag: 0xfeed, ..Settings::default() };
         change(&mut settings);
         let mut bench = Self {
             state: State::new(settings.clone()),
             log: Vec::new(),
+            base: (Durable::default(), 0),
+            dropped: 0,
+            doomed: 0,
             now: Timestamp::from_millis(1_000_000),
             settings,
             clients: 0,
-            base: BTreeMap::new(),
+            live: BTreeMap::new(),
         };
         bench.state.tick(bench.now);
         for n in [SHOP, WAREHOUSE, STRANGER] {
@@ -68,7 +77,7 @@ impl Bench {
         bench
     }
 
-    pub(super) fn login(&mut self, n: u8) -> Peer {
+    pub(in crate::state) fn login(&mut self, n: u8) -> Peer {
         self.clients += 1;
         let client_id = ClientId::parse(&format!("client-{}", self.clients)).unwrap();
         let (_, app_id) = self.state.login(&key_hash(n), client_id.clone()).unwrap();
@@ -76,24 +85,24 @@ impl Bench {
     }
 
     /// A session of an app that is subscribed.
-    pub(super) fn consumer(&mut self, n: u8) -> Peer {
+    pub(in crate::state) fn consumer(&mut self, n: u8) -> Peer {
         let peer = self.login(n);
         self.subscribe(&peer, None).unwrap();
         peer
     }
 
-    pub(super) fn subscribe(&mut self, peer: &Peer, max: Option<u32>) -> Result<Reply> {
+    pub(in crate::state) fn subscribe(&mut self, peer: &Peer, max: Option<u32>) -> Result<Reply> {
         let max_in_flight = max.map(|max| NonZeroU32::new(max).unwrap());
         self.run(peer, Command::Subscribe(Subscribe { event: event(), max_in_flight, max_bytes_in_flight: None }))
     }
 
-    pub(super) fn logout(&mut self, peer: &Peer) {
+    pub(in crate::state) fn logout(&mut self, peer: &Peer) {
         self.state.logout(&peer.client_id);
         self.verdicts();
     }
 
     /// Stores and applies changes, as the broker does; what each came to.
-    pub(super) fn commit(&mut self, changes: &[Change]) -> Vec<Applied> {
+    pub(in crate::state) fn commit(&mut self, changes: &[Change]) -> Vec<Applied> {
         let mut apply = |change: &Change| {
             let position = change.durable.then(|| {
                 self.log.push(change.record.clone());
@@ -104,7 +113,7 @@ impl Bench {
         changes.iter().map(&mut apply).collect()
     }
 
-    pub(super) fn run(&mut self, peer: &Peer, command: Command) -> Result<Reply> {
+    pub(in crate::state) fn run(&mut self, peer: &Peer, command: Command) -> Result<Reply> {
         let reply = match self.state.decide(peer, command)? {
             Step::Answer(reply) => Ok(reply),
             Step::Commit(changes) => self.commit(&changes).pop().unwrap().answer(),
@@ -115,36 +124,42 @@ impl Bench {
         reply
     }
 
-    pub(super) fn provision(&mut self, what: Provision) -> Result<Reply> {
+    pub(in crate::state) fn provision(&mut self, what: Provision) -> Result<Reply> {
         let change = self.state.provision(what)?;
         let reply = self.commit(&[change]).pop().unwrap().answer();
         self.check();
         reply
     }
 
-    pub(super) fn publish(&mut self, text: &str) -> EventId {
+    pub(in crate::state) fn publish(&mut self, text: &str) -> EventId {
         let peer = self.login(SHOP);
         let id = self.publish_as(&peer, publish(text)).unwrap();
         self.logout(&peer);
         id
     }
 
-    pub(super) fn publish_as(&mut self, peer: &Peer, publish: Publish) -> Result<EventId> {
+    pub(in crate::state) fn publish_as(&mut self, peer: &Peer, publish: Publish) -> Result<EventId> {
         match self.run(peer, Command::Publish(publish))? {
             Reply::Published { id } => Ok(id),
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn settle(&mut self, peer: &Peer, id: &EventId, block: Option<Block>, how: Settlement) -> Result<Reply> {
+    pub(in crate::state) fn settle(
+        &mut self,
+        peer: &Peer,
+        id: &EventId,
+        block: Option<Block>,
+        how: Settlement,
+    ) -> Result<Reply> {
         self.run(peer, Command::Settle(Settle { id: id.clone(), event: None, block, how }))
     }
 
-    pub(super) fn ack(&mut self, peer: &Peer, delivery: &Delivery) -> Result<Reply> {
+    pub(in crate::state) fn ack(&mut self, peer: &Peer, delivery: &Delivery) -> Result<Reply> {
         self.settle(peer, &delivery.id, Some(delivery.block), Settlement::Ack)
     }
 
-    pub(super) fn replay(&mut self, peer: &Peer, id: &EventId) -> Result<Delivery> {
+    pub(in crate::state) fn replay(&mut self, peer: &Peer, id: &EventId) -> Result<Delivery> {
         match self.run(peer, Command::Replay { id: id.clone(), event: event() })? {
             Reply::Replayed(delivery) => Ok(*delivery),
             other => panic!("{other:?}"),
@@ -154,19 +169,33 @@ impl Bench {
     fn read(&self, source: &Source) -> Option<Arc<Record>> {
         match source {
             Source::Memory(record) => Some(record.clone()),
-            Source::Log(position) => self.log.get(position.as_u64().checked_sub(1)? as usize).cloned(),
+            Source::Log(position) => {
+                let index = usize::try_from(position.as_u64().checked_sub(1)?).ok()?;
+                self.log.get(index).filter(|_| index >= self.dropped).cloned()
+            }
         }
     }
 
     /// What is delivered now, in order, with the session that gets it.
-    pub(super) fn deliver_all(&mut self) -> Vec<(ClientId, Delivery)> {
+    pub(in crate::state) fn deliver_all(&mut self) -> Vec<(ClientId, Delivery)> {
         let deliveries = self.deliver_some(usize::MAX);
-        assert!(!self.state.has_work());
+        self.check_idle();
         deliveries
     }
 
+    /// Nothing waits for somebody who could take it.
+    pub(in crate::state) fn check_idle(&mut self) {
+        assert!(!self.state.has_work());
+        let State { queues, sessions, .. } = &mut self.state;
+        for (number, queue) in queues {
+            let Some((_, next)) = queue.next_ready() else { continue };
+            let mut consumers = sessions.iter().filter_map(|(_, session)| session.consumers.get(number));
+            assert!(!consumers.any(|c| c.wants() && c.fits(next.size)), "an event is kept from who could take it");
+        }
+    }
+
     /// At most `budget` of it.
-    pub(super) fn deliver_some(&mut self, budget: usize) -> Vec<(ClientId, Delivery)> {
+    pub(in crate::state) fn deliver_some(&mut self, budget: usize) -> Vec<(ClientId, Delivery)> {
         let outgoing = self.state.dispatch(budget);
         let deliveries = outgoing.iter().map(|outgoing| {
             let record = self.read(&outgoing.source).unwrap();
@@ -179,70 +208,77 @@ impl Bench {
     }
 
     /// What is delivered now to one session; nothing may go to others.
-    pub(super) fn deliver(&mut self, peer: &Peer) -> Vec<Delivery> {
+    pub(in crate::state) fn deliver(&mut self, peer: &Peer) -> Vec<Delivery> {
         let deliveries = self.deliver_all();
         assert!(deliveries.iter().all(|(client, _)| *client == peer.client_id));
         deliveries.into_iter().map(|(_, delivery)| delivery).collect()
     }
 
     /// The one delivery that is made now.
-    pub(super) fn deliver_one(&mut self, peer: &Peer) -> Delivery {
+    pub(in crate::state) fn deliver_one(&mut self, peer: &Peer) -> Delivery {
         let deliveries = self.deliver(peer);
         assert_eq!(deliveries.len(), 1, "{deliveries:?}");
         deliveries.into_iter().next().unwrap()
     }
 
-    pub(super) fn advance(&mut self, ms: u64) {
+    pub(in crate::state) fn advance(&mut self, ms: u64) {
         self.now = self.now.after(Duration::from_millis(ms));
         self.state.tick(self.now);
         self.verdicts();
         self.check();
     }
 
-    pub(super) fn verdicts(&mut self) {
+    pub(in crate::state) fn verdicts(&mut self) {
         let verdicts = self.state.verdicts(usize::MAX);
+        self.doomed += verdicts.len() as u64;
         for applied in self.commit(&verdicts) {
             assert_eq!(applied, Applied::Done);
         }
     }
 
     /// Forgets all but the log, and reads that back.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::state) fn restart(&mut self) {
         self.settings.epoch += 1;
         self.settings.tag = self.settings.tag.wrapping_add(1);
         self.adopt(self.replayed());
     }
 
     /// Goes on with another state.
-    pub(super) fn adopt(&mut self, state: State) {
+    pub(in crate::state) fn adopt(&mut self, state: State) {
         self.state = state;
         self.state.recovered(self.now);
-        self.base = self.state.queues.iter().map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
+        self.doomed = 0;
+        self.live = self.state.queues.iter().map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
         self.check();
     }
 
-    /// The state that the log makes.
-    pub(super) fn replayed(&self) -> State {
-        let mut state = State::new(self.settings.clone());
-        for (record, position) in self.log.iter().zip(1..) {
-            state.apply(Some(Position::new(position)), record);
+    /// The state that the checkpoint and the records after it make.
+    pub(in crate::state) fn replayed(&self) -> State {
+        let state = State::restore(self.settings.clone(), self.base.0.clone());
+        self.replayed_onto(state, self.base.1..self.log.len())
+    }
+
+    /// A state, and what some records then make of it.
+    pub(in crate::state) fn replayed_onto(&self, mut state: State, records: std::ops::Range<usize>) -> State {
+        for index in records {
+            state.apply(Some(Position::new(index as u64 + 1)), &self.log[index]);
         }
         state.tick(self.now);
         state
     }
 
-    pub(super) fn stats(&self) -> QueueStats {
+    pub(in crate::state) fn stats(&self) -> QueueStats {
         self.state.queue(&app(WAREHOUSE), &event()).unwrap()
     }
 
     /// Ready, in flight, deferred, dead.
-    pub(super) fn counts(&self) -> [usize; 4] {
+    pub(in crate::state) fn counts(&self) -> [usize; 4] {
         let stats = self.stats();
         [stats.ready, stats.in_flight, stats.deferred, stats.dead]
     }
 
     /// What must hold at any time.
-    pub(super) fn check(&self) {
+    pub(in crate::state) fn check(&self) {
         let state = &self.state;
         let mut timers = 0;
         for (&number, queue) in &state.queues {
@@ -260,7 +296,7 @@ impl Bench {
 
             let live = queue.entries.from(0).count() as u64;
             let gone = queue.counters.acked + queue.counters.expired + queue.counters.dropped;
-            assert_eq!(self.base.get(&number).unwrap_or(&0) + queue.counters.published, live + gone);
+            assert_eq!(self.live.get(&number).unwrap_or(&0) + queue.counters.published, live + gone);
 
             for (&seq, lease) in &queue.leases {
                 let consumer = &state.sessions.get(lease.session).unwrap().consumers[&number];
@@ -272,8 +308,11 @@ impl Bench {
                 let armed = queue.entries.armed(chunk_of(seq));
                 !waits || armed <= entry.expires_at
             }));
-            let ready = queue.ready() > 0 && !queue.ring.is_empty();
-            assert!(!ready || queue.hot, "queue {number} would be forgotten");
+            let next = queue.entries.from(0).find(|(_, e)| e.place == Place::Fresh).map(|(seq, _)| seq);
+            let next = queue.returned.first().copied().or(next);
+            let passed = !queue.passed.is_empty() && next != Some(queue.passed_for);
+            let turns = next.is_some() && (!queue.ring.is_empty() || passed);
+            assert!(!turns || queue.hot, "queue {number} would be forgotten");
         }
         let doomed: usize = state.queues.values().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());
@@ -287,10 +326,9 @@ impl Bench {
                     u64::from(queue.entries.get(seq).unwrap().size)
                 });
                 assert_eq!(sizes.sum::<u64>(), consumer.bytes);
-                let turns = queue.ring.iter().filter(|&&session| session == number).count();
+                let turns = queue.ring.iter().chain(&queue.passed).filter(|&&session| session == number).count();
                 assert_eq!(turns, usize::from(consumer.in_ring));
-                // Who wants something has a turn, unless he was passed over for an event that did not fit beside what he has.
-                assert!(consumer.in_ring || !consumer.wants() || !consumer.held.is_empty());
+                assert!(consumer.in_ring || !consumer.wants(), "who wants something has no turn");
             }
         }
         let consumers = |number| {
@@ -302,7 +340,7 @@ impl Bench {
 }
 
 /// A publish of `text` to the warehouse.
-pub(super) fn publish(text: &str) -> Publish {
+pub(in crate::state) fn publish(text: &str) -> Publish {
     Publish {
         event: event(),
         recipient: app(WAREHOUSE),
@@ -314,25 +352,25 @@ pub(super) fn publish(text: &str) -> Publish {
 }
 
 /// The same, kept in memory only.
-pub(super) fn transient(text: &str) -> Publish {
+pub(in crate::state) fn transient(text: &str) -> Publish {
     Publish { metadata: Metadata::parse(r#"{"persist":false}"#).unwrap(), ..publish(text) }
 }
 
-pub(super) fn defer(ms: u64) -> Settlement {
+pub(in crate::state) fn defer(ms: u64) -> Settlement {
     Settlement::Defer { delay: Duration::from_millis(ms), priority: 0, reason: String::new() }
 }
 
-pub(super) fn discard(reason: &str) -> Settlement {
+pub(in crate::state) fn discard(reason: &str) -> Settlement {
     Settlement::Discard { reason: reason.to_owned() }
 }
 
 /// The payloads, in order.
-pub(super) fn texts<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<&'a str> {
+pub(in crate::state) fn texts<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<&'a str> {
     deliveries.into_iter().map(|delivery| delivery.payload.as_str()).collect()
 }
 
 /// Asserts which kind of refusal it was.
 #[track_caller]
-pub(super) fn refused<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind) {
+pub(in crate::state) fn refused<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind) {
     assert_eq!(result.unwrap_err().kind(), kind);
 }

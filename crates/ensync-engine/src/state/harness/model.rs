@@ -1,0 +1,453 @@
+//! The model: what clients saw.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use ensync_core::{
+    Block, ClientId, Delivery, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Sealed, Settle, Settlement,
+    Subscribe, Timestamp,
+};
+
+use super::bench::*;
+use super::op::{How, Op};
+use crate::log::{EventOptions, Position};
+use crate::state::{Admitted, Applied, Durable, EventKey, Provision, QueueCounters, Step};
+
+/// The second name's events live 3 s and are delivered twice at most; its leases last 1 s.
+const SHORT: &str = "short/lived";
+
+pub(super) fn names() -> [EventName; 2] {
+    [event(), EventName::parse(SHORT).unwrap()]
+}
+
+fn lease(name: usize) -> Duration {
+    Duration::from_secs(if name == 0 { 60 } else { 1 })
+}
+
+/// What clients saw of an event.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) queue: (u8, usize),
+    pub(super) transient: bool,
+    size: u64,
+    /// How long the log was when it was accepted, and each time it was put back, and when that was.
+    pub(super) accepted: Vec<(usize, Timestamp)>,
+    order: usize,
+    delivered: bool,
+    last_block: u64,
+    /// Who has it, under which block, until when.
+    pub(super) lease: Option<(ClientId, Block, Timestamp)>,
+    /// How long the log was when it was acknowledged or given up.
+    pub(super) over: Option<usize>,
+    /// The block that acknowledged it.
+    acked: Option<Block>,
+}
+
+/// A subscription's window.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    events: usize,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) bench: Bench,
+    peers: Vec<Peer>,
+    windows: HashMap<(ClientId, usize), Window>,
+    paused: HashSet<(ClientId, usize)>,
+    accepted: usize,
+    pub(super) seen: HashMap<EventId, Seen>,
+    deliveries: Vec<(Peer, Delivery)>,
+    /// The last event of each queue that was delivered for the first time.
+    first: HashMap<(u8, usize), usize>,
+    /// What the engine should have counted since it started.
+    pub(super) tally: BTreeMap<(u8, usize), QueueCounters>,
+    /// A log may not end before this: what lies before was copied or dropped on the strength of it.
+    floor: usize,
+    /// What a checkpoint would have held when the log was so long, from `floor` on.
+    pub(super) snapshots: BTreeMap<usize, Durable>,
+    any: bool,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let mut bench = Bench::new();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let (ttl, ack_timeout) = (ms(3_000), ms(1_000));
+        let options = EventOptions { ttl, ack_timeout, max_deliveries: NonZeroU32::new(2), schema: None };
+        bench.provision(Provision::RegisterEvent { name: names()[1].clone(), options }).unwrap();
+        let floor = bench.log.len();
+        let mut world = Self {
+            bench,
+            peers: Vec::new(),
+            windows: HashMap::new(),
+            paused: HashSet::new(),
+            accepted: 0,
+            seen: HashMap::new(),
+            deliveries: Vec::new(),
+            first: HashMap::new(),
+            tally: BTreeMap::new(),
+            floor,
+            snapshots: BTreeMap::new(),
+            any: false,
+        };
+        world.remember();
+        world
+    }
+
+    /// Whether anything was delivered.
+    pub(super) fn delivered(&self) -> bool {
+        self.any
+    }
+
+    fn peer(&self, session: usize) -> Option<Peer> {
+        let index = session.checked_rem(self.peers.len())?;
+        self.peers.get(index).cloned()
+    }
+
+    fn tally(&mut self, queue: (u8, usize)) -> &mut QueueCounters {
+        self.tally.entry(queue).or_default()
+    }
+
+    pub(super) fn run(&mut self, op: Op) {
+        match op {
+            Op::Publish { recipient, name, transient: memory, key, size, refused } => {
+                let base = if memory { transient("") } else { publish("") };
+                let publish = Publish {
+                    event: names()[name].clone(),
+                    recipient: app(recipient),
+                    payload: Sealed::from_wire("b25l".repeat(size)),
+                    // Names and sorts of events do not share keys, so one text may serve them all.
+                    idempotency_key: key.map(|n| IdempotencyKey::parse(&n.to_string()).unwrap()),
+                    ..base
+                };
+                self.publish((recipient, name), publish, memory, refused);
+            }
+            Op::Login(n) => {
+                let peer = self.bench.login(n);
+                self.peers.push(peer);
+            }
+            Op::Logout(session) => {
+                let Some(peer) = self.peer(session) else { return };
+                self.bench.logout(&peer);
+                self.peers.retain(|other| *other != peer);
+                self.forget(&peer);
+            }
+            Op::Subscribe { session, name, max, bytes } => {
+                let Some(peer) = self.peer(session) else { return };
+                self.subscribe(&peer, name, max, bytes);
+            }
+            Op::Unsubscribe { session, name } => {
+                let Some(peer) = self.peer(session) else { return };
+                self.bench.run(&peer, Command::Unsubscribe { event: names()[name].clone() }).unwrap();
+                self.windows.remove(&(peer.client_id.clone(), name));
+                self.paused.remove(&(peer.client_id, name));
+            }
+            Op::Pause { session, name } => {
+                let Some(peer) = self.peer(session) else { return };
+                let pause = Command::Pause { event: names()[name].clone(), reason: String::new() };
+                self.bench.run(&peer, pause).unwrap();
+                self.paused.insert((peer.client_id, name));
+            }
+            Op::Continue { session, name } => {
+                let Some(peer) = self.peer(session) else { return };
+                self.bench.run(&peer, Command::Continue { event: names()[name].clone() }).unwrap();
+                self.paused.remove(&(peer.client_id, name));
+            }
+            Op::Release { session, name } => {
+                let Some(peer) = self.peer(session) else { return };
+                self.bench.run(&peer, Command::Release { event: names()[name].clone() }).unwrap();
+                let theirs = self.seen.values_mut().filter(|seen| seen.queue.1 == name);
+                theirs.for_each(|seen| seen.lease = seen.lease.take().filter(|(by, ..)| *by != peer.client_id));
+            }
+            Op::Settle { which, refused } => self.settle(which, refused),
+            Op::Deliver(budget) => self.deliver(budget),
+            Op::DeliverAll => {
+                self.deliver(usize::MAX);
+                self.bench.check_idle();
+            }
+            Op::Advance(ms) => {
+                self.bench.advance(ms);
+                let now = self.bench.now;
+                for seen in self.seen.values_mut() {
+                    seen.lease = seen.lease.take().filter(|(_, _, until)| *until > now);
+                }
+            }
+            Op::Requeue(index) => {
+                if let Some(letter) = self.bench.state.dead_letters(None, None, 9).get(index) {
+                    self.bench.provision(Provision::Requeue(letter.id.clone())).unwrap();
+                    let at = (self.bench.log.len(), self.bench.now);
+                    self.bench.verdicts();
+                    let seen = self.seen.get_mut(&letter.id).unwrap();
+                    seen.accepted.push(at);
+                    let queue = seen.queue;
+                    self.tally(queue).requeued += 1;
+                }
+            }
+            Op::DropDead(index) => {
+                if let Some(letter) = self.bench.state.dead_letters(None, None, 9).get(index) {
+                    self.bench.provision(Provision::DropDead(letter.id.clone())).unwrap();
+                    let seen = self.seen.get_mut(&letter.id).unwrap();
+                    seen.over = Some(self.bench.log.len());
+                    let queue = seen.queue;
+                    self.tally(queue).dropped += 1;
+                }
+            }
+            Op::Checkpoint(back) => {
+                let (&at, durable) = self.snapshots.iter().rev().nth(back % self.snapshots.len()).unwrap();
+                self.bench.base = (durable.clone(), at);
+                self.set_floor(at);
+            }
+            Op::Retain(back) => self.retain(back),
+            Op::Restart => {
+                self.bench.restart();
+                self.after_restart();
+            }
+            Op::Cut(back) => {
+                let at = self.bench.log.len() - back % (self.bench.log.len() - self.floor + 1);
+                self.cut(at);
+            }
+        }
+    }
+
+    fn publish(&mut self, queue: (u8, usize), publish: Publish, transient: bool, refused: bool) {
+        let peer = self.bench.login(SHOP);
+        let size = (publish.payload.len() + publish.metadata.as_str().len()) as u64;
+        if refused {
+            let admitted = Admitted::new(publish, &self.bench.settings.limits).unwrap();
+            self.bench.state.publish(&peer, admitted).unwrap();
+            self.bench.logout(&peer);
+            return;
+        }
+        let id = self.bench.publish_as(&peer, publish).unwrap();
+        self.bench.logout(&peer);
+        if !self.seen.contains_key(&id) {
+            self.accepted += 1;
+            // Its place in the log: dead letters that were due may come behind it.
+            let length = EventKey::of(&id).unwrap().position.as_u64() as usize;
+            let seen = Seen {
+                queue,
+                transient,
+                size,
+                accepted: vec![(length, self.bench.now)],
+                order: self.accepted,
+                delivered: false,
+                last_block: 0,
+                lease: None,
+                over: None,
+                acked: None,
+            };
+            self.seen.insert(id, seen);
+            self.tally(queue).published += 1;
+        }
+    }
+
+    fn subscribe(&mut self, peer: &Peer, name: usize, max: Option<u32>, bytes: Option<u64>) {
+        let subscribe = Subscribe {
+            event: names()[name].clone(),
+            max_in_flight: max.and_then(NonZeroU32::new),
+            max_bytes_in_flight: bytes.and_then(NonZeroU64::new),
+        };
+        self.bench.run(peer, Command::Subscribe(subscribe)).unwrap();
+        let window = Window { events: max.unwrap_or(256) as usize, bytes: bytes.unwrap_or(8 << 20) };
+        self.windows.insert((peer.client_id.clone(), name), window);
+    }
+
+    fn settle(&mut self, which: Vec<(usize, How, bool)>, refused: bool) {
+        let (mut changes, mut answers) = (Vec::new(), Vec::new());
+        for (index, how, with_block) in which {
+            let Some(index) = index.checked_rem(self.deliveries.len()) else { return };
+            let (peer, delivery) = self.deliveries[self.deliveries.len() - 1 - index].clone();
+            let block = with_block.then_some(delivery.block);
+            let settle = Settle { id: delivery.id.clone(), event: None, block, how: settlement(how) };
+            let now = self.bench.now;
+            let seen = self.seen.get_mut(&delivery.id).unwrap();
+            let held = seen
+                .lease
+                .as_ref()
+                .filter(|(client, held, _)| *client == peer.client_id && block.is_none_or(|block| block == *held));
+            let held = held.map(|(_, block, _)| *block);
+            let live = held.is_some();
+            match self.bench.state.decide(&peer, Command::Settle(settle)) {
+                Ok(Step::Commit(found)) => {
+                    assert!(live, "settled what it does not have");
+                    changes.extend(found);
+                    answers.push((changes.len(), delivery.id, held, how));
+                }
+                Ok(Step::Answer(_)) if !live => {
+                    assert_eq!((how, seen.acked), (How::Ack, block), "only a repeated ack is answered again");
+                }
+                Ok(Step::Answer(Reply::Extended { lease: lasts })) => {
+                    assert_eq!((how, lasts), (How::Extend, Some(lease(seen.queue.1))));
+                    seen.lease.as_mut().unwrap().2 = now.after(lease(seen.queue.1));
+                }
+                Ok(Step::Answer(_)) => {
+                    assert!(matches!(how, How::Rollback | How::Again | How::Release), "{how:?}");
+                    seen.lease = None;
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => {
+                    assert!(!live, "refused to settle what it has");
+                    let again = how == How::Ack && block.is_some() && seen.acked == block;
+                    assert!(!again, "a repeated ack was refused: {seen:?} {how:?} {block:?}");
+                }
+            }
+        }
+        if refused {
+            return;
+        }
+        let before = self.bench.log.len();
+        let applied = self.bench.commit(&changes);
+        for (end, id, block, how) in answers {
+            // How long the log was with this record and without those behind it.
+            let length = before + changes[..end].iter().filter(|change| change.durable).count();
+            let seen = self.seen.get_mut(&id).unwrap();
+            let done = applied[end - 1].clone().answer().is_ok();
+            assert!(done || applied[end - 1] == Applied::Stale);
+            seen.lease = None;
+            let queue = seen.queue;
+            if done && how == How::Ack && seen.over.is_none() {
+                (seen.over, seen.acked) = (Some(length), block);
+                self.tally(queue).acked += 1;
+            } else if done && how == How::Discard {
+                self.tally(queue).dead += 1;
+            }
+        }
+        self.bench.verdicts();
+    }
+
+    fn deliver(&mut self, budget: usize) {
+        let deliveries = self.bench.deliver_some(budget);
+        for (client, delivery) in deliveries {
+            let name = names().iter().position(|name| *name == delivery.event).unwrap();
+            let (held, bytes) = self.held(&client, name);
+            let peer = self.peers.iter().find(|peer| peer.client_id == client).unwrap().clone();
+            let window = self.windows[&(client.clone(), name)];
+            let seen = self.seen.get_mut(&delivery.id).expect("an event that was accepted");
+            assert!(held < window.events && !self.paused.contains(&(client.clone(), name)));
+            assert!(held == 0 || bytes + seen.size <= window.bytes, "{} bytes more than fit", seen.size);
+            assert_eq!((app(seen.queue.0), seen.queue.1), (peer.app_id, name));
+            assert!(seen.lease.is_none(), "two leases");
+            assert!(seen.over.is_none(), "came back");
+            assert!(delivery.block.as_u64() > seen.last_block, "a block twice");
+            assert_eq!(delivery.lease, Some(lease(name)));
+            seen.last_block = delivery.block.as_u64();
+            let (queue, order) = (seen.queue, seen.order);
+            if !std::mem::replace(&mut seen.delivered, true)
+                && let Some(before) = self.first.insert(queue, order)
+            {
+                assert!(before < order, "out of order");
+            }
+            seen.lease = Some((client, delivery.block, self.bench.now.after(lease(name))));
+            self.tally(queue).delivered += 1;
+            self.tally(queue).redelivered += u64::from(delivery.attempt > Some(1));
+            self.deliveries.push((peer, delivery));
+            self.any = true;
+        }
+    }
+
+    /// Events and bytes that a client has.
+    fn held(&self, client: &ClientId, name: usize) -> (usize, u64) {
+        let theirs = |seen: &&Seen| seen.queue.1 == name && seen.lease.as_ref().is_some_and(|(by, ..)| by == client);
+        self.seen.values().filter(theirs).fold((0, 0), |(events, bytes), seen| (events + 1, bytes + seen.size))
+    }
+
+    fn forget(&mut self, peer: &Peer) {
+        self.windows.retain(|(client, _), _| *client != peer.client_id);
+        self.paused.retain(|(client, _)| *client != peer.client_id);
+        self.deliveries.retain(|(other, _)| other != peer);
+        for seen in self.seen.values_mut() {
+            seen.lease = seen.lease.take().filter(|(client, ..)| *client != peer.client_id);
+        }
+    }
+
+    /// The start of the log goes, and what waits in it is stored once more, as the broker's retention does it.
+    fn retain(&mut self, back: usize) {
+        let end = self.bench.base.1;
+        let end = end - back % (end + 1);
+        for position in self.bench.state.unsettled_before(Position::new(end as u64 + 1)) {
+            let copy = self.bench.log[position.as_u64() as usize - 1].clone();
+            self.bench.log.push(copy.clone());
+            let moved = Position::new(self.bench.log.len() as u64);
+            assert!(matches!(self.bench.state.apply(Some(moved), &copy), Applied::Stored(_)));
+        }
+        self.bench.dropped = self.bench.dropped.max(end);
+        self.set_floor(self.bench.log.len());
+    }
+
+    fn set_floor(&mut self, at: usize) {
+        self.floor = self.floor.max(at);
+        self.snapshots = self.snapshots.split_off(&self.floor);
+        self.remember();
+    }
+
+    /// What a checkpoint would hold now.
+    pub(super) fn remember(&mut self) {
+        self.snapshots.insert(self.bench.log.len(), self.bench.state.durable());
+    }
+
+    /// The log ends earlier, and the engine starts from it: what came after was never accepted.
+    fn cut(&mut self, at: usize) {
+        self.bench.log.truncate(at);
+        self.snapshots.split_off(&(at + 1));
+        self.seen.retain(|_, seen| seen.transient || seen.accepted[0].0 <= at);
+        for seen in self.seen.values_mut().filter(|seen| !seen.transient) {
+            seen.accepted.retain(|(length, _)| *length <= at);
+            if seen.over.is_some_and(|length| length > at) {
+                (seen.over, seen.acked) = (None, None);
+            }
+        }
+        self.bench.restart();
+        self.after_restart();
+    }
+
+    fn after_restart(&mut self) {
+        for peer in std::mem::take(&mut self.peers) {
+            self.forget(&peer);
+        }
+        for seen in self.seen.values_mut().filter(|seen| seen.transient) {
+            (seen.over, seen.acked) = (Some(0), None);
+        }
+        self.tally.clear();
+    }
+
+    /// In the end one client takes and acknowledges everything that is not dead.
+    pub(super) fn drain(&mut self) {
+        self.run(Op::Advance(61_000));
+        for peer in std::mem::take(&mut self.peers) {
+            self.bench.logout(&peer);
+            self.forget(&peer);
+        }
+        for n in [SHOP, WAREHOUSE] {
+            self.bench.advance(1);
+            let peer = self.bench.login(n);
+            self.peers.push(peer.clone());
+            self.subscribe(&peer, 0, None, None);
+            self.subscribe(&peer, 1, None, None);
+            self.deliveries.clear();
+            self.run(Op::DeliverAll);
+            while !self.deliveries.is_empty() {
+                self.settle(vec![(0, How::Ack, true)], false);
+                let (_, delivery) = self.deliveries.pop().unwrap();
+                assert!(self.seen[&delivery.id].over.is_some());
+            }
+        }
+        for queue in self.bench.state.queues() {
+            assert_eq!((queue.ready, queue.in_flight, queue.deferred), (0, 0, 0));
+        }
+    }
+}
+
+fn settlement(how: How) -> Settlement {
+    match how {
+        How::Ack => Settlement::Ack,
+        How::Rollback => Settlement::Rollback,
+        How::Later => defer(1_000),
+        How::Again => defer(0),
+        How::Discard => discard("no"),
+        How::Extend => Settlement::Extend,
+        How::Release => Settlement::Release,
+    }
+}

@@ -1,0 +1,141 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use futures::stream::BoxStream;
+use tokio::sync::watch;
+
+use super::Fault;
+use crate::log::{Log, Position, Record};
+
+/// What is wrong with a test engine's log. Cheap to clone; outlives restarts.
+#[derive(Clone, Debug, Default)]
+pub struct LogFaults(Arc<Faults>);
+
+#[derive(Debug, Default)]
+struct Faults {
+    refuse_appends: AtomicU64,
+    fail_reads: AtomicU64,
+    full: watch::Sender<u32>,
+    held: watch::Sender<u32>,
+}
+
+impl LogFaults {
+    /// Has the next appends fail. What would have been stored is refused as [`Unavailable`](ErrorKind::Unavailable), and is not there.
+    ///
+    /// After a batch that fails the engine tries once more without its publishes, which counts as another append.
+    pub fn refuse_appends(&self, next: u64) {
+        self.0.refuse_appends.store(next, Ordering::SeqCst);
+    }
+
+    /// Has the disk be full until the fault is dropped: publishes are refused, acknowledgements and the like go on.
+    #[must_use = "the log is full until this is dropped"]
+    pub fn fill(&self) -> Fault {
+        Fault::begin(&self.0.full)
+    }
+
+    /// Has appends hang until the fault is dropped, and with them the engine, which waits: nothing is answered meanwhile, nor
+    /// delivered, and it cannot be restarted in order.
+    #[must_use = "the log hangs until this is dropped"]
+    pub fn hold(&self) -> Fault {
+        Fault::begin(&self.0.held)
+    }
+
+    /// Lets what hangs see that it has crashed.
+    pub(super) fn wake(&self) {
+        self.0.held.send_modify(|_| {});
+    }
+
+    /// Has the next reads of a payload fail. The delivery that needed one does not happen, and counts: the event comes again when its
+    /// lease runs out.
+    pub fn fail_reads(&self, next: u64) {
+        self.0.fail_reads.store(next, Ordering::SeqCst);
+    }
+}
+
+/// Takes one of the faults that are left.
+fn take(left: &AtomicU64) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+/// A log with faults.
+pub(super) struct FaultyLog {
+    pub(super) inner: Arc<dyn Log>,
+    pub(super) faults: LogFaults,
+    /// The engine has crashed: nothing it does from now on reaches the disk.
+    pub(super) crashed: Arc<AtomicBool>,
+}
+
+impl FaultyLog {
+    fn is_crashed(&self) -> bool {
+        self.crashed.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for FaultyLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyLog").field("inner", &self.inner).field("faults", &self.faults).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Log for FaultyLog {
+    fn epoch(&self) -> u64 {
+        self.inner.epoch()
+    }
+
+    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+        let faults = &self.faults.0;
+        // The sender lives in `self`.
+        let _ = faults.held.subscribe().wait_for(|held| *held == 0 || self.is_crashed()).await;
+        let refuse = |why: &'static str| Err(Error::new(ErrorKind::Unavailable, why));
+        if self.is_crashed() {
+            return refuse("the engine has crashed");
+        }
+        if *faults.full.borrow() > 0 && batch.iter().any(|record| matches!(**record, Record::Publish(_))) {
+            return refuse("the disk is full, as the test wants it");
+        }
+        if take(&faults.refuse_appends) {
+            return refuse("the log refuses, as the test wants it");
+        }
+        self.inner.append(batch).await
+    }
+
+    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+        if take(&self.faults.0.fail_reads) {
+            return Err(Error::new(ErrorKind::Unavailable, "the log cannot be read, as the test wants it"));
+        }
+        self.inner.read(at).await
+    }
+
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+        self.inner.scan(from)
+    }
+
+    async fn drop_before(&self, position: Position) -> Result<()> {
+        self.inner.drop_before(position).await
+    }
+
+    fn keeps_checkpoints(&self) -> bool {
+        !self.is_crashed() && self.inner.keeps_checkpoints()
+    }
+
+    async fn save_checkpoint(&self, at: Position, state: Bytes) -> Result<()> {
+        if self.is_crashed() { Ok(()) } else { self.inner.save_checkpoint(at, state).await }
+    }
+
+    async fn load_checkpoint(&self) -> Result<Option<(Position, Bytes)>> {
+        self.inner.load_checkpoint().await
+    }
+
+    async fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
+        self.inner.expendable(written_before, max_bytes).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
