@@ -200,6 +200,7 @@ pub(crate) fn unexpected(context: &str, reply: &Reply) -> Error {
         Reply::Done => "done",
         Reply::Published { .. } => "published",
         Reply::Deferred { .. } => "deferred",
+        Reply::Extended { .. } => "extended",
         Reply::Replayed(_) => "replayed",
         _ => "something newer",
     };

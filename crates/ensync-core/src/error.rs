@@ -88,10 +88,16 @@ impl Error {
 
     /// Reads the text with which an engine refused a command.
     ///
-    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`].
+    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only this
+    /// side can know, of a link that ended: a caller would act on it.
     pub fn from_refusal(text: &str) -> Self {
         match text.split_once(": ") {
-            Some((code, message)) if let Some(kind) = ErrorKind::from_code(code) => Self::new(kind, message.to_owned()),
+            Some((code, message))
+                if let Some(kind) = ErrorKind::from_code(code)
+                    && !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) =>
+            {
+                Self::new(kind, message.to_owned())
+            }
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
@@ -185,6 +191,8 @@ kinds! {
     LimitExceeded = "limit_exceeded", true;
     /// The engine cannot do it now (starting, stopping, disk full). The caller tries later.
     Unavailable = "unavailable", true;
+    /// The engine does not have an extension that this needs. Whoever operates it upgrades it, or the caller goes without.
+    Unsupported = "unsupported", false;
     /// The engine refused, in its own words.
     Refused = "refused", false;
     /// No connection: the name does not resolve, nobody listens, or what answers is not an EnSync engine.
@@ -244,6 +252,10 @@ mod tests {
     fn every_kind_survives_the_wire() {
         for &kind in ErrorKind::ALL {
             let read = Error::from_refusal(&Error::new(kind, "publish: no: really").to_refusal());
+            if matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) {
+                assert_eq!(read.kind(), ErrorKind::Refused, "only this side can know");
+                continue;
+            }
             assert_eq!(read.kind(), kind);
             assert_eq!(read.to_string(), "publish: no: really");
         }
