@@ -3,9 +3,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ensync_core::crypto::{Expected, Opened, SealedId, SenderProof, Senders, Suite};
-use ensync_core::{
-    AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Sealed, Timestamp,
-};
+use ensync_core::{AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Sealed, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use ensync_core::crypto::{Recipient, SealOptions, Suite};
 use ensync_core::{
-    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result, Schema,
-    Sealed,
+    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
+    Schema, Sealed,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;

@@ -144,8 +144,7 @@ async fn pace(shared: &Shared, live: &Live, window: &Arc<Window>) {
         }
         tracing::debug!(event = %window.event, pause, "the engine has no flow control; told to pause or to go on");
         let event = window.event.clone();
-        let command =
-            if pause { Command::Pause { event, reason: FULL.into() } } else { Command::Continue { event } };
+        let command = if pause { Command::Pause { event, reason: FULL.into() } } else { Command::Continue { event } };
         told(live.transport.call(command).await);
     }
 }
