@@ -76,8 +76,7 @@ async fn a_reader_that_panics_hands_back(world: World) {
 }
 
 async fn what_is_left_waits_for_its_lease(world: World) {
-    let mut options = EventOptions::default();
-    options.ack_timeout = Some(Duration::from_millis(300));
+    let options = EventOptions { ack_timeout: Some(Duration::from_millis(300)), ..EventOptions::default() };
     world.server.register_event(ORDERS, options).await.unwrap();
     let (till, stock) = world.clients().await;
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
@@ -279,8 +278,7 @@ async fn where_leases_cannot_be_extended_a_slow_handler_sees_the_event_again() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_behind_a_slow_handler_does_not_wear_out() {
     let world = paused().await;
-    let mut options = EventOptions::default();
-    options.max_deliveries = std::num::NonZeroU32::new(2);
+    let options = EventOptions { max_deliveries: std::num::NonZeroU32::new(2), ..EventOptions::default() };
     world.server.register_event(ORDERS, options).await.unwrap();
     let (till, stock) = world.clients().await;
     let (sender, mut handled) = mpsc::unbounded_channel();

@@ -55,8 +55,8 @@ impl Engine {
 
 async fn provision(server: &Server, events: &[String]) -> Apps {
     for event in events {
-        let mut options = EventOptions::default();
-        (options.ack_timeout, options.max_deliveries) = (Some(LEASE), NonZeroU32::new(1_000_000));
+        let max_deliveries = NonZeroU32::new(1_000_000);
+        let options = EventOptions { ack_timeout: Some(LEASE), max_deliveries, ..EventOptions::default() };
         server.register_event(event.as_str(), options).await.unwrap();
     }
     Apps { shop: server.create_app("shop").await.unwrap(), warehouse: server.create_app("warehouse").await.unwrap() }

@@ -23,7 +23,10 @@ use ledger::Ledger;
 fn run(seed: u64) -> std::sync::Arc<Ledger> {
     let ledger = Ledger::new(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(world::live(seed, ledger.clone()))));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(world::live(seed, ledger.clone()));
+        assert_eq!(ledger.broken(), Vec::<String>::new());
+    }));
     if let Err(cause) = outcome {
         println!("{}", ledger.history());
         println!("seed {seed} failed; again: ENSYNC_SEED={seed} cargo test -p ensync-tests --test simulation");

@@ -43,9 +43,8 @@ impl World {
             (MemoryLog::new(), Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))));
         let broker = broker(&log, &clock).await;
         for name in NAMES {
-            let mut options = EventOptions::default();
-            options.ack_timeout = Some(LEASE);
-            options.max_deliveries = std::num::NonZeroU32::new(100_000);
+            let max_deliveries = std::num::NonZeroU32::new(100_000);
+            let options = EventOptions { ack_timeout: Some(LEASE), max_deliveries, ..EventOptions::default() };
             broker.register_event(EventName::parse(name).unwrap(), options).await.unwrap();
         }
         // Also clients of engines that lack an extension, or all of them.
