@@ -311,7 +311,7 @@ async fn the_first_connection_is_tried_again(transport: Transport) {
     soon(publishing).await.unwrap().unwrap();
     assert!(matches!(till.connection_state(), ConnectionState::Live));
     // A key that is refused is not tried again.
-    let stranger = engine.create_client("no such key").await.unwrap();
+    let stranger = engine.create_client("no-such-key").await.unwrap();
     let error = soon(stranger.wait_until_live()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
 }

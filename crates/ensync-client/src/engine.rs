@@ -110,7 +110,7 @@ impl<T> Engine<T> {
     /// # }
     /// # let engine = Engine::<Custom>::with_connector("grpc://localhost".parse()?, std::sync::Arc::new(Nowhere));
     /// let engine = engine.retry_first_connect(true).max_reconnect_attempts(0);
-    /// let client = engine.create_client("an app key").await?;
+    /// let client = engine.create_client("an-app-key").await?;
     /// let error = client.wait_until_live().await.unwrap_err();
     /// assert!(error.to_string().contains("gave up after 0 attempts"));
     /// # Ok(())

@@ -75,7 +75,8 @@ mod tests {
                 order.lock().unwrap().push(n);
             });
         }
-        tokio::task::yield_now().await;
+        // When nothing else is to be done: all of them wait.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         watched.change(|_| false);
         watched.change(|value| {
             *value = 1;
