@@ -1,5 +1,5 @@
-//! Graceful shutdown: on Ctrl-C, or here after some events, the client stops taking events, lets its handlers finish and
-//! acknowledge, hands back the rest, and says goodbye.
+//! Graceful shutdown: on SIGTERM or Ctrl-C, or here after some events, the client stops taking events, lets its handlers finish and
+//! acknowledge, flushes its publishes, hands back the rest, and says goodbye.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -40,10 +40,11 @@ async fn main() -> Result<()> {
         sender.publish(JOBS, &json!({"frame": frame})).to(farm.app_id).await?;
     }
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => println!("Ctrl-C"),
+        signal = asked_to_stop() => println!("{signal}"),
         () = enough.notified() => println!("time to stop"),
     }
-    client.close().await?; // handlers under way have finished when this returns
+    // Handlers under way have finished when this returns; or it is an error, after `close_timeout`, that says how many have not.
+    client.close().await?;
     worker.join().await?;
 
     // Nothing is lost: what was not rendered waits for the next worker.
@@ -52,4 +53,21 @@ async fn main() -> Result<()> {
     assert_eq!(u64::from(finished.load(Ordering::Relaxed)) + waiting, 20);
     server.shutdown().await;
     Ok(())
+}
+
+/// What service managers send (SIGTERM), and what a terminal does (Ctrl-C).
+async fn asked_to_stop() -> &'static str {
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = terminate => "SIGTERM",
+        _ = tokio::signal::ctrl_c() => "Ctrl-C",
+    }
 }

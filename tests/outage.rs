@@ -1,9 +1,11 @@
 //! Connections that are cut between a client and a running engine.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ensync_client::{Attempts, ConnectionState, Engine};
+use ensync_client::{Attempts, ConnectionEvent, ConnectionState, Engine};
 use ensync_core::{Endpoint, ErrorKind};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -16,16 +18,21 @@ const ORDERS: &str = "orders/status/updated";
 struct Proxy {
     address: SocketAddr,
     cut: watch::Sender<u32>,
+    shut: Arc<AtomicBool>,
 }
 
 impl Proxy {
     async fn to(engine: &Endpoint) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (cut, cuts) = watch::channel(0);
+        let ((cut, cuts), shut) = (watch::channel(0), Arc::new(AtomicBool::new(false)));
+        let closed = shut.clone();
         let target = (engine.host(), engine.port());
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
+                if closed.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let (target, mut cuts) = (target.clone(), cuts.clone());
                 cuts.mark_unchanged();
                 tokio::spawn(async move {
@@ -37,7 +44,12 @@ impl Proxy {
                 });
             }
         });
-        Self { address, cut }
+        Self { address, cut, shut }
+    }
+
+    /// Ends new connections at once, or passes them on again.
+    fn shut(&self, shut: bool) {
+        self.shut.store(shut, Ordering::Relaxed);
     }
 
     fn cut(&self) {
@@ -246,6 +258,72 @@ async fn attempts_run_out(transport: Transport) {
     assert!(error.to_string().contains("gave up after 10 attempts"), "{error}");
 }
 
+async fn every_change_is_heard_in_order(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    let stock = engine.max_reconnect_attempts(2).create_client(&world.warehouse.app_key).await.unwrap();
+    let (mut events, mut late) = (stock.events(), stock.events());
+    let mut next = async || soon(futures::StreamExt::next(&mut events)).await.unwrap();
+    assert!(matches!(next().await, ConnectionEvent::Connected));
+    proxy.cut();
+    assert!(matches!(next().await, ConnectionEvent::Disconnected { .. }));
+    assert!(matches!(next().await, ConnectionEvent::Reconnecting { attempt: 1, .. }));
+    assert!(matches!(next().await, ConnectionEvent::Reconnected { attempt: 1 }));
+    stock.wait_until_live().await.unwrap();
+    soon(world.server.shutdown()).await;
+    let closed = loop {
+        match next().await {
+            ConnectionEvent::Closed { why } => break why,
+            ConnectionEvent::Disconnected { .. }
+            | ConnectionEvent::Reconnecting { .. }
+            | ConnectionEvent::Reconnected { .. }
+            | ConnectionEvent::Failed { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    // Attempts and cause; and nothing that is asked for now is carried out.
+    assert!(closed.to_string().contains("gave up after 2 attempts"), "{closed}");
+    assert!(std::error::Error::source(&closed).is_some());
+    assert_eq!((closed.kind(), closed.may_have_happened()), (ErrorKind::Closed, false));
+    assert!(soon(stock.wait_until_live()).await.is_err());
+    // Who listens late hears all of it too, and the end is the end.
+    let mut heard = 0;
+    while soon(futures::StreamExt::next(&mut late)).await.is_some() {
+        heard += 1;
+    }
+    assert!(heard >= 6, "{heard}");
+    assert!(matches!(stock.events().next_now().await, Some(ConnectionEvent::Closed { .. })));
+}
+
+/// The engine comes up after its client.
+async fn the_first_connection_is_tried_again(transport: Transport) {
+    let (world, proxy, engine) = through_proxy(transport).await;
+    proxy.shut(true);
+    let refused = engine.create_client(&world.shop.app_key).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Connect, "{refused}");
+    let engine = engine.retry_first_connect(true).max_reconnect_attempts(Attempts::Unlimited);
+    let till = engine.create_client(&world.shop.app_key).await.unwrap();
+    assert!(!till.is_connected());
+    let early = till.publish(ORDERS, &1).to(world.warehouse.app_id).timeout(Duration::from_millis(20)).await;
+    assert_eq!(early.unwrap_err().kind(), ErrorKind::Connect);
+    let publishing = tokio::spawn(till.publish(ORDERS, &2).to(world.warehouse.app_id).into_future());
+    proxy.shut(false);
+    soon(till.wait_until_live()).await.unwrap();
+    soon(publishing).await.unwrap().unwrap();
+    assert!(matches!(till.connection_state(), ConnectionState::Live));
+    // A key that is refused is not tried again.
+    let stranger = engine.create_client("no-such-key").await.unwrap();
+    let error = soon(stranger.wait_until_live()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+}
+
+trait NextNow: futures::Stream + Unpin + Sized {
+    async fn next_now(mut self) -> Option<Self::Item> {
+        soon(futures::StreamExt::next(&mut self)).await
+    }
+}
+
+impl<S: futures::Stream + Unpin> NextNow for S {}
+
 macro_rules! over_both {
     ($($name:ident),* $(,)?) => {
         mod grpc { $(#[tokio::test] async fn $name() { super::$name(crate::world::Transport::Grpc).await })* }
@@ -263,4 +341,6 @@ over_both!(
     the_connection_state_is_told,
     a_pause_outlives_the_connection,
     attempts_run_out,
+    every_change_is_heard_in_order,
+    the_first_connection_is_tried_again,
 );

@@ -3,6 +3,7 @@
 //! - `contract`: what every transport keeps, over gRPC, WebSocket and in-process;
 //! - `behaviour`: what clients see, over each of the three;
 //! - `kit`: the engine for users' own tests;
+//! - `flow`: windows, leases, and events that are dropped;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `isolation`: what an app can do with what belongs to another: nothing;
 //! - `limits`: what connections and apps may use up, and what whoever exceeds it is told;
@@ -16,6 +17,7 @@
 
 mod behaviour;
 mod contract;
+mod flow;
 mod isolation;
 mod kit;
 mod lifecycle;

@@ -125,6 +125,9 @@ async fn consume(client: Client, all: bool, delivered: tokio::sync::mpsc::Unboun
             if event.ack().await.is_ok() {
                 ledger.acked.lock().unwrap().insert(n);
             }
+        } else {
+            // Dropped, it would come again at once.
+            event.leave();
         }
     }
 }

@@ -297,6 +297,8 @@ impl ServerConfig {
     pub const EXTENSIONS: &'static str = "ensync.extensions";
     /// Key of the largest payload the engine takes, in bytes of its text on the wire.
     pub const MAX_PAYLOAD_BYTES: &'static str = "ensync.max_payload_bytes";
+    /// Key of how long the engine remembers an idempotency key, in milliseconds.
+    pub const DEDUP_WINDOW_MS: &'static str = "ensync.dedup_window_ms";
 
     /// One announcement.
     pub fn value(&self, key: &str) -> Option<&str> {
@@ -317,6 +319,11 @@ impl ServerConfig {
     /// The largest payload the engine takes, in bytes of its text on the wire, if it said.
     pub fn max_payload_bytes(&self) -> Option<usize> {
         self.value(Self::MAX_PAYLOAD_BYTES)?.parse().ok()
+    }
+
+    /// How long the engine remembers an idempotency key, if it said.
+    pub fn dedup_window(&self) -> Option<Duration> {
+        self.value(Self::DEDUP_WINDOW_MS)?.parse().ok().map(Duration::from_millis)
     }
 }
 

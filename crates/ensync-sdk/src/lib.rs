@@ -17,8 +17,8 @@ pub use ensync_client::core::{
     Metadata, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
 pub use ensync_client::{
-    Acker, Attempts, Client, ConnectionState, Control, CreateClient, Event, ForEach, Handler, OnError, PartialPublish,
-    Payload, Publish, Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
+    Acker, Attempts, Client, ConnectionEvent, ConnectionState, Control, CreateClient, Event, ForEach, Handler, OnError,
+    PartialPublish, Payload, Publish, Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
 };
 pub use transports::AllTransports;
 

@@ -45,7 +45,8 @@ impl Subscribe {
             println!("{}", line(&event, &opened));
             match opened {
                 Ok(_) if !self.no_ack => event.ack().await?,
-                _ => {}
+                // For its lease's end, or another reader: dropped it would come again at once.
+                _ => event.leave(),
             }
         }
         client.close().await?;

@@ -8,7 +8,6 @@ use tonic::Status;
 use super::link::Shared;
 use super::{read, write};
 use crate::generated::*;
-use crate::status;
 
 impl Shared {
     pub(super) async fn perform(self: &Arc<Self>, command: Command) -> Result<Reply> {
@@ -16,7 +15,7 @@ impl Shared {
         let rpc = &self.rpc;
         let answered = |answer: std::result::Result<(bool, String), Status>| match answer {
             Ok((true, _)) => Ok(Reply::Done),
-            Ok((false, why)) => Err(status::refusal(&why)),
+            Ok((false, why)) => Err(Error::from_refusal(&why)),
             Err(status) => Err(self.failed(&status)),
         };
         match command {
@@ -107,7 +106,7 @@ impl Shared {
         };
         match answer {
             Ok((true, _, reply)) => Ok(reply),
-            Ok((false, why, _)) => Err(status::refusal(&why)),
+            Ok((false, why, _)) => Err(Error::from_refusal(&why)),
             Err(status) => Err(self.failed(&status)),
         }
     }

@@ -10,11 +10,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::generated::{PublishResponse, ReplayResponse, StreamResponse};
-use crate::status;
 
 pub(super) fn published(answer: PublishResponse) -> Result<Reply> {
     if !answer.success {
-        return Err(status::refusal(&answer.error_message));
+        return Err(Error::from_refusal(&answer.error_message));
     }
     let id = EventId::parse(&answer.message_idem).map_err(|cause| bad("message_idem", cause))?;
     Ok(Reply::Published { id })
@@ -44,7 +43,7 @@ pub(super) fn lease(ms: i64) -> Option<Duration> {
 /// Reads either form of a replayed event: the JSON record, or the bare base64 payload, which says nothing but what was asked for.
 pub(super) fn replayed(answer: ReplayResponse, id: &EventId, event: &EventName) -> Result<Reply> {
     if !answer.success {
-        return Err(status::refusal(&answer.message));
+        return Err(Error::from_refusal(&answer.message));
     }
     let data = answer.message_data.trim();
     if data.starts_with('{') {

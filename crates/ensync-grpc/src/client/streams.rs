@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ensync_core::{EventName, Reply, Result, Subscribe};
+use ensync_core::{Error, EventName, Reply, Result, Subscribe};
 use futures::future::{self, Either};
 use tokio::task::AbortHandle;
 use tonic::{Status, Streaming};
@@ -90,7 +90,7 @@ impl Shared {
                 self.lock().remove(&event);
                 return Ok(Reply::Done);
             }
-            Ok(answer) => status::refusal(&answer.message),
+            Ok(answer) => Error::from_refusal(&answer.message),
             Err(status) => self.failed(&status),
         };
         set(false);
