@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::connection::{ConnectionState, states};
 use crate::options::Options;
+use crate::reach::Reach;
 use crate::reading::Reading;
 use crate::session::Session;
 use crate::{Event, Publish, Subscribe};
@@ -24,6 +25,7 @@ const TIDY: Duration = Duration::from_secs(60);
 pub struct Client {
     pub(crate) session: Session,
     pub(crate) crypto: Arc<Crypto>,
+    reach: Arc<Reach>,
 }
 
 /// What a client seals and opens with.
@@ -36,7 +38,7 @@ pub(crate) struct Crypto {
 }
 
 impl Client {
-    pub(crate) fn new(session: Session, keys: Keyring, options: &Options) -> Self {
+    pub(crate) fn new(session: Session, reach: Arc<Reach>, keys: Keyring, options: &Options) -> Self {
         let sealer = match keys.current() {
             Some(own) => Sealer::new().own_key(own.clone()),
             None => Sealer::new(),
@@ -48,7 +50,7 @@ impl Client {
             recipients: Recipients::default(),
         });
         tokio::spawn(tidy(Arc::downgrade(&crypto)));
-        Self { session, crypto }
+        Self { session, crypto, reach }
     }
 
     /// Publishes an event: name it, give it a payload (anything that serialises to JSON), say whom it is for with
@@ -99,9 +101,9 @@ impl Client {
         }
     }
 
-    /// Where the engine is.
+    /// Where the engine is: the URL that the last connection came about by, where there are [several](crate::Engine::fallback).
     pub fn endpoint(&self) -> &Endpoint {
-        self.session.endpoint()
+        self.reach.endpoint()
     }
 
     /// This app's own id, as the engine told it at login. `None` while there is no connection, or if the engine did not say.

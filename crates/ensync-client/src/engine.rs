@@ -9,16 +9,17 @@ use ensync_core::{AppKey, Connector, Endpoint, Error, Keyring, Result, SecretKey
 use futures::future::BoxFuture;
 
 use crate::options::{Options, bounded};
+use crate::reach::{Reach, Ways};
 use crate::session::Session;
-use crate::{Attempts, Client, Dialer, TlsOptions, Transports};
+use crate::{Attempts, Client, Dialer, Transports};
 
 /// Where an engine is, and how clients of it behave. Makes [`Client`]s; holds no connection itself.
 ///
 /// `T` is the set of transports it can use. The SDK and the transport crates each have an `Engine` of their own set, so that user
 /// code never writes `T`.
 pub struct Engine<T = Custom> {
-    endpoint: Endpoint,
-    connector: Arc<dyn Connector>,
+    pub(crate) ways: Ways,
+    pub(crate) dialer: Dialer,
     options: Options,
     transports: PhantomData<fn() -> T>,
 }
@@ -36,25 +37,18 @@ impl<T: Transports> Engine<T> {
     /// [`FeatureDisabled`](ensync_core::ErrorKind::FeatureDisabled) if this build has no transport for the scheme.
     pub fn new(url: &str) -> Result<Self> {
         let endpoint = Endpoint::parse(url)?;
-        let connector = T::connector(&endpoint, Dialer::default())?;
-        Ok(Self { endpoint, connector, options: Options::default(), transports: PhantomData })
-    }
-
-    /// What TLS connections trust, and show. Default: the system's roots, no client certificate.
-    #[must_use]
-    pub fn tls(mut self, options: TlsOptions) -> Self {
-        // The scheme was found servable when `self` was made, so the connector of before is never what stays.
-        if let Ok(connector) = T::connector(&self.endpoint, Dialer::with_tls(options)) {
-            self.connector = connector;
-        }
-        self
+        let dialer = Dialer::default();
+        let connector = T::connector(&endpoint, dialer.clone())?;
+        let ways = Ways::new(endpoint, connector);
+        Ok(Self { ways, dialer, options: Options::default(), transports: PhantomData })
     }
 }
 
 impl Engine<Custom> {
     /// An engine that is reached in a way of the caller's own: an in-process transport, a test's.
     pub fn with_connector(endpoint: Endpoint, connector: Arc<dyn Connector>) -> Self {
-        Self { endpoint, connector, options: Options::default(), transports: PhantomData }
+        let ways = Ways::new(endpoint, connector);
+        Self { ways, dialer: Dialer::default(), options: Options::default(), transports: PhantomData }
     }
 }
 
@@ -117,9 +111,9 @@ impl<T> Engine<T> {
         self
     }
 
-    /// Where the engine is.
+    /// Where the engine is: the first of its URLs, if it was given a [`fallback`](Self::fallback).
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        self.ways.first()
     }
 
     /// Logs in with an app key. Await the result for the [`Client`].
@@ -130,8 +124,7 @@ impl<T> Engine<T> {
         CreateClient {
             app_key: app_key.try_into().map_err(Into::into),
             keys: Ok(Keyring::default()),
-            endpoint: self.endpoint.clone(),
-            connector: self.connector.clone(),
+            ways: self.ways.clone(),
             options: self.options.clone(),
         }
     }
@@ -140,8 +133,8 @@ impl<T> Engine<T> {
 impl<T> Clone for Engine<T> {
     fn clone(&self) -> Self {
         Self {
-            endpoint: self.endpoint.clone(),
-            connector: self.connector.clone(),
+            ways: self.ways.clone(),
+            dialer: self.dialer.clone(),
             options: self.options.clone(),
             transports: PhantomData,
         }
@@ -150,10 +143,7 @@ impl<T> Clone for Engine<T> {
 
 impl<T> fmt::Debug for Engine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("endpoint", &self.endpoint)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("endpoints", &self.ways).field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -163,8 +153,7 @@ impl<T> fmt::Debug for Engine<T> {
 pub struct CreateClient {
     app_key: Result<AppKey>,
     keys: Result<Keyring>,
-    endpoint: Endpoint,
-    connector: Arc<dyn Connector>,
+    ways: Ways,
     options: Options,
 }
 
@@ -195,8 +184,10 @@ impl IntoFuture for CreateClient {
         Box::pin(async move {
             let keys = self.keys?;
             let options = self.options.clone();
-            let session = Session::open(self.connector, self.endpoint, self.app_key?, self.options).await?;
-            Ok(Client::new(session, keys, &options))
+            let reach = Arc::new(Reach::new(self.ways, options.connect_timeout));
+            let first = reach.endpoint().clone();
+            let session = Session::open(reach.clone(), first, self.app_key?, self.options).await?;
+            Ok(Client::new(session, reach, keys, &options))
         })
     }
 }

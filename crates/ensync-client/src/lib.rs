@@ -11,6 +11,7 @@ mod engine;
 mod event;
 mod options;
 mod publish;
+mod reach;
 mod reading;
 mod receipt;
 mod session;
