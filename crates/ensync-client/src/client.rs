@@ -26,6 +26,8 @@ pub struct Client {
     pub(crate) session: Session,
     pub(crate) crypto: Arc<Crypto>,
     reach: Arc<Reach>,
+    #[cfg(feature = "outbox")]
+    pub(crate) outbox: Option<Arc<crate::outbox::Attached>>,
 }
 
 /// What a client seals and opens with.
@@ -50,7 +52,19 @@ impl Client {
             recipients: Recipients::default(),
         });
         tokio::spawn(tidy(Arc::downgrade(&crypto)));
-        Self { session, crypto, reach }
+        Self {
+            session,
+            crypto,
+            reach,
+            #[cfg(feature = "outbox")]
+            outbox: None,
+        }
+    }
+
+    #[cfg(feature = "outbox")]
+    pub(crate) fn drain(mut self, claim: Option<crate::outbox::Claim>) -> Self {
+        self.outbox = claim.map(|claim| Arc::new(claim.attach(self.session.clone())));
+        self
     }
 
     /// Publishes an event: name it, give it a payload (anything that serialises to JSON), say whom it is for with

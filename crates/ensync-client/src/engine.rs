@@ -126,6 +126,8 @@ impl<T> Engine<T> {
             keys: Ok(Keyring::default()),
             ways: self.ways.clone(),
             options: self.options.clone(),
+            #[cfg(feature = "outbox")]
+            outbox: None,
         }
     }
 }
@@ -155,6 +157,8 @@ pub struct CreateClient {
     keys: Result<Keyring>,
     ways: Ways,
     options: Options,
+    #[cfg(feature = "outbox")]
+    outbox: Option<crate::Outbox>,
 }
 
 impl CreateClient {
@@ -174,6 +178,15 @@ impl CreateClient {
         self.keys = Ok(keys);
         self
     }
+
+    /// Where [`Publish::queue`](crate::Publish::queue) keeps events until the engine has them. The client sends what waits there,
+    /// also what an earlier process left. One client drains an outbox at a time; while another does, awaiting this fails with
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput).
+    #[cfg(feature = "outbox")]
+    pub fn outbox(mut self, outbox: crate::Outbox) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
 }
 
 impl IntoFuture for CreateClient {
@@ -183,11 +196,16 @@ impl IntoFuture for CreateClient {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let keys = self.keys?;
+            #[cfg(feature = "outbox")]
+            let claim = self.outbox.map(crate::Outbox::claim).transpose()?;
             let options = self.options.clone();
             let reach = Arc::new(Reach::new(self.ways, options.connect_timeout));
             let first = reach.endpoint().clone();
             let session = Session::open(reach.clone(), first, self.app_key?, self.options).await?;
-            Ok(Client::new(session, reach, keys, &options))
+            let client = Client::new(session, reach, keys, &options);
+            #[cfg(feature = "outbox")]
+            let client = client.drain(claim);
+            Ok(client)
         })
     }
 }

@@ -9,7 +9,10 @@ mod connection;
 mod dial;
 mod engine;
 mod event;
+mod observe;
 mod options;
+#[cfg(feature = "outbox")]
+mod outbox;
 mod publish;
 mod reach;
 mod reading;
@@ -28,6 +31,8 @@ pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;
 pub use event::{Acker, Event, Payload};
 pub use options::Attempts;
+#[cfg(feature = "outbox")]
+pub use outbox::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Queued, QueuedId, WhenFull};
 pub use publish::Publish;
 pub use reading::{Sender, Unopenable};
 pub use receipt::{PartialPublish, Receipt};

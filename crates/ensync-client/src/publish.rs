@@ -143,11 +143,33 @@ impl Publish {
         self
     }
 
+    /// Puts the event, sealed, into the client's [`Outbox`](crate::Outbox) instead of sending it: returns once it is on disk, with or
+    /// without a connection. The client sends it when it can. [`timeout`](Self::timeout) has no meaning here.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the client has no outbox; [`LimitExceeded`](ErrorKind::LimitExceeded) if that is
+    /// full; [`Unavailable`](ErrorKind::Unavailable) if the disk does not take it; what is wrong with the event itself.
+    #[cfg(feature = "outbox")]
+    pub async fn queue(self) -> Result<crate::Queued> {
+        let (client, context) =
+            (self.client.clone(), format!("queue {}", self.event.as_ref().map_or("", |event| event.as_str())));
+        let commands = self.sealed("queue")?;
+        crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
+    }
+
     async fn send(self) -> Result<Receipt> {
-        let event = self.event.map_err(|error| error.context("publish"))?;
-        let context = format!("publish {event} at {}", self.client.endpoint());
+        let (client, timeout) = (self.client.clone(), self.timeout);
+        let event = self.event.clone().map_err(|error| error.context("publish"))?;
+        let context = format!("publish {event} at {}", client.endpoint());
+        let commands = self.sealed(&context)?;
+        deliver(&client, commands, timeout, &context).await
+    }
+
+    /// One sealed copy for each recipient.
+    fn sealed(self, context: &str) -> Result<Vec<ensync_core::Publish>> {
         let prepared = Prepared {
-            event,
+            event: self.event.map_err(|error| error.context(context))?,
             payload: self.payload,
             recipients: self.recipients,
             metadata: metadata(self.headers, self.fields, self.persist),
@@ -155,8 +177,7 @@ impl Publish {
             idempotency_key: self.idempotency_key.transpose(),
             options: self.options,
         };
-        let commands = prepared.seal(&self.client).map_err(|error| error.context(&context))?;
-        deliver(&self.client, commands, self.timeout, &context).await
+        prepared.seal(&self.client).map_err(|error| error.context(context))
     }
 }
 

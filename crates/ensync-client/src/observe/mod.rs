@@ -1,0 +1,2 @@
+#[cfg(feature = "outbox")]
+pub(crate) fn outbox_outcome(_: &crate::Outcome) {}
