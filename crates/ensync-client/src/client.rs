@@ -26,6 +26,8 @@ pub struct Client {
     pub(crate) session: Session,
     pub(crate) crypto: Arc<Crypto>,
     reach: Arc<Reach>,
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) traced: bool,
     #[cfg(feature = "outbox")]
     pub(crate) outbox: Option<Arc<crate::outbox::Attached>>,
 }
@@ -56,6 +58,8 @@ impl Client {
             session,
             crypto,
             reach,
+            #[cfg(feature = "opentelemetry")]
+            traced: options.propagate_trace_context,
             #[cfg(feature = "outbox")]
             outbox: None,
         }

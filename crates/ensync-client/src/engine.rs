@@ -111,6 +111,16 @@ impl<T> Engine<T> {
         self
     }
 
+    /// Whether events carry the trace they are published in, and spans of handlers are linked to it: see
+    /// [observability](crate::observability#opentelemetry). **Metadata is not encrypted**, so who may see it learns which events
+    /// belong together. Default: no.
+    #[cfg(feature = "opentelemetry")]
+    #[must_use]
+    pub fn propagate_trace_context(mut self, propagate: bool) -> Self {
+        self.options.propagate_trace_context = propagate;
+        self
+    }
+
     /// Where the engine is: the first of its URLs, if it was given a [`fallback`](Self::fallback).
     pub fn endpoint(&self) -> &Endpoint {
         self.ways.first()

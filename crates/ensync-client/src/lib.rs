@@ -21,6 +21,10 @@ mod session;
 mod subscription;
 mod transports;
 
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("observability.md")]
+pub mod observability {}
+
 // The public interface is:
 pub use client::Client;
 pub use connection::ConnectionState;
@@ -30,6 +34,8 @@ pub use dial::{Dialer, Stream, TlsOptions};
 pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;
 pub use event::{Acker, Event, Payload};
+#[cfg(feature = "metrics")]
+pub use observe::describe_metrics;
 pub use options::Attempts;
 #[cfg(feature = "outbox")]
 pub use outbox::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Queued, QueuedId, WhenFull};

@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) close_timeout: Duration,
     pub(crate) suite: Suite,
     pub(crate) keep: Keep,
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) propagate_trace_context: bool,
 }
 
 impl Default for Options {
@@ -28,6 +30,8 @@ impl Default for Options {
             close_timeout: Duration::from_secs(30),
             suite: Suite::default(),
             keep: Keep::default(),
+            #[cfg(feature = "opentelemetry")]
+            propagate_trace_context: false,
         }
     }
 }

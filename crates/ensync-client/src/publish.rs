@@ -10,8 +10,10 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::client::unexpected;
+use crate::observe::Publishing;
 use crate::options::bounded;
 use crate::{Client, PartialPublish, Receipt};
 
@@ -152,13 +154,33 @@ impl Publish {
     /// full; [`Unavailable`](ErrorKind::Unavailable) if the disk does not take it; what is wrong with the event itself.
     #[cfg(feature = "outbox")]
     pub async fn queue(self) -> Result<crate::Queued> {
-        let (client, context) =
-            (self.client.clone(), format!("queue {}", self.event.as_ref().map_or("", |event| event.as_str())));
-        let commands = self.sealed("queue")?;
-        crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
+        let publishing = self.begin(true);
+        let queued = async {
+            let client = self.client.clone();
+            let event = self.event.clone().map_err(|error| error.context("queue"))?;
+            let context = format!("queue {event}");
+            let commands = self.sealed(&context)?;
+            crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
+        };
+        let queued = queued.instrument(publishing.span()).await;
+        publishing.end_queued(&queued);
+        queued
+    }
+
+    fn begin(&self, queued: bool) -> Publishing {
+        let recipients = self.recipients.as_ref().map_or(0, Vec::len);
+        let bytes = self.payload.as_ref().map_or(0, String::len);
+        Publishing::begin(self.client.endpoint(), &self.event, recipients, bytes, queued)
     }
 
     async fn send(self) -> Result<Receipt> {
+        let publishing = self.begin(false);
+        let sent = self.send_all().instrument(publishing.span()).await;
+        publishing.end(&sent);
+        sent
+    }
+
+    async fn send_all(self) -> Result<Receipt> {
         let (client, timeout) = (self.client.clone(), self.timeout);
         let event = self.event.clone().map_err(|error| error.context("publish"))?;
         let context = format!("publish {event} at {}", client.endpoint());
@@ -167,7 +189,12 @@ impl Publish {
     }
 
     /// One sealed copy for each recipient.
-    fn sealed(self, context: &str) -> Result<Vec<ensync_core::Publish>> {
+    #[cfg_attr(not(feature = "opentelemetry"), expect(unused_mut, reason = "nothing is added to the headers"))]
+    fn sealed(mut self, context: &str) -> Result<Vec<ensync_core::Publish>> {
+        #[cfg(feature = "opentelemetry")]
+        if self.client.traced {
+            crate::observe::inject(&mut self.headers);
+        }
         let prepared = Prepared {
             event: self.event.map_err(|error| error.context(context))?,
             payload: self.payload,

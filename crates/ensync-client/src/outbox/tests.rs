@@ -3,8 +3,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt;
-use redb::backends::InMemoryBackend;
 use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use tokio::sync::oneshot;
 
 use super::entry::tests::entry;

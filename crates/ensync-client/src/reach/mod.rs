@@ -7,13 +7,16 @@ mod choose;
 mod options;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, report};
 use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::observe::Connecting;
 
 /// For how long the way that worked last comes first. After that the first is tried again, at the next connection.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -109,17 +112,27 @@ pub(crate) struct Reach {
     ways: Ways,
     limit: Duration,
     current: AtomicUsize,
+    /// Whether it ever led anywhere.
+    connected: AtomicBool,
 }
 
 impl Reach {
     /// `limit` is what the whole of a connection may take.
     pub(crate) fn new(ways: Ways, limit: Duration) -> Self {
-        Self { ways, limit, current: AtomicUsize::new(0) }
+        Self { ways, limit, current: AtomicUsize::new(0), connected: AtomicBool::new(false) }
     }
 
     /// Where the last connection led, or the first is tried.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.ways.way(self.current.load(Ordering::Acquire)).endpoint
+    }
+
+    /// Makes an attempt under the eyes of whoever observes.
+    async fn watched(&self, endpoint: &Endpoint, attempt: impl Future<Output = Result<Link>>) -> Result<Link> {
+        let connecting = Connecting::begin(endpoint);
+        let outcome = attempt.instrument(connecting.span()).await;
+        let again = outcome.is_ok() && self.connected.swap(true, Ordering::Relaxed);
+        connecting.end(outcome, again)
     }
 
     async fn try_all(&self, app_key: &AppKey) -> Result<(usize, Link)> {
@@ -132,14 +145,16 @@ impl Reach {
             // One that does not answer leaves the others their share.
             let left = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
-            let outcome = match tokio::time::timeout(share, connector.connect(endpoint, app_key)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Error::new(
-                    ErrorKind::Connect,
-                    format!("cannot connect to {endpoint}: not connected and logged in within {share:?}"),
-                )),
+            let attempt = async {
+                match tokio::time::timeout(share, connector.connect(endpoint, app_key)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(Error::new(
+                        ErrorKind::Connect,
+                        format!("cannot connect to {endpoint}: not connected and logged in within {share:?}"),
+                    )),
+                }
             };
-            match outcome {
+            match self.watched(endpoint, attempt).await {
                 Ok(link) => {
                     self.ways.remember(index);
                     return Ok((index, link));
@@ -160,7 +175,7 @@ impl Connector for Reach {
     async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
         let (index, link) = match &*self.ways.list {
             // The caller's deadline is all there is to share.
-            [only] => (0, only.connector.connect(to, app_key).await?),
+            [only] => (0, self.watched(&only.endpoint, only.connector.connect(to, app_key)).await?),
             _ => self.try_all(app_key).await?,
         };
         self.current.store(index, Ordering::Release);
