@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ensync_client::{Event, OnError};
 use ensync_core::{Error, ErrorKind};
+use ensync_engine::EventOptions;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
@@ -22,6 +23,8 @@ over_every_transport!(
     consumers_compete,
     an_ack_is_final_and_can_be_repeated,
     rollback_hands_on_and_fences_off,
+    an_event_is_held_for_as_long_as_its_holder_says_so,
+    what_nobody_read_is_handed_back_and_does_not_count,
     defer_and_discard,
     the_window_is_kept,
     a_handler_acks_after_ok,
@@ -170,6 +173,41 @@ async fn rollback_hands_on_and_fences_off(world: World) {
     let stale = first.ack().await.unwrap_err();
     assert_eq!(stale.kind(), ErrorKind::StaleDelivery, "{stale}");
     second.ack().await.unwrap();
+}
+
+async fn an_event_is_held_for_as_long_as_its_holder_says_so(world: World) {
+    let (till, stock) = world.clients().await;
+    let mut orders = stock.subscribe(ORDERS).await.unwrap();
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    let event = next(&mut orders).await;
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!((event.lease(), event.extend().await.unwrap()), (minute, minute));
+    assert_eq!(orders.replay(event.id()).await.unwrap().lease(), None);
+    event.ack().await.unwrap();
+    let late = event.extend().await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::StaleDelivery);
+    assert!(late.to_string().starts_with("extend orders/status/updated "), "{late}");
+}
+
+async fn what_nobody_read_is_handed_back_and_does_not_count(world: World) {
+    let options = EventOptions { max_deliveries: std::num::NonZeroU32::new(1), ..EventOptions::default() };
+    world.server.register_event(ORDERS, options).await.unwrap();
+    let till = world.client(&world.shop).await;
+    publish(&world, &till, ORDERS, 1).await.unwrap();
+    for _ in 0..3 {
+        let stock = world.client(&world.warehouse).await;
+        let _orders = stock.subscribe(ORDERS).await.unwrap();
+        in_flight(&world, 1).await;
+        soon(stock.close()).await.unwrap();
+        in_flight(&world, 0).await;
+    }
+    let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    assert_eq!((queue.ready, queue.dead), (1, 0));
+}
+
+async fn in_flight(world: &World, n: usize) {
+    let queue = async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
+    eventually(async || queue().await.in_flight == n).await;
 }
 
 async fn defer_and_discard(world: World) {

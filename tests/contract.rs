@@ -1,15 +1,16 @@
 //! What `ensync_core::Transport` promises, point by point.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ensync_core::crypto::{self, Recipient};
 use ensync_core::{
-    Command, Delivery, Endpoint, ErrorKind, Link, Metadata, PayloadMetadata, Publish, Reply, Sealed, Settle,
+    Command, Delivery, Endpoint, ErrorKind, Extension, Link, Metadata, PayloadMetadata, Publish, Reply, Sealed, Settle,
     Settlement, Subscribe,
 };
-use ensync_engine::{BrokerOptions, Server};
+use ensync_engine::{BrokerOptions, EventOptions, Server};
 use futures::StreamExt;
 use futures::future::{join_all, pending};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,9 @@ over_every_transport!(
     calls_may_overlap,
     each_delivery_field_arrives,
     every_command_is_answered,
+    a_lease_is_told_extended_and_fenced,
+    what_is_released_is_handed_on_and_does_not_count,
+    a_window_in_bytes_is_kept,
     refusals_keep_their_kind,
     an_abandoned_call_disturbs_no_other,
     after_close_every_call_is_closed,
@@ -49,7 +53,7 @@ fn publish(world: &World, text: &str) -> Command {
 
 fn subscribe(max_in_flight: Option<u32>) -> Command {
     let max_in_flight = max_in_flight.and_then(NonZeroU32::new);
-    Command::Subscribe(Subscribe { event: EVENT.parse().unwrap(), max_in_flight })
+    Command::Subscribe(Subscribe { event: EVENT.parse().unwrap(), max_in_flight, max_bytes_in_flight: None })
 }
 
 fn settle(delivery: &Delivery, how: Settlement) -> Command {
@@ -99,6 +103,7 @@ async fn each_delivery_field_arrives(world: World) {
     assert_eq!(got.attempt, Some(1));
     assert!(got.block.as_u64() >= 1);
     assert!(got.timestamp.is_some());
+    assert_eq!(got.lease, Some(Duration::from_secs(60)));
 }
 
 async fn every_command_is_answered(world: World) {
@@ -145,6 +150,69 @@ async fn every_command_is_answered(world: World) {
         Command::Unsubscribe { event },
     ] {
         assert_eq!(call(command).await.unwrap(), Reply::Done);
+    }
+}
+
+async fn a_lease_is_told_extended_and_fenced(world: World) {
+    let options = EventOptions { ack_timeout: Some(Duration::from_millis(1_500)), ..EventOptions::default() };
+    world.server.register_event(EVENT, options).await.unwrap();
+    let (shop, mut stock) = (link(&world, &world.shop).await, link(&world, &world.warehouse).await);
+    assert!(stock.welcome.config.has(Extension::Leases));
+    stock.transport.call(subscribe(None)).await.unwrap();
+    shop.transport.call(publish(&world, "1")).await.unwrap();
+    let held = delivery(&mut stock).await;
+    let lease = Some(Duration::from_millis(1_500));
+    assert_eq!(held.lease, lease);
+    let extend = |delivery: &Delivery| settle(delivery, Settlement::Extend);
+    for _ in 0..2 {
+        assert_eq!(soon(stock.transport.call(extend(&held))).await.unwrap(), Reply::Extended { lease });
+    }
+    stock.transport.call(settle(&held, Settlement::Rollback)).await.unwrap();
+    let again = delivery(&mut stock).await;
+    let late = soon(stock.transport.call(extend(&held))).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::StaleDelivery, "{late}");
+    assert_eq!(soon(stock.transport.call(extend(&again))).await.unwrap(), Reply::Extended { lease });
+    stock.transport.call(settle(&again, Settlement::Ack)).await.unwrap();
+}
+
+async fn what_is_released_is_handed_on_and_does_not_count(world: World) {
+    let options = EventOptions { max_deliveries: NonZeroU32::new(1), ..EventOptions::default() };
+    world.server.register_event(EVENT, options).await.unwrap();
+    let (shop, mut stock) = (link(&world, &world.shop).await, link(&world, &world.warehouse).await);
+    stock.transport.call(subscribe(None)).await.unwrap();
+    shop.transport.call(publish(&world, "1")).await.unwrap();
+    for attempt in 1..=5 {
+        let held = delivery(&mut stock).await;
+        assert_eq!(held.attempt, Some(attempt));
+        let release = settle(&held, Settlement::Release);
+        assert_eq!(soon(stock.transport.call(release.clone())).await.unwrap(), Reply::Done);
+        assert_eq!(soon(stock.transport.call(release)).await.unwrap_err().kind(), ErrorKind::StaleDelivery);
+    }
+    // Rolled back, it counts.
+    let held = delivery(&mut stock).await;
+    stock.transport.call(settle(&held, Settlement::Rollback)).await.unwrap();
+    let dead = async || world.server.queue(EVENT, world.warehouse.app_id).await.unwrap().unwrap().dead == 1;
+    eventually(dead).await;
+}
+
+async fn a_window_in_bytes_is_kept(world: World) {
+    let (shop, mut stock) = (link(&world, &world.shop).await, link(&world, &world.warehouse).await);
+    let event = EVENT.parse().unwrap();
+    let max_bytes_in_flight = NonZeroU64::new(1);
+    stock
+        .transport
+        .call(Command::Subscribe(Subscribe { event, max_in_flight: None, max_bytes_in_flight }))
+        .await
+        .unwrap();
+    for text in ["1", "2", "3"] {
+        shop.transport.call(publish(&world, text)).await.unwrap();
+    }
+    // One is always let through.
+    for left in [2, 1, 0] {
+        let held = delivery(&mut stock).await;
+        let queue = world.server.queue(EVENT, world.warehouse.app_id).await.unwrap().unwrap();
+        assert_eq!((queue.in_flight, queue.ready), (1, left));
+        stock.transport.call(settle(&held, Settlement::Ack)).await.unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use ensync_core::{AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName
 use futures::Stream;
 use serde::Serialize;
 
-use crate::connection::{ConnectionState, states};
+use crate::connection::{ConnectionEvent, ConnectionState, events, states};
 use crate::options::Options;
 use crate::reach::Reach;
 use crate::reading::Reading;
@@ -114,7 +114,7 @@ impl Client {
         let context = format!("replay {event} {id} at {}", self.endpoint());
         let command = Command::Replay { id, event: event.clone() };
         match self.session.call(command).await.map_err(|error| error.context(&context))? {
-            Reply::Replayed(delivery) => Ok(Event::new(*delivery, event, reading, self.clone())),
+            Reply::Replayed(delivery) => Ok(Event::new(*delivery, event, reading, self.clone(), None)),
             other => Err(unexpected(&context, &other)),
         }
     }
@@ -145,23 +145,44 @@ impl Client {
         ConnectionState::from(&*self.session.watch().borrow())
     }
 
-    /// How the client stands with its engine, now and whenever that changes: the peers' `disconnect` and `reconnect` events. Ends
-    /// when the client is gone; it does not keep the client.
+    /// How the client stands with its engine, now and whenever that changes. States that follow each other faster than they are
+    /// read are left out: see [`events`](Self::events) for each change. Ends when the client is gone; it does not keep the client.
+    pub fn connection_states(&self) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
+        states(self.session.watch())
+    }
+
+    /// What happens to the connection from now on: the peers' `disconnect`, `reconnect` and `error` events. Each listener hears
+    /// everything, in order, and one that is more than 64 events behind is told how many it missed. Begins with
+    /// [`Connected`](ConnectionEvent::Connected) if the client is live, ends after [`Closed`](ConnectionEvent::Closed), or with the
+    /// client, which it does not keep.
     ///
     /// ```no_run
-    /// use ensync_client::ConnectionState;
+    /// use ensync_client::ConnectionEvent;
     /// use futures::StreamExt;
     /// # async fn example(client: ensync_client::Client) {
-    /// let mut states = client.connection_states();
-    /// while let Some(state) = states.next().await {
-    ///     if let ConnectionState::Reconnecting { attempt, cause } = state {
-    ///         eprintln!("attempt {attempt}: {cause}");
+    /// let mut events = client.events();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         ConnectionEvent::Disconnected { cause } => eprintln!("offline: {cause}"),
+    ///         ConnectionEvent::Reconnected { attempt } => eprintln!("online again, at attempt {attempt}"),
+    ///         _ => {}
     ///     }
     /// }
     /// # }
     /// ```
-    pub fn connection_states(&self) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
-        states(self.session.watch())
+    pub fn events(&self) -> impl Stream<Item = ConnectionEvent> + Send + Unpin + 'static {
+        let (first, later) = self.session.listen();
+        events(first, later)
+    }
+
+    /// Waits until there is a connection, logged in and subscribed. Returns at once if there is one. Has no deadline of its own:
+    /// wrap it in a timeout where it should have one.
+    ///
+    /// # Errors
+    ///
+    /// What ended the client, if it is closed, was refused, or has given up.
+    pub async fn wait_until_live(&self) -> Result<()> {
+        self.session.wait_until_live().await
     }
 
     /// Ends the session in order: subscriptions end, events that nobody took yet go back to the engine, handlers and calls under
@@ -199,6 +220,7 @@ pub(crate) fn unexpected(context: &str, reply: &Reply) -> Error {
         Reply::Done => "done",
         Reply::Published { .. } => "published",
         Reply::Deferred { .. } => "deferred",
+        Reply::Extended { .. } => "extended",
         Reply::Replayed(_) => "replayed",
         _ => "something newer",
     };

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,18 +61,66 @@ impl<T> Engine<T> {
         self
     }
 
-    /// The longest wait before the first attempt to reconnect; each further one multiplies it by 1.5, up to 60 s, and the wait is
-    /// random within that. Default: 5 s.
+    /// The longest wait before the first attempt to reconnect; each further one multiplies it by
+    /// [`reconnect_factor`](Self::reconnect_factor), up to 60 s. The wait is random within that, or in its upper half where the
+    /// engine said that it is full or not ready. Default: 5 s.
     #[must_use]
     pub fn reconnect_interval(mut self, interval: Duration) -> Self {
         self.options.reconnect_interval = bounded(interval);
         self
     }
 
-    /// How many attempts in a row to reconnect before the client closes with an error. Default: 10.
+    /// What each further attempt to reconnect multiplies the longest wait by. Less than 1 counts as 1. Default: 1.5.
+    #[must_use]
+    pub fn reconnect_factor(mut self, factor: f64) -> Self {
+        // NaN becomes 1 too.
+        self.options.reconnect_factor = factor.max(1.0);
+        self
+    }
+
+    /// How many attempts in a row to reconnect before the client closes with an error. The count starts anew only after a login
+    /// that held for [`reconnect_interval`](Self::reconnect_interval). Default: 10.
     #[must_use]
     pub fn max_reconnect_attempts(mut self, attempts: impl Into<Attempts>) -> Self {
         self.options.max_reconnect_attempts = attempts.into();
+        self
+    }
+
+    /// Whether to go on trying if the first connection fails. If so, [`create_client`](Self::create_client) returns at once, and the
+    /// client connects in the background, with the waits and attempts of a reconnect: what is asked of it waits for the connection
+    /// as in any outage, and [`Client::wait_until_live`] waits for nothing else. A refused app key ends the client. Default: off,
+    /// `create_client` connects once and tells the error.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_client::core::Result<()> {
+    /// # use ensync_client::{Custom, Engine};
+    /// # #[derive(Debug)] struct Nowhere;
+    /// # #[async_trait::async_trait]
+    /// # impl ensync_client::core::Connector for Nowhere {
+    /// #     async fn connect(&self, _: &ensync_client::core::Endpoint, _: &ensync_client::core::AppKey) -> ensync_client::core::Result<ensync_client::core::Link> {
+    /// #         Err(ensync_client::core::Error::new(ensync_client::core::ErrorKind::Connect, "nobody listens"))
+    /// #     }
+    /// # }
+    /// # let engine = Engine::<Custom>::with_connector("grpc://localhost".parse()?, std::sync::Arc::new(Nowhere));
+    /// let engine = engine.retry_first_connect(true).max_reconnect_attempts(0);
+    /// let client = engine.create_client("an app key").await?;
+    /// let error = client.wait_until_live().await.unwrap_err();
+    /// assert!(error.to_string().contains("gave up after 0 attempts"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_first_connect(mut self, retry: bool) -> Self {
+        self.options.retry_first_connect = retry;
+        self
+    }
+
+    /// Makes the random part of the waits repeat, for tests. Clients that share a seed come back together, which is what the
+    /// randomness is against. Default: each client has its own.
+    #[must_use]
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.options.jitter_seed = Some(seed);
         self
     }
 
@@ -93,6 +142,14 @@ impl<T> Engine<T> {
     #[must_use]
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.options.close_timeout = bounded(limit);
+        self
+    }
+
+    /// How many events a client may have under way to the engine, each recipient of a publish counted. The next ones wait for room,
+    /// within their own deadlines. 0 counts as 1. Default: 1,024.
+    #[must_use]
+    pub fn max_publishes_in_flight(mut self, events: u32) -> Self {
+        self.options.max_publishes_in_flight = NonZeroU32::new(events).unwrap_or(NonZeroU32::MIN);
         self
     }
 
@@ -128,8 +185,9 @@ impl<T> Engine<T> {
 
     /// Logs in with an app key. Await the result for the [`Client`].
     ///
-    /// Each call makes a session of its own, with its own connection. The first connection is not retried: an error is told at
-    /// once. From then on the client reconnects by itself.
+    /// Each call makes a session of its own, with its own connection. The first connection is not retried unless
+    /// [`retry_first_connect`](Self::retry_first_connect) says so: an error is told at once. From then on the client reconnects by
+    /// itself.
     pub fn create_client(&self, app_key: impl TryInto<AppKey, Error: Into<Error>>) -> CreateClient {
         CreateClient {
             app_key: app_key.try_into().map_err(Into::into),

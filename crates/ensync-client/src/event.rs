@@ -1,28 +1,25 @@
 use std::fmt;
-use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ensync_core::crypto::{Expected, Opened, SealedId, SenderProof, Senders, Suite};
-use ensync_core::{
-    AppId, Block, Command, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Reply, Result, Sealed, Settle,
-    Settlement, Timestamp,
-};
+use ensync_core::{AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Sealed, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use crate::client::unexpected;
 use crate::observe::handling;
 use crate::reading::{Reading, is_unopenable};
-use crate::{Client, Publish, Sender};
+use crate::session::Held;
+use crate::{Acker, Client, Publish, Sender};
 
 /// One event that was delivered to this client, or replayed.
 ///
 /// It must be settled: [`ack`](Event::ack), [`defer`](Event::defer), [`discard`](Event::discard) or
-/// [`rollback`](Event::rollback). One that is not is delivered again when its lease runs out or the session ends.
-/// [`for_each`](crate::Subscription::for_each) does it by itself.
+/// [`rollback`](Event::rollback). [`for_each`](crate::Subscription::for_each) does it by itself. One that is dropped unsettled, by a
+/// task that panics or is cancelled too, is rolled back in the background and so delivered again at once, unless it was
+/// [left](Event::leave); one that is kept unsettled is delivered again when its lease runs out or the session ends. (An engine
+/// without the extension "fencing" is not told of the drop: there the lease's end does it.)
 #[derive(Debug)]
 pub struct Event {
     timestamp: Option<Timestamp>,
@@ -35,8 +32,15 @@ pub struct Event {
 
 impl Event {
     /// `expected` is the name that was subscribed to, or asked to replay: not the engine's word.
-    pub(crate) fn new(delivery: Delivery, expected: EventName, reading: Reading, client: Client) -> Self {
-        let Delivery { event, id, block, payload, metadata, sender, recipient, timestamp, attempt } = delivery;
+    /// `from` is the link that brought it and its place in the window; a replay has none.
+    pub(crate) fn new(
+        delivery: Delivery,
+        expected: EventName,
+        reading: Reading,
+        client: Client,
+        from: Option<(u64, Held)>,
+    ) -> Self {
+        let Delivery { event, id, block, payload, metadata, sender, recipient, timestamp, attempt, lease } = delivery;
         Self {
             timestamp,
             metadata,
@@ -50,23 +54,23 @@ impl Event {
                 reading,
                 opened: OnceLock::new(),
             },
-            acker: Acker { client, event, id, block, settled: Arc::default() },
+            acker: Acker::new(client, (event, id, block), lease, from),
         }
     }
 
     /// The event's name.
     pub fn name(&self) -> &EventName {
-        &self.acker.event
+        self.acker.event()
     }
 
     /// The event's id, the same in every delivery of it ("idem" in the peers).
     pub fn id(&self) -> &EventId {
-        &self.acker.id
+        self.acker.id()
     }
 
     /// This delivery's number: it changes when the event is delivered again.
     pub fn block(&self) -> Block {
-        self.acker.block
+        self.acker.block()
     }
 
     /// When the engine accepted it, if it said.
@@ -166,6 +170,40 @@ impl Event {
         self.acker.rollback().await
     }
 
+    /// Leaves it unsettled on purpose: it is delivered again when its lease runs out, not at once as one that is dropped.
+    pub fn leave(self) {
+        self.acker.leave();
+    }
+
+    /// How long this client may take to settle it, from when the engine sent it, if the engine said; a replay has no lease. Whoever
+    /// needs longer says so with [`extend`](Event::extend).
+    pub fn lease(&self) -> Option<Duration> {
+        self.acker.lease()
+    }
+
+    /// Not yet: the lease starts anew, so that the event stays with this client. Tells how long it lasts from now, if the engine
+    /// says. It settles nothing, and can be repeated: an event is held for as long as its holder lives and says so in time.
+    ///
+    /// ```no_run
+    /// # use ensync_client::{Event, core::Result};
+    /// # async fn next_part() -> bool { false }
+    /// async fn handle(event: Event) -> Result<()> {
+    ///     while next_part().await {
+    ///         event.extend().await?;
+    ///     }
+    ///     event.ack().await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StaleDelivery`](ErrorKind::StaleDelivery) if it came too late: somebody else has the event or will, and what was done with
+    /// it may be done twice; [`Unsupported`](ErrorKind::Unsupported) if the engine does not have the extension "leases"; otherwise
+    /// as [`ack`](Event::ack).
+    pub async fn extend(&self) -> Result<Option<Duration>> {
+        self.acker.extend().await
+    }
+
     /// A publish of the same event name to the one who sent this: the verified sender, or where nothing is verified, the one that
     /// the engine claims.
     ///
@@ -173,12 +211,12 @@ impl Event {
     /// [`SenderNotVerified`](ErrorKind::SenderNotVerified) if nothing proves it and the client writes the suite "aes-256-gcm", or
     /// the subscription demands verified senders: the engine could have named a key of its own.
     pub fn reply(&self, payload: &(impl Serialize + ?Sized)) -> Publish {
-        let publish = self.acker.client.publish(&self.acker.event, payload);
+        let publish = self.acker.client().publish(self.acker.event(), payload);
         publish.to_all([ReplyTo(self.reply_to())])
     }
 
     fn reply_to(&self) -> Result<AppId> {
-        let strict = self.acker.client.crypto.suite != Suite::Nacl || self.payload.reading.senders != Senders::Any;
+        let strict = self.acker.client().crypto.suite != Suite::Nacl || self.payload.reading.senders != Senders::Any;
         match self.sender() {
             Sender::Verified { key, .. } => Ok(key),
             Sender::Unverified { .. } if strict => Err(Error::new(
@@ -192,7 +230,7 @@ impl Event {
         }
     }
 
-    /// The payload and the means to settle, to go separate ways.
+    /// The payload and the means to settle, to go separate ways. The duty to settle goes with the [`Acker`].
     pub fn split(self) -> (Payload, Acker) {
         (self.payload, self.acker)
     }
@@ -224,7 +262,7 @@ impl Event {
     /// Whether the sender's trace is looked for in the metadata.
     #[cfg(feature = "opentelemetry")]
     pub(crate) fn is_traced(&self) -> bool {
-        self.acker.client.traced
+        self.acker.client().traced
     }
 
     pub(crate) fn acker(&self) -> &Acker {
@@ -306,96 +344,4 @@ fn mismatch(cause: &serde_json::Error) -> String {
         Category::Syntax | Category::Io => "it is not JSON",
     };
     format!("{why}, at line {}, column {}", cause.line(), cause.column())
-}
-
-/// The means to settle one delivery. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Acker {
-    client: Client,
-    event: EventName,
-    id: EventId,
-    block: Block,
-    settled: Arc<AtomicBool>,
-}
-
-impl Acker {
-    /// See [`Event::ack`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Event::ack`].
-    pub async fn ack(&self) -> Result<()> {
-        self.settle(Settlement::Ack).await.map(drop)
-    }
-
-    /// See [`Event::defer`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Event::defer`].
-    pub async fn defer(&self, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
-        self.settle(Settlement::Defer { delay, priority: 0, reason: reason.into() }).await
-    }
-
-    /// See [`Event::discard`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Event::ack`].
-    pub async fn discard(&self, reason: impl Into<String>) -> Result<()> {
-        self.settle(Settlement::Discard { reason: reason.into() }).await.map(drop)
-    }
-
-    /// See [`Event::rollback`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Event::ack`].
-    pub async fn rollback(&self) -> Result<()> {
-        self.settle(Settlement::Rollback).await.map(drop)
-    }
-
-    /// Whether a settlement of this delivery succeeded, through this or a clone.
-    pub fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn event(&self) -> &EventName {
-        &self.event
-    }
-
-    pub(crate) fn id(&self) -> &EventId {
-        &self.id
-    }
-
-    pub(crate) fn settlement(&self, how: Settlement) -> Settle {
-        Settle { id: self.id.clone(), event: Some(self.event.clone()), block: Some(self.block), how }
-    }
-
-    async fn settle(&self, how: Settlement) -> Result<Option<Timestamp>> {
-        let until = settle(&self.client, self.event.clone(), self.id.clone(), Some(self.block), how).await?;
-        self.settled.store(true, Ordering::Release);
-        Ok(until)
-    }
-}
-
-/// Settles a delivery; tells when it comes again if it was deferred and the engine said.
-pub(crate) async fn settle(
-    client: &Client,
-    event: EventName,
-    id: EventId,
-    block: Option<Block>,
-    how: Settlement,
-) -> Result<Option<Timestamp>> {
-    let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
-    let command = Command::Settle(Settle { id, event: Some(event), block, how: how.clone() });
-    let reply = match how.check() {
-        Ok(()) => client.session.call(command).await,
-        Err(error) => Err(error),
-    };
-    match reply.map_err(|error| error.context(&context))? {
-        Reply::Done => Ok(None),
-        Reply::Deferred { until } => Ok(until),
-        other => Err(unexpected(&context, &other)),
-    }
 }

@@ -4,6 +4,7 @@
 //! Most programs depend on `ensync-sdk`, or on one of `ensync-grpc` and `ensync-ws`, which re-export this crate. On its own it is
 //! for whoever writes a transport: implement [`Connector`](core::Connector) and hand it to [`Engine::with_connector`].
 
+mod acker;
 mod client;
 mod connection;
 mod dial;
@@ -26,14 +27,15 @@ mod transports;
 pub mod observability {}
 
 // The public interface is:
+pub use acker::Acker;
 pub use client::Client;
-pub use connection::ConnectionState;
+pub use connection::{ConnectionEvent, ConnectionState};
 #[doc(hidden)]
 pub use dial::tls_refusal;
 pub use dial::{Dialer, Stream, TlsOptions};
 pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;
-pub use event::{Acker, Event, Payload};
+pub use event::{Event, Payload};
 #[cfg(feature = "metrics")]
 pub use observe::describe_metrics;
 pub use options::Attempts;

@@ -1,18 +1,25 @@
 //! How a client behaves over time.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ensync_core::crypto::{Keep, Suite};
+
+use crate::session::FACTOR;
 
 /// What an [`Engine`](crate::Engine) passes to each of its clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) heartbeat_interval: Duration,
     pub(crate) reconnect_interval: Duration,
+    pub(crate) reconnect_factor: f64,
     pub(crate) max_reconnect_attempts: Attempts,
+    pub(crate) retry_first_connect: bool,
+    pub(crate) jitter_seed: Option<u64>,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) close_timeout: Duration,
+    pub(crate) max_publishes_in_flight: NonZeroU32,
     pub(crate) suite: Suite,
     pub(crate) keep: Keep,
     #[cfg(feature = "opentelemetry")]
@@ -24,10 +31,14 @@ impl Default for Options {
         Self {
             heartbeat_interval: Duration::from_secs(30),
             reconnect_interval: Duration::from_secs(5),
+            reconnect_factor: FACTOR,
             max_reconnect_attempts: Attempts::AtMost(10),
+            retry_first_connect: false,
+            jitter_seed: None,
             connect_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(30),
+            max_publishes_in_flight: NonZeroU32::MIN.saturating_add(1_023),
             suite: Suite::default(),
             keep: Keep::default(),
             #[cfg(feature = "opentelemetry")]
@@ -51,10 +62,10 @@ pub enum Attempts {
 }
 
 impl Attempts {
-    /// Whether attempt number `attempt`, counted from 1, may be made.
-    pub(crate) fn allow(self, attempt: u32) -> bool {
+    /// Whether another attempt may be made after `made` in a row.
+    pub(crate) fn allow(self, made: u32) -> bool {
         match self {
-            Self::AtMost(limit) => attempt <= limit,
+            Self::AtMost(limit) => made < limit,
             Self::Unlimited => true,
         }
     }

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use ensync_core::crypto::{Recipient, SealOptions, Suite};
 use ensync_core::{
-    AppId, Command, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result, Schema,
-    Sealed,
+    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
+    Schema, Sealed,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -19,6 +19,8 @@ use crate::{Client, PartialPublish, Receipt};
 
 /// How many recipients of one publish are in flight together.
 const IN_FLIGHT: usize = 64;
+/// How long an engine remembers a publish, if it deduplicates and does not say.
+const WINDOW: Duration = Duration::from_secs(120);
 
 /// A publish about to happen: say whom it is for, and await it for the [`Receipt`].
 ///
@@ -138,8 +140,11 @@ impl Publish {
         self
     }
 
-    /// How long to wait for a connection and the engine's answer. Default: the engine handle's
-    /// [`request_timeout`](crate::Engine::request_timeout).
+    /// How long to wait for room, for a connection and for the engine's answers: one deadline for all recipients. Default: the engine
+    /// handle's [`request_timeout`](crate::Engine::request_timeout).
+    ///
+    /// Within it the publish outlasts outages: it waits for the connection, and where the engine deduplicates it is sent again if its
+    /// answer was lost. Dropping the future instead forgets what was accepted already.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(bounded(limit));
         self
@@ -305,24 +310,50 @@ fn fits(sealed: &Sealed, most: usize, plain: usize) -> Result<()> {
     ))
 }
 
-/// Sends one. Where the engine deduplicates, one whose answer was lost with the connection is sent again, under the same key: it
-/// is accepted once.
-async fn send(client: &Client, publish: ensync_core::Publish, limit: Duration) -> Result<Reply> {
-    let deadline = Instant::now() + limit;
-    let command = Command::Publish(publish);
-    let mut lost = None;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let error = match client.session.call_within(command.clone(), left).await {
-            Ok(reply) => return Ok(reply),
-            Err(error) => error,
-        };
-        match error.kind() {
-            // Asked of the engine that is there now: it may not be the one of before.
-            ErrorKind::Interrupted if client.session.deduplicates(deadline).await => lost = Some(error),
-            // It was not sent again, but the first time it was.
-            ErrorKind::Connect | ErrorKind::Closed => return Err(lost.unwrap_or(error)),
-            _ => return Err(error),
+/// What all sends of one publish share.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    client: &'a Client,
+    deadline: Instant,
+}
+
+impl Sending<'_> {
+    /// Sends one. Where the engine deduplicates, one whose answer was lost with the connection is sent again, under the same key:
+    /// it is accepted once.
+    async fn send(self, publish: ensync_core::Publish) -> Result<Reply> {
+        let session = &self.client.session;
+        let _room = session.room_to_publish(self.deadline).await?;
+        let command = Command::Publish(publish);
+        let begun = Instant::now();
+        let mut lost = None;
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let error = match session.call_within(command.clone(), left).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            if error.kind() == ErrorKind::Interrupted && self.may_repeat(begun).await {
+                lost = Some(error);
+                continue;
+            }
+            return Err(match lost {
+                Some(lost) if !error.may_have_happened() => {
+                    tracing::debug!(%error, "a publish whose answer was lost could not be sent again");
+                    lost
+                }
+                _ => error,
+            });
+        }
+    }
+
+    /// Whether the engine that is there now, which may not be the one of before, knows the first try if it happened. Half of its
+    /// window is left for the way there.
+    async fn may_repeat(self, begun: Instant) -> bool {
+        match self.client.session.announced(self.deadline).await {
+            Some(config) => {
+                config.has(Extension::Deduplication) && begun.elapsed() < config.dedup_window().unwrap_or(WINDOW) / 2
+            }
+            None => false,
         }
     }
 }
@@ -334,8 +365,11 @@ async fn deliver(
     timeout: Option<Duration>,
     context: &str,
 ) -> Result<Receipt> {
-    let limit = timeout.unwrap_or_else(|| client.session.request_timeout());
-    let send = |command: ensync_core::Publish| async move { (command.recipient, send(client, command, limit).await) };
+    // Until each recipient's answer is there, not only while one is awaited.
+    let _busy = client.session.busy();
+    let deadline = Instant::now() + timeout.unwrap_or_else(|| client.session.request_timeout());
+    let sending = Sending { client, deadline };
+    let send = |command: ensync_core::Publish| async move { (command.recipient, sending.send(command).await) };
     let mut answers = futures::stream::iter(commands).map(send).buffered(IN_FLIGHT);
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());
     while let Some((recipient, reply)) = answers.next().await {

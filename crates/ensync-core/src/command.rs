@@ -4,7 +4,7 @@
 //! learns it at login and stamps it on the wire.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +98,9 @@ pub struct Subscribe {
     pub event: EventName,
     /// With an engine that has flow control: at most this many deliveries unsettled at a time. `None` leaves it to the engine.
     pub max_in_flight: Option<NonZeroU32>,
+    /// With an engine that has flow control: at most this many bytes of payload and metadata, as the wire has them, unsettled at a
+    /// time; a single delivery may be larger. `None` leaves it to the engine.
+    pub max_bytes_in_flight: Option<NonZeroU64>,
 }
 
 /// What became of a delivery.
@@ -114,7 +117,7 @@ pub struct Settle {
     pub how: Settlement,
 }
 
-/// The four ways to settle a delivery.
+/// The ways to settle a delivery, and the one to keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Settlement {
@@ -136,6 +139,13 @@ pub enum Settlement {
     },
     /// Not by me: delivered again at once, to whoever is free.
     Rollback,
+    /// Not looked at: as [`Rollback`](Self::Rollback), but it does not count towards the deliveries after which an event is given
+    /// up. For what was buffered when its reader went. With an engine that has [`Extension::Leases`].
+    Release,
+    /// Not yet: the lease starts anew and lasts as long as at first, so that the event stays with this client. Nothing is settled.
+    /// There is no limit to it: an event is held for as long as its holder lives and says so. With an engine that has
+    /// [`Extension::Leases`].
+    Extend,
 }
 
 impl Settlement {
@@ -151,6 +161,8 @@ impl Settlement {
             Self::Defer { .. } => "defer",
             Self::Discard { .. } => "discard",
             Self::Rollback => "rollback",
+            Self::Release => "release",
+            Self::Extend => "extend",
         }
     }
 
@@ -192,6 +204,11 @@ pub enum Reply {
         /// When it will be delivered again, if the engine said.
         until: Option<Timestamp>,
     },
+    /// The lease starts anew.
+    Extended {
+        /// How long it lasts from now, if the engine said.
+        lease: Option<Duration>,
+    },
     /// The event asked for.
     Replayed(Box<Delivery>),
 }
@@ -217,6 +234,8 @@ pub struct Delivery {
     pub timestamp: Option<Timestamp>,
     /// How many deliveries of it there were, this one included, if the engine said.
     pub attempt: Option<u32>,
+    /// How long the client may take to settle it, from when the engine sent it, if the engine said. A replay has no lease.
+    pub lease: Option<Duration>,
 }
 
 /// A payload as the wire carries it: the base64 text of an envelope's JSON. Not validated, for a broken one must still be
@@ -278,6 +297,8 @@ impl ServerConfig {
     pub const EXTENSIONS: &'static str = "ensync.extensions";
     /// Key of the largest payload the engine takes, in bytes of its text on the wire.
     pub const MAX_PAYLOAD_BYTES: &'static str = "ensync.max_payload_bytes";
+    /// Key of how long the engine remembers an idempotency key, in milliseconds.
+    pub const DEDUP_WINDOW_MS: &'static str = "ensync.dedup_window_ms";
 
     /// One announcement.
     pub fn value(&self, key: &str) -> Option<&str> {
@@ -299,6 +320,11 @@ impl ServerConfig {
     pub fn max_payload_bytes(&self) -> Option<usize> {
         self.value(Self::MAX_PAYLOAD_BYTES)?.parse().ok()
     }
+
+    /// How long the engine remembers an idempotency key, if it said.
+    pub fn dedup_window(&self) -> Option<Duration> {
+        self.value(Self::DEDUP_WINDOW_MS)?.parse().ok().map(Duration::from_millis)
+    }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for ServerConfig {
@@ -313,15 +339,17 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for ServerConfig {
 pub enum Extension {
     /// [`Publish::idempotency_key`] is honoured.
     Deduplication,
-    /// [`Subscribe::max_in_flight`] is honoured.
+    /// [`Subscribe::max_in_flight`] and [`Subscribe::max_bytes_in_flight`] are honoured.
     FlowControl,
     /// [`Settle::block`] is honoured for every settlement, as a fencing token.
     Fencing,
+    /// [`Settlement::Extend`] and [`Settlement::Release`] are known, and [`Delivery::lease`] is told.
+    Leases,
 }
 
 impl Extension {
     /// Every extension.
-    pub const ALL: &'static [Extension] = &[Self::Deduplication, Self::FlowControl, Self::Fencing];
+    pub const ALL: &'static [Extension] = &[Self::Deduplication, Self::FlowControl, Self::Fencing, Self::Leases];
 
     /// Its name in [`ServerConfig::EXTENSIONS`].
     pub fn name(self) -> &'static str {
@@ -329,7 +357,14 @@ impl Extension {
             Self::Deduplication => "deduplication",
             Self::FlowControl => "flow-control",
             Self::Fencing => "fencing",
+            Self::Leases => "leases",
         }
+    }
+
+    /// The error of a command that needs this extension, for an engine that did not announce it.
+    pub fn missing(self) -> crate::Error {
+        let message = format!("the engine did not announce {:?} at login, which this needs", self.name());
+        crate::Error::new(ErrorKind::Unsupported, message)
     }
 
     /// The list that announces every extension. Joined by `+`, for the WebSocket's login answer splits at commas.

@@ -57,10 +57,24 @@ impl Error {
         self.kind
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether what was asked for may have been carried out all the same, or in part: the answer did not come, or was not understood.
+    /// `false` says that it was not.
     ///
-    /// A publish that fails with [`ErrorKind::Interrupted`] or [`ErrorKind::Timeout`] may have been accepted: retrying it may
-    /// publish twice, unless it carries an idempotency key and the engine deduplicates.
+    /// To repeat a publish after such an error may publish twice, unless it carries an idempotency key of the caller's and the engine
+    /// deduplicates.
+    ///
+    /// ```
+    /// use ensync_core::{Error, ErrorKind};
+    ///
+    /// assert!(Error::new(ErrorKind::Interrupted, "the link ended while the answer was awaited").may_have_happened());
+    /// assert!(!Error::new(ErrorKind::Connect, "no connection in time; it was not sent").may_have_happened());
+    /// ```
+    pub fn may_have_happened(&self) -> bool {
+        self.kind.may_have_happened()
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything. See also
+    /// [`may_have_happened`](Self::may_have_happened).
     pub fn is_retryable(&self) -> bool {
         self.kind.is_retryable()
     }
@@ -74,10 +88,16 @@ impl Error {
 
     /// Reads the text with which an engine refused a command.
     ///
-    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`].
+    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only this
+    /// side can know, of a link that ended: a caller would act on it.
     pub fn from_refusal(text: &str) -> Self {
         match text.split_once(": ") {
-            Some((code, message)) if let Some(kind) = ErrorKind::from_code(code) => Self::new(kind, message.to_owned()),
+            Some((code, message))
+                if let Some(kind) = ErrorKind::from_code(code)
+                    && !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) =>
+            {
+                Self::new(kind, message.to_owned())
+            }
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
@@ -166,10 +186,13 @@ kinds! {
     /// The delivery is no longer this client's to settle: its lease ran out, or it was settled already in another way. The
     /// event is, or will be, with somebody else; there is nothing to do.
     StaleDelivery = "stale_delivery", false;
-    /// A limit of the engine is reached (rate, connections). The caller tries later, or the limit is raised.
+    /// A limit is reached: the engine's (rate, connections), or this client's own (publishes under way). The caller tries later, or
+    /// the limit is raised.
     LimitExceeded = "limit_exceeded", true;
     /// The engine cannot do it now (starting, stopping, disk full). The caller tries later.
     Unavailable = "unavailable", true;
+    /// The engine does not have an extension that this needs. Whoever operates it upgrades it, or the caller goes without.
+    Unsupported = "unsupported", false;
     /// The engine refused, in its own words.
     Refused = "refused", false;
     /// No connection: the name does not resolve, nobody listens, or what answers is not an EnSync engine.
@@ -209,6 +232,12 @@ kinds! {
 }
 
 impl ErrorKind {
+    /// See [`Error::may_have_happened`].
+    pub const fn may_have_happened(self) -> bool {
+        use ErrorKind::{Internal, Interrupted, PartiallyPublished, Protocol, Timeout};
+        matches!(self, Timeout | Interrupted | PartiallyPublished | Protocol | Internal)
+    }
+
     /// The kind whose [`code`](ErrorKind::code) this is.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
@@ -223,6 +252,10 @@ mod tests {
     fn every_kind_survives_the_wire() {
         for &kind in ErrorKind::ALL {
             let read = Error::from_refusal(&Error::new(kind, "publish: no: really").to_refusal());
+            if matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) {
+                assert_eq!(read.kind(), ErrorKind::Refused, "only this side can know");
+                continue;
+            }
             assert_eq!(read.kind(), kind);
             assert_eq!(read.to_string(), "publish: no: really");
         }

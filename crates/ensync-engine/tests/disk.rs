@@ -52,7 +52,7 @@ async fn login(broker: &Broker, app: AppId) -> Session {
 
 async fn consumer(broker: &Broker) -> Session {
     let session = login(broker, WAREHOUSE).await;
-    let subscribe = Command::Subscribe(Subscribe { event: event(), max_in_flight: None });
+    let subscribe = Command::Subscribe(Subscribe { event: event(), max_in_flight: None, max_bytes_in_flight: None });
     broker.handle(&session.peer, subscribe).await.unwrap();
     session
 }

@@ -30,7 +30,7 @@ pub(crate) fn was_not_sent(status: &Status) -> bool {
 /// What a status from the engine says.
 pub(crate) fn from_status(status: &Status) -> Error {
     let said = status.message();
-    let coded = refusal(said);
+    let coded = Error::from_refusal(said);
     match coded.kind() {
         ErrorKind::Refused if said.trim().is_empty() => {
             Error::new(kind_of(status.code()), format!("the engine answered {:?} without a reason", status.code()))
@@ -38,16 +38,6 @@ pub(crate) fn from_status(status: &Status) -> Error {
         // No code of ours in the text: the status code says what there is to say.
         ErrorKind::Refused if coded.to_string() == said => Error::new(kind_of(status.code()), said.to_owned()),
         _ => coded,
-    }
-}
-
-/// What the text of a refusal says. Kinds that only this side can know are not taken from the wire: a caller would act on them as
-/// if the link had ended.
-pub(crate) fn refusal(text: &str) -> Error {
-    let error = Error::from_refusal(text);
-    match error.kind() {
-        ErrorKind::Closed | ErrorKind::Interrupted => Error::new(ErrorKind::Refused, text.to_owned()),
-        _ => error,
     }
 }
 
@@ -92,6 +82,7 @@ fn code_of(kind: ErrorKind) -> Code {
         ErrorKind::LimitExceeded => Code::ResourceExhausted,
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Timeout => Code::DeadlineExceeded,
+        ErrorKind::Unsupported => Code::Unimplemented,
         ErrorKind::StaleDelivery | ErrorKind::Refused => Code::FailedPrecondition,
         ErrorKind::Interrupted | ErrorKind::Closed => Code::Aborted,
         ErrorKind::Internal | ErrorKind::Protocol => Code::Internal,
@@ -134,7 +125,7 @@ mod tests {
     #[test]
     fn what_only_this_side_can_know_is_not_taken_from_the_wire() {
         for text in ["closed: not sent, honestly", "interrupted: who knows"] {
-            assert_eq!(refusal(text).kind(), ErrorKind::Refused);
+            assert_eq!(Error::from_refusal(text).kind(), ErrorKind::Refused);
             assert_eq!(from_status(&Status::unavailable(text)).kind(), ErrorKind::Unavailable);
         }
     }

@@ -48,7 +48,13 @@ fn check_command(client_id: &ClientId, command: &Command) {
     assert_same(&again, &without_nameless(command));
 
     // To an engine that knows no extension, and splits at every semicolon.
-    let plain = write_request(client_id, command, Dialect::default()).unwrap();
+    let plain = match write_request(client_id, command, Dialect::default()) {
+        Ok(plain) => plain,
+        Err(error) => {
+            assert!(is_lease(command), "{command:?}: {error}");
+            return check_refusal(&error, &[ErrorKind::Unsupported]);
+        }
+    };
     assert_same(&read(&plain), &without_extensions(command));
     let mut keys = BTreeMap::new();
     for pair in plain.split(';').skip(1) {
@@ -76,12 +82,17 @@ const OFFICIAL: &[&str] = &[
 /// A command without what its frame has no key for.
 fn without_nameless(command: &Command) -> Command {
     let mut command = command.clone();
+    let lease = is_lease(&command);
     if let Command::Settle(settle) = &mut command
-        && settle.how == Settlement::Rollback
+        && (lease || settle.how == Settlement::Rollback)
     {
         settle.event = None;
     }
     command
+}
+
+fn is_lease(command: &Command) -> bool {
+    matches!(command, Command::Settle(settle) if matches!(settle.how, Settlement::Extend | Settlement::Release))
 }
 
 fn without_extensions(command: &Command) -> Command {
@@ -89,7 +100,7 @@ fn without_extensions(command: &Command) -> Command {
     let plain = |reason: &mut String| *reason = reason.replace(';', ",");
     match &mut command {
         Command::Publish(publish) => publish.idempotency_key = None,
-        Command::Subscribe(subscribe) => subscribe.max_in_flight = None,
+        Command::Subscribe(subscribe) => (subscribe.max_in_flight, subscribe.max_bytes_in_flight) = (None, None),
         Command::Pause { reason, .. } => plain(reason),
         Command::Settle(settle) => {
             if let Settlement::Defer { reason, .. } | Settlement::Discard { reason } = &mut settle.how {
@@ -121,7 +132,7 @@ fn check_pushed(frame: &str) -> bool {
     match Pushed::parse(frame) {
         Ok(Pushed::Record(json)) => check_record(json),
         Ok(Pushed::Answer(answer)) => {
-            for expect in [Expect::Done, Expect::Published, Expect::Deferred, Expect::Replayed] {
+            for expect in [Expect::Done, Expect::Published, Expect::Deferred, Expect::Extended, Expect::Replayed] {
                 check_answer(answer, expect);
             }
             if let Answer::Pass(text) = answer {
@@ -156,6 +167,7 @@ fn expects(reply: &Reply) -> Expect {
     match reply {
         Reply::Published { .. } => Expect::Published,
         Reply::Deferred { .. } => Expect::Deferred,
+        Reply::Extended { .. } => Expect::Extended,
         Reply::Replayed(_) => Expect::Replayed,
         _ => Expect::Done,
     }

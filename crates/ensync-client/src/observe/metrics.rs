@@ -9,8 +9,8 @@ pub(crate) struct Metric {
 }
 
 macro_rules! metrics {
-    ($($constant:ident = $kind:ident $name:literal, $about:literal;)*) => {
-        $(pub(crate) const $constant: Metric = Metric { name: $name, about: $about };)*
+    ($($(#[$attribute:meta])* $constant:ident = $kind:ident $name:literal, $about:literal;)*) => {
+        $($(#[$attribute])* pub(crate) const $constant: Metric = Metric { name: $name, about: $about };)*
 
         /// Tells the recorder the kind, unit and meaning of every metric of a client. Call it once the recorder is installed.
         #[cfg(feature = "metrics")]
@@ -35,6 +35,7 @@ metrics! {
     CONNECT_FAILURES = Counter "ensync_client_connect_failures_total", "Connections that did not, by kind of error; each URL tried counted";
     RECONNECTS = Counter "ensync_client_reconnects_total", "Connections that came about after a client's first";
     CONNECTIONS = Gauge "ensync_client_connections", "Connections that are up";
+    #[cfg_attr(not(feature = "outbox"), allow(dead_code, reason = "nothing is queued"))]
     OUTBOX = Counter "ensync_client_outbox_outcomes_total", "What became of queued events, by outcome";
 }
 

@@ -137,22 +137,20 @@ impl Drain {
             self.odd.clear();
             return Ok(None);
         }
-        let mut lanes: Vec<((EventName, AppId), Vec<(QueuedId, Entry)>)> = Vec::new();
+        // In the order of their first events.
+        let mut lanes: Vec<Vec<(QueuedId, Entry)>> = Vec::new();
         let mut places: HashMap<(EventName, AppId), usize> = HashMap::new();
         for (id, entry) in waiting {
             let lane = (entry.publish.event.clone(), entry.publish.recipient);
-            let place = *places.entry(lane.clone()).or_insert(lanes.len());
+            let place = *places.entry(lane).or_insert(lanes.len());
             match lanes.get_mut(place) {
-                Some((_, entries)) => entries.push((id, entry)),
-                None => lanes.push((lane, vec![(id, entry)])),
+                Some(entries) => entries.push((id, entry)),
+                None => lanes.push(vec![(id, entry)]),
             }
         }
         let this = &*self;
-        let sent: Vec<_> = futures::stream::iter(lanes)
-            .map(|(_, entries)| this.send_lane(entries))
-            .buffer_unordered(LANES)
-            .collect()
-            .await;
+        let sent: Vec<_> =
+            futures::stream::iter(lanes).map(|entries| this.send_lane(entries)).buffer_unordered(LANES).collect().await;
         let mut outcome = Lane::Sent;
         for (lane, met) in sent {
             if let Some(id) = met {

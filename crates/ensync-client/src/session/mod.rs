@@ -4,8 +4,13 @@
 //! a change of connection swaps one `watch` value, from which each call takes the live transport.
 
 mod backoff;
+mod errand;
+mod lane;
+mod restore;
 mod routes;
+mod shared;
 mod supervisor;
+mod window;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,17 +18,29 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensync_core::{
-    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Extension, Link, Reply, Result, Settle,
-    Subscribe, Transport, Welcome,
+    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, ServerConfig, Settle,
+    Subscribe, Welcome,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::ConnectionEvent;
 use crate::options::Options;
-pub(crate) use routes::{Lane, Routed, Routes};
+pub(crate) use backoff::FACTOR;
+use errand::Errand;
+pub(crate) use errand::HandBack;
+pub(crate) use lane::{Lane, Routed};
+pub(crate) use routes::{Opened, Routes};
+use shared::Shared;
+pub(crate) use shared::{Live, State};
+pub(crate) use window::Held;
+
+/// How many events a listener may be behind before it misses some.
+const EVENTS: usize = 64;
 
 /// A handle to a session. When the last one is dropped, the session ends by itself.
 #[derive(Clone)]
@@ -33,84 +50,54 @@ struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let busy = self.0.work.len();
-        if busy > 0 && !self.0.stop.is_cancelled() {
-            tracing::warn!(endpoint = %self.0.endpoint, busy, "a client was dropped with calls under way; close() waits for them");
+        let (busy, unread) = (self.0.work.len(), self.0.routes.unread());
+        if busy + unread > 0 && !self.0.stop.is_cancelled() {
+            tracing::warn!(
+                endpoint = %self.0.endpoint, busy, unread,
+                "a client was dropped: calls under way are abandoned, events that nobody read will be delivered again; close() waits"
+            );
         }
         self.0.stop.cancel();
     }
 }
 
-/// What the handles and the supervisor share.
-struct Shared {
-    endpoint: Endpoint,
-    connector: Arc<dyn Connector>,
-    app_key: AppKey,
-    options: Options,
-    state: watch::Sender<State>,
-    routes: Routes,
-    /// Calls and handlers under way, which `close` waits for.
-    work: TaskTracker,
-    /// What nobody waits for: the supervisor does it.
-    errands: mpsc::UnboundedSender<Errand>,
-    draining: AtomicBool,
-    /// The number of the link that is up, logged in and maybe not yet restored; 0 while there is none. What came over another is
-    /// no longer this client's.
-    link: AtomicU64,
-    stop: CancellationToken,
-}
-
-#[derive(Clone)]
-pub(crate) enum State {
-    /// There is no connection: which attempt to reconnect is next, and the cause of the last failure.
-    Connecting(u32, Error),
-    Live(Live),
-    /// There never will be one again.
-    Closed(Error),
-}
-
-/// Something to tell the engine that nobody waits for. It is about one link: what it would say over a later one is wrong.
-enum Errand {
-    /// A delivery that nobody will take.
-    HandBack(Routed),
-    /// What became of a delivery.
-    Settle { settle: Settle, generation: u64 },
-    /// A subscription that was left, and what it had not read.
-    Leave { event: EventName, unread: Vec<Routed>, generation: u64 },
-}
-
-#[derive(Clone)]
-pub(crate) struct Live {
-    transport: Arc<dyn Transport>,
-    welcome: Arc<Welcome>,
-    generation: u64,
-}
-
 impl Session {
-    /// Connects and logs in once, and keeps the session from then on.
+    /// Connects and logs in once, unless the options leave that to the supervisor, and keeps the session from then on.
     pub(crate) async fn open(
         connector: Arc<dyn Connector>,
         endpoint: Endpoint,
         app_key: AppKey,
         options: Options,
     ) -> Result<Self> {
-        let link = connect(&*connector, &endpoint, &app_key, options.connect_timeout).await?;
+        let first = match options.retry_first_connect {
+            true => None,
+            false => Some(connect(&*connector, &endpoint, &app_key, options.connect_timeout).await?),
+        };
+        let live = |link: &Link| {
+            State::Live(Live {
+                transport: link.transport.clone(),
+                welcome: Arc::new(link.welcome.clone()),
+                generation: 1,
+            })
+        };
         let (errands, to_run) = mpsc::unbounded_channel();
-        let live = Live { transport: link.transport.clone(), welcome: Arc::new(link.welcome.clone()), generation: 1 };
         let shared = Arc::new(Shared {
             endpoint,
             connector,
             app_key,
-            options,
-            state: watch::Sender::new(State::Live(live)),
+            state: watch::Sender::new(first.as_ref().map_or(State::Connecting, live)),
+            events: broadcast::Sender::new(EVENTS),
+            was_live: AtomicBool::new(false),
             routes: Routes::default(),
+            publishes: Semaphore::new(usize::try_from(options.max_publishes_in_flight.get()).unwrap_or(usize::MAX)),
             work: TaskTracker::new(),
             errands,
             draining: AtomicBool::new(false),
-            link: AtomicU64::new(1),
+            link: AtomicU64::new(first.is_some().into()),
             stop: CancellationToken::new(),
+            options,
         });
-        tokio::spawn(supervisor::supervise(supervisor::Ended(shared.clone()), link, to_run));
+        tokio::spawn(supervisor::supervise(supervisor::Ended(shared.clone()), first, to_run));
         Ok(Self(Arc::new(Handle(shared))))
     }
 
@@ -135,12 +122,51 @@ impl Session {
         self.shared().options.request_timeout
     }
 
-    /// Whether the engine deduplicates, once there is a connection; false if there is none in time.
-    pub(crate) async fn deduplicates(&self, deadline: Instant) -> bool {
+    /// What the engine announced, once there is a connection; `None` if there is none in time, or never again.
+    pub(crate) async fn announced(&self, deadline: Instant) -> Option<ServerConfig> {
         match tokio::time::timeout_at(deadline, self.shared().live()).await {
-            Ok(Ok(live)) => live.welcome.config.has(Extension::Deduplication),
-            _ => false,
+            Ok(Ok(live)) => Some(live.welcome.config.clone()),
+            _ => None,
         }
+    }
+
+    /// Waits for a connection.
+    pub(crate) async fn wait_until_live(&self) -> Result<()> {
+        self.shared().live().await.map(drop)
+    }
+
+    /// Waits for room for one publish more.
+    pub(crate) async fn room_to_publish(&self, deadline: Instant) -> Result<SemaphorePermit<'_>> {
+        let shared = self.shared();
+        match tokio::time::timeout_at(deadline, shared.publishes.acquire()).await {
+            Ok(Ok(permit)) if Instant::now() < deadline => Ok(permit),
+            Ok(Err(_)) => Err(shared.closed()),
+            Ok(Ok(_)) | Err(_) => Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "there was no room for it until the deadline, for others were under way (see Engine::max_publishes_in_flight, \
+                     which is {}); it was not sent",
+                    shared.options.max_publishes_in_flight
+                ),
+            )),
+        }
+    }
+
+    /// Something that `close` waits for, while it is kept.
+    pub(crate) fn busy(&self) -> TaskTrackerToken {
+        self.shared().work.token()
+    }
+
+    /// What happens to the connection from now on; first that it is live or ended, if it is.
+    pub(crate) fn listen(&self) -> (Option<ConnectionEvent>, broadcast::Receiver<ConnectionEvent>) {
+        let state = self.shared().state.borrow();
+        let first = match &*state {
+            State::Live(_) => Some(ConnectionEvent::Connected),
+            State::Closed(why) => Some(ConnectionEvent::Closed { why: why.clone() }),
+            State::Connecting | State::Lost { .. } => None,
+        };
+        // Before `state` is free again: see `Shared::change`.
+        (first, self.shared().events.subscribe())
     }
 
     /// The state of the connection, now and as it changes.
@@ -174,12 +200,12 @@ impl Session {
     }
 
     /// Opens a route and subscribes. The route outlives the link: from then on the supervisor restores it.
-    pub(crate) async fn subscribe(&self, subscribe: Subscribe, buffer: usize) -> Result<Lane> {
+    pub(crate) async fn subscribe(&self, subscribe: Subscribe) -> Result<Opened> {
         if self.is_draining() {
             return Err(self.shared().closed());
         }
         let limit = self.request_timeout();
-        match tokio::time::timeout(limit, self.open_lane(&subscribe, buffer)).await {
+        match tokio::time::timeout(limit, self.open_lane(&subscribe)).await {
             Ok(lane) => lane,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.endpoint())))
@@ -187,10 +213,10 @@ impl Session {
         }
     }
 
-    async fn open_lane(&self, subscribe: &Subscribe, buffer: usize) -> Result<Lane> {
+    async fn open_lane(&self, subscribe: &Subscribe) -> Result<Opened> {
         let event = &subscribe.event;
         let lane = loop {
-            match self.routes().open(subscribe, buffer)? {
+            match self.routes().open(subscribe)? {
                 Ok(lane) => break lane,
                 Err(left) => left.cancelled().await,
             }
@@ -231,13 +257,25 @@ impl Session {
 
     /// Ends a subscription's stream, and waits until the engine knows.
     pub(crate) async fn unsubscribe(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Result<()> {
-        let Some(unread) = self.routes().leave(event, end) else { return Ok(()) };
+        let Some(mut unread) = self.routes().leave(event, end) else { return Ok(()) };
         // Handed back after the engine knows, or it would send them here again; or if the caller gives up.
         let _left = OnDrop(Some(|| {
             self.routes().left(event);
-            unread.iter().for_each(|routed| self.shared().errand(Errand::HandBack(routed.clone())));
+            unread.drain(..).for_each(|routed| self.hand_back(routed.into()));
         }));
         self.call(Command::Unsubscribe { event: event.clone() }).await.map(drop)
+    }
+
+    /// Hands a delivery back in the background, if its link is still up; if not, the engine has it back already.
+    pub(crate) fn hand_back(&self, which: HandBack) {
+        if which.generation == self.generation() {
+            self.shared().errand(Errand::HandBack(which));
+        }
+    }
+
+    /// Whether the engine is paused because the reader of this subscription is slow.
+    pub(crate) fn is_full(&self, event: &EventName) -> bool {
+        self.routes().is_full(event, self.generation())
     }
 
     /// Settles a delivery of a link in the background.
@@ -274,100 +312,6 @@ impl Session {
 
     fn shared(&self) -> &Shared {
         &self.0.0
-    }
-}
-
-impl Shared {
-    /// The answer, and the link that brought it.
-    async fn call(&self, command: Command, limit: Option<Duration>) -> (Result<Reply>, u64) {
-        let _busy = self.work.token();
-        let limit = limit.unwrap_or(self.options.request_timeout);
-        let mut link = 0;
-        let answer = async {
-            loop {
-                let live = self.live().await?;
-                link = live.generation;
-                match live.transport.call(command.clone()).await {
-                    // The link ended before the command went out: the next one carries it.
-                    Err(error) if error.kind() == ErrorKind::Closed => {
-                        link = 0;
-                        self.link_other_than(live.generation).await;
-                    }
-                    answer => return answer,
-                }
-            }
-        };
-        let answer = match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer,
-            Err(_) if link > 0 => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("no answer from {} within {limit:?}; it may or may not have been carried out", self.endpoint),
-            )),
-            Err(_) => Err(self.no_connection(limit)),
-        };
-        (answer, link)
-    }
-
-    fn no_connection(&self, limit: Duration) -> Error {
-        let error = Error::new(
-            ErrorKind::Connect,
-            format!("no connection to {} within {limit:?}; it was not sent", self.endpoint),
-        );
-        match &*self.state.borrow() {
-            State::Connecting(_, cause) => error.with_source(cause.clone()),
-            _ => error,
-        }
-    }
-
-    /// The live link, once there is one.
-    async fn live(&self) -> Result<Live> {
-        let mut state = self.state.subscribe();
-        let state = state.wait_for(|state| !matches!(state, State::Connecting(..))).await;
-        match state.as_deref() {
-            Ok(State::Live(live)) => Ok(live.clone()),
-            Ok(State::Closed(error)) => Err(error.clone()),
-            // The sender lives in `self`.
-            Ok(State::Connecting(..)) | Err(_) => Err(self.closed()),
-        }
-    }
-
-    async fn link_other_than(&self, generation: u64) {
-        let mut state = self.state.subscribe();
-        let _ = state.wait_for(|state| !matches!(state, State::Live(live) if live.generation == generation)).await;
-    }
-
-    /// Tells the engine of a route that is leaving, if it can know of it.
-    fn leave(&self, event: &EventName, unread: Vec<Routed>) {
-        match self.link.load(Ordering::Acquire) {
-            // The next link is not told of it in the first place.
-            0 => self.routes.left(event),
-            generation => self.errand(Errand::Leave { event: event.clone(), unread, generation }),
-        }
-    }
-
-    fn errand(&self, errand: Errand) {
-        if self.errands.send(errand).is_err() {
-            // The session has ended: the engine takes back what was unsettled by itself.
-            self.routes.all_left();
-        }
-    }
-
-    /// The end, if it is not ended yet: every call gets `error`, and every stream `streams`.
-    fn end(&self, error: Error, streams: Option<&Error>) {
-        self.draining.store(true, Ordering::Release);
-        self.link.store(0, Ordering::Release);
-        self.routes.close_all(streams);
-        self.state.send_if_modified(|state| {
-            let news = !matches!(state, State::Closed(_));
-            if news {
-                *state = State::Closed(error);
-            }
-            news
-        });
-    }
-
-    fn closed(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("the client of {} is closed", self.endpoint))
     }
 }
 

@@ -1,23 +1,18 @@
 //! Which subscription an event goes to. Only its name is read.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ensync_core::{Delivery, Error, ErrorKind, EventName, Result, Subscribe};
+use ensync_core::{Error, ErrorKind, EventName, Result, Subscribe};
 use tokio_util::sync::CancellationToken;
 
-/// An event on its way to a subscription. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Routed {
-    pub(crate) delivery: Delivery,
-    /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
-    pub(crate) generation: u64,
-}
+use super::lane::{Lane, Routed};
+use super::window::Window;
 
 /// The subscriptions of a client by event name.
 #[derive(Debug, Default)]
-pub(crate) struct Routes(Mutex<HashMap<EventName, Route>>);
+pub(crate) struct Routes(Mutex<BTreeMap<EventName, Route>>);
 
 #[derive(Debug)]
 enum Route {
@@ -29,10 +24,12 @@ enum Route {
 
 #[derive(Debug)]
 struct Open {
-    sender: async_channel::Sender<Routed>,
-    /// The reader's end, to take back what was not read.
-    receiver: async_channel::Receiver<Routed>,
+    lane: Arc<Lane>,
     subscribe: Subscribe,
+    /// What of it is unsettled, over the link that last brought something.
+    window: Option<Arc<Window>>,
+    /// Held while the engine is told to pause or to go on, so that its last word is the one that is meant.
+    gate: Arc<tokio::sync::Mutex<()>>,
     /// The link over which the engine was last told of the subscription; 0 before the first time.
     told: u64,
     /// The reason of a pause that the user has not ended.
@@ -53,14 +50,14 @@ pub(crate) struct Restore {
 
 /// A subscription's end of a route.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) receiver: async_channel::Receiver<Routed>,
+pub(crate) struct Opened {
+    pub(crate) lane: Arc<Lane>,
     pub(crate) end: Arc<OnceLock<Error>>,
 }
 
 impl Routes {
-    /// Opens a route with room for `buffer` events, or says what to wait for before trying again.
-    pub(crate) fn open(&self, subscribe: &Subscribe, buffer: usize) -> Result<Result<Lane, CancellationToken>> {
+    /// Opens a route, or says what to wait for before trying again.
+    pub(crate) fn open(&self, subscribe: &Subscribe) -> Result<Result<Opened, CancellationToken>> {
         let mut routes = self.lock();
         match routes.get(&subscribe.event) {
             Some(Route::Leaving(left)) => return Ok(Err(left.clone())),
@@ -76,26 +73,66 @@ impl Routes {
             }
             None => {}
         }
-        let (sender, receiver) = async_channel::bounded(buffer.max(1));
-        let end = Arc::new(OnceLock::new());
+        let opened = Opened { lane: Arc::default(), end: Arc::default() };
         let open = Open {
-            sender,
-            receiver: receiver.clone(),
+            lane: opened.lane.clone(),
             subscribe: subscribe.clone(),
+            window: None,
+            gate: Arc::default(),
             told: 0,
             paused: None,
-            end: end.clone(),
+            end: opened.end.clone(),
         };
         routes.insert(subscribe.event.clone(), Route::Open(open));
-        Ok(Ok(Lane { receiver, end }))
+        Ok(Ok(opened))
     }
 
-    /// Where events of this name go.
-    pub(crate) fn sender(&self, event: &EventName) -> Option<async_channel::Sender<Routed>> {
+    /// Where events of this name go that a link brings, and what counts them: made by `window` for each link anew.
+    pub(crate) fn lane(
+        &self,
+        event: &EventName,
+        generation: u64,
+        window: impl FnOnce(&Subscribe) -> Arc<Window>,
+    ) -> Option<(Arc<Lane>, Arc<Window>)> {
+        let mut routes = self.lock();
+        let Some(Route::Open(open)) = routes.get_mut(event) else { return None };
+        let window = match &open.window {
+            Some(known) if known.generation == generation => known.clone(),
+            _ => open.window.insert(window(&open.subscribe)).clone(),
+        };
+        Some((open.lane.clone(), window))
+    }
+
+    /// What is held while the engine is told to pause an open route, or to go on.
+    pub(crate) fn gate(&self, event: &EventName) -> Option<Arc<tokio::sync::Mutex<()>>> {
         match self.lock().get(event) {
-            Some(Route::Open(open)) => Some(open.sender.clone()),
+            Some(Route::Open(open)) => Some(open.gate.clone()),
             _ => None,
         }
+    }
+
+    /// Whether the user paused the route.
+    pub(crate) fn is_paused(&self, event: &EventName) -> bool {
+        matches!(self.lock().get(event), Some(Route::Open(open)) if open.paused.is_some())
+    }
+
+    /// Whether the engine is paused over this link because the reader is slow.
+    pub(crate) fn is_full(&self, event: &EventName, generation: u64) -> bool {
+        match self.lock().get(event) {
+            Some(Route::Open(open)) => {
+                open.window.as_ref().is_some_and(|window| window.generation == generation && window.pauses())
+            }
+            _ => false,
+        }
+    }
+
+    /// How many events nobody has read.
+    pub(crate) fn unread(&self) -> usize {
+        let unread = |route: &Route| match route {
+            Route::Open(open) => open.lane.len(),
+            Route::Leaving(_) => 0,
+        };
+        self.lock().values().map(unread).sum()
     }
 
     /// Ends the reader's stream, if the route is still the one that `end` belongs to, and gives what was not read. Until
@@ -148,7 +185,7 @@ impl Routes {
     /// Removes every route.
     pub(crate) fn close_all(&self, error: Option<&Error>) {
         self.all_left();
-        for (_, route) in self.lock().drain() {
+        for route in std::mem::take(&mut *self.lock()).into_values() {
             if let Route::Open(open) = route {
                 open.close(error.cloned());
             }
@@ -166,11 +203,11 @@ impl Routes {
         }
     }
 
-    /// The link is gone, and with it the right to what it brought: empties every lane, so that the next link finds room.
+    /// The link is gone, and with it the right to what it brought: empties every lane, so that nobody reads it.
     pub(crate) fn empty_all(&self) {
         for route in self.lock().values() {
             if let Route::Open(open) = route {
-                while open.receiver.try_recv().is_ok() {}
+                open.lane.clear();
             }
         }
     }
@@ -213,7 +250,7 @@ impl Routes {
         self.lock().values().filter_map(restorable).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<EventName, Route>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EventName, Route>> {
         // Nothing panics while it is held, and a map is whole after every call anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,10 +276,9 @@ impl Open {
     /// Ends the reader's stream, and gives what was not read.
     fn close(self, error: Option<Error>) -> Vec<Routed> {
         if let Some(error) = error {
-            // Set before the channel closes, so that the reader, woken by that, finds it.
+            // Set before the lane closes, so that the reader, woken by that, finds it.
             let _ = self.end.set(error);
         }
-        self.receiver.close();
-        std::iter::from_fn(|| self.receiver.try_recv().ok()).collect()
+        self.lane.close()
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ensync_core::{Block, Command, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
 
-use crate::event::settle;
+use crate::acker::settle;
 use crate::reading::Reading;
 use crate::{Client, Event};
 
@@ -35,6 +35,8 @@ impl Control {
     /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
+        let gate = self.client.session.routes().gate(&self.event).unwrap_or_default();
+        let _held = gate.lock().await;
         self.call(Command::Pause { event: self.event.clone(), reason: reason.clone() }).await?;
         self.client.session.routes().set_paused(&self.event, &self.end, Some(reason));
         Ok(())
@@ -46,7 +48,13 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`].
     pub async fn resume(&self) -> Result<()> {
+        let gate = self.client.session.routes().gate(&self.event).unwrap_or_default();
+        let _held = gate.lock().await;
         self.client.session.routes().set_paused(&self.event, &self.end, None);
+        if self.client.session.is_full(&self.event) {
+            // The engine goes on by itself when there is room again.
+            return Ok(());
+        }
         self.call(Command::Continue { event: self.event.clone() }).await
     }
 

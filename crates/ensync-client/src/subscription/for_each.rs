@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use super::{Control, Subscription};
-use crate::Event;
-use crate::event::Acker;
+use crate::{Acker, Event};
 
 /// What becomes of an event whose handler failed or panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,12 @@ impl Default for OnError {
 }
 
 /// A loop over a subscription: await it, or [`spawn`](ForEach::spawn) it.
+///
+/// While a handler runs, its event's lease is extended in the background, so that it may take as long as it needs. An engine that
+/// does not announce the extension "leases" cannot do that: there an event whose handler takes longer than the engine's ack timeout
+/// is delivered again meanwhile, to this client or another, and the late acknowledgement is refused. What waits for its handler is
+/// not extended: an event whose lease runs out before its turn is not handed to the handler, for somebody else has it or will. So
+/// [`max_in_flight`](crate::Subscribe::max_in_flight) should be no more than what is handled within a lease.
 ///
 /// ```no_run
 /// # async fn example(client: ensync_client::Client) -> ensync_client::core::Result<()> {
@@ -73,7 +79,7 @@ impl<H> ForEach<H> {
     }
 
     /// Whether to ack an event after its handler's `Ok`. Default: true. An event that its handler settled itself is left alone
-    /// either way.
+    /// either way. If not, the handler settles it, or keeps it for somebody who does: dropped unsettled it is handed back.
     pub fn auto_ack(mut self, auto_ack: bool) -> Self {
         self.auto_ack = auto_ack;
         self
@@ -119,8 +125,9 @@ where
                         let on_error = if last { OnError::Discard } else { on_error };
                         // The handler is called here, in order; only its future runs beside others. Its task outlives this loop, if
                         // that is dropped: what is begun is finished and settled, and `close` waits for it.
-                        let called = catch_unwind(AssertUnwindSafe(|| handler(event)));
-                        running.push(session.spawn(settle(called, acker, auto_ack, on_error)));
+                        let span = event.span();
+                        let called = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler(event))));
+                        running.push(session.spawn(settle(called, acker, auto_ack, on_error).instrument(span)));
                     }
                     Some(Err(error)) => break Err(error),
                     None => break Ok(()),
@@ -153,7 +160,7 @@ where
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     let handled = match called {
-        Ok(handling) => AssertUnwindSafe(handling).catch_unwind().await,
+        Ok(handling) => acker.keeping(AssertUnwindSafe(handling).catch_unwind()).await,
         Err(panic) => Err(panic),
     };
     let failed: Box<dyn StdError + Send + Sync> = match handled {
@@ -172,7 +179,10 @@ where
         return;
     }
     let settled = match on_error {
-        OnError::Leave => Ok(()),
+        OnError::Leave => {
+            acker.leave();
+            Ok(())
+        }
         OnError::Defer(delay) => acker.defer(delay, "the handler failed").await.map(drop),
         OnError::Rollback => acker.rollback().await,
         OnError::Discard => acker.discard("the handler failed").await,

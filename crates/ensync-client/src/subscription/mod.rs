@@ -5,7 +5,7 @@ mod for_each;
 mod stream;
 
 use std::future::IntoFuture;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use ensync_core::crypto::Senders;
 use ensync_core::{AppId, Error, EventName, Keyring, Result, SecretKey};
@@ -25,6 +25,7 @@ pub struct Subscribe {
     client: Client,
     event: Result<EventName>,
     max_in_flight: NonZeroU32,
+    max_bytes_in_flight: Option<NonZeroU64>,
     keys: Option<Result<Keyring>>,
     senders: Senders,
     unopenable: Unopenable,
@@ -39,16 +40,25 @@ impl Subscribe {
             client,
             event,
             max_in_flight: Self::MAX_IN_FLIGHT,
+            max_bytes_in_flight: None,
             keys: None,
             senders: Senders::Any,
             unopenable: Unopenable::default(),
         }
     }
 
-    /// At most this many events delivered and not settled; also the size of the buffer between the connection and the reader. An
-    /// engine with flow control sends no more, another is held up by the full buffer. 0 counts as 1. Default: 256.
+    /// At most this many events delivered and not settled. An engine with flow control sends no more; another is told to pause when
+    /// they are here, and to go on when half of them are settled. 0 counts as 1. Default: 256, which is also the most that our
+    /// engine grants unless its limits say otherwise.
     pub fn max_in_flight(mut self, events: u32) -> Self {
         self.max_in_flight = NonZeroU32::new(events).unwrap_or(NonZeroU32::MIN);
+        self
+    }
+
+    /// At most this many bytes of payload and metadata, as the wire has them, delivered and not settled; a single event may be
+    /// larger. 0 counts as 1. Default: what the engine allows, and 8 MiB where it has no flow control.
+    pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.max_bytes_in_flight = Some(NonZeroU64::new(bytes).unwrap_or(NonZeroU64::MIN));
         self
     }
 
@@ -91,15 +101,18 @@ impl Subscribe {
             None => self.client.crypto.opener.clone(),
         };
         let reading = Reading { opener, senders: self.senders };
-        let subscribe = ensync_core::Subscribe { event: event.clone(), max_in_flight: Some(self.max_in_flight) };
-        let buffer = usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX).min(1 << 16);
-        let lane = self
+        let subscribe = ensync_core::Subscribe {
+            event: event.clone(),
+            max_in_flight: Some(self.max_in_flight),
+            max_bytes_in_flight: self.max_bytes_in_flight,
+        };
+        let opened = self
             .client
             .session
-            .subscribe(subscribe, buffer)
+            .subscribe(subscribe)
             .await
             .map_err(|error| error.context(format_args!("subscribe to {event} at {}", self.client.endpoint())))?;
-        Ok(Subscription::new(Control::new(self.client, event, reading, lane.end), lane.receiver, self.unopenable))
+        Ok(Subscription::new(Control::new(self.client, event, reading, opened.end), opened.lane, self.unopenable))
     }
 }
 

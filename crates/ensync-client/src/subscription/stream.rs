@@ -1,18 +1,20 @@
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ensync_core::{Result, Settlement};
 use futures::Stream;
 
 use super::{Control, ForEach, Handler};
-use crate::session::Routed;
-use crate::{Event, Unopenable};
+use crate::session::{Lane, Routed};
+use crate::{Event, Unopenable, observe};
 
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
 ///
 /// It goes on across reconnects. It ends after [`unsubscribe`](Control::unsubscribe) or [`close`](crate::Client::close), or with
-/// one last error when the client gives up or the engine refuses to subscribe again after a reconnect. Dropping it unsubscribes.
+/// one last error when the client gives up or the engine refuses to subscribe again after a reconnect. Dropping it unsubscribes,
+/// and hands back what was not read.
 ///
 /// ```no_run
 /// use futures::TryStreamExt;
@@ -28,14 +30,20 @@ use crate::{Event, Unopenable};
 #[derive(Debug)]
 pub struct Subscription {
     control: Control,
-    receiver: Pin<Box<async_channel::Receiver<Routed>>>,
+    lane: Arc<Lane>,
     unopenable: Unopenable,
     ended: bool,
 }
 
 impl Subscription {
-    pub(crate) fn new(control: Control, receiver: async_channel::Receiver<Routed>, unopenable: Unopenable) -> Self {
-        Self { control, receiver: Box::pin(receiver), unopenable, ended: false }
+    pub(crate) fn new(control: Control, lane: Arc<Lane>, unopenable: Unopenable) -> Self {
+        Self { control, lane, unopenable, ended: false }
+    }
+
+    /// How many events were not handed out because their lease ran out before they were read. The engine delivers them again. If it
+    /// grows, the reader is too slow for its window: see [`max_in_flight`](crate::Subscribe::max_in_flight).
+    pub fn ran_out(&self) -> u64 {
+        self.lane.ran_out()
     }
 
     /// The controls, for use beside a handler.
@@ -79,6 +87,8 @@ impl Subscription {
             let settle = event.acker().settlement(how);
             self.control.client().session.settle_later(settle, generation);
         }
+        // Dealt with, or meant to wait for its lease's end.
+        event.acker().leave();
         false
     }
 }
@@ -88,15 +98,16 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, generation }) = ready!(this.receiver.as_mut().poll_next(cx)) {
+        while let Some(Routed { delivery, generation, held, .. }) = ready!(this.lane.poll_next(cx)) {
             let client = this.control.client();
             if generation != client.session.generation() {
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(delivery, name, reading, client.clone());
+            let event = Event::new(delivery, name, reading, client.clone(), Some((generation, held)));
             if this.is_taken(&event, generation) {
+                observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
             }
         }

@@ -85,6 +85,7 @@ impl Broker {
         let config = [
             (ServerConfig::EXTENSIONS, Extension::announcement()),
             (ServerConfig::MAX_PAYLOAD_BYTES, limits.max_payload_bytes.to_string()),
+            (ServerConfig::DEDUP_WINDOW_MS, limits.dedup_window.as_millis().to_string()),
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);

@@ -4,7 +4,7 @@ use ensync_core::{Command, Error, ErrorKind, EventName, Peer, Reply, Result, Sub
 
 use super::dedup::Fingerprint;
 use super::sessions::SessionNumber;
-use super::{Admitted, Change, State, Step};
+use super::{Admitted, Change, Limits, State, Step};
 use crate::log::{EventOptions, EventRef, PublishRecord, Record, Rights};
 
 impl State {
@@ -83,12 +83,14 @@ impl State {
         let event = &subscribe.event;
         self.require(peer, event, |rights| rights.subscribe, "subscribe to")?;
         let registration = self.registration(event)?;
-        let limit = self.settings.limits.max_in_flight;
+        let Limits { max_in_flight, max_bytes_in_flight, .. } = self.settings.limits;
         let queue = self.queue_number(peer.app_id, event)?;
         self.check_subscriptions(session, queue)?;
         if let Some(consumer) = self.sessions.consumer_or_new(session, queue) {
             let new = !std::mem::replace(&mut consumer.active, true);
-            consumer.max_in_flight = subscribe.max_in_flight.unwrap_or(limit).min(limit).get();
+            consumer.max_in_flight = subscribe.max_in_flight.unwrap_or(max_in_flight).min(max_in_flight).get();
+            consumer.max_bytes_in_flight =
+                subscribe.max_bytes_in_flight.map_or(max_bytes_in_flight, |bytes| bytes.get().min(max_bytes_in_flight));
             if let Some(queue) = self.queues.get_mut(&queue).filter(|_| new) {
                 queue.consumers += 1;
             }

@@ -1,6 +1,7 @@
 //! Who gets what, and how events change their place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensync_core::{Block, Delivery, EventId, Timestamp};
 
@@ -24,6 +25,7 @@ pub struct Outgoing {
     id: EventId,
     block: Block,
     attempt: u32,
+    lease: Duration,
 }
 
 /// Where a payload is.
@@ -39,7 +41,8 @@ impl Outgoing {
     /// The delivery, from the record that was read at its source; `None` if that is another record.
     pub fn delivery(&self, record: &Record) -> Option<Delivery> {
         let publish = matching(record, self.event)?;
-        Some(delivery(publish, self.id.clone(), self.block, Some(self.attempt)))
+        let made = delivery(publish, self.id.clone(), self.block);
+        Some(Delivery { attempt: Some(self.attempt), lease: Some(self.lease), ..made })
     }
 }
 
@@ -51,7 +54,7 @@ pub(super) fn matching(record: &Record, event: EventRef) -> Option<&PublishRecor
     }
 }
 
-pub(super) fn delivery(publish: &PublishRecord, id: EventId, block: Block, attempt: Option<u32>) -> Delivery {
+pub(super) fn delivery(publish: &PublishRecord, id: EventId, block: Block) -> Delivery {
     Delivery {
         event: publish.event.clone(),
         id,
@@ -61,7 +64,8 @@ pub(super) fn delivery(publish: &PublishRecord, id: EventId, block: Block, attem
         sender: Some(publish.sender),
         recipient: Some(publish.recipient),
         timestamp: Some(publish.accepted_at),
-        attempt,
+        attempt: None,
+        lease: None,
     }
 }
 
@@ -93,7 +97,6 @@ impl State {
     }
 
     fn deliver_next(&mut self, number: u32) -> Option<Outgoing> {
-        let max_bytes = self.settings.limits.max_bytes_in_flight;
         let (seq, entry) = loop {
             let queue = self.queues.get_mut(&number)?;
             let (seq, entry) = queue.next_ready()?;
@@ -107,7 +110,7 @@ impl State {
         let (session, consumer) = loop {
             let session = queue.ring.pop_front()?;
             let Some(consumer) = self.sessions.consumer_mut(session, number) else { continue };
-            if consumer.wants() && consumer.fits(entry.size, max_bytes) {
+            if consumer.wants() && consumer.fits(entry.size) {
                 break (session, consumer);
             }
             // It is offered again when it settles something, or goes on.
@@ -128,7 +131,8 @@ impl State {
         entry.deliveries = entry.deliveries.saturating_add(1);
         entry.in_epoch = entry.in_epoch.saturating_add(1);
         let (entry, block) = (*entry, block(self.settings.epoch, entry.in_epoch));
-        let until = self.now.after(self.registry.ack_timeout(&queue.event));
+        let lease = self.registry.ack_timeout(&queue.event);
+        let until = self.now.after(lease);
         queue.leases.insert(seq, Lease { session, block, until });
         queue.counters.delivered += 1;
         queue.counters.redelivered += u64::from(entry.deliveries > 1);
@@ -140,6 +144,7 @@ impl State {
             id: key_of(event, &entry).to_id(),
             block,
             attempt: entry.deliveries,
+            lease,
         })
     }
 
@@ -253,6 +258,17 @@ impl State {
         self.heat(event.queue);
     }
 
+    /// Starts a lease anew, and says how long it lasts from now.
+    pub(super) fn extend(&mut self, event: EventRef) -> Option<Duration> {
+        let queue = self.queues.get_mut(&event.queue)?;
+        let lasts = self.registry.ack_timeout(&queue.event);
+        let lease = queue.leases.get_mut(&event.seq)?;
+        let until = self.now.after(lasts);
+        self.timers.cancel(std::mem::replace(&mut lease.until, until), Timer::Lease(event));
+        self.timers.arm(until, Timer::Lease(event));
+        Some(lasts)
+    }
+
     /// Ends a delivery that came to nothing: the event waits again, or has been delivered often enough.
     pub(super) fn release(&mut self, event: EventRef) {
         let Some(queue) = self.queues.get(&event.queue) else { return };
@@ -267,7 +283,7 @@ impl State {
         }
     }
 
-    /// Ends a delivery whose session ended, or said that it has it no more: the client may never have looked at the event, so this
+    /// Ends a delivery whose session ended, or that the client hands back: the client may never have looked at the event, so this
     /// does not count towards the limit, unless it happens too often.
     pub(super) fn hand_back(&mut self, event: EventRef) {
         if let Some(queue) = self.queues.get_mut(&event.queue)

@@ -44,7 +44,7 @@ impl Replay {
             // Clients skip events whose block is 0.
             _ => Block::try_from(1_i64)?,
         };
-        let mut replayed = delivery(publish, self.key.to_id(), block, None);
+        let mut replayed = delivery(publish, self.key.to_id(), block);
         replayed.metadata = ReplayInfo::annotate(&replayed.metadata, self.now, acknowledged);
         Ok(Reply::Replayed(Box::new(replayed)))
     }

@@ -24,6 +24,7 @@ pub(super) struct Consumer {
     /// Whether the queue's ring holds it. While it is paused or full the ring may hold it still: it is asked when its turn comes.
     pub(super) in_ring: bool,
     pub(super) max_in_flight: u32,
+    pub(super) max_bytes_in_flight: u64,
     /// The events it has and has not settled.
     pub(super) held: BTreeSet<u64>,
     /// Their sizes together.
@@ -37,8 +38,8 @@ impl Consumer {
     }
 
     /// Whether an event of `size` fits in its window. The first always does.
-    pub(super) fn fits(&self, size: u32, max_bytes: u64) -> bool {
-        self.held.is_empty() || self.bytes.saturating_add(u64::from(size)) <= max_bytes
+    pub(super) fn fits(&self, size: u32) -> bool {
+        self.held.is_empty() || self.bytes.saturating_add(u64::from(size)) <= self.max_bytes_in_flight
     }
 
     /// Whether there is anything to remember of it.

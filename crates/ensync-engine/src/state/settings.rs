@@ -32,7 +32,8 @@ pub struct Limits {
     pub max_metadata_bytes: usize,
     /// How many deliveries a subscription may have unsettled, whatever it asks for. 256.
     pub max_in_flight: NonZeroU32,
-    /// How many bytes of payload and metadata a subscription may have unsettled; a single delivery may be larger. 8 MiB.
+    /// How many bytes of payload and metadata a subscription may have unsettled, whatever it asks for; a single delivery may be
+    /// larger. 8 MiB.
     pub max_bytes_in_flight: u64,
     /// How many event names a session may be subscribed to. 1,024.
     pub max_subscriptions: usize,

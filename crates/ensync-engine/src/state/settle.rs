@@ -55,6 +55,11 @@ impl State {
                 self.release(event);
                 return Ok(Step::Answer(Reply::Done));
             }
+            Settlement::Release => {
+                self.hand_back(event);
+                return Ok(Step::Answer(Reply::Done));
+            }
+            Settlement::Extend => return Ok(Step::Answer(Reply::Extended { lease: self.extend(event) })),
             other => {
                 let message = format!("this engine does not know the settlement {}", other.name());
                 return Err(Error::new(ErrorKind::InvalidInput, message));

@@ -51,7 +51,7 @@ async fn login(broker: &Broker, app: AppId) -> Session {
 async fn consumer(broker: &Broker, max_in_flight: Option<u32>) -> Session {
     let session = login(broker, WAREHOUSE).await;
     let max_in_flight = max_in_flight.and_then(NonZeroU32::new);
-    let subscribe = Command::Subscribe(Subscribe { event: event(), max_in_flight });
+    let subscribe = Command::Subscribe(Subscribe { event: event(), max_in_flight, max_bytes_in_flight: None });
     assert_eq!(broker.handle(&session.peer, subscribe).await.unwrap(), Reply::Done);
     session
 }

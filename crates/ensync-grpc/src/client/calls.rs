@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ensync_core::{Command, Error, ErrorKind, Reply, Result, Settle, Settlement, Timestamp};
+use ensync_core::{Command, Error, ErrorKind, Extension, Reply, Result, Settle, Settlement, Timestamp};
 use tonic::Status;
 
 use super::link::Shared;
@@ -16,7 +16,7 @@ impl Shared {
         let rpc = &self.rpc;
         let answered = |answer: std::result::Result<(bool, String), Status>| match answer {
             Ok((true, _)) => Ok(Reply::Done),
-            Ok((false, why)) => Err(status::refusal(&why)),
+            Ok((false, why)) => Err(Error::from_refusal(&why)),
             Err(status) => Err(self.failed(&status)),
         };
         match command {
@@ -89,6 +89,15 @@ impl Shared {
                 .defer_message(|| write::defer(id, &settle, 0, 0, ""))
                 .await
                 .map(|answer| (answer.success, answer.message, Reply::Done)),
+            Settlement::Release | Settlement::Extend if !self.leases => return Err(Extension::Leases.missing()),
+            Settlement::Release => self
+                .rpc
+                .release_message(write::release(id, &settle))
+                .await
+                .map(|answer| (answer.success, answer.message, Reply::Done)),
+            Settlement::Extend => self.rpc.extend_lease(write::extend(id, &settle)).await.map(|answer| {
+                (answer.success, answer.message, Reply::Extended { lease: read::lease(answer.lease_ms) })
+            }),
             other => {
                 return Err(Error::new(
                     ErrorKind::Internal,
@@ -98,7 +107,7 @@ impl Shared {
         };
         match answer {
             Ok((true, _, reply)) => Ok(reply),
-            Ok((false, why, _)) => Err(status::refusal(&why)),
+            Ok((false, why, _)) => Err(Error::from_refusal(&why)),
             Err(status) => Err(self.failed(&status)),
         }
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ensync_core::{Command, Delivery, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, Transport, Welcome};
+use ensync_core::{
+    Command, Delivery, Endpoint, Error, ErrorKind, EventName, Extension, Link, Reply, Result, Transport, Welcome,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +57,8 @@ impl Drop for Handle {
 pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
     pub(super) client_id: String,
+    /// The engine has [`Extension::Leases`].
+    pub(super) leases: bool,
     pub(super) rpc: Rpc,
     pub(super) options: Options,
     pub(super) end: watch::Sender<Option<End>>,
@@ -81,6 +85,7 @@ pub(super) fn start(
     let shared = Arc::new(Shared {
         endpoint: to.clone(),
         client_id: welcome.client_id.to_string(),
+        leases: welcome.config.has(Extension::Leases),
         rpc,
         options: *options,
         end,

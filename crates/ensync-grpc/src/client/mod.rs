@@ -142,7 +142,7 @@ fn served(to: &Endpoint) -> Result<()> {
 
 fn read_welcome(answer: ConnectResponse) -> Result<Welcome> {
     if !answer.success {
-        let refusal = status::refusal(&answer.error_message);
+        let refusal = Error::from_refusal(&answer.error_message);
         return Err(match refusal.kind() {
             // Another engine's words: at login they are about the key.
             ErrorKind::Refused => Error::new(ErrorKind::Unauthenticated, refusal.to_string()),

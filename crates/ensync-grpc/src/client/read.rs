@@ -1,5 +1,7 @@
 //! Answer → reply. All of it comes from the engine, and none of it is trusted.
 
+use std::time::Duration;
+
 use ensync_core::{
     AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Reply, Result, Sealed, Timestamp,
 };
@@ -12,7 +14,7 @@ use crate::status;
 
 pub(super) fn published(answer: PublishResponse) -> Result<Reply> {
     if !answer.success {
-        return Err(status::refusal(&answer.error_message));
+        return Err(Error::from_refusal(&answer.error_message));
     }
     let id = EventId::parse(&answer.message_idem).map_err(|cause| bad("message_idem", cause))?;
     Ok(Reply::Published { id })
@@ -30,13 +32,19 @@ pub(super) fn delivery(record: StreamResponse) -> Result<Delivery> {
         recipient: AppId::parse(&record.recipient).ok(),
         timestamp: u64::try_from(record.logged_at).ok().filter(|&at| at > 0).map(Timestamp::from_millis),
         attempt: Some(record.attempt).filter(|&attempt| attempt > 0),
+        lease: lease(record.lease_ms),
     })
+}
+
+/// A lease in milliseconds, of which 0 says nothing.
+pub(super) fn lease(ms: i64) -> Option<Duration> {
+    u64::try_from(ms).ok().filter(|&ms| ms > 0).map(Duration::from_millis)
 }
 
 /// Reads either form of a replayed event: the JSON record, or the bare base64 payload, which says nothing but what was asked for.
 pub(super) fn replayed(answer: ReplayResponse, id: &EventId, event: &EventName) -> Result<Reply> {
     if !answer.success {
-        return Err(status::refusal(&answer.message));
+        return Err(Error::from_refusal(&answer.message));
     }
     let data = answer.message_data.trim();
     if data.starts_with('{') {
@@ -60,6 +68,7 @@ pub(super) fn replayed(answer: ReplayResponse, id: &EventId, event: &EventName) 
         recipient: None,
         timestamp: None,
         attempt: None,
+        lease: None,
     })))
 }
 
@@ -112,6 +121,7 @@ impl Record<'_> {
             recipient: key(self.recipient),
             timestamp: self.logged_at.and_then(|at| at.as_u64()).map(Timestamp::from_millis),
             attempt: self.attempt.and_then(|attempt| attempt.as_u64()).and_then(|attempt| attempt.try_into().ok()),
+            lease: None,
         })
     }
 }
@@ -188,7 +198,8 @@ mod tests {
             ..StreamResponse::default()
         };
         let read = delivery(good.clone()).unwrap();
-        assert_eq!((read.sender, read.timestamp, read.attempt), (None, None, None));
+        assert_eq!((read.sender, read.timestamp, read.attempt, read.lease), (None, None, None, None));
+        assert_eq!([-1, 0, 1_500].map(lease), [None, None, Some(Duration::from_millis(1_500))]);
         for (field, record) in [
             ("message_name", StreamResponse { message_name: "a//b".into(), ..good.clone() }),
             ("message_idem", StreamResponse { message_idem: "a;b".into(), ..good.clone() }),

@@ -68,6 +68,14 @@ impl Rpc {
         self.client.clone().disconnect(request).await.map(Response::into_inner)
     }
 
+    pub(super) async fn extend_lease(&self, request: ExtendLeaseRequest) -> Answer<ExtendLeaseResponse> {
+        self.client.clone().extend_lease(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn release_message(&self, request: ReleaseRequest) -> Answer<ReleaseResponse> {
+        self.client.clone().release_message(request).await.map(Response::into_inner)
+    }
+
     /// Resolves with the head of the stream, or with a refusal.
     pub(super) fn subscribe(
         &self,

@@ -90,7 +90,7 @@ impl Shared {
                 self.lock().remove(&event);
                 return Ok(Reply::Done);
             }
-            Ok(answer) => status::refusal(&answer.message),
+            Ok(answer) => Error::from_refusal(&answer.message),
             Err(status) => self.failed(&status),
         };
         set(false);

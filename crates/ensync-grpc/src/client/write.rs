@@ -36,6 +36,7 @@ pub(super) fn subscribe(client_id: &str, subscribe: &Subscribe) -> SubscribeRequ
         client_id: client_id.to_owned(),
         message_name: subscribe.event.as_str().to_owned(),
         max_in_flight: subscribe.max_in_flight.map_or(0, Into::into),
+        max_bytes_in_flight: subscribe.max_bytes_in_flight.map_or(0, Into::into),
     }
 }
 
@@ -66,6 +67,16 @@ pub(super) fn discard(client_id: &str, settle: &Settle, reason: &str) -> Discard
         reason: reason.to_owned(),
         partition_block,
     }
+}
+
+pub(super) fn extend(client_id: &str, settle: &Settle) -> ExtendLeaseRequest {
+    let (message_idem, message_name, partition_block) = delivery(settle);
+    ExtendLeaseRequest { client_id: client_id.to_owned(), message_idem, message_name, partition_block }
+}
+
+pub(super) fn release(client_id: &str, settle: &Settle) -> ReleaseRequest {
+    let (message_idem, message_name, partition_block) = delivery(settle);
+    ReleaseRequest { client_id: client_id.to_owned(), message_idem, message_name, partition_block }
 }
 
 fn delivery(settle: &Settle) -> (String, String, i64) {

@@ -98,6 +98,10 @@ pub struct SubscribeRequest {
     /// Extension: at most this many deliveries unsettled at a time; 0 leaves it to the engine.
     #[prost(uint32, tag = "100")]
     pub max_in_flight: u32,
+    /// Extension: at most this many bytes of payload and metadata unsettled at a time; 0 leaves it to the engine. A single delivery
+    /// may be larger.
+    #[prost(uint64, tag = "101")]
+    pub max_bytes_in_flight: u64,
 }
 /// One delivery of one event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -127,6 +131,10 @@ pub struct StreamResponse {
     /// Extension: the recipient's Ed25519 public key, base64.
     #[prost(string, tag = "102")]
     pub recipient: ::prost::alloc::string::String,
+    /// Extension: how long the client may take to settle the delivery, in milliseconds from when it was sent; 0 if the engine does not
+    /// say.
+    #[prost(int64, tag = "103")]
+    pub lease_ms: i64,
 }
 /// The end of a subscription.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -210,6 +218,49 @@ pub struct DiscardRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardResponse {
+    #[prost(bool, tag = "1")]
+    pub success: bool,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
+/// Extension: a delivery stays with its client.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtendLeaseRequest {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub message_idem: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub message_name: ::prost::alloc::string::String,
+    /// The delivery's number, as in AcknowledgeRequest.
+    #[prost(int64, tag = "4")]
+    pub partition_block: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtendLeaseResponse {
+    #[prost(bool, tag = "1")]
+    pub success: bool,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// How long the lease lasts from now, in milliseconds.
+    #[prost(int64, tag = "3")]
+    pub lease_ms: i64,
+}
+/// Extension: a delivery goes back unread.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseRequest {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub message_idem: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub message_name: ::prost::alloc::string::String,
+    /// The delivery's number, as in AcknowledgeRequest.
+    #[prost(int64, tag = "4")]
+    pub partition_block: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseResponse {
     #[prost(bool, tag = "1")]
     pub success: bool,
     #[prost(string, tag = "2")]
@@ -640,6 +691,57 @@ pub mod en_sync_service_client {
                 .insert(GrpcMethod::new("ensync.EnSyncService", "Disconnect"));
             self.inner.unary(req, path, codec).await
         }
+        /// Extension "leases": the client needs longer. The delivery's lease starts anew.
+        pub async fn extend_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExtendLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExtendLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ensync.EnSyncService/ExtendLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ensync.EnSyncService", "ExtendLease"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Extension "leases": hands a delivery back that nobody looked at. It is made again at once, to whoever is free, and is not
+        /// counted among those after which an event is given up, as a defer by 0 is.
+        pub async fn release_message(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ensync.EnSyncService/ReleaseMessage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ensync.EnSyncService", "ReleaseMessage"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The same seven as the earlier generation calls them.
         pub async fn publish_event(
             &mut self,
@@ -898,6 +1000,20 @@ pub mod en_sync_service_server {
             tonic::Response<super::DisconnectResponse>,
             tonic::Status,
         >;
+        /// Extension "leases": the client needs longer. The delivery's lease starts anew.
+        async fn extend_lease(
+            &self,
+            request: tonic::Request<super::ExtendLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExtendLeaseResponse>,
+            tonic::Status,
+        >;
+        /// Extension "leases": hands a delivery back that nobody looked at. It is made again at once, to whoever is free, and is not
+        /// counted among those after which an event is given up, as a defer by 0 is.
+        async fn release_message(
+            &self,
+            request: tonic::Request<super::ReleaseRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReleaseResponse>, tonic::Status>;
         /// The same seven as the earlier generation calls them.
         async fn publish_event(
             &self,
@@ -1538,6 +1654,96 @@ pub mod en_sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisconnectSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ensync.EnSyncService/ExtendLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExtendLeaseSvc<T: EnSyncService>(pub Arc<T>);
+                    impl<
+                        T: EnSyncService,
+                    > tonic::server::UnaryService<super::ExtendLeaseRequest>
+                    for ExtendLeaseSvc<T> {
+                        type Response = super::ExtendLeaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExtendLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EnSyncService>::extend_lease(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExtendLeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ensync.EnSyncService/ReleaseMessage" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseMessageSvc<T: EnSyncService>(pub Arc<T>);
+                    impl<
+                        T: EnSyncService,
+                    > tonic::server::UnaryService<super::ReleaseRequest>
+                    for ReleaseMessageSvc<T> {
+                        type Response = super::ReleaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EnSyncService>::release_message(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseMessageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::session::Traits;
 use super::sessions::Sessions;
-use super::streams::Deliveries;
+use super::streams::{Deliveries, lease_ms};
 use super::{Remote, read, replay};
 use crate::generated::en_sync_service_server::EnSyncService;
 use crate::generated::*;
@@ -142,6 +142,23 @@ impl EnSyncService for Handler {
         let client_id = std::mem::take(&mut request.client_id);
         let (success, message) = self.done(&client_id, read::discard(request)).await;
         Ok(Response::new(DiscardResponse { success, message }))
+    }
+
+    async fn extend_lease(&self, request: Request<ExtendLeaseRequest>) -> Answer<ExtendLeaseResponse> {
+        let request = request.into_inner();
+        let answer = self.handle(&request.client_id, read::extend(&request)).await;
+        let lease = match &answer {
+            Ok(Reply::Extended { lease }) => *lease,
+            _ => None,
+        };
+        let (success, message) = verdict("extended", answer);
+        Ok(Response::new(ExtendLeaseResponse { success, message, lease_ms: lease_ms(lease) }))
+    }
+
+    async fn release_message(&self, request: Request<ReleaseRequest>) -> Answer<ReleaseResponse> {
+        let request = request.into_inner();
+        let (success, message) = self.done(&request.client_id, read::release(&request)).await;
+        Ok(Response::new(ReleaseResponse { success, message }))
     }
 
     async fn replay_message(&self, request: Request<ReplayRequest>) -> Answer<ReplayResponse> {

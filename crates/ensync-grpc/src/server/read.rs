@@ -1,6 +1,6 @@
 //! Request → command. All of it comes from a client, and none of it is trusted.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
@@ -28,8 +28,11 @@ pub(super) fn publish(request: PublishRequest) -> Result<Command> {
 }
 
 pub(super) fn subscribe(request: &SubscribeRequest) -> Result<Subscribe> {
-    let max_in_flight = NonZeroU32::new(request.max_in_flight);
-    Ok(Subscribe { event: EventName::parse(&request.message_name)?, max_in_flight })
+    Ok(Subscribe {
+        event: EventName::parse(&request.message_name)?,
+        max_in_flight: NonZeroU32::new(request.max_in_flight),
+        max_bytes_in_flight: NonZeroU64::new(request.max_bytes_in_flight),
+    })
 }
 
 pub(super) fn ack(request: &AcknowledgeRequest) -> Result<Command> {
@@ -50,6 +53,14 @@ pub(super) fn defer(request: DeferRequest) -> Result<Command> {
 pub(super) fn discard(request: DiscardRequest) -> Result<Command> {
     let how = Settlement::Discard { reason: request.reason };
     settle(&request.message_idem, &request.message_name, request.partition_block, how)
+}
+
+pub(super) fn extend(request: &ExtendLeaseRequest) -> Result<Command> {
+    settle(&request.message_idem, &request.message_name, request.partition_block, Settlement::Extend)
+}
+
+pub(super) fn release(request: &ReleaseRequest) -> Result<Command> {
+    settle(&request.message_idem, &request.message_name, request.partition_block, Settlement::Release)
 }
 
 pub(super) fn replay(request: &ReplayRequest) -> Result<Command> {

@@ -198,13 +198,13 @@ impl Session {
         let Err(delivery) = routed else { return };
         // First the subscription, or the engine would send it straight back here.
         self.unsubscribe_orphan(&delivery.event).await;
-        let rollback = Settle {
+        let release = Settle {
             id: delivery.id,
             event: Some(delivery.event),
             block: Some(delivery.block),
-            how: Settlement::Rollback,
+            how: Settlement::Release,
         };
-        if let Err(error) = self.handle(Command::Settle(rollback)).await {
+        if let Err(error) = self.handle(Command::Settle(release)).await {
             tracing::debug!(%error, "a delivery without a stream was not taken back");
         }
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ensync_core::{Block, Delivery, Error, EventName};
 use futures::Stream;
@@ -168,5 +169,11 @@ fn write(delivery: Delivery) -> StreamResponse {
         logged_at: delivery.timestamp.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(i64::MAX)),
         attempt: delivery.attempt.unwrap_or_default(),
         recipient: delivery.recipient.map(|key| key.to_string()).unwrap_or_default(),
+        lease_ms: lease_ms(delivery.lease),
     }
+}
+
+/// In milliseconds; 0 says nothing.
+pub(super) fn lease_ms(lease: Option<Duration>) -> i64 {
+    lease.map_or(0, |lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_client::Dialer;
@@ -33,6 +34,7 @@ pub(super) struct Fake {
     told: mpsc::UnboundedSender<Told>,
     inboxes: Mutex<HashMap<ClientId, mpsc::UnboundedSender<Delivery>>>,
     logins: AtomicUsize,
+    extensions: String,
     /// Lets a publish of "held" be answered.
     pub(super) go: Notify,
 }
@@ -49,10 +51,24 @@ impl Engine {
         Self::start_with(ServerOptions::default())
     }
 
+    /// One that has no extensions.
+    pub(super) fn start_plain() -> Self {
+        Self::announcing(String::new(), ServerOptions::default())
+    }
+
     pub(super) fn start_with(options: ServerOptions) -> Self {
+        Self::announcing(Extension::announcement(), options)
+    }
+
+    fn announcing(extensions: String, options: ServerOptions) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
-        let fake =
-            Arc::new(Fake { told: tell, inboxes: Mutex::default(), logins: AtomicUsize::new(0), go: Notify::new() });
+        let fake = Arc::new(Fake {
+            told: tell,
+            inboxes: Mutex::default(),
+            logins: AtomicUsize::new(0),
+            extensions,
+            go: Notify::new(),
+        });
         let server = server(fake.clone(), options);
         Self { fake, server, told }
     }
@@ -124,7 +140,11 @@ impl Service for Fake {
                 |mut receiver| async move { Some((receiver.recv().await?, receiver)) },
             )
             .boxed(),
-            welcome: Welcome { client_id, app_id: None, config: [("k", "v")].into_iter().collect() },
+            welcome: Welcome {
+                client_id,
+                app_id: None,
+                config: [("k", "v"), (ServerConfig::EXTENSIONS, &self.extensions)].into_iter().collect(),
+            },
         })
     }
 
@@ -147,11 +167,14 @@ impl Service for Fake {
             Command::Settle(Settle { how: Settlement::Defer { delay, .. }, .. }) => {
                 Ok(Reply::Deferred { until: Some(Timestamp::from_millis(1_000).after(delay)) })
             }
+            Command::Settle(Settle { how: Settlement::Extend, .. }) => {
+                Ok(Reply::Extended { lease: Some(Duration::from_millis(1_500)) })
+            }
             Command::Settle(Settle { block: Some(block), .. }) if block.as_u64() == 99 => {
                 Err(Error::new(ErrorKind::StaleDelivery, "another has it"))
             }
             Command::Replay { id, event } => {
-                Ok(Reply::Replayed(Box::new(Delivery { id, ..delivery(event.as_str(), 3) })))
+                Ok(Reply::Replayed(Box::new(Delivery { id, lease: None, ..delivery(event.as_str(), 3) })))
             }
             _ => Ok(Reply::Done),
         }
@@ -178,6 +201,7 @@ pub(super) fn delivery(event: &str, block: u64) -> Delivery {
         recipient: Some(AppId::from_bytes([7; 32])),
         timestamp: Some(Timestamp::from_millis(1_758_410_511_179)),
         attempt: Some(2),
+        lease: Some(Duration::from_secs(60)),
     }
 }
 
@@ -186,7 +210,7 @@ pub(super) fn name(event: &str) -> EventName {
 }
 
 pub(super) fn subscribe(event: &str) -> Command {
-    Command::Subscribe(Subscribe { event: name(event), max_in_flight: None })
+    Command::Subscribe(Subscribe { event: name(event), max_in_flight: None, max_bytes_in_flight: None })
 }
 
 pub(super) fn publish(event: &str) -> Command {

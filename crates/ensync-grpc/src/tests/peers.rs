@@ -27,7 +27,7 @@ async fn login(stream: DuplexStream, agent: &'static str) -> RawClient {
 }
 
 fn subscribe_to(event: &str) -> SubscribeRequest {
-    SubscribeRequest { client_id: "session-1".into(), message_name: event.into(), max_in_flight: 0 }
+    SubscribeRequest { client_id: "session-1".into(), message_name: event.into(), ..SubscribeRequest::default() }
 }
 
 fn unsubscribe_from(event: &str) -> UnsubscribeRequest {
@@ -188,5 +188,5 @@ async fn a_delivery_without_a_stream_goes_back_after_its_subscription() {
     engine.fake.push(1, delivery("a", 4));
     assert_eq!(engine.command().await, Command::Unsubscribe { event: name("a") });
     let Command::Settle(Settle { id, block, how, .. }) = engine.command().await else { panic!("no settlement") };
-    assert_eq!((id.as_str(), block, how), ("i-4", Some(Block::new(4).unwrap()), Settlement::Rollback));
+    assert_eq!((id.as_str(), block, how), ("i-4", Some(Block::new(4).unwrap()), Settlement::Release));
 }

@@ -20,7 +20,7 @@ fn beat() -> HeartbeatRequest {
 }
 
 fn subscribe_to(event: &str) -> SubscribeRequest {
-    SubscribeRequest { client_id: "session-1".into(), message_name: event.into(), max_in_flight: 0 }
+    SubscribeRequest { client_id: "session-1".into(), message_name: event.into(), ..SubscribeRequest::default() }
 }
 
 #[tokio::test(start_paused = true)]

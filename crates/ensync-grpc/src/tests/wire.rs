@@ -1,6 +1,6 @@
 //! Commands, replies and deliveries cross the wire whole.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::*;
@@ -35,7 +35,14 @@ async fn every_command_arrives_as_it_was_given() {
         (Command::Heartbeat, Reply::Done),
         (full, published.clone()),
         (publish("a"), published),
-        (Command::Subscribe(Subscribe { event: name("a/b"), max_in_flight: NonZeroU32::new(5) }), Reply::Done),
+        (
+            Command::Subscribe(Subscribe {
+                event: name("a/b"),
+                max_in_flight: NonZeroU32::new(5),
+                max_bytes_in_flight: NonZeroU64::new(1 << 40),
+            }),
+            Reply::Done,
+        ),
         (subscribe("c"), Reply::Done),
         (settle(Settlement::Ack), Reply::Done),
         (
@@ -43,6 +50,8 @@ async fn every_command_arrives_as_it_was_given() {
             deferred(3_000),
         ),
         (settle(Settlement::Discard { reason: "never".into() }), Reply::Done),
+        (settle(Settlement::Release), Reply::Done),
+        (settle(Settlement::Extend), Reply::Extended { lease: Some(Duration::from_millis(1_500)) }),
         (
             Command::Settle(Settle {
                 id: EventId::parse("i").unwrap(),
@@ -54,7 +63,11 @@ async fn every_command_arrives_as_it_was_given() {
         ),
         (
             Command::Replay { id: EventId::parse("i-9").unwrap(), event: name("a/b") },
-            Reply::Replayed(Box::new(Delivery { id: EventId::parse("i-9").unwrap(), ..delivery("a/b", 3) })),
+            Reply::Replayed(Box::new(Delivery {
+                id: EventId::parse("i-9").unwrap(),
+                lease: None,
+                ..delivery("a/b", 3)
+            })),
         ),
         (Command::Pause { event: name("a/b"), reason: "lunch".into() }, Reply::Done),
         (Command::Continue { event: name("a/b") }, Reply::Done),
@@ -75,6 +88,19 @@ async fn a_rollback_is_a_defer_by_nothing() {
     assert_eq!(reply, Reply::Done);
     let how = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: String::new() };
     assert_eq!(engine.command().await, Command::Settle(settle(how)));
+}
+
+#[tokio::test]
+async fn what_an_engine_did_not_announce_is_not_sent() {
+    let mut engine = Engine::start_plain();
+    let (link, _serving) = engine.link().await;
+    for how in [Settlement::Extend, Settlement::Release] {
+        let settle = Settle { id: EventId::parse("i").unwrap(), event: None, block: None, how };
+        let error = link.transport.call(Command::Settle(settle)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("did not announce \"leases\""), "{error}");
+    }
+    assert!(engine.is_quiet());
 }
 
 #[tokio::test]
@@ -120,6 +146,7 @@ async fn deliveries_of_all_subscriptions_come_whole_to_one_inbox() {
         recipient: None,
         timestamp: None,
         attempt: None,
+        lease: None,
         ..delivery("c", 1)
     };
     for event in ["a/b", "c"] {

@@ -1,10 +1,15 @@
-use ensync_core::{Command, Error, ErrorKind, EventId, Reply, Result, Timestamp};
+use std::time::Duration;
+
+use ensync_core::{Command, Error, ErrorKind, EventId, Reply, Result, Settlement, Timestamp};
 
 use super::record::{parse_record, record};
 use super::{PING, PONG, shown};
 
 /// Before the time of the next delivery, in the answer to a defer. Peers only look at `+PASS`.
 const DELIVERY_TIME: &str = "deliveryTime=";
+
+/// Before the length of a lease that starts anew.
+const LEASE: &str = "leaseMs=";
 
 /// What an engine sends, told apart by how it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +106,10 @@ impl<'a> Answer<'a> {
                 let until = text.strip_prefix(DELIVERY_TIME).and_then(|ms| ms.parse().ok());
                 Ok(Reply::Deferred { until: until.map(Timestamp::from_millis) })
             }
+            (Self::Pass(text), Expect::Extended) => {
+                let lease = text.strip_prefix(LEASE).and_then(|ms| ms.parse().ok());
+                Ok(Reply::Extended { lease: lease.map(Duration::from_millis) })
+            }
         }
     }
 }
@@ -115,6 +124,8 @@ pub enum Expect {
     Published,
     /// [`Reply::Deferred`].
     Deferred,
+    /// [`Reply::Extended`].
+    Extended,
     /// [`Reply::Replayed`].
     Replayed,
 }
@@ -124,7 +135,11 @@ impl Expect {
     pub fn of(command: &Command) -> Self {
         match command {
             Command::Publish(_) => Self::Published,
-            Command::Settle(settle) if settle.how.name() == "defer" => Self::Deferred,
+            Command::Settle(settle) => match settle.how {
+                Settlement::Defer { .. } => Self::Deferred,
+                Settlement::Extend => Self::Extended,
+                _ => Self::Done,
+            },
             Command::Replay { .. } => Self::Replayed,
             _ => Self::Done,
         }
@@ -137,6 +152,8 @@ pub fn write_answer(result: &Result<Reply>) -> String {
         Ok(Reply::Published { id }) => format!("+PASS:{id}"),
         Ok(Reply::Deferred { until: Some(until) }) => format!("+PASS:{DELIVERY_TIME}{}", until.as_millis()),
         Ok(Reply::Deferred { until: None }) => "+PASS:deferred".to_owned(),
+        Ok(Reply::Extended { lease: Some(lease) }) => format!("+PASS:{LEASE}{}", lease.as_millis()),
+        Ok(Reply::Extended { lease: None }) => "+PASS:extended".to_owned(),
         Ok(Reply::Replayed(delivery)) => record("+REPLAY:", delivery),
         Ok(_) => "+PASS:ok".to_owned(),
         Err(refusal) => format!("-FAIL:{}", refusal.to_refusal()),

@@ -15,17 +15,20 @@
 //! | verb | keys, in the order in which they are written |
 //! |---|---|
 //! | `PUB` | `CLIENT_ID` `EVENT_NAME` `PAYLOAD` `DELIVERY_TO` (`IDEMPOTENCY_KEY`) `METADATA` `PAYLOAD_METADATA`? |
-//! | `SUB` | `CLIENT_ID` `EVENT_NAME` (`MAX_IN_FLIGHT`) |
+//! | `SUB` | `CLIENT_ID` `EVENT_NAME` (`MAX_IN_FLIGHT`) (`MAX_BYTES_IN_FLIGHT`) |
 //! | `UNSUB`, `CONTINUE` | `CLIENT_ID` `EVENT_NAME` |
 //! | `ACK` | `CLIENT_ID` `EVENT_IDEM` `BLOCK` `EVENT_NAME`? (missing or `undefined`: id and block decide) |
-//! | `ROLLBACK` | `CLIENT_ID` `EVENT_IDEM` `BLOCK` |
+//! | `ROLLBACK`, (`EXTEND`), (`RELEASE`) | `CLIENT_ID` `EVENT_IDEM` `BLOCK` |
 //! | `DEFER` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME`? `DELAY` (`BLOCK`) `REASON`? |
 //! | `DISCARD` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME`? (`BLOCK`) `REASON`? |
 //! | `PAUSE` | `CLIENT_ID` `EVENT_NAME` `REASON`? |
 //! | `REPLAY` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME` |
 //!
-//! `?` may be missing. Keys in parentheses are extensions: a client sends them only to an engine that announced them at login
-//! (see [`Dialect`]), and an engine takes them from anybody.
+//! `?` may be missing. Verbs and keys in parentheses are extensions: a client sends them only to an engine that announced them at
+//! login (see [`Dialect`]), and an engine takes them from anybody. `EXTEND` starts a delivery's lease anew; its answer,
+//! `+PASS:leaseMs=n`, says how long it lasts from now. `RELEASE` hands back a delivery that nobody looked at: like `ROLLBACK`, but it
+//! does not count among the deliveries after which an event is given up. A record's member `leaseMs` is another: how long the client
+//! may take to settle it, from when it was sent.
 //!
 //! Every function here takes what a stranger sent: none panics, none recurses deeper than 128 levels of JSON, and each error says
 //! which key of which verb is wrong. How long a frame may be is the caller's to limit.

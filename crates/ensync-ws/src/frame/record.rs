@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::time::Duration;
 
 use ensync_core::{AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Sealed, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,7 @@ pub fn parse_record(json: &str) -> Result<Delivery> {
             .and_then(|ms| ms.parse().ok())
             .map(Timestamp::from_millis),
         attempt: word(read.attempt).and_then(|attempt| attempt.parse().ok()),
+        lease: word(read.lease_ms).and_then(|ms| ms.parse().ok()).map(Duration::from_millis),
     })
 }
 
@@ -62,6 +64,7 @@ pub(super) fn record(prefix: &str, delivery: &Delivery) -> String {
         recipient: delivery.recipient.map(|id| id.to_string()),
         is_group: false,
         attempt: delivery.attempt,
+        lease_ms: delivery.lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
         payload: delivery.payload.as_str(),
     };
     let mut frame = Vec::with_capacity(512 + delivery.payload.len() + delivery.metadata.as_str().len());
@@ -88,6 +91,8 @@ struct Written<'a> {
     is_group: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
+    #[serde(rename = "leaseMs", skip_serializing_if = "Option::is_none")]
+    lease_ms: Option<u64>,
 }
 
 /// Each field as it came: one that is of the wrong type must not cost the others.
@@ -119,6 +124,8 @@ struct Read<'a> {
     logged_at_snake: Raw<'a>,
     #[serde(borrow, default)]
     attempt: Raw<'a>,
+    #[serde(borrow, default, rename = "leaseMs")]
+    lease_ms: Raw<'a>,
 }
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -162,6 +169,7 @@ mod tests {
             recipient: None,
             timestamp: Some(Timestamp::from_millis(1_758_410_511_179)),
             attempt: Some(2),
+            lease: Some(Duration::from_secs(60)),
         }
     }
 
@@ -170,7 +178,7 @@ mod tests {
         assert_eq!(
             write_record(&delivery()),
             format!(
-                r#"+RECORD:{{"name":"orders/new","idem":"e-1","id":"e-1","block":7,"loggedAt":1758410511179,"payload":"e30=","metadata":{{"headers":{{"a":"}};+"}},"n":123456789012345678901}},"sender":"{KEY}","recipient":null,"isGroup":false,"attempt":2}}"#
+                r#"+RECORD:{{"name":"orders/new","idem":"e-1","id":"e-1","block":7,"loggedAt":1758410511179,"payload":"e30=","metadata":{{"headers":{{"a":"}};+"}},"n":123456789012345678901}},"sender":"{KEY}","recipient":null,"isGroup":false,"attempt":2,"leaseMs":60000}}"#
             )
         );
     }
@@ -180,7 +188,13 @@ mod tests {
         let frame = write_record(&delivery());
         assert_eq!(parse_record(frame.strip_prefix("+RECORD:").unwrap()).unwrap(), delivery());
         // A payload that came from a stranger over another transport.
-        let odd = Delivery { payload: Sealed::from_wire("\"},\n{\\é"), timestamp: None, attempt: None, ..delivery() };
+        let odd = Delivery {
+            payload: Sealed::from_wire("\"},\n{\\é"),
+            timestamp: None,
+            attempt: None,
+            lease: None,
+            ..delivery()
+        };
         let frame = write_record(&odd);
         assert_eq!(parse_record(frame.strip_prefix("+RECORD:").unwrap()).unwrap(), odd);
     }

@@ -1,4 +1,4 @@
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
@@ -48,10 +48,13 @@ impl Request {
             "SUB" => Command::Subscribe(Subscribe {
                 event: event(&fields)?,
                 max_in_flight: fields.read_optional("MAX_IN_FLIGHT", number::<NonZeroU32>)?,
+                max_bytes_in_flight: fields.read_optional("MAX_BYTES_IN_FLIGHT", number::<NonZeroU64>)?,
             }),
             "UNSUB" => Command::Unsubscribe { event: event(&fields)? },
             "ACK" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Ack)?,
             "ROLLBACK" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Rollback)?,
+            "EXTEND" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Extend)?,
+            "RELEASE" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Release)?,
             "DEFER" => {
                 let delay = fields.read("DELAY", number::<u64>).map(Duration::from_millis)?;
                 let how = Settlement::Defer { delay, priority: 0, reason: reason(&fields) };
@@ -68,8 +71,8 @@ impl Request {
                 return Err(Error::new(
                     ErrorKind::Protocol,
                     format!(
-                        "{:?} is no verb; there are CONN, PUB, SUB, UNSUB, ACK, ROLLBACK, DEFER, DISCARD, REPLAY, PAUSE and \
-                         CONTINUE, in capitals",
+                        "{:?} is no verb; there are CONN, PUB, SUB, UNSUB, ACK, ROLLBACK, DEFER, DISCARD, EXTEND, RELEASE, \
+                         REPLAY, PAUSE and CONTINUE, in capitals",
                         shown(verb, 16)
                     ),
                 ));
@@ -88,15 +91,17 @@ impl Request {
 pub struct Dialect {
     /// `PUB` may have `IDEMPOTENCY_KEY`.
     pub deduplication: bool,
-    /// `SUB` may have `MAX_IN_FLIGHT`.
+    /// `SUB` may have `MAX_IN_FLIGHT` and `MAX_BYTES_IN_FLIGHT`.
     pub flow_control: bool,
     /// `DEFER` and `DISCARD` may have `BLOCK`.
     pub fencing: bool,
+    /// There are `EXTEND` and `RELEASE`.
+    pub leases: bool,
 }
 
 impl Dialect {
     /// Of an engine that has every extension.
-    pub const EXTENDED: Self = Self { deduplication: true, flow_control: true, fencing: true };
+    pub const EXTENDED: Self = Self { deduplication: true, flow_control: true, fencing: true, leases: true };
 
     /// Of the engine that announced this at login.
     pub fn of(config: &ServerConfig) -> Self {
@@ -104,12 +109,13 @@ impl Dialect {
             deduplication: config.has(Extension::Deduplication),
             flow_control: config.has(Extension::FlowControl),
             fencing: config.has(Extension::Fencing),
+            leases: config.has(Extension::Leases),
         }
     }
 
     /// Whether it reads a reason to the end of the frame: every engine with an extension does.
     fn reads_reasons_whole(self) -> bool {
-        self.deduplication || self.flow_control || self.fencing
+        self.deduplication || self.flow_control || self.fencing || self.leases
     }
 }
 
@@ -122,8 +128,9 @@ pub fn write_login(app_key: &AppKey) -> String {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if the frame cannot carry the command: a sealed payload that is not base64, an ack or rollback
-/// without block, a heartbeat (which is a protocol-level ping, not a frame of text).
+/// [`ErrorKind::InvalidInput`] if the frame cannot carry the command: a sealed payload that is not base64, an ack or the like
+/// without block, a heartbeat (which is a protocol-level ping, not a frame of text). [`ErrorKind::Unsupported`] if the engine does
+/// not have the verb.
 pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) -> Result<String> {
     let begin = |verb, more: usize| {
         Writer::new(verb, 96 + client_id.as_str().len() + more).token("CLIENT_ID", client_id.as_str())
@@ -143,12 +150,14 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
             write_publish(begin("PUB", more), publish, dialect)
         }
         Command::Subscribe(subscribe) => {
-            let writer = about("SUB", &subscribe.event);
-            match subscribe.max_in_flight {
-                Some(max) if dialect.flow_control => writer.number("MAX_IN_FLIGHT", max.get().into()),
-                _ => writer,
+            let mut writer = about("SUB", &subscribe.event);
+            if let Some(max) = subscribe.max_in_flight.filter(|_| dialect.flow_control) {
+                writer = writer.number("MAX_IN_FLIGHT", max.get().into());
             }
-            .finish()
+            if let Some(max) = subscribe.max_bytes_in_flight.filter(|_| dialect.flow_control) {
+                writer = writer.number("MAX_BYTES_IN_FLIGHT", max.get());
+            }
+            writer.finish()
         }
         Command::Unsubscribe { event } => about("UNSUB", event).finish(),
         Command::Settle(settle) => {
@@ -164,7 +173,14 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
             match (&settle.how, settle.block) {
                 (Settlement::Ack, Some(block)) => event(begin("ACK").number("BLOCK", block.as_u64())).finish(),
                 (Settlement::Rollback, Some(block)) => begin("ROLLBACK").number("BLOCK", block.as_u64()).finish(),
-                (Settlement::Ack | Settlement::Rollback, None) => return cannot("the delivery's block is missing"),
+                (Settlement::Extend | Settlement::Release, _) if !dialect.leases => {
+                    return Err(Extension::Leases.missing());
+                }
+                (Settlement::Extend, Some(block)) => begin("EXTEND").number("BLOCK", block.as_u64()).finish(),
+                (Settlement::Release, Some(block)) => begin("RELEASE").number("BLOCK", block.as_u64()).finish(),
+                (Settlement::Ack | Settlement::Rollback | Settlement::Extend | Settlement::Release, None) => {
+                    return cannot("the delivery's block is missing");
+                }
                 (Settlement::Defer { delay, reason, .. }, _) => {
                     let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                     with_reason(fence(event(begin("DEFER")).number("DELAY", delay)), reason)

@@ -9,7 +9,7 @@
 
 mod properties;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
@@ -71,7 +71,7 @@ fn official() -> Vec<(String, Command)> {
         ),
         (
             "SUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new".into(),
-            Command::Subscribe(Subscribe { event: name("orders/new"), max_in_flight: None }),
+            Command::Subscribe(Subscribe { event: name("orders/new"), max_in_flight: None, max_bytes_in_flight: None }),
         ),
         ("UNSUB;CLIENT_ID=:c-1;EVENT_NAME=:orders/new".into(), Command::Unsubscribe { event: name("orders/new") }),
         (
@@ -149,10 +149,12 @@ fn extensions_go_only_to_engines_that_announced_them() {
     let retried =
         Publish { idempotency_key: Some(IdempotencyKey::parse("k-1").unwrap()), ..publish(r#"{"headers":{}}"#) };
     let later = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: "r".into() };
-    let window = Subscribe { event: name("a"), max_in_flight: NonZeroU32::new(8) };
+    let window = Subscribe { event: name("a"), max_in_flight: NonZeroU32::new(8), max_bytes_in_flight: None };
+    let bytes = Subscribe { event: name("a"), max_in_flight: None, max_bytes_in_flight: NonZeroU64::new(9_000) };
     for (command_, part) in [
         (Command::Publish(retried), ";IDEMPOTENCY_KEY=:k-1"),
         (Command::Subscribe(window), ";MAX_IN_FLIGHT=:8"),
+        (Command::Subscribe(bytes), ";MAX_BYTES_IN_FLIGHT=:9000"),
         (settle(Some("a"), Some(9), later), ";BLOCK=:9"),
         (settle(None, Some(9), Settlement::Discard { reason: "a;b\nc".into() }), ";BLOCK=:9"),
     ] {
@@ -160,6 +162,14 @@ fn extensions_go_only_to_engines_that_announced_them() {
         assert!(!plain.contains(part), "{plain}");
         let extended = write_request(&client_id(), &command_, Dialect::EXTENDED).unwrap();
         assert!(extended.contains(part), "{extended}");
+        assert_eq!(command(&extended), command_);
+    }
+    for (how, verb) in [(Settlement::Extend, "EXTEND"), (Settlement::Release, "RELEASE")] {
+        let command_ = settle(None, Some(9), how);
+        let error = write_request(&client_id(), &command_, Dialect::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let extended = write_request(&client_id(), &command_, Dialect::EXTENDED).unwrap();
+        assert_eq!(extended, format!("{verb};CLIENT_ID=:c-1;EVENT_IDEM=:e-1;BLOCK=:9"));
         assert_eq!(command(&extended), command_);
     }
 }
@@ -194,6 +204,8 @@ fn what_a_frame_cannot_carry_is_not_written() {
         (Command::Publish(injected), "over WebSocket: the sealed payload is not base64"),
         (settle(None, None, Settlement::Ack), "over WebSocket: the delivery's block is missing"),
         (settle(None, None, Settlement::Rollback), "over WebSocket: the delivery's block"),
+        (settle(None, None, Settlement::Extend), "over WebSocket: the delivery's block"),
+        (settle(None, None, Settlement::Release), "over WebSocket: the delivery's block"),
         (Command::Heartbeat, "protocol-level pings"),
     ] {
         let error = write_request(&client_id(), &command, Dialect::EXTENDED).unwrap_err();
@@ -222,6 +234,13 @@ fn a_bad_frame_is_refused_with_its_verb_and_key() {
         ("ACK;CLIENT_ID=:c;EVENT_IDEM=:e;BLOCK=:-1".into(), ErrorKind::InvalidInput, "ACK BLOCK: "),
         ("ACK;CLIENT_ID=:c;BLOCK=:1".into(), ErrorKind::Protocol, "ACK: the key EVENT_IDEM is missing"),
         ("ROLLBACK;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "ROLLBACK: the key BLOCK is missing"),
+        ("EXTEND;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "EXTEND: the key BLOCK is missing"),
+        ("RELEASE;CLIENT_ID=:c;BLOCK=:1".into(), ErrorKind::Protocol, "RELEASE: the key EVENT_IDEM is missing"),
+        (
+            "SUB;CLIENT_ID=:c;EVENT_NAME=:a;MAX_BYTES_IN_FLIGHT=:-1".into(),
+            ErrorKind::InvalidInput,
+            "SUB MAX_BYTES_IN_FLIGHT: \"-1\"",
+        ),
         ("DEFER;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "DEFER: the key DELAY is missing"),
         ("DEFER;CLIENT_ID=:c;EVENT_IDEM=:e;DELAY=:soon".into(), ErrorKind::InvalidInput, "DEFER DELAY: \"soon\""),
         ("REPLAY;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "REPLAY: the key EVENT_NAME is missing"),
@@ -331,5 +350,6 @@ fn record_of(event: &str, id: &str, metadata: &str) -> Delivery {
         recipient: None,
         timestamp: None,
         attempt: None,
+        lease: None,
     }
 }

@@ -31,6 +31,8 @@ fn any_settlement() -> impl Strategy<Value = Command> {
     let how = prop_oneof![
         Just(Settlement::Ack),
         Just(Settlement::Rollback),
+        Just(Settlement::Release),
+        Just(Settlement::Extend),
         any::<String>().prop_map(|reason| Settlement::Discard { reason }),
         (any::<u32>(), any::<String>()).prop_map(|(ms, reason)| Settlement::Defer {
             delay: Duration::from_millis(ms.into()),
@@ -39,8 +41,9 @@ fn any_settlement() -> impl Strategy<Value = Command> {
         }),
     ];
     (any_id(), prop::option::of(any_name()), 0..=Block::MAX, how).prop_map(|(id, event, block, how)| {
-        // The grammar has no name in a rollback.
-        let event = event.filter(|_| how != Settlement::Rollback);
+        // The grammar has no name in these.
+        let nameless = matches!(how, Settlement::Rollback | Settlement::Release | Settlement::Extend);
+        let event = event.filter(|_| !nameless);
         Command::Settle(Settle { id, event, block: Some(Block::new(block).unwrap()), how })
     })
 }
@@ -71,9 +74,11 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => publish,
         3 => any_settlement(),
-        1 => (any_name(), any::<u32>()).prop_map(|(event, max)| {
-            Command::Subscribe(Subscribe { event, max_in_flight: NonZeroU32::new(max) })
-        }),
+        1 => (any_name(), any::<u32>(), any::<u64>()).prop_map(|(event, max, bytes)| Command::Subscribe(Subscribe {
+            event,
+            max_in_flight: NonZeroU32::new(max),
+            max_bytes_in_flight: NonZeroU64::new(bytes),
+        })),
         1 => any_name().prop_map(|event| Command::Unsubscribe { event }),
         1 => any_name().prop_map(|event| Command::Continue { event }),
         1 => (any_name(), any::<String>()).prop_map(|(event, reason)| Command::Pause { event, reason }),
@@ -99,6 +104,7 @@ proptest! {
         keys in any::<(Option<[u8; 32]>, Option<[u8; 32]>)>(),
         timestamp in any::<Option<u64>>(),
         attempt in any::<Option<u32>>(),
+        lease in any::<Option<u64>>(),
     ) {
         let delivery = Delivery {
             event,
@@ -110,6 +116,7 @@ proptest! {
             recipient: keys.1.map(AppId::from_bytes),
             timestamp: timestamp.map(Timestamp::from_millis),
             attempt,
+            lease: lease.map(Duration::from_millis),
         };
         let frame = write_record(&delivery);
         let Pushed::Record(json) = Pushed::parse(&frame).unwrap() else { panic!("{frame}") };

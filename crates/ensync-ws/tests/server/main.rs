@@ -130,6 +130,7 @@ fn delivery(id: &str) -> Delivery {
         recipient: None,
         timestamp: None,
         attempt: None,
+        lease: None,
     }
 }
 

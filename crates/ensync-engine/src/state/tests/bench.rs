@@ -84,7 +84,7 @@ impl Bench {
 
     pub(super) fn subscribe(&mut self, peer: &Peer, max: Option<u32>) -> Result<Reply> {
         let max_in_flight = max.map(|max| NonZeroU32::new(max).unwrap());
-        self.run(peer, Command::Subscribe(Subscribe { event: event(), max_in_flight }))
+        self.run(peer, Command::Subscribe(Subscribe { event: event(), max_in_flight, max_bytes_in_flight: None }))
     }
 
     pub(super) fn logout(&mut self, peer: &Peer) {

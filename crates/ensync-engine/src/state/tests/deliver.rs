@@ -95,6 +95,23 @@ fn the_window_counts_bytes_but_always_takes_one() {
 }
 
 #[test]
+fn a_client_may_ask_for_a_smaller_window_of_bytes() {
+    let mut bench = Bench::with(|settings| settings.limits.max_bytes_in_flight = 30, EventOptions::default());
+    for _ in 0..9 {
+        bench.publish("AAAABBBB");
+    }
+    // Three of ten bytes each are what the engine allows at most.
+    for (asked, got) in [(1, 1), (19, 1), (20, 2), (1_000, 3)] {
+        let warehouse = bench.login(WAREHOUSE);
+        let max_bytes_in_flight = std::num::NonZeroU64::new(asked);
+        let subscribe = ensync_core::Subscribe { event: event(), max_in_flight: None, max_bytes_in_flight };
+        bench.run(&warehouse, Command::Subscribe(subscribe)).unwrap();
+        assert_eq!(bench.deliver(&warehouse).len(), got, "of {asked} bytes");
+        bench.logout(&warehouse);
+    }
+}
+
+#[test]
 fn who_is_full_does_not_hold_up_the_others() {
     let mut bench = Bench::new();
     let (small, large) = (bench.login(WAREHOUSE), bench.login(WAREHOUSE));
@@ -221,7 +238,7 @@ fn sessions_and_subscriptions_have_their_limits() {
     let warehouse = bench.consumer(WAREHOUSE);
     bench.subscribe(&warehouse, Some(1)).unwrap();
     let other = ensync_core::EventName::parse("other").unwrap();
-    let subscribe = ensync_core::Subscribe { event: other.clone(), max_in_flight: None };
+    let subscribe = ensync_core::Subscribe { event: other.clone(), max_in_flight: None, max_bytes_in_flight: None };
     refused(bench.run(&warehouse, Command::Subscribe(subscribe)), ErrorKind::LimitExceeded);
     bench.login(WAREHOUSE);
     let third = bench.state.login(&key_hash(SHOP), ensync_core::ClientId::parse("third").unwrap());

@@ -1,7 +1,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{ErrorKind, Settlement};
+use ensync_core::{ErrorKind, Reply, Settlement};
 
 use super::super::dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH};
 use super::bench::*;
@@ -116,6 +116,76 @@ fn what_ends_every_session_that_reads_it_dies_in_the_end() {
         bench.deliver_one(&warehouse);
         bench.logout(&warehouse);
     }
+    assert_eq!(bench.counts(), [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_lease_that_is_extended_starts_anew() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let delivery = bench.deliver_one(&warehouse);
+    let minute = Duration::from_secs(60);
+    assert_eq!(delivery.lease, Some(minute));
+    for _ in 0..100 {
+        bench.advance(59_999);
+        let extended = bench.settle(&warehouse, &delivery.id, Some(delivery.block), Settlement::Extend).unwrap();
+        assert_eq!(extended, Reply::Extended { lease: Some(minute) });
+        assert_eq!(bench.state.next_due(), Some(bench.now.after(minute)));
+    }
+    assert_eq!((bench.deliver(&warehouse), bench.counts()), (vec![], [0, 1, 0, 0]));
+    bench.advance(60_000);
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(2));
+}
+
+#[test]
+fn an_extension_lasts_as_long_as_the_name_says_now() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let delivery = bench.deliver_one(&warehouse);
+    let options = EventOptions { ack_timeout: Some(Duration::from_secs(5)), ..EventOptions::default() };
+    bench.provision(Provision::RegisterEvent { name: event(), options }).unwrap();
+    let extended = bench.settle(&warehouse, &delivery.id, None, Settlement::Extend).unwrap();
+    assert_eq!(extended, Reply::Extended { lease: Some(Duration::from_secs(5)) });
+    bench.advance(5_000);
+    assert_eq!(bench.deliver_one(&warehouse).lease, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn only_the_live_delivery_is_extended_or_released_and_only_by_who_holds_it() {
+    let mut bench = Bench::new();
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    let first = bench.deliver_one(&warehouse);
+    bench.advance(60_000);
+    let second = bench.deliver_one(&warehouse);
+    let (colleague, stranger) = (bench.login(WAREHOUSE), bench.login(STRANGER));
+    for how in [Settlement::Extend, Settlement::Release] {
+        refused(bench.settle(&warehouse, &first.id, Some(first.block), how.clone()), ErrorKind::StaleDelivery);
+        for block in [None, Some(second.block)] {
+            refused(bench.settle(&colleague, &second.id, block, how.clone()), ErrorKind::StaleDelivery);
+            refused(bench.settle(&stranger, &second.id, block, how.clone()), ErrorKind::NotFound);
+        }
+    }
+    assert_eq!(bench.counts(), [0, 1, 0, 0]);
+    bench.ack(&warehouse, &second).unwrap();
+    for how in [Settlement::Extend, Settlement::Release] {
+        refused(bench.settle(&warehouse, &second.id, Some(second.block), how), ErrorKind::StaleDelivery);
+    }
+}
+
+#[test]
+fn what_is_released_comes_again_at_once_and_does_not_count() {
+    let mut bench = Bench::with(|_| {}, deliveries(1));
+    let warehouse = bench.consumer(WAREHOUSE);
+    bench.publish("b25l");
+    for attempt in 1..=u32::from(MAX_HANDED_BACK) + 1 {
+        let delivery = bench.deliver_one(&warehouse);
+        assert_eq!(delivery.attempt, Some(attempt));
+        bench.settle(&warehouse, &delivery.id, Some(delivery.block), Settlement::Release).unwrap();
+    }
+    // Not for ever, or whoever releases all it gets would keep an event going in circles.
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
 }
 

@@ -31,7 +31,7 @@ fn names_must_be_registered() {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownEvent);
     assert!(error.to_string().contains("orders/unknown"), "{error}");
-    let subscribe = ensync_core::Subscribe { event: event.clone(), max_in_flight: None };
+    let subscribe = ensync_core::Subscribe { event: event.clone(), max_in_flight: None, max_bytes_in_flight: None };
     refused(bench.run(&shop, Command::Subscribe(subscribe)), ErrorKind::UnknownEvent);
     for command in
         [Command::Pause { event: event.clone(), reason: String::new() }, Command::Continue { event: event.clone() }]
@@ -54,7 +54,7 @@ fn first_use_registers_in_a_dev_engine_within_a_limit() {
     let name = |n: u32| EventName::parse(&format!("new/{n}")).unwrap();
     bench.publish_as(&shop, Publish { event: name(1), ..publish("b25l") }).unwrap();
     bench.publish_as(&shop, Publish { event: name(1), ..publish("b25l") }).unwrap();
-    let subscribe = ensync_core::Subscribe { event: name(2), max_in_flight: None };
+    let subscribe = ensync_core::Subscribe { event: name(2), max_in_flight: None, max_bytes_in_flight: None };
     bench.run(&shop, Command::Subscribe(subscribe)).unwrap();
     let third = bench.publish_as(&shop, Publish { event: name(3), ..publish("b25l") });
     refused(third, ErrorKind::LimitExceeded);

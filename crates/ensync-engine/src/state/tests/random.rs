@@ -94,8 +94,11 @@ impl World {
             }
             Op::Subscribe { session, name, max } => {
                 let Some(peer) = self.peer(session) else { return };
-                let subscribe =
-                    Subscribe { event: names()[name].clone(), max_in_flight: max.and_then(NonZeroU32::new) };
+                let subscribe = Subscribe {
+                    event: names()[name].clone(),
+                    max_in_flight: max.and_then(NonZeroU32::new),
+                    max_bytes_in_flight: None,
+                };
                 self.bench.run(&peer, Command::Subscribe(subscribe)).unwrap();
                 self.windows.insert((peer.client_id, name), max.unwrap_or(256) as usize);
             }
@@ -301,7 +304,8 @@ impl World {
             let peer = self.bench.login(n);
             self.peers.push(peer.clone());
             for name in 0..2 {
-                let subscribe = Subscribe { event: names()[name].clone(), max_in_flight: None };
+                let subscribe =
+                    Subscribe { event: names()[name].clone(), max_in_flight: None, max_bytes_in_flight: None };
                 self.bench.run(&peer, Command::Subscribe(subscribe)).unwrap();
                 self.windows.insert((peer.client_id.clone(), name), 256);
             }

@@ -1,0 +1,123 @@
+//! The buffer between the connection and a subscription's reader.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use ensync_core::Delivery;
+use tokio::time::Instant;
+
+use super::window::Held;
+
+/// An event on its way to a subscription.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) delivery: Delivery,
+    /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
+    pub(crate) generation: u64,
+    /// When its lease runs out, if the engine said.
+    pub(crate) until: Option<Instant>,
+    pub(crate) held: Held,
+}
+
+impl Routed {
+    fn has_run_out(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// Events for one reader, in the order they came. How many there may be is the [`Window`](super::window::Window)'s business.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    inner: Mutex<Inner>,
+    /// Events whose lease ran out in here.
+    ran_out: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: VecDeque<Routed>,
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+impl Lane {
+    /// Adds an event; gives it back if nobody reads any more.
+    pub(super) fn push(&self, routed: Routed) -> Result<(), Routed> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(routed);
+        }
+        // A reader that never comes must not pile up what the engine sends again each time.
+        self.drop_run_out(&mut inner);
+        inner.events.push_back(routed);
+        wake(inner);
+        Ok(())
+    }
+
+    /// The next event whose lease has not run out; `None` after the end.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Routed>> {
+        let mut inner = self.lock();
+        self.drop_run_out(&mut inner);
+        match inner.events.pop_front() {
+            Some(routed) => Poll::Ready(Some(routed)),
+            None if inner.closed => Poll::Ready(None),
+            None => {
+                if !inner.reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                    inner.reader = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the reader's stream, and gives what was not read.
+    pub(super) fn close(&self) -> Vec<Routed> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let unread = std::mem::take(&mut inner.events);
+        wake(inner);
+        unread.into()
+    }
+
+    /// Forgets what was not read.
+    pub(super) fn clear(&self) {
+        // Dropped after the lock is free: each tells its window.
+        let _gone = std::mem::take(&mut self.lock().events);
+    }
+
+    /// How many events were not read.
+    pub(super) fn len(&self) -> usize {
+        self.lock().events.len()
+    }
+
+    /// How many events ran out of their lease in here.
+    pub(crate) fn ran_out(&self) -> u64 {
+        self.ran_out.load(Ordering::Relaxed)
+    }
+
+    /// Somebody else has them, or will. All leases of a name are as long, so the first ends first.
+    fn drop_run_out(&self, inner: &mut Inner) {
+        let now = Instant::now();
+        while inner.events.front().is_some_and(|first| first.has_run_out(now)) {
+            if let Some(Routed { delivery, .. }) = inner.events.pop_front() {
+                self.ran_out.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(event = %delivery.event, id = %delivery.id, "the lease ran out before the event was read; it will come again");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(mut inner: MutexGuard<'_, Inner>) {
+    let reader = inner.reader.take();
+    drop(inner);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}

@@ -1,0 +1,173 @@
+//! What the handles of a session and its supervisor share, and the path of a call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ensync_core::{
+    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Reply, Result, Transport, Welcome,
+};
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::errand::{Errand, Errands};
+use super::lane::Routed;
+use super::routes::Routes;
+use crate::ConnectionEvent;
+use crate::options::Options;
+
+pub(super) struct Shared {
+    pub(super) endpoint: Endpoint,
+    pub(super) connector: Arc<dyn Connector>,
+    pub(super) app_key: AppKey,
+    pub(super) options: Options,
+    pub(super) state: watch::Sender<State>,
+    /// What happened, for who listens. Sent while `state` is locked.
+    pub(super) events: broadcast::Sender<ConnectionEvent>,
+    /// Whether there ever was a connection.
+    pub(super) was_live: AtomicBool,
+    pub(super) routes: Routes,
+    /// Room for publishes.
+    pub(super) publishes: Semaphore,
+    /// Calls, publishes and handlers under way, which `close` waits for.
+    pub(super) work: TaskTracker,
+    pub(super) errands: Errands,
+    pub(super) draining: AtomicBool,
+    /// The number of the link that is up, logged in and maybe not yet restored; 0 while there is none. What came over another is
+    /// no longer this client's.
+    pub(super) link: AtomicU64,
+    pub(super) stop: CancellationToken,
+}
+
+#[derive(Clone)]
+pub(crate) enum State {
+    /// The first connection is being made.
+    Connecting,
+    /// There is no connection: which attempt to make one is next, when, and the cause of the last failure.
+    Lost {
+        attempt: u32,
+        next_try: Instant,
+        cause: Error,
+    },
+    Live(Live),
+    /// There never will be one again.
+    Closed(Error),
+}
+
+#[derive(Clone)]
+pub(crate) struct Live {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) welcome: Arc<Welcome>,
+    pub(super) generation: u64,
+}
+
+impl Shared {
+    /// The answer, and the link that brought it.
+    pub(super) async fn call(&self, command: Command, limit: Option<Duration>) -> (Result<Reply>, u64) {
+        let _busy = self.work.token();
+        let limit = limit.unwrap_or(self.options.request_timeout);
+        let mut link = 0;
+        let answer = async {
+            loop {
+                let live = self.live().await?;
+                link = live.generation;
+                match live.transport.call(command.clone()).await {
+                    // The link ended before the command went out: the next one carries it.
+                    Err(error) if error.kind() == ErrorKind::Closed => {
+                        link = 0;
+                        self.link_other_than(live.generation).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        let answer = match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer,
+            Err(_) if link > 0 => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no answer from {} within {limit:?}; it may or may not have been carried out", self.endpoint),
+            )),
+            Err(_) => Err(self.no_connection(limit)),
+        };
+        (answer, link)
+    }
+
+    fn no_connection(&self, limit: Duration) -> Error {
+        let error = Error::new(
+            ErrorKind::Connect,
+            format!("no connection to {} within {limit:?}; it was not sent", self.endpoint),
+        );
+        match &*self.state.borrow() {
+            State::Lost { cause, .. } => error.with_source(cause.clone()),
+            _ => error,
+        }
+    }
+
+    /// The live link, once there is one.
+    pub(super) async fn live(&self) -> Result<Live> {
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| matches!(state, State::Live(_) | State::Closed(_))).await;
+        match state.as_deref() {
+            Ok(State::Live(live)) => Ok(live.clone()),
+            Ok(State::Closed(error)) => Err(error.clone()),
+            // The sender lives in `self`.
+            Ok(State::Connecting | State::Lost { .. }) | Err(_) => Err(self.closed()),
+        }
+    }
+
+    async fn link_other_than(&self, generation: u64) {
+        let mut state = self.state.subscribe();
+        let _ = state.wait_for(|state| !matches!(state, State::Live(live) if live.generation == generation)).await;
+    }
+
+    /// Tells the engine of a route that is leaving, if it can know of it.
+    pub(super) fn leave(&self, event: &EventName, unread: Vec<Routed>) {
+        match self.link.load(Ordering::Acquire) {
+            // The next link is not told of it in the first place.
+            0 => self.routes.left(event),
+            generation => {
+                let unread = unread.into_iter().map(Into::into).collect();
+                self.errand(Errand::Leave { event: event.clone(), unread, generation });
+            }
+        }
+    }
+
+    pub(super) fn errand(&self, errand: Errand) {
+        if self.errands.send(errand).is_err() {
+            // The session has ended: the engine takes back what was unsettled by itself.
+            self.routes.all_left();
+        }
+    }
+
+    /// Something happened that changes no state.
+    pub(super) fn tell(&self, event: ConnectionEvent) {
+        let _ = self.events.send(event);
+    }
+
+    /// The state changes, and whoever listens is told why. After the end nothing does.
+    pub(super) fn change(&self, to: State, event: ConnectionEvent) {
+        self.state.send_if_modified(|state| {
+            let news = !matches!(state, State::Closed(_));
+            if news {
+                *state = to;
+                // While it is locked: who begins to listen finds it in the state or hears it, not both.
+                self.tell(event);
+            }
+            news
+        });
+    }
+
+    /// The end, if it is not ended yet: every call gets `error`, and every stream `streams`.
+    pub(super) fn end(&self, error: Error, streams: Option<&Error>) {
+        self.draining.store(true, Ordering::Release);
+        self.link.store(0, Ordering::Release);
+        self.routes.close_all(streams);
+        self.change(State::Closed(error.clone()), ConnectionEvent::Closed { why: error });
+    }
+
+    pub(super) fn closed(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the client of {} is closed", self.endpoint))
+    }
+}

@@ -1,0 +1,216 @@
+//! What of a subscription's events is with this client, and how an engine without flow control is kept from sending more.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ensync_core::{Delivery, EventName, Subscribe};
+use tokio::sync::Notify;
+
+use super::Errand;
+use super::errand::Errands;
+
+/// The bytes that may be unsettled if nobody says, where this side counts: as many as our engine allows.
+const BYTES: u64 = 8 << 20;
+
+/// The unsettled events of one subscription over one link.
+///
+/// An engine with flow control sends no more than was asked for. Another is asked to pause when that much is here, and to go on
+/// when half of it is settled. What is on its way meanwhile still fits; an engine that takes no notice at all holds up its own
+/// link in the end.
+pub(crate) struct Window {
+    pub(super) event: EventName,
+    pub(super) generation: u64,
+    events: u64,
+    bytes: u64,
+    /// Whether the engine has to be asked.
+    asks: bool,
+    errands: Errands,
+    inner: Mutex<Inner>,
+    /// There is room again, after there was none at all.
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: u64,
+    bytes: u64,
+    /// Whether the engine should pause.
+    want: bool,
+    /// What it was told last.
+    told: bool,
+    /// Somebody is telling it.
+    telling: bool,
+}
+
+/// One event's place in a window. Dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Held {
+    window: Arc<Window>,
+    bytes: u64,
+}
+
+impl Window {
+    pub(super) fn new(subscribe: &Subscribe, generation: u64, asks: bool, errands: Errands) -> Arc<Self> {
+        Arc::new(Self {
+            event: subscribe.event.clone(),
+            generation,
+            events: subscribe.max_in_flight.map_or(u64::MAX, |events| events.get().into()),
+            bytes: subscribe.max_bytes_in_flight.map_or(BYTES, Into::into),
+            asks,
+            errands,
+            inner: Mutex::default(),
+            room: Notify::new(),
+        })
+    }
+
+    /// Takes a place. Never refused: it is here already.
+    pub(super) fn enter(self: &Arc<Self>, delivery: &Delivery) -> Held {
+        let bytes = (delivery.payload.len() + delivery.metadata.as_str().len()) as u64;
+        let mut inner = self.lock();
+        inner.events += 1;
+        inner.bytes = inner.bytes.saturating_add(bytes);
+        if inner.events >= self.events || inner.bytes >= self.bytes {
+            inner.want = self.asks;
+        }
+        self.tell(inner);
+        Held { window: self.clone(), bytes }
+    }
+
+    /// Waits while there is far more here than was asked for: the engine takes no notice.
+    pub(super) async fn room(&self) {
+        while self.overflows() {
+            self.room.notified().await;
+        }
+    }
+
+    /// Whether the engine is paused because of this.
+    pub(super) fn pauses(&self) -> bool {
+        self.lock().told
+    }
+
+    /// What to tell the engine next: pause, or go on. `None` if there is nothing more to tell.
+    pub(super) fn next_word(&self) -> Option<bool> {
+        let mut inner = self.lock();
+        inner.telling = inner.want != inner.told;
+        inner.told = inner.want;
+        inner.telling.then_some(inner.want)
+    }
+
+    fn overflows(&self) -> bool {
+        let inner = self.lock();
+        inner.events > self.events.saturating_mul(4).saturating_add(1_024)
+            || inner.bytes > self.bytes.saturating_mul(4).saturating_add(2 * BYTES)
+    }
+
+    fn leave(self: &Arc<Self>, bytes: u64) {
+        let mut inner = self.lock();
+        inner.events = inner.events.saturating_sub(1);
+        inner.bytes = inner.bytes.saturating_sub(bytes);
+        if inner.events <= self.events / 2 && inner.bytes <= self.bytes / 2 {
+            inner.want = false;
+        }
+        self.tell(inner);
+        self.room.notify_one();
+    }
+
+    /// One errand at a time tells the engine, so that its words keep their order.
+    fn tell(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
+        if inner.want != inner.told && !inner.telling {
+            inner.telling = true;
+            drop(inner);
+            // If nobody takes it, the link is gone, and the pause with it.
+            let _ = self.errands.send(Errand::Pace(self.clone()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.window.leave(self.bytes);
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window").field("event", &self.event).field("inner", &*self.lock()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ensync_core::{Block, Metadata, Sealed};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn window(asks: bool) -> (Arc<Window>, mpsc::UnboundedReceiver<Errand>) {
+        let (errands, asked) = mpsc::unbounded_channel();
+        let subscribe = Subscribe {
+            event: EventName::parse("a/b").unwrap(),
+            max_in_flight: std::num::NonZeroU32::new(4),
+            max_bytes_in_flight: std::num::NonZeroU64::new(1_000),
+        };
+        (Window::new(&subscribe, 1, asks, errands), asked)
+    }
+
+    fn delivery(bytes: usize) -> Delivery {
+        Delivery {
+            event: EventName::parse("a/b").unwrap(),
+            id: "e".parse().unwrap(),
+            block: Block::new(1).unwrap(),
+            payload: Sealed::from_wire("A".repeat(bytes)),
+            metadata: Metadata::default(),
+            sender: None,
+            recipient: None,
+            timestamp: None,
+            attempt: None,
+            lease: None,
+        }
+    }
+
+    #[test]
+    fn it_asks_for_a_pause_when_full_and_to_go_on_when_half_empty() {
+        let (window, mut asked) = window(true);
+        let mut held: Vec<_> = (0..3).map(|_| window.enter(&delivery(1))).collect();
+        assert!(asked.try_recv().is_err());
+        held.extend((0..3).map(|_| window.enter(&delivery(1))));
+        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
+        assert!(asked.try_recv().is_err(), "one errand at a time");
+        assert_eq!((window.next_word(), window.pauses()), (Some(true), true));
+        assert_eq!(window.next_word(), None);
+        held.truncate(3);
+        assert!(asked.try_recv().is_err(), "not yet half empty");
+        held.pop();
+        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
+        // It fills again before the engine was told: nothing to tell.
+        held.extend((0..3).map(|_| window.enter(&delivery(1))));
+        assert_eq!((window.next_word(), window.pauses()), (None, true));
+    }
+
+    #[test]
+    fn bytes_count_too() {
+        let (window, mut asked) = window(true);
+        let large = window.enter(&delivery(2_000));
+        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
+        assert_eq!(window.next_word(), Some(true));
+        drop(large);
+        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
+        assert_eq!(window.next_word(), Some(false));
+    }
+
+    #[tokio::test]
+    async fn an_engine_with_flow_control_is_not_asked_and_one_that_floods_waits() {
+        let (window, mut asked) = window(false);
+        let mut held: Vec<_> = (0..=(4 * 4 + 1_024)).map(|_| window.enter(&delivery(1))).collect();
+        assert!(asked.try_recv().is_err());
+        let mut room = Box::pin(window.room());
+        assert!(futures::poll!(&mut room).is_pending());
+        held.pop();
+        room.await;
+    }
+}
