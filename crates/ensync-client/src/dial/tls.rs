@@ -102,7 +102,7 @@ impl Tls {
     pub(super) async fn handshake(self: &Arc<Self>, to: &Endpoint, over: Carrier, alpn: &[&[u8]]) -> Result<Stream> {
         let mut config = ClientConfig::clone(self.config().await?.as_ref());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        shake_hands(config, to, &to.host(), over).await.map(Stream::tls)
+        shake_hands(config, &to.to_string(), &to.host(), over).await.map(Stream::tls)
     }
 
     /// The handshake with a proxy. It trusts what an engine's does, and shows no certificate: that is for engines.
@@ -115,7 +115,7 @@ impl Tls {
         let mut config = ClientConfig::clone(self.config().await?.as_ref());
         config.client_auth_cert_resolver = Arc::new(NoIdentity);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        shake_hands(config, &format_args!("the proxy {proxy}"), host, tcp).await
+        shake_hands(config, &format!("the proxy {proxy}"), host, tcp).await
     }
 
     /// Built on first use.
@@ -148,7 +148,7 @@ impl Tls {
     }
 }
 
-async fn shake_hands<S>(config: ClientConfig, place: &impl fmt::Display, host: &str, over: S) -> Result<TlsStream<S>>
+async fn shake_hands<S>(config: ClientConfig, place: &str, host: &str, over: S) -> Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -216,7 +216,7 @@ fn refuses_certificate(tls: &rustls::Error) -> bool {
 }
 
 /// Says which of the ways to fail it was.
-fn explain(to: &impl fmt::Display, host: &str, cause: io::Error) -> Error {
+fn explain(to: &str, host: &str, cause: io::Error) -> Error {
     let tls = rustls_error(&cause);
     let why = match tls {
         Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(host, certificate),
