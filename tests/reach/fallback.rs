@@ -122,7 +122,7 @@ async fn what_takes_and_does_not_answer_gets_its_share_of_the_deadline() {
 #[tokio::test]
 async fn the_engine_s_own_word_is_final() {
     let between = Between::plain().await;
-    let error = soon(between.engine().create_client("no such key").into_future()).await.unwrap_err();
+    let error = soon(between.engine().create_client("no-such-key").into_future()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
     assert_eq!((between.grpc.taken(), between.ws.taken()), (1, 0));
 }

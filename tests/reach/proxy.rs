@@ -221,7 +221,7 @@ async fn the_environment_names_the_proxy() {
             command.env_remove(name).env_remove(name.to_ascii_lowercase());
         }
         command.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
-        command.env(CHILD, format!("{} {} {}", far(&server, Transport::Grpc), app.app_key, app.app_id));
+        command.env(CHILD, format!("{} {} {}", far(&server, Transport::Grpc), app.app_key.expose(), app.app_id));
         command.kill_on_drop(true).stdin(Stdio::null()).output()
     };
     let through = format!("http://{}", proxy.address);

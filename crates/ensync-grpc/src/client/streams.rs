@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ensync_core::{EventName, Reply, Result, Subscribe};
+use ensync_core::{Error, EventName, Reply, Result, Subscribe};
 use futures::future::{self, Either};
 use tokio::task::AbortHandle;
 use tonic::{Status, Streaming};
