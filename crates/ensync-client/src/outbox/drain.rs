@@ -113,6 +113,11 @@ impl Drain {
                     }
                     continue;
                 }
+                // The next connection is waited for, not a time.
+                Ok(Some(Lane::Lost)) if !matches!(&*state.borrow_and_update(), State::Live(_)) => {
+                    pause = PAUSES.0;
+                    continue;
+                }
                 Ok(Some(Lane::Lost | Lane::Later)) => None,
                 Err(error) if error.kind() == ErrorKind::Closed => return,
                 Err(error) => Some(error),

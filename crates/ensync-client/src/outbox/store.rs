@@ -16,6 +16,9 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The version of what the tables hold.
 const FORMAT: u64 = 1;
 
+/// How many bytes are taken out at a time, unless one event alone has more.
+const TAKEN: usize = 4 * 1024 * 1024;
+
 /// Opens the database, again after it has failed.
 type Open = Box<dyn Fn() -> Result<Database> + Send>;
 
@@ -241,12 +244,16 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The oldest that wait.
+    /// The oldest that wait, at most so many.
     pub(super) fn take(&mut self, most: usize, now: Timestamp) -> Result<Vec<(QueuedId, Entry)>> {
         self.expire(now)?;
-        let mut first = Vec::new();
+        let (mut first, mut size) = (Vec::new(), 0);
         for item in self.waiting.iter().map_err(failed)?.take(most) {
             let (id, bytes) = item.map_err(failed)?;
+            size += bytes.value().len();
+            if size > TAKEN && !first.is_empty() {
+                break;
+            }
             first.push((id.value(), bytes.value().to_vec()));
         }
         let mut entries = Vec::with_capacity(first.len());
