@@ -96,8 +96,10 @@ async fn replies_go_to_whom_nobody_can_swap(world: World) {
     let stock = verifying(&world, &world.warehouse).await;
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     publish(&world, &plain, ORDERS, 1).await.unwrap();
-    let error = next(&mut orders).await.reply(&"no").await.unwrap_err();
+    let unproven = next(&mut orders).await;
+    let error = unproven.reply(&"no").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SenderNotVerified, "{error}");
+    unproven.ack().await.unwrap();
     let mut answers = proven.subscribe(ORDERS).await.unwrap();
     publish(&world, &proven, ORDERS, 2).await.unwrap();
     next(&mut orders).await.reply(&"yes").await.unwrap();
@@ -133,7 +135,9 @@ async fn keys_rotate_without_losing_an_event(world: World) {
     let stock = world.engine().create_client(&world.warehouse.app_key).keyring(keys).await.unwrap();
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     for _ in Suite::ALL {
-        assert_eq!(next(&mut orders).await.json().unwrap(), 1);
+        let event = next(&mut orders).await;
+        assert_eq!(event.json().unwrap(), 1);
+        event.ack().await.unwrap();
     }
 }
 

@@ -6,14 +6,13 @@ use std::time::Duration;
 use ensync_core::{
     Block, Command, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
 };
-
 use tracing::Instrument;
 
 use crate::Client;
 use crate::client::unexpected;
 use crate::observe::Settling;
 use crate::observe::metrics::{Counted, IN_FLIGHT};
-use crate::session::{HandBack, Held};
+use crate::session::{HandBack, Held, SHORTEST_LEASE};
 
 /// The means to settle one delivery. Cheap to clone.
 ///
@@ -150,7 +149,7 @@ impl Acker {
     /// Keeps the lease while `work` runs, if the engine can: asks for it anew whenever a third of it is over.
     pub(crate) async fn keeping<T>(&self, work: impl Future<Output = T>) -> T {
         let leases = self.0.client.session.welcome().is_some_and(|welcome| welcome.config.has(Extension::Leases));
-        let Some(lease) = self.0.lease.filter(|lease| leases && *lease >= SHORTEST) else { return work.await };
+        let Some(lease) = self.0.lease.filter(|lease| leases && *lease >= SHORTEST_LEASE) else { return work.await };
         tokio::select! {
             biased;
             done = work => done,
@@ -167,7 +166,7 @@ impl Acker {
                 return std::future::pending().await;
             }
             match self.extend().await {
-                Ok(Some(anew)) => lease = anew.max(SHORTEST),
+                Ok(Some(anew)) => lease = anew.max(SHORTEST_LEASE),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(event = %self.0.event, id = %self.0.id, %error, "the lease could not be extended");
@@ -193,9 +192,6 @@ impl Acker {
         error
     }
 }
-
-/// Leases below this are not extended: it would be all that the link does.
-const SHORTEST: Duration = Duration::from_millis(30);
 
 impl Owned {
     fn make_room(&self) {

@@ -142,13 +142,13 @@ impl Client {
 
     /// How the client stands with its engine.
     pub fn connection_state(&self) -> ConnectionState {
-        ConnectionState::from(&*self.session.watch().borrow())
+        self.session.state().read(|state| ConnectionState::from(state))
     }
 
     /// How the client stands with its engine, now and whenever that changes. States that follow each other faster than they are
-    /// read are left out: see [`events`](Self::events) for each change. Ends when the client is gone; it does not keep the client.
+    /// read are left out: see [`events`](Self::events) for each change. Ends after [`Closed`](ConnectionState::Closed); it does not keep the client.
     pub fn connection_states(&self) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
-        states(self.session.watch())
+        states(self.session.state().clone())
     }
 
     /// What happens to the connection from now on: the peers' `disconnect`, `reconnect` and `error` events. Each listener hears

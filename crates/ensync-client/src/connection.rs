@@ -1,12 +1,13 @@
 //! How a client stands with its engine: as a state, and as a stream of what happened.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{Error, EventName};
 use futures::Stream;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
-use crate::session::State;
+use crate::session::{State, Watched};
 
 /// How a client stands with its engine.
 #[derive(Clone, Debug)]
@@ -94,14 +95,13 @@ impl From<&State> for ConnectionState {
     }
 }
 
-/// The state now, and each later one. States that follow each other faster than they are read are left out.
-pub(crate) fn states(state: watch::Receiver<State>) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
-    Box::pin(futures::stream::unfold((state, true), |(mut state, first)| async move {
-        if !first && state.changed().await.is_err() {
-            return None;
-        }
-        let now = ConnectionState::from(&*state.borrow_and_update());
-        Some((now, (state, false)))
+/// The state now, and each later one, up to the last. States that follow each other faster than they are read are left out.
+pub(crate) fn states(state: Arc<Watched<State>>) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
+    Box::pin(futures::stream::unfold((None, Some(state)), |(seen, state)| async move {
+        let state = state?;
+        let (version, now) = state.wait_beyond(seen, |state| Some(ConnectionState::from(state))).await;
+        let more = (!matches!(now, ConnectionState::Closed { .. })).then_some(state);
+        Some((now, (Some(version), more)))
     }))
 }
 

@@ -17,9 +17,6 @@ macro_rules! metrics {
         pub fn describe_metrics() {
             $(describe(Kind::$kind, $constant);)*
         }
-
-        #[cfg(all(test, feature = "metrics"))]
-        pub(super) const NAMES: &[&str] = &[$($name),*];
     };
 }
 

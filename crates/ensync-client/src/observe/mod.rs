@@ -3,8 +3,6 @@
 
 pub(crate) mod metrics;
 mod spans;
-#[cfg(test)]
-mod tests;
 #[cfg(feature = "opentelemetry")]
 mod trace_context;
 

@@ -94,11 +94,10 @@ enum Lane {
 impl Drain {
     async fn run(mut self) {
         let mut pause = PAUSES.0;
-        let mut state = self.session.watch();
+        let closed = |state: &State| matches!(state, State::Closed(_)).then_some(());
         loop {
-            match state.wait_for(|state| matches!(state, State::Live(_) | State::Closed(_))).await.as_deref() {
-                Ok(State::Live(_)) if !self.session.is_draining() => {}
-                _ => return,
+            if self.session.wait_until_live().await.is_err() || self.session.is_draining() {
+                return;
             }
             let again = match self.round().await {
                 Ok(Some(Lane::Sent)) => {
@@ -109,12 +108,12 @@ impl Drain {
                 Ok(None) => {
                     tokio::select! {
                         () = self.shared().queued.notified() => {}
-                        _ = state.wait_for(|state| matches!(state, State::Closed(_))) => {}
+                        _ = self.session.state().wait_beyond(None, closed) => {}
                     }
                     continue;
                 }
                 // The next connection is waited for, not a time.
-                Ok(Some(Lane::Lost)) if !matches!(&*state.borrow_and_update(), State::Live(_)) => {
+                Ok(Some(Lane::Lost)) if self.session.welcome().is_none() => {
                     pause = PAUSES.0;
                     continue;
                 }

@@ -44,16 +44,16 @@ struct Inner {
 
 impl Lane {
     /// Adds an event; gives it back if nobody reads any more.
-    pub(super) fn push(&self, routed: Routed) -> Result<(), Routed> {
+    pub(super) fn push(&self, routed: Routed) -> Option<Routed> {
         let mut inner = self.lock();
         if inner.closed {
-            return Err(routed);
+            return Some(routed);
         }
         // A reader that never comes must not pile up what the engine sends again each time.
         self.drop_run_out(&mut inner);
         inner.events.push_back(routed);
         wake(inner);
-        Ok(())
+        None
     }
 
     /// The next event whose lease has not run out; `None` after the end.
@@ -79,6 +79,14 @@ impl Lane {
         let unread = std::mem::take(&mut inner.events);
         wake(inner);
         unread.into()
+    }
+
+    /// Takes out what was not read and whose lease runs out before `limit`.
+    pub(super) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
+        let mut inner = self.lock();
+        self.drop_run_out(&mut inner);
+        let ending = inner.events.iter().take_while(|first| first.has_run_out(limit)).count();
+        inner.events.drain(..ending).collect()
     }
 
     /// Forgets what was not read.

@@ -10,6 +10,7 @@ mod restore;
 mod routes;
 mod shared;
 mod supervisor;
+mod watched;
 mod window;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use ensync_core::{
     AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, ServerConfig, Settle,
     Subscribe, Welcome,
 };
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,8 @@ pub(crate) use errand::HandBack;
 pub(crate) use lane::{Lane, Routed};
 pub(crate) use routes::{Opened, Routes};
 use shared::Shared;
-pub(crate) use shared::{Live, State};
+pub(crate) use shared::{Live, SHORTEST_LEASE, State};
+pub(crate) use watched::Watched;
 pub(crate) use window::Held;
 
 /// How many events a listener may be behind before it misses some.
@@ -85,10 +87,11 @@ impl Session {
             endpoint,
             connector,
             app_key,
-            state: watch::Sender::new(first.as_ref().map_or(State::Connecting, live)),
+            state: Arc::new(Watched::new(first.as_ref().map_or(State::Connecting, live))),
             events: broadcast::Sender::new(EVENTS),
             was_live: AtomicBool::new(false),
             routes: Routes::default(),
+            shortest_lease: Watched::new(None),
             publishes: Semaphore::new(usize::try_from(options.max_publishes_in_flight.get()).unwrap_or(usize::MAX)),
             work: TaskTracker::new(),
             errands,
@@ -111,10 +114,10 @@ impl Session {
 
     /// What the engine said at the last login; `None` while there is no connection.
     pub(crate) fn welcome(&self) -> Option<Arc<Welcome>> {
-        match &*self.shared().state.borrow() {
+        self.shared().state.read(|state| match state {
             State::Live(live) => Some(live.welcome.clone()),
             _ => None,
-        }
+        })
     }
 
     /// How long a call may take unless it says otherwise.
@@ -159,19 +162,21 @@ impl Session {
 
     /// What happens to the connection from now on; first that it is live or ended, if it is.
     pub(crate) fn listen(&self) -> (Option<ConnectionEvent>, broadcast::Receiver<ConnectionEvent>) {
-        let state = self.shared().state.borrow();
-        let first = match &*state {
-            State::Live(_) => Some(ConnectionEvent::Connected),
-            State::Closed(why) => Some(ConnectionEvent::Closed { why: why.clone() }),
-            State::Connecting | State::Lost { .. } => None,
-        };
-        // Before `state` is free again: see `Shared::change`.
-        (first, self.shared().events.subscribe())
+        let shared = self.shared();
+        // Both at once: see `Shared::change`.
+        shared.state.read(|state| {
+            let first = match state {
+                State::Live(_) => Some(ConnectionEvent::Connected),
+                State::Closed(why) => Some(ConnectionEvent::Closed { why: why.clone() }),
+                State::Connecting | State::Lost { .. } => None,
+            };
+            (first, shared.events.subscribe())
+        })
     }
 
     /// The state of the connection, now and as it changes.
-    pub(crate) fn watch(&self) -> watch::Receiver<State> {
-        self.shared().state.subscribe()
+    pub(crate) fn state(&self) -> &Arc<Watched<State>> {
+        &self.shared().state
     }
 
     /// The number of the link that is up, 0 while there is none.
@@ -294,9 +299,8 @@ impl Session {
         let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
         let abandoned = shared.work.len();
         shared.stop.cancel();
-        let mut state = shared.state.subscribe();
         // The supervisor ends after the goodbye, within its own deadline.
-        let _ = state.wait_for(|state| matches!(state, State::Closed(_))).await;
+        shared.state.wait(|state| matches!(state, State::Closed(_)).then_some(())).await;
         match drained {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::new(

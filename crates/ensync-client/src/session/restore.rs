@@ -23,8 +23,8 @@ pub(super) async fn restore(shared: &Shared, live: &Live, attempt: u32) -> Error
     }
     drop(restored);
     let first = !shared.was_live.swap(true, Ordering::Relaxed);
-    let known = matches!(&*shared.state.borrow(), State::Live(known) if known.generation == live.generation);
-    if !known {
+    let is_known = |state: &_| matches!(state, State::Live(known) if known.generation == live.generation);
+    if !shared.state.read(is_known) {
         let event = if first { ConnectionEvent::Connected } else { ConnectionEvent::Reconnected { attempt } };
         shared.change(State::Live(live.clone()), event);
     }

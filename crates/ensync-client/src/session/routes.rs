@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ensync_core::{Error, ErrorKind, EventName, Result, Subscribe};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lane::{Lane, Routed};
@@ -124,6 +125,15 @@ impl Routes {
             }
             _ => false,
         }
+    }
+
+    /// Takes out of every lane what was not read and whose lease runs out before `limit`.
+    pub(crate) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
+        let ending = |route: &Route| match route {
+            Route::Open(open) => open.lane.take_ending(limit),
+            Route::Leaving(_) => Vec::new(),
+        };
+        self.lock().values().flat_map(ending).collect()
     }
 
     /// How many events nobody has read.

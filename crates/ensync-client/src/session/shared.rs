@@ -7,7 +7,7 @@ use std::time::Duration;
 use ensync_core::{
     AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Reply, Result, Transport, Welcome,
 };
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,20 +15,26 @@ use tokio_util::task::TaskTracker;
 use super::errand::{Errand, Errands};
 use super::lane::Routed;
 use super::routes::Routes;
+use super::watched::Watched;
 use crate::ConnectionEvent;
 use crate::options::Options;
+
+/// Leases below this are left to run out: to look after them would be all that a client does.
+pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
 
 pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
     pub(super) connector: Arc<dyn Connector>,
     pub(super) app_key: AppKey,
     pub(super) options: Options,
-    pub(super) state: watch::Sender<State>,
+    pub(super) state: Arc<Watched<State>>,
     /// What happened, for who listens. Sent while `state` is locked.
     pub(super) events: broadcast::Sender<ConnectionEvent>,
     /// Whether there ever was a connection.
     pub(super) was_live: AtomicBool,
     pub(super) routes: Routes,
+    /// The shortest lease that an event came with.
+    pub(super) shortest_lease: Watched<Option<Duration>>,
     /// Room for publishes.
     pub(super) publishes: Semaphore,
     /// Calls, publishes and handlers under way, which `close` waits for.
@@ -99,27 +105,33 @@ impl Shared {
             ErrorKind::Connect,
             format!("no connection to {} within {limit:?}; it was not sent", self.endpoint),
         );
-        match &*self.state.borrow() {
-            State::Lost { cause, .. } => error.with_source(cause.clone()),
-            _ => error,
+        match self.state.read(|state| match state {
+            State::Lost { cause, .. } => Some(cause.clone()),
+            _ => None,
+        }) {
+            Some(cause) => error.with_source(cause),
+            None => error,
         }
     }
 
     /// The live link, once there is one.
     pub(super) async fn live(&self) -> Result<Live> {
-        let mut state = self.state.subscribe();
-        let state = state.wait_for(|state| matches!(state, State::Live(_) | State::Closed(_))).await;
-        match state.as_deref() {
-            Ok(State::Live(live)) => Ok(live.clone()),
-            Ok(State::Closed(error)) => Err(error.clone()),
-            // The sender lives in `self`.
-            Ok(State::Connecting | State::Lost { .. }) | Err(_) => Err(self.closed()),
-        }
+        self.state
+            .wait(|state| match state {
+                State::Live(live) => Some(Ok(live.clone())),
+                State::Closed(error) => Some(Err(error.clone())),
+                State::Connecting | State::Lost { .. } => None,
+            })
+            .await
     }
 
     async fn link_other_than(&self, generation: u64) {
-        let mut state = self.state.subscribe();
-        let _ = state.wait_for(|state| !matches!(state, State::Live(live) if live.generation == generation)).await;
+        self.state
+            .wait(|state| match state {
+                State::Live(live) if live.generation == generation => None,
+                _ => Some(()),
+            })
+            .await;
     }
 
     /// Tells the engine of a route that is leaving, if it can know of it.
@@ -141,6 +153,18 @@ impl Shared {
         }
     }
 
+    /// An event came with this lease.
+    pub(super) fn leased(&self, lease: Option<Duration>) {
+        let Some(lease) = lease.filter(|lease| *lease >= SHORTEST_LEASE) else { return };
+        self.shortest_lease.change(|shortest| {
+            let shorter = shortest.is_none_or(|shortest| lease < shortest);
+            if shorter {
+                *shortest = Some(lease);
+            }
+            shorter
+        });
+    }
+
     /// Something happened that changes no state.
     pub(super) fn tell(&self, event: ConnectionEvent) {
         let _ = self.events.send(event);
@@ -148,7 +172,7 @@ impl Shared {
 
     /// The state changes, and whoever listens is told why. After the end nothing does.
     pub(super) fn change(&self, to: State, event: ConnectionEvent) {
-        self.state.send_if_modified(|state| {
+        self.state.change(|state| {
             let news = !matches!(state, State::Closed(_));
             if news {
                 *state = to;

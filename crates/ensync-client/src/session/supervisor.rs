@@ -1,5 +1,6 @@
 //! The task that owns the connection.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -152,6 +153,7 @@ async fn run(shared: &Shared, link: Link, generation: u64, attempt: u32, queue: 
         }
         lost = heartbeat(&*transport, shared.options.heartbeat_interval) => lost,
         lost = restore(shared, &live, attempt) => lost,
+        never = give_back(shared, &live) => match never {},
         () = runner.run() => shared.closed(),
         // Runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, &live, inbox) => lost,
@@ -174,10 +176,11 @@ async fn route(shared: &Shared, live: &Live, mut inbox: BoxStream<'static, Resul
             Some((lane, window)) => {
                 window.room().await;
                 let until = delivery.lease.and_then(|lease| Instant::now().checked_add(lease));
+                shared.leased(delivery.lease);
                 let held = window.enter(&delivery);
                 match lane.push(Routed { delivery, generation, until, held }) {
-                    Ok(()) => continue,
-                    Err(left) => left.into(),
+                    None => continue,
+                    Some(left) => left.into(),
                 }
             }
             None => HandBack { event: event.clone(), id: delivery.id, block: delivery.block, generation, seen: false },
@@ -191,6 +194,23 @@ async fn route(shared: &Shared, live: &Live, mut inbox: BoxStream<'static, Resul
         }
     }
     Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint))
+}
+
+/// Hands back what waits for its reader and would run out of its lease soon. The engine gives it to whoever is free, this client
+/// too, and does not count it as a delivery, which a lease that ran out is: else what waits behind a slow handler would end up with
+/// the dead letters without anybody having seen it.
+async fn give_back(shared: &Shared, live: &Live) -> Infallible {
+    if !live.welcome.config.has(Extension::Leases) {
+        return std::future::pending().await;
+    }
+    loop {
+        let lease = shared.shortest_lease.wait(|lease| *lease).await;
+        tokio::time::sleep(lease / 8).await;
+        for routed in shared.routes.take_ending(Instant::now() + lease / 4) {
+            tracing::debug!(event = %routed.delivery.event, id = %routed.delivery.id, "not read for most of its lease; handed back");
+            shared.errand(Errand::HandBack(routed.into()));
+        }
+    }
 }
 
 /// Returns when the link has stopped answering.

@@ -41,8 +41,9 @@ impl Default for OnError {
 /// While a handler runs, its event's lease is extended in the background, so that it may take as long as it needs. An engine that
 /// does not announce the extension "leases" cannot do that: there an event whose handler takes longer than the engine's ack timeout
 /// is delivered again meanwhile, to this client or another, and the late acknowledgement is refused. What waits for its handler is
-/// not extended: an event whose lease runs out before its turn is not handed to the handler, for somebody else has it or will. So
-/// [`max_in_flight`](crate::Subscribe::max_in_flight) should be no more than what is handled within a lease.
+/// not extended: it is handed back when three quarters of its lease are over, uncounted, and if it ran out all the same it is not
+/// handed to the handler, for somebody else has it or will. So [`max_in_flight`](crate::Subscribe::max_in_flight) should be no more
+/// than what is handled within a lease.
 ///
 /// ```no_run
 /// # async fn example(client: ensync_client::Client) -> ensync_client::core::Result<()> {

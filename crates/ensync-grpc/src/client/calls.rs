@@ -8,7 +8,6 @@ use tonic::Status;
 use super::link::Shared;
 use super::{read, write};
 use crate::generated::*;
-use crate::status;
 
 impl Shared {
     pub(super) async fn perform(self: &Arc<Self>, command: Command) -> Result<Reply> {

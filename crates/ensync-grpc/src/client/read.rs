@@ -10,7 +10,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::generated::{PublishResponse, ReplayResponse, StreamResponse};
-use crate::status;
 
 pub(super) fn published(answer: PublishResponse) -> Result<Reply> {
     if !answer.success {
