@@ -2,6 +2,7 @@
 //!
 //! - `contract`: what every transport keeps, over gRPC, WebSocket and in-process;
 //! - `behaviour`: what clients see, over each of the three;
+//! - `flow`: windows, leases, and events that are dropped;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `outage`: connections that are cut;
 //! - `sealed`: the suite "aes-256-gcm" between clients;
@@ -11,6 +12,7 @@
 
 mod behaviour;
 mod contract;
+mod flow;
 mod lifecycle;
 mod outage;
 mod sealed;

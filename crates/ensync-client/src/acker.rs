@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,6 +7,7 @@ use std::time::Duration;
 use ensync_core::{
     Block, Command, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
 };
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::Client;
@@ -22,6 +24,13 @@ use crate::session::{HandBack, Held, SHORTEST_LEASE};
 #[derive(Clone, Debug)]
 pub struct Acker(Arc<Owned>);
 
+/// What brought a delivery: the link, until when its lease lasts, and its place in the window.
+pub(crate) struct From {
+    pub(crate) generation: u64,
+    pub(crate) until: Option<Instant>,
+    pub(crate) held: Held,
+}
+
 /// One delivery, and the duty to settle it.
 struct Owned {
     client: Client,
@@ -31,6 +40,8 @@ struct Owned {
     /// The link it came over; `None` for a replay, which nobody owes anything.
     generation: Option<u64>,
     lease: Option<Duration>,
+    /// When the lease it came with runs out.
+    until: Option<Instant>,
     settled: AtomicBool,
     /// Nothing is owed any more: it was left on purpose, or it is no longer this client's.
     left: AtomicBool,
@@ -39,14 +50,17 @@ struct Owned {
 }
 
 impl Acker {
-    /// `from` is the link that brought it and its place in the window; a replay has none.
+    /// `from` is what brought it; nothing did a replay.
     pub(crate) fn new(
         client: Client,
         (event, id, block): (EventName, EventId, Block),
         lease: Option<Duration>,
-        from: Option<(u64, Held)>,
+        from: Option<From>,
     ) -> Self {
-        let (generation, held) = from.unzip();
+        let (generation, until, held) = match from {
+            Some(From { generation, until, held }) => (Some(generation), until, Some(held)),
+            None => (None, None, None),
+        };
         Self(Arc::new(Owned {
             client,
             event,
@@ -54,6 +68,7 @@ impl Acker {
             block,
             generation,
             lease,
+            until,
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
             held: Mutex::new(held.map(|held| (held, Counted::new(IN_FLIGHT)))),
@@ -146,29 +161,32 @@ impl Acker {
         Settle { id: self.0.id.clone(), event: Some(self.0.event.clone()), block: Some(self.0.block), how }
     }
 
-    /// Keeps the lease while `work` runs, if the engine can: asks for it anew whenever a third of it is over.
+    /// Keeps the lease while `work` runs, if the engine can: asks for it anew when a third of what is left of it is over.
     pub(crate) async fn keeping<T>(&self, work: impl Future<Output = T>) -> T {
         let leases = self.0.client.session.welcome().is_some_and(|welcome| welcome.config.has(Extension::Leases));
-        let Some(lease) = self.0.lease.filter(|lease| leases && *lease >= SHORTEST_LEASE) else { return work.await };
+        let long = self.0.lease.is_some_and(|lease| lease >= SHORTEST_LEASE);
+        let Some(until) = self.0.until.filter(|_| leases && long) else { return work.await };
         tokio::select! {
             biased;
             done = work => done,
-            never = self.keep(lease) => match never {},
+            never = self.keep(until.saturating_duration_since(Instant::now())) => match never {},
         }
     }
 
-    async fn keep(&self, mut lease: Duration) -> std::convert::Infallible {
+    /// `left` is what is left of the lease: a part of it went by while the event waited.
+    async fn keep(&self, mut left: Duration) -> Infallible {
         loop {
-            tokio::time::sleep(lease / 3).await;
+            tokio::time::sleep(left / 3).await;
             // After a reconnect it is no longer this client's.
             let lost = self.0.generation != Some(self.0.client.session.generation());
             if lost || self.is_settled() || self.0.left.load(Ordering::Acquire) {
                 return std::future::pending().await;
             }
             match self.extend().await {
-                Ok(Some(anew)) => lease = anew.max(SHORTEST_LEASE),
-                Ok(None) => {}
+                Ok(anew) => left = anew.or(self.0.lease).unwrap_or_default().max(SHORTEST_LEASE),
                 Err(error) => {
+                    // Not in a loop, if nothing is left.
+                    left = left.max(SHORTEST_LEASE);
                     tracing::warn!(event = %self.0.event, id = %self.0.id, %error, "the lease could not be extended");
                 }
             }

@@ -10,8 +10,7 @@ use serde_json::error::Category;
 
 use crate::observe::handling;
 use crate::reading::{Reading, is_unopenable};
-use crate::session::Held;
-use crate::{Acker, Client, Publish, Sender};
+use crate::{Acker, Client, Publish, Sender, acker};
 
 /// One event that was delivered to this client, or replayed.
 ///
@@ -32,13 +31,13 @@ pub struct Event {
 
 impl Event {
     /// `expected` is the name that was subscribed to, or asked to replay: not the engine's word.
-    /// `from` is the link that brought it and its place in the window; a replay has none.
+    /// `from` is what brought it; nothing did a replay.
     pub(crate) fn new(
         delivery: Delivery,
         expected: EventName,
         reading: Reading,
         client: Client,
-        from: Option<(u64, Held)>,
+        from: Option<acker::From>,
     ) -> Self {
         let Delivery { event, id, block, payload, metadata, sender, recipient, timestamp, attempt, lease } = delivery;
         Self {

@@ -7,6 +7,7 @@ use ensync_core::{Result, Settlement};
 use futures::Stream;
 
 use super::{Control, ForEach, Handler};
+use crate::acker::From;
 use crate::session::{Lane, Routed};
 use crate::{Event, Unopenable, observe};
 
@@ -98,14 +99,14 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, generation, held, .. }) = ready!(this.lane.poll_next(cx)) {
+        while let Some(Routed { delivery, generation, until, held }) = ready!(this.lane.poll_next(cx)) {
             let client = this.control.client();
             if generation != client.session.generation() {
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(delivery, name, reading, client.clone(), Some((generation, held)));
+            let event = Event::new(delivery, name, reading, client.clone(), Some(From { generation, until, held }));
             if this.is_taken(&event, generation) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
