@@ -8,9 +8,12 @@ use ensync_core::{
     Block, Command, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
 };
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::Client;
 use crate::client::unexpected;
+use crate::observe::Settling;
+use crate::observe::metrics::{Counted, IN_FLIGHT};
 use crate::session::{HandBack, Held, SHORTEST_LEASE};
 
 /// The means to settle one delivery. Cheap to clone.
@@ -43,7 +46,7 @@ struct Owned {
     /// Nothing is owed any more: it was left on purpose, or it is no longer this client's.
     left: AtomicBool,
     /// Its place in the window, until it is settled.
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<(Held, Counted)>>,
 }
 
 impl Acker {
@@ -68,7 +71,7 @@ impl Acker {
             until,
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            held: Mutex::new(held),
+            held: Mutex::new(held.map(|held| (held, Counted::new(IN_FLIGHT)))),
         }))
     }
 
@@ -240,6 +243,19 @@ impl fmt::Debug for Owned {
 
 /// Settles a delivery; tells when it comes again if it was deferred and the engine said.
 pub(crate) async fn settle(
+    client: &Client,
+    event: EventName,
+    id: EventId,
+    block: Option<Block>,
+    how: Settlement,
+) -> Result<Option<Timestamp>> {
+    let settling = Settling::begin(&event, &id, &how);
+    let settled = settle_now(client, event, id, block, how).instrument(settling.span()).await;
+    settling.end(&settled);
+    settled
+}
+
+async fn settle_now(
     client: &Client,
     event: EventName,
     id: EventId,

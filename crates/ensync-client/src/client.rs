@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::connection::{ConnectionEvent, ConnectionState, events, states};
 use crate::options::Options;
+use crate::reach::Reach;
 use crate::reading::Reading;
 use crate::session::Session;
 use crate::{Event, Publish, Subscribe};
@@ -24,6 +25,11 @@ const TIDY: Duration = Duration::from_secs(60);
 pub struct Client {
     pub(crate) session: Session,
     pub(crate) crypto: Arc<Crypto>,
+    reach: Arc<Reach>,
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) traced: bool,
+    #[cfg(feature = "outbox")]
+    pub(crate) outbox: Option<Arc<crate::outbox::Attached>>,
 }
 
 /// What a client seals and opens with.
@@ -36,7 +42,7 @@ pub(crate) struct Crypto {
 }
 
 impl Client {
-    pub(crate) fn new(session: Session, keys: Keyring, options: &Options) -> Self {
+    pub(crate) fn new(session: Session, reach: Arc<Reach>, keys: Keyring, options: &Options) -> Self {
         let sealer = match keys.current() {
             Some(own) => Sealer::new().own_key(own.clone()),
             None => Sealer::new(),
@@ -48,7 +54,21 @@ impl Client {
             recipients: Recipients::default(),
         });
         tokio::spawn(tidy(Arc::downgrade(&crypto)));
-        Self { session, crypto }
+        Self {
+            session,
+            crypto,
+            reach,
+            #[cfg(feature = "opentelemetry")]
+            traced: options.propagate_trace_context,
+            #[cfg(feature = "outbox")]
+            outbox: None,
+        }
+    }
+
+    #[cfg(feature = "outbox")]
+    pub(crate) fn drain(mut self, claim: Option<crate::outbox::Claim>) -> Self {
+        self.outbox = claim.map(|claim| Arc::new(claim.attach(self.session.clone())));
+        self
     }
 
     /// Publishes an event: name it, give it a payload (anything that serialises to JSON), say whom it is for with
@@ -99,9 +119,9 @@ impl Client {
         }
     }
 
-    /// Where the engine is.
+    /// Where the engine is: the URL that the last connection came about by, where there are [several](crate::Engine::fallback).
     pub fn endpoint(&self) -> &Endpoint {
-        self.session.endpoint()
+        self.reach.endpoint()
     }
 
     /// This app's own id, as the engine told it at login. `None` while there is no connection, or if the engine did not say.

@@ -10,16 +10,17 @@ use ensync_core::{AppKey, Connector, Endpoint, Error, Keyring, Result, SecretKey
 use futures::future::BoxFuture;
 
 use crate::options::{Options, bounded};
+use crate::reach::{Reach, Ways};
 use crate::session::Session;
-use crate::{Attempts, Client, Dialer, TlsOptions, Transports};
+use crate::{Attempts, Client, Dialer, Transports};
 
 /// Where an engine is, and how clients of it behave. Makes [`Client`]s; holds no connection itself.
 ///
 /// `T` is the set of transports it can use. The SDK and the transport crates each have an `Engine` of their own set, so that user
 /// code never writes `T`.
 pub struct Engine<T = Custom> {
-    endpoint: Endpoint,
-    connector: Arc<dyn Connector>,
+    pub(crate) ways: Ways,
+    pub(crate) dialer: Dialer,
     options: Options,
     transports: PhantomData<fn() -> T>,
 }
@@ -37,25 +38,18 @@ impl<T: Transports> Engine<T> {
     /// [`FeatureDisabled`](ensync_core::ErrorKind::FeatureDisabled) if this build has no transport for the scheme.
     pub fn new(url: &str) -> Result<Self> {
         let endpoint = Endpoint::parse(url)?;
-        let connector = T::connector(&endpoint, Dialer::default())?;
-        Ok(Self { endpoint, connector, options: Options::default(), transports: PhantomData })
-    }
-
-    /// What TLS connections trust, and show. Default: the system's roots, no client certificate.
-    #[must_use]
-    pub fn tls(mut self, options: TlsOptions) -> Self {
-        // The scheme was found servable when `self` was made, so the connector of before is never what stays.
-        if let Ok(connector) = T::connector(&self.endpoint, Dialer::with_tls(options)) {
-            self.connector = connector;
-        }
-        self
+        let dialer = Dialer::default();
+        let connector = T::connector(&endpoint, dialer.clone())?;
+        let ways = Ways::new(endpoint, connector);
+        Ok(Self { ways, dialer, options: Options::default(), transports: PhantomData })
     }
 }
 
 impl Engine<Custom> {
     /// An engine that is reached in a way of the caller's own: an in-process transport, a test's.
     pub fn with_connector(endpoint: Endpoint, connector: Arc<dyn Connector>) -> Self {
-        Self { endpoint, connector, options: Options::default(), transports: PhantomData }
+        let ways = Ways::new(endpoint, connector);
+        Self { ways, dialer: Dialer::default(), options: Options::default(), transports: PhantomData }
     }
 }
 
@@ -174,9 +168,19 @@ impl<T> Engine<T> {
         self
     }
 
-    /// Where the engine is.
+    /// Whether events carry the trace they are published in, and spans of handlers are linked to it: see
+    /// [observability](crate::observability#opentelemetry). **Metadata is not encrypted**, so who may see it learns which events
+    /// belong together. Default: no.
+    #[cfg(feature = "opentelemetry")]
+    #[must_use]
+    pub fn propagate_trace_context(mut self, propagate: bool) -> Self {
+        self.options.propagate_trace_context = propagate;
+        self
+    }
+
+    /// Where the engine is: the first of its URLs, if it was given a [`fallback`](Self::fallback).
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        self.ways.first()
     }
 
     /// Logs in with an app key. Await the result for the [`Client`].
@@ -188,9 +192,10 @@ impl<T> Engine<T> {
         CreateClient {
             app_key: app_key.try_into().map_err(Into::into),
             keys: Ok(Keyring::default()),
-            endpoint: self.endpoint.clone(),
-            connector: self.connector.clone(),
+            ways: self.ways.clone(),
             options: self.options.clone(),
+            #[cfg(feature = "outbox")]
+            outbox: None,
         }
     }
 }
@@ -198,8 +203,8 @@ impl<T> Engine<T> {
 impl<T> Clone for Engine<T> {
     fn clone(&self) -> Self {
         Self {
-            endpoint: self.endpoint.clone(),
-            connector: self.connector.clone(),
+            ways: self.ways.clone(),
+            dialer: self.dialer.clone(),
             options: self.options.clone(),
             transports: PhantomData,
         }
@@ -208,10 +213,7 @@ impl<T> Clone for Engine<T> {
 
 impl<T> fmt::Debug for Engine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("endpoint", &self.endpoint)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("endpoints", &self.ways).field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -221,9 +223,10 @@ impl<T> fmt::Debug for Engine<T> {
 pub struct CreateClient {
     app_key: Result<AppKey>,
     keys: Result<Keyring>,
-    endpoint: Endpoint,
-    connector: Arc<dyn Connector>,
+    ways: Ways,
     options: Options,
+    #[cfg(feature = "outbox")]
+    outbox: Option<crate::Outbox>,
 }
 
 impl CreateClient {
@@ -243,6 +246,15 @@ impl CreateClient {
         self.keys = Ok(keys);
         self
     }
+
+    /// Where [`Publish::queue`](crate::Publish::queue) keeps events until the engine has them. The client sends what waits there,
+    /// also what an earlier process left. One client drains an outbox at a time; while another does, awaiting this fails with
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput).
+    #[cfg(feature = "outbox")]
+    pub fn outbox(mut self, outbox: crate::Outbox) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
 }
 
 impl IntoFuture for CreateClient {
@@ -252,9 +264,16 @@ impl IntoFuture for CreateClient {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let keys = self.keys?;
+            #[cfg(feature = "outbox")]
+            let claim = self.outbox.map(crate::Outbox::claim).transpose()?;
             let options = self.options.clone();
-            let session = Session::open(self.connector, self.endpoint, self.app_key?, self.options).await?;
-            Ok(Client::new(session, keys, &options))
+            let reach = Arc::new(Reach::new(self.ways, options.connect_timeout));
+            let first = reach.endpoint().clone();
+            let session = Session::open(reach.clone(), first, self.app_key?, self.options).await?;
+            let client = Client::new(session, reach, keys, &options);
+            #[cfg(feature = "outbox")]
+            let client = client.drain(claim);
+            Ok(client)
         })
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use crate::observe::handling;
 use crate::reading::{Reading, is_unopenable};
 use crate::{Acker, Client, Publish, Sender, acker};
 
@@ -236,6 +237,31 @@ impl Event {
     /// Why it cannot be opened, if it cannot.
     pub(crate) fn unopenable(&self) -> Option<Error> {
         self.payload.opened().err().filter(|error| is_unopenable(error.kind()))
+    }
+
+    /// A span for what is done with this event: `ensync.handle`, which [observability](crate::observability) describes.
+    /// [`for_each`](crate::Subscription::for_each) runs its handlers in one by itself.
+    ///
+    /// ```no_run
+    /// use tracing::Instrument;
+    /// # async fn work(_: &ensync_client::Event) {}
+    /// # async fn example(event: ensync_client::Event) -> ensync_client::core::Result<()> {
+    /// async {
+    ///     work(&event).await;
+    ///     event.ack().await
+    /// }
+    /// .instrument(event.span())
+    /// .await
+    /// # }
+    /// ```
+    pub fn span(&self) -> tracing::Span {
+        handling(self)
+    }
+
+    /// Whether the sender's trace is looked for in the metadata.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) fn is_traced(&self) -> bool {
+        self.acker.client().traced
     }
 
     pub(crate) fn acker(&self) -> &Acker {

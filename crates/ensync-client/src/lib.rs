@@ -10,13 +10,21 @@ mod connection;
 mod dial;
 mod engine;
 mod event;
+mod observe;
 mod options;
+#[cfg(feature = "outbox")]
+mod outbox;
 mod publish;
+mod reach;
 mod reading;
 mod receipt;
 mod session;
 mod subscription;
 mod transports;
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("observability.md")]
+pub mod observability {}
 
 // The public interface is:
 pub use acker::Acker;
@@ -28,7 +36,11 @@ pub use dial::{Dialer, Stream, TlsOptions};
 pub use engine::{CreateClient, Custom, Engine};
 pub use ensync_core as core;
 pub use event::{Event, Payload};
+#[cfg(feature = "metrics")]
+pub use observe::describe_metrics;
 pub use options::Attempts;
+#[cfg(feature = "outbox")]
+pub use outbox::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Queued, QueuedId, WhenFull};
 pub use publish::Publish;
 pub use reading::{Sender, Unopenable};
 pub use receipt::{PartialPublish, Receipt};

@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) max_publishes_in_flight: NonZeroU32,
     pub(crate) suite: Suite,
     pub(crate) keep: Keep,
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) propagate_trace_context: bool,
 }
 
 impl Default for Options {
@@ -39,6 +41,8 @@ impl Default for Options {
             max_publishes_in_flight: NonZeroU32::MIN.saturating_add(1_023),
             suite: Suite::default(),
             keep: Keep::default(),
+            #[cfg(feature = "opentelemetry")]
+            propagate_trace_context: false,
         }
     }
 }

@@ -10,8 +10,10 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::client::unexpected;
+use crate::observe::Publishing;
 use crate::options::bounded;
 use crate::{Client, PartialPublish, Receipt};
 
@@ -148,11 +150,58 @@ impl Publish {
         self
     }
 
+    /// Puts the event, sealed, into the client's [`Outbox`](crate::Outbox) instead of sending it: returns once it is on disk, with or
+    /// without a connection. The client sends it when it can. [`timeout`](Self::timeout) has no meaning here.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the client has no outbox; [`LimitExceeded`](ErrorKind::LimitExceeded) if that is
+    /// full; [`Unavailable`](ErrorKind::Unavailable) if the disk does not take it; what is wrong with the event itself.
+    #[cfg(feature = "outbox")]
+    pub async fn queue(self) -> Result<crate::Queued> {
+        let publishing = self.begin(true);
+        let queued = async {
+            let client = self.client.clone();
+            let event = self.event.clone().map_err(|error| error.context("queue"))?;
+            let context = format!("queue {event}");
+            let commands = self.sealed(&context)?;
+            crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
+        };
+        let queued = queued.instrument(publishing.span()).await;
+        publishing.end_queued(&queued);
+        queued
+    }
+
+    fn begin(&self, queued: bool) -> Publishing {
+        let recipients = self.recipients.as_ref().map_or(0, Vec::len);
+        let bytes = self.payload.as_ref().map_or(0, String::len);
+        Publishing::begin(self.client.endpoint(), &self.event, recipients, bytes, queued)
+    }
+
     async fn send(self) -> Result<Receipt> {
-        let event = self.event.map_err(|error| error.context("publish"))?;
-        let context = format!("publish {event} at {}", self.client.endpoint());
+        let publishing = self.begin(false);
+        let sent = self.send_all().instrument(publishing.span()).await;
+        publishing.end(&sent);
+        sent
+    }
+
+    async fn send_all(self) -> Result<Receipt> {
+        let (client, timeout) = (self.client.clone(), self.timeout);
+        let event = self.event.clone().map_err(|error| error.context("publish"))?;
+        let context = format!("publish {event} at {}", client.endpoint());
+        let commands = self.sealed(&context)?;
+        deliver(&client, commands, timeout, &context).await
+    }
+
+    /// One sealed copy for each recipient.
+    #[cfg_attr(not(feature = "opentelemetry"), expect(unused_mut, reason = "nothing is added to the headers"))]
+    fn sealed(mut self, context: &str) -> Result<Vec<ensync_core::Publish>> {
+        #[cfg(feature = "opentelemetry")]
+        if self.client.traced {
+            crate::observe::inject(&mut self.headers);
+        }
         let prepared = Prepared {
-            event,
+            event: self.event.map_err(|error| error.context(context))?,
             payload: self.payload,
             recipients: self.recipients,
             metadata: metadata(self.headers, self.fields, self.persist),
@@ -160,8 +209,7 @@ impl Publish {
             idempotency_key: self.idempotency_key.transpose(),
             options: self.options,
         };
-        let commands = prepared.seal(&self.client).map_err(|error| error.context(&context))?;
-        deliver(&self.client, commands, self.timeout, &context).await
+        prepared.seal(&self.client).map_err(|error| error.context(context))
     }
 }
 

@@ -1,4 +1,5 @@
 #![doc = include_str!("intro.md")]
+#![cfg_attr(feature = "outbox", doc = include_str!("outbox.md"))]
 
 mod transports;
 
@@ -16,9 +17,13 @@ pub use ensync_client::core::{
     AppId, AppKey, Block, ClientId, Endpoint, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey, Keyring,
     Metadata, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
+#[cfg(feature = "metrics")]
+pub use ensync_client::describe_metrics;
+#[cfg(feature = "outbox")]
+pub use ensync_client::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Queued, QueuedId, WhenFull};
 pub use ensync_client::{
-    Acker, Attempts, Client, ConnectionEvent, ConnectionState, Control, CreateClient, Event, ForEach, Handler, OnError,
-    PartialPublish, Payload, Publish, Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
+    Acker, Attempts, Client, ConnectionEvent, ConnectionState, Control, CreateClient, Dialer, Event, ForEach, Handler,
+    OnError, PartialPublish, Payload, Publish, Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
 };
 pub use transports::AllTransports;
 

@@ -53,6 +53,23 @@ mod tests {
     }
 
     #[test]
+    fn a_fallback_is_served_or_names_its_feature() {
+        let urls = [("grpcs://h", cfg!(feature = "grpc"), "grpc"), ("wss://h", cfg!(feature = "ws"), "ws")];
+        let served = urls.iter().filter(|(_, enabled, _)| *enabled);
+        for ((first, ..), (other, enabled, feature)) in served.flat_map(|one| urls.iter().map(move |two| (one, two))) {
+            match Engine::new(first).unwrap().fallback(other) {
+                Ok(engine) => assert!(*enabled && first != other && engine.endpoint() == &first.parse().unwrap()),
+                Err(error) if first == other => assert_eq!(error.kind(), ErrorKind::InvalidUrl),
+                Err(error) => {
+                    assert!(!enabled);
+                    assert_eq!(error.kind(), ErrorKind::FeatureDisabled);
+                    assert!(error.to_string().contains(&format!("{feature:?}")), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_bad_url_is_told_before_anything_is_dialled() {
         assert_eq!(Engine::new("ftp://h").unwrap_err().kind(), ErrorKind::InvalidUrl);
     }

@@ -1,74 +1,102 @@
-//! Dialling: DNS, TCP and TLS, in one place for every transport.
+//! Dialling: DNS, TCP, proxies and TLS, in one place for every transport.
 
+mod proxy;
 mod stream;
+mod tcp;
 mod tls;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
-use tokio::net::TcpStream;
 
+use proxy::{Proxies, Proxy};
+use stream::Carrier;
 pub use stream::Stream;
+pub(crate) use tls::is_networks_doing;
 pub use tls::{TlsOptions, tls_refusal};
 
 /// Opens connections to engines: what a transport's connector dials with. Cheap to clone.
 ///
-/// The default trusts the system's roots and has no client certificate; [`Dialer::with_tls`] changes that.
-#[derive(Clone, Default)]
+/// The default trusts the system's roots, has no client certificate, and goes through the proxy that the environment names, if any:
+///
+/// | variable | says |
+/// |---|---|
+/// | `HTTPS_PROXY` | the proxy to engines over TLS (`grpcs://`, `wss://`) |
+/// | `HTTP_PROXY` | the proxy to engines in plaintext (`grpc://`, `ws://`); in a CGI program only its lower-case form |
+/// | `ALL_PROXY` | the proxy, where the one above is not set |
+/// | `NO_PROXY` | what is reached directly: names (with all names below them), IP addresses, networks (`10.0.0.0/8`), `*`; each but a network may end in `:port` |
+///
+/// The lower-case form of each comes first. A proxy is `http://host:port` or `https://host:port`, with `user:password@` if it wants
+/// that (percent-encoded); no scheme is `http://`, whose port is 1080 unless given, as curl has it. It must know CONNECT, also for
+/// engines in plaintext, and it resolves the engine's name. An engine on this machine (`localhost`, a loopback address) is always
+/// reached directly.
+///
+/// The addresses of a name race each other, each 250 ms behind the one before it, the two families by turns (RFC 8305).
+#[derive(Clone)]
 pub struct Dialer {
     tls: Arc<tls::Tls>,
+    proxies: Arc<Proxies>,
+}
+
+impl Default for Dialer {
+    fn default() -> Self {
+        Self { tls: Arc::default(), proxies: Arc::new(Proxies::from_environment()) }
+    }
 }
 
 impl Dialer {
-    /// A dialer whose TLS connections follow `options`.
-    pub fn with_tls(options: TlsOptions) -> Self {
-        Self { tls: Arc::new(tls::Tls::new(options)) }
+    /// The default.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Connects to an endpoint: resolves its name, opens TCP (without Nagle's delay), and does the TLS handshake if the endpoint
-    /// asks for one, offering `alpn` (RFC 7301) in order of preference.
+    /// The same with TLS connections that follow `options`.
+    #[must_use]
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        self.tls = Arc::new(tls::Tls::new(options));
+        self
+    }
+
+    /// The same through this proxy, whatever the environment says.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Connect`] if the name does not resolve or nobody listens, [`ErrorKind::Tls`] if the handshake fails; the
-    /// message says which certificate check failed, or that the port does not speak TLS.
+    /// [`ErrorKind::InvalidUrl`] says what is wrong with it.
+    pub fn proxy(mut self, url: &str) -> Result<Self> {
+        self.proxies = Arc::new(Proxies::Always(Box::new(Proxy::parse(url)?)));
+        Ok(self)
+    }
+
+    /// The same without a proxy, whatever the environment says.
+    #[must_use]
+    pub fn no_proxy(mut self) -> Self {
+        self.proxies = Arc::new(Proxies::Direct);
+        self
+    }
+
+    /// Connects to an endpoint: resolves its name and opens TCP (without Nagle's delay), or has a proxy do both; and does the TLS
+    /// handshake if the endpoint asks for one, offering `alpn` (RFC 7301) in order of preference.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Connect`] if the name does not resolve, nobody listens, or the proxy does not lead there; [`ErrorKind::Tls`] if
+    /// the handshake fails: the message says which certificate check failed, or that the port does not speak TLS.
+    /// [`ErrorKind::InvalidUrl`] names a variable of the environment that is no proxy.
     pub async fn dial(&self, to: &Endpoint, alpn: &[&[u8]]) -> Result<Stream> {
-        let tcp = connect(to).await?;
-        if let Err(cause) = tcp.set_nodelay(true) {
-            tracing::debug!(endpoint = %to, %cause, "TCP_NODELAY is not to be had");
-        }
-        if to.tls() { self.tls.handshake(to, tcp, alpn).await } else { Ok(Stream::plain(tcp)) }
+        let carrier = match self.proxies.toward(to)? {
+            Some(proxy) => proxy::open(proxy, to, &self.tls).await?,
+            None => Carrier::Left(tcp::connect(&to.host(), to.port()).await.map_err(|failed| {
+                Error::new(ErrorKind::Connect, format!("cannot connect to {to}: {}", failed.told("engine")))
+                    .with_source(failed.cause)
+            })?),
+        };
+        if to.tls() { self.tls.handshake(to, carrier, alpn).await } else { Ok(Stream::plain(carrier)) }
     }
 }
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialer").finish_non_exhaustive()
+        f.debug_struct("Dialer").field("proxies", &self.proxies).finish_non_exhaustive()
     }
-}
-
-async fn connect(to: &Endpoint) -> Result<TcpStream> {
-    let host = to.host();
-    let addresses = tokio::net::lookup_host((host.as_str(), to.port()))
-        .await
-        .map_err(|cause| connect_error(to, format!("host name {host:?} does not resolve"), cause))?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(cause) => last = io::Error::new(cause.kind(), format!("{address}: {cause}")),
-        }
-    }
-    let what = match last.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens there (is the engine running, is the port right?)",
-        io::ErrorKind::TimedOut => "no answer (a firewall, or the wrong host?)",
-        _ => "TCP connection failed",
-    };
-    Err(connect_error(to, what.to_owned(), last))
-}
-
-fn connect_error(to: &Endpoint, what: String, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Connect, format!("cannot connect to {to}: {what}")).with_source(cause)
 }

@@ -6,23 +6,27 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::tls::rustls_error;
 
-/// An open connection: plain TCP, or TLS over it.
+/// What leads to an engine: TCP, or TLS to a proxy.
+pub(super) type Carrier = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// An open connection: plain, or TLS; direct, or through a proxy's tunnel.
 pub struct Stream(Kind);
 
 enum Kind {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Carrier),
+    Tls(Box<TlsStream<Carrier>>),
 }
 
 impl Stream {
-    pub(super) fn plain(tcp: TcpStream) -> Self {
-        Self(Kind::Plain(tcp))
+    pub(super) fn plain(carrier: Carrier) -> Self {
+        Self(Kind::Plain(carrier))
     }
 
-    pub(super) fn tls(tls: TlsStream<TcpStream>) -> Self {
+    pub(super) fn tls(tls: TlsStream<Carrier>) -> Self {
         Self(Kind::Tls(Box::new(tls)))
     }
 
@@ -98,7 +102,7 @@ impl AsyncWrite for Stream {
 
 /// What a failed write means: the other side's alert, if one has come and was not read yet, else `error`. Who sends an alert closes
 /// at once, so a write may meet the closed connection before a read meets the alert.
-fn last_word(tls: &mut TlsStream<TcpStream>, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+fn last_word(tls: &mut TlsStream<Carrier>, cx: &mut Context<'_>, error: io::Error) -> io::Error {
     let mut byte = [0];
     match Pin::new(tls).poll_read(cx, &mut ReadBuf::new(&mut byte)) {
         Poll::Ready(Err(alert)) if rustls_error(&alert).is_some() => alert,

@@ -1,19 +1,24 @@
 //! TLS by rustls: system roots, extra roots, a client certificate; and failures told apart.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
-use rustls::client::ClientConfig;
-use rustls::{AlertDescription, CertificateError, crypto};
+use rustls::client::{ClientConfig, ResolvesClientCert};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, CertificateError, SignatureScheme, crypto};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::Verifier;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Stream;
+use super::stream::Carrier;
 
 /// What TLS connections trust, and show. The system's roots are always trusted; verification cannot be turned off.
 ///
@@ -93,22 +98,33 @@ impl Tls {
         Self { options, config: OnceLock::new() }
     }
 
-    pub(super) async fn handshake(self: &Arc<Self>, to: &Endpoint, tcp: TcpStream, alpn: &[&[u8]]) -> Result<Stream> {
-        let name = ServerName::try_from(to.host()).map_err(|cause| {
-            Error::new(ErrorKind::InvalidUrl, format!("{to}: the host is no name a certificate can be for"))
-                .with_source(cause)
-        })?;
-        let this = self.clone();
-        let config =
-            tokio::task::spawn_blocking(move || this.config.get_or_init(|| this.build()).clone()).await.map_err(
-                |cause| Error::new(ErrorKind::Internal, "reading the TLS roots was cancelled").with_source(cause),
-            )?;
-        let mut config = ClientConfig::clone(config?.as_ref());
+    /// The handshake with an engine.
+    pub(super) async fn handshake(self: &Arc<Self>, to: &Endpoint, over: Carrier, alpn: &[&[u8]]) -> Result<Stream> {
+        let mut config = ClientConfig::clone(self.config().await?.as_ref());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
-            Ok(tls) => Ok(Stream::tls(tls)),
-            Err(cause) => Err(explain(to, cause)),
-        }
+        shake_hands(config, &to.to_string(), &to.host(), over).await.map(Stream::tls)
+    }
+
+    /// The handshake with a proxy. It trusts what an engine's does, and shows no certificate: that is for engines.
+    pub(super) async fn to_proxy(
+        self: &Arc<Self>,
+        proxy: &str,
+        host: &str,
+        tcp: TcpStream,
+    ) -> Result<TlsStream<TcpStream>> {
+        let mut config = ClientConfig::clone(self.config().await?.as_ref());
+        config.client_auth_cert_resolver = Arc::new(NoIdentity);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        shake_hands(config, &format!("the proxy {proxy}"), host, tcp).await
+    }
+
+    /// Built on first use.
+    async fn config(self: &Arc<Self>) -> Result<Arc<ClientConfig>> {
+        let this = self.clone();
+        let built = tokio::task::spawn_blocking(move || this.config.get_or_init(|| this.build()).clone()).await;
+        built.map_err(|cause| {
+            Error::new(ErrorKind::Internal, "reading the TLS roots was cancelled").with_source(cause)
+        })?
     }
 
     fn build(&self) -> Result<Arc<ClientConfig>> {
@@ -132,6 +148,31 @@ impl Tls {
     }
 }
 
+async fn shake_hands<S>(config: ClientConfig, place: &str, host: &str, over: S) -> Result<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(host.to_owned()).map_err(|cause| {
+        Error::new(ErrorKind::InvalidUrl, format!("{place}: the host is no name a certificate can be for"))
+            .with_source(cause)
+    })?;
+    TlsConnector::from(Arc::new(config)).connect(name, over).await.map_err(|cause| explain(place, host, cause))
+}
+
+/// Shows no certificate.
+#[derive(Debug)]
+struct NoIdentity;
+
+impl ResolvesClientCert for NoIdentity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
 const WANTS_CERTIFICATE: &str =
     "the engine wants a client certificate that it trusts; see TlsOptions::client_certificate_pem";
 
@@ -149,6 +190,18 @@ pub(super) fn rustls_error(cause: &io::Error) -> Option<&rustls::Error> {
     cause.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
+/// Whether a TLS failure is the network's doing rather than a verdict on a certificate: the connection broke, what answers does not
+/// speak TLS, or not this protocol over it. Then another way to the same engine may be open.
+pub(crate) fn is_networks_doing(error: &Error) -> bool {
+    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) else { return false };
+    match rustls_error(cause) {
+        None => true,
+        Some(rustls::Error::InvalidMessage(_)) => true,
+        Some(rustls::Error::AlertReceived(alert)) => *alert == AlertDescription::NoApplicationProtocol,
+        Some(_) => false,
+    }
+}
+
 fn refuses_certificate(tls: &rustls::Error) -> bool {
     matches!(
         tls,
@@ -163,10 +216,10 @@ fn refuses_certificate(tls: &rustls::Error) -> bool {
 }
 
 /// Says which of the ways to fail it was.
-fn explain(to: &Endpoint, cause: io::Error) -> Error {
+fn explain(to: &str, host: &str, cause: io::Error) -> Error {
     let tls = rustls_error(&cause);
     let why = match tls {
-        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(to, certificate),
+        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(host, certificate),
         Some(rustls::Error::InvalidMessage(_)) => {
             "the port does not speak TLS; use the engine's TLS port, or grpc:// or ws:// if plaintext is meant"
                 .to_owned()
@@ -184,7 +237,7 @@ fn explain(to: &Endpoint, cause: io::Error) -> Error {
     Error::new(ErrorKind::Tls, format!("TLS with {to}: {why}")).with_source(cause)
 }
 
-fn explain_certificate(to: &Endpoint, certificate: &CertificateError) -> String {
+fn explain_certificate(host: &str, certificate: &CertificateError) -> String {
     match certificate {
         CertificateError::UnknownIssuer => {
             "the certificate's issuer is not trusted; add the CA with TlsOptions::add_ca_pem if it is your own"
@@ -197,7 +250,7 @@ fn explain_certificate(to: &Endpoint, certificate: &CertificateError) -> String 
             "the certificate is not valid yet; is this machine's clock right?".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("the certificate is not for {:?}", to.host())
+            format!("the certificate is not for {host:?}")
         }
         CertificateError::Revoked => "the certificate is revoked".to_owned(),
         _ => "the certificate is not acceptable".to_owned(),

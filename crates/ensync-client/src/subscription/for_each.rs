@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use super::{Control, Subscription};
 use crate::{Acker, Event};
@@ -125,8 +126,9 @@ where
                         let on_error = if last { OnError::Discard } else { on_error };
                         // The handler is called here, in order; only its future runs beside others. Its task outlives this loop, if
                         // that is dropped: what is begun is finished and settled, and `close` waits for it.
-                        let called = catch_unwind(AssertUnwindSafe(|| handler(event)));
-                        running.push(session.spawn(settle(called, acker, auto_ack, on_error)));
+                        let span = event.span();
+                        let called = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler(event))));
+                        running.push(session.spawn(settle(called, acker, auto_ack, on_error).instrument(span)));
                     }
                     Some(Err(error)) => break Err(error),
                     None => break Ok(()),

@@ -9,7 +9,7 @@ use futures::Stream;
 use super::{Control, ForEach, Handler};
 use crate::acker::From;
 use crate::session::{Lane, Routed};
-use crate::{Event, Unopenable};
+use crate::{Event, Unopenable, observe};
 
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
 ///
@@ -108,6 +108,7 @@ impl Stream for Subscription {
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
             let event = Event::new(delivery, name, reading, client.clone(), Some(From { generation, until, held }));
             if this.is_taken(&event, generation) {
+                observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
             }
         }

@@ -1,0 +1,153 @@
+//! An event as it lies on disk: a checksum, and JSON.
+
+use ensync_core::{
+    AppId, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish, Result, Sealed, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// One event for one recipient, sealed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) publish: Publish,
+    pub(super) key: IdempotencyKey,
+    pub(super) at: Timestamp,
+    /// Whose secret key sealed it, if one did: no other app may publish it.
+    pub(super) own: Option<AppId>,
+    /// Why it is parked, if it is.
+    pub(super) parked: Option<Reason>,
+}
+
+/// Why an event was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reason {
+    kind: String,
+    message: String,
+}
+
+impl Reason {
+    pub(super) fn of(error: &Error) -> Self {
+        Self { kind: error.kind().code().to_owned(), message: error.to_string() }
+    }
+
+    pub(super) fn error(&self) -> Error {
+        let kind = ErrorKind::from_code(&self.kind).unwrap_or(ErrorKind::Refused);
+        Error::new(kind, self.message.clone())
+    }
+}
+
+/// The members of the JSON. Unknown ones are refused: who writes them means something by them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    event: String,
+    to: String,
+    payload: String,
+    metadata: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+    key: String,
+    at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parked: Option<Reason>,
+}
+
+impl Entry {
+    pub(super) fn new(publish: Publish, own: Option<AppId>, at: Timestamp) -> Result<Self> {
+        let key = match &publish.idempotency_key {
+            Some(key) => key.clone(),
+            None => IdempotencyKey::random()?,
+        };
+        Ok(Self { publish, key, at, own, parked: None })
+    }
+
+    /// What is sent: always under the key of the first time.
+    pub(super) fn command(&self) -> Publish {
+        Publish { idempotency_key: Some(self.key.clone()), ..self.publish.clone() }
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let stored = Stored {
+            event: self.publish.event.to_string(),
+            to: self.publish.recipient.to_string(),
+            payload: self.publish.payload.as_str().to_owned(),
+            metadata: self.publish.metadata.as_str().to_owned(),
+            about: self.publish.payload_metadata.as_ref().map(PayloadMetadata::to_json),
+            key: self.key.as_str().to_owned(),
+            at: self.at.as_millis(),
+            own: self.own.map(|own| own.to_string()),
+            parked: self.parked.clone(),
+        };
+        let json = serde_json::to_vec(&stored).map_err(|cause| {
+            Error::new(ErrorKind::Internal, "outbox: an event cannot be written").with_source(cause)
+        })?;
+        let mut bytes = crc32c::crc32c(&json).to_le_bytes().to_vec();
+        bytes.extend(json);
+        Ok(bytes)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; the file may have been altered since.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = |what: &'static str| Error::new(ErrorKind::InvalidInput, what);
+        let Some((sum, json)) = bytes.split_first_chunk::<4>() else { return Err(damaged("it is cut short")) };
+        if crc32c::crc32c(json) != u32::from_le_bytes(*sum) {
+            return Err(damaged("its checksum does not fit"));
+        }
+        let stored: Stored = serde_json::from_slice(json)
+            .map_err(|cause| damaged("it is not what this version writes").with_source(cause))?;
+        let key = IdempotencyKey::parse(&stored.key)?;
+        Ok(Self {
+            publish: Publish {
+                event: EventName::parse(&stored.event)?,
+                recipient: AppId::parse(&stored.to)?,
+                payload: Sealed::from_wire(stored.payload),
+                metadata: Metadata::parse(&stored.metadata)?,
+                payload_metadata: stored.about.as_deref().map(PayloadMetadata::parse).transpose()?,
+                idempotency_key: Some(key.clone()),
+            },
+            key,
+            at: Timestamp::from_millis(stored.at),
+            own: stored.own.as_deref().map(AppId::parse).transpose()?,
+            parked: stored.parked,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::outbox) fn entry(n: u8) -> Entry {
+        let publish = Publish {
+            event: EventName::parse("orders/placed").unwrap(),
+            recipient: AppId::from_bytes([n; 32]),
+            payload: Sealed::from_wire(format!("c2VhbGVk{n}")),
+            metadata: Metadata::parse(r#"{"headers":{"a":1e400},"persist":true}"#).unwrap_or_default(),
+            payload_metadata: Some(PayloadMetadata::of_json(r#"{"n":1}"#).unwrap()),
+            idempotency_key: Some(IdempotencyKey::parse(&format!("key-{n}")).unwrap()),
+        };
+        Entry::new(publish, Some(AppId::from_bytes([7; 32])), Timestamp::from_millis(1_000)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let mut kept = entry(1);
+        assert_eq!(Entry::decode(&kept.encode().unwrap()).unwrap(), kept);
+        kept.parked = Some(Reason::of(&Error::new(ErrorKind::Forbidden, "no right")));
+        let bytes = kept.encode().unwrap();
+        let read = Entry::decode(&bytes).unwrap();
+        assert_eq!(read.parked.unwrap().error().kind(), ErrorKind::Forbidden);
+        for cut in 0..bytes.len() {
+            assert!(Entry::decode(&bytes[..cut]).is_err());
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Entry::decode(&flipped).is_err(), "bit {bit}");
+        }
+        let mut odd = crc32c::crc32c(b"{}").to_le_bytes().to_vec();
+        odd.extend(b"{}");
+        assert_eq!(Entry::decode(&odd).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}

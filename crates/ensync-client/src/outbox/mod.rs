@@ -1,0 +1,240 @@
+//! Publishing by way of a file: accepted once the event is on disk here, sent once there is a connection.
+
+mod drain;
+mod entry;
+mod options;
+mod outcome;
+mod store;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ensync_core::{AppId, Error, ErrorKind, Publish, Result, Timestamp};
+use futures::Stream;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::Client;
+pub(crate) use drain::{Attached, Claim};
+use entry::Entry;
+pub use options::{OutboxOptions, WhenFull};
+pub use outcome::{About, Outcome, Parked, Queued, QueuedId};
+use thread::{Thread, Write, Written};
+
+/// How many outcomes a listener may be behind.
+const OUTCOMES: usize = 1_024;
+
+/// Events that wait on disk for a connection. Cheap to clone: clones share the file.
+///
+/// Give it to a client, and end a publish with [`queue`](crate::Publish::queue) instead of awaiting it: that returns once the event
+/// is on this machine's disk, whether there is a connection or not. The client sends what waits whenever it is connected, also what
+/// an earlier process left.
+///
+/// ```no_run
+/// # use ensync_client::{Engine, Outbox, OutboxOptions, Transports};
+/// # async fn example<T: Transports>(warehouse: ensync_client::core::AppId) -> ensync_client::core::Result<()> {
+/// let outbox = Outbox::open("shop.outbox", OutboxOptions::new()).await?;
+/// let engine = Engine::<T>::new("grpcs://node.example.com")?;
+/// let client = engine.create_client("the app key").outbox(outbox.clone()).await?;
+/// client.publish("orders/placed", "o-123").to(warehouse).queue().await?; // on disk
+/// outbox.flush().await?; // at the engine
+/// # Ok(())
+/// # }
+/// ```
+///
+/// **On disk** lie sealed payloads, and in clear, because they are not sealed on the wire either: event name, recipient, metadata,
+/// size and shape of the payload. The file is readable by its owner alone. Sealing needs no connection, only the recipient's public
+/// key.
+///
+/// **Order.** Events of one name for one recipient are sent in the order they were queued, one after the other's answer. Those of
+/// different names or recipients overtake each other.
+///
+/// **Twice or never.** What was accepted here is sent until the engine answers; each attempt bears the same idempotency key, that of
+/// the first. An engine that deduplicates stores it once, if a repetition comes within its window (two minutes, unless it is set
+/// otherwise): one whose answer was lost when the process died, or the connection, and which is sent again only after the window, is
+/// stored twice. So is it with an engine that does not deduplicate. The recipient can tell by [`Event::sealed_id`] in the suite
+/// "aes-256-gcm".
+///
+/// **Refused.** An event that the engine refuses is parked, and those behind it go on: see [`parked`](Self::parked). What the engine
+/// cannot take now (it is stopping, over a limit) is tried again, with waits up to 30 s, and holds up what is behind it.
+///
+/// **Bounds** are those of [`OutboxOptions`]; what they cost is told by [`outcomes`](Self::outcomes), and logged.
+///
+/// **One at a time.** One process has the file open, and one client drains it. When that client closes, another may.
+///
+/// [`Event::sealed_id`]: crate::Event::sealed_id
+#[derive(Clone)]
+pub struct Outbox(Arc<Shared>);
+
+struct Shared {
+    path: PathBuf,
+    thread: Thread,
+    status: watch::Receiver<OutboxStatus>,
+    listeners: broadcast::Sender<Outcome>,
+    /// Something was queued.
+    queued: Notify,
+    /// Whether a client drains it.
+    attached: AtomicBool,
+    /// Tells whoever waits that `attached` has changed.
+    drains: watch::Sender<()>,
+}
+
+/// What an [`Outbox`] holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct OutboxStatus {
+    /// Events that will be sent, each recipient of a publish counted.
+    pub waiting: u64,
+    /// Events that the engine refused.
+    pub parked: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// When the oldest that waits was queued.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Outbox {
+    /// Opens the file, or makes it. Its directory must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process has it open, or the operating system refuses;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if it is no outbox, is damaged, or was written by a newer version.
+    pub async fn open(path: impl AsRef<Path>, options: OutboxOptions) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let (status, watched) = watch::channel(OutboxStatus::default());
+        let listeners = broadcast::Sender::new(OUTCOMES);
+        let thread = Thread::start(path.as_path().into(), options, status, listeners.clone()).await?;
+        Ok(Self(Arc::new(Shared {
+            path,
+            thread,
+            status: watched,
+            listeners,
+            queued: Notify::new(),
+            attached: AtomicBool::new(false),
+            drains: watch::Sender::new(()),
+        })))
+    }
+
+    /// What it holds now.
+    pub fn status(&self) -> OutboxStatus {
+        *self.0.status.borrow()
+    }
+
+    /// What becomes of queued events, from now on. Ends when the outbox is gone; it does not keep it.
+    pub fn outcomes(&self) -> impl Stream<Item = Outcome> + Send + Unpin + 'static {
+        outcome::stream(self.0.listeners.subscribe())
+    }
+
+    /// Waits until nothing waits any more: all was accepted, or is parked or gone as [`outcomes`](Self::outcomes) told. It waits as
+    /// long as that takes; put a timeout around it.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) if something waits and no client drains it, or that one closes before it is done.
+    pub async fn flush(&self) -> Result<OutboxStatus> {
+        let (mut status, mut drains) = (self.0.status.clone(), self.0.drains.subscribe());
+        loop {
+            let now = *status.borrow_and_update();
+            if now.waiting == 0 {
+                return Ok(now);
+            }
+            if !self.0.attached.load(Ordering::Acquire) {
+                let what = format!("{} events wait and no client drains them", now.waiting);
+                return Err(self.at(Error::new(ErrorKind::Closed, what)));
+            }
+            let gone = tokio::select! {
+                changed = status.changed() => changed.is_err(),
+                _ = drains.changed() => false,
+            };
+            if gone {
+                return Err(self.at(Error::new(ErrorKind::Closed, "the outbox is closed")));
+            }
+        }
+    }
+
+    /// The events that the engine refused, oldest first, and why.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) and the like if the file cannot be read.
+    pub async fn parked(&self) -> Result<Vec<Parked>> {
+        let entries = self.0.thread.parked().await.map_err(|error| self.at(error))?;
+        let parked = |(id, entry): (QueuedId, Entry)| {
+            let why = match &entry.parked {
+                Some(reason) => reason.error(),
+                None => Error::new(ErrorKind::Refused, "no reason was kept"),
+            };
+            Parked { about: entry.about(id), why }
+        };
+        Ok(entries.into_iter().map(parked).collect())
+    }
+
+    /// Lets a parked event be sent again, in its old place and under its old idempotency key. False if there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`parked`](Self::parked).
+    pub async fn retry(&self, id: QueuedId) -> Result<bool> {
+        let found = self.write(Write::Retry(id)).await?;
+        self.0.queued.notify_one();
+        Ok(matches!(found, Written::Found(true)))
+    }
+
+    /// Drops a parked event. False if there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`parked`](Self::parked).
+    pub async fn discard(&self, id: QueuedId) -> Result<bool> {
+        Ok(matches!(self.write(Write::Discard(id)).await?, Written::Found(true)))
+    }
+
+    /// Closes the file, so that another process may open it, or this one again. Without it that happens some time after the last
+    /// clone, and the client that drains it, are gone.
+    pub async fn close(&self) {
+        self.0.thread.close().await;
+    }
+
+    async fn put(&self, entries: Vec<Entry>) -> Result<Vec<QueuedId>> {
+        let written = self.write(Write::Put(entries)).await?;
+        self.0.queued.notify_one();
+        match written {
+            Written::Put(ids) => Ok(ids),
+            Written::Found(_) => Err(self.at(Error::new(ErrorKind::Internal, "the answer does not fit"))),
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<Written> {
+        self.0.thread.write(write).await.map_err(|error| self.at(error))
+    }
+
+    fn at(&self, error: Error) -> Error {
+        error.context(format_args!("outbox {}", self.0.path.display()))
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("path", &self.0.path).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// Puts sealed copies of a publish into the outbox of a client.
+pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<Queued> {
+    let Some(attached) = &client.outbox else {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "this client has no outbox; give create_client one with outbox(), or await the publish without queue()",
+        ));
+    };
+    let (own, now) = (client.crypto.sealer.own_id(), Timestamp::now());
+    let recipients: Vec<AppId> = copies.iter().map(|copy| copy.recipient).collect();
+    let entries = copies.into_iter().map(|copy| Entry::new(copy, own, now)).collect::<Result<Vec<_>>>()?;
+    let ids = attached.outbox().put(entries).await?;
+    Ok(Queued(recipients.into_iter().zip(ids).collect()))
+}

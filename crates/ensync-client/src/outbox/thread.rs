@@ -1,0 +1,197 @@
+//! The thread that owns the file. What waits for it is done in one transaction, so that many publishes share a sync of the disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::entry::{Entry, Reason};
+use super::outcome::{Outcome, QueuedId, tell};
+use super::store::{Batch, Store, open_file};
+use super::{OutboxOptions, OutboxStatus};
+
+/// How many requests may wait; the next wait for room.
+const QUEUE: usize = 1_024;
+
+pub(super) enum Request {
+    Write(Write, oneshot::Sender<Result<Written>>),
+    /// The oldest that wait, at most this many.
+    Take(usize, oneshot::Sender<Result<Vec<(QueuedId, Entry)>>>),
+    Parked(oneshot::Sender<Result<Vec<(QueuedId, Entry)>>>),
+    Close(oneshot::Sender<()>),
+}
+
+#[derive(Clone)]
+pub(super) enum Write {
+    Put(Vec<Entry>),
+    Done(QueuedId),
+    Park(QueuedId, Box<Entry>, Reason),
+    Retry(QueuedId),
+    Discard(QueuedId),
+}
+
+pub(super) enum Written {
+    Put(Vec<QueuedId>),
+    /// Whether there was such an event.
+    Found(bool),
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub(super) struct Thread(mpsc::Sender<Request>);
+
+impl Thread {
+    /// Opens the file in a thread of its own.
+    pub(super) async fn start(
+        path: Arc<Path>,
+        options: OutboxOptions,
+        status: watch::Sender<OutboxStatus>,
+        listeners: broadcast::Sender<Outcome>,
+    ) -> Result<Self> {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (opened, outcome) = oneshot::channel();
+        let place = path.clone();
+        let run = move || {
+            let open = move || open_file(&path);
+            // The database checks a damaged file by panicking here and there; that must not take the program with it.
+            let store = catch_unwind(AssertUnwindSafe(|| Store::open(Box::new(open), options)))
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::InvalidInput, "the file is no outbox, or is damaged")));
+            match store {
+                Ok(store) => {
+                    status.send_replace(store.count.status());
+                    if opened.send(Ok(())).is_ok() {
+                        Worker { store, status, listeners }.run(queue);
+                    }
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        };
+        let started = std::thread::Builder::new().name("ensync-outbox".to_owned()).spawn(run);
+        started.map_err(|cause| Error::new(ErrorKind::Unavailable, "cannot start a thread").with_source(cause))?;
+        let opened = outcome.await.unwrap_or_else(|_| Err(gone()));
+        opened.map_err(|error| error.context(format_args!("outbox {}", place.display())))?;
+        Ok(Self(requests))
+    }
+
+    pub(super) async fn write(&self, write: Write) -> Result<Written> {
+        self.ask(|answer| Request::Write(write, answer)).await?
+    }
+
+    pub(super) async fn take(&self, most: usize) -> Result<Vec<(QueuedId, Entry)>> {
+        self.ask(|answer| Request::Take(most, answer)).await?
+    }
+
+    pub(super) async fn parked(&self) -> Result<Vec<(QueuedId, Entry)>> {
+        self.ask(Request::Parked).await?
+    }
+
+    pub(super) async fn close(&self) {
+        let _ = self.ask(Request::Close).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T> {
+        let (answer, waiter) = oneshot::channel();
+        self.0.send(request(answer)).await.map_err(|_| gone())?;
+        waiter.await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Closed, "the outbox is closed, or its thread failed")
+}
+
+pub(super) struct Worker {
+    pub(super) store: Store,
+    pub(super) status: watch::Sender<OutboxStatus>,
+    pub(super) listeners: broadcast::Sender<Outcome>,
+}
+
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::new();
+        while queue.blocking_recv_many(&mut waiting, QUEUE) > 0 {
+            let mut writes = Vec::new();
+            for request in waiting.drain(..) {
+                if let Request::Write(write, answer) = request {
+                    writes.push((write, answer));
+                    continue;
+                }
+                // What came before it comes before it.
+                self.write(std::mem::take(&mut writes));
+                match request {
+                    Request::Write(..) => {}
+                    Request::Take(most, answer) => {
+                        let taken = self.read(|batch| batch.take(most, Timestamp::now()));
+                        let _ = answer.send(taken);
+                    }
+                    Request::Parked(answer) => {
+                        let parked = self.read(|batch| batch.list_parked());
+                        let _ = answer.send(parked);
+                    }
+                    Request::Close(answer) => {
+                        queue.close();
+                        // The file is free before anybody hears of it.
+                        drop(self);
+                        let _ = answer.send(());
+                        return;
+                    }
+                }
+            }
+            self.write(writes);
+        }
+    }
+
+    fn read<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<T>) -> Result<T> {
+        let (value, outcomes) = self.store.transact(work)?;
+        self.tell(outcomes);
+        Ok(value)
+    }
+
+    /// Does all of it in one transaction; if that fails for one of them, each in its own.
+    pub(super) fn write(&mut self, writes: Vec<(Write, oneshot::Sender<Result<Written>>)>) {
+        if writes.is_empty() {
+            return;
+        }
+        let all = self.store.transact(|batch| writes.iter().map(|(write, _)| carry_out(batch, write)).collect());
+        match all {
+            Ok((done, outcomes)) => {
+                let done: Vec<Written> = done;
+                self.tell(outcomes);
+                for ((_, answer), written) in writes.into_iter().zip(done) {
+                    let _ = answer.send(Ok(written));
+                }
+            }
+            Err(error) if writes.len() == 1 => {
+                for (_, answer) in writes {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+            Err(_) => writes.into_iter().for_each(|write| self.write(vec![write])),
+        }
+    }
+
+    fn tell(&self, outcomes: Vec<Outcome>) {
+        self.status.send_if_modified(|known| {
+            let now = self.store.count.status();
+            let news = *known != now;
+            *known = now;
+            news
+        });
+        outcomes.into_iter().for_each(|outcome| tell(&self.listeners, outcome));
+    }
+}
+
+fn carry_out(batch: &mut Batch<'_>, write: &Write) -> Result<Written> {
+    match write {
+        Write::Put(entries) => batch.put(entries, Timestamp::now()).map(Written::Put),
+        Write::Done(id) => batch.done(*id).map(|()| Written::Found(true)),
+        Write::Park(id, entry, reason) => {
+            let parked = Entry { parked: Some(reason.clone()), ..Entry::clone(entry) };
+            batch.park(*id, &parked).map(|()| Written::Found(true))
+        }
+        Write::Retry(id) => batch.unpark(*id, true).map(Written::Found),
+        Write::Discard(id) => batch.unpark(*id, false).map(Written::Found),
+    }
+}

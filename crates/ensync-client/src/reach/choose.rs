@@ -1,0 +1,27 @@
+//! Which failures another URL may help with, and what is said when none did.
+
+use ensync_core::{Endpoint, Error, ErrorKind, report};
+
+use crate::dial::is_networks_doing;
+
+/// Whether another URL of the same engine may lead there. What the engine itself said, or its certificate, is final: the other way
+/// ends at the same engine, or at somebody who should not have been asked.
+pub(super) fn another_way_may_help(error: &Error) -> bool {
+    match error.kind() {
+        // A gateway that serves one protocol and not the other answers the other in its own way.
+        ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::Closed => true,
+        ErrorKind::Protocol | ErrorKind::Unavailable => true,
+        ErrorKind::Tls => is_networks_doing(error),
+        _ => false,
+    }
+}
+
+/// The error of a connection that no URL led to; each cause is told.
+pub(super) fn none_leads_there(failures: Vec<(Endpoint, Error)>) -> Error {
+    let kind = match failures.as_slice() {
+        [(_, first), others @ ..] if others.iter().all(|(_, error)| error.kind() == first.kind()) => first.kind(),
+        _ => ErrorKind::Connect,
+    };
+    let causes: Vec<_> = failures.iter().map(|(endpoint, error)| format!("{endpoint}: {}", report(error))).collect();
+    Error::new(kind, format!("none of {} URLs leads to the engine: {}", failures.len(), causes.join("; ")))
+}

@@ -1,0 +1,190 @@
+//! The ways to an engine: its first URL, and those to fall back to.
+//!
+//! A transport is one connection and tries once. This is one level above: it tries one transport after the other, within one
+//! deadline, and remembers which it was that worked.
+
+mod choose;
+mod options;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, report};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::observe::Connecting;
+
+/// For how long the way that worked last comes first. After that the first is tried again, at the next connection.
+const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+
+/// The URLs of an engine in the order they were given, at least one, and what serves each. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ways {
+    list: Arc<[Way]>,
+    /// Which of them worked last, and when: what one client found out, the engine's others know.
+    worked: Arc<Mutex<Option<(usize, Instant)>>>,
+}
+
+#[derive(Clone)]
+struct Way {
+    endpoint: Endpoint,
+    connector: Arc<dyn Connector>,
+}
+
+impl Ways {
+    pub(crate) fn new(endpoint: Endpoint, connector: Arc<dyn Connector>) -> Self {
+        Self::of(vec![Way { endpoint, connector }])
+    }
+
+    fn of(list: Vec<Way>) -> Self {
+        Self { list: list.into(), worked: Arc::default() }
+    }
+
+    /// The first.
+    pub(crate) fn first(&self) -> &Endpoint {
+        &self.way(0).endpoint
+    }
+
+    /// One more, for when those before it do not lead there.
+    fn and(&self, endpoint: Endpoint, connector: Arc<dyn Connector>) -> Result<Self> {
+        let secure = self.list.iter().find(|way| way.endpoint.tls());
+        if let Some(before) = secure.filter(|_| !endpoint.tls() && !endpoint.is_loopback()) {
+            return Err(Error::new(
+                ErrorKind::InvalidUrl,
+                format!(
+                    "fallback: {endpoint} is plaintext and {} is TLS; whoever can cut a connection could make the client give up \
+                     encryption. Use a grpcs:// or wss:// URL",
+                    before.endpoint
+                ),
+            ));
+        }
+        if self.list.iter().any(|way| way.endpoint == endpoint) {
+            return Err(Error::new(ErrorKind::InvalidUrl, format!("fallback: {endpoint} is among the URLs already")));
+        }
+        let more = Way { endpoint, connector };
+        Ok(Self::of(self.list.iter().cloned().chain([more]).collect()))
+    }
+
+    /// The same URLs by other connectors. Where none can be made, the one of before stays.
+    fn by(&self, connector: impl Fn(&Endpoint) -> Result<Arc<dyn Connector>>) -> Self {
+        let renewed = |way: &Way| match connector(&way.endpoint) {
+            Ok(connector) => Way { endpoint: way.endpoint.clone(), connector },
+            Err(_) => way.clone(),
+        };
+        Self::of(self.list.iter().map(renewed).collect())
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "indices come from the list itself, which never changes")]
+    fn way(&self, index: usize) -> &Way {
+        &self.list[index]
+    }
+
+    /// In which order to try them now.
+    fn order(&self) -> Vec<usize> {
+        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = worked.filter(|(_, when)| when.elapsed() < REMEMBERED).map(|(way, _)| way);
+        let others = (0..self.list.len()).filter(|way| Some(*way) != first);
+        first.into_iter().chain(others).collect()
+    }
+
+    fn remember(&self, way: usize) {
+        let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its time runs from when it was found, or a client that reconnects often would never come back to the first.
+        if worked.is_none_or(|(known, when)| known != way || when.elapsed() >= REMEMBERED) {
+            *worked = Some((way, Instant::now()));
+        }
+    }
+}
+
+impl fmt::Debug for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.list.iter().map(|way| way.endpoint.to_string())).finish()
+    }
+}
+
+/// One client's connector: all ways to its engine, and the one that it is on.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    ways: Ways,
+    limit: Duration,
+    current: AtomicUsize,
+    /// Whether it ever led anywhere.
+    connected: AtomicBool,
+}
+
+impl Reach {
+    /// `limit` is what the whole of a connection may take.
+    pub(crate) fn new(ways: Ways, limit: Duration) -> Self {
+        Self { ways, limit, current: AtomicUsize::new(0), connected: AtomicBool::new(false) }
+    }
+
+    /// Where the last connection led, or the first is tried.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.ways.way(self.current.load(Ordering::Acquire)).endpoint
+    }
+
+    /// Makes an attempt under the eyes of whoever observes.
+    async fn watched(&self, endpoint: &Endpoint, attempt: impl Future<Output = Result<Link>>) -> Result<Link> {
+        let connecting = Connecting::begin(endpoint);
+        let outcome = attempt.instrument(connecting.span()).await;
+        let again = outcome.is_ok() && self.connected.swap(true, Ordering::Relaxed);
+        connecting.end(outcome, again)
+    }
+
+    async fn try_all(&self, app_key: &AppKey) -> Result<(usize, Link)> {
+        let order = self.ways.order();
+        // A little before the caller's deadline, which would say less.
+        let deadline = Instant::now() + self.limit.mul_f64(0.95);
+        let mut failures = Vec::new();
+        for (tried, &index) in order.iter().enumerate() {
+            let Way { endpoint, connector } = self.ways.way(index);
+            // One that does not answer leaves the others their share.
+            let left = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
+            let attempt = async {
+                match tokio::time::timeout(share, connector.connect(endpoint, app_key)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(Error::new(
+                        ErrorKind::Connect,
+                        format!("cannot connect to {endpoint}: not connected and logged in within {share:?}"),
+                    )),
+                }
+            };
+            match self.watched(endpoint, attempt).await {
+                Ok(link) => {
+                    self.ways.remember(index);
+                    return Ok((index, link));
+                }
+                Err(error) if !choose::another_way_may_help(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%endpoint, error = %report(&error), "not reached; trying the next URL");
+                    failures.push((endpoint.clone(), error));
+                }
+            }
+        }
+        Err(choose::none_leads_there(failures))
+    }
+}
+
+#[async_trait]
+impl Connector for Reach {
+    async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
+        let (index, link) = match &*self.ways.list {
+            // The caller's deadline is all there is to share.
+            [only] => (0, self.watched(&only.endpoint, only.connector.connect(to, app_key)).await?),
+            _ => self.try_all(app_key).await?,
+        };
+        self.current.store(index, Ordering::Release);
+        if index > 0 {
+            tracing::info!(endpoint = %self.endpoint(), instead_of = %self.ways.first(), "connected by a fallback");
+        }
+        Ok(link)
+    }
+}
+
+#[cfg(test)]
+mod tests;
