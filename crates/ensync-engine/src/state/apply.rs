@@ -139,7 +139,7 @@ impl State {
         let sender = self.registry.recipient(&publish.sender).unwrap_or(publish.sender);
         let fingerprint = key.map(|key| Fingerprint::new(&sender, &recipient, &publish.event, key, position.is_none()));
         let dedup = if position.is_some() { &mut self.dedup } else { &mut self.dedup_in_memory };
-        if let Some(first) = fingerprint.as_ref().and_then(|print| dedup.find(print, publish.accepted_at)) {
+        if let Some(first) = fingerprint.as_ref().and_then(|print| dedup.of_same_batch(print, publish.accepted_at)) {
             return Applied::Stored(first.to_id());
         }
         let entry = Entry {

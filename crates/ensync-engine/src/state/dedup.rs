@@ -81,6 +81,12 @@ impl Dedup {
         self.events.get(publish).filter(|(_, at)| now.since(*at) < self.window).map(|(event, _)| *event)
     }
 
+    /// The event of another publish that was accepted at the same time: in the same batch, when neither was remembered yet. Later
+    /// ones were held against what is remembered before they came into the log, whatever the window was then.
+    pub(super) fn of_same_batch(&self, publish: &Fingerprint, accepted_at: Timestamp) -> Option<EventKey> {
+        self.events.get(publish).filter(|(_, at)| *at == accepted_at).map(|(event, _)| *event)
+    }
+
     /// Remembers a publish of `sender`. Takes O(log n).
     pub(super) fn insert(&mut self, sender: AppId, publish: Fingerprint, event: EventKey, at: Timestamp) {
         self.prune(at, self.window);

@@ -72,7 +72,7 @@ impl Directory {
             )),
             Err(TryLockError::Error(cause)) => {
                 let message = format!(
-                    "cannot lock the data directory {path}: its file system may know no locks;                      put the data on a disk of this machine"
+                    "cannot lock the data directory {path}: its file system may know no locks; put the data on a disk of this machine"
                 );
                 Err(Error::new(ErrorKind::InvalidInput, message).with_source(cause))
             }

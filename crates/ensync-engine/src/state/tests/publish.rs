@@ -166,6 +166,34 @@ fn deduplication_survives_a_restart_and_ends_with_the_window() {
     assert_ne!(bench.publish_as(&shop, keyed("b25l", "k")).unwrap(), first);
 }
 
+/// Those who look at a log do not know how its engine was set up.
+#[test]
+fn a_key_that_was_used_again_is_two_events_whatever_the_window_is_later() {
+    let mut bench = Bench::new();
+    let shop = bench.login(SHOP);
+    bench.publish_as(&shop, keyed("b25l", "k")).unwrap();
+    bench.advance(120_000);
+    bench.publish_as(&shop, keyed("dHdv", "k")).unwrap();
+    bench.settings.limits.dedup_window = std::time::Duration::MAX;
+    bench.restart();
+    assert_eq!(bench.counts(), [2, 0, 0, 0]);
+}
+
+#[test]
+fn one_app_does_not_shorten_the_window_of_another() {
+    let mut bench = Bench::with(|settings| settings.limits.dedup_entries_per_app = 2, EventOptions::default());
+    let (shop, stranger) = (bench.login(SHOP), bench.login(STRANGER));
+    let quiet = bench.publish_as(&stranger, keyed("b25l", "k")).unwrap();
+    let busy: Vec<_> = ["a", "b", "c"].map(|key| bench.publish_as(&shop, keyed("b25l", key)).unwrap()).into();
+    bench.restart();
+    let (shop, stranger) = (bench.login(SHOP), bench.login(STRANGER));
+    assert_eq!(bench.publish_as(&stranger, keyed("b25l", "k")).unwrap(), quiet);
+    assert_eq!(bench.publish_as(&shop, keyed("b25l", "c")).unwrap(), busy[2]);
+    assert_ne!(bench.publish_as(&shop, keyed("b25l", "a")).unwrap(), busy[0]);
+    bench.adopt(crate::state::State::restore(bench.settings.clone(), bench.state.durable()));
+    assert_eq!(bench.state.durable(), bench.replayed().durable());
+}
+
 #[test]
 fn two_publishes_of_one_key_in_one_batch_are_one_event() {
     let mut bench = Bench::new();

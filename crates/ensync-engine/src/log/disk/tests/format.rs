@@ -2,42 +2,6 @@
 
 use super::*;
 
-/// A log that the first version of this format wrote: every kind of record, each in a commit of its own, then all in one.
-/// Written with `ENSYNC_WRITE_FORMAT=1`; never again, once anybody has data in this format.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/log/disk/tests/format-1");
-
-#[tokio::test]
-async fn a_kept_directory_of_the_first_format_is_read() {
-    let place = Place::new();
-    let all: Vec<_> = samples().into_iter().map(Arc::new).collect();
-    if std::env::var_os("ENSYNC_WRITE_FORMAT").is_some() {
-        let log = place.open();
-        for record in &all {
-            log.append(std::slice::from_ref(record)).await.unwrap();
-        }
-        drop(log);
-        let log = place.open();
-        log.append(&all).await.unwrap();
-        drop(log);
-        place.alter(&place.segment(1), |bytes| bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 9));
-        fs::create_dir_all(KEPT).unwrap();
-        fs::copy(place.segment(1), Path::new(KEPT).join("0000000001.log")).unwrap();
-    }
-    _ = fs::remove_dir_all(place.path());
-    fs::create_dir_all(place.path()).unwrap();
-    fs::copy(Path::new(KEPT).join("0000000001.log"), place.segment(1)).unwrap();
-    let log = place.open();
-    assert_eq!(log.epoch(), 3);
-    let found = scanned(&log, Position::START).await;
-    assert!(found.iter().map(|(_, record)| record).eq(all.iter().chain(&all)));
-    // Ids that clients have hold these.
-    assert_eq!(found[0].0.as_u64(), 1 << 32 | 88);
-    assert_eq!(log.read(found[20].0).await.unwrap().as_ref(), Some(&found[20].1));
-    log.append(&all).await.unwrap();
-    drop(log);
-    assert_eq!(records(&place.open()).await.len(), 3 * all.len());
-}
-
 /// The bytes of the documentation, one by one.
 #[test]
 fn a_frame_is_laid_out_as_it_is_documented() {

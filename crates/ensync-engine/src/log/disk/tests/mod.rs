@@ -2,7 +2,10 @@
 
 mod damage;
 mod faults;
+mod fire;
 mod format;
+mod kept;
+mod provisioned;
 mod random;
 mod space;
 #[cfg(unix)]

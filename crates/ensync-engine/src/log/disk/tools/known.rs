@@ -10,7 +10,7 @@ use super::super::format::{FRAME, split};
 use super::survey::{Found, Survey};
 use crate::broker::decode_checkpoint;
 use crate::log::{EventRef, Position, Record};
-use crate::state::{Durable, DurableEvent, DurableQueue, Settings, State};
+use crate::state::{Applied, Durable, DurableEvent, DurableQueue, Settings, State};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Known {
     pub(super) durable: Durable,
     /// Sequence numbers of each queue that only a hole can have had: at most so many events were published there.
     pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
+    /// Events of whose recipient nothing is known: the hole had its app, or the key that it was sealed for.
+    pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
     /// Whether a hole may have held what was done to events.
     pub(super) settlements: bool,
 }
@@ -59,7 +61,7 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
     // Up to which sequence number each queue was seen, and after how many holes.
     let mut seen: HashMap<u32, (u64, usize)> =
         state.durable().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
-    let (mut holes, mut perhaps) = (0, BTreeMap::new());
+    let (mut holes, mut perhaps, mut orphans) = (0, BTreeMap::new(), BTreeMap::new());
     survey.each(directory, split(from).0, |found| {
         match found {
             Found::Hole(index) => {
@@ -77,14 +79,25 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
                     }
                     (*next, *passed) = ((*next).max(publish.at.seq + 1), holes);
                 }
-                state.apply(Some(at), &record);
+                let applied = state.apply(Some(at), &record);
+                match &*record {
+                    Record::Publish(publish) if holes > 0 && applied == Applied::Ignored => {
+                        if state.app(&publish.recipient).is_none() {
+                            orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
+                        }
+                    }
+                    Record::Ack { event, .. } | Record::Drop { event } => _ = orphans.remove(event),
+                    Record::DeleteApp { app } => orphans.retain(|_, (recipient, _)| recipient != app),
+                    Record::DeleteEvent { name } => orphans.retain(|_, (_, event)| event != name),
+                    _ => {}
+                }
             }
             // What an earlier repair said is no news.
             Found::Record(..) | Found::Lost(..) => {}
         }
         Ok(())
     })?;
-    Ok(Known { durable: state.durable(), perhaps, settlements: holes > 0 })
+    Ok(Known { durable: state.durable(), perhaps, orphans, settlements: holes > 0 })
 }
 
 pub(super) fn no_meaning(at: Position) -> Error {

@@ -47,7 +47,7 @@ pub struct LostEvents {
     pub recipient: AppId,
     /// Their name.
     pub event: EventName,
-    /// Events that waited for delivery, and dead letters, whose payload cannot be read.
+    /// Events that waited for delivery, and dead letters, whose payload cannot be read; or whose app is lost, and they with it.
     pub waiting: u64,
     /// At most so many more of which nothing is known but that their numbers are not there: they were in the lost part, or were
     /// never in the log (`persist: false`).
@@ -139,6 +139,9 @@ impl Plan {
         if !gone.is_empty() || !copied.is_empty() {
             let what = format!("{} events that wait are not where the log should have them", gone.len() + copied.len());
             damage.push(Damage::new(directory.path.display().to_string(), None, what));
+        }
+        for queue in known.orphans.values() {
+            lost.entry(queue.clone()).or_default().0 += 1;
         }
         for (queue, maybe) in &known.perhaps {
             lost.entry(queue.clone()).or_default().1 += maybe;

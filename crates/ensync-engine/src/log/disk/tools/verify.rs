@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::known::{decode, known, no_meaning};
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
 use super::survey::{Found, Survey, survey};
 use crate::log::{Position, Record};
-use crate::state::{Durable, DurableEvent, Settings, State};
+use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurablePublisher, DurableWait, Settings, State};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -142,11 +143,31 @@ impl Reading {
 /// Whether a checkpoint says what the log does. It may lack what had expired when it was saved, and know of numbers that were
 /// given to events which were never in the log.
 fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
-    if log.apps != saved.apps {
+    // By name, so that what is added is looked at here.
+    let Durable { apps, events, next_queue, queues: _, publishes, settled } = log;
+    let same_app = |(log, saved): (&DurableApp, &DurableApp)| {
+        let old_key = saved.old_key.and(log.old_key);
+        DurableApp { old_key, ..log.clone() } == *saved
+    };
+    if apps.len() != saved.apps.len() || !apps.iter().zip(&saved.apps).all(same_app) {
         return Err("the apps differ".into());
     }
-    if log.events != saved.events {
+    if *events != saved.events {
         return Err("the event names differ".into());
+    }
+    if *next_queue != saved.next_queue {
+        return Err("the number of the next queue differs".into());
+    }
+    if *settled != saved.settled {
+        return Err("what became of the last events differs".into());
+    }
+    // How long they are remembered, and how many, is a setting that the log does not tell.
+    let all = |durable: &'_ [DurablePublisher]| -> HashMap<[u8; 16], DurablePublish> {
+        durable.iter().flat_map(|of| &of.publishes).map(|publish| (publish.fingerprint, publish.clone())).collect()
+    };
+    let (known, remembered) = (all(publishes), all(&saved.publishes));
+    if remembered.iter().any(|(print, publish)| known.get(print).is_some_and(|known| known != publish)) {
+        return Err("the publishes under idempotency keys differ".into());
     }
     for queue in &log.queues {
         let same = saved.queues.iter().find(|other| other.number == queue.number);
@@ -157,7 +178,11 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         let mut events = other.events.iter().peekable();
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
-            if found != Some(event) && !(found.is_none() && event.expires_at.is_some()) {
+            // Nothing in the log says that the time of a deferred one had come.
+            let due = || DurableEvent { waits: DurableWait::Client, deliveries: 0, ..event.clone() };
+            let came_due = |found: &DurableEvent| matches!(event.waits, DurableWait::Until(_)) && *found == due();
+            let same = found.is_some_and(|found| found == event || came_due(found));
+            if !same && !(found.is_none() && event.expires_at.is_some()) {
                 return Err(differs(event, queue.number, &queue.event, &queue.recipient));
             }
         }
@@ -183,7 +208,7 @@ fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<
     let mut places = Vec::new();
     for waiting in known.waiting() {
         match waiting.event.waits {
-            crate::state::DurableWait::Administrator { .. } => report.dead += 1,
+            DurableWait::Administrator { .. } => report.dead += 1,
             _ => report.unsettled += 1,
         }
         places.push((waiting.event.current, waiting.at()));

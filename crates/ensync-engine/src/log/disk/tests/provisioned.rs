@@ -1,0 +1,106 @@
+//! What administrators did, as the tools from outside see it.
+
+use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Sealed, Service};
+
+use super::super::tools::{assess, verify};
+use super::*;
+use crate::log::{EventOptions, Rights};
+use crate::testing::ManualClock;
+use crate::{Broker, BrokerOptions};
+
+const SHOP: AppId = AppId::from_bytes([1; 32]);
+const STORE: AppId = AppId::from_bytes([2; 32]);
+const GONE: AppId = AppId::from_bytes([3; 32]);
+
+async fn start(place: &Place, clock: &ManualClock) -> Broker {
+    let options = BrokerOptions { clock: Arc::new(clock.clone()), ..BrokerOptions::default() };
+    Broker::start(options, Arc::new(place.open())).await.unwrap()
+}
+
+async fn publish(broker: &Broker, key: &ensync_core::AppKey, to: AppId, event: &EventName, idempotency_key: &str) {
+    let session = broker.login(Login { app_key: key.clone(), transport: "local", remote: None }).await.unwrap();
+    let publish = Publish {
+        event: event.clone(),
+        recipient: to,
+        payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+        metadata: Metadata::default(),
+        payload_metadata: None,
+        idempotency_key: Some(IdempotencyKey::parse(idempotency_key).unwrap()),
+    };
+    let reply = broker.handle(&session.peer, Command::Publish(publish)).await.unwrap();
+    assert!(matches!(reply, Reply::Published { .. }));
+    broker.logout(&session.peer).await;
+}
+
+/// Apps, names and events come, change and go, with a checkpoint after each of three runs.
+async fn lived(place: &Place) {
+    let clock = ManualClock::new();
+    let [paid, gone] = ["orders/paid", "orders/gone"].map(|name| EventName::parse(name).unwrap());
+    let broker = start(place, &clock).await;
+    let first = broker.create_app("shop", SHOP).await.unwrap();
+    broker.create_app("store", STORE).await.unwrap();
+    broker.create_app("gone", GONE).await.unwrap();
+    for name in [&paid, &gone] {
+        broker.register_event(name.clone(), EventOptions::default()).await.unwrap();
+    }
+    publish(&broker, &first, STORE, &paid, "one").await;
+    publish(&broker, &first, GONE, &paid, "three").await;
+    broker.grant(STORE, Some(paid.clone()), Rights { publish: false, subscribe: true }).await.unwrap();
+    let second = broker.rotate_key(SHOP, Duration::from_secs(60)).await.unwrap();
+    broker.shutdown().await;
+
+    // The first key ends, and nothing in the log says so.
+    clock.advance(Duration::from_secs(200));
+    let broker = start(place, &clock).await;
+    publish(&broker, &second, STORE, &paid, "one").await;
+    broker.rotate_key_pair(STORE, AppId::from_bytes([9; 32])).await.unwrap();
+    broker.retire_key(STORE, STORE).await.unwrap();
+    assert_eq!(broker.delete_event(paid.clone()).await.unwrap_err().kind(), ErrorKind::Conflict);
+    broker.delete_event(gone).await.unwrap();
+    broker.delete_app(GONE).await.unwrap();
+    broker.shutdown().await;
+
+    let broker = start(place, &clock).await;
+    broker.enable_app(SHOP, false).await.unwrap();
+    broker.revoke(STORE, paid).await.unwrap();
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_provisioned_directory_is_sound() {
+    let place = Place::new();
+    lived(&place).await;
+    let report = verify(place.path()).await.unwrap();
+    assert_eq!(report.damage, []);
+    assert_eq!((report.compared, report.unsettled, report.dead), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_lost_app_costs_its_events_and_that_is_said() {
+    let place = Place::new();
+    let clock = ManualClock::new();
+    let paid = EventName::parse("orders/paid").unwrap();
+    let broker = start(&place, &clock).await;
+    let key = broker.create_app("shop", SHOP).await.unwrap();
+    broker.register_event(paid.clone(), EventOptions::default()).await.unwrap();
+    broker.create_app("store", STORE).await.unwrap();
+    publish(&broker, &key, STORE, &paid, "one").await;
+    publish(&broker, &key, STORE, &paid, "two").await;
+    broker.shutdown().await;
+    for (path, _) in place.files().iter().filter(|(path, _)| path.extension() == Some("checkpoint".as_ref())) {
+        fs::remove_file(path).unwrap();
+    }
+    let log = place.open();
+    let all = scanned(&log, Position::START).await;
+    drop(log);
+    let app = |record: &Record| matches!(record, Record::App { id, .. } if *id == STORE);
+    let (at, _) = all.iter().find(|(_, record)| app(record)).unwrap();
+    let (segment, offset) = split(*at);
+    place.alter(&place.segment(segment), |bytes| bytes[offset as usize + 30] ^= 1);
+    let assessment = assess(place.path()).await.unwrap();
+    let lost: Vec<_> =
+        assessment.events.iter().map(|lost| (lost.recipient, lost.event.clone(), lost.waiting)).collect();
+    assert_eq!(lost, [(STORE, paid, 2)], "{assessment:?}");
+    assert_eq!(super::super::tools::repair(place.path()).await.unwrap().events, assessment.events);
+    assert_eq!(assess(place.path()).await.unwrap().damage, []);
+}
