@@ -6,6 +6,7 @@
 //! - `isolation`: what an app can do with what belongs to another: nothing;
 //! - `limits`: what connections and apps may use up, and what whoever exceeds it is told;
 //! - `outage`: connections that are cut;
+//! - `rotation`: keys that are rotated, apps that are disabled and deleted;
 //! - `sealed`: the suite "aes-256-gcm" between clients;
 //! - `shutdown`: what an engine that stops says on the wire;
 //! - `tls`: certificates of a CA made for the test;
@@ -19,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod outage;
 mod raw;
+mod rotation;
 mod sealed;
 mod shutdown;
 mod tls;

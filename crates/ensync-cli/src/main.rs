@@ -4,6 +4,7 @@
 //! standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
+mod admin;
 mod command;
 mod config;
 mod connection;
@@ -30,6 +31,13 @@ struct Cli {
 enum Command {
     Serve(Box<command::serve::Serve>),
     Config(command::config::Config),
+    Store(command::store::Store),
+    Backup(command::backup::Backup),
+    Restore(command::restore::Restore),
+    App(command::app::App),
+    Event(command::event::Event),
+    Queue(command::queue::Queue),
+    DeadLetter(command::dead_letter::DeadLetter),
     Publish(command::publish::Publish),
     Subscribe(command::subscribe::Subscribe),
     Keygen(command::keygen::Keygen),
@@ -47,6 +55,13 @@ async fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(cli.verbose).await,
         Command::Config(config) => config.run(),
+        Command::Store(store) => store.run().await,
+        Command::Backup(backup) => backup.run().await,
+        Command::Restore(restore) => restore.run().await,
+        Command::App(app) => app.run().await,
+        Command::Event(event) => event.run().await,
+        Command::Queue(queue) => queue.run().await,
+        Command::DeadLetter(letter) => letter.run().await,
         Command::Publish(publish) => publish.run().await,
         Command::Subscribe(subscribe) => subscribe.run().await,
         Command::Keygen(keygen) => keygen.run(),

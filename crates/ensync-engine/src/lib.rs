@@ -28,6 +28,17 @@
 //! - Dead letters can be listed, delivered again, and dropped: see [`Broker`].
 //! - A publish under an idempotency key is stored once within [`dedup_window`](Limits::dedup_window).
 //!
+//! # Running one
+//!
+//! [`manual`] is the operator's guide: install, configuration, TLS, metrics, backup, upgrade, troubleshooting.
+//!
+//! # Who may do what
+//!
+//! Apps, event names, rights, queues and dead letters are administered through [`Broker`], and over HTTP through the admin API,
+//! which [`ServerBuilder::admin`] puts on a listener of its own; [`AdminApi`] is the same without a listener. `/openapi.json` there
+//! describes it. An app is named by the public key that it was created with. It can get other access keys and other key pairs
+//! without losing an event: see [`Broker::rotate_key`] and [`Broker::rotate_key_pair`].
+//!
 //! # The parts
 //!
 //! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
@@ -38,9 +49,11 @@ mod broker;
 mod counters;
 mod in_process;
 pub mod log;
+pub mod manual;
 mod metrics;
 mod server;
 pub mod state;
+pub mod store;
 
 // The public interface is:
 pub use admin::{AdminApi, AdminToken};

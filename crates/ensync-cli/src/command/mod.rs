@@ -1,12 +1,19 @@
 //! The commands, one a file.
 
+pub(crate) mod app;
+pub(crate) mod backup;
 pub(crate) mod config;
+pub(crate) mod dead_letter;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
+pub(crate) mod event;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod publish;
+pub(crate) mod queue;
+pub(crate) mod restore;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod subscribe;
 
 use tokio::io::AsyncReadExt;

@@ -101,6 +101,8 @@ settings! {
 
     "limits.max_payload" max_payload: Size = Size(Limits::default().max_payload_bytes as u64),
         "The largest payload, counted as base64 on the wire.";
+    "limits.max_message" max_message: Size = Size(ConnectionLimits::default().max_message_bytes as u64),
+        "The longest gRPC message or WebSocket frame that is read; it has to hold the largest payload and metadata.";
     "limits.max_metadata" max_metadata: Size = Size(Limits::default().max_metadata_bytes as u64),
         "The largest metadata, counted as JSON text.";
     "limits.max_in_flight" max_in_flight: NonZeroU32 = Limits::default().max_in_flight,

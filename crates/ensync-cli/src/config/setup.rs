@@ -84,6 +84,7 @@ impl Config {
         let mut limits = ConnectionLimits::default();
         limits.max_connections = self.max_connections;
         limits.max_connections_per_address = self.max_connections_per_address;
+        limits.max_message_bytes = usize::try_from(self.max_message.0).unwrap_or(usize::MAX);
         limits.tls_timeout = self.tls_timeout;
         limits.login_timeout = self.login_timeout;
         limits.idle_timeout = self.idle_timeout;

@@ -22,7 +22,7 @@ use crate::log::disk::record::{decode_options, encode_options, event, read_event
 use crate::log::{KeyHash, Position};
 use crate::state::{Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableWait};
 
-pub(super) fn encode(state: &Durable) -> Bytes {
+pub(crate) fn encode(state: &Durable) -> Bytes {
     let mut out = Vec::new();
     let mut w = Writer(&mut out);
     w.list(&state.apps, |w, app| {
@@ -66,7 +66,7 @@ pub(super) fn encode(state: &Durable) -> Bytes {
     out.into()
 }
 
-pub(super) fn decode(bytes: Bytes) -> Read<Durable> {
+pub(crate) fn decode(bytes: Bytes) -> Read<Durable> {
     let mut r = Reader(bytes);
     let state = Durable {
         apps: r.list(|r| {

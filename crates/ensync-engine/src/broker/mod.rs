@@ -23,6 +23,9 @@ use ensync_core::{
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use checkpoint::decode as decode_checkpoint;
+#[cfg(test)]
+pub(crate) use checkpoint::encode as encode_checkpoint;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 

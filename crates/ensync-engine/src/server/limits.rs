@@ -77,12 +77,15 @@ mod tests {
     #[test]
     fn limits_of_nothing_are_refused_by_name() {
         ConnectionLimits::default().check().unwrap();
-        let good = ConnectionLimits::default;
-        for (name, limits) in [
-            ("max_connections ", ConnectionLimits { max_connections: 0, ..good() }),
-            ("max_connections_per_address", ConnectionLimits { max_connections_per_address: 0, ..good() }),
-            ("login_timeout", ConnectionLimits { login_timeout: Duration::ZERO, ..good() }),
-        ] {
+        type Change = fn(&mut ConnectionLimits);
+        let changes: [(&str, Change); 3] = [
+            ("max_connections ", |limits| limits.max_connections = 0),
+            ("max_connections_per_address", |limits| limits.max_connections_per_address = 0),
+            ("login_timeout", |limits| limits.login_timeout = Duration::ZERO),
+        ];
+        for (name, change) in changes {
+            let mut limits = ConnectionLimits::default();
+            change(&mut limits);
             let error = limits.check().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().starts_with(name), "{error}");

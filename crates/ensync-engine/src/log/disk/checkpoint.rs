@@ -47,6 +47,22 @@ pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<By
     Ok(bytes.slice(HEAD..))
 }
 
+/// Reads a checkpoint; `None` if it is damaged.
+pub(super) fn load_if_whole(directory: &Directory, id: &LogId, at: Position) -> Result<Option<Bytes>> {
+    let path = directory.checkpoint(at);
+    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    match check(&bytes, id, at) {
+        Ok(()) => Ok(Some(bytes.slice(HEAD..))),
+        Err(BadHeader::Damaged) => Ok(None),
+        Err(bad) => Err(bad_header(&path, bad)),
+    }
+}
+
+/// The log's id, from a checkpoint's header.
+pub(super) fn id(bytes: &[u8]) -> Result<LogId, BadHeader> {
+    format::header_id(bytes, MAGIC)
+}
+
 /// The newest checkpoint that can be read.
 pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
     for at in directory.checkpoints()?.into_iter().rev() {

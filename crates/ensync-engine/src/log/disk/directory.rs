@@ -31,16 +31,21 @@ impl Directory {
     /// Makes it if it is not there, readable by its owner only, and keeps other processes out while the file that is returned
     /// lives.
     pub(super) fn enter(&self) -> Result<File> {
+        self.make()?;
+        let path = self.path.join(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|cause| self.cannot_use("open a file in", cause))?;
+        self.locked(lock.try_lock(), "stop that, or choose another directory")?;
+        Ok(lock)
+    }
+
+    /// Makes it if it is not there, readable by its owner only.
+    pub(super) fn make(&self) -> Result<()> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.path).map_err(|cause| self.cannot_use("make", cause))?;
-        let path = self.path.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|cause| self.cannot_use("open a file in", cause))?;
-        self.locked(lock.try_lock())?;
-        Ok(lock)
+        builder.create(&self.path).map_err(|cause| self.cannot_use("make", cause))
     }
 
     /// Keeps engines out while the file that is returned lives, and changes nothing. `None` if no engine was ever here.
@@ -49,7 +54,7 @@ impl Directory {
         let path = self.path.join(LOCK);
         match File::open(&path) {
             Ok(lock) => {
-                self.locked(lock.try_lock_shared())?;
+                self.locked(lock.try_lock_shared(), "stop it first, or make a backup and look at that")?;
                 Ok(Some(lock))
             }
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -57,15 +62,13 @@ impl Directory {
         }
     }
 
-    fn locked(&self, locked: Result<(), TryLockError>) -> Result<()> {
+    fn locked(&self, locked: Result<(), TryLockError>, advice: &str) -> Result<()> {
         let path = self.path.display();
         match locked {
             Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Unavailable,
-                format!(
-                    "the data directory {path} is in use by another engine; stop that, or choose another directory"
-                ),
+                format!("the data directory {path} is in use by another engine; {advice}"),
             )),
             Err(TryLockError::Error(cause)) => {
                 let message = format!(
@@ -184,6 +187,12 @@ impl Directory {
         };
         list().map_err(|cause| failed("list the data directory", &self.path, cause))
     }
+}
+
+/// Whether a name in a data directory is one of the log's.
+pub(super) fn is_ours(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    name == LOCK || name.starts_with("damaged-") || matches!(extension, Some(SEGMENT | CHECKPOINT | UNFINISHED))
 }
 
 /// A whole file.

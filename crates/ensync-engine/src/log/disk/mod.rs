@@ -13,6 +13,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub(crate) mod tools;
 mod writer;
 
 use std::collections::BTreeMap;

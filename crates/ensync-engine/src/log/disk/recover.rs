@@ -59,7 +59,7 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
     if !(first..=last).contains(&start) {
         return Err(missing(directory, "lacks the part of its log that comes after its checkpoint"));
     }
-    let mut walk = Walk { directory, id, start: None, commit: 0, epoch: 0, damage: None };
+    let mut walk = Walk::new(directory, id);
     let mut found: BTreeMap<u32, u32> = (first..start).map(|number| (number, u32::MAX)).collect();
     let mut segment = start;
     for number in start..=last {
@@ -97,21 +97,27 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
     Ok(Some(Found { id, segments: found, segment, spare, commit: walk.commit, epoch: walk.epoch }))
 }
 
-struct Walk<'a> {
+/// Goes through segments, strictly.
+#[derive(Clone, Debug)]
+pub(super) struct Walk<'a> {
     directory: &'a Directory,
     id: LogId,
     /// The first commit seen.
-    start: Option<u64>,
+    pub(super) start: Option<u64>,
     /// The last whole commit.
-    commit: u64,
-    epoch: u32,
+    pub(super) commit: u64,
+    pub(super) epoch: u32,
     /// Where frames first did not follow one another.
     damage: Option<(u32, usize)>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub(super) fn new(directory: &'a Directory, id: LogId) -> Self {
+        Self { directory, id, start: None, commit: 0, epoch: 0, damage: None }
+    }
+
     /// Goes through a segment; where its last whole commit ends.
-    fn segment(&mut self, number: u32, bytes: &Bytes) -> Result<u32> {
+    pub(super) fn segment(&mut self, number: u32, bytes: &Bytes) -> Result<u32> {
         let base = position(number, 0);
         let (mut offset, mut end, mut epoch) = (HEADER as usize, HEADER as usize, self.epoch);
         while let Some(frame) = Frame::read(bytes, offset, &self.id, base) {

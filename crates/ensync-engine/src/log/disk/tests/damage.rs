@@ -74,13 +74,37 @@ async fn every_flipped_byte_before_the_last_commit_is_refused() {
             &[&format!("damaged at byte {place_of_frame} of"), "0000000001.log", "whole records", "restore"],
         );
     }
-    // In the last commit it cannot be told from a torn one.
+    // In the last commit too, if more of it comes after: an interrupted write leaves zeros.
+    for at in [begin, begin + 1, begin + 30, begin + 60] {
+        place.alter(&place.segment(1), |bytes| {
+            *bytes = whole.clone();
+            bytes[at] ^= 1;
+        });
+        place.refused(ErrorKind::InvalidInput, &["damaged at byte", "whole records", "ensync store repair"]);
+    }
+    // Its last frame cannot be told from a torn one.
     place.alter(&place.segment(1), |bytes| {
         *bytes = whole.clone();
-        bytes[begin + 1] ^= 1;
-        bytes.truncate(end);
+        bytes[end - 20] ^= 1;
     });
     assert_eq!(records(&place.open()).await, [small(1)]);
+}
+
+#[tokio::test]
+async fn a_mark_tells_damage_at_the_end_from_a_torn_commit() {
+    let place = Place::new();
+    let options = DiskOptions { mark_after: Duration::from_millis(1), ..options() };
+    let log = DiskLog::open_with(place.path(), &options, Arc::new(SystemIo)).unwrap();
+    let at = log.append(&[small(1)]).await.unwrap()[0];
+    let mark = split(at).1 as usize + 40;
+    while fs::read(place.segment(1)).unwrap()[mark..mark + 24] == [0; 24] {
+        tokio::task::yield_now().await;
+    }
+    drop(log);
+    let bytes = fs::read(place.segment(1)).unwrap();
+    assert!(bytes[mark + 24..].iter().all(|byte| *byte == 0), "one is enough");
+    place.alter(&place.segment(1), |bytes| bytes[split(at).1 as usize + 30] ^= 1);
+    place.refused(ErrorKind::InvalidInput, &["damaged at byte 88 of"]);
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ mod faults;
 mod format;
 mod random;
 mod space;
+#[cfg(unix)]
+mod stop;
 mod store;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +39,11 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// In memory, where the machine has such a place: for tests that make many.
+    fn quick() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
+    }
+
     fn path(&self) -> PathBuf {
         self.0.path().join("data")
     }
@@ -60,6 +68,15 @@ impl Place {
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| !path.ends_with("lock")).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    /// Those in folders, too.
+    fn files_below(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
+        let (folders, files): (Vec<_>, Vec<_>) =
+            entries.filter(|path| !path.ends_with("lock")).partition(|path| path.is_dir());
+        let below = folders.iter().flat_map(|path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        files.into_iter().chain(below).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
 
     /// Changes a file.

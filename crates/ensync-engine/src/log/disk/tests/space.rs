@@ -67,13 +67,79 @@ async fn a_failed_sync_is_final() {
     let (place, faults) = (Place::new(), Arc::new(Faults::default()));
     let log = place.open_with(faults.clone()).unwrap();
     let positions = log.append(&[small(1)]).await.unwrap();
+    assert!(log.failure().is_none());
     faults.fail_sync();
+    let error = log.append(&[small(2)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "it may be stored: {error}");
+    assert!(error.to_string().contains("shows when the engine is started again"), "{error}");
     for seq in 0..3 {
         refused(log.append(&[small(seq)]).await, "start the engine again");
     }
+    assert!(log.failure().unwrap().to_string().contains("0000000001.log"));
     assert!(log.read(positions[0]).await.unwrap().is_some(), "reads go on");
     drop(log);
-    assert_eq!(records(&place.open()).await[0], small(1));
+    // Here it was stored.
+    assert_eq!(records(&place.open()).await, [small(1), small(2)]);
+}
+
+#[tokio::test]
+async fn an_engine_starts_on_a_full_disk_again_and_again() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    faults.full(0);
+    let log = place.open_with(faults.clone()).unwrap();
+    faults.full(1);
+    let mut stored = Vec::new();
+    for make in [|seq| large(seq, 700), small] {
+        while log.append(&[make(stored.len() as u64)]).await.is_ok() {
+            stored.push(make(stored.len() as u64));
+        }
+    }
+    drop(log);
+    for _ in 0..80 {
+        let log = place.open_with(faults.clone()).unwrap();
+        refused(log.append(&[small(0)]).await, "no space");
+    }
+    faults.full(0);
+    let log = place.open_with(faults.clone()).unwrap();
+    log.append(&[small(0)]).await.unwrap();
+    stored.push(small(0));
+    assert_eq!(records(&log).await, stored);
+}
+
+#[tokio::test]
+async fn the_next_segment_is_made_once() {
+    let place = Place::new();
+    let log = place.open();
+    for seq in 0..4 {
+        log.append(&[large(seq, 9_000)]).await.unwrap();
+    }
+    drop(log);
+    assert!(place.segment(2).exists(), "made ahead");
+    let faults = Arc::new(Faults::default());
+    faults.full(1);
+    let log = place.open_with(faults).unwrap();
+    for seq in 4..9 {
+        log.append(&[large(seq, 9_000)]).await.unwrap();
+    }
+    drop(log);
+    assert_eq!(records(&place.open()).await.len(), 9);
+}
+
+#[tokio::test]
+async fn what_a_full_disk_left_is_gone_before_anything_else_is_written() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let log = place.open_with(faults.clone()).unwrap();
+    log.append(&[small(1)]).await.unwrap();
+    let before = place.files();
+    faults.full(2);
+    refused(log.append(&[small(2), large(3, 900), small(4)]).await, "no space");
+    assert!(place.files() != before, "half of it was written");
+    faults.full(0);
+    log.append(&[small(5)]).await.unwrap();
+    let bytes = fs::read(place.segment(1)).unwrap();
+    let frame = 40;
+    // The mark of the run, and two records.
+    assert!(bytes[HEADER as usize + 24 + 2 * frame..].iter().all(|byte| *byte == 0));
 }
 
 #[tokio::test]

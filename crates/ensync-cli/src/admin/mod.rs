@@ -1,0 +1,195 @@
+//! What the commands that administer an engine have in common: one vocabulary, the admin API's, whether an engine answers or the
+//! command itself does on a data directory.
+
+mod offline;
+mod online;
+mod output;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use ensync_sdk::AppId;
+use http::{Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+pub(crate) use output::{KeyFile, Table, printable, time};
+
+use offline::Offline;
+use online::Online;
+
+/// What may stand in a path or behind its question mark as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// What any of it can fail with.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Where the engine to administer is.
+#[derive(Args)]
+pub(crate) struct Admin {
+    /// The admin API of a running engine.
+    #[arg(long, value_name = "URL", env = "ENSYNC_ADMIN_URL", default_value = "http://127.0.0.1:50052")]
+    admin_url: String,
+    /// A file that holds the admin token, such as admin.token in the engine's data directory. (Or put the token itself into the
+    /// variable ENSYNC_ADMIN_TOKEN.)
+    #[arg(long, value_name = "FILE", env = "ENSYNC_ADMIN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// A PEM file of the CAs to trust for the admin API, instead of the system's.
+    #[arg(long, value_name = "FILE", env = "ENSYNC_ADMIN_CA_FILE")]
+    admin_ca: Option<PathBuf>,
+    /// Let the token go to another machine without TLS.
+    #[arg(long)]
+    insecure: bool,
+    /// Go without an engine: do it in this data directory. No engine may be running on it.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What an app may do.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Rights {
+    /// Publish and subscribe.
+    All,
+    /// Publish only.
+    Publish,
+    /// Subscribe and replay only.
+    Subscribe,
+    /// Neither.
+    None,
+}
+
+impl Rights {
+    pub(crate) fn to_json(self) -> Value {
+        let (publish, subscribe) =
+            (matches!(self, Self::All | Self::Publish), matches!(self, Self::All | Self::Subscribe));
+        json!({"publish": publish, "subscribe": subscribe})
+    }
+}
+
+/// Carries out requests of the admin API.
+pub(crate) enum Api {
+    Online(Online),
+    Offline(Offline),
+}
+
+impl Admin {
+    /// Does something with the API, and closes it, whatever came of it.
+    pub(crate) async fn run<T>(&self, what: impl AsyncFnOnce(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
+        let api = match &self.data {
+            Some(path) => Api::Offline(Offline::open(path).await?),
+            None => {
+                let (token_file, ca) = (self.token_file.as_deref(), self.admin_ca.as_deref());
+                Api::Online(Online::new(&self.admin_url, token_file, ca, self.insecure)?)
+            }
+        };
+        let done = what(&api).await;
+        if let Api::Offline(offline) = api {
+            // What was done is on disk then, and the directory free.
+            offline.close().await;
+        }
+        done
+    }
+}
+
+impl Api {
+    /// A request, and the JSON of its answer.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(body.map_or_else(Bytes::new, |body| body.to_string().into()))?;
+        let answer = match self {
+            Self::Online(online) => online.call(request).await?,
+            Self::Offline(offline) => offline.call(request).await?,
+        };
+        let (status, body) = (answer.status(), answer.body());
+        let read: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).unwrap_or_default() };
+        if status.is_success() {
+            return Ok(read);
+        }
+        let said = read.pointer("/error/message").and_then(Value::as_str);
+        Err(said
+            .map_or_else(|| format!("the admin API answered {status}: is this an EnSync engine?"), printable)
+            .into())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Every item of a list, page by page. `path` may have a query.
+    pub(crate) async fn list(&self, path: &str, name: &str, limit: Option<usize>) -> Result<Vec<Value>, Failure> {
+        let (mut items, mut after) = (Vec::new(), String::new());
+        let joint = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let left = limit.map_or(usize::MAX, |limit| limit.saturating_sub(items.len()));
+            if left == 0 {
+                return Ok(items);
+            }
+            let mut page = self.get(&format!("{path}{joint}limit={}{after}", left.min(1_000))).await?;
+            match page.get_mut(name).map(Value::take) {
+                Some(Value::Array(more)) => items.extend(more),
+                _ => return Err(format!("the admin API answered {page}: is this an EnSync engine?").into()),
+            }
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => after = format!("&after={}", encoded(next)),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// An app, by its id, a public key of it, or its name.
+    pub(crate) async fn app(&self, which: &str) -> Result<Value, Failure> {
+        let named = self.list(&format!("/v1/apps?name={}", encoded(which)), "apps", None).await?;
+        match named.as_slice() {
+            [app] => Ok(app.clone()),
+            [] if AppId::parse(which).is_ok() => self.get(&format!("/v1/apps/{}", encoded(which))).await,
+            [] => Err(format!("no app has the name {which:?}").into()),
+            several => {
+                let ids: Vec<_> = several.iter().map(|app| text(app, "id")).collect();
+                Err(format!("several apps have the name {which:?}; give the id: {}", ids.join(", ")).into())
+            }
+        }
+    }
+
+    /// The path of an app.
+    pub(crate) async fn path_of(&self, which: &str) -> Result<String, Failure> {
+        let app = self.app(which).await?;
+        Ok(format!("/v1/apps/{}", encoded(text(&app, "id"))))
+    }
+}
+
+/// Restricts a list to an event name and an app.
+pub(crate) async fn narrowed(api: &Api, path: &str, event: Option<&str>, app: Option<&str>) -> Result<String, Failure> {
+    let mut query = Vec::new();
+    query.extend(event.map(|event| format!("event={}", encoded(event))));
+    if let Some(app) = app {
+        query.push(format!("app={}", encoded(text(&api.app(app).await?, "id"))));
+    }
+    Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) })
+}
+
+/// What cannot be undone is done when it was said twice.
+pub(crate) fn confirmed(yes: bool, what: &str) -> Result<(), Failure> {
+    if yes { Ok(()) } else { Err(format!("{what}, which cannot be undone; add --yes to do it").into()) }
+}
+
+/// A text in a path or a query.
+pub(crate) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// A text of an answer; empty if there is none.
+pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A field of an answer as it is.
+pub(crate) fn shown(value: &Value, field: &str) -> String {
+    value.get(field).unwrap_or(&Value::Null).to_string()
+}

@@ -1,0 +1,145 @@
+//! The admin API of a running engine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ensync_engine::AdminToken;
+use http::{Request, Response, Uri, header};
+use ureq::Agent;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use zeroize::Zeroizing;
+
+use super::Failure;
+
+/// How long a request may take. One that drops or requeues a long list of dead letters takes its time.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// How long the engine may take to be reached.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer that is read, in bytes: a page of apps with thousands of grants each.
+const MAX_ANSWER: u64 = 256 << 20;
+
+pub(crate) struct Online {
+    agent: Agent,
+    url: String,
+    authorization: Zeroizing<String>,
+}
+
+impl Online {
+    pub(crate) fn new(
+        url: &str,
+        token_file: Option<&Path>,
+        ca: Option<&Path>,
+        insecure: bool,
+    ) -> Result<Self, Failure> {
+        check_url(url, insecure)?;
+        let token = token(token_file)?;
+        let roots = match ca {
+            Some(path) => RootCerts::new_with_certs(&certificates(path)?),
+            None => RootCerts::PlatformVerifier,
+        };
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(roots)
+            .build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            // The token is for the engine: not for a proxy, and not for whom an answer might name.
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(TIMEOUT))
+            .build();
+        let authorization = Zeroizing::new(format!("Bearer {}", token.expose()));
+        Ok(Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), authorization })
+    }
+
+    pub(crate) async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = format!("{}{}", self.url, parts.uri).parse()?;
+        let mut authorization = http::HeaderValue::from_str(&self.authorization)?;
+        authorization.set_sensitive(true);
+        parts.headers.insert(header::AUTHORIZATION, authorization);
+        let (agent, url) = (self.agent.clone(), self.url.clone());
+        let answer = tokio::task::spawn_blocking(move || {
+            let answer = agent.run(Request::from_parts(parts, body.to_vec()))?;
+            let (parts, mut body) = answer.into_parts();
+            let body = body.with_config().limit(MAX_ANSWER).read_to_vec()?;
+            Ok::<_, ureq::Error>(Response::from_parts(parts, body.into()))
+        });
+        answer.await?.map_err(|cause| {
+            let hint = "is an engine running, with its admin API there? --admin-url says where it is, and --data DIR goes \
+                        without an engine";
+            format!("cannot reach the admin API at {url}: {cause}; {hint}").into()
+        })
+    }
+}
+
+/// Everything can be done with the token, so it does not go over a network that others can listen to.
+fn check_url(url: &str, insecure: bool) -> Result<(), Failure> {
+    let uri: Uri = url.parse().map_err(|cause| format!("--admin-url {url}: {cause}"))?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if loopback || insecure => Ok(()),
+        Some("http") => {
+            let why =
+                "the admin token would go over the network in clear; use https://, or --insecure if nobody can listen";
+            Err(format!("--admin-url {url}: {why}").into())
+        }
+        _ => Err(format!("--admin-url {url}: write it as https://HOST:PORT, or http://127.0.0.1:50052").into()),
+    }
+}
+
+fn token(file: Option<&Path>) -> Result<AdminToken, Failure> {
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|cause| format!("cannot read the admin token in {}: {cause}", path.display()))?;
+        return Ok(AdminToken::parse(text.trim_end()).map_err(|error| error.context(path.display()))?);
+    }
+    let Ok(text) = std::env::var("ENSYNC_ADMIN_TOKEN").map(Zeroizing::new) else {
+        return Err("no admin token: give --token-file DIR/admin.token with the engine's data directory, or set \
+                    ENSYNC_ADMIN_TOKEN; or go without an engine: --data DIR"
+            .into());
+    };
+    Ok(AdminToken::parse(text.trim_end()).map_err(|error| error.context("ENSYNC_ADMIN_TOKEN"))?)
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
+    let pem = std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|cause| format!("{}: {cause}", path.display()))? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err(format!("{} holds no certificate", path.display()).into()) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_stays_on_the_machine_without_tls() {
+        for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://h:1", "https://h"] {
+            check_url(url, false).unwrap();
+        }
+        for (url, part) in [
+            ("http://h:1", "in clear"),
+            ("http://localhost.evil.com:1", "in clear"),
+            ("http://10.0.0.1", "in clear"),
+            ("127.0.0.1:50052", "write it as"),
+            ("ftp://h", "write it as"),
+            ("", "--admin-url"),
+        ] {
+            let error = check_url(url, false).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        check_url("http://h:1", true).unwrap();
+    }
+}

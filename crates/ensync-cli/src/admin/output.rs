@@ -1,0 +1,131 @@
+//! What is printed, and where keys go.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::Value;
+use tabwriter::TabWriter;
+use zeroize::Zeroizing;
+
+use super::Failure;
+
+/// Rows under a heading, in columns.
+pub(crate) struct Table(Vec<String>);
+
+impl Table {
+    pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Self {
+        Self(vec![heading.join("\t")])
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.0.push(cells.map(|cell| printable(&cell)).join("\t"));
+    }
+
+    /// Whoever reads may have closed the pipe, which is no failure.
+    pub(crate) fn print(self) {
+        let mut out = TabWriter::new(io::stdout().lock()).padding(2);
+        let text = self.0.join("\n");
+        _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+}
+
+/// A text without what would move the cursor or more: some of it comes from clients.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Milliseconds since the Unix epoch, for people.
+pub(crate) fn time(value: Option<&Value>) -> String {
+    let at = value.and_then(Value::as_u64).and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+    let mut text = String::new();
+    // Years of more than four digits cannot be written.
+    match at.map(|at| write!(text, "{}", humantime::format_rfc3339_seconds(at))) {
+        Some(Ok(())) => text,
+        _ => "-".to_owned(),
+    }
+}
+
+/// A new file for keys, which only its owner may read. It is made before anything is asked for: keys that are shown once must not
+/// be lost to a directory that cannot be written.
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    /// `None` when the keys are in it.
+    file: Option<File>,
+}
+
+impl KeyFile {
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("{} is there already, and may hold keys; give another name", path.display())
+            }
+            _ => format!("cannot make {}: {cause}", path.display()),
+        })?;
+        Ok(Self { path: path.to_owned(), file: Some(file) })
+    }
+
+    /// Writes lines, and says where.
+    pub(crate) fn write(mut self, lines: &Zeroizing<String>) -> Result<(), Failure> {
+        if let Some(mut file) = self.file.take() {
+            let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
+            if let Err(cause) = written {
+                // They exist, and would be lost.
+                print!("{}", &**lines);
+                return Err(format!("cannot write {}: {cause}; the keys are printed above", self.path.display()).into());
+            }
+        }
+        eprintln!("the keys are in {}", self.path.display());
+        Ok(())
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_words_do_not_reach_the_terminal_as_they_are() {
+        assert_eq!(printable("a\x1b[31mb\r\n\t\u{9b}é"), "a\u{fffd}[31mb\u{fffd}\u{fffd}\u{fffd}\u{fffd}é");
+    }
+
+    #[test]
+    fn times_are_read_by_people() {
+        assert_eq!(time(Some(&1_700_000_000_123_u64.into())), "2023-11-14T22:13:20Z");
+        assert_eq!((time(None), time(Some(&Value::Null))), ("-".to_owned(), "-".to_owned()));
+        for far in [u64::MAX, 253_402_300_800_000] {
+            assert_eq!(time(Some(&far.into())), "-");
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_new_and_the_owners() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.env");
+        drop(KeyFile::create(&path).unwrap());
+        assert!(!path.exists(), "nothing was asked for");
+        KeyFile::create(&path).unwrap().write(&Zeroizing::new("A=1\n".to_owned())).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "A=1\n");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let error = KeyFile::create(&path).err().unwrap().to_string();
+        assert!(error.contains("there already"), "{error}");
+    }
+}

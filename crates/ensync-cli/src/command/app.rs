@@ -1,0 +1,349 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use ensync_sdk::{AppId, SecretKey};
+use http::Method;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::Outcome;
+use crate::admin::{Admin, Api, Failure, KeyFile, Rights, Table, confirmed, encoded, shown, text, time};
+
+/// Create apps, give them other keys, disable and delete them.
+///
+/// Where APP is asked for, an app's name will do if no other app has it; else its id, or a public key of it.
+#[derive(Args)]
+pub(crate) struct App {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create an app. Its key pair is made on this machine, and the secret half stays here.
+    Create(Create),
+    /// List apps.
+    List {
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Show an app.
+    Show(One),
+    /// Give an app another access key. Its sessions end with the old key.
+    RotateKey(RotateKey),
+    /// Give an app another key pair, made on this machine. What is sent to its earlier public keys still reaches it: keep the
+    /// earlier secret keys until that is read. Its sessions end.
+    #[command(name = "rotate-keypair")]
+    RotateKeyPair(RotateKeyPair),
+    /// Retire an earlier public key of an app for good, after a leak or when nobody uses it: publishes to it are refused.
+    RetireKey(RetireKey),
+    /// Let an app log in no more. Its sessions end; what is sent to it waits.
+    Disable(One),
+    /// Let an app log in again.
+    Enable(One),
+    /// Delete an app, and what was sent to it.
+    Delete(Delete),
+}
+
+#[derive(Args)]
+struct Create {
+    /// The app's name, for people.
+    name: String,
+    /// What it may do with every event name. `ensync event grant` says more.
+    #[arg(long, value_enum, default_value_t = Rights::All)]
+    rights: Rights,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct One {
+    /// The app.
+    app: String,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct RotateKey {
+    /// The app.
+    app: String,
+    /// How long the old key goes on logging in, such as 1h: up to 30 days.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+    grace: Duration,
+    /// Write the key to this new file, which only you may read, instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct RotateKeyPair {
+    /// The app.
+    app: String,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct RetireKey {
+    /// The app.
+    app: String,
+    /// The public key to retire.
+    key: String,
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct Delete {
+    /// The app.
+    app: String,
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// Where a key pair comes from, and where keys go.
+#[derive(Args)]
+struct Keys {
+    /// The public half of a key pair that is there already, as `ensync keygen` makes them. Default: a new pair.
+    #[arg(long, value_name = "KEY")]
+    public_key: Option<AppId>,
+    /// Write the keys to this new file, which only you may read, instead of printing them.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl App {
+    pub(crate) async fn run(self) -> Outcome {
+        match self.command {
+            Command::Create(create) => create.run().await,
+            Command::List { admin } => list(&admin).await,
+            Command::Show(one) => one.show().await,
+            Command::RotateKey(rotate) => rotate.run().await,
+            Command::RotateKeyPair(rotate) => rotate.run().await,
+            Command::RetireKey(retire) => retire.run().await,
+            Command::Disable(one) => one.switch("disable").await,
+            Command::Enable(one) => one.switch("enable").await,
+            Command::Delete(delete) => delete.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> Outcome {
+        let (pair, file) = (self.keys.pair()?, self.keys.file()?);
+        let new = json!({"name": self.name, "public_key": pair.public_key(), "rights": self.rights.to_json()});
+        let created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
+        let issued = Issued { name: &self.name, pair: Some(&pair), access_key: Some(text(&created, "access_key")) };
+        issued.hand_over(file, self.admin.json)
+    }
+}
+
+async fn list(admin: &Admin) -> Outcome {
+    let apps = admin.run(async |api| api.list("/v1/apps", "apps", None).await).await?;
+    if admin.json {
+        println!("{}", Value::Array(apps));
+        return Ok(());
+    }
+    let mut table = Table::new(["NAME", "APP ID", "ENABLED", "SESSIONS", "CREATED"]);
+    for app in &apps {
+        let (name, id) = (text(app, "name").to_owned(), text(app, "public_key").to_owned());
+        table.row([name, id, shown(app, "enabled"), shown(app, "sessions"), time(app.get("created_at"))]);
+    }
+    table.print();
+    Ok(())
+}
+
+impl One {
+    async fn show(self) -> Outcome {
+        let app = self.admin.run(async |api| api.app(&self.app).await).await?;
+        show(&app, self.admin.json);
+        Ok(())
+    }
+
+    async fn switch(self, what: &str) -> Outcome {
+        let switched = async |api: &Api| {
+            let path = api.path_of(&self.app).await?;
+            api.call(Method::POST, &format!("{path}/{what}"), None).await
+        };
+        let app = self.admin.run(switched).await?;
+        show(&app, self.admin.json);
+        Ok(())
+    }
+}
+
+impl RotateKey {
+    async fn run(self) -> Outcome {
+        let file = self.out.as_deref().map(KeyFile::create).transpose()?;
+        let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
+        let rotated = async |api: &Api| {
+            let path = api.path_of(&self.app).await?;
+            api.call(Method::POST, &format!("{path}/access-key"), Some(json!({"grace_ms": grace_ms}))).await
+        };
+        let rotated = self.admin.run(rotated).await?;
+        let app = rotated.get("app").unwrap_or(&Value::Null);
+        if let Some(until) = app.get("old_access_key_until").filter(|until| !until.is_null()) {
+            eprintln!("the old key logs in until {}", time(Some(until)));
+        }
+        let access_key = Some(text(&rotated, "access_key"));
+        Issued { name: text(app, "name"), pair: None, access_key }.hand_over(file, self.admin.json)
+    }
+}
+
+impl RotateKeyPair {
+    async fn run(self) -> Outcome {
+        let (pair, file) = (self.keys.pair()?, self.keys.file()?);
+        let rotated = async |api: &Api| {
+            let path = api.path_of(&self.app).await?;
+            let new = json!({"public_key": pair.public_key()});
+            api.call(Method::POST, &format!("{path}/key-pair"), Some(new)).await
+        };
+        let app = self.admin.run(rotated).await?;
+        eprintln!("keep the earlier secret key beside the new one until what was sent to it is read");
+        Issued { name: text(&app, "name"), pair: Some(&pair), access_key: None }.hand_over(file, self.admin.json)
+    }
+}
+
+impl RetireKey {
+    async fn run(self) -> Outcome {
+        confirmed(self.yes, "this refuses publishes to that key for good")?;
+        let retired = async |api: &Api| {
+            let path = format!("{}/earlier-public-keys/{}", api.path_of(&self.app).await?, encoded(&self.key));
+            api.call(Method::DELETE, &path, None).await
+        };
+        self.admin.run(retired).await.map(drop)
+    }
+}
+
+impl Delete {
+    async fn run(self) -> Outcome {
+        confirmed(self.yes, &format!("this deletes the app {:?} and every event that was sent to it", self.app))?;
+        let deleted = async |api: &Api| {
+            let path = api.path_of(&self.app).await?;
+            api.call(Method::DELETE, &path, None).await
+        };
+        self.admin.run(deleted).await.map(drop)
+    }
+}
+
+fn show(app: &Value, json: bool) {
+    if json {
+        return println!("{app}");
+    }
+    let mut table = Table::new(["NAME", text(app, "name")]);
+    table.row(["APP ID".into(), text(app, "public_key").into()]);
+    for key in items(app, "earlier_public_keys") {
+        table.row(["EARLIER APP ID".into(), key.as_str().unwrap_or_default().into()]);
+    }
+    table.row(["FIRST APP ID".into(), text(app, "id").into()]);
+    if app.get("old_access_key_until").is_some_and(|until| !until.is_null()) {
+        table.row(["OLD ACCESS KEY UNTIL".into(), time(app.get("old_access_key_until"))]);
+    }
+    table.row(["ENABLED".into(), shown(app, "enabled")]);
+    table.row(["SESSIONS".into(), shown(app, "sessions")]);
+    table.row(["CREATED".into(), time(app.get("created_at"))]);
+    table.row(["MAY".into(), rights(app)]);
+    for grant in items(app, "grants") {
+        table.row([format!("MAY, {}", text(grant, "event")), rights(grant)]);
+    }
+    table.print();
+}
+
+/// What is in an answer's `rights`, in words.
+fn rights(of: &Value) -> String {
+    let may = |what: &str| of.get("rights").and_then(|rights| rights.get(what)) == Some(&Value::Bool(true));
+    let words = match (may("publish"), may("subscribe")) {
+        (true, true) => "publish, subscribe",
+        (true, false) => "publish",
+        (false, true) => "subscribe",
+        (false, false) => "nothing",
+    };
+    words.to_owned()
+}
+
+fn items<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    of.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A key pair, of which the secret half may be elsewhere.
+enum Pair {
+    Here(SecretKey, AppId),
+    Elsewhere(AppId),
+}
+
+impl Pair {
+    fn public_key(&self) -> String {
+        let (Self::Here(_, id) | Self::Elsewhere(id)) = self;
+        id.to_string()
+    }
+}
+
+impl Keys {
+    fn pair(&self) -> Result<Pair, Failure> {
+        if let Some(id) = self.public_key {
+            return Ok(Pair::Elsewhere(id));
+        }
+        let secret = SecretKey::generate()?;
+        let id = secret.app_id().ok_or("the new key has no public half; please report this")?;
+        Ok(Pair::Here(secret, id))
+    }
+
+    fn file(&self) -> Result<Option<KeyFile>, Failure> {
+        self.out.as_deref().map(KeyFile::create).transpose()
+    }
+}
+
+/// Keys that are shown once.
+struct Issued<'a> {
+    name: &'a str,
+    pair: Option<&'a Pair>,
+    access_key: Option<&'a str>,
+}
+
+impl Issued<'_> {
+    fn hand_over(self, file: Option<KeyFile>, json: bool) -> Outcome {
+        let secret = match self.pair {
+            Some(Pair::Here(secret, _)) => Some(secret.to_base64().ok_or("the new key has no public half")?),
+            _ => None,
+        };
+        let fields = [
+            ("app_id", "ENSYNC_APP_ID", self.pair.map(Pair::public_key)),
+            ("app_key", "ENSYNC_APP_KEY", self.access_key.map(str::to_owned)),
+            ("secret_key", "ENSYNC_SECRET_KEY", secret.map(|secret| secret.to_string())),
+        ];
+        let lines = if json {
+            let values = fields.into_iter().filter_map(|(name, _, value)| Some((name.to_owned(), value?.into())));
+            let name = ("name".to_owned(), self.name.into());
+            let object = Value::Object(std::iter::once(name).chain(values).collect());
+            Zeroizing::new(format!("{object}\n"))
+        } else {
+            let mut lines = Zeroizing::new(format!("# app {:?}\n", self.name));
+            for (_, name, value) in fields {
+                if let Some(value) = value.map(Zeroizing::new) {
+                    lines.push_str(&format!("{name}={}\n", &*value));
+                }
+            }
+            lines
+        };
+        match file {
+            Some(file) => file.write(&lines),
+            None => {
+                print!("{}", &*lines);
+                Ok(())
+            }
+        }
+    }
+}

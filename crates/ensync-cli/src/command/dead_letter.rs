@@ -1,0 +1,119 @@
+use clap::{ArgGroup, Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value};
+
+use super::Outcome;
+use crate::admin::{Admin, Api, Table, confirmed, narrowed, shown, text, time};
+
+/// Look at dead letters, have them delivered again, or give them up.
+#[derive(Args)]
+pub(crate) struct DeadLetter {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List dead letters, the oldest event first per queue.
+    List {
+        /// Only those of this event name.
+        #[arg(long, value_name = "NAME")]
+        event: Option<String>,
+        /// Only those of this app.
+        #[arg(long)]
+        app: Option<String>,
+        /// How many at most.
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+        limit: usize,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Have dead letters delivered again: their deliveries and their time to live count anew.
+    Requeue {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Give dead letters up.
+    Drop {
+        #[command(flatten)]
+        which: Which,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        admin: Admin,
+    },
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("which").args(["id", "event", "app", "all"]).required(true).multiple(true))]
+struct Which {
+    /// The event's id.
+    #[arg(conflicts_with_all = ["event", "app", "all"])]
+    id: Option<String>,
+    /// Those of this event name.
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    event: Option<String>,
+    /// Those of this app.
+    #[arg(long, conflicts_with = "all")]
+    app: Option<String>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+}
+
+impl DeadLetter {
+    pub(crate) async fn run(self) -> Outcome {
+        match self.command {
+            Command::List { event, app, limit, admin } => list(&admin, event, app, limit).await,
+            Command::Requeue { which, admin } => which.post("requeue", &admin).await,
+            Command::Drop { which, yes, admin } => {
+                confirmed(yes, "this drops events that somebody sent")?;
+                which.post("drop", &admin).await
+            }
+        }
+    }
+}
+
+impl Which {
+    async fn post(self, what: &str, admin: &Admin) -> Outcome {
+        let done = async |api: &Api| {
+            let mut which = Map::new();
+            which.extend(self.id.map(|id| ("id".to_owned(), id.into())));
+            which.extend(self.event.map(|event| ("event".to_owned(), event.into())));
+            if let Some(app) = &self.app {
+                which.insert("app".to_owned(), text(&api.app(app).await?, "id").into());
+            }
+            which.extend(self.all.then(|| ("all".to_owned(), true.into())));
+            api.call(Method::POST, &format!("/v1/dead-letters/{what}"), Some(which.into())).await
+        };
+        let done = admin.run(done).await?;
+        if admin.json {
+            println!("{done}")
+        } else {
+            println!("{}", shown(&done, "count"))
+        }
+        Ok(())
+    }
+}
+
+async fn list(admin: &Admin, event: Option<String>, app: Option<String>, limit: usize) -> Outcome {
+    let listed = async |api: &Api| {
+        let path = narrowed(api, "/v1/dead-letters", event.as_deref(), app.as_deref()).await?;
+        api.list(&path, "dead_letters", Some(limit)).await
+    };
+    let letters = admin.run(listed).await?;
+    if admin.json {
+        println!("{}", Value::Array(letters));
+        return Ok(());
+    }
+    let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);
+    for letter in &letters {
+        let [id, event, app, reason] = ["id", "event", "app", "reason"].map(|name| text(letter, name).to_owned());
+        table.row([id, event, app, time(letter.get("at")), shown(letter, "deliveries"), reason]);
+    }
+    table.print();
+    Ok(())
+}

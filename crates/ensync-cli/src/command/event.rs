@@ -1,0 +1,217 @@
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::Outcome;
+use crate::admin::{Admin, Api, Failure, Rights, Table, confirmed, encoded, text};
+
+/// Register event names, change them, and say which app may use them.
+#[derive(Args)]
+pub(crate) struct Event {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Register an event name.
+    Create(Named),
+    /// Change options of an event name. What is not given stays; "default" leaves an option to the engine.
+    Update(Named),
+    /// List event names.
+    List {
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Show an event name.
+    Show {
+        /// The event's name.
+        name: String,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Delete an event name that nothing waits under and nobody subscribes to, with the grants for it.
+    Delete {
+        /// The event's name.
+        name: String,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Say what an app may do with an event name, or with all that have no grant of their own.
+    Grant {
+        /// The app: its name if no other app has it; else its id, or a public key of it.
+        app: String,
+        /// The event's name. Default: all that have no grant of their own.
+        name: Option<String>,
+        /// What it may do.
+        #[arg(long, value_enum)]
+        rights: Rights,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Take a grant back: what the app may do with all names holds for this one again.
+    Revoke {
+        /// The app.
+        app: String,
+        /// The event's name.
+        name: String,
+        #[command(flatten)]
+        admin: Admin,
+    },
+}
+
+#[derive(Args)]
+struct Named {
+    /// The event's name, such as company/service/action.
+    name: String,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct Options {
+    /// What payloads must look like: a JSON object with the type of each field.
+    #[arg(long, value_name = "JSON", conflicts_with = "schema_file")]
+    schema: Option<String>,
+    /// The same, in a file.
+    #[arg(long, value_name = "FILE")]
+    schema_file: Option<PathBuf>,
+    /// How long an event is of use, such as 36h.
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<String>,
+    /// After how many deliveries an event that nobody settles goes to the dead letters.
+    #[arg(long, value_name = "COUNT")]
+    max_deliveries: Option<String>,
+    /// How long a client may take to settle a delivery, such as 30s.
+    #[arg(long, value_name = "TIME")]
+    ack_timeout: Option<String>,
+}
+
+/// The word for what the engine says.
+const DEFAULT: &str = "default";
+
+impl Event {
+    pub(crate) async fn run(self) -> Outcome {
+        match self.command {
+            Command::Create(named) => {
+                let mut body = named.options.read()?;
+                body.insert("name".into(), named.name.into());
+                one(&named.admin, Method::POST, "/v1/events".into(), Some(body.into())).await
+            }
+            Command::Update(named) => {
+                let body = named.options.read()?;
+                if body.is_empty() {
+                    return Err("nothing to change: give --schema, --ttl, --max-deliveries or --ack-timeout".into());
+                }
+                one(&named.admin, Method::PATCH, path(&named.name), Some(body.into())).await
+            }
+            Command::List { admin } => list(&admin).await,
+            Command::Show { name, admin } => one(&admin, Method::GET, path(&name), None).await,
+            Command::Delete { name, yes, admin } => {
+                confirmed(yes, &format!("this deletes the event name {name}, and what could be replayed of it"))?;
+                admin.run(async |api| api.call(Method::DELETE, &path(&name), None).await).await.map(drop)
+            }
+            Command::Grant { app, name, rights, admin } => {
+                let granted = async |api: &Api| {
+                    let app = api.path_of(&app).await?;
+                    let path = match &name {
+                        Some(name) => format!("{app}/grants/{}", encoded(name)),
+                        None => format!("{app}/rights"),
+                    };
+                    api.call(Method::PUT, &path, Some(rights.to_json())).await
+                };
+                let app = admin.run(granted).await?;
+                if admin.json {
+                    println!("{app}");
+                }
+                Ok(())
+            }
+            Command::Revoke { app, name, admin } => {
+                let revoked = async |api: &Api| {
+                    let path = format!("{}/grants/{}", api.path_of(&app).await?, encoded(&name));
+                    api.call(Method::DELETE, &path, None).await
+                };
+                admin.run(revoked).await.map(drop)
+            }
+        }
+    }
+}
+
+impl Options {
+    fn read(&self) -> Result<Map<String, Value>, Failure> {
+        let mut found = Map::new();
+        let schema = match &self.schema_file {
+            None => self.schema.clone(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                Some(text.map_err(|cause| format!("cannot read {}: {cause}", path.display()))?)
+            }
+        };
+        let time = |text: &str| -> Result<Value, Failure> {
+            let time: Duration = humantime::parse_duration(text)?;
+            Ok(json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+        };
+        let mut add = |field: &str, flag: &str, text: Option<&str>, read: &dyn Fn(&str) -> Result<Value, Failure>| {
+            let Some(text) = text else { return Ok::<(), Failure>(()) };
+            let value = if text == DEFAULT { Ok(Value::Null) } else { read(text) };
+            found.insert(field.into(), value.map_err(|cause| format!("{flag} {text}: {cause}"))?);
+            Ok(())
+        };
+        add("schema", "--schema", schema.as_deref(), &|text| Ok(serde_json::from_str(text)?))?;
+        add("ttl_ms", "--ttl", self.ttl.as_deref(), &time)?;
+        let count = |text: &str| Ok(json!(text.parse::<NonZeroU32>()?.get()));
+        add("max_deliveries", "--max-deliveries", self.max_deliveries.as_deref(), &count)?;
+        add("ack_timeout_ms", "--ack-timeout", self.ack_timeout.as_deref(), &time)?;
+        Ok(found)
+    }
+}
+
+/// Does something with one name, and shows it.
+async fn one(admin: &Admin, method: Method, path: String, body: Option<Value>) -> Outcome {
+    let event = admin.run(async |api| api.call(method, &path, body).await).await?;
+    show(admin, vec![event]);
+    Ok(())
+}
+
+async fn list(admin: &Admin) -> Outcome {
+    let events = admin.run(async |api| api.list("/v1/events", "events", None).await).await?;
+    if admin.json {
+        println!("{}", Value::Array(events))
+    } else {
+        show(admin, events)
+    }
+    Ok(())
+}
+
+fn show(admin: &Admin, events: Vec<Value>) {
+    if admin.json {
+        return events.iter().for_each(|event| println!("{event}"));
+    }
+    let mut table = Table::new(["NAME", "TTL", "MAX DELIVERIES", "ACK TIMEOUT", "SCHEMA"]);
+    let said = |event: &Value, field: &str, otherwise: &str| match event.get(field) {
+        None | Some(Value::Null) => otherwise.to_owned(),
+        Some(value) => value.to_string(),
+    };
+    let time = |event: &Value, field: &str| {
+        let ms = event.get(field).and_then(Value::as_u64).map(Duration::from_millis);
+        ms.map_or_else(|| DEFAULT.to_owned(), |time| humantime::format_duration(time).to_string())
+    };
+    for event in &events {
+        let (name, count) = (text(event, "name").to_owned(), said(event, "max_deliveries", DEFAULT));
+        table.row([name, time(event, "ttl_ms"), count, time(event, "ack_timeout_ms"), said(event, "schema", "any")]);
+    }
+    table.print();
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/events/{}", encoded(name))
+}

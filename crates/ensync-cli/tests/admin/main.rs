@@ -1,0 +1,8 @@
+//! The commands that administer an engine: on one that runs, and on the data directory of one that does not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod mistakes;
+mod offline;
+mod online;
+mod shell;
+mod tls;

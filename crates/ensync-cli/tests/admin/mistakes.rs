@@ -1,0 +1,61 @@
+use ensync_engine::Server;
+
+use super::shell::Shell;
+
+const TOKEN: &str = "ensync_admin_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let path = file.to_str().unwrap();
+    let shell = Shell::bare();
+    let said = shell.run("app list").await.failed();
+    assert!(said.contains("--token-file") && said.contains("ENSYNC_ADMIN_TOKEN") && said.contains("--data"), "{said}");
+    let said = shell.with(&["app", "list", "--token-file", path]).await.failed();
+    assert!(said.contains("cannot read the admin token in"), "{said}");
+    std::fs::write(&file, "hush").unwrap();
+    let said = shell.with(&["app", "list", "--token-file", path]).await.failed();
+    assert!(said.contains("22 to 512 characters") && !said.contains("hush"), "{said}");
+
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    for (url, part) in [
+        ("http://127.0.0.1:1", "is an engine running"),
+        ("http://example.org", "in clear"),
+        ("localhost:50052", "write it as https://"),
+        ("https://127.0.0.1:1", "is an engine running"),
+    ] {
+        let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", url]).await.failed();
+        assert!(said.contains(part) && !said.contains(TOKEN), "{said}");
+    }
+    let said = shell.with(&["app", "list", "--token-file", path, "--admin-ca", path]).await.failed();
+    assert!(said.contains("holds no certificate"), "{said}");
+}
+
+#[tokio::test]
+async fn another_engines_token_and_something_else_than_an_engine() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let path = file.to_str().unwrap();
+    let server = Server::builder().admin(([127, 0, 0, 1], 0)).start().await.unwrap();
+    let url = server.admin_url().unwrap();
+    let shell = Shell::bare();
+    let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", &url]).await.failed();
+    assert!(said.contains("not this engine's"), "{said}");
+    // The port of the clients.
+    let url = server.grpc_url().replace("grpc://", "http://");
+    let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", &url]).await.failed();
+    assert!(said.contains("is this an EnSync engine?"), "{said}");
+}
+
+#[tokio::test]
+async fn a_name_that_several_apps_have_is_not_guessed_at() {
+    let server = Server::builder().admin(([127, 0, 0, 1], 0)).start().await.unwrap();
+    let shell = Shell::of(&server);
+    let ids = [shell.run("app create shop").await.keys(), shell.run("app create shop").await.keys()];
+    let said = shell.run("app delete shop --yes").await.failed();
+    assert!(ids.iter().all(|keys| said.contains(&keys["ENSYNC_APP_ID"])), "{said}");
+    shell.with(&["app", "delete", &ids[0]["ENSYNC_APP_ID"], "--yes"]).await.ok();
+    shell.run("app delete shop --yes").await.ok();
+}

@@ -1,0 +1,76 @@
+use ensync_engine::Server;
+use ensync_sdk::Engine;
+use tokio::time::{Duration, timeout};
+
+use super::shell::Shell;
+
+/// Starts as soon as the directory is free.
+async fn start(directory: &tempfile::TempDir) -> Server {
+    let free = async {
+        loop {
+            match Server::builder().data_dir(directory.path()).admin(([127, 0, 0, 1], 0)).start().await {
+                Ok(server) => return server,
+                Err(error) => assert_eq!(error.kind(), ensync_sdk::ErrorKind::Unavailable, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), free).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_done_without_an_engine_is_there_when_it_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let shell = Shell::offline(&directory);
+    let made = shell.run("app create shop").await.keys();
+    shell.run("event create a/b --ttl 1h").await.ok();
+    shell.run("event grant shop a/b --rights publish").await.ok();
+    let second = shell.run("app rotate-keypair shop").await.keys();
+    let rotated = shell.run("app rotate-key shop").await.keys();
+    shell.run("app create other").await.ok();
+    shell.run("app disable other").await.ok();
+    let before = shell.run("app list --json").await.json();
+    assert_eq!(before.as_array().unwrap().len(), 2);
+    assert_eq!(shell.run("queue list --json").await.json(), serde_json::json!([]));
+    assert_eq!(shell.run("dead-letter drop --all --yes").await.ok(), "0\n");
+
+    let server = start(&directory).await;
+    let engine = Engine::new(&server.grpc_url()).unwrap();
+    let client = engine.create_client(rotated["ENSYNC_APP_KEY"].as_str()).await.unwrap();
+    assert_eq!(client.app_id().unwrap().to_string(), second["ENSYNC_APP_ID"]);
+    engine.create_client(made["ENSYNC_APP_KEY"].as_str()).await.unwrap_err();
+    // It is the same over its admin API, but for the session.
+    let online = Shell::of(&server);
+    let mut after = online.run("app list --json").await.json();
+    let shop = after.as_array_mut().unwrap().iter_mut().find(|app| app["name"] == "shop").unwrap();
+    assert_eq!(std::mem::replace(&mut shop["sessions"], 0.into()), 1);
+    assert_eq!(after, before);
+    client.publish("a/b", &1).to(made["ENSYNC_APP_ID"].as_str()).await.unwrap();
+    client.close().await.unwrap();
+
+    let said = shell.run("app list").await.failed();
+    assert!(said.contains("leave --data out"), "{said}");
+    server.shutdown().await;
+    drop(server);
+    let stopped = async {
+        while !shell.run("app list").await.ok {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), stopped).await.unwrap();
+    // The event that was published to the first key.
+    assert_eq!(shell.run("queue list --json").await.json()[0]["ready"], 1);
+    shell.run("app delete shop --yes").await.ok();
+    assert_eq!(shell.run("queue list --json").await.json(), serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let said = Shell::bare().with(&["app", "list", "--data", missing.to_str().unwrap()]).await.failed();
+    assert!(said.contains("ensync serve --data") && !missing.exists(), "{said}");
+    // No token is made where no engine serves an admin API.
+    Shell::offline(&directory).run("app create shop").await.ok();
+    assert!(!directory.path().join("admin.token").exists());
+}

@@ -1,0 +1,419 @@
+//! What can be done from outside: checked, repaired, copied.
+
+use std::collections::BTreeSet;
+
+use ensync_core::{AppId, EventName};
+
+use super::super::tools::{Assessment, Contents, assess, backup, repair, restore, verify};
+use super::*;
+use crate::broker::encode_checkpoint;
+use crate::log::PublishRecord;
+use crate::state::{Settings, State};
+
+const QUEUES: u32 = 3;
+
+fn recipient(queue: u32) -> AppId {
+    AppId::from_bytes([queue as u8 + 1; 32])
+}
+
+/// The recipients.
+fn apps() -> Vec<Arc<Record>> {
+    let app = |queue| Record::App {
+        id: recipient(queue),
+        name: format!("app {queue}"),
+        key_hash: crate::log::KeyHash::from_bytes([queue as u8; 32]),
+        rights: crate::log::Rights::ALL,
+        at: Timestamp::from_millis(1),
+    };
+    (0..QUEUES).map(|queue| Arc::new(app(queue))).collect()
+}
+
+fn publish(queue: u32, seq: u64, bytes: usize) -> Arc<Record> {
+    let sample = large(seq, bytes);
+    let Record::Publish(sample) = &*sample else { panic!() };
+    let (at, event) = (EventRef { queue, seq }, EventName::parse("orders/paid").unwrap());
+    Arc::new(Record::Publish(PublishRecord { at, event, recipient: recipient(queue), ..sample.clone() }))
+}
+
+/// A log with a history: publishes to three queues, acknowledgements, dead letters, and checkpoints where they are asked for.
+struct History {
+    place: Place,
+    stored: Vec<(Position, Arc<Record>)>,
+    checkpoints: Vec<Position>,
+}
+
+impl History {
+    async fn new(random: &mut fastrand::Rng, checkpoints: &[usize]) -> Self {
+        let place = Place::quick();
+        let mut history = Self { place, stored: Vec::new(), checkpoints: Vec::new() };
+        // Nothing is kept for who is no app.
+        history.place.open().append(&apps()).await.unwrap();
+        let mut next = [0; QUEUES as usize];
+        for commit in 0..60 {
+            // Several runs.
+            let log = history.place.open();
+            let mut batch = Vec::new();
+            for _ in 0..random.u32(1..4) {
+                let queue = random.u32(..QUEUES);
+                let seq = &mut next[queue as usize];
+                if *seq > 0 && random.u8(..3) == 0 {
+                    let event = EventRef { queue, seq: random.u64(..*seq) };
+                    let at = Timestamp::from_millis(5);
+                    batch.push(Arc::new(match random.bool() {
+                        true => Record::Ack { event, block: ensync_core::Block::new(9).unwrap() },
+                        false => Record::Discard { event, reason: "no".into(), at, deliveries: 1 },
+                    }));
+                } else {
+                    batch.push(publish(queue, *seq, random.usize(1..9_000)));
+                    *seq += 1;
+                }
+            }
+            let positions = log.append(&batch).await.unwrap();
+            history.stored.extend(positions.into_iter().zip(batch));
+            if checkpoints.contains(&commit) {
+                let at = history.stored.last().unwrap().0;
+                let state = fold(&history.stored);
+                log.save_checkpoint(at, encode_checkpoint(&state.durable())).await.unwrap();
+                history.checkpoints.push(at);
+            }
+        }
+        history
+    }
+
+    fn checkpoint(&self, index: usize) -> PathBuf {
+        self.place.path().join(format!("{:020}.checkpoint", self.checkpoints[index].as_u64()))
+    }
+
+    /// The bytes of a record's frame.
+    fn frame(&self, index: usize) -> (PathBuf, std::ops::Range<usize>) {
+        let (number, offset) = split(self.stored[index].0);
+        let mut body = Vec::new();
+        super::super::record::encode(&self.stored[index].1, &mut body);
+        let offset = offset as usize;
+        (self.place.segment(number), offset..offset + 24 + body.len())
+    }
+
+    /// Damages the records of these numbers.
+    fn damage(&self, indexes: &BTreeSet<usize>, mut how: impl FnMut(&mut [u8])) {
+        for index in indexes {
+            let (path, range) = self.frame(*index);
+            self.place.alter(&path, |bytes| how(&mut bytes[range]));
+        }
+    }
+}
+
+fn fold(stored: &[(Position, Arc<Record>)]) -> State {
+    let mut state = State::new(Settings::default());
+    for app in apps() {
+        state.apply(Some(Position::new(1)), &app);
+    }
+    for (at, record) in stored {
+        state.apply(Some(*at), record);
+    }
+    state
+}
+
+/// Which events wait, and which are dead letters.
+fn waiting(state: &State) -> BTreeSet<EventRef> {
+    let durable = state.durable();
+    let of = |queue: &crate::state::DurableQueue| {
+        let number = queue.number;
+        queue.events.iter().map(move |event| EventRef { queue: number, seq: event.seq }).collect::<Vec<_>>()
+    };
+    durable.queues.iter().flat_map(of).collect()
+}
+
+/// The state as an engine that starts has it.
+async fn started(place: &Place) -> (State, BTreeMap<Position, Arc<Record>>) {
+    let log = place.open();
+    let found: BTreeMap<_, _> = scanned(&log, Position::START).await.into_iter().collect();
+    let (mut state, from) = match log.load_checkpoint().await.unwrap() {
+        None => (State::new(Settings::default()), Position::START),
+        Some((at, bytes)) => {
+            (State::restore(Settings::default(), crate::broker::decode_checkpoint(bytes).unwrap()), at)
+        }
+    };
+    for (at, record) in found.iter().filter(|(at, _)| **at > from) {
+        state.apply(Some(*at), record);
+    }
+    (state, found)
+}
+
+/// Repairs, having looked first; what both said.
+async fn repaired(history: &History) -> Assessment {
+    let before = history.place.files_below();
+    let said = assess(history.place.path()).await.unwrap();
+    assert!(history.place.files_below() == before, "looking changes nothing");
+    assert!(!said.damage.is_empty());
+    let done = repair(history.place.path()).await.unwrap();
+    assert_eq!(Assessment { kept: None, ..done.clone() }, said, "what was done is what was said");
+    if let Some(kept) = &done.kept {
+        for entry in fs::read_dir(kept).unwrap() {
+            let path = entry.unwrap().path();
+            let original = history.place.path().join(path.file_name().unwrap());
+            assert!(before[&original] == fs::read(&path).unwrap(), "it is kept as it was");
+        }
+    }
+    let report = verify(history.place.path()).await.unwrap();
+    assert_eq!(report.damage, [], "all is well then");
+    let again = assess(history.place.path()).await.unwrap();
+    assert_eq!(again.damage, []);
+    done
+}
+
+#[tokio::test]
+async fn a_sound_directory_is_verified() {
+    let history = History::new(&mut fastrand::Rng::with_seed(1), &[20, 40]).await;
+    let report = verify(history.place.path()).await.unwrap();
+    let records = history.stored.len() as u64 + u64::from(QUEUES);
+    assert_eq!((report.damage, report.records, report.compared), (vec![], records, 2));
+    // One for each run, and one for each batch.
+    assert_eq!(report.commits, 122);
+    assert_eq!(report.unsettled + report.dead, waiting(&fold(&history.stored)).len() as u64);
+    let files = history.place.files();
+    assert_eq!(report.bytes, files.values().map(|bytes| bytes.len() as u64).sum::<u64>());
+    assert_eq!(report.files.len(), files.len());
+    assert!(report.files.iter().any(|file| matches!(file.contents, Contents::Checkpoint { unsettled: Some(_) })));
+    assert_eq!(assess(history.place.path()).await.unwrap().damage, []);
+    assert_eq!(repair(history.place.path()).await.unwrap().kept, None, "nothing to do");
+
+    let log = history.place.open();
+    let error = verify(history.place.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("in use") && error.to_string().contains("backup"), "{error}");
+    assert_eq!(repair(history.place.path()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(log);
+    let error = verify(history.place.path().join("nowhere")).await.unwrap_err();
+    assert!(error.to_string().contains("it is not there"), "{error}");
+    let empty = Place::new();
+    fs::create_dir(empty.path()).unwrap();
+    let error = verify(empty.path()).await.unwrap_err();
+    assert!(error.to_string().contains("holds no log"), "{error}");
+    assert!(fs::read_dir(empty.path()).unwrap().next().is_none(), "nothing was made there");
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
+    let history = History::new(&mut fastrand::Rng::with_seed(2), &[20]).await;
+    let at = history.checkpoints[0];
+    let mut wrong = fold(&history.stored[..10]).durable();
+    wrong.queues.pop();
+    let log = history.place.open();
+    log.save_checkpoint(at, encode_checkpoint(&wrong)).await.unwrap();
+    drop(log);
+    let report = verify(history.place.path()).await.unwrap();
+    let said = report.damage.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    assert!(said.contains("not what the log comes to"), "{said}");
+}
+
+#[tokio::test]
+async fn an_unfinished_commit_is_no_damage() {
+    let history = History::new(&mut fastrand::Rng::with_seed(3), &[]).await;
+    let last = history.stored.len() - 1;
+    let (path, range) = history.frame(last);
+    history.place.alter(&path, |bytes| bytes[range.start + 20..].fill(0));
+    let report = verify(history.place.path()).await.unwrap();
+    assert_eq!(report.damage, []);
+    assert!(report.unfinished.is_some());
+}
+
+/// A byte is turned in some records, anywhere in the log: they are lost, and nothing else is.
+#[tokio::test]
+async fn what_repair_says_is_lost_is_lost_and_nothing_else_is() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let checkpoints: &[usize] = [&[][..], &[30], &[15, 45]][seed as usize % 3];
+        let history = History::new(&mut random, checkpoints).await;
+        let all = fold(&history.stored);
+        // Not the very end, which is no damage.
+        let count = random.usize(1..6);
+        let some: BTreeSet<_> = (0..count).map(|_| random.usize(..history.stored.len() - 6)).collect();
+        history.damage(&some, |frame| {
+            // Not in the length, so that it can be told how many there were.
+            let at = random.usize(4..frame.len());
+            frame[at] ^= 1 << random.u8(..8);
+        });
+        let text = |error: ensync_core::Error| error.to_string();
+        if checkpoints.is_empty() {
+            let error = text(history.place.try_open().unwrap_err());
+            assert!(error.contains("ensync store repair"), "{error}");
+        }
+        assert!(!verify(history.place.path()).await.unwrap().damage.is_empty());
+        let said = repaired(&history).await;
+
+        // The magic of a frame may have been hit too: then its length is not believed either.
+        if let Some(records) = said.records {
+            assert_eq!(records, some.len() as u64, "seed {seed}");
+        }
+        let (state, found) = started(&history.place).await;
+        for (index, (at, record)) in history.stored.iter().enumerate() {
+            assert_eq!(found.get(at), (!some.contains(&index)).then_some(record), "seed {seed}, record {index}");
+        }
+        // What is known: the checkpoint, and every record after it that is left.
+        let covered = history.checkpoints.last().copied();
+        let lost_after = |index: &usize| covered.is_none_or(|at| history.stored[*index].0 > at);
+        let left = history.stored.iter().enumerate().filter(|(index, _)| !(some.contains(index) && lost_after(index)));
+        let left: Vec<_> = left.map(|(_, stored)| stored.clone()).collect();
+        let unreadable: BTreeSet<EventRef> = some
+            .iter()
+            .filter_map(|index| match &*history.stored[*index].1 {
+                Record::Publish(publish) => Some(publish.at),
+                _ => None,
+            })
+            .collect();
+        let known = waiting(&fold(&left));
+        let gone: BTreeSet<_> = known.intersection(&unreadable).copied().collect();
+        assert_eq!(waiting(&state), known.difference(&gone).copied().collect(), "seed {seed}");
+        let told: u64 = said.events.iter().map(|queue| queue.waiting).sum();
+        assert_eq!(told, gone.len() as u64, "seed {seed}");
+        for queue in &said.events {
+            let number = u32::from(queue.recipient.as_bytes()[0]) - 1;
+            let of_queue = |events: &BTreeSet<EventRef>| events.iter().filter(|event| event.queue == number).count();
+            assert_eq!(queue.waiting, of_queue(&gone) as u64, "seed {seed}");
+            let after: BTreeSet<_> = unreadable.difference(&known).copied().collect();
+            assert!(queue.perhaps <= of_queue(&after) as u64, "seed {seed}");
+        }
+        // Whatever waited and is not said to be lost is delivered.
+        let came_again: Vec<_> = waiting(&state).difference(&waiting(&all)).copied().collect();
+        assert!(came_again.is_empty() || said.settlements, "seed {seed}");
+    }
+}
+
+/// Large pieces, whole files, headers, lengths: something is always left, and the engine starts.
+#[tokio::test]
+async fn whatever_is_damaged_the_rest_is_there_after_a_repair() {
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(1_000 + seed);
+        let checkpoints: &[usize] = [&[][..], &[30], &[15, 45]][seed as usize % 3];
+        let history = History::new(&mut random, checkpoints).await;
+        let segments: Vec<_> = (1..=split(history.stored.last().unwrap().0).0).collect();
+        let number = segments[random.usize(..segments.len() - 1)];
+        let path = history.place.segment(number);
+        let what = ["garbage", "zeros", "header", "cut", "missing", "checkpoint", "tail"][random.usize(..7)];
+        let mut touched = None;
+        match what {
+            "missing" => fs::remove_file(&path).unwrap(),
+            "header" => history.place.alter(&path, |bytes| bytes[random.usize(..64)] ^= 1 << random.u8(..8)),
+            "cut" => history.place.alter(&path, |bytes| bytes.truncate(random.usize(..bytes.len()))),
+            "checkpoint" if !checkpoints.is_empty() => {
+                let index = random.usize(..history.checkpoints.len());
+                history.place.alter(&history.checkpoint(index), |bytes| bytes[random.usize(12..40)] ^= 8);
+            }
+            "tail" => {
+                // The disk forgot all of the end.
+                for number in &segments[segments.len() / 2..] {
+                    fs::remove_file(history.place.segment(*number)).unwrap();
+                }
+                _ = fs::remove_file(history.place.segment(segments.len() as u32 + 1));
+            }
+            _ => {
+                let fill = if what == "zeros" { 0 } else { 0xa5 };
+                history.place.alter(&path, |bytes| {
+                    let from = random.usize(64..bytes.len());
+                    let to = random.usize(from..bytes.len());
+                    bytes[from..=to].fill(fill);
+                    touched = Some(from..=to);
+                });
+            }
+        }
+        let which = format!("seed {seed}, {what} of {number}");
+        if assess(history.place.path()).await.unwrap().damage.is_empty() {
+            // It hit nothing, or made a log that ends earlier: without a checkpoint there that cannot be told.
+            let report = verify(history.place.path()).await.unwrap();
+            let tail =
+                what == "tail" && history.checkpoints.last().is_none_or(|at| split(*at).0 <= segments.len() as u32 / 2);
+            let whole = report.records == history.stored.len() as u64;
+            assert!(tail || whole || what == "checkpoint", "{which}");
+            history.place.open();
+            continue;
+        }
+        repaired(&history).await;
+        let (_, found) = started(&history.place).await;
+        for (index, (at, record)) in history.stored.iter().enumerate() {
+            let (frame_path, frame) = history.frame(index);
+            let hit = match (&touched, what) {
+                (Some(range), _) => frame_path == path && frame.start <= *range.end() && *range.start() < frame.end,
+                (None, "header" | "checkpoint") => false,
+                (None, "tail") => split(*at).0 > segments.len() as u32 / 2,
+                _ => frame_path == path,
+            };
+            let same = found.get(at) == Some(record);
+            assert!(same || hit, "{which}: record {index} was not touched");
+        }
+        let log = history.place.open();
+        log.append(&[small(1)]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_log_without_its_beginning_goes_on() {
+    let history = History::new(&mut fastrand::Rng::with_seed(5), &[50]).await;
+    let log = history.place.open();
+    log.drop_before(Position::new(3 << 32)).await.unwrap();
+    drop(log);
+    history.place.alter(&history.checkpoint(0), |bytes| bytes[70] ^= 1);
+    history.place.refused(ErrorKind::InvalidInput, &["no checkpoint", "ensync store repair"]);
+    let said = repaired(&history).await;
+    assert!(said.beginning);
+    let (_, found) = started(&history.place).await;
+    let left = history.stored.iter().filter(|(at, _)| split(*at).0 >= 3);
+    assert!(left.clone().all(|(at, record)| found.get(at) == Some(record)) && left.count() > 5);
+}
+
+#[tokio::test]
+async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
+    let mut history = History::new(&mut fastrand::Rng::with_seed(6), &[20, 40]).await;
+    let to = Place::new();
+    fs::write(history.place.path().join("admin.token"), "secret").unwrap();
+    for replays in [true, false] {
+        let log = history.place.open();
+        if !replays {
+            // Once nothing waits, nothing of before is needed.
+            let block = ensync_core::Block::new(9).unwrap();
+            let drops = |event| [Arc::new(Record::Ack { event, block }), Arc::new(Record::Drop { event })];
+            let batch: Vec<_> = waiting(&fold(&history.stored)).into_iter().flat_map(drops).collect();
+            history.stored.extend(log.append(&batch).await.unwrap().into_iter().zip(batch));
+            let at = history.stored.last().unwrap().0;
+            log.save_checkpoint(at, encode_checkpoint(&fold(&history.stored).durable())).await.unwrap();
+        }
+        let _ = fs::remove_dir_all(to.path());
+        let made = backup(history.place.path(), to.path(), replays).await.unwrap();
+        assert_eq!(made.left_out, ["admin.token"]);
+        let all = made.report.records == history.stored.len() as u64 + u64::from(QUEUES);
+        assert!(all == replays, "{:?}", made.report);
+        drop(log);
+        let error = backup(history.place.path(), to.path(), replays).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("not empty"), "{error}");
+
+        let back = Place::new();
+        restore(to.path(), back.path()).await.unwrap();
+        let (state, found) = started(&back).await;
+        assert_eq!(state.durable(), fold(&history.stored).durable());
+        let known = |at: &Position, record: &Arc<Record>| {
+            matches!(**record, Record::App { .. }) || history.stored.contains(&(*at, record.clone()))
+        };
+        assert!(found.iter().all(|(at, record)| known(at, record)));
+        let source = history.place.open().epoch();
+        let log = back.open();
+        assert!(log.epoch() > source + 65_000, "{} {source}", log.epoch());
+        let next = log.append(&[small(1)]).await.unwrap();
+        assert!(next[0] > history.stored.last().unwrap().0);
+        drop(log);
+        let error = restore(to.path(), back.path()).await.unwrap_err();
+        assert!(error.to_string().contains("not empty"), "{error}");
+        assert_eq!(verify(back.path()).await.unwrap().damage, []);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_copied_of_a_damaged_log() {
+    let history = History::new(&mut fastrand::Rng::with_seed(7), &[]).await;
+    history.damage(&BTreeSet::from([20]), |frame| frame[30] ^= 1);
+    let to = Place::new();
+    let error = backup(history.place.path(), to.path(), true).await.unwrap_err();
+    assert!(error.to_string().contains("ensync store repair"), "{error}");
+    assert!(fs::read_dir(to.path()).unwrap().next().is_none());
+    // And nothing of a damaged backup comes back.
+    let error = restore(history.place.path(), to.path()).await.unwrap_err();
+    assert!(error.to_string().contains("is damaged"), "{error}");
+}

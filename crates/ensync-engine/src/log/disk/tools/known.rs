@@ -1,0 +1,97 @@
+//! What is known of the engine's state from what can be read.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
+
+use super::super::directory::Directory;
+use super::super::directory::unusable;
+use super::super::format::{FRAME, split};
+use super::survey::{Found, Survey};
+use crate::broker::decode_checkpoint;
+use crate::log::{EventRef, Position, Record};
+use crate::state::{Durable, DurableEvent, DurableQueue, Settings, State};
+
+/// The state, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) durable: Durable,
+    /// Sequence numbers of each queue that only a hole can have had: at most so many events were published there.
+    pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
+    /// Whether a hole may have held what was done to events.
+    pub(super) settlements: bool,
+}
+
+/// An event that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting<'a> {
+    pub(super) queue: &'a DurableQueue,
+    pub(super) event: &'a DurableEvent,
+}
+
+impl Waiting<'_> {
+    pub(super) fn at(&self) -> EventRef {
+        EventRef { queue: self.queue.number, seq: self.event.seq }
+    }
+}
+
+impl Known {
+    /// Every event that waits, for whatever.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
+        self.durable.queues.iter().flat_map(|queue| queue.events.iter().map(move |event| Waiting { queue, event }))
+    }
+}
+
+/// Reads a checkpoint's state.
+pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Durable> {
+    decode_checkpoint(state.clone()).map_err(|_| {
+        let name = super::report::checkpoint_name(at);
+        unusable(format!("{name} has no meaning here (its checksum is right): a later engine wrote it; use that"))
+    })
+}
+
+/// Goes from the newest checkpoint, or the start, to the end, over all holes.
+pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
+    let (mut state, from) = match survey.checkpoint() {
+        None => (State::new(Settings::default()), Position::START),
+        Some((at, bytes)) => (State::restore(Settings::default(), decode(at, &bytes)?), at),
+    };
+    // Up to which sequence number each queue was seen, and after how many holes.
+    let mut seen: HashMap<u32, (u64, usize)> =
+        state.durable().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
+    let (mut holes, mut perhaps) = (0, BTreeMap::new());
+    survey.each(directory, split(from).0, |found| {
+        match found {
+            Found::Hole(index) => {
+                // What a checkpoint covers, it knows.
+                let after = survey.bounds(index).1.as_u64() > from.as_u64() + FRAME as u64;
+                holes += usize::from(after);
+            }
+            Found::Record(at, _, record) if at > from => {
+                let record = record.ok_or_else(|| no_meaning(at))?;
+                if let Record::Publish(publish) = &*record {
+                    let (next, passed) = seen.entry(publish.at.queue).or_insert((0, 0));
+                    if *passed < holes && publish.at.seq > *next {
+                        let queue = (publish.recipient, publish.event.clone());
+                        *perhaps.entry(queue).or_default() += publish.at.seq - *next;
+                    }
+                    (*next, *passed) = ((*next).max(publish.at.seq + 1), holes);
+                }
+                state.apply(Some(at), &record);
+            }
+            // What an earlier repair said is no news.
+            Found::Record(..) | Found::Lost(..) => {}
+        }
+        Ok(())
+    })?;
+    Ok(Known { durable: state.durable(), perhaps, settlements: holes > 0 })
+}
+
+pub(super) fn no_meaning(at: Position) -> Error {
+    let (number, offset) = split(at);
+    let name = super::report::segment_name(number);
+    let message = format!(
+        "the record at byte {offset} of {name} has no meaning here (its checksum is right): a later engine wrote it; use that"
+    );
+    Error::new(ErrorKind::InvalidInput, message)
+}

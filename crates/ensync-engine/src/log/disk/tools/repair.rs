@@ -1,0 +1,265 @@
+//! Going on without what cannot be read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
+
+use super::super::directory::{Directory, failed};
+use super::super::format::{self, FRAME, Frame, HEADER, position};
+use super::super::io::SystemIo;
+use super::super::record::LOST;
+use super::super::{DiskLog, DiskOptions, blocking};
+use super::known::known;
+use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
+use super::survey::{Hole, Survey, read_segment, survey};
+use crate::log::{EventRef, Log, Position, Record};
+
+/// What is wrong with a data directory, and what it costs to go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Assessment {
+    /// What is not as it was written. Nothing to repair, if it is empty.
+    pub damage: Vec<Damage>,
+    /// How many records cannot be read; `None` if that cannot be told for some part.
+    pub records: Option<u64>,
+    /// Events of which something is known to be lost, by recipient and event name.
+    pub events: Vec<LostEvents>,
+    /// Whether acknowledgements, defers and discards may be among the lost records: events that they were of come again.
+    pub settlements: bool,
+    /// Whether no checkpoint can be read and the log does not go back to its start: apps, event names and events of before are lost.
+    pub beginning: bool,
+    /// A commit that was being written when the engine was killed: the file, and how many bytes. No loss: nobody was told that it is
+    /// stored.
+    pub unfinished: Option<(String, u64)>,
+    /// Where the files are that were replaced.
+    pub kept: Option<PathBuf>,
+}
+
+/// Lost events of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostEvents {
+    /// Whom they were for.
+    pub recipient: AppId,
+    /// Their name.
+    pub event: EventName,
+    /// Events that waited for delivery, and dead letters, whose payload cannot be read.
+    pub waiting: u64,
+    /// At most so many more of which nothing is known but that their numbers are not there: they were in the lost part, or were
+    /// never in the log (`persist: false`).
+    pub perhaps: u64,
+}
+
+/// Says what [`repair`] would do and what would be lost. Changes nothing.
+///
+/// # Errors
+///
+/// As [`verify`](super::verify()).
+pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
+    let path = path.into();
+    blocking(move || {
+        let directory = Directory { path, io: Arc::new(SystemIo) };
+        let _lock = directory.look()?;
+        Ok(Plan::make(&directory)?.assessment)
+    })
+    .await
+}
+
+/// Makes a data directory usable again, without what cannot be read, and says what that was: what [`assess`] said before. Everything
+/// that can be read stays where it is, under the ids that clients know. Files that are replaced are kept in a folder beside them.
+///
+/// If it is interrupted, it can be called again.
+///
+/// # Errors
+///
+/// As [`verify`](super::verify()), and [`Unavailable`](ErrorKind::Unavailable) if something cannot be written.
+pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
+    let path = path.into();
+    let place = path.clone();
+    let plan = blocking(move || {
+        let directory = Directory { path: place, io: Arc::new(SystemIo) };
+        directory.look()?;
+        let _lock = directory.enter()?;
+        let mut plan = Plan::make(&directory)?;
+        plan.mend(&directory)?;
+        Ok(plan)
+    })
+    .await?;
+    if plan.assessment.damage.is_empty() {
+        return Ok(plan.assessment);
+    }
+    // What waits and cannot be read any more is taken out, in the words of the log.
+    let log = DiskLog::open(path, DiskOptions::default()).await?;
+    let mut records = Vec::new();
+    for event in plan.gone {
+        let (reason, at) = ("lost: the log was damaged".to_owned(), ensync_core::Timestamp::now());
+        records.push(Arc::new(Record::Discard { event, reason, at, deliveries: 0 }));
+        records.push(Arc::new(Record::Drop { event }));
+    }
+    for at in plan.copied {
+        records.extend(log.read(at).await?);
+    }
+    for records in records.chunks(1_024) {
+        log.append(records).await?;
+    }
+    log.close().await;
+    Ok(plan.assessment)
+}
+
+#[derive(Debug)]
+struct Plan {
+    survey: Survey,
+    assessment: Assessment,
+    /// Events that wait and are not there any more.
+    gone: Vec<EventRef>,
+    /// Those of which an older copy is there.
+    copied: Vec<Position>,
+}
+
+impl Plan {
+    fn make(directory: &Directory) -> Result<Self> {
+        let survey = survey(directory)?;
+        let mut damage = damage(&survey);
+        let known = known(directory, &survey)?;
+        let (mut gone, mut copied) = (Vec::new(), Vec::new());
+        let mut lost: BTreeMap<(AppId, EventName), (u64, u64)> = BTreeMap::new();
+        for waiting in known.waiting().filter(|waiting| !survey.has(waiting.event.current)) {
+            if survey.has(waiting.event.position) {
+                copied.push(waiting.event.position);
+                continue;
+            }
+            gone.push(waiting.at());
+            let queue = (waiting.queue.recipient, waiting.queue.event.clone());
+            lost.entry(queue).or_default().0 += 1;
+        }
+        if !gone.is_empty() || !copied.is_empty() {
+            let what = format!("{} events that wait are not where the log should have them", gone.len() + copied.len());
+            damage.push(Damage::new(directory.path.display().to_string(), None, what));
+        }
+        for (queue, maybe) in &known.perhaps {
+            lost.entry(queue.clone()).or_default().1 += maybe;
+        }
+        let events = lost.into_iter().map(|((recipient, event), (waiting, perhaps))| LostEvents {
+            recipient,
+            event,
+            waiting,
+            perhaps,
+        });
+        let first = survey.segments.keys().next().copied().unwrap_or(1);
+        let assessment = Assessment {
+            damage,
+            records: survey.holes.iter().map(|hole| hole.records).sum(),
+            events: events.collect(),
+            settlements: known.settlements,
+            beginning: first > 1 && survey.checkpoint().is_none() && !survey.begins_lost(),
+            unfinished: unfinished(&survey),
+            kept: None,
+        };
+        Ok(Self { survey, assessment, gone, copied })
+    }
+
+    /// Replaces every damaged file by one that says what is missing in it.
+    fn mend(&mut self, directory: &Directory) -> Result<()> {
+        let damaged = self.survey.checkpoints.values().any(Option::is_none)
+            || !self.survey.holes.is_empty()
+            || self.survey.segments.values().any(|segment| !segment.header)
+            || self.assessment.beginning;
+        if !damaged {
+            return Ok(());
+        }
+        let aside = Aside::new(directory)?;
+        for (&at, _) in self.survey.checkpoints.iter().filter(|(_, state)| state.is_none()) {
+            aside.keep(&checkpoint_name(at))?;
+            directory.remove(&directory.checkpoint(at))?;
+        }
+        let first = self.survey.segments.keys().next().copied().unwrap_or(1);
+        if self.assessment.beginning {
+            let hole = Hole::first(first - 1, &self.survey);
+            self.write(directory, first - 1, &[hole], Bytes::new())?;
+        }
+        // From the last on: as long as it is not done, the first hole keeps engines out.
+        for (&number, segment) in self.survey.segments.iter().rev() {
+            let holes: Vec<_> = self.survey.holes.iter().filter(|hole| hole.segment == number).cloned().collect();
+            if holes.is_empty() && segment.header {
+                continue;
+            }
+            let bytes = if segment.length.is_some() {
+                aside.keep(&segment_name(number))?;
+                read_segment(directory, number)?
+            } else {
+                Bytes::new()
+            };
+            self.write(directory, number, &holes, bytes)?;
+        }
+        directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
+        self.assessment.kept = Some(aside.path);
+        Ok(())
+    }
+
+    /// Writes a segment anew, with a frame over each hole.
+    fn write(&self, directory: &Directory, number: u32, holes: &[Hole], bytes: Bytes) -> Result<()> {
+        let id = &self.survey.id;
+        let mut bytes = Vec::from(bytes);
+        let end = holes.last().map_or(HEADER as usize, |hole| hole.to as usize).max(bytes.len());
+        bytes.resize(end, 0);
+        let mut put = |from: usize, new: &[u8]| {
+            if let Some(place) = bytes.get_mut(from..from + new.len()) {
+                place.copy_from_slice(new);
+            }
+        };
+        put(0, &format::header(id, number));
+        for hole in holes {
+            let (from, to) = (hole.from as usize, hole.to as usize);
+            let at = position(number, hole.from);
+            let mut frame = Vec::with_capacity(to - from);
+            let kind = (hole.commit, hole.epoch, LOST);
+            Frame::write(&mut frame, id, at, kind, |out| out.resize(to - from, 0));
+            Frame::end_commit(&mut frame, 0, id, at);
+            put(from, &frame);
+        }
+        let path = directory.segment(number);
+        directory.create(&path, &bytes, None).map(drop).map_err(|cause| failed("write", &path, cause))
+    }
+}
+
+impl Hole {
+    /// Before everything that is there.
+    fn first(segment: u32, survey: &Survey) -> Self {
+        let (from, to) = (HEADER, HEADER + FRAME as u32);
+        Self { segment, from, to, commit: survey.first_commit.saturating_sub(1), epoch: 0, records: None }
+    }
+}
+
+/// The folder for what is replaced.
+struct Aside<'a> {
+    directory: &'a Directory,
+    path: PathBuf,
+}
+
+impl<'a> Aside<'a> {
+    fn new(directory: &'a Directory) -> Result<Self> {
+        let names = (1..).map(|n| directory.path.join(format!("damaged-{n}")));
+        for path in names {
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { directory, path }),
+                Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(cause) => return Err(failed("make", &path, cause)),
+            }
+        }
+        Err(Error::new(ErrorKind::Internal, "there are more folders than numbers"))
+    }
+
+    /// Keeps a file under its name there. It stays where it is, too, until another takes its place.
+    fn keep(&self, name: &str) -> Result<()> {
+        let (from, to) = (self.directory.path.join(name), self.path.join(name));
+        // A second name costs no space; not every file system has such.
+        fs::hard_link(&from, &to)
+            .or_else(|_| fs::copy(&from, &to).and_then(|_| fs::File::open(&to)?.sync_all()))
+            .and_then(|()| self.directory.io.sync_directory(&self.path))
+            .map_err(|cause| failed("keep a copy of", &from, cause))
+    }
+}

@@ -1,0 +1,211 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ensync_core::{AppId, EventName, Result};
+
+use super::super::blocking;
+use super::super::directory::Directory;
+use super::super::format::{FRAME, HEADER, position, split};
+use super::super::io::SystemIo;
+use super::known::{decode, known, no_meaning};
+use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
+use super::survey::{Found, Survey, survey};
+use crate::log::{Position, Record};
+use crate::state::{Durable, DurableEvent, Settings, State};
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Every file of the log.
+    pub files: Vec<FileReport>,
+    /// What is not as it was written. Nothing, if all is well.
+    pub damage: Vec<Damage>,
+    /// Commits that can be read.
+    pub commits: u64,
+    /// Records that can be read.
+    pub records: u64,
+    /// How much of the disk the files take, in bytes.
+    pub bytes: u64,
+    /// Events that wait for a client or a time.
+    pub unsettled: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Checkpoints whose state was found to be what the log comes to, when it was read from its start or from the checkpoint before.
+    pub compared: usize,
+    /// A commit that was being written when the engine was killed: the file, and how many bytes. It is no damage; nobody was told
+    /// that it is stored, and the next start cuts it off.
+    pub unfinished: Option<(String, u64)>,
+}
+
+/// Checks a data directory that no engine uses: every segment and every checkpoint, from the first byte to the last; that every record
+/// can be read and means something; that the log comes to what the checkpoints say; and that the log has what waits for delivery.
+/// Changes nothing.
+///
+/// # Errors
+///
+/// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if an engine uses the directory, or the operating system refuses;
+/// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if there is no log in it, or one of a later format. Damage is no error, but
+/// in the report.
+pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
+    let path = path.into();
+    blocking(move || verify_now(&path)).await
+}
+
+pub(super) fn verify_now(path: &Path) -> Result<Report> {
+    let directory = Directory { path: path.to_owned(), io: Arc::new(SystemIo) };
+    let _lock = directory.look()?;
+    let survey = survey(&directory)?;
+    let mut report = Report { damage: damage(&survey), unfinished: unfinished(&survey), ..Report::default() };
+    for (&number, segment) in &survey.segments {
+        let Some(bytes) = segment.length else { continue };
+        let contents = Contents::Segment { commits: segment.commits, records: segment.records };
+        report.files.push(FileReport { name: segment_name(number), bytes, contents });
+        report.commits += segment.commits;
+        report.records += segment.records;
+    }
+    for (&at, state) in &survey.checkpoints {
+        let unsettled = match state {
+            Some(state) => Some(decode(at, state)?.queues.iter().map(|queue| queue.events.len() as u64).sum()),
+            None => None,
+        };
+        let path = directory.checkpoint(at);
+        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let contents = Contents::Checkpoint { unsettled };
+        report.files.push(FileReport { name: checkpoint_name(at), bytes, contents });
+    }
+    report.bytes = report.files.iter().map(|file| file.bytes).sum();
+    compare(&directory, &survey, &mut report)?;
+    count(&directory, &survey, &mut report)?;
+    Ok(report)
+}
+
+/// Reads the log from as far back as possible, and holds what it comes to against each checkpoint on the way.
+fn compare(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<()> {
+    let whole = survey.checkpoints.iter().filter_map(|(at, state)| Some((*at, state.as_ref()?)));
+    let mut ahead = whole.peekable();
+    let first = survey.segments.keys().next().copied().unwrap_or(1);
+    let lost = if first > 1 { position(first, HEADER) } else { Position::START };
+    let mut reading = Reading { state: State::new(Settings::default()), from: Position::START, lost };
+    survey.each(directory, 0, |found| {
+        let at = match &found {
+            Found::Record(at, ..) | Found::Lost(at, _) => *at,
+            Found::Hole(index) => survey.bounds(*index).0,
+        };
+        while let Some((place, bytes)) = ahead.next_if(|(place, _)| *place < at) {
+            reading.meet(place, bytes, report)?;
+        }
+        match found {
+            Found::Hole(index) => reading.lost = survey.bounds(index).1,
+            Found::Lost(_, end) => reading.lost = end,
+            Found::Record(at, _, None) => {
+                let (file, offset) = (segment_name(split(at).0), u64::from(split(at).1));
+                report.damage.push(Damage::new(file, Some((offset, offset)), no_meaning(at).to_string()));
+            }
+            Found::Record(at, _, Some(record)) if at > reading.from => _ = reading.state.apply(Some(at), &record),
+            Found::Record(..) => {}
+        }
+        Ok(())
+    })?;
+    for (place, bytes) in ahead {
+        reading.meet(place, bytes, report)?;
+    }
+    Ok(())
+}
+
+/// The log, read up to some place.
+struct Reading {
+    state: State,
+    /// Where it went on from a checkpoint.
+    from: Position,
+    /// Where the last part ended that was missing.
+    lost: Position,
+}
+
+impl Reading {
+    /// Compares with a checkpoint, or goes on from it if there is nothing to compare.
+    fn meet(&mut self, at: Position, bytes: &bytes::Bytes, report: &mut Report) -> Result<()> {
+        let saved = decode(at, bytes)?;
+        if self.lost.as_u64() > self.from.as_u64() + FRAME as u64 {
+            (self.state, self.from) = (State::restore(Settings::default(), saved), at);
+            return Ok(());
+        }
+        report.compared += 1;
+        if let Err(what) = agree(&self.state.durable(), &saved) {
+            let what = format!("the checkpoint is not what the log comes to: {what}");
+            report.damage.push(Damage::new(checkpoint_name(at), None, what));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a checkpoint says what the log does. It may lack what had expired when it was saved, and know of numbers that were
+/// given to events which were never in the log.
+fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
+    if log.apps != saved.apps {
+        return Err("the apps differ".into());
+    }
+    if log.events != saved.events {
+        return Err("the event names differ".into());
+    }
+    for queue in &log.queues {
+        let same = saved.queues.iter().find(|other| other.number == queue.number);
+        let name = (queue.recipient, &queue.event);
+        let Some(other) = same.filter(|other| (other.recipient, &other.event) == name) else {
+            return Err(format!("it lacks the queue of {} for {}", queue.event, queue.recipient));
+        };
+        let mut events = other.events.iter().peekable();
+        for event in &queue.events {
+            let found = events.next_if(|other| other.seq <= event.seq);
+            if found != Some(event) && !(found.is_none() && event.expires_at.is_some()) {
+                return Err(differs(event, queue.number, &queue.event, &queue.recipient));
+            }
+        }
+        if events.next().is_some() || other.next_seq < queue.next_seq {
+            return Err(format!("the queue of {} for {} differs", queue.event, queue.recipient));
+        }
+    }
+    let unknown = saved
+        .queues
+        .iter()
+        .find(|queue| !queue.events.is_empty() && !log.queues.iter().any(|other| other.number == queue.number));
+    unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
+}
+
+fn differs(event: &DurableEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {
+    format!("event {} of queue {queue} ({name} for {recipient}) differs", event.seq)
+}
+
+/// Counts what waits, and sees that the log has it.
+fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<()> {
+    // What has no meaning has been told.
+    let Ok(known) = known(directory, survey) else { return Ok(()) };
+    let mut places = Vec::new();
+    for waiting in known.waiting() {
+        match waiting.event.waits {
+            crate::state::DurableWait::Administrator { .. } => report.dead += 1,
+            _ => report.unsettled += 1,
+        }
+        places.push((waiting.event.current, waiting.at()));
+    }
+    places.sort_unstable();
+    let mut missing = 0_u64;
+    let mut left = places.into_iter().peekable();
+    survey.each(directory, 0, |found| {
+        let Found::Record(at, true, Some(record)) = found else { return Ok(()) };
+        while left.next_if(|(place, _)| *place < at).is_some() {
+            missing += 1;
+        }
+        if let Some((_, event)) = left.next_if(|(place, _)| *place == at) {
+            let same = matches!(&*record, Record::Publish(publish) if publish.at == event);
+            missing += u64::from(!same);
+        }
+        Ok(())
+    })?;
+    missing += left.count() as u64;
+    if missing > 0 {
+        let what = format!("{missing} events that wait are not in the log");
+        report.damage.push(Damage::new(directory.path.display().to_string(), None, what));
+    }
+    Ok(())
+}
