@@ -453,6 +453,12 @@ impl World {
         self.past.split_off(&(at + 1));
         self.apps = self.past.last_key_value().unwrap().1.clone();
         self.seen.retain(|_, seen| seen.transient || seen.accepted[0].0 <= at);
+        // An app that was deleted is back, with events that nobody saw while its successor's were delivered.
+        self.first.clear();
+        for seen in self.seen.values().filter(|seen| seen.delivered && !seen.transient) {
+            let last = self.first.entry(seen.queue).or_default();
+            *last = seen.order.max(*last);
+        }
         for seen in self.seen.values_mut().filter(|seen| !seen.transient) {
             seen.accepted.retain(|(length, _)| *length <= at);
             if seen.over.is_some_and(|length| length > at) {
