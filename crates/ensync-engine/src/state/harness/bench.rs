@@ -78,10 +78,15 @@ impl Bench {
     }
 
     pub(in crate::state) fn login(&mut self, n: u8) -> Peer {
+        self.login_with(n).unwrap()
+    }
+
+    /// With a key that need not be an app's first.
+    pub(in crate::state) fn login_with(&mut self, key: u8) -> Result<Peer> {
         self.clients += 1;
         let client_id = ClientId::parse(&format!("client-{}", self.clients)).unwrap();
-        let (_, app_id) = self.state.login(&key_hash(n), client_id.clone()).unwrap();
-        Peer { client_id, app_id }
+        let (_, app_id) = self.state.login(&key_hash(key), client_id.clone())?;
+        Ok(Peer { client_id, app_id })
     }
 
     /// A session of an app that is subscribed.

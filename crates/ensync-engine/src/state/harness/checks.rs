@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::bench::app;
+use super::bench::{SHOP, WAREHOUSE, app};
 use super::model::{World, names};
 use crate::log::EventRef;
 use crate::state::dispatch::key_of;
-use crate::state::{Durable, DurableWait, QueueCounters, State};
+use crate::state::{Durable, DurableWait, QueueCounters, QueueStats, State};
 
 impl World {
     /// Every event that was accepted is there, unless it is over or had time to expire; and nothing else is. The counters are what
@@ -29,21 +29,28 @@ impl World {
         for id in &there {
             assert!(self.seen.contains_key(id), "{id} was never accepted");
         }
+        let sessions: HashSet<_> = state.sessions.iter().map(|(_, session)| &session.client_id).collect();
+        assert_eq!(sessions, self.peers.iter().map(|peer| &peer.client_id).collect());
         self.recount();
         self.read_back();
+    }
+
+    /// Whose queue it is, and of which name.
+    pub(super) fn place(&self, queue: &QueueStats) -> (u8, usize) {
+        let recipient = [SHOP, WAREHOUSE].into_iter().find(|&n| app(n) == queue.recipient).unwrap();
+        (recipient, names().iter().position(|name| *name == queue.event).unwrap())
     }
 
     fn recount(&self) {
         let stats = self.bench.state.queues();
         let mut dead = 0;
         for queue in &stats {
-            let name = names().iter().position(|name| *name == queue.event).unwrap();
-            let recipient = (0..=u8::MAX).find(|&n| app(n) == queue.recipient).unwrap();
-            let expected = self.tally.get(&(recipient, name)).copied().unwrap_or_default();
+            let place = self.place(queue);
+            let expected = self.tally.get(&place).copied().unwrap_or_default();
             let counted = QueueCounters { dead: expected.dead, expired: 0, ..queue.counters };
             assert_eq!(counted, expected, "{queue:?}");
             dead += queue.counters.dead - expected.dead;
-            let held = self.seen.values().filter(|seen| seen.queue == (recipient, name) && seen.lease.is_some());
+            let held = self.seen.values().filter(|seen| seen.queue == place && seen.lease.is_some());
             assert!(held.count() <= queue.in_flight);
         }
         // Dead letters that nobody asked for were delivered too often.

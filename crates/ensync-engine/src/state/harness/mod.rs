@@ -10,6 +10,7 @@
 )]
 #![cfg_attr(not(test), allow(dead_code, reason = "the tests use more of the bench"))]
 
+mod apps;
 pub(super) mod bench;
 mod checks;
 mod model;

@@ -5,10 +5,11 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, ClientId, Delivery, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Sealed, Settle, Settlement,
-    Subscribe, Timestamp,
+    Block, ClientId, Delivery, ErrorKind, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Result, Sealed,
+    Settle, Settlement, Subscribe, Timestamp,
 };
 
+use super::apps::Apps;
 use super::bench::*;
 use super::op::{How, Op};
 use crate::log::{EventOptions, Position};
@@ -21,6 +22,13 @@ pub(super) fn names() -> [EventName; 2] {
     [event(), EventName::parse(SHORT).unwrap()]
 }
 
+pub(super) fn options(name: usize) -> EventOptions {
+    let ms = |ms| Some(Duration::from_millis(ms));
+    let (ttl, ack_timeout) = (ms(3_000), ms(1_000));
+    let short = EventOptions { ttl, ack_timeout, max_deliveries: NonZeroU32::new(2), schema: None };
+    if name == 0 { EventOptions::default() } else { short }
+}
+
 fn lease(name: usize) -> Duration {
     Duration::from_secs(if name == 0 { 60 } else { 1 })
 }
@@ -29,6 +37,8 @@ fn lease(name: usize) -> Duration {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) queue: (u8, usize),
+    /// The public key that it was published to.
+    key: u8,
     pub(super) transient: bool,
     size: u64,
     /// How long the log was when it was accepted, and each time it was put back, and when that was.
@@ -38,7 +48,7 @@ pub(super) struct Seen {
     last_block: u64,
     /// Who has it, under which block, until when.
     pub(super) lease: Option<(ClientId, Block, Timestamp)>,
-    /// How long the log was when it was acknowledged or given up.
+    /// How long the log was when it was acknowledged or given up, or its recipient was deleted.
     pub(super) over: Option<usize>,
     /// The block that acknowledged it.
     acked: Option<Block>,
@@ -46,7 +56,7 @@ pub(super) struct Seen {
 
 /// A subscription's window.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+pub(super) struct Window {
     events: usize,
     bytes: u64,
 }
@@ -54,9 +64,14 @@ struct Window {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) bench: Bench,
-    peers: Vec<Peer>,
-    windows: HashMap<(ClientId, usize), Window>,
-    paused: HashSet<(ClientId, usize)>,
+    pub(super) apps: Apps,
+    /// What they were when the log was so long, since it last was.
+    pub(super) past: BTreeMap<usize, Apps>,
+    pub(super) peers: Vec<Peer>,
+    /// The access keys that sessions logged in with.
+    pub(super) keys: HashMap<ClientId, u8>,
+    pub(super) windows: HashMap<(ClientId, usize), Window>,
+    pub(super) paused: HashSet<(ClientId, usize)>,
     accepted: usize,
     pub(super) seen: HashMap<EventId, Seen>,
     deliveries: Vec<(Peer, Delivery)>,
@@ -74,14 +89,14 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let mut bench = Bench::new();
-        let ms = |ms| Some(Duration::from_millis(ms));
-        let (ttl, ack_timeout) = (ms(3_000), ms(1_000));
-        let options = EventOptions { ttl, ack_timeout, max_deliveries: NonZeroU32::new(2), schema: None };
-        bench.provision(Provision::RegisterEvent { name: names()[1].clone(), options }).unwrap();
+        bench.provision(Provision::RegisterEvent { name: names()[1].clone(), options: options(1) }).unwrap();
         let floor = bench.log.len();
         let mut world = Self {
             bench,
+            apps: Apps::new(),
+            past: BTreeMap::from([(floor, Apps::new())]),
             peers: Vec::new(),
+            keys: HashMap::new(),
             windows: HashMap::new(),
             paused: HashSet::new(),
             accepted: 0,
@@ -113,22 +128,21 @@ impl World {
 
     pub(super) fn run(&mut self, op: Op) {
         match op {
-            Op::Publish { recipient, name, transient: memory, key, size, refused } => {
+            Op::Publish { recipient, to, name, transient: memory, key, size, refused } => {
+                let to = to.unwrap_or_else(|| self.apps.public_key(recipient));
                 let base = if memory { transient("") } else { publish("") };
                 let publish = Publish {
                     event: names()[name].clone(),
-                    recipient: app(recipient),
+                    recipient: app(to),
                     payload: Sealed::from_wire("b25l".repeat(size)),
                     // Names and sorts of events do not share keys, so one text may serve them all.
                     idempotency_key: key.map(|n| IdempotencyKey::parse(&n.to_string()).unwrap()),
                     ..base
                 };
-                self.publish((recipient, name), publish, memory, refused);
+                self.publish((to, name), publish, memory, refused);
             }
-            Op::Login(n) => {
-                let peer = self.bench.login(n);
-                self.peers.push(peer);
-            }
+            Op::Login(n, old) => self.login(self.apps.key(n, old)),
+            Op::Admin(what) => self.administer(what),
             Op::Logout(session) => {
                 let Some(peer) = self.peer(session) else { return };
                 self.bench.logout(&peer);
@@ -148,12 +162,16 @@ impl World {
             Op::Pause { session, name } => {
                 let Some(peer) = self.peer(session) else { return };
                 let pause = Command::Pause { event: names()[name].clone(), reason: String::new() };
-                self.bench.run(&peer, pause).unwrap();
-                self.paused.insert((peer.client_id, name));
+                let done = self.bench.run(&peer, pause);
+                if self.known(name, done) {
+                    self.paused.insert((peer.client_id, name));
+                }
             }
             Op::Continue { session, name } => {
                 let Some(peer) = self.peer(session) else { return };
-                self.bench.run(&peer, Command::Continue { event: names()[name].clone() }).unwrap();
+                let resume = Command::Continue { event: names()[name].clone() };
+                let done = self.bench.run(&peer, resume);
+                self.known(name, done);
                 self.paused.remove(&(peer.client_id, name));
             }
             Op::Release { session, name } => {
@@ -174,6 +192,7 @@ impl World {
                 for seen in self.seen.values_mut() {
                     seen.lease = seen.lease.take().filter(|(_, _, until)| *until > now);
                 }
+                self.end_old_keys();
             }
             Op::Requeue(index) => {
                 if let Some(letter) = self.bench.state.dead_letters(None, None, 9).get(index) {
@@ -212,23 +231,54 @@ impl World {
         }
     }
 
-    fn publish(&mut self, queue: (u8, usize), publish: Publish, transient: bool, refused: bool) {
-        let peer = self.bench.login(SHOP);
+    /// Logs in with a key, if that is an app's.
+    pub(super) fn login(&mut self, key: u8) {
+        let peer = self.bench.login_with(key);
+        let found = peer.as_ref().map(|peer| peer.app_id).map_err(|error| error.kind());
+        assert_eq!(found, self.apps.login(key, self.bench.now).map(app), "key {key}");
+        if let Ok(peer) = peer {
+            self.keys.insert(peer.client_id.clone(), key);
+            self.peers.push(peer);
+        }
+    }
+
+    /// Whether a command was carried out, which it is if the name is registered.
+    fn known(&self, name: usize, done: Result<Reply>) -> bool {
+        let registered = self.apps.registered[name];
+        assert_eq!(done.map_err(|error| error.kind()).err(), (!registered).then_some(ErrorKind::UnknownEvent));
+        registered
+    }
+
+    /// The shop publishes, or a stranger in its place.
+    fn publish(&mut self, (key, name): (u8, usize), publish: Publish, transient: bool, refused: bool) {
+        let shop = self.bench.login_with(self.apps.key(SHOP, false));
+        let peer = shop.unwrap_or_else(|_| self.bench.login(STRANGER));
         let size = (publish.payload.len() + publish.metadata.as_str().len()) as u64;
+        let recipient = self.apps.recipient(key);
+        let (Some(recipient), true) = (recipient, self.apps.registered[name]) else {
+            let kind = if recipient.is_some() { ErrorKind::UnknownEvent } else { ErrorKind::UnknownRecipient };
+            super::bench::refused(self.bench.publish_as(&peer, publish), kind);
+            self.bench.logout(&peer);
+            return;
+        };
         if refused {
             let admitted = Admitted::new(publish, &self.bench.settings.limits).unwrap();
             self.bench.state.publish(&peer, admitted).unwrap();
             self.bench.logout(&peer);
             return;
         }
+        let queue = (recipient, name);
         let id = self.bench.publish_as(&peer, publish).unwrap();
         self.bench.logout(&peer);
-        if !self.seen.contains_key(&id) {
+        if let Some(seen) = self.seen.get(&id) {
+            assert!(seen.queue == queue && seen.transient == transient, "not the same publish: {seen:?}");
+        } else {
             self.accepted += 1;
             // Its place in the log: dead letters that were due may come behind it.
             let length = EventKey::of(&id).unwrap().position.as_u64() as usize;
             let seen = Seen {
                 queue,
+                key,
                 transient,
                 size,
                 accepted: vec![(length, self.bench.now)],
@@ -250,7 +300,10 @@ impl World {
             max_in_flight: max.and_then(NonZeroU32::new),
             max_bytes_in_flight: bytes.and_then(NonZeroU64::new),
         };
-        self.bench.run(peer, Command::Subscribe(subscribe)).unwrap();
+        let done = self.bench.run(peer, Command::Subscribe(subscribe));
+        if !self.known(name, done) {
+            return;
+        }
         let window = Window { events: max.unwrap_or(256) as usize, bytes: bytes.unwrap_or(8 << 20) };
         self.windows.insert((peer.client_id.clone(), name), window);
     }
@@ -286,6 +339,8 @@ impl World {
                 Ok(Step::Answer(_)) => {
                     assert!(matches!(how, How::Rollback | How::Again | How::Release), "{how:?}");
                     seen.lease = None;
+                    let queue = seen.queue;
+                    self.tally(queue).deferred += u64::from(how == How::Again);
                 }
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => {
@@ -313,6 +368,8 @@ impl World {
                 self.tally(queue).acked += 1;
             } else if done && how == How::Discard {
                 self.tally(queue).dead += 1;
+            } else if done && how == How::Later {
+                self.tally(queue).deferred += 1;
             }
         }
         self.bench.verdicts();
@@ -333,6 +390,7 @@ impl World {
             assert!(seen.over.is_none(), "came back");
             assert!(delivery.block.as_u64() > seen.last_block, "a block twice");
             assert_eq!(delivery.lease, Some(lease(name)));
+            assert_eq!(delivery.recipient, Some(app(seen.key)));
             seen.last_block = delivery.block.as_u64();
             let (queue, order) = (seen.queue, seen.order);
             if !std::mem::replace(&mut seen.delivered, true)
@@ -354,7 +412,7 @@ impl World {
         self.seen.values().filter(theirs).fold((0, 0), |(events, bytes), seen| (events + 1, bytes + seen.size))
     }
 
-    fn forget(&mut self, peer: &Peer) {
+    pub(super) fn forget(&mut self, peer: &Peer) {
         self.windows.retain(|(client, _), _| *client != peer.client_id);
         self.paused.retain(|(client, _)| *client != peer.client_id);
         self.deliveries.retain(|(other, _)| other != peer);
@@ -392,7 +450,15 @@ impl World {
     fn cut(&mut self, at: usize) {
         self.bench.log.truncate(at);
         self.snapshots.split_off(&(at + 1));
+        self.past.split_off(&(at + 1));
+        self.apps = self.past.last_key_value().unwrap().1.clone();
         self.seen.retain(|_, seen| seen.transient || seen.accepted[0].0 <= at);
+        // An app that was deleted is back, with events that nobody saw while its successor's were delivered.
+        self.first.clear();
+        for seen in self.seen.values().filter(|seen| seen.delivered && !seen.transient) {
+            let last = self.first.entry(seen.queue).or_default();
+            *last = seen.order.max(*last);
+        }
         for seen in self.seen.values_mut().filter(|seen| !seen.transient) {
             seen.accepted.retain(|(length, _)| *length <= at);
             if seen.over.is_some_and(|length| length > at) {
@@ -420,10 +486,12 @@ impl World {
             self.bench.logout(&peer);
             self.forget(&peer);
         }
+        self.enable_all();
         for n in [SHOP, WAREHOUSE] {
-            self.bench.advance(1);
-            let peer = self.bench.login(n);
-            self.peers.push(peer.clone());
+            self.run(Op::Advance(1));
+            self.login(self.apps.key(n, false));
+            // It may be gone for good: its id is the other app's public key now.
+            let Some(peer) = self.peers.last().cloned() else { continue };
             self.subscribe(&peer, 0, None, None);
             self.subscribe(&peer, 1, None, None);
             self.deliveries.clear();

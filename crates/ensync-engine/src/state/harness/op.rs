@@ -1,5 +1,6 @@
 //! What can happen, read from bytes: any bytes are some history.
 
+use super::apps::{Admin, nth_key};
 use super::bench::{SHOP, WAREHOUSE};
 
 /// What can happen. Sessions, names, deliveries and records are numbers modulo how many there are.
@@ -7,6 +8,8 @@ use super::bench::{SHOP, WAREHOUSE};
 pub(super) enum Op {
     Publish {
         recipient: u8,
+        /// To this public key, whosever it is, instead of the recipient's.
+        to: Option<u8>,
         name: usize,
         transient: bool,
         key: Option<u8>,
@@ -14,7 +17,9 @@ pub(super) enum Op {
         size: usize,
         refused: bool,
     },
-    Login(u8),
+    /// By the access key of an app, or by the one before.
+    Login(u8, bool),
+    Admin(Admin),
     Logout(usize),
     Subscribe {
         session: usize,
@@ -90,6 +95,28 @@ impl Ops<'_> {
         self.byte().map(|byte| if byte % 3 == 0 { SHOP } else { WAREHOUSE })
     }
 
+    /// A recipient, and sometimes a key of the administrators'.
+    fn address(&mut self) -> Option<(u8, Option<u8>)> {
+        let byte = self.byte()?;
+        let key = (byte >= 224).then(|| nth_key(byte));
+        Some((if byte % 3 == 0 { SHOP } else { WAREHOUSE }, key))
+    }
+
+    fn admin(&mut self, what: u8) -> Option<Admin> {
+        let (app, byte) = (self.recipient()?, self.byte()?);
+        let (key, name) = (nth_key(byte & 7), usize::from(byte & 1));
+        Some(match what {
+            0 => Admin::RotateKey { app, key, grace: [0, 0, 500, 30_000][usize::from(byte >> 6)] },
+            1 => Admin::RotateKeyPair { app, key },
+            2 => Admin::RetireKey { app, key },
+            3 | 4 => Admin::Enable { app, enabled: byte & 3 != 0 },
+            5 => Admin::Delete { app },
+            6..=8 => Admin::Create { app, key },
+            9 => Admin::DeleteEvent(name),
+            _ => Admin::CreateEvent(name),
+        })
+    }
+
     fn target(&mut self) -> Option<(usize, usize)> {
         let byte = self.byte()?;
         Some((usize::from(byte >> 1) % 6, usize::from(byte & 1)))
@@ -112,15 +139,15 @@ impl Iterator for Ops<'_> {
     type Item = Op;
 
     fn next(&mut self) -> Option<Op> {
-        Some(match self.byte()? % 64 {
+        Some(match self.byte()? % 76 {
             0..=13 => {
-                let (recipient, bits) = (self.recipient()?, self.byte()?);
+                let ((recipient, to), bits) = (self.address()?, self.byte()?);
                 let key = (bits & 16 != 0).then_some(bits >> 5);
                 let size = [1, 1, 2, 9][usize::from(bits >> 2 & 3)];
                 let (name, transient) = (usize::from(bits & 1), bits & 2 != 0 && bits & 16 != 0);
-                Op::Publish { recipient, name, transient, key, size, refused: self.rarely()? }
+                Op::Publish { recipient, to, name, transient, key, size, refused: self.rarely()? }
             }
-            14..=16 => Op::Login(self.recipient()?),
+            14..=16 => self.byte().map(|byte| Op::Login(if byte % 3 == 0 { SHOP } else { WAREHOUSE }, byte >= 192))?,
             17 => Op::Logout(self.below(6)?),
             18..=22 => {
                 let ((session, name), bits) = (self.target()?, self.byte()?);
@@ -144,7 +171,8 @@ impl Iterator for Ops<'_> {
             58..=59 => Op::Checkpoint(self.byte()?.into()),
             60 => Op::Retain(self.byte()?.into()),
             61 => Op::Restart,
-            _ => Op::Cut(self.byte()?.into()),
+            62..=63 => Op::Cut(self.byte()?.into()),
+            what => Op::Admin(self.admin(what - 64)?),
         })
     }
 }
