@@ -1,0 +1,34 @@
+//! A byte that is not as it was written.
+
+use std::fs;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use crate::files::{frames, last_segment};
+use crate::ledger::Ledger;
+use crate::load::Load;
+use crate::process::Process;
+use crate::shared::Keys;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_log_is_refused_and_left_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data");
+    let (mut keys, ledger) = (Keys::new(), Arc::new(Ledger::default()));
+    let process = Process::start(&data, &mut keys);
+    let load = Load::start(&process, &keys, &ledger).await;
+    // Less than a checkpoint is made after, which would cover it.
+    load.run(20, &ledger).await;
+    process.kill();
+    load.stop().await;
+
+    let path = last_segment(&data);
+    let mut bytes = fs::read(&path).unwrap();
+    let frames = frames(&bytes);
+    bytes[frames[frames.len() / 2] + 30] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let output = Process::command(None, &data).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("damaged at byte") && said.contains("restore"), "{said}");
+    assert!(fs::read(&path).unwrap() == bytes, "it was left as it is");
+}
