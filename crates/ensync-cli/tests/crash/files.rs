@@ -50,7 +50,7 @@ fn is_used(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.iter().skip(SEGMENT_HEADER).any(|byte| *byte != 0))
 }
 
-pub(crate) fn last_segment(data: &Path) -> PathBuf {
+fn last_segment(data: &Path) -> PathBuf {
     data.join(format!("{:010}.log", Look::at(data).last))
 }
 
