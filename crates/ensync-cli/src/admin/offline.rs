@@ -32,6 +32,7 @@ impl Offline {
         let mut options = BrokerOptions::default();
         // What an engine remembers, it shall find again: its limits may be wider than these defaults.
         options.limits.dedup_window = Duration::MAX;
+        options.limits.dedup_entries_per_app = usize::MAX;
         options.limits.dedup_entries = usize::MAX;
         let broker = Broker::start(options, Arc::new(log)).await?;
         Ok(Self { api: AdminApi::new(broker.clone()), broker })

@@ -139,8 +139,10 @@ settings! {
 
     "deduplication.window" dedup_window: Duration = Limits::default().dedup_window,
         "How long a publish under an idempotency key is remembered.";
+    "deduplication.entries_per_app" dedup_entries_per_app: usize = Limits::default().dedup_entries_per_app,
+        "How many of them at most, of one sending app; its oldest are forgotten first.";
     "deduplication.entries" dedup_entries: usize = Limits::default().dedup_entries,
-        "How many of them at most; the oldest are forgotten first.";
+        "How many of them at most, of all apps; the app that has the most forgets its oldest first.";
 
     "defaults.ttl" ttl: Ttl = Ttl(Defaults::default().ttl),
         "How long an event is of use, for names that say nothing else.";

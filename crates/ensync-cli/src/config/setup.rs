@@ -66,6 +66,7 @@ impl Config {
         limits.max_login_delay = self.max_login_delay;
         limits.max_auto_events = self.max_auto_events;
         limits.dedup_window = self.dedup_window;
+        limits.dedup_entries_per_app = self.dedup_entries_per_app;
         limits.dedup_entries = self.dedup_entries;
         let mut defaults = Defaults::default();
         defaults.ttl = self.ttl.0;

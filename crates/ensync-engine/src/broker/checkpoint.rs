@@ -1,7 +1,7 @@
 //! The durable state as bytes: what a checkpoint holds. Numbers, texts and the like are laid out as in the log's records.
 //!
 //! ```text
-//! state    = count ‖ apps, count ‖ event names, next queue (4), count ‖ queues, count ‖ publishes,
+//! state    = count ‖ apps, count ‖ event names, next queue (4), count ‖ queues, count ‖ publishers,
 //!            count ‖ settled
 //! app      = id app, name text, its public key app, count ‖ earlier public keys app, SHA-256 of its access key (32), old key?,
 //!            whether it may log in (1), rights, created time, count ‖ grants
@@ -11,6 +11,7 @@
 //! queue    = number (4), app, name text, next seq (8), count ‖ events
 //! event    = seq (8), position (8), current position (8), tag (4), accepted time, expires time?, size (4), deliveries (4), waits
 //! waits    = 0 for a client | 1, until time | 2 for an administrator, since time, reason text
+//! publisher = id app, count ‖ publishes
 //! publish  = fingerprint (16), event, tag (4), position (8), time
 //! settled  = event, block (8)?
 //! ```
@@ -24,7 +25,8 @@ use crate::log::disk::bytes::{Malformed, Read, Reader, Writer};
 use crate::log::disk::record::{decode_options, encode_options, event, read_event, read_rights, rights};
 use crate::log::{KeyHash, Position};
 use crate::state::{
-    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableSettled, DurableWait,
+    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurablePublisher, DurableQueue, DurableSettled,
+    DurableWait,
 };
 
 pub(crate) fn encode(state: &Durable) -> Bytes {
@@ -61,12 +63,15 @@ pub(crate) fn encode(state: &Durable) -> Bytes {
         w.u64(queue.next_seq);
         w.list(&queue.events, write_event);
     });
-    w.list(&state.publishes, |w, publish| {
-        w.array(&publish.fingerprint);
-        event(w, publish.event);
-        w.u32(publish.tag);
-        w.u64(publish.position.as_u64());
-        w.time(publish.at);
+    w.list(&state.publishes, |w, publisher| {
+        w.array(publisher.app.as_bytes());
+        w.list(&publisher.publishes, |w, publish| {
+            w.array(&publish.fingerprint);
+            event(w, publish.event);
+            w.u32(publish.tag);
+            w.u64(publish.position.as_u64());
+            w.time(publish.at);
+        });
     });
     w.list(&state.settled, |w, settled| {
         event(w, settled.event);
@@ -103,15 +108,7 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Durable> {
                 events: r.list(read_unsettled)?,
             })
         })?,
-        publishes: r.list(|r| {
-            Ok(DurablePublish {
-                fingerprint: r.array()?,
-                event: read_event(r)?,
-                tag: r.u32()?,
-                position: Position::new(r.u64()?),
-                at: r.time()?,
-            })
-        })?,
+        publishes: r.list(|r| Ok(DurablePublisher { app: r.app()?, publishes: r.list(read_publish)? }))?,
         settled: r.list(|r| {
             let (event, by) = (read_event(r)?, r.option(Reader::u64)?);
             Ok(DurableSettled { event, by: by.map(Block::new).transpose().map_err(|_| Malformed)? })
@@ -142,6 +139,16 @@ fn write_event(w: &mut Writer<'_>, event: &DurableEvent) {
             w.text(reason);
         }
     }
+}
+
+fn read_publish(r: &mut Reader) -> Read<DurablePublish> {
+    Ok(DurablePublish {
+        fingerprint: r.array()?,
+        event: read_event(r)?,
+        tag: r.u32()?,
+        position: Position::new(r.u64()?),
+        at: r.time()?,
+    })
 }
 
 fn read_unsettled(r: &mut Reader) -> Read<DurableEvent> {
@@ -210,12 +217,15 @@ mod tests {
                 next_seq: 9,
                 events: vec![event(1, DurableWait::Client), event(2, DurableWait::Until(at)), event(3, dead)],
             }],
-            publishes: vec![DurablePublish {
-                fingerprint: [4; 16],
-                event: EventRef { queue: 3, seq: 2 },
-                tag: 9,
-                position: Position::new(64),
-                at,
+            publishes: vec![DurablePublisher {
+                app,
+                publishes: vec![DurablePublish {
+                    fingerprint: [4; 16],
+                    event: EventRef { queue: 3, seq: 2 },
+                    tag: 9,
+                    position: Position::new(64),
+                    at,
+                }],
             }],
             settled: [None, Block::new(7).ok()]
                 .map(|by| DurableSettled { event: EventRef { queue: 3, seq: 0 }, by })

@@ -138,7 +138,8 @@ impl State {
         let key = publish.idempotency_key.as_ref();
         let sender = self.registry.recipient(&publish.sender).unwrap_or(publish.sender);
         let fingerprint = key.map(|key| Fingerprint::new(&sender, &recipient, &publish.event, key, position.is_none()));
-        if let Some(first) = fingerprint.as_ref().and_then(|print| self.dedup.find(print, publish.accepted_at)) {
+        let dedup = if position.is_some() { &mut self.dedup } else { &mut self.dedup_in_memory };
+        if let Some(first) = fingerprint.as_ref().and_then(|print| dedup.find(print, publish.accepted_at)) {
             return Applied::Stored(first.to_id());
         }
         let entry = Entry {
@@ -162,7 +163,7 @@ impl State {
             self.memory.insert(event, record.clone());
         }
         if let Some(fingerprint) = fingerprint {
-            self.dedup.insert(fingerprint, key, publish.accepted_at);
+            dedup.insert(sender, fingerprint, key, publish.accepted_at);
         }
         self.arm_expiry(event, entry.expires_at);
         self.heat(event.queue);

@@ -57,7 +57,8 @@ impl State {
         }
         if let Some(key) = &publish.idempotency_key {
             let fingerprint = Fingerprint::new(&peer.app_id, &recipient, &publish.event, key, !durable);
-            if let Some(first) = self.dedup.find(&fingerprint, self.now) {
+            let dedup = if durable { &self.dedup } else { &self.dedup_in_memory };
+            if let Some(first) = dedup.find(&fingerprint, self.now) {
                 return Ok(Step::Answer(Reply::Published { id: first.to_id() }));
             }
         }

@@ -26,8 +26,8 @@ pub struct Durable {
     /// Queues that ever had an event in the log, by number. One that only had others is made anew when it is used, and may then
     /// get another number.
     pub queues: Vec<DurableQueue>,
-    /// Publishes under idempotency keys, in the order they came.
-    pub publishes: Vec<DurablePublish>,
+    /// Publishes under idempotency keys, by the id of who sent them.
+    pub publishes: Vec<DurablePublisher>,
     /// The last events that are settled, in the order in which they were.
     pub settled: Vec<DurableSettled>,
 }
@@ -122,6 +122,15 @@ pub enum DurableWait {
     },
 }
 
+/// An app that published under idempotency keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurablePublisher {
+    /// Its id.
+    pub app: AppId,
+    /// What it published, in the order it came.
+    pub publishes: Vec<DurablePublish>,
+}
+
 /// A publish under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurablePublish {
@@ -149,7 +158,13 @@ pub struct DurableSettled {
 impl State {
     /// The durable part. What has expired by now, and is with nobody, is not in it.
     pub fn durable(&self) -> Durable {
-        let publishes = self.dedup.iter(self.now).filter(|(_, key, _)| !key.transient);
+        let publish = |(fingerprint, key, at): (Fingerprint, EventKey, Timestamp)| DurablePublish {
+            fingerprint: *fingerprint.as_bytes(),
+            event: key.event,
+            tag: key.tag,
+            position: key.position,
+            at,
+        };
         Durable {
             apps: self.registry.apps().map(|(id, app)| self.durable_app(*id, app)).collect(),
             events: self.registry.events().map(|(name, known)| durable_name(name, known)).collect(),
@@ -160,14 +175,10 @@ impl State {
                 .filter(|(_, q)| q.logged_seq > 0)
                 .map(|(n, q)| self.durable_queue(*n, q))
                 .collect(),
-            publishes: publishes
-                .map(|(fingerprint, key, at)| DurablePublish {
-                    fingerprint: *fingerprint.as_bytes(),
-                    event: key.event,
-                    tag: key.tag,
-                    position: key.position,
-                    at,
-                })
+            publishes: self
+                .dedup
+                .iter()
+                .map(|(app, publishes)| DurablePublisher { app, publishes: publishes.map(publish).collect() })
                 .collect(),
             settled: self
                 .settled
@@ -203,10 +214,11 @@ impl State {
                 state.restore_queue(queue);
             }
         }
-        for publish in durable.publishes {
-            let DurablePublish { fingerprint, event, tag, position, at } = publish;
-            let key = EventKey { transient: false, tag, event, position };
-            state.dedup.insert(Fingerprint::from_bytes(fingerprint), key, at);
+        for DurablePublisher { app, publishes } in durable.publishes {
+            for DurablePublish { fingerprint, event, tag, position, at } in publishes {
+                let key = EventKey { transient: false, tag, event, position };
+                state.dedup.restore(app, Fingerprint::from_bytes(fingerprint), key, at);
+            }
         }
         for DurableSettled { event, by } in durable.settled {
             state.settled.insert(event, by.map_or(Fate::Dropped, Fate::Acked), true);

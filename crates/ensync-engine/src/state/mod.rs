@@ -49,7 +49,8 @@ pub use admit::Admitted;
 pub use apply::Applied;
 pub use dispatch::{Outgoing, Source};
 pub use durable::{
-    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurableQueue, DurableSettled, DurableWait,
+    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurablePublisher, DurableQueue, DurableSettled,
+    DurableWait,
 };
 pub(crate) use event_id::EventKey;
 pub use inspect::{AppInfo, DeadLetter, QueueStats};
@@ -85,6 +86,8 @@ pub struct State {
     next_stored: u32,
     timers: Timers,
     dedup: Dedup,
+    /// For events in memory only, so that what is remembered of the others is what the log makes.
+    dedup_in_memory: Dedup,
     rates: Rates,
     settled: Settled,
     /// Events that are not in the log.
@@ -139,7 +142,8 @@ impl State {
             next_number: 0,
             next_stored: 0,
             timers: Timers::default(),
-            dedup: Dedup::new(settings.limits.dedup_window, settings.limits.dedup_entries),
+            dedup: Dedup::new(&settings.limits),
+            dedup_in_memory: Dedup::new(&settings.limits),
             rates: Rates::default(),
             settled: Settled::default(),
             memory: HashMap::new(),
@@ -161,7 +165,8 @@ impl State {
     /// end. Time never runs backwards: an earlier time than the last counts as the last.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        self.dedup.prune(self.now);
+        self.dedup.forget_old(self.now);
+        self.dedup_in_memory.forget_old(self.now);
         self.end_old_keys(self.now);
         while let Some(timer) = self.timers.pop(self.now) {
             match timer {

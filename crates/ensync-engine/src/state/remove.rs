@@ -69,7 +69,9 @@ impl State {
         }
         if !numbers.is_empty() {
             // Else a publish under the same key, to an app of the same name, would be taken for a repetition and be lost.
-            self.dedup.forget(|event| numbers.binary_search(&event.queue).is_ok());
+            for dedup in [&mut self.dedup, &mut self.dedup_in_memory] {
+                dedup.forget(|event| numbers.binary_search(&event.queue).is_ok());
+            }
             self.hot.retain(|number| numbers.binary_search(number).is_err());
         }
     }

@@ -57,7 +57,12 @@ pub struct Limits {
     pub max_auto_events: usize,
     /// How long a publish under an idempotency key is remembered. 2 minutes.
     pub dedup_window: Duration,
-    /// How many of them are remembered at most; the oldest are forgotten first. 262,144, about 30 MB.
+    /// How many of them are remembered of one sending app; its oldest are forgotten first. 262,144, which is 2,184 a second for
+    /// 2 minutes.
+    ///
+    /// Events in memory only (`persist: false`) are counted apart, here and in [`dedup_entries`](Self::dedup_entries).
+    pub dedup_entries_per_app: usize,
+    /// How many of them are remembered of all apps together; the app that has the most forgets its oldest first. 1,048,576.
     pub dedup_entries: usize,
 }
 
@@ -77,7 +82,8 @@ impl Default for Limits {
             max_login_delay: Duration::from_secs(60),
             max_auto_events: 10_000,
             dedup_window: Duration::from_secs(120),
-            dedup_entries: 1 << 18,
+            dedup_entries_per_app: 1 << 18,
+            dedup_entries: 1 << 20,
         }
     }
 }

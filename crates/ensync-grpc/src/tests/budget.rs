@@ -73,7 +73,9 @@ impl Client {
 impl Call {
     /// The gRPC status, and what it says.
     async fn status(self) -> (String, String) {
-        let response = self.answer.await.unwrap();
+        // A bound against hanging, longer than any deadline of the engine's.
+        let patience = Duration::from_secs(200);
+        let response = tokio::time::timeout(patience, self.answer).await.expect("no answer").unwrap();
         let (head, body) = response.into_parts();
         let trailers = body.collect().await.unwrap().trailers().cloned();
         let headers = if head.headers.contains_key("grpc-status") { head.headers } else { trailers.unwrap() };
@@ -121,7 +123,7 @@ fn publish_of(payload: usize) -> PublishRequest {
 
 const LIMIT_EXCEEDED: &str = "8";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn strangers_share_what_large_messages_may_hold() {
     let engine = Engine::start_with(ServerOptions { strangers_bytes: 2 * MAX, ..ServerOptions::default() });
     let (mut one, mut other) = (Client::of(&engine).await, Client::of(&engine).await);
@@ -142,7 +144,7 @@ async fn strangers_share_what_large_messages_may_hold() {
     assert!(again.waits().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_uses_a_session_holds_so_much_and_no_more() {
     let mut engine = Engine::start();
     let mut client = Client::of(&engine).await;
@@ -167,7 +169,7 @@ async fn a_connection_that_uses_a_session_holds_so_much_and_no_more() {
     assert!(again.waits().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_command_under_way_holds_counts() {
     let mut engine = Engine::start();
     let mut client = Client::of(&engine).await;
@@ -198,7 +200,7 @@ async fn what_a_command_under_way_holds_counts() {
     assert!(client.call("PublishMessage", prefix(MAX)).waits().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn heads_count_too() {
     let engine = Engine::start();
     let mut client = Client::of(&engine).await;
@@ -219,7 +221,7 @@ async fn heads_count_too() {
     assert!((100..=160).contains(&refused), "1 MiB has room for {refused} of 7 KB");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_has_one_message() {
     let engine = Engine::start();
     let mut client = Client::of(&engine).await;
