@@ -2,25 +2,24 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::sync::Arc;
 
+use crate::EVENT;
 use crate::files::frames;
-use crate::ledger::Ledger;
-use crate::load::Load;
-use crate::process::Process;
+use crate::process::{Process, address, sender};
 use crate::shared::Keys;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_log_is_refused_and_left_as_it_is() {
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
-    let (mut keys, ledger) = (Keys::new(), Arc::new(Ledger::default()));
+    let mut keys = Keys::new();
     let process = Process::start(&data, &mut keys);
-    let load = Load::start(&process, &keys, &ledger).await;
-    // Less than a checkpoint is made after, which would cover it.
-    load.run(20, &ledger).await;
+    let client = sender(&process.urls[0], &keys).await;
+    // So little that no checkpoint is due, which would cover it.
+    for n in 0..20 {
+        client.publish(EVENT, &n).to(address(&keys)).await.unwrap();
+    }
     process.kill();
-    load.stop().await;
 
     // In the middle of the first segment, which later commits follow.
     let path = data.join("0000000001.log");
