@@ -1,14 +1,14 @@
 //! The engine: a process with a data directory, and what can be seen of it from outside.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use ensync_sdk::{Client, Engine, SecretKey};
+use ensync_sdk::Client;
+
+use crate::shared::{self, Announced, Keys};
 
 /// Small enough that retention is at work for most of the run.
 pub(crate) struct Sizes {
@@ -40,8 +40,7 @@ pub(crate) struct Process {
     pub(crate) urls: Vec<String>,
     pub(crate) admin: String,
     pub(crate) token: String,
-    /// By app, then by variable.
-    pub(crate) keys: HashMap<String, HashMap<String, String>>,
+    pub(crate) keys: Keys,
 }
 
 impl Process {
@@ -67,20 +66,7 @@ impl Process {
         }
         let log = fs::File::create(place.path().join("engine.log")).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let (mut urls, mut keys) = (Vec::new(), HashMap::<_, HashMap<_, _>>::new());
-        let (mut app, mut admin) = (String::new(), String::new());
-        for line in lines.by_ref().take_while(|line| line != "# ready") {
-            if let Some(name) = line.strip_prefix("# app ") {
-                app = name.trim_matches('"').to_owned();
-            } else if let Some((key, value)) = line.split_once('=') {
-                keys.entry(app.clone()).or_default().insert(key.to_owned(), value.to_owned());
-            } else if let Some(url) = line.strip_prefix("# administration at http://") {
-                admin = url.split(',').next().unwrap().to_owned();
-            } else if line.contains("grpc://") {
-                urls = line.split_whitespace().filter(|word| word.contains("://")).map(str::to_owned).collect();
-            }
-        }
+        let Announced { urls, admin, keys } = Announced::read(child.stdout.take().unwrap());
         let token = fs::read_to_string(place.path().join("data").join("admin.token")).unwrap().trim().to_owned();
         let process = Self { child, place, urls, admin, token, keys };
         assert_eq!((process.urls.len(), process.keys.len()), (2, 2), "{}", process.log());
@@ -88,10 +74,7 @@ impl Process {
     }
 
     pub(crate) async fn client(&self, app: &str, url: &str) -> Client {
-        let keys = &self.keys[app];
-        let secret: SecretKey = keys["ENSYNC_SECRET_KEY"].parse().unwrap();
-        let engine = Engine::new(url).unwrap();
-        engine.create_client(keys["ENSYNC_APP_KEY"].as_str()).app_secret_key(secret).await.unwrap()
+        shared::client(&self.keys, app, url).await
     }
 
     /// What it said on standard error.

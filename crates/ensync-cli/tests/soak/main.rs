@@ -18,6 +18,8 @@ mod admin;
 mod engine;
 mod ledger;
 mod load;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

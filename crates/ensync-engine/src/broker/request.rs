@@ -1,9 +1,9 @@
 //! What is sent to the broker's task.
 
-use std::fmt;
 use std::net::IpAddr;
+use std::{fmt, io};
 
-use ensync_core::{AppId, ClientId, Command, Delivery, Peer, Reply, Result};
+use ensync_core::{AppId, ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::log::KeyHash;
@@ -77,4 +77,28 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Request(..)")
     }
+}
+
+/// Answers those whose changes the log did not take.
+pub(super) fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: &Error) {
+    let refusal = match cause.kind() {
+        ErrorKind::Interrupted => Error::new(
+            ErrorKind::Interrupted,
+            "the engine's log failed while this was stored; whether it is stored shows when the engine is started again",
+        ),
+        _ if is_full(cause) => Error::new(
+            ErrorKind::Unavailable,
+            "the engine's disk has no space for this; try later, it goes on by itself once there is some",
+        ),
+        _ => Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later"),
+    };
+    let refusal = refusal.with_source(cause.clone());
+    for answer in answers {
+        _ = answer.send(Err(refusal.clone()));
+    }
+}
+
+fn is_full(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Clock;
 use super::attempts::Attempts;
 use super::keep::Keeper;
-use super::request::{Answer, Opened, Outcome, Request};
+use super::request::{Answer, Opened, Outcome, Request, refuse};
 use crate::counters::ConnectionCounters;
 use crate::log::{KeyHash, Log, Position, Record};
 use crate::metrics::Metrics;
@@ -384,20 +384,6 @@ impl Pending {
             Err(refusal) => Err(refusal),
         };
         _ = answer.send(outcome);
-    }
-}
-
-fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: &Error) {
-    let refusal = match cause.kind() {
-        ErrorKind::Interrupted => Error::new(
-            ErrorKind::Interrupted,
-            "the engine's log failed while this was stored; whether it is stored shows when the engine is started again",
-        ),
-        _ => Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later"),
-    };
-    let refusal = refusal.with_source(cause.clone());
-    for answer in answers {
-        _ = answer.send(Err(refusal.clone()));
     }
 }
 

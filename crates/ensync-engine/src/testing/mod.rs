@@ -8,7 +8,7 @@
 //! # use ensync_client::Engine;
 //! # use futures::TryStreamExt;
 //!
-//! # #[tokio::main]
+//! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> ensync_core::Result<()> {
 //! let engine = TestEngine::start().await?;
 //! let (shop, warehouse) = (engine.create_app("shop").await?, engine.create_app("warehouse").await?);

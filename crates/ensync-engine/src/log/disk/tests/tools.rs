@@ -206,6 +206,33 @@ async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
     assert!(said.contains("not what the log comes to"), "{said}");
 }
 
+/// The log says until when an event is deferred and an old access key works, but not when a checkpoint was saved.
+#[tokio::test]
+async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
+    let (place, due) = (Place::quick(), Timestamp::from_millis(1_000));
+    let event = EventRef { queue: 0, seq: 0 };
+    let key_hash = crate::log::KeyHash::from_bytes([9; 32]);
+    let at = Timestamp::from_millis(5);
+    let mut records = apps();
+    records.push(publish(0, 0, 100));
+    records.push(Arc::new(Record::Defer { event, until: due, deliveries: 3 }));
+    records.push(Arc::new(Record::AccessKey { app: recipient(1), key_hash, at, old_until: Some(due) }));
+    let positions = place.open().append(&records).await.unwrap();
+    let stored: Vec<_> = positions.into_iter().zip(records).collect();
+    let mut state = fold(&stored);
+    let before = state.durable();
+    state.tick(due);
+    let after = state.durable();
+    assert!(after.queues != before.queues && after.apps != before.apps);
+    let mut wrong = before.clone();
+    wrong.queues[0].events[0].deliveries = 4;
+    for (saved, is_right) in [(before, true), (after, true), (wrong, false)] {
+        place.open().save_checkpoint(stored.last().unwrap().0, encode_checkpoint(&saved)).await.unwrap();
+        let report = verify(place.path()).await.unwrap();
+        assert_eq!((report.compared, report.damage.is_empty()), (1, is_right), "{:?}", report.damage);
+    }
+}
+
 #[tokio::test]
 async fn an_unfinished_commit_is_no_damage() {
     let history = History::new(&mut fastrand::Rng::with_seed(3), &[]).await;

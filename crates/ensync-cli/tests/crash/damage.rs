@@ -1,0 +1,34 @@
+//! A byte that is not as it was written.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::EVENT;
+use crate::files::frames;
+use crate::process::{Process, address, sender};
+use crate::shared::Keys;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_log_is_refused_and_left_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data");
+    let mut keys = Keys::new();
+    let process = Process::start(&data, &mut keys);
+    let client = sender(&process.urls[0], &keys).await;
+    // So little that no checkpoint is due, which would cover it.
+    for n in 0..20 {
+        client.publish(EVENT, &n).to(address(&keys)).await.unwrap();
+    }
+    process.kill();
+
+    // In the middle of the first segment, which later commits follow.
+    let path = data.join("0000000001.log");
+    let mut bytes = fs::read(&path).unwrap();
+    let frames = frames(&bytes);
+    bytes[frames[frames.len() / 2] + 30] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let output = Process::command(None, &data).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("damaged at byte") && said.contains("restore"), "{said}");
+    assert!(fs::read(&path).unwrap() == bytes, "it was left as it is");
+}
