@@ -12,11 +12,7 @@ use super::known::{decode, known, no_meaning};
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
 use super::survey::{Found, Survey, survey};
 use crate::log::{Position, Record};
-<<<<<<< HEAD
 use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurablePublisher, DurableWait, Settings, State};
-=======
-use crate::state::{Durable, DurableApp, DurableEvent, DurableWait, Settings, State};
->>>>>>> store
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -148,20 +144,10 @@ impl Reading {
 /// missing, what was deferred until then be for clients, and an app's old access key be over. It may also know of numbers that were
 /// given to events which were never in the log.
 fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
-<<<<<<< HEAD
-    // By name, so that what is added is looked at here.
-    let Durable { apps, events, next_queue, queues: _, publishes, settled } = log;
-    let same_app = |(log, saved): (&DurableApp, &DurableApp)| {
-        let old_key = saved.old_key.and(log.old_key);
-        DurableApp { old_key, ..log.clone() } == *saved
-    };
-    if apps.len() != saved.apps.len() || !apps.iter().zip(&saved.apps).all(same_app) {
-=======
     let same = |(app, other): (&DurableApp, &DurableApp)| {
         app == other || *other == DurableApp { old_key: None, ..app.clone() }
     };
     if log.apps.len() != saved.apps.len() || !log.apps.iter().zip(&saved.apps).all(same) {
->>>>>>> store
         return Err("the apps differ".into());
     }
     if *events != saved.events {
