@@ -286,6 +286,8 @@ impl World {
                 Ok(Step::Answer(_)) => {
                     assert!(matches!(how, How::Rollback | How::Again | How::Release), "{how:?}");
                     seen.lease = None;
+                    let queue = seen.queue;
+                    self.tally(queue).deferred += u64::from(how == How::Again);
                 }
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => {
@@ -313,6 +315,8 @@ impl World {
                 self.tally(queue).acked += 1;
             } else if done && how == How::Discard {
                 self.tally(queue).dead += 1;
+            } else if done && how == How::Later {
+                self.tally(queue).deferred += 1;
             }
         }
         self.bench.verdicts();
