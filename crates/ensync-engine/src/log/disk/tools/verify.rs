@@ -182,7 +182,8 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
             let due = || DurableEvent { waits: DurableWait::Client, deliveries: 0, ..event.clone() };
             let came_due = |found: &DurableEvent| matches!(event.waits, DurableWait::Until(_)) && *found == due();
             let same = found.is_some_and(|found| found == event || came_due(found));
-            if !same && !(found.is_none() && event.expires_at.is_some()) {
+            let expired = found.is_none() && event.expires_at.is_some();
+            if !same && !expired {
                 return Err(differs(event, queue.number, &queue.event, &queue.recipient));
             }
         }
