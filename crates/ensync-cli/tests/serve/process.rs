@@ -11,6 +11,8 @@ use std::time::Duration;
 /// A bound against hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
 /// The command, without what this process's environment says.
 pub(crate) fn ensync(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ensync"));
@@ -43,9 +45,27 @@ impl Engine {
     }
 
     pub(crate) fn start_with(place: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::launch(place, ensync(&[]).args(SERVE).args(arguments).envs(variables.iter().copied()))
+    }
+
+    /// Starts one that a write beyond a limit on the size of files does not end, but fails.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_to_be_limited(place: &Path, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_ensync")]).stdin(Stdio::null());
+        Self::launch(place, shell.args(SERVE).args(arguments))
+    }
+
+    /// From now on no file of the process can be written beyond so many bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limit_files(&self, bytes: u32) {
+        let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--fsize={bytes}"));
+        assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success());
+    }
+
+    fn launch(place: &Path, command: &mut Command) -> Self {
         let log = place.join("engine.log");
-        let mut command = ensync(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-        command.args(arguments).envs(variables.iter().copied()).current_dir(place);
+        command.current_dir(place);
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let (place, printed, keys) = (place.to_owned(), String::new(), HashMap::new());

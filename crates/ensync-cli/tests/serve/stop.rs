@@ -93,3 +93,26 @@ fn a_second_signal_stops_at_once() {
     let (status, log) = engine.ended();
     assert!(status.code() == Some(3) && log.contains("stopped at once by a second signal, SIGINT"), "{status}: {log}");
 }
+
+/// A limit on the size of files makes the operating system refuse what the log writes, as a broken disk does.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_ends_with_an_error_when_its_log_fails() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start_to_be_limited(place.path(), &["--app", "shop", "--event", "a/b"]);
+    let sdk = Sdk::new(engine.url("grpc")).unwrap();
+    let client = sdk.create_client(engine.keys["ENSYNC_APP_KEY"].clone()).await.unwrap();
+    let to: ensync_sdk::AppId = engine.keys["ENSYNC_APP_ID"].parse().unwrap();
+    client.publish("a/b", &1).to(to).await.unwrap();
+    engine.limit_files(64 << 10);
+    let large = "x".repeat(200_000);
+    let refused = client.publish("a/b", &large).to(to).timeout(Duration::from_secs(2)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let (status, log) = engine.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(log.contains("0000000001.log") && last.starts_with("ensync: the disk failed"), "{log}");
+    // The next start has what was stored.
+    let engine = Engine::start(place.path(), &[]);
+    engine.wait_for("waiting=1");
+}

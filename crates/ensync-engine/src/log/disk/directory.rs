@@ -226,3 +226,23 @@ pub(super) fn bad_header(path: &Path, bad: BadHeader) -> Error {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operating_system_says_becomes_what_to_do() {
+        let directory = Directory { path: "/var/lib/ensync".into(), io: Arc::new(super::super::io::SystemIo) };
+        for (kind, words) in [
+            (io::ErrorKind::PermissionDenied, "give the user that runs the engine the right to write there"),
+            (io::ErrorKind::ReadOnlyFilesystem, "its file system is mounted read-only; mount it for writing"),
+            (io::ErrorKind::AlreadyExists, "there is a file in its place"),
+            (io::ErrorKind::StorageFull, "its disk is full; make space"),
+        ] {
+            let error = directory.cannot_use("make", kind.into());
+            let expected = format!("cannot make the data directory /var/lib/ensync: {words}");
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Unavailable, expected));
+        }
+    }
+}

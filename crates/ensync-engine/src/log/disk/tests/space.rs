@@ -149,7 +149,25 @@ async fn a_directory_that_cannot_be_made_says_which() {
     let error = place.try_open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(place.path().to_str().unwrap()), "{error}");
+    assert!(error.to_string().contains("there is a file in its place"), "{error}");
     let options = DiskOptions { segment_bytes: 1, ..DiskOptions::default() };
     let error = DiskLog::open(place.path(), options).await.unwrap_err();
     assert!(error.to_string().contains("64 KiB to 1 GiB"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_that_may_not_be_written_says_who_can_help() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let only_read = fs::Permissions::from_mode(0o500);
+    fs::create_dir(place.path()).unwrap();
+    fs::set_permissions(place.path(), only_read).unwrap();
+    if fs::write(place.path().join("probe"), "").is_ok() {
+        eprintln!("skipped: this user may write everywhere (root), so nothing is refused");
+        return;
+    }
+    let error = place.try_open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("give the user that runs the engine the right to write there"), "{error}");
 }

@@ -81,10 +81,10 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
                 }
                 let applied = state.apply(Some(at), &record);
                 match &*record {
-                    Record::Publish(publish) if holes > 0 && applied == Applied::Ignored => {
-                        if state.app(&publish.recipient).is_none() {
-                            orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
-                        }
+                    Record::Publish(publish)
+                        if holes > 0 && applied == Applied::Ignored && state.app(&publish.recipient).is_none() =>
+                    {
+                        orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
                     }
                     Record::Ack { event, .. } | Record::Drop { event } => _ = orphans.remove(event),
                     Record::DeleteApp { app } => orphans.retain(|_, (recipient, _)| recipient != app),

@@ -140,14 +140,16 @@ impl Reading {
     }
 }
 
-/// Whether a checkpoint says what the log does. Of the time when it was saved the log says nothing: what had expired by then may be
-/// missing, what was deferred until then be for clients, and an app's old access key be over. It may also know of numbers that were
+/// Whether a checkpoint says what the log does. It may lack what had expired when it was saved, and know of numbers that were
 /// given to events which were never in the log.
 fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
-    let same = |(app, other): (&DurableApp, &DurableApp)| {
-        app == other || *other == DurableApp { old_key: None, ..app.clone() }
+    // By name, so that what is added is looked at here.
+    let Durable { apps, events, next_queue, queues: _, publishes, settled } = log;
+    let same_app = |(log, saved): (&DurableApp, &DurableApp)| {
+        let old_key = saved.old_key.and(log.old_key);
+        DurableApp { old_key, ..log.clone() } == *saved
     };
-    if log.apps.len() != saved.apps.len() || !log.apps.iter().zip(&saved.apps).all(same) {
+    if apps.len() != saved.apps.len() || !apps.iter().zip(&saved.apps).all(same_app) {
         return Err("the apps differ".into());
     }
     if *events != saved.events {
@@ -176,16 +178,12 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         let mut events = other.events.iter().peekable();
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
-<<<<<<< HEAD
             // Nothing in the log says that the time of a deferred one had come.
             let due = || DurableEvent { waits: DurableWait::Client, deliveries: 0, ..event.clone() };
             let came_due = |found: &DurableEvent| matches!(event.waits, DurableWait::Until(_)) && *found == due();
             let same = found.is_some_and(|found| found == event || came_due(found));
-            if !same && !(found.is_none() && event.expires_at.is_some()) {
-=======
-            let same = found.map_or(event.expires_at.is_some(), |found| found == event || *found == come_of_age(event));
-            if !same {
->>>>>>> store
+            let expired = found.is_none() && event.expires_at.is_some();
+            if !same && !expired {
                 return Err(differs(event, queue.number, &queue.event, &queue.recipient));
             }
         }
@@ -198,15 +196,6 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         .iter()
         .find(|queue| !queue.events.is_empty() && !log.queues.iter().any(|other| other.number == queue.number));
     unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
-}
-
-/// A deferred event, once its time has come: the log says nothing of that.
-fn come_of_age(event: &DurableEvent) -> DurableEvent {
-    let mut event = event.clone();
-    if matches!(event.waits, DurableWait::Until(_)) {
-        (event.waits, event.deliveries) = (DurableWait::Client, 0);
-    }
-    event
 }
 
 fn differs(event: &DurableEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {
