@@ -8,11 +8,11 @@ use ensync_engine::store;
 use futures::StreamExt;
 use tokio::time::timeout;
 
+use crate::common::Keys;
 use crate::kills::dead_letters;
 use crate::ledger::{Entry, Ledger, Settlement};
 use crate::load::{Load, Payload};
 use crate::process::{Process, ensync, output, recipient};
-use crate::shared::Keys;
 use crate::{EVENT, PATIENCE};
 
 const BACKUPS: usize = 3;

@@ -4,9 +4,9 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::EVENT;
+use crate::common::Keys;
 use crate::files::frames;
 use crate::process::{Process, address, sender};
-use crate::shared::Keys;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_log_is_refused_and_left_as_it_is() {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use ensync_engine::store;
 use serde_json::Value;
 
+use crate::common::Keys;
 use crate::files::{Look, Work, tear};
 use crate::ledger::{Entry, Ledger, Settlement};
 use crate::load::{Load, drain};
 use crate::process::{Process, ensync, output};
-use crate::shared::Keys;
 
 /// How often the engine is killed under load; more with `ENSYNC_KILLS`.
 fn kills() -> usize {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::common::Keys;
 use crate::ledger::{Ledger, Settlement};
 use crate::process::{Process, address, recipient, sender};
-use crate::shared::Keys;
 use crate::{EVENT, PATIENCE};
 
 const PUBLISHERS: usize = 4;

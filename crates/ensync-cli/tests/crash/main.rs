@@ -16,14 +16,14 @@
 )]
 
 mod backup;
+#[path = "../common/mod.rs"]
+mod common;
 mod damage;
 mod files;
 mod kills;
 mod ledger;
 mod load;
 mod process;
-#[path = "../shared/mod.rs"]
-mod shared;
 #[cfg(target_os = "linux")]
 mod space;
 

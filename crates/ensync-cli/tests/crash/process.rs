@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use ensync_sdk::{AppId, Client};
 
 use crate::EVENT;
-use crate::shared::{self, Announced, Keys};
+use crate::common::{self, Announced, Keys};
 
 /// So small that the log rolls, is saved and shrinks within a second of load.
 const SETTINGS: [&str; 6] = [
@@ -100,11 +100,11 @@ impl Drop for Process {
 }
 
 pub(crate) async fn sender(url: &str, keys: &Keys) -> Client {
-    shared::client(keys, "shop", url).await
+    common::client(keys, "shop", url).await
 }
 
 pub(crate) async fn recipient(url: &str, keys: &Keys) -> Client {
-    shared::client(keys, "stock", url).await
+    common::client(keys, "stock", url).await
 }
 
 pub(crate) fn address(keys: &Keys) -> AppId {

@@ -11,10 +11,10 @@ use ensync_sdk::{Client, ErrorKind};
 use futures::StreamExt;
 use tokio::time::{Duration, timeout};
 
+use crate::common::Keys;
 use crate::ledger::{Ledger, Settlement};
 use crate::load::Payload;
 use crate::process::{Process, address, ensync, output, recipient, sender};
-use crate::shared::Keys;
 use crate::{EVENT, PATIENCE};
 
 const BALLAST: usize = 512 << 10;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ensync_sdk::Client;
 
-use crate::shared::{self, Announced, Keys};
+use crate::common::{self, Announced, Keys};
 
 /// Small enough that retention is at work for most of the run.
 pub(crate) struct Sizes {
@@ -74,7 +74,7 @@ impl Process {
     }
 
     pub(crate) async fn client(&self, app: &str, url: &str) -> Client {
-        shared::client(&self.keys, app, url).await
+        common::client(&self.keys, app, url).await
     }
 
     /// What it said on standard error.

@@ -15,11 +15,11 @@
 )]
 
 mod admin;
+#[path = "../common/mod.rs"]
+mod common;
 mod engine;
 mod ledger;
 mod load;
-#[path = "../shared/mod.rs"]
-mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
