@@ -3,11 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::{AppId, AppKey, ClientId, Command, Delivery, Endpoint, Reply, Result, Welcome};
+use crate::{AppId, AppKey, ClientId, Command, Delivery, Endpoint, Error, Reply, Result, Welcome};
 
 /// Makes connections of one kind.
 #[async_trait]
@@ -32,9 +33,12 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
 /// 4. after the end every call is [`Closed`](crate::ErrorKind::Closed), and a call that was under way is
 ///    [`Interrupted`](crate::ErrorKind::Interrupted);
 /// 5. nothing is retried inside;
-/// 6. dropping the link closes the socket.
+/// 6. dropping the link closes the socket;
+/// 7. [`abort`](Transport::abort) ends the link at once, whoever still holds a handle to it: calls under way are
+///    [`Interrupted`](crate::ErrorKind::Interrupted), the inbox ends, the socket is closed.
 ///
-/// Deadlines are the caller's: dropping a call's future abandons the answer, not the command, and disturbs no other call.
+/// Deadlines are the caller's: dropping a call's future abandons the answer, not the command, and disturbs no other call. What an
+/// abandoned call holds is bounded.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Sends a command and waits for its answer.
@@ -44,6 +48,26 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// The engine's refusal, with the kind it gave; [`Closed`](crate::ErrorKind::Closed),
     /// [`Interrupted`](crate::ErrorKind::Interrupted) or [`Protocol`](crate::ErrorKind::Protocol) if the link fails.
     async fn call(&self, command: Command) -> Result<Reply>;
+
+    /// The same, telling the engine how long the caller waits, where the wire has a word for it. The caller still keeps its own
+    /// deadline: this resolves as [`call`](Transport::call) does, not at the limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`call`](Transport::call).
+    async fn call_within(&self, command: Command, _limit: Duration) -> Result<Reply> {
+        self.call(command).await
+    }
+
+    /// Ends the link at once and without a goodbye, for the reason given: it is known to be dead. Does not wait; calling it
+    /// again, or after the end, changes nothing.
+    fn abort(&self, _cause: Error) {}
+
+    /// For how long no byte has come from the engine, or `None` if this transport cannot tell. Any byte is a sign of life: a
+    /// part of a frame, an answer to a ping, an acknowledgement of HTTP/2.
+    fn silent_for(&self) -> Option<Duration> {
+        None
+    }
 
     /// Says goodbye, where the wire has a word for it, and closes. The inbox then ends without an error.
     async fn close(&self);
