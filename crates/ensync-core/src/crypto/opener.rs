@@ -7,7 +7,7 @@ use super::agreements::{Clock, Reading};
 use super::hpke::Context;
 use super::sealed::SealedId;
 use super::{Expected, Kind, SenderProof, nacl, read_wire, say_malformed, sealed};
-use crate::{Keyring, Result, Sealed, Timestamp};
+use crate::{Keyring, Result, Timestamp, WirePayload};
 
 /// An opened payload.
 #[derive(Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Opener {
     /// - [`ErrorKind::SenderNotVerified`]: it does not prove its sender, or that sender is not allowed.
     /// - [`ErrorKind::DoesNotOpen`]: sealed for another key, altered or forged, which cannot be told apart.
     /// - [`ErrorKind::BadSignature`]: it opens, and its signature is not the sender's.
-    pub fn open(&self, payload: &Sealed, expected: &Expected<'_>) -> Result<Opened> {
+    pub fn open(&self, payload: &WirePayload, expected: &Expected<'_>) -> Result<Opened> {
         let open = || {
             let (kind, envelope) = read_wire(payload)?;
             if kind == Kind::Sealed {

@@ -3,7 +3,7 @@ use std::fmt;
 use super::agreements::Writing;
 use super::recipient::Recipient;
 use super::{Keep, Suite, nacl, sealed};
-use crate::{AppId, Error, ErrorKind, EventName, Result, Sealed, SecretKey};
+use crate::{AppId, Error, ErrorKind, EventName, Result, SecretKey, WirePayload};
 
 /// How to seal one payload: the suite, and whether to sign.
 ///
@@ -134,7 +134,7 @@ impl Sealer {
         to: &[Recipient],
         event: &EventName,
         options: impl Into<SealOptions>,
-    ) -> Result<Vec<Sealed>> {
+    ) -> Result<Vec<WirePayload>> {
         let SealOptions { suite, signed, single } = options.into();
         if signed {
             self.check_can_sign(suite)?;

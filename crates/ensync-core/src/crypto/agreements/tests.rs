@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::crypto::{Expected, Opener, Recipient, Sealer, Suite};
-use crate::{Sealed, SecretKey, encoding};
+use crate::{SecretKey, WirePayload, encoding};
 
 /// A clock that a test moves.
 #[derive(Clone, Default)]
@@ -147,13 +147,13 @@ fn limits_have_limits() {
 
 const SUITES: [Suite; 2] = [Suite::Nacl, Suite::Aes256Gcm];
 
-fn seal(sealer: &Sealer, suite: Suite, to: &SecretKey) -> Sealed {
+fn seal(sealer: &Sealer, suite: Suite, to: &SecretKey) -> WirePayload {
     let to = Recipient::new(to.app_id().unwrap()).unwrap();
     sealer.seal(b"{}", &[to], &"a/b".parse().unwrap(), suite).unwrap().remove(0)
 }
 
 /// The ephemeral key, by which one agreement can be told from another.
-fn ephemeral(sealed: &Sealed) -> String {
+fn ephemeral(sealed: &WirePayload) -> String {
     let json = |text: &str| serde_json::from_slice::<serde_json::Value>(&encoding::decode(text).unwrap()).unwrap();
     let envelope = json(sealed.as_str());
     match envelope["header"].as_str() {
