@@ -293,7 +293,7 @@ async fn an_event_that_is_too_large_ends_its_subscription_and_no_more() {
         link.transport.call(subscribe(event)).await.unwrap();
         engine.command().await;
     }
-    let payload = ensync_core::Sealed::from_wire("A".repeat(20_000));
+    let payload = ensync_core::WirePayload::from_wire("A".repeat(20_000));
     engine.fake.push(1, ensync_core::Delivery { payload, ..delivery("a", 1) });
     let (event, error) = link.transport.ended_subscription().await;
     assert_eq!((event, error.kind()), (name("a"), ErrorKind::PayloadTooLarge), "{error}");

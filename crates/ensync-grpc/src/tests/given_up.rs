@@ -60,7 +60,7 @@ async fn an_aborted_link_closes_its_socket_though_nothing_gets_through() {
         stop.send(()).unwrap();
         let (mut far, _inner) = far.await.unwrap();
         let large = ensync_core::Publish {
-            payload: ensync_core::Sealed::from_wire("A".repeat(1 << 20)),
+            payload: ensync_core::WirePayload::from_wire("A".repeat(1 << 20)),
             ..match publish("a") {
                 Command::Publish(publish) => publish,
                 other => panic!("{other:?}"),
