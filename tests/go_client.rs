@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ensync_core::crypto::{self, Recipient};
-use ensync_core::{Keyring, Sealed};
+use ensync_core::{Keyring, WirePayload};
 use serde_json::{Value, json};
 
 use crate::raw::grpc::Grpc;
@@ -88,7 +88,7 @@ async fn a_replay_over_grpc_is_the_streams_message_as_json() {
         let metadata: Value = serde_json::from_str(record["metadata"].as_str().expect("metadata is text")).unwrap();
         assert_eq!(metadata["$internal"]["replay_info"]["wasAcknowledged"], true, "{user_agent}: {metadata}");
         assert_eq!(record["sender"], world.shop.app_id.to_string());
-        let envelope = Sealed::from_wire(record["payload"].as_str().unwrap());
+        let envelope = WirePayload::from_wire(record["payload"].as_str().unwrap());
         let keys = Keyring::new(world.warehouse.secret_key.clone());
         assert_eq!(crypto::open(&envelope, &keys).unwrap().as_slice(), br#"{"n":1}"#);
         if user_agent == GRPC_GO {
@@ -120,7 +120,7 @@ async fn settling_over_grpc_needs_no_name() {
 }
 
 /// Its default: hybrid also to one recipient, whose entry has the wrapped key under `ciphertext`.
-fn seal(payload: &Value, world: &World) -> Sealed {
+fn seal(payload: &Value, world: &World) -> WirePayload {
     let recipient = Recipient::new(world.warehouse.app_id).unwrap();
     let large = format!("{}{}", payload, " ".repeat(20 << 10));
     let ours = crypto::seal(large.as_bytes(), &[recipient.clone(), recipient]).unwrap().remove(0);
@@ -128,5 +128,5 @@ fn seal(payload: &Value, world: &World) -> Sealed {
     let keys = envelope["keys"].as_object_mut().unwrap();
     keys.retain(|id, _| *id == world.warehouse.app_id.to_string());
     keys.values_mut().for_each(|entry| drop(entry.as_object_mut().unwrap().remove("encryptedKey")));
-    Sealed::from_wire(STANDARD.encode(envelope.to_string()))
+    WirePayload::from_wire(STANDARD.encode(envelope.to_string()))
 }

@@ -54,7 +54,7 @@ struct Record<'a> {
 
 #[cfg(test)]
 mod tests {
-    use ensync_core::{AppId, Block, EventId, EventName, Metadata, Sealed, Timestamp};
+    use ensync_core::{AppId, Block, EventId, EventName, Metadata, Timestamp, WirePayload};
     use serde_json::{Value, json};
 
     use super::*;
@@ -66,7 +66,7 @@ mod tests {
             event: EventName::parse("a/b").unwrap(),
             id: EventId::parse("i-1").unwrap(),
             block: Block::new(9_007_199_254_740_993).unwrap(),
-            payload: Sealed::from_wire("e30=".to_owned()),
+            payload: WirePayload::from_wire("e30=".to_owned()),
             metadata: Metadata::parse(r#"{"headers":{"a":"b"},"n":1.0}"#).unwrap(),
             sender: AppId::parse(KEY).ok(),
             recipient: AppId::parse(KEY).ok(),
