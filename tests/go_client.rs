@@ -1,11 +1,13 @@
 //! Requests in the forms of the makers' Go SDK, written by hand: the paths, keys and answers in which it differs from the others.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ensync_core::crypto::{self, Recipient};
-use ensync_core::{Keyring, WirePayload};
+use ensync_core::{Command, Keyring, Settle, Settlement, Subscribe, WirePayload};
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 use crate::raw::grpc::Grpc;
@@ -88,7 +90,7 @@ async fn a_replay_over_grpc_is_the_streams_message_as_json() {
         let metadata: Value = serde_json::from_str(record["metadata"].as_str().expect("metadata is text")).unwrap();
         assert_eq!(metadata["$internal"]["replay_info"]["wasAcknowledged"], true, "{user_agent}: {metadata}");
         assert_eq!(record["sender"], world.shop.app_id.to_string());
-        let envelope = WirePayload::from_wire(record["payload"].as_str().unwrap());
+        let envelope = WirePayload::from_wire(record["payload"].as_str().unwrap().to_owned());
         let keys = Keyring::new(world.warehouse.secret_key.clone());
         assert_eq!(crypto::open(&envelope, &keys).unwrap().as_slice(), br#"{"n":1}"#);
         if user_agent == GRPC_GO {
@@ -99,23 +101,23 @@ async fn a_replay_over_grpc_is_the_streams_message_as_json() {
     }
 }
 
-/// Defer and discard carry no name.
+/// Defer and discard carry no name, and no block.
 #[tokio::test]
 async fn settling_over_grpc_needs_no_name() {
     let world = World::start(Transport::Grpc).await;
-    let (shop, warehouse) = world.clients().await;
-    let mut events = warehouse.subscribe(EVENT).await.unwrap();
-    publish(&world, &shop, EVENT, 1).await.unwrap();
-    let event = next(&mut events).await;
-    let mut grpc = Grpc::connect(address(&world)).await.says(GRPC_GO);
-    let client_id = grpc.log_in(world.warehouse.app_key.expose()).await;
-    let about = Message::new().text(1, &client_id).text(2, event.id().as_str());
-    let deferred = soon(grpc.call("DeferMessage", &about.clone().number(4, 0).text(6, "later"))).await.unwrap();
-    assert_eq!(deferred.fields.number(1), 1, "{deferred:?}");
-    let again = next(&mut events).await;
-    assert_eq!(again.id(), event.id());
-    let discarded = soon(grpc.call("DiscardMessage", &about.text(4, "broken"))).await.unwrap();
-    assert_eq!(discarded.fields.number(1), 1, "{discarded:?}");
+    let (shop, _) = world.clients().await;
+    let mut link = soon(world.connector().connect(&world.endpoint(), &world.warehouse.app_key)).await.unwrap();
+    let subscribe = Subscribe { event: EVENT.parse().unwrap(), max_in_flight: None, max_bytes_in_flight: None };
+    soon(link.transport.call(Command::Subscribe(subscribe))).await.unwrap();
+    let id = publish(&world, &shop, EVENT, 1).await.unwrap().id().clone();
+    let settle = |how| Command::Settle(Settle { id: id.clone(), event: None, block: None, how });
+    let first = soon(link.inbox.next()).await.unwrap().unwrap();
+    assert_eq!(first.id, id);
+    let defer = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: "later".into() };
+    soon(link.transport.call(settle(defer))).await.unwrap();
+    let again = soon(link.inbox.next()).await.unwrap().unwrap();
+    assert_eq!((&again.id, again.attempt), (&id, Some(2)));
+    soon(link.transport.call(settle(Settlement::Discard { reason: "broken".into() }))).await.unwrap();
     assert_eq!(world.server.broker().dead_letters(None, None, 10).await.unwrap()[0].reason, "broken");
 }
 
