@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use ensync_client::Dialer;
+use ensync_client::{Dialer, Transports as _};
 use ensync_core::{AppId, AppKey, Command, Endpoint, Link, Metadata, Publish, Subscribe, WirePayload};
 use ensync_engine::EventOptions;
 use futures::StreamExt;
