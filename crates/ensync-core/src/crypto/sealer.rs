@@ -101,6 +101,8 @@ impl Sealer {
     /// The same with other bounds for what it keeps.
     #[must_use]
     pub fn keep(mut self, keep: Keep) -> Self {
+        // What was agreed on before was so under other bounds.
+        self.forget();
         (self.nacl.keep, self.sealed.keep) = (keep, keep);
         self
     }
