@@ -35,7 +35,7 @@ use crate::metrics::{Metrics, Reading};
 use crate::server::network;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
-use attempts::Attempts;
+pub(crate) use attempts::Attempts;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
