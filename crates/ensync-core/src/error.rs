@@ -5,6 +5,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::convert::{from_text, serialize_display};
+use crate::printable;
+use crate::text::Given;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -88,22 +92,34 @@ impl Error {
 
     /// Reads the text with which an engine refused a command.
     ///
-    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only this
-    /// side can know, of a link that ended: a caller would act on it.
+    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only
+    /// [this side can know](ErrorKind::is_of_this_side), of a link that ended or an envelope that does not open: a caller would act
+    /// on it. At most [`MAX_REFUSAL`](Self::MAX_REFUSAL) bytes are kept, and characters that would do something to a terminal or
+    /// break the line are replaced, as by [`printable`](crate::printable).
     pub fn from_refusal(text: &str) -> Self {
+        let kept = |text: &str| {
+            if text.len() <= Self::MAX_REFUSAL {
+                return printable(text).into_owned();
+            }
+            let beginning = text.get(..text.floor_char_boundary(Self::MAX_REFUSAL)).unwrap_or_default();
+            format!("{}… ({} bytes in all)", printable(beginning), text.len())
+        };
         match text.split_once(": ") {
             Some((code, message))
                 if let Some(kind) = ErrorKind::from_code(code)
-                    && !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) =>
+                    && !kind.is_of_this_side() =>
             {
-                Self::new(kind, message.to_owned())
+                Self::new(kind, kept(message))
             }
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
-            _ => Self::new(ErrorKind::Refused, text.to_owned()),
+            _ => Self::new(ErrorKind::Refused, kept(text)),
         }
     }
+
+    /// How much of a refusal's text is kept, in bytes.
+    pub const MAX_REFUSAL: usize = 1_024;
 }
 
 /// An error and its causes on one line, each said once: for logs and for people.
@@ -241,11 +257,54 @@ impl ErrorKind {
         matches!(self, Timeout | Interrupted | PartiallyPublished | Protocol | Internal)
     }
 
+    /// Whether only this side can know it: no engine can tell what became of this side's connection, URL or keys, so a refusal is
+    /// never of such a kind.
+    pub const fn is_of_this_side(self) -> bool {
+        use ErrorKind::{
+            BadSignature, Closed, Connect, Decode, DoesNotOpen, FeatureDisabled, Interrupted, InvalidUrl, Misdirected,
+            NotForMe, PartiallyPublished, SenderNotVerified, Tls,
+        };
+        matches!(
+            self,
+            InvalidUrl
+                | FeatureDisabled
+                | Connect
+                | Tls
+                | Interrupted
+                | Closed
+                | PartiallyPublished
+                | NotForMe
+                | DoesNotOpen
+                | Misdirected
+                | SenderNotVerified
+                | BadSignature
+                | Decode
+        )
+    }
+
     /// The kind whose [`code`](ErrorKind::code) this is.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 }
+
+/// The kind's [code](ErrorKind::code).
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.code())
+    }
+}
+
+impl ErrorKind {
+    fn parse(code: &str) -> Result<Self> {
+        let unknown =
+            || Error::new(ErrorKind::InvalidInput, format!("{} is not the code of a kind of error", Given(code)));
+        Self::from_code(code).ok_or_else(unknown)
+    }
+}
+
+from_text!(ErrorKind, "the code of a kind of error");
+serialize_display!(ErrorKind);
 
 #[cfg(test)]
 mod tests {
@@ -255,8 +314,10 @@ mod tests {
     fn every_kind_survives_the_wire() {
         for &kind in ErrorKind::ALL {
             let read = Error::from_refusal(&Error::new(kind, "publish: no: really").to_refusal());
-            if matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) {
+            assert_eq!(kind.to_string().parse::<ErrorKind>().unwrap(), kind);
+            if kind.is_of_this_side() {
                 assert_eq!(read.kind(), ErrorKind::Refused, "only this side can know");
+                assert_eq!(read.to_string(), format!("{kind}: publish: no: really"));
                 continue;
             }
             assert_eq!(read.kind(), kind);
@@ -270,6 +331,31 @@ mod tests {
         assert_eq!(read.kind(), ErrorKind::Refused);
         assert_eq!(read.to_string(), "Event not found: or no longer available");
         assert!(Error::from_refusal(" ").to_string().contains("no reason"));
+    }
+
+    #[test]
+    fn an_engine_cannot_say_what_only_this_side_knows() {
+        for kind in
+            [ErrorKind::Tls, ErrorKind::BadSignature, ErrorKind::SenderNotVerified, ErrorKind::PartiallyPublished]
+        {
+            assert_eq!(Error::from_refusal(&format!("{kind}: believe me")).kind(), ErrorKind::Refused);
+        }
+        // What our engine refuses with.
+        for kind in [ErrorKind::Unavailable, ErrorKind::MalformedEnvelope, ErrorKind::Timeout, ErrorKind::Internal] {
+            assert_eq!(Error::from_refusal(&format!("{kind}: no")).kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_short_and_moves_no_cursor() {
+        let long = "é".repeat(3_000_000);
+        for text in [long.clone(), format!("not_found: {long}")] {
+            let read = Error::from_refusal(&text).to_string();
+            assert!(read.len() < 1_100 && read.contains("bytes in all"), "{} bytes", read.len());
+        }
+        let read = Error::from_refusal("not_found: \u{1b}[2J\r\n\u{9b}1m\u{202e}").to_string();
+        assert!(!read.chars().any(crate::is_unprintable), "{read:?}");
+        assert_eq!(Error::from_refusal(&"x".repeat(1_024)).to_string().len(), 1_024);
     }
 
     #[test]

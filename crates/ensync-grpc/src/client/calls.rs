@@ -75,7 +75,6 @@ impl Shared {
                 .await
                 .map(|answer| (answer.success, answer.message, Reply::Done)),
             Settlement::Defer { delay, priority, reason } => {
-                settle.how.check()?;
                 let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
                 self.rpc.defer_message(|| write::defer(id, &settle, delay_ms, *priority, reason)).await.map(|answer| {
                     let until = u64::try_from(answer.delivery_time).ok().filter(|&at| at > 0);

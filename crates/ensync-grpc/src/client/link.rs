@@ -84,7 +84,7 @@ pub(super) fn start(
     let (end, ended) = watch::channel(None);
     let shared = Arc::new(Shared {
         endpoint: to.clone(),
-        client_id: welcome.client_id.to_string(),
+        client_id: welcome.client_id.expose().to_owned(),
         leases: welcome.config.has(Extension::Leases),
         rpc,
         options: *options,

@@ -60,7 +60,7 @@ pub(super) fn replayed(answer: ReplayResponse, id: &EventId, event: &EventName) 
     Ok(Reply::Replayed(Box::new(Delivery {
         event: event.clone(),
         id: id.clone(),
-        block: Block::new(0)?,
+        block: Block::UNKNOWN,
         payload,
         metadata: Metadata::default(),
         sender: None,
@@ -110,7 +110,7 @@ impl Record<'_> {
                 None => id.clone(),
             },
             block: match self.partition_block {
-                None | Some(Value::Null) => Block::new(0)?,
+                None | Some(Value::Null) => Block::UNKNOWN,
                 Some(Value::String(text)) => text.parse().map_err(|cause| bad("partition_block", cause))?,
                 Some(number) => number.to_string().parse().map_err(|cause| bad("partition_block", cause))?,
             },
