@@ -37,7 +37,7 @@ pub use key::{AppId, AppKey, Keyring, SecretKey};
 pub use metadata::{Metadata, ReplayInfo};
 pub use name::{AppName, EventName};
 pub use payload::{FieldType, PayloadMetadata, Schema};
-pub use text::{is_unprintable, printable};
+pub use text::{Given, is_unprintable, printable};
 pub use timestamp::Timestamp;
 pub use transport::{Connector, Link, Login, Peer, Service, Session, Transport};
 pub use welcome::{Extension, ServerConfig, Welcome};

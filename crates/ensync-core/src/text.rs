@@ -48,7 +48,14 @@ pub(crate) fn is_invisible(c: char) -> bool {
 
 /// A text that was refused, as the error shows it: its beginning in quotes, characters that cannot be seen escaped. Of what reads
 /// as a key nothing is shown.
-pub(crate) struct Given<'a>(pub(crate) &'a str);
+///
+/// ```
+/// use ensync_core::Given;
+///
+/// assert_eq!(Given("warehouse").to_string(), "\"warehous…\"");
+/// assert_eq!(Given("oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=").to_string(), "(a key, which is not shown)");
+/// ```
+pub struct Given<'a>(pub &'a str);
 
 impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +67,13 @@ impl fmt::Display for Given<'_> {
             escaped(c).try_for_each(|c| f.write_char(c))?;
         }
         f.write_str(if self.0.chars().nth(SHOWN).is_some() { "…\"" } else { "\"" })
+    }
+}
+
+/// As `Display`: nothing more is shown anywhere.
+impl fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

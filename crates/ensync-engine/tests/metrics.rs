@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, Command, Delay, Delivery, EventName, Login, Metadata, Peer, Publish, Result, Service, Session, Settle,
+    Command, Delay, Delivery, EventName, Login, Metadata, Peer, Publish, Result, SecretKey, Service, Session, Settle,
     Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, MemoryLog};

@@ -1,7 +1,6 @@
 //! Request → command. All of it comes from a client, and none of it is trusted.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use ensync_core::{
     AppId, Block, Command, Delay, Error, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata,

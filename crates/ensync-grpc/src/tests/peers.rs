@@ -22,7 +22,7 @@ async fn login(stream: DuplexStream, agent: &'static str) -> RawClient {
     let request = ConnectRequest { access_key: "good".into(), ..ConnectRequest::default() };
     let welcome = client.connect(by(agent, request)).await.unwrap().into_inner();
     assert!(welcome.success);
-    assert_eq!((welcome.client_id.expose(), welcome.client_hash.as_str()), ("session-1", KEY));
+    assert_eq!((welcome.client_id.as_str(), welcome.client_hash.as_str()), ("session-1", KEY));
     client
 }
 

@@ -1,5 +1,4 @@
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Block, ClientId, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, IdempotencyKey,

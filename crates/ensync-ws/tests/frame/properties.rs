@@ -87,7 +87,7 @@ fn any_command() -> impl Strategy<Value = Command> {
 proptest! {
     #[test]
     fn a_written_request_is_read_as_it_was(command in any_command(), client_id in any_id()) {
-        let client_id = ClientId::parse(client_id.expose()).unwrap();
+        let client_id = ClientId::parse(client_id.as_str()).unwrap();
         let frame = write_request(&client_id, &command, Dialect::EXTENDED).unwrap();
         prop_assert_eq!(Request::parse(&frame).unwrap(), Request::Command { client_id, command });
     }

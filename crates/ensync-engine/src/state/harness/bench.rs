@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{AppName, AppKey, Block, Delay, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload,
+use ensync_core::{
+    AppKey, AppName, Block, Delay, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload,
 };
 
 use super::super::entries::{Place, chunk_of};
