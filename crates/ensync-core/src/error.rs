@@ -20,8 +20,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// It may have been carried out, although its kind does not say so.
+    perhaps_done: bool,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
+
+/// The longest text of a refusal that is kept, in bytes. It comes from the other side, and is stored, logged and shown.
+const MAX_REFUSAL: usize = 1_024;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +44,7 @@ impl StdError for Error {
 impl Error {
     /// An error of `kind`, described by `message`.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), perhaps_done: false, source: None }
     }
 
     /// The same error with its cause.
@@ -53,6 +58,14 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl std::fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message).into();
+        self
+    }
+
+    /// The same error, saying that what was asked for may have been carried out all the same: for who knows more of how it failed
+    /// than its kind says. See [`may_have_happened`](Self::may_have_happened).
+    #[must_use]
+    pub fn perhaps_done(mut self) -> Self {
+        self.perhaps_done = true;
         self
     }
 
@@ -74,7 +87,7 @@ impl Error {
     /// assert!(!Error::new(ErrorKind::Connect, "no connection in time; it was not sent").may_have_happened());
     /// ```
     pub fn may_have_happened(&self) -> bool {
-        self.kind.may_have_happened()
+        self.perhaps_done || self.kind.may_have_happened()
     }
 
     /// Whether the same call may succeed later without anybody changing anything. See also
@@ -90,36 +103,31 @@ impl Error {
         format!("{}: {}", self.kind.code(), self.message)
     }
 
-    /// Reads the text with which an engine refused a command.
+    /// Reads the text with which an engine refused a command. What goes beyond 1,024 bytes of it is cut off.
     ///
     /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only
     /// [this side can know](ErrorKind::is_of_this_side), of a link that ended or an envelope that does not open: a caller would act
-    /// on it. At most [`MAX_REFUSAL`](Self::MAX_REFUSAL) bytes are kept, and characters that would do something to a terminal or
-    /// break the line are replaced, as by [`printable`](crate::printable).
+    /// on it. An engine that says of itself that it was interrupted may have carried the command out. Characters that would do
+    /// something to a terminal or break the line are replaced, as by [`printable`](crate::printable).
     pub fn from_refusal(text: &str) -> Self {
-        let kept = |text: &str| {
-            if text.len() <= Self::MAX_REFUSAL {
-                return printable(text).into_owned();
-            }
-            let beginning = text.get(..text.floor_char_boundary(Self::MAX_REFUSAL)).unwrap_or_default();
-            format!("{}… ({} bytes in all)", printable(beginning), text.len())
-        };
-        match text.split_once(": ") {
-            Some((code, message))
-                if let Some(kind) = ErrorKind::from_code(code)
-                    && !kind.is_of_this_side() =>
-            {
-                Self::new(kind, kept(message))
-            }
+        let coded = text.split_once(": ").and_then(|(code, message)| Some((ErrorKind::from_code(code)?, message)));
+        match coded {
+            Some((ErrorKind::Interrupted, _)) => Self::new(ErrorKind::Refused, bounded(text)).perhaps_done(),
+            Some((kind, message)) if !kind.is_of_this_side() => Self::new(kind, bounded(message)),
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
-            _ => Self::new(ErrorKind::Refused, kept(text)),
+            _ => Self::new(ErrorKind::Refused, bounded(text)),
         }
     }
+}
 
-    /// How much of a refusal's text is kept, in bytes.
-    pub const MAX_REFUSAL: usize = 1_024;
+fn bounded(text: &str) -> String {
+    if text.len() <= MAX_REFUSAL {
+        return printable(text).into_owned();
+    }
+    let end = text.floor_char_boundary(MAX_REFUSAL);
+    format!("{}… ({} bytes)", printable(text.get(..end).unwrap_or_default()), text.len())
 }
 
 /// An error and its causes on one line, each said once: for logs and for people.
@@ -347,15 +355,23 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_short_and_moves_no_cursor() {
-        let long = "é".repeat(3_000_000);
-        for text in [long.clone(), format!("not_found: {long}")] {
+    fn a_refusal_without_end_is_cut() {
+        for text in ["x".repeat(5 << 20), format!("forbidden: {}", "é".repeat(1 << 20))] {
             let read = Error::from_refusal(&text).to_string();
-            assert!(read.len() < 1_100 && read.contains("bytes in all"), "{} bytes", read.len());
+            assert!(read.len() < 1_100, "{} bytes", read.len());
+            assert!(read.ends_with(" bytes)"), "{}", &read[1_000..]);
         }
         let read = Error::from_refusal("not_found: \u{1b}[2J\r\n\u{9b}1m\u{202e}").to_string();
         assert!(!read.chars().any(crate::is_unprintable), "{read:?}");
         assert_eq!(Error::from_refusal(&"x".repeat(1_024)).to_string().len(), 1_024);
+    }
+
+    #[test]
+    fn who_knows_more_than_the_kind_says_so() {
+        let error = Error::new(ErrorKind::Unavailable, "a proxy answered 502");
+        assert!(!error.may_have_happened());
+        assert!(error.perhaps_done().context("publish").with_source(std::io::Error::other("x")).may_have_happened());
+        assert!(Error::from_refusal("interrupted: the disk failed meanwhile").may_have_happened());
     }
 
     #[test]
