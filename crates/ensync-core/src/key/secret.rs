@@ -191,14 +191,19 @@ impl SecretKey {
         &self.0.x25519_public
     }
 
-    /// Whether this is the secret key of `id`. A bare X25519 secret is that of two ids, which differ in one bit: an X25519 key does
-    /// not say which of two opposite points of the curve it came from.
+    /// Whether this is the secret key of `id`.
     pub(crate) fn is_of(&self, id: &AppId) -> bool {
-        match &self.0.id {
-            Some(own) => own == id,
-            None => [0, 1].into_iter().any(|sign| {
-                let point = MontgomeryPoint(self.0.x25519_public).to_edwards(sign);
-                point.is_some_and(|point| point.compress().as_bytes() == id.as_bytes())
+        self.candidate_ids().contains(&Some(*id))
+    }
+
+    /// The ids that this may be the secret key of. A bare X25519 secret is that of two, which differ in one bit: an X25519 key does
+    /// not say which of two opposite points of the curve it came from.
+    pub(crate) fn candidate_ids(&self) -> [Option<AppId>; 2] {
+        match self.app_id() {
+            Some(id) => [Some(id), None],
+            None => [0, 1].map(|sign| {
+                let point = MontgomeryPoint(self.0.x25519_public).to_edwards(sign)?;
+                Some(AppId::from_bytes(point.compress().to_bytes()))
             }),
         }
     }

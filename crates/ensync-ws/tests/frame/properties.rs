@@ -24,7 +24,7 @@ fn any_metadata() -> impl Strategy<Value = Metadata> {
         prop_oneof![text.prop_map(Into::into), any::<i64>().prop_map(serde_json::Value::from)],
         0..4,
     )
-    .prop_map(|fields| Metadata::from_fields(fields.into_iter().collect()))
+    .prop_map(|fields| Metadata::from_fields(fields.into_iter().collect()).unwrap())
 }
 
 fn any_settlement() -> impl Strategy<Value = Command> {
