@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::connection::Connection;
+use crate::foreign;
 
 /// Subscribe to an event name and print each event as one line of JSON, acknowledging it once it is printed.
 ///
@@ -68,12 +69,12 @@ fn line(event: &Event, opened: &Result<&str, ensync_sdk::Error>) -> String {
     let metadata = one_line(event.metadata().as_str());
     let (key, value) = match opened {
         Ok(payload) => ("payload", one_line(payload)),
-        Err(error) => ("error", Value::from(ensync_sdk::core::report(error)).to_string()),
+        Err(error) => ("error", foreign::json(&Value::from(ensync_sdk::core::report(error)).to_string())),
     };
     format!(r#"{},"metadata":{metadata},"{key}":{value}}}"#, known.trim_end_matches('}'))
 }
 
 /// Strings of JSON hold no line break as such, so these are white space between values.
 fn one_line(json: &str) -> String {
-    json.replace(['\n', '\r'], " ")
+    foreign::json(json).replace(['\n', '\r'], " ")
 }
