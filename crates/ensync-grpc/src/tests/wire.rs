@@ -151,6 +151,16 @@ async fn deliveries_of_all_subscriptions_come_whole_to_one_inbox() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_arrives() {
+    let mut engine = Engine::start();
+    let (mut link, _serving) = engine.link().await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    let leased = Delivery { lease: Some(Duration::from_secs(60)), ..delivery("a", 1) };
+    engine.fake.push(1, leased.clone());
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), leased);
+}
+
 #[tokio::test]
 async fn many_events_wait_without_holding_up_calls() {
     let mut engine = Engine::start();
