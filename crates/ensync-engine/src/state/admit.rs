@@ -24,7 +24,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Checks a publish.
+    /// Checks a publish, and takes out of its metadata what only an engine may write there.
     ///
     /// # Errors
     ///
@@ -64,8 +64,9 @@ impl Admitted {
                 ),
             ));
         }
-        // Nobody who says nothing wants his event lost. Parsing is for the few who do.
-        let durable = !publish.metadata.as_str().contains("persist") || publish.metadata.persist() != Some(false);
+        let publish = Publish { metadata: publish.metadata.without_engine_keys(), ..publish };
+        // Nobody who says nothing wants his event lost.
+        let durable = publish.metadata.persist() != Some(false);
         Ok(Self { publish, durable })
     }
 

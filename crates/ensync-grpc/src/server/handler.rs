@@ -92,7 +92,7 @@ impl EnSyncService for Handler {
         Ok(Response::new(match self.login(request).await {
             Ok(welcome) => ConnectResponse {
                 success: true,
-                client_id: welcome.client_id.to_string(),
+                client_id: welcome.client_id.expose().to_owned(),
                 client_hash: welcome.app_id.map(|id| id.to_string()).unwrap_or_default(),
                 server_config: welcome.config.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
                 error_message: String::new(),

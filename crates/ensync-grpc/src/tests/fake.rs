@@ -179,7 +179,7 @@ impl Service for Fake {
                 Err(Error::new(ErrorKind::UnknownEvent, "unknown is not registered"))
             }
             Command::Settle(Settle { how: Settlement::Defer { delay, .. }, .. }) => {
-                Ok(Reply::Deferred { until: Some(Timestamp::from_millis(1_000).after(delay)) })
+                Ok(Reply::Deferred { until: Some(Timestamp::from_millis(1_000).after(delay.get())) })
             }
             Command::Settle(Settle { how: Settlement::Extend, .. }) => {
                 Ok(Reply::Extended { lease: Some(Duration::from_millis(1_500)) })
