@@ -14,7 +14,7 @@ use crate::Client;
 use crate::client::unexpected;
 use crate::observe::Settling;
 use crate::observe::metrics::{Counted, IN_FLIGHT};
-use crate::session::{HandBack, Held, SHORTEST_LEASE};
+use crate::session::{Credit, HandBack, SHORTEST_LEASE};
 
 /// The means to settle one delivery. Cheap to clone.
 ///
@@ -26,9 +26,9 @@ pub struct Acker(Arc<Owned>);
 
 /// What brought a delivery: the link, until when its lease lasts, and its place in the window.
 pub(crate) struct From {
-    pub(crate) generation: u64,
+    pub(crate) epoch: u64,
     pub(crate) until: Option<Instant>,
-    pub(crate) held: Held,
+    pub(crate) held: Credit,
 }
 
 /// One delivery, and the duty to settle it.
@@ -38,7 +38,7 @@ struct Owned {
     id: EventId,
     block: Block,
     /// The link it came over; `None` for a replay, which nobody owes anything.
-    generation: Option<u64>,
+    epoch: Option<u64>,
     lease: Option<Duration>,
     /// When the lease it came with runs out.
     until: Option<Instant>,
@@ -46,7 +46,7 @@ struct Owned {
     /// Nothing is owed any more: it was left on purpose, or it is no longer this client's.
     left: AtomicBool,
     /// Its place in the window, until it is settled.
-    held: Mutex<Option<(Held, Counted)>>,
+    held: Mutex<Option<(Credit, Counted)>>,
 }
 
 impl Acker {
@@ -57,8 +57,8 @@ impl Acker {
         lease: Option<Duration>,
         from: Option<From>,
     ) -> Self {
-        let (generation, until, held) = match from {
-            Some(From { generation, until, held }) => (Some(generation), until, Some(held)),
+        let (epoch, until, held) = match from {
+            Some(From { epoch, until, held }) => (Some(epoch), until, Some(held)),
             None => (None, None, None),
         };
         Self(Arc::new(Owned {
@@ -66,7 +66,7 @@ impl Acker {
             event,
             id,
             block,
-            generation,
+            epoch,
             lease,
             until,
             settled: AtomicBool::new(false),
@@ -162,7 +162,7 @@ impl Acker {
     }
 
     /// Keeps the lease while `work` runs, if the engine can: asks for it anew when a third of what is left of it is over.
-    pub(crate) async fn keeping<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn with_lease_renewal<T>(&self, work: impl Future<Output = T>) -> T {
         let leases = self.0.client.session.welcome().is_some_and(|welcome| welcome.config.has(Extension::Leases));
         let long = self.0.lease.is_some_and(|lease| lease >= SHORTEST_LEASE);
         let Some(until) = self.0.until.filter(|_| leases && long) else { return work.await };
@@ -178,7 +178,7 @@ impl Acker {
         loop {
             tokio::time::sleep(left / 3).await;
             // After a reconnect it is no longer this client's.
-            let lost = self.0.generation != Some(self.0.client.session.generation());
+            let lost = self.0.epoch != Some(self.0.client.session.epoch());
             if lost || self.is_settled() || self.0.left.load(Ordering::Acquire) {
                 return std::future::pending().await;
             }
@@ -219,12 +219,12 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        let Some(generation) = self.generation else { return };
+        let Some(epoch) = self.epoch else { return };
         if *self.settled.get_mut() || *self.left.get_mut() {
             return;
         }
         let (event, id) = (self.event.clone(), self.id.clone());
-        self.client.session.hand_back(HandBack { event, id, block: self.block, generation, seen: true });
+        self.client.session.hand_back(HandBack { event, id, block: self.block, epoch, seen: true });
     }
 }
 

@@ -4,14 +4,14 @@
 //! a change of connection swaps one `watch` value, from which each call takes the live transport.
 
 mod backoff;
-mod errand;
-mod lane;
+mod buffer;
+mod flow;
+mod link_command;
+mod registry;
 mod restore;
-mod routes;
 mod shared;
+mod state_cell;
 mod supervisor;
-mod watched;
-mod window;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,14 +32,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::ConnectionEvent;
 use crate::options::Options;
 pub(crate) use backoff::FACTOR;
-use errand::Errand;
-pub(crate) use errand::HandBack;
-pub(crate) use lane::{Lane, Routed};
-pub(crate) use routes::{Opened, Routes};
+pub(crate) use buffer::{DeliveryBuffer, Routed};
+pub(crate) use flow::Credit;
+pub(crate) use link_command::HandBack;
+use link_command::LinkCommand;
+pub(crate) use registry::{Opened, SubscriptionRegistry};
 use shared::Shared;
 pub(crate) use shared::{Live, SHORTEST_LEASE, State};
-pub(crate) use watched::Watched;
-pub(crate) use window::Held;
+pub(crate) use state_cell::StateCell;
 
 /// How many events a listener may be behind before it misses some.
 const EVENTS: usize = 64;
@@ -52,7 +52,7 @@ struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let (busy, unread) = (self.0.work.len(), self.0.routes.unread());
+        let (busy, unread) = (self.0.work.len(), self.0.registry.unread());
         if busy + unread > 0 && !self.0.stop.is_cancelled() {
             tracing::warn!(
                 endpoint = %self.0.endpoint, busy, unread,
@@ -76,25 +76,21 @@ impl Session {
             false => Some(connect(&*connector, &endpoint, &app_key, options.connect_timeout).await?),
         };
         let live = |link: &Link| {
-            State::Live(Live {
-                transport: link.transport.clone(),
-                welcome: Arc::new(link.welcome.clone()),
-                generation: 1,
-            })
+            State::Live(Live { transport: link.transport.clone(), welcome: Arc::new(link.welcome.clone()), epoch: 1 })
         };
-        let (errands, to_run) = mpsc::unbounded_channel();
+        let (commands, to_run) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             endpoint,
             connector,
             app_key,
-            state: Arc::new(Watched::new(first.as_ref().map_or(State::Connecting, live))),
+            state: Arc::new(StateCell::new(first.as_ref().map_or(State::Connecting, live))),
             events: broadcast::Sender::new(EVENTS),
             was_live: AtomicBool::new(false),
-            routes: Routes::default(),
-            shortest_lease: Watched::new(None),
+            registry: SubscriptionRegistry::default(),
+            shortest_lease: StateCell::new(None),
             publishes: Semaphore::new(usize::try_from(options.max_publishes_in_flight.get()).unwrap_or(usize::MAX)),
             work: TaskTracker::new(),
-            errands,
+            commands,
             draining: AtomicBool::new(false),
             link: AtomicU64::new(first.is_some().into()),
             stop: CancellationToken::new(),
@@ -108,8 +104,8 @@ impl Session {
         &self.shared().endpoint
     }
 
-    pub(crate) fn routes(&self) -> &Routes {
-        &self.shared().routes
+    pub(crate) fn registry(&self) -> &SubscriptionRegistry {
+        &self.shared().registry
     }
 
     /// What the engine said at the last login; `None` while there is no connection.
@@ -175,12 +171,12 @@ impl Session {
     }
 
     /// The state of the connection, now and as it changes.
-    pub(crate) fn state(&self) -> &Arc<Watched<State>> {
+    pub(crate) fn state(&self) -> &Arc<StateCell<State>> {
         &self.shared().state
     }
 
     /// The number of the link that is up, 0 while there is none.
-    pub(crate) fn generation(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.shared().link.load(Ordering::Acquire)
     }
 
@@ -210,62 +206,62 @@ impl Session {
             return Err(self.shared().closed());
         }
         let limit = self.request_timeout();
-        match tokio::time::timeout(limit, self.open_lane(&subscribe)).await {
-            Ok(lane) => lane,
+        match tokio::time::timeout(limit, self.open_buffer(&subscribe)).await {
+            Ok(buffer) => buffer,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.endpoint())))
             }
         }
     }
 
-    async fn open_lane(&self, subscribe: &Subscribe) -> Result<Opened> {
+    async fn open_buffer(&self, subscribe: &Subscribe) -> Result<Opened> {
         let event = &subscribe.event;
-        let lane = loop {
-            match self.routes().open(subscribe)? {
-                Ok(lane) => break lane,
+        let buffer = loop {
+            match self.registry().open(subscribe)? {
+                Ok(buffer) => break buffer,
                 Err(left) => left.cancelled().await,
             }
         };
         // If the caller gives up, the route must not stay behind, here or at the engine.
-        let guard = OnDrop(Some(|| self.leave(event, &lane.end)));
+        let guard = OnDrop(Some(|| self.leave(event, &buffer.end)));
         loop {
-            let (answer, generation) = self.shared().call(Command::Subscribe(subscribe.clone()), None).await;
+            let (answer, epoch) = self.shared().call(Command::Subscribe(subscribe.clone()), None).await;
             match answer {
-                Ok(_) => self.routes().set_told(event, generation),
+                Ok(_) => self.registry().set_subscribed(event, epoch),
                 // To subscribe twice does no harm, so the next link is asked.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 // The engine may have subscribed: the guard tells it otherwise.
                 Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
                 Err(error) => {
                     guard.disarm();
-                    self.routes().close(event, None);
+                    self.registry().close(event, None);
                     return Err(error);
                 }
             }
             // Another link may have come up in between, without the supervisor having known of this subscription.
-            let live = self.shared().live().await?.generation;
-            if self.routes().told(event).is_none_or(|told| told == live) {
+            let live = self.shared().live().await?.epoch;
+            if self.registry().subscribed_epoch(event).is_none_or(|told| told == live) {
                 break;
             }
         }
         guard.disarm();
-        Ok(lane)
+        Ok(buffer)
     }
 
     /// Ends a subscription's stream and tells the engine in the background; what was not read is handed back after that.
     pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) {
         let shared = self.shared();
-        if let Some(unread) = shared.routes.leave(event, end) {
+        if let Some(unread) = shared.registry.leave(event, end) {
             shared.leave(event, unread);
         }
     }
 
     /// Ends a subscription's stream, and waits until the engine knows.
     pub(crate) async fn unsubscribe(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Result<()> {
-        let Some(mut unread) = self.routes().leave(event, end) else { return Ok(()) };
+        let Some(mut unread) = self.registry().leave(event, end) else { return Ok(()) };
         // Handed back after the engine knows, or it would send them here again; or if the caller gives up.
         let _left = OnDrop(Some(|| {
-            self.routes().left(event);
+            self.registry().left(event);
             unread.drain(..).for_each(|routed| self.hand_back(routed.into()));
         }));
         self.call(Command::Unsubscribe { event: event.clone() }).await.map(drop)
@@ -273,26 +269,26 @@ impl Session {
 
     /// Hands a delivery back in the background, if its link is still up; if not, the engine has it back already.
     pub(crate) fn hand_back(&self, which: HandBack) {
-        if which.generation == self.generation() {
-            self.shared().errand(Errand::HandBack(which));
+        if which.epoch == self.epoch() {
+            self.shared().command(LinkCommand::HandBack(which));
         }
     }
 
     /// Whether the engine is paused because the reader of this subscription is slow.
     pub(crate) fn is_full(&self, event: &EventName) -> bool {
-        self.routes().is_full(event, self.generation())
+        self.registry().is_full(event, self.epoch())
     }
 
     /// Settles a delivery of a link in the background.
-    pub(crate) fn settle_later(&self, settle: Settle, generation: u64) {
-        self.shared().errand(Errand::Settle { settle, generation });
+    pub(crate) fn settle_later(&self, settle: Settle, epoch: u64) {
+        self.shared().command(LinkCommand::Settle { settle, epoch });
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.
     pub(crate) async fn close(&self) -> Result<()> {
         let shared = self.shared();
         shared.draining.store(true, Ordering::Release);
-        for (event, unread) in shared.routes.leave_all() {
+        for (event, unread) in shared.registry.leave_all() {
             shared.leave(&event, unread);
         }
         shared.work.close();

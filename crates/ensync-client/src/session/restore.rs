@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use ensync_core::{Command, Error, ErrorKind, Result};
 use futures::StreamExt;
 
-use super::routes::Restore;
+use super::registry::Restore;
 use super::{Live, Shared, State};
 use crate::ConnectionEvent;
 
@@ -15,7 +15,7 @@ const AT_A_TIME: usize = 64;
 /// Subscribes again, and then lets calls use the link. Returns only if the link fails meanwhile.
 pub(super) async fn restore(shared: &Shared, live: &Live, attempt: u32) -> Error {
     let restoring = |route: Restore| async move { one(shared, live, &route).await };
-    let mut restored = futures::stream::iter(shared.routes.to_restore()).map(restoring).buffer_unordered(AT_A_TIME);
+    let mut restored = futures::stream::iter(shared.registry.to_restore()).map(restoring).buffer_unordered(AT_A_TIME);
     while let Some(outcome) = restored.next().await {
         if let Err(error) = outcome {
             return error;
@@ -23,7 +23,7 @@ pub(super) async fn restore(shared: &Shared, live: &Live, attempt: u32) -> Error
     }
     drop(restored);
     let first = !shared.was_live.swap(true, Ordering::Relaxed);
-    let is_known = |state: &_| matches!(state, State::Live(known) if known.generation == live.generation);
+    let is_known = |state: &_| matches!(state, State::Live(known) if known.epoch == live.epoch);
     if !shared.state.read(is_known) {
         let event = if first { ConnectionEvent::Connected } else { ConnectionEvent::Reconnected { attempt } };
         shared.change(State::Live(live.clone()), event);
@@ -49,18 +49,18 @@ async fn one(shared: &Shared, live: &Live, route: &Restore) -> Result<()> {
     // The engine refuses this one: its reader must know, the others go on.
     let event = route.subscribe.event.clone();
     let error = error.context(format_args!("subscribe again to {event}"));
-    shared.routes.close(&event, Some(error.clone()));
+    shared.registry.close(&event, Some(error.clone()));
     shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
     Ok(())
 }
 
 async fn tell(shared: &Shared, live: &Live, route: &Restore) -> Result<()> {
     let event = &route.subscribe.event;
-    if !shared.routes.is_open(event, &route.end) {
+    if !shared.registry.is_open(event, &route.end) {
         return Ok(());
     }
     live.transport.call(Command::Subscribe(route.subscribe.clone())).await?;
-    if !shared.routes.is_open(event, &route.end) {
+    if !shared.registry.is_open(event, &route.end) {
         // It was left meanwhile, and the word of that may have come before this one. A new subscription to the name waits until
         // all are restored.
         return live.transport.call(Command::Unsubscribe { event: event.clone() }).await.map(drop);
@@ -68,7 +68,7 @@ async fn tell(shared: &Shared, live: &Live, route: &Restore) -> Result<()> {
     if let Some(reason) = route.paused.clone() {
         live.transport.call(Command::Pause { event: event.clone(), reason }).await?;
     }
-    shared.routes.set_told(event, live.generation);
+    shared.registry.set_subscribed(event, live.epoch);
     tracing::info!(%event, "subscribed again");
     Ok(())
 }

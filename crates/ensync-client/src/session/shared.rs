@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::errand::{Errand, Errands};
-use super::lane::Routed;
-use super::routes::Routes;
-use super::watched::Watched;
+use super::buffer::Routed;
+use super::link_command::{LinkCommand, LinkCommands};
+use super::registry::SubscriptionRegistry;
+use super::state_cell::StateCell;
 use crate::ConnectionEvent;
 use crate::options::Options;
 
@@ -27,19 +27,19 @@ pub(super) struct Shared {
     pub(super) connector: Arc<dyn Connector>,
     pub(super) app_key: AppKey,
     pub(super) options: Options,
-    pub(super) state: Arc<Watched<State>>,
+    pub(super) state: Arc<StateCell<State>>,
     /// What happened, for who listens. Sent while `state` is locked.
     pub(super) events: broadcast::Sender<ConnectionEvent>,
     /// Whether there ever was a connection.
     pub(super) was_live: AtomicBool,
-    pub(super) routes: Routes,
+    pub(super) registry: SubscriptionRegistry,
     /// The shortest lease that an event came with.
-    pub(super) shortest_lease: Watched<Option<Duration>>,
+    pub(super) shortest_lease: StateCell<Option<Duration>>,
     /// Room for publishes.
     pub(super) publishes: Semaphore,
     /// Calls, publishes and handlers under way, which `close` waits for.
     pub(super) work: TaskTracker,
-    pub(super) errands: Errands,
+    pub(super) commands: LinkCommands,
     pub(super) draining: AtomicBool,
     /// The number of the link that is up, logged in and maybe not yet restored; 0 while there is none. What came over another is
     /// no longer this client's.
@@ -66,7 +66,7 @@ pub(crate) enum State {
 pub(crate) struct Live {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) welcome: Arc<Welcome>,
-    pub(super) generation: u64,
+    pub(super) epoch: u64,
 }
 
 impl Shared {
@@ -78,12 +78,12 @@ impl Shared {
         let answer = async {
             loop {
                 let live = self.live().await?;
-                link = live.generation;
+                link = live.epoch;
                 match live.transport.call(command.clone()).await {
                     // The link ended before the command went out: the next one carries it.
                     Err(error) if error.kind() == ErrorKind::Closed => {
                         link = 0;
-                        self.link_other_than(live.generation).await;
+                        self.link_other_than(live.epoch).await;
                     }
                     answer => return answer,
                 }
@@ -125,10 +125,10 @@ impl Shared {
             .await
     }
 
-    async fn link_other_than(&self, generation: u64) {
+    async fn link_other_than(&self, epoch: u64) {
         self.state
             .wait(|state| match state {
-                State::Live(live) if live.generation == generation => None,
+                State::Live(live) if live.epoch == epoch => None,
                 _ => Some(()),
             })
             .await;
@@ -138,18 +138,18 @@ impl Shared {
     pub(super) fn leave(&self, event: &EventName, unread: Vec<Routed>) {
         match self.link.load(Ordering::Acquire) {
             // The next link is not told of it in the first place.
-            0 => self.routes.left(event),
-            generation => {
+            0 => self.registry.left(event),
+            epoch => {
                 let unread = unread.into_iter().map(Into::into).collect();
-                self.errand(Errand::Leave { event: event.clone(), unread, generation });
+                self.command(LinkCommand::Leave { event: event.clone(), unread, epoch });
             }
         }
     }
 
-    pub(super) fn errand(&self, errand: Errand) {
-        if self.errands.send(errand).is_err() {
+    pub(super) fn command(&self, command: LinkCommand) {
+        if self.commands.send(command).is_err() {
             // The session has ended: the engine takes back what was unsettled by itself.
-            self.routes.all_left();
+            self.registry.all_left();
         }
     }
 
@@ -187,7 +187,7 @@ impl Shared {
     pub(super) fn end(&self, error: Error, streams: Option<&Error>) {
         self.draining.store(true, Ordering::Release);
         self.link.store(0, Ordering::Release);
-        self.routes.close_all(streams);
+        self.registry.close_all(streams);
         self.change(State::Closed(error.clone()), ConnectionEvent::Closed { why: error });
     }
 

@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::backoff::Backoff;
-use super::errand::{Errand, HandBack, Runner};
-use super::lane::Routed;
+use super::buffer::Routed;
+use super::flow::FlowControl;
+use super::link_command::{HandBack, LinkCommand, Runner};
 use super::restore::restore;
-use super::window::Window;
 use super::{Live, Shared, State, connect};
 use crate::ConnectionEvent;
 
-type Queue = mpsc::UnboundedReceiver<Errand>;
+type Queue = mpsc::UnboundedReceiver<LinkCommand>;
 
 /// Why a link's run ended.
 enum End {
@@ -34,7 +34,7 @@ type Next = Result<Option<Link>>;
 /// Keeps the session alive, from its first link to its end. Without a first link it makes one.
 ///
 /// `ended` ends it also if the runtime goes before this task was ever polled: nobody must wait for what will not come.
-pub(super) async fn supervise(ended: Ended, first: Option<Link>, mut errands: Queue) {
+pub(super) async fn supervise(ended: Ended, first: Option<Link>, mut commands: Queue) {
     let shared = ended.0.clone();
     let options = &shared.options;
     let mut backoff = Backoff::new(options.reconnect_interval, options.reconnect_factor, options.jitter_seed);
@@ -42,22 +42,22 @@ pub(super) async fn supervise(ended: Ended, first: Option<Link>, mut errands: Qu
         Some(link) => Ok(Some(link)),
         None => first_link(&shared, &mut backoff).await,
     };
-    let mut generation = 0;
+    let mut epoch = 0;
     loop {
         let link = match next {
             Ok(Some(link)) => link,
             Ok(None) => return shared.end(shared.closed(), None),
             Err(error) => return shared.end(error.clone(), Some(&error)),
         };
-        generation += 1;
+        epoch += 1;
         let since = Instant::now();
-        let lost = match run(&shared, link, generation, backoff.attempt, &mut errands).await {
+        let lost = match run(&shared, link, epoch, backoff.attempt, &mut commands).await {
             End::Stopped => return shared.end(shared.closed(), None),
             End::Lost(error) => error,
         };
         shared.link.store(0, Ordering::Release);
-        shared.routes.all_left();
-        shared.routes.empty_all();
+        shared.registry.all_left();
+        shared.registry.empty_all();
         tracing::warn!(endpoint = %shared.endpoint, error = %report(&lost), "connection lost");
         shared.tell(ConnectionEvent::Disconnected { cause: lost.clone() });
         // A login that did not hold is one more failed attempt, or an engine that accepts and drops would be stormed.
@@ -139,10 +139,10 @@ fn gave_up(shared: &Shared, attempts: u32, last: Error) -> Error {
 }
 
 /// Lives with one link until it ends. `attempt` is the one that made it.
-async fn run(shared: &Shared, link: Link, generation: u64, attempt: u32, queue: &mut Queue) -> End {
+async fn run(shared: &Shared, link: Link, epoch: u64, attempt: u32, queue: &mut Queue) -> End {
     let Link { transport, inbox, welcome } = link;
-    let live = Live { transport: transport.clone(), welcome: Arc::new(welcome), generation };
-    shared.link.store(generation, Ordering::Release);
+    let live = Live { transport: transport.clone(), welcome: Arc::new(welcome), epoch };
+    shared.link.store(epoch, Ordering::Release);
     let mut runner = Runner::new(shared, &live, queue);
     let lost = tokio::select! {
         // In this order, for a test must repeat; and routing, which may always have something to do, comes last.
@@ -153,7 +153,7 @@ async fn run(shared: &Shared, link: Link, generation: u64, attempt: u32, queue: 
         }
         lost = heartbeat(&*transport, shared.options.heartbeat_interval) => lost,
         lost = restore(shared, &live, attempt) => lost,
-        never = give_back(shared, &live) => match never {},
+        never = release_waiting(shared, &live) => match never {},
         () = runner.run() => shared.closed(),
         // Runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, &live, inbox) => lost,
@@ -161,9 +161,9 @@ async fn run(shared: &Shared, link: Link, generation: u64, attempt: u32, queue: 
     End::Lost(lost)
 }
 
-/// Takes events off the link and hands each to its subscription's lane. A slow reader holds up nobody else.
+/// Takes events off the link and hands each to its subscription's buffer. A slow reader holds up nobody else.
 async fn route(shared: &Shared, live: &Live, mut inbox: BoxStream<'static, Result<Delivery>>) -> Error {
-    let generation = live.generation;
+    let epoch = live.epoch;
     let asks = !live.welcome.config.has(Extension::FlowControl);
     while let Some(item) = inbox.next().await {
         let delivery = match item {
@@ -171,26 +171,26 @@ async fn route(shared: &Shared, live: &Live, mut inbox: BoxStream<'static, Resul
             Err(error) => return error,
         };
         let event = delivery.event.clone();
-        let window = |subscribe: &_| Window::new(subscribe, generation, asks, shared.errands.clone());
-        let hand_back = match shared.routes.lane(&event, generation, window) {
-            Some((lane, window)) => {
+        let window = |subscribe: &_| FlowControl::new(subscribe, epoch, asks, shared.commands.clone());
+        let hand_back = match shared.registry.buffer(&event, epoch, window) {
+            Some((buffer, window)) => {
                 window.room().await;
                 let until = delivery.lease.and_then(|lease| Instant::now().checked_add(lease));
                 shared.leased(delivery.lease);
                 let held = window.enter(&delivery);
-                match lane.push(Routed { delivery, generation, until, held }) {
+                match buffer.push(Routed { delivery, epoch, until, held }) {
                     None => continue,
                     Some(left) => left.into(),
                 }
             }
-            None => HandBack { event: event.clone(), id: delivery.id, block: delivery.block, generation, seen: false },
+            None => HandBack { event: event.clone(), id: delivery.id, block: delivery.block, epoch, seen: false },
         };
         tracing::debug!(%event, id = %hand_back.id, "nobody takes this event; handed back");
         // First the word that nobody does, or the engine would send it straight back here.
-        if shared.routes.leave_unknown(&event) {
-            shared.errand(Errand::Leave { event, unread: vec![hand_back], generation });
+        if shared.registry.leave_unknown(&event) {
+            shared.command(LinkCommand::Leave { event, unread: vec![hand_back], epoch });
         } else {
-            shared.errand(Errand::HandBack(hand_back));
+            shared.command(LinkCommand::HandBack(hand_back));
         }
     }
     Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint))
@@ -199,16 +199,16 @@ async fn route(shared: &Shared, live: &Live, mut inbox: BoxStream<'static, Resul
 /// Hands back what waits for its reader and would run out of its lease soon. The engine gives it to whoever is free, this client
 /// too, and does not count it as a delivery, which a lease that ran out is: else what waits behind a slow handler would end up with
 /// the dead letters without anybody having seen it.
-async fn give_back(shared: &Shared, live: &Live) -> Infallible {
+async fn release_waiting(shared: &Shared, live: &Live) -> Infallible {
     if !live.welcome.config.has(Extension::Leases) {
         return std::future::pending().await;
     }
     loop {
         let lease = shared.shortest_lease.wait(|lease| *lease).await;
         tokio::time::sleep(lease / 8).await;
-        for routed in shared.routes.take_ending(Instant::now() + lease / 4) {
+        for routed in shared.registry.take_ending(Instant::now() + lease / 4) {
             tracing::debug!(event = %routed.delivery.event, id = %routed.delivery.id, "not read for most of its lease; handed back");
-            shared.errand(Errand::HandBack(routed.into()));
+            shared.command(LinkCommand::HandBack(routed.into()));
         }
     }
 }

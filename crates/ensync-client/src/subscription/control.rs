@@ -35,10 +35,10 @@ impl Control {
     /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
-        let gate = self.client.session.routes().gate(&self.event).unwrap_or_default();
+        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
         let _held = gate.lock().await;
         self.call(Command::Pause { event: self.event.clone(), reason: reason.clone() }).await?;
-        self.client.session.routes().set_paused(&self.event, &self.end, Some(reason));
+        self.client.session.registry().set_paused(&self.event, &self.end, Some(reason));
         Ok(())
     }
 
@@ -48,9 +48,9 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`].
     pub async fn resume(&self) -> Result<()> {
-        let gate = self.client.session.routes().gate(&self.event).unwrap_or_default();
+        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
         let _held = gate.lock().await;
-        self.client.session.routes().set_paused(&self.event, &self.end, None);
+        self.client.session.registry().set_paused(&self.event, &self.end, None);
         if self.client.session.is_full(&self.event) {
             // The engine goes on by itself when there is room again.
             return Ok(());
@@ -140,7 +140,7 @@ impl Control {
     /// Calls on behalf of this subscription; a later one to the same name is none of its business.
     async fn call(&self, command: Command) -> Result<()> {
         let context = format!("{} {} at {}", command.name(), self.event, self.client.endpoint());
-        if !self.client.session.routes().is_open(&self.event, &self.end) {
+        if !self.client.session.registry().is_open(&self.event, &self.end) {
             return Err(Error::new(ErrorKind::Closed, format!("{context}: this subscription has ended")));
         }
         self.client.session.call(command).await.map(drop).map_err(|error| error.context(context))

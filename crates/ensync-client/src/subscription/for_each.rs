@@ -161,7 +161,7 @@ where
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     let handled = match called {
-        Ok(handling) => acker.keeping(AssertUnwindSafe(handling).catch_unwind()).await,
+        Ok(handling) => acker.with_lease_renewal(AssertUnwindSafe(handling).catch_unwind()).await,
         Err(panic) => Err(panic),
     };
     let failed: Box<dyn StdError + Send + Sync> = match handled {

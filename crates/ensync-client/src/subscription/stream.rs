@@ -8,7 +8,7 @@ use futures::Stream;
 
 use super::{Control, ForEach, Handler};
 use crate::acker::From;
-use crate::session::{Lane, Routed};
+use crate::session::{DeliveryBuffer, Routed};
 use crate::{Event, Unopenable, observe};
 
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
@@ -31,20 +31,20 @@ use crate::{Event, Unopenable, observe};
 #[derive(Debug)]
 pub struct Subscription {
     control: Control,
-    lane: Arc<Lane>,
+    buffer: Arc<DeliveryBuffer>,
     unopenable: Unopenable,
     ended: bool,
 }
 
 impl Subscription {
-    pub(crate) fn new(control: Control, lane: Arc<Lane>, unopenable: Unopenable) -> Self {
-        Self { control, lane, unopenable, ended: false }
+    pub(crate) fn new(control: Control, buffer: Arc<DeliveryBuffer>, unopenable: Unopenable) -> Self {
+        Self { control, buffer, unopenable, ended: false }
     }
 
     /// How many events were not handed out because their lease ran out before they were read. The engine delivers them again. If it
     /// grows, the reader is too slow for its window: see [`max_in_flight`](crate::Subscribe::max_in_flight).
     pub fn ran_out(&self) -> u64 {
-        self.lane.ran_out()
+        self.buffer.ran_out()
     }
 
     /// The controls, for use beside a handler.
@@ -76,7 +76,7 @@ impl Subscription {
 
 impl Subscription {
     /// Whether an event comes out. One that cannot be opened is dealt with here if its reader does not want it.
-    fn is_taken(&self, event: &Event, generation: u64) -> bool {
+    fn is_taken(&self, event: &Event, epoch: u64) -> bool {
         if self.unopenable == Unopenable::HandOver {
             return true;
         }
@@ -86,7 +86,7 @@ impl Subscription {
             // The reason goes to the engine: a fixed word, that says nothing of the content.
             let how = Settlement::Discard { reason: error.kind().code().into() };
             let settle = event.acker().settlement(how);
-            self.control.client().session.settle_later(settle, generation);
+            self.control.client().session.settle_later(settle, epoch);
         }
         // Dealt with, or meant to wait for its lease's end.
         event.acker().leave();
@@ -99,15 +99,15 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, generation, until, held }) = ready!(this.lane.poll_next(cx)) {
+        while let Some(Routed { delivery, epoch, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
-            if generation != client.session.generation() {
+            if epoch != client.session.epoch() {
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(delivery, name, reading, client.clone(), Some(From { generation, until, held }));
-            if this.is_taken(&event, generation) {
+            let event = Event::new(delivery, name, reading, client.clone(), Some(From { epoch, until, held }));
+            if this.is_taken(&event, epoch) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
             }

@@ -8,15 +8,15 @@ use ensync_core::{Error, ErrorKind, EventName, Result, Subscribe};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lane::{Lane, Routed};
-use super::window::Window;
+use super::buffer::{DeliveryBuffer, Routed};
+use super::flow::FlowControl;
 
 /// The subscriptions of a client by event name.
 #[derive(Debug, Default)]
-pub(crate) struct Routes(Mutex<BTreeMap<EventName, Route>>);
+pub(crate) struct SubscriptionRegistry(Mutex<BTreeMap<EventName, Slot>>);
 
 #[derive(Debug)]
-enum Route {
+enum Slot {
     Open(Open),
     /// Its reader is gone, the engine is being told. Nobody may subscribe to the name until it is, or the late word would end
     /// the new subscription.
@@ -25,14 +25,14 @@ enum Route {
 
 #[derive(Debug)]
 struct Open {
-    lane: Arc<Lane>,
+    buffer: Arc<DeliveryBuffer>,
     subscribe: Subscribe,
     /// What of it is unsettled, over the link that last brought something.
-    window: Option<Arc<Window>>,
+    window: Option<Arc<FlowControl>>,
     /// Held while the engine is told to pause or to go on, so that its last word is the one that is meant.
     gate: Arc<tokio::sync::Mutex<()>>,
     /// The link over which the engine was last told of the subscription; 0 before the first time.
-    told: u64,
+    subscribed: u64,
     /// The reason of a pause that the user has not ended.
     paused: Option<String>,
     /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
@@ -52,17 +52,17 @@ pub(crate) struct Restore {
 /// A subscription's end of a route.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) buffer: Arc<DeliveryBuffer>,
     pub(crate) end: Arc<OnceLock<Error>>,
 }
 
-impl Routes {
+impl SubscriptionRegistry {
     /// Opens a route, or says what to wait for before trying again.
     pub(crate) fn open(&self, subscribe: &Subscribe) -> Result<Result<Opened, CancellationToken>> {
-        let mut routes = self.lock();
-        match routes.get(&subscribe.event) {
-            Some(Route::Leaving(left)) => return Ok(Err(left.clone())),
-            Some(Route::Open(_)) => {
+        let mut registry = self.lock();
+        match registry.get(&subscribe.event) {
+            Some(Slot::Leaving(left)) => return Ok(Err(left.clone())),
+            Some(Slot::Open(_)) => {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
                     format!(
@@ -74,79 +74,79 @@ impl Routes {
             }
             None => {}
         }
-        let opened = Opened { lane: Arc::default(), end: Arc::default() };
+        let opened = Opened { buffer: Arc::default(), end: Arc::default() };
         let open = Open {
-            lane: opened.lane.clone(),
+            buffer: opened.buffer.clone(),
             subscribe: subscribe.clone(),
             window: None,
             gate: Arc::default(),
-            told: 0,
+            subscribed: 0,
             paused: None,
             end: opened.end.clone(),
         };
-        routes.insert(subscribe.event.clone(), Route::Open(open));
+        registry.insert(subscribe.event.clone(), Slot::Open(open));
         Ok(Ok(opened))
     }
 
     /// Where events of this name go that a link brings, and what counts them: made by `window` for each link anew.
-    pub(crate) fn lane(
+    pub(crate) fn buffer(
         &self,
         event: &EventName,
-        generation: u64,
-        window: impl FnOnce(&Subscribe) -> Arc<Window>,
-    ) -> Option<(Arc<Lane>, Arc<Window>)> {
-        let mut routes = self.lock();
-        let Some(Route::Open(open)) = routes.get_mut(event) else { return None };
+        epoch: u64,
+        window: impl FnOnce(&Subscribe) -> Arc<FlowControl>,
+    ) -> Option<(Arc<DeliveryBuffer>, Arc<FlowControl>)> {
+        let mut registry = self.lock();
+        let Some(Slot::Open(open)) = registry.get_mut(event) else { return None };
         let window = match &open.window {
-            Some(known) if known.generation == generation => known.clone(),
+            Some(known) if known.epoch == epoch => known.clone(),
             _ => open.window.insert(window(&open.subscribe)).clone(),
         };
-        Some((open.lane.clone(), window))
+        Some((open.buffer.clone(), window))
     }
 
     /// What is held while the engine is told to pause an open route, or to go on.
     pub(crate) fn gate(&self, event: &EventName) -> Option<Arc<tokio::sync::Mutex<()>>> {
         match self.lock().get(event) {
-            Some(Route::Open(open)) => Some(open.gate.clone()),
+            Some(Slot::Open(open)) => Some(open.gate.clone()),
             _ => None,
         }
     }
 
     /// Whether the user paused the route.
     pub(crate) fn is_paused(&self, event: &EventName) -> bool {
-        matches!(self.lock().get(event), Some(Route::Open(open)) if open.paused.is_some())
+        matches!(self.lock().get(event), Some(Slot::Open(open)) if open.paused.is_some())
     }
 
     /// Whether the engine is paused over this link because the reader is slow.
-    pub(crate) fn is_full(&self, event: &EventName, generation: u64) -> bool {
+    pub(crate) fn is_full(&self, event: &EventName, epoch: u64) -> bool {
         match self.lock().get(event) {
-            Some(Route::Open(open)) => {
-                open.window.as_ref().is_some_and(|window| window.generation == generation && window.pauses())
+            Some(Slot::Open(open)) => {
+                open.window.as_ref().is_some_and(|window| window.epoch == epoch && window.pauses())
             }
             _ => false,
         }
     }
 
-    /// Takes out of every lane what was not read and whose lease runs out before `limit`.
+    /// Takes out of every buffer what was not read and whose lease runs out before `limit`.
     pub(crate) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
-        let ending = |route: &Route| match route {
-            Route::Open(open) => open.lane.take_ending(limit),
-            Route::Leaving(_) => Vec::new(),
+        let ending = |route: &Slot| match route {
+            Slot::Open(open) => open.buffer.take_ending(limit),
+            Slot::Leaving(_) => Vec::new(),
         };
         self.lock().values().flat_map(ending).collect()
     }
 
     /// How many events nobody has read.
     pub(crate) fn unread(&self) -> usize {
-        let unread = |route: &Route| match route {
-            Route::Open(open) => open.lane.len(),
-            Route::Leaving(_) => 0,
+        let unread = |route: &Slot| match route {
+            Slot::Open(open) => open.buffer.len(),
+            Slot::Leaving(_) => 0,
         };
         self.lock().values().map(unread).sum()
     }
 
     /// Ends the reader's stream, if the route is still the one that `end` belongs to, and gives what was not read. Until
-    /// [`left`](Routes::left) is called, nobody can subscribe to the name. `None` if there was nothing to end.
+    /// [`left`](SubscriptionRegistry::left) is called, nobody can subscribe to the name. `None` if there was nothing to end.
     pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Vec<Routed>> {
         match self.lock().get_mut(event) {
             Some(route) if route.is(end) => Some(route.leave()),
@@ -156,25 +156,25 @@ impl Routes {
 
     /// The same with every open route.
     pub(crate) fn leave_all(&self) -> Vec<(EventName, Vec<Routed>)> {
-        let mut routes = self.lock();
-        let open = routes.iter_mut().filter(|(_, route)| matches!(route, Route::Open(_)));
+        let mut registry = self.lock();
+        let open = registry.iter_mut().filter(|(_, route)| matches!(route, Slot::Open(_)));
         open.map(|(event, route)| (event.clone(), route.leave())).collect()
     }
 
     /// The engine knows that the name was left, or never will.
     pub(crate) fn left(&self, event: &EventName) {
-        let mut routes = self.lock();
-        if let Some(Route::Leaving(left)) = routes.get(event) {
+        let mut registry = self.lock();
+        if let Some(Slot::Leaving(left)) = registry.get(event) {
             left.cancel();
-            routes.remove(event);
+            registry.remove(event);
         }
     }
 
     /// The link is gone, and with it what the engine was to be told over it.
     pub(crate) fn all_left(&self) {
         self.lock().retain(|_, route| match route {
-            Route::Open(_) => true,
-            Route::Leaving(left) => {
+            Slot::Open(_) => true,
+            Slot::Leaving(left) => {
                 left.cancel();
                 false
             }
@@ -184,9 +184,9 @@ impl Routes {
     /// Removes an open route; its reader's stream ends, with `error` first if there is one. What was not read is dropped: the
     /// session it came in is over, or the engine refused the subscription.
     pub(crate) fn close(&self, event: &EventName, error: Option<Error>) {
-        let mut routes = self.lock();
-        if matches!(routes.get(event), Some(Route::Open(_)))
-            && let Some(Route::Open(open)) = routes.remove(event)
+        let mut registry = self.lock();
+        if matches!(registry.get(event), Some(Slot::Open(_)))
+            && let Some(Slot::Open(open)) = registry.remove(event)
         {
             open.close(error);
         }
@@ -196,7 +196,7 @@ impl Routes {
     pub(crate) fn close_all(&self, error: Option<&Error>) {
         self.all_left();
         for route in std::mem::take(&mut *self.lock()).into_values() {
-            if let Route::Open(open) = route {
+            if let Slot::Open(open) = route {
                 open.close(error.cloned());
             }
         }
@@ -207,17 +207,17 @@ impl Routes {
         match self.lock().entry(event.clone()) {
             Entry::Occupied(_) => false,
             Entry::Vacant(vacant) => {
-                vacant.insert(Route::Leaving(CancellationToken::new()));
+                vacant.insert(Slot::Leaving(CancellationToken::new()));
                 true
             }
         }
     }
 
-    /// The link is gone, and with it the right to what it brought: empties every lane, so that nobody reads it.
+    /// The link is gone, and with it the right to what it brought: empties every buffer, so that nobody reads it.
     pub(crate) fn empty_all(&self) {
         for route in self.lock().values() {
-            if let Route::Open(open) = route {
-                open.lane.clear();
+            if let Slot::Open(open) = route {
+                open.buffer.clear();
             }
         }
     }
@@ -229,30 +229,30 @@ impl Routes {
 
     /// Remembers a pause, or its end, for the next link.
     pub(crate) fn set_paused(&self, event: &EventName, end: &Arc<OnceLock<Error>>, reason: Option<String>) {
-        if let Some(Route::Open(open)) = self.lock().get_mut(event).filter(|route| route.is(end)) {
+        if let Some(Slot::Open(open)) = self.lock().get_mut(event).filter(|route| route.is(end)) {
             open.paused = reason;
         }
     }
 
     /// The engine was told of the subscription over this link.
-    pub(crate) fn set_told(&self, event: &EventName, generation: u64) {
-        if let Some(Route::Open(open)) = self.lock().get_mut(event) {
-            open.told = generation;
+    pub(crate) fn set_subscribed(&self, event: &EventName, epoch: u64) {
+        if let Some(Slot::Open(open)) = self.lock().get_mut(event) {
+            open.subscribed = epoch;
         }
     }
 
     /// The link over which the engine was last told of the subscription; `None` if there is none.
-    pub(crate) fn told(&self, event: &EventName) -> Option<u64> {
+    pub(crate) fn subscribed_epoch(&self, event: &EventName) -> Option<u64> {
         match self.lock().get(event) {
-            Some(Route::Open(open)) => Some(open.told),
+            Some(Slot::Open(open)) => Some(open.subscribed),
             _ => None,
         }
     }
 
     /// What to tell an engine after a login: the subscriptions it was told of before.
     pub(crate) fn to_restore(&self) -> Vec<Restore> {
-        let restorable = |route: &Route| match route {
-            Route::Open(open) if open.told > 0 => {
+        let restorable = |route: &Slot| match route {
+            Slot::Open(open) if open.subscribed > 0 => {
                 Some(Restore { subscribe: open.subscribe.clone(), paused: open.paused.clone(), end: open.end.clone() })
             }
             _ => None,
@@ -260,13 +260,13 @@ impl Routes {
         self.lock().values().filter_map(restorable).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<EventName, Route>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EventName, Slot>> {
         // Nothing panics while it is held, and a map is whole after every call anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Route {
+impl Slot {
     fn is(&self, end: &Arc<OnceLock<Error>>) -> bool {
         matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
     }
@@ -286,9 +286,9 @@ impl Open {
     /// Ends the reader's stream, and gives what was not read.
     fn close(self, error: Option<Error>) -> Vec<Routed> {
         if let Some(error) = error {
-            // Set before the lane closes, so that the reader, woken by that, finds it.
+            // Set before the buffer closes, so that the reader, woken by that, finds it.
             let _ = self.end.set(error);
         }
-        self.lane.close()
+        self.buffer.close()
     }
 }

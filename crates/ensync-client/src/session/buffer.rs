@@ -8,17 +8,17 @@ use std::task::{Context, Poll, Waker};
 use ensync_core::Delivery;
 use tokio::time::Instant;
 
-use super::window::Held;
+use super::flow::Credit;
 
 /// An event on its way to a subscription.
 #[derive(Debug)]
 pub(crate) struct Routed {
     pub(crate) delivery: Delivery,
     /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
-    pub(crate) generation: u64,
+    pub(crate) epoch: u64,
     /// When its lease runs out, if the engine said.
     pub(crate) until: Option<Instant>,
-    pub(crate) held: Held,
+    pub(crate) held: Credit,
 }
 
 impl Routed {
@@ -27,9 +27,9 @@ impl Routed {
     }
 }
 
-/// Events for one reader, in the order they came. How many there may be is the [`Window`](super::window::Window)'s business.
+/// Events for one reader, in the order they came. How many there may be is the [`FlowControl`](super::flow::FlowControl)'s business.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub(crate) struct DeliveryBuffer {
     inner: Mutex<Inner>,
     /// Events whose lease ran out in here.
     ran_out: AtomicU64,
@@ -42,7 +42,7 @@ struct Inner {
     reader: Option<Waker>,
 }
 
-impl Lane {
+impl DeliveryBuffer {
     /// Adds an event; gives it back if nobody reads any more.
     pub(super) fn push(&self, routed: Routed) -> Option<Routed> {
         let mut inner = self.lock();
