@@ -44,7 +44,7 @@ pub enum ConnectionEvent {
         /// Why.
         cause: Error,
     },
-    /// Another attempt to connect will be made.
+    /// Another attempt to connect will be made; a wait of zero if the engine closed in order, or forgot the session.
     Reconnecting {
         /// Its number, counted from 1 since the last login that held.
         attempt: u32,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ensync_core::{Delivery, EventName, Subscribe};
-use tokio::sync::Notify;
 
 use super::LinkCommand;
 use super::link_command::LinkCommands;
@@ -15,8 +14,7 @@ const BYTES: u64 = 8 << 20;
 /// The unsettled events of one subscription over one link.
 ///
 /// An engine with flow control sends no more than was asked for. Another is asked to pause when that much is here, and to go on
-/// when half of it is settled. What is on its way meanwhile still fits; an engine that takes no notice at all holds up its own
-/// link in the end.
+/// when half of it is settled. What is on its way meanwhile still fits; what comes over four times that much is not kept.
 pub(crate) struct FlowControl {
     pub(super) event: EventName,
     pub(super) epoch: u64,
@@ -26,8 +24,6 @@ pub(crate) struct FlowControl {
     asks: bool,
     commands: LinkCommands,
     inner: Mutex<Inner>,
-    /// There is room again, after there was none at all.
-    room: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +55,6 @@ impl FlowControl {
             asks,
             commands,
             inner: Mutex::default(),
-            room: Notify::new(),
         })
     }
 
@@ -76,13 +71,6 @@ impl FlowControl {
         Credit { window: self.clone(), bytes }
     }
 
-    /// Waits while there is far more here than was asked for: the engine takes no notice.
-    pub(super) async fn room(&self) {
-        while self.overflows() {
-            self.room.notified().await;
-        }
-    }
-
     /// Whether the engine is paused because of this.
     pub(super) fn pauses(&self) -> bool {
         self.lock().told
@@ -96,7 +84,8 @@ impl FlowControl {
         inner.telling.then_some(inner.want)
     }
 
-    fn overflows(&self) -> bool {
+    /// Whether there is far more here than was asked for: the engine takes no notice.
+    pub(super) fn overflows(&self) -> bool {
         let inner = self.lock();
         inner.events > self.events.saturating_mul(4).saturating_add(1_024)
             || inner.bytes > self.bytes.saturating_mul(4).saturating_add(2 * BYTES)
@@ -110,7 +99,6 @@ impl FlowControl {
             inner.want = false;
         }
         self.tell(inner);
-        self.room.notify_one();
     }
 
     /// One command at a time tells the engine, so that its words keep their order.
@@ -203,14 +191,13 @@ mod tests {
         assert_eq!((window.next_word(), window.next_word()), (Some(false), None));
     }
 
-    #[tokio::test]
-    async fn an_engine_with_flow_control_is_not_asked_and_one_that_floods_waits() {
+    #[test]
+    fn an_engine_with_flow_control_is_not_asked_and_one_that_floods_is_noticed() {
         let (window, mut asked) = window(false);
         let mut held: Vec<_> = (0..=(4 * 4 + 1_024)).map(|_| window.enter(&delivery(1))).collect();
         assert!(asked.try_recv().is_err());
-        let mut room = Box::pin(window.room());
-        assert!(futures::poll!(&mut room).is_pending());
+        assert!(window.overflows());
         held.pop();
-        room.await;
+        assert!(!window.overflows());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ensync_core::{Error, ErrorKind, EventName, Result, Subscribe};
@@ -10,6 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffer::{DeliveryBuffer, Routed};
 use super::flow::FlowControl;
+use super::link_command::HandBack;
+
+/// How many names may be being left for another to be, that nobody subscribed to.
+const MOST_UNKNOWN: usize = 64;
 
 /// The subscriptions of a client by event name.
 #[derive(Debug, Default)]
@@ -19,8 +24,11 @@ pub(crate) struct SubscriptionRegistry(Mutex<BTreeMap<EventName, Slot>>);
 enum Slot {
     Open(Open),
     /// Its reader is gone, the engine is being told. Nobody may subscribe to the name until it is, or the late word would end
-    /// the new subscription.
-    Leaving(CancellationToken),
+    /// the new subscription. The word is for the link of this number, and dies with it.
+    Leaving {
+        left: CancellationToken,
+        epoch: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -49,7 +57,7 @@ pub(crate) struct Restore {
     pub(crate) end: Arc<OnceLock<Error>>,
 }
 
-/// A subscription's end of a route.
+/// A subscription's end of a slot.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) buffer: Arc<DeliveryBuffer>,
@@ -57,11 +65,11 @@ pub(crate) struct Opened {
 }
 
 impl SubscriptionRegistry {
-    /// Opens a route, or says what to wait for before trying again.
+    /// Opens a slot, or says what to wait for before trying again.
     pub(crate) fn open(&self, subscribe: &Subscribe) -> Result<Result<Opened, CancellationToken>> {
         let mut registry = self.lock();
         match registry.get(&subscribe.event) {
-            Some(Slot::Leaving(left)) => return Ok(Err(left.clone())),
+            Some(Slot::Leaving { left, .. }) => return Ok(Err(left.clone())),
             Some(Slot::Open(_)) => {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
@@ -104,7 +112,7 @@ impl SubscriptionRegistry {
         Some((open.buffer.clone(), window))
     }
 
-    /// What is held while the engine is told to pause an open route, or to go on.
+    /// What is held while the engine is told to pause an open slot, or to go on.
     pub(crate) fn gate(&self, event: &EventName) -> Option<Arc<tokio::sync::Mutex<()>>> {
         match self.lock().get(event) {
             Some(Slot::Open(open)) => Some(open.gate.clone()),
@@ -112,7 +120,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Whether the user paused the route.
+    /// Whether the user paused the slot.
     pub(crate) fn is_paused(&self, event: &EventName) -> bool {
         matches!(self.lock().get(event), Some(Slot::Open(open)) if open.paused.is_some())
     }
@@ -129,42 +137,70 @@ impl SubscriptionRegistry {
 
     /// Takes out of every buffer what was not read and whose lease runs out before `limit`.
     pub(crate) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
-        let ending = |route: &Slot| match route {
+        let ending = |slot: &Slot| match slot {
             Slot::Open(open) => open.buffer.take_ending(limit),
-            Slot::Leaving(_) => Vec::new(),
+            Slot::Leaving { .. } => Vec::new(),
+        };
+        self.lock().values().flat_map(ending).collect()
+    }
+
+    /// What waits behind handlers and whose lease runs out before `limit`, and where.
+    pub(crate) fn kept_ending(&self, limit: Instant) -> Vec<(Arc<DeliveryBuffer>, HandBack)> {
+        let ending = |slot: &Slot| match slot {
+            Slot::Open(open) => {
+                open.buffer.kept_ending(limit).into_iter().map(|which| (open.buffer.clone(), which)).collect()
+            }
+            Slot::Leaving { .. } => Vec::new(),
         };
         self.lock().values().flat_map(ending).collect()
     }
 
     /// How many events nobody has read.
     pub(crate) fn unread(&self) -> usize {
-        let unread = |route: &Slot| match route {
+        let unread = |slot: &Slot| match slot {
             Slot::Open(open) => open.buffer.len(),
-            Slot::Leaving(_) => 0,
+            Slot::Leaving { .. } => 0,
         };
         self.lock().values().map(unread).sum()
     }
 
-    /// Ends the reader's stream, if the route is still the one that `end` belongs to, and gives what was not read. Until
-    /// [`left`](SubscriptionRegistry::left) is called, nobody can subscribe to the name. `None` if there was nothing to end.
-    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Vec<Routed>> {
-        match self.lock().get_mut(event) {
-            Some(route) if route.is(end) => Some(route.leave()),
-            _ => None,
+    /// Ends the reader's stream, if the slot is still the one that `end` belongs to, and gives what was not read, and the link that
+    /// is to be told. Until [`left`](Self::left) is called, or that link ends, nobody can subscribe to the name. `None` if there was
+    /// nothing to end. Without a link there is nobody to tell: the next is not told of the name in the first place.
+    pub(crate) fn leave(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        link: &AtomicU64,
+    ) -> Option<(Vec<Routed>, u64)> {
+        let mut registry = self.lock();
+        // Read while nobody else changes a slot: a link that ends from now on gives the name free.
+        let epoch = link.load(Ordering::Acquire);
+        let unread = registry.get_mut(event).filter(|slot| slot.is(end))?.leave(epoch);
+        if epoch == 0 {
+            registry.remove(event);
         }
+        Some((unread, epoch))
     }
 
-    /// The same with every open route.
-    pub(crate) fn leave_all(&self) -> Vec<(EventName, Vec<Routed>)> {
+    /// The same with every open slot.
+    pub(crate) fn leave_all(&self, link: &AtomicU64) -> (Vec<(EventName, Vec<Routed>)>, u64) {
         let mut registry = self.lock();
-        let open = registry.iter_mut().filter(|(_, route)| matches!(route, Slot::Open(_)));
-        open.map(|(event, route)| (event.clone(), route.leave())).collect()
+        let epoch = link.load(Ordering::Acquire);
+        let open = registry.iter_mut().filter(|(_, slot)| matches!(slot, Slot::Open(_)));
+        let left = open.map(|(event, slot)| (event.clone(), slot.leave(epoch))).collect();
+        if epoch == 0 {
+            registry.clear();
+        }
+        (left, epoch)
     }
 
-    /// The engine knows that the name was left, or never will.
-    pub(crate) fn left(&self, event: &EventName) {
+    /// The engine knows over this link that the name was left, or never will.
+    pub(crate) fn left(&self, event: &EventName, link: u64) {
         let mut registry = self.lock();
-        if let Some(Slot::Leaving(left)) = registry.get(event) {
+        if let Some(Slot::Leaving { left, epoch }) = registry.get(event)
+            && *epoch == link
+        {
             left.cancel();
             registry.remove(event);
         }
@@ -172,16 +208,16 @@ impl SubscriptionRegistry {
 
     /// The link is gone, and with it what the engine was to be told over it.
     pub(crate) fn all_left(&self) {
-        self.lock().retain(|_, route| match route {
+        self.lock().retain(|_, slot| match slot {
             Slot::Open(_) => true,
-            Slot::Leaving(left) => {
+            Slot::Leaving { left, .. } => {
                 left.cancel();
                 false
             }
         });
     }
 
-    /// Removes an open route; its reader's stream ends, with `error` first if there is one. What was not read is dropped: the
+    /// Removes an open slot; its reader's stream ends, with `error` first if there is one. What was not read is dropped: the
     /// session it came in is over, or the engine refused the subscription.
     pub(crate) fn close(&self, event: &EventName, error: Option<Error>) {
         let mut registry = self.lock();
@@ -192,22 +228,26 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Removes every route.
+    /// Removes every slot.
     pub(crate) fn close_all(&self, error: Option<&Error>) {
         self.all_left();
-        for route in std::mem::take(&mut *self.lock()).into_values() {
-            if let Slot::Open(open) = route {
+        for slot in std::mem::take(&mut *self.lock()).into_values() {
+            if let Slot::Open(open) = slot {
                 open.close(error.cloned());
             }
         }
     }
 
     /// Takes a name that nobody subscribes to, to tell the engine so. False if somebody does, or is leaving it.
-    pub(crate) fn leave_unknown(&self, event: &EventName) -> bool {
-        match self.lock().entry(event.clone()) {
+    pub(crate) fn leave_unknown(&self, event: &EventName, epoch: u64) -> bool {
+        let mut registry = self.lock();
+        // Bounded: whoever sends names without end is not told of each.
+        let leaving = registry.values().filter(|slot| matches!(slot, Slot::Leaving { .. })).take(MOST_UNKNOWN).count();
+        match registry.entry(event.clone()) {
             Entry::Occupied(_) => false,
+            Entry::Vacant(_) if leaving >= MOST_UNKNOWN => false,
             Entry::Vacant(vacant) => {
-                vacant.insert(Slot::Leaving(CancellationToken::new()));
+                vacant.insert(Slot::Leaving { left: CancellationToken::new(), epoch });
                 true
             }
         }
@@ -215,22 +255,28 @@ impl SubscriptionRegistry {
 
     /// The link is gone, and with it the right to what it brought: empties every buffer, so that nobody reads it.
     pub(crate) fn empty_all(&self) {
-        for route in self.lock().values() {
-            if let Slot::Open(open) = route {
+        for slot in self.lock().values() {
+            if let Slot::Open(open) = slot {
                 open.buffer.clear();
             }
         }
     }
 
-    /// Whether the route is the one that `end` belongs to, and open.
+    /// Whether the slot is the one that `end` belongs to, and open.
     pub(crate) fn is_open(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
-        self.lock().get(event).is_some_and(|route| route.is(end))
+        self.lock().get(event).is_some_and(|slot| slot.is(end))
     }
 
-    /// Remembers a pause, or its end, for the next link.
-    pub(crate) fn set_paused(&self, event: &EventName, end: &Arc<OnceLock<Error>>, reason: Option<String>) {
-        if let Some(Slot::Open(open)) = self.lock().get_mut(event).filter(|route| route.is(end)) {
-            open.paused = reason;
+    /// Remembers a pause, or its end, for the next link; gives what was remembered before.
+    pub(crate) fn set_paused(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        reason: Option<String>,
+    ) -> Option<String> {
+        match self.lock().get_mut(event).filter(|slot| slot.is(end)) {
+            Some(Slot::Open(open)) => std::mem::replace(&mut open.paused, reason),
+            _ => None,
         }
     }
 
@@ -251,7 +297,7 @@ impl SubscriptionRegistry {
 
     /// What to tell an engine after a login: the subscriptions it was told of before.
     pub(crate) fn to_restore(&self) -> Vec<Restore> {
-        let restorable = |route: &Slot| match route {
+        let restorable = |slot: &Slot| match slot {
             Slot::Open(open) if open.subscribed > 0 => {
                 Some(Restore { subscribe: open.subscribe.clone(), paused: open.paused.clone(), end: open.end.clone() })
             }
@@ -271,8 +317,8 @@ impl Slot {
         matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
     }
 
-    fn leave(&mut self) -> Vec<Routed> {
-        match std::mem::replace(self, Self::Leaving(CancellationToken::new())) {
+    fn leave(&mut self, epoch: u64) -> Vec<Routed> {
+        match std::mem::replace(self, Self::Leaving { left: CancellationToken::new(), epoch }) {
             Self::Open(open) => open.close(None),
             leaving => {
                 *self = leaving;

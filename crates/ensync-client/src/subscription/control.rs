@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ensync_core::{Block, Command, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
 
-use crate::acker::settle;
+use crate::acker::{Within, settle};
 use crate::reading::Reading;
 use crate::{Client, Event};
 
@@ -37,9 +37,14 @@ impl Control {
         let reason = reason.into();
         let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
         let _held = gate.lock().await;
-        self.call(Command::Pause { event: self.event.clone(), reason: reason.clone() }).await?;
-        self.client.session.registry().set_paused(&self.event, &self.end, Some(reason));
-        Ok(())
+        // Before the engine is told, so that a link that comes up meanwhile restores it.
+        let registry = self.client.session.registry();
+        let before = registry.set_paused(&self.event, &self.end, Some(reason.clone()));
+        let paused = self.call(Command::Pause { event: self.event.clone(), reason }).await;
+        if paused.is_err() {
+            registry.set_paused(&self.event, &self.end, before);
+        }
+        paused
     }
 
     /// Ends a pause.
@@ -134,7 +139,7 @@ impl Control {
     }
 
     async fn settle(&self, id: &EventId, block: Option<Block>, how: Settlement) -> Result<Option<Timestamp>> {
-        settle(&self.client, self.event.clone(), id.clone(), block, how).await
+        settle(&self.client, self.event.clone(), id.clone(), block, how, Within::default()).await
     }
 
     /// Calls on behalf of this subscription; a later one to the same name is none of its business.
@@ -143,6 +148,6 @@ impl Control {
         if !self.client.session.registry().is_open(&self.event, &self.end) {
             return Err(Error::new(ErrorKind::Closed, format!("{context}: this subscription has ended")));
         }
-        self.client.session.call(command).await.map(drop).map_err(|error| error.context(context))
+        self.client.session.tell(command).await.map_err(|error| error.context(context))
     }
 }

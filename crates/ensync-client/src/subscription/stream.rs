@@ -8,6 +8,7 @@ use futures::Stream;
 
 use super::{Control, ForEach, Handler};
 use crate::acker::From;
+use crate::lease::Lease;
 use crate::session::{DeliveryBuffer, Routed};
 use crate::{Event, Unopenable, observe};
 
@@ -63,6 +64,11 @@ impl Subscription {
         ForEach::new(self, handler)
     }
 
+    /// What waits is worked off, so it is kept rather than handed back.
+    pub(crate) fn keep_waiting(&self) {
+        self.buffer.keep();
+    }
+
     /// [`for_each`](Self::for_each) in a task of its own: the peers' `on`.
     pub fn on<H, F, E>(self, handler: H) -> Handler
     where
@@ -81,7 +87,11 @@ impl Subscription {
             return true;
         }
         let Some(error) = event.unopenable() else { return true };
-        tracing::warn!(event = %event.name(), id = %event.id(), %error, policy = ?self.unopenable, "an event cannot be opened");
+        observe::unopenable(error.kind(), self.unopenable);
+        // Somebody who sends such events decides how many there are, so not each is written down.
+        if self.control.client().session.may_log() {
+            tracing::warn!(event = %event.name(), id = %event.id(), %error, policy = ?self.unopenable, "an event cannot be opened; others may follow unlogged for a minute");
+        }
         if self.unopenable == Unopenable::Discard {
             // The reason goes to the engine: a fixed word, that says nothing of the content.
             let how = Settlement::Discard { reason: error.kind().code().into() };
@@ -99,14 +109,21 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, epoch, until, held }) = ready!(this.buffer.poll_next(cx)) {
+        while let Some(Routed { delivery, link, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
-            if epoch != client.session.epoch() {
+            let epoch = link.epoch();
+            if link.has_ended() || epoch != client.session.epoch() {
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(delivery, name, reading, client.clone(), Some(From { epoch, until, held }));
+            let event = Event::new(
+                delivery,
+                name,
+                reading,
+                client.clone(),
+                Some(From { lease: Lease::new(link, until), held }),
+            );
             if this.is_taken(&event, epoch) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
