@@ -68,7 +68,7 @@ impl Shared {
                 Err(_) => break self.no_answer(begun.elapsed()),
             };
             let over_its_link = bound.is_none();
-            match attempts.failed(&command, engine, sent, &error) {
+            match attempts.failed(&command, engine, sent, &error, self.random()) {
                 Next::Tell => break error,
                 Next::OtherLink if over_its_link => {}
                 Next::OtherLink => break ended(&link.life),

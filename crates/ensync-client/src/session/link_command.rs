@@ -196,7 +196,7 @@ async fn say(shared: &Shared, live: &LiveLink, command: Command) -> Result<Reply
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
-        let again = Instant::now() + jittered(ceiling, error.kind(), fastrand::f64());
+        let again = Instant::now() + jittered(ceiling, error.kind(), shared.random());
         if live.is_dead() || !passes(&error) || again >= deadline {
             tracing::debug!(%error, command = command.name(), "refused, and nobody waits for it");
             return Err(error);

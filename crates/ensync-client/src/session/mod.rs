@@ -104,6 +104,7 @@ impl Session {
             epoch: AtomicU64::new(first.is_some().into()),
             stop: CancellationToken::new(),
             app: Mutex::default(),
+            random: Mutex::new(options.jitter_seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
             logged: Mutex::default(),
             options,
         });
@@ -171,7 +172,13 @@ impl Session {
     /// Whether a publish may begin: not once `close` was called. What it gives is kept until the publish ends.
     pub(crate) fn admit(&self) -> Result<TaskTrackerToken> {
         let token = self.busy();
-        if self.is_draining() { Err(self.shared().closed()) } else { Ok(token) }
+        if !self.is_draining() {
+            return Ok(token);
+        }
+        Err(self.shared().state.read(|state| match state {
+            State::Closed(why) => why.clone(),
+            _ => self.shared().closed(),
+        }))
     }
 
     /// Something that `close` waits for, while it is kept.
@@ -204,8 +211,8 @@ impl Session {
     }
 
     /// Whether what repeats itself may be written to the log now.
-    pub(crate) fn may_log(&self) -> bool {
-        self.shared().may_log()
+    pub(crate) fn may_log(&self, topic: &'static str) -> bool {
+        self.shared().may_log(topic)
     }
 
     /// Whether `close` was called.

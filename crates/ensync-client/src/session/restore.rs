@@ -33,7 +33,7 @@ pub(super) async fn restore(shared: &Shared, live: &Arc<LiveLink>, attempt: u32)
     }
     let mut ceiling = WAITS.0;
     while !later.is_empty() {
-        tokio::time::sleep(jittered(ceiling, ErrorKind::Unavailable, fastrand::f64())).await;
+        tokio::time::sleep(jittered(ceiling, ErrorKind::Unavailable, shared.random())).await;
         ceiling = (ceiling * 2).min(WAITS.1);
         later = match restore_all(shared, live, later).await {
             Ok(later) => later,

@@ -112,8 +112,15 @@ impl Attempts {
         }
     }
 
-    /// An attempt that was sent at `sent` to `engine` failed.
-    pub(super) fn failed(&mut self, command: &Command, engine: &ServerConfig, sent: Instant, error: &Error) -> Next {
+    /// An attempt that was sent at `sent` to `engine` failed. `random`, from 0 to 1, is what the wait is made of.
+    pub(super) fn failed(
+        &mut self,
+        command: &Command,
+        engine: &ServerConfig,
+        sent: Instant,
+        error: &Error,
+        random: f64,
+    ) -> Next {
         self.made = self.made.saturating_add(1);
         if error.may_have_happened() && self.unsure.is_none() {
             self.unsure = Some((sent, error.clone()));
@@ -124,7 +131,9 @@ impl Attempts {
                 self.made -= 1;
                 return if self.may_send(command, engine) { Next::OtherLink } else { Next::Tell };
             }
-            ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded => self.wait(error.kind()),
+            ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded => {
+                jittered(self.policy.ceiling(self.made), error.kind(), random)
+            }
             _ => return Next::Tell,
         };
         let spent = self.policy.attempts.is_some_and(|most| self.made >= most.get());
@@ -140,10 +149,6 @@ impl Attempts {
             }
             _ => error,
         }
-    }
-
-    fn wait(&self, kind: ErrorKind) -> Duration {
-        jittered(self.policy.ceiling(self.made), kind, fastrand::f64())
     }
 }
 
@@ -197,7 +202,7 @@ mod tests {
         let (engine, now) = (ServerConfig::default(), Instant::now());
         for &kind in ErrorKind::ALL {
             let error = Error::new(kind, "no");
-            let next = Attempts::new(RetryPolicy::new()).failed(&settle(), &engine, now, &error);
+            let next = Attempts::new(RetryPolicy::new()).failed(&settle(), &engine, now, &error, 0.5);
             match kind {
                 ErrorKind::Closed | ErrorKind::Unauthenticated => assert_eq!(next, Next::OtherLink),
                 ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded => {
@@ -207,14 +212,14 @@ mod tests {
             }
         }
         let mut once = Attempts::new(RetryPolicy::never());
-        assert_eq!(once.failed(&settle(), &engine, now, &Error::new(ErrorKind::Unavailable, "no")), Next::Tell);
+        assert_eq!(once.failed(&settle(), &engine, now, &Error::new(ErrorKind::Unavailable, "no"), 0.5), Next::Tell);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_may_have_happened_is_what_is_told() {
         let mut attempts = Attempts::new(RetryPolicy::new());
         let lost = Error::new(ErrorKind::Interrupted, "lost");
-        attempts.failed(&settle(), &ServerConfig::default(), Instant::now(), &lost);
+        attempts.failed(&settle(), &ServerConfig::default(), Instant::now(), &lost, 0.5);
         assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Interrupted);
         let attempts = Attempts::new(RetryPolicy::new());
         assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Forbidden);

@@ -24,7 +24,7 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
         let flow = |subscribe: &_| FlowControl::new(subscribe, epoch, asks, shared.commands.clone());
         let hand_back = match shared.registry.buffer(&event, epoch, flow) {
             Some((_, flow)) if flow.overflows() => {
-                if shared.may_log() {
+                if shared.may_log("overflow") {
                     tracing::warn!(%event, "the engine sends far more than was asked for, and takes no notice of a pause; what is over is not kept");
                 }
                 shared.hand_back(HandBack { event, id: delivery.id, block: delivery.block, epoch, seen: false });

@@ -1,5 +1,6 @@
 //! What the handles of a session and its supervisor share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::link_command::{HandBack, LinkCommand, LinkCommands};
 use super::registry::SubscriptionRegistry;
 use super::state_cell::StateCell;
 use crate::ConnectionEvent;
+use crate::dial::Phase;
 use crate::options::Options;
 use crate::reach::Reach;
 
@@ -53,8 +55,10 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Which app the engine said this is, at the last login.
     pub(super) app: Mutex<Option<AppId>>,
-    /// When repeated lines of the log were last written.
-    pub(super) logged: Mutex<Option<Instant>>,
+    /// What waits are made of.
+    pub(super) random: Mutex<fastrand::Rng>,
+    /// When repeated lines of the log were last written, by what they are about.
+    pub(super) logged: Mutex<BTreeMap<&'static str, Instant>>,
 }
 
 #[derive(Clone)]
@@ -142,13 +146,18 @@ impl Shared {
         });
     }
 
-    /// Whether what repeats itself may be written to the log at its level: once a minute.
-    pub(super) fn may_log(&self) -> bool {
+    /// From 0 to 1; the same again in a client of the same seed.
+    pub(super) fn random(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
+    /// Whether what repeats itself may be written to the log at its level: once a minute for each topic.
+    pub(super) fn may_log(&self, topic: &'static str) -> bool {
         const EVERY: Duration = Duration::from_secs(60);
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = logged.is_none_or(|last| last.elapsed() >= EVERY);
+        let due = logged.get(topic).is_none_or(|last| last.elapsed() >= EVERY);
         if due {
-            *logged = Some(Instant::now());
+            logged.insert(topic, Instant::now());
         }
         due
     }
@@ -193,11 +202,12 @@ impl Shared {
 pub(super) async fn connect(reach: &Reach, app_key: &AppKey, limit: Duration) -> Result<Link> {
     // Where it is tried: the attempt itself may change what the last one was.
     let to = reach.endpoint().clone();
-    match tokio::time::timeout(limit, reach.connect(&to, app_key)).await {
+    let phase = Phase::default();
+    match tokio::time::timeout(limit, phase.of(reach.connect(&to, app_key))).await {
         Ok(link) => link,
         Err(_) => Err(Error::new(
             ErrorKind::Connect,
-            format!("cannot connect to {to}: not connected and logged in within {limit:?}"),
+            format!("cannot connect to {to}: not connected and logged in within {limit:?}{phase}"),
         )),
     }
 }

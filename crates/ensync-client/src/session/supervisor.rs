@@ -146,7 +146,7 @@ impl Dialling<'_> {
             }
             Err(error) => {
                 // It goes on for as long as the engine is away, so it says so now and then only.
-                if shared.may_log() {
+                if shared.may_log("no connection") {
                     tracing::warn!(endpoint = %shared.endpoint(), attempt = number, error = %report(&error), "no connection; still trying");
                 }
                 shared.tell(ConnectionEvent::Failed { attempt: number, cause: error.clone() });

@@ -89,7 +89,7 @@ impl Subscription {
         let Some(error) = event.unopenable() else { return true };
         observe::unopenable(error.kind(), self.unopenable);
         // Somebody who sends such events decides how many there are, so not each is written down.
-        if self.control.client().session.may_log() {
+        if self.control.client().session.may_log("unopenable") {
             tracing::warn!(event = %event.name(), id = %event.id(), %error, policy = ?self.unopenable, "an event cannot be opened; others may follow unlogged for a minute");
         }
         if self.unopenable == Unopenable::Discard {

@@ -6,5 +6,7 @@ mod bounds;
 mod closing;
 mod delivered;
 mod links;
+#[cfg(feature = "metrics")]
+mod observed;
 mod retries;
 mod scripted;

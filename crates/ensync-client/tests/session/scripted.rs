@@ -33,7 +33,6 @@ type Logins = Box<dyn FnMut(usize) -> Result<(), ErrorKind> + Send>;
 /// One call, as the engine saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) at: Instant,
     /// Counted from 1.
     pub(crate) link: usize,
     pub(crate) command: Command,
@@ -190,7 +189,7 @@ impl Transport for Way {
         if self.over.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, "the link has ended"));
         }
-        let call = Call { at: Instant::now(), link: self.number, command: command.clone() };
+        let call = Call { link: self.number, command: command.clone() };
         self.engine.calls.lock().unwrap().push(call);
         let mut answer = (self.engine.script.lock().unwrap())(self.number, &command);
         let answered = async {
