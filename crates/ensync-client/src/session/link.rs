@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Command, Delivery, Error, ErrorKind, Link, Reply, Result, Transport, Welcome};
+use ensync_core::{Command, Delivery, Error, ErrorKind, EventName, Link, Reply, Result, Transport, Welcome};
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +128,11 @@ impl LiveLink {
     pub(super) fn quiet(&self) -> Duration {
         let heard = self.vitals.heard().elapsed();
         self.transport.silent_for().map_or(heard, |silent| silent.min(heard))
+    }
+
+    /// Waits for a subscription that ended by itself.
+    pub(super) async fn ended_subscription(&self) -> (EventName, Error) {
+        self.transport.ended_subscription().await
     }
 
     /// Says goodbye.

@@ -14,7 +14,7 @@ use super::link::{Inbox, LiveLink};
 use super::link_command::{LinkCommand, Runner};
 use super::restore::restore;
 use super::retry::is_final_for_login;
-use super::route::route;
+use super::route::{ended_subscriptions, route};
 use super::watch::{heartbeat, watch};
 use super::{Shared, State};
 use crate::ConnectionEvent;
@@ -185,6 +185,7 @@ async fn run(shared: &Shared, live: &Arc<LiveLink>, inbox: Inbox, attempt: u32, 
         lost = watch(live) => lost,
         lost = restore(shared, live, attempt) => lost,
         never = keep_waiting(shared, live) => match never {},
+        never = ended_subscriptions(shared, live) => match never {},
         () = runner.run() => shared.closed(),
         // Runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, live, inbox) => lost,
