@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, Command, Error, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
+    Block, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement,
+    Timestamp,
 };
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -95,6 +96,7 @@ impl Acker {
     ///
     /// As [`Event::defer`](crate::Event::defer).
     pub async fn defer(&self, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
+        let delay = Delay::new(delay)?;
         self.settle(Settlement::Defer { delay, priority: 0, reason: reason.into() }, Patience::OfACall).await
     }
 
@@ -353,14 +355,9 @@ async fn settle_now(
     within: Within,
 ) -> Result<Option<Timestamp>> {
     let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
-    let command = Command::Settle(Settle { id, event: Some(event), block, how: how.clone() });
-    let reply = match how.check() {
-        Ok(()) => {
-            let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
-            client.session.request(Request::new(command, limit).bound_to(within.bound)).await
-        }
-        Err(error) => Err(error),
-    };
+    let command = Command::Settle(Settle { id, event: Some(event), block, how });
+    let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
+    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound)).await;
     match reply.map_err(|error| error.context(&context))? {
         Reply::Done => Ok(None),
         Reply::Deferred { until } => Ok(until),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use ensync_core::{Error, ErrorKind, Result, Settlement};
+use ensync_core::{Delay, Error, ErrorKind, Result, Settlement};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -193,10 +193,13 @@ where
             acker.leave();
             Ok(())
         }
-        OnError::Defer(delay) => {
-            let reason = "the handler failed".into();
-            acker.settle_at_last(Settlement::Defer { delay, priority: 0, reason }).await
-        }
+        OnError::Defer(delay) => match Delay::new(delay) {
+            Ok(delay) => {
+                let reason = "the handler failed".into();
+                acker.settle_at_last(Settlement::Defer { delay, priority: 0, reason }).await
+            }
+            Err(error) => Err(error),
+        },
         OnError::Rollback => acker.settle_at_last(Settlement::Rollback).await,
         OnError::Discard => acker.settle_at_last(Settlement::Discard { reason: "the handler failed".into() }).await,
     };
