@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::link::{LinkLife, LiveLink};
 use super::retry::{Attempts, Next, RetryPolicy};
+use super::watch::ANSWER_WITHIN;
 use super::{Shared, State};
 
 /// A command to carry out, and what its caller said about it.
@@ -58,7 +59,8 @@ impl Shared {
             }
             epoch = link.epoch();
             let sent = Instant::now();
-            let left = deadline.saturating_duration_since(sent);
+            // What the engine is told. No answer is waited for as long as that: see `watch`.
+            let left = deadline.saturating_duration_since(sent).min(2 * ANSWER_WITHIN);
             let error = match tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await {
                 Ok(Ok(reply)) => {
                     self.budget.pay();
@@ -72,6 +74,7 @@ impl Shared {
                 Next::Tell => break error,
                 Next::OtherLink if over_its_link => {}
                 Next::OtherLink => break ended(&link.life),
+                // The link did the waiting.
                 Next::After(_) if link.is_dead() && over_its_link => {}
                 Next::After(wait) => {
                     let again = Instant::now() + wait.max(self.budget.take());
@@ -91,7 +94,7 @@ impl Shared {
         let Some(bound) = bound else { return self.live().await };
         let known = |state: &State| match state {
             State::Closed(error) => Some(Err(error.clone())),
-            State::Live(link) if link.epoch() == bound.epoch() && !link.is_dead() => Some(Ok(link.clone())),
+            State::Live(link) if link.epoch() == bound.epoch() && link.is_usable() => Some(Ok(link.clone())),
             _ => None,
         };
         tokio::select! {
@@ -105,7 +108,7 @@ impl Shared {
     pub(super) async fn live(&self) -> Result<Arc<LiveLink>> {
         self.state
             .wait(|state| match state {
-                State::Live(link) if !link.is_dead() => Some(Ok(link.clone())),
+                State::Live(link) if link.is_usable() => Some(Ok(link.clone())),
                 State::Closed(error) => Some(Err(error.clone())),
                 _ => None,
             })

@@ -68,12 +68,23 @@ pub(crate) struct LiveLink {
     pub(super) welcome: Arc<Welcome>,
     pub(super) life: Arc<LinkLife>,
     pub(super) vitals: Vitals,
+    /// A call was told that the link has ended, which its inbox did not say yet.
+    doubted: CancellationToken,
 }
+
+/// How long the inbox may take to say why, once a call was told that the link has ended.
+const INBOX_SAYS: Duration = Duration::from_millis(100);
 
 impl LiveLink {
     pub(super) fn new(link: Link, epoch: u64) -> (Arc<Self>, Inbox) {
         let Link { transport, inbox, welcome } = link;
-        let live = Self { transport, welcome: Arc::new(welcome), life: LinkLife::new(epoch), vitals: Vitals::new() };
+        let live = Self {
+            transport,
+            welcome: Arc::new(welcome),
+            life: LinkLife::new(epoch),
+            vitals: Vitals::new(),
+            doubted: CancellationToken::new(),
+        };
         (Arc::new(live), inbox)
     }
 
@@ -85,6 +96,18 @@ impl LiveLink {
         self.life.has_ended()
     }
 
+    /// Whether a call may go over it.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_dead() && !self.doubted.is_cancelled()
+    }
+
+    /// Waits until a call was told that the link has ended, and its inbox had time to say why: it knows whether that was in order.
+    pub(super) async fn said_to_have_ended(&self) -> Error {
+        self.doubted.cancelled().await;
+        tokio::time::sleep(INBOX_SAYS).await;
+        Error::new(ErrorKind::Interrupted, "the link has ended, says the transport")
+    }
+
     /// Ends the link, whoever still holds it: its socket is closed, every call on it is interrupted, and the supervisor looks for
     /// the next. Only the first cause counts.
     pub(super) fn declare_dead(&self, cause: Error) {
@@ -93,7 +116,7 @@ impl LiveLink {
         }
     }
 
-    /// Sends a command and waits for the answer, or the link's end. An answer that says that the link or its session is gone ends
+    /// Sends a command and waits for the answer, or the link's end. An answer that says that the session is gone ends
     /// the link.
     pub(super) async fn call(&self, command: Command, limit: Duration) -> Result<Reply> {
         let name = command.name();
@@ -116,7 +139,8 @@ impl LiveLink {
         };
         match &answer {
             Ok(_) => waiting.answered(!keeps_alive),
-            Err(error) if tells_the_end(error) => self.declare_dead(error.clone()),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => self.declare_dead(error.clone()),
+            Err(error) if error.kind() == ErrorKind::Closed => self.doubted.cancel(),
             // A refusal is an answer. What interrupts one call alone is none.
             Err(error) if error.kind() != ErrorKind::Interrupted => waiting.answered(false),
             Err(_) => {}
@@ -145,12 +169,6 @@ impl fmt::Debug for LiveLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveLink").field("life", &self.life).finish_non_exhaustive()
     }
-}
-
-/// Whether an answer means that there is no use in asking over this link again: it has ended, or the engine does not know its
-/// session (any more).
-fn tells_the_end(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Closed | ErrorKind::Unauthenticated)
 }
 
 /// The same cause, as an error of another kind.

@@ -119,16 +119,17 @@ impl<'a> Runner<'a> {
     }
 
     fn start(&mut self, command: LinkCommand) {
+        if matches!(command, LinkCommand::HandBack(_)) {
+            // It waits no longer, whatever becomes of it.
+            self.shared.hand_backs.fetch_sub(1, Ordering::AcqRel);
+        }
         self.running.push(run(self.shared, self.live, command).boxed());
     }
 }
 
 async fn run(shared: &Shared, live: &LiveLink, command: LinkCommand) {
     match command {
-        LinkCommand::HandBack(which) => {
-            hand_back(shared, live, which).await;
-            shared.hand_backs.fetch_sub(1, Ordering::AcqRel);
-        }
+        LinkCommand::HandBack(which) => hand_back(shared, live, which).await,
         LinkCommand::Settle { settle, epoch } => {
             if epoch == live.epoch() {
                 let _told = say(shared, live, Command::Settle(settle)).await;
@@ -141,7 +142,7 @@ async fn run(shared: &Shared, live: &LiveLink, command: LinkCommand) {
             }
             let answer = say(shared, live, Command::Unsubscribe { event: event.clone() }).await;
             // If the link is dead the name is free with its end, not before.
-            if !live.is_dead() {
+            if live.is_usable() {
                 shared.registry.left(&event, epoch);
             }
             if let Some(said) = said {

@@ -245,7 +245,7 @@ impl Session {
             Err(_) => return Err(shared.no_connection(limit)),
         };
         match self.request(Request::new(command, limit).bound_to(Some(live.life.clone()))).await {
-            Err(_) if live.is_dead() && !shared.stop.is_cancelled() => Ok(()),
+            Err(_) if !live.is_usable() && !shared.stop.is_cancelled() => Ok(()),
             answer => answer.map(drop),
         }
     }

@@ -61,7 +61,7 @@ async fn one(shared: &Shared, live: &Arc<LiveLink>, slot: Restore) -> Result<Opt
         Ok(()) => return Ok(None),
         Err(error) => error,
     };
-    if live.is_dead() || error.kind() == ErrorKind::Protocol {
+    if !live.is_usable() || error.kind() == ErrorKind::Protocol {
         return Err(error);
     }
     let event = slot.subscribe.event.clone();

@@ -107,7 +107,9 @@ impl Attempts {
     /// Whether the command may go out now to this engine.
     pub(super) fn may_send(&self, command: &Command, engine: &ServerConfig) -> bool {
         match (&self.unsure, command) {
-            (Some((since, _)), Command::Publish(_)) => remembers(engine, *since),
+            (Some((since, _)), Command::Publish(publish)) => {
+                publish.idempotency_key.is_some() && remembers(engine, *since)
+            }
             _ => true,
         }
     }

@@ -181,6 +181,7 @@ async fn run(shared: &Shared, live: &Arc<LiveLink>, inbox: Inbox, attempt: u32, 
         }
         // From whoever learnt it first.
         lost = live.life.ended() => lost,
+        lost = live.said_to_have_ended() => lost,
         lost = heartbeat(live, shared.options.heartbeat_interval) => lost,
         lost = watch(live) => lost,
         lost = restore(shared, live, attempt) => lost,

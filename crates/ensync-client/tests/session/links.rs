@@ -294,3 +294,28 @@ async fn a_subscription_that_is_refused_in_passing_is_asked_for_again() {
     engine.end(1, Some(ErrorKind::Interrupted));
     assert_eq!(orders.next().await.unwrap().unwrap_err().kind(), ErrorKind::Forbidden);
 }
+
+/// Hand-backs that a link took with it do not use up the room for later ones.
+#[tokio::test(start_paused = true)]
+async fn hand_backs_go_on_after_many_links() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Settle(_) => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    for link in 1..=80 {
+        for n in 0..64 {
+            engine.push(delivery("a/b", &format!("e{link}-{n}"), 1));
+        }
+        for _ in 0..64 {
+            drop(orders.next().await.unwrap().unwrap());
+        }
+        tokio::time::sleep(SECOND / 10).await;
+        assert_eq!(engine.of("rollback").iter().filter(|call| call.link == link).count(), 64, "link {link}");
+        engine.end(link, Some(ErrorKind::Interrupted));
+        tokio::time::sleep(20 * SECOND).await;
+        client.wait_until_live().await.unwrap();
+        assert_eq!(engine.links(), link + 1);
+    }
+}
