@@ -17,6 +17,7 @@ pub mod frame;
 #[cfg(feature = "server")]
 mod server;
 mod socket;
+mod wire;
 
 use std::sync::Arc;
 

@@ -33,7 +33,7 @@ pub(super) fn start(
     let (ended, end) = watch::channel(());
     let (records, inbox) = mpsc::unbounded_channel();
     let unread = Unread { bytes: Arc::default(), max: max_unread_bytes };
-    tokio::spawn(Pump::new(socket, place.to_owned(), queue, close_asked, records, unread.clone()).run(ended));
+    tokio::spawn(Pump::new(place.to_owned(), queue, close_asked, records, unread.clone()).run(socket, ended));
     let transport = WsTransport {
         place: place.to_owned(),
         client_id: welcome.client_id.clone(),

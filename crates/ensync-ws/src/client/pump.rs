@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ensync_core::{Error, ErrorKind, Reply, Result};
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
@@ -18,7 +18,8 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes
 use super::broken;
 use super::link::{Unread, closed, interrupted};
 use crate::frame::{self, Expect, Pushed};
-use crate::socket::{BATCH, GOODBYE, ROUNDS, hang_up};
+use crate::socket::{GOODBYE, hang_up};
+use crate::wire::{Condition, Half, Source, Wire};
 
 /// How many requests may be under way before the next ones wait. More than an engine works on at a time.
 const PIPELINE: usize = 4096;
@@ -34,12 +35,8 @@ pub(super) enum Request {
     Ping { answer: Waiter },
 }
 
-/// Owns the socket: writes what is queued, always reads, and matches answers to requests, first in, first out.
-///
-/// Nothing here waits for anything but the socket. Reading goes on while writing is blocked, or two sides that both wait for room
-/// would wait for ever.
-pub(super) struct Pump<S> {
-    socket: WebSocketStream<S>,
+/// The client's half of a connection: writes what is queued, always reads, and matches answers to requests, first in, first out.
+pub(super) struct Pump {
     place: String,
     requests: mpsc::Receiver<Request>,
     close_asked: Option<oneshot::Receiver<()>>,
@@ -50,9 +47,6 @@ pub(super) struct Pump<S> {
     last_ping: u64,
     /// A text `PONG` is due.
     owes_pong: bool,
-    unflushed: bool,
-    /// The socket took nothing more when last asked.
-    blocked: bool,
     /// When to stop waiting for the other side's goodbye, once ours is due.
     leaving: Option<Pin<Box<Sleep>>>,
     /// Our close frame is yet to be written.
@@ -60,16 +54,15 @@ pub(super) struct Pump<S> {
 }
 
 /// Why a pump stops.
-enum End {
+pub(super) enum End {
     /// Our side wanted it.
     Closed,
     /// It was not wanted.
     Failed(Error),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
+impl Pump {
     pub(super) fn new(
-        socket: WebSocketStream<S>,
         place: String,
         requests: mpsc::Receiver<Request>,
         close_asked: oneshot::Receiver<()>,
@@ -77,7 +70,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         unread: Unread,
     ) -> Self {
         Self {
-            socket,
             place,
             requests,
             close_asked: Some(close_asked),
@@ -87,17 +79,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             pings: VecDeque::new(),
             last_ping: 0,
             owes_pong: false,
-            unflushed: false,
-            blocked: false,
             leaving: None,
             goodbye_due: false,
         }
     }
 
-    /// Runs until the link ends. `ended` is dropped when there is nothing more to wait for.
-    pub(super) async fn run(mut self, ended: watch::Sender<()>) {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        let Self { mut socket, place, mut requests, records, waiters, pings, .. } = self;
+    /// Serves the socket until the link ends. `ended` is dropped when there is nothing more to wait for.
+    pub(super) async fn run<S>(mut self, socket: WebSocketStream<S>, ended: watch::Sender<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut wire = Wire::new(socket);
+        let end = poll_fn(|cx| wire.poll(&mut self, cx)).await;
+        let mut socket = wire.into_socket();
+        let Self { place, mut requests, records, waiters, pings, .. } = self;
         let failure = match end {
             End::Closed => None,
             End::Failed(error) => Some(error),
@@ -135,94 +130,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        for _ in 0..ROUNDS {
-            match self.round(cx) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(end) => return Poll::Ready(end),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Moves a batch each way, or flushes if there was nothing to move. Says whether there may be more.
-    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        self.look_for_goodbye(cx)?;
-        let moved = self.read(cx)? | self.write(cx)?;
-        if moved || !self.unflushed {
-            return Ok(moved);
-        }
-        match self.socket.poll_flush_unpin(cx) {
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                // Whoever was blocked has room now, and nobody else would wake it.
-                Ok(std::mem::take(&mut self.blocked))
-            }
-            Poll::Ready(Err(cause)) => Err(self.broken(cause)),
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn look_for_goodbye(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if let Some(asked) = &mut self.close_asked
-            && let Poll::Ready(asked) = asked.poll_unpin(cx)
-        {
-            self.close_asked = None;
-            if asked.is_ok() && self.leaving.is_none() {
-                self.leave();
-            }
-        }
-        match self.leaving.as_mut().map(|deadline| deadline.poll_unpin(cx)) {
-            Some(Poll::Ready(())) => Err(End::Closed),
-            _ => Ok(()),
-        }
-    }
-
     /// Begins to leave: nothing more is taken from callers, and the close frame goes out as soon as the socket takes it.
     fn leave(&mut self) {
         self.requests.close();
         self.leaving = Some(Box::pin(tokio::time::sleep(GOODBYE)));
         self.goodbye_due = true;
-    }
-
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for nth in 0..BATCH {
-            match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(nth > 0),
-                Poll::Ready(Some(Ok(message))) => self.take(message)?,
-                Poll::Ready(Some(Err(cause))) => return Err(self.broken(cause)),
-                Poll::Ready(None) => return Err(self.broken(WsError::ConnectionClosed)),
-            }
-        }
-        Ok(true)
-    }
-
-    fn take(&mut self, message: Message) -> Result<(), End> {
-        match message {
-            Message::Text(text) => self.take_text(text),
-            // The WebSocket layer has queued the pong already; the next read writes it.
-            Message::Ping(_) => Ok(()),
-            Message::Pong(payload) => {
-                self.take_pong(&payload);
-                Ok(())
-            }
-            // Expected once we said goodbye; the end of the stream follows.
-            Message::Close(_) if self.leaving.is_some() => Ok(()),
-            Message::Close(frame) => {
-                let why = match frame {
-                    Some(CloseFrame { code, reason }) => {
-                        format!("{} {:?}", u16::from(code), reason.chars().take(120).collect::<String>())
-                    }
-                    None => "no reason given".to_owned(),
-                };
-                Err(self.failed(ErrorKind::Interrupted, format_args!("the engine closed the connection: {why}")))
-            }
-            Message::Binary(_) | Message::Frame(_) => {
-                Err(self.failed(ErrorKind::Protocol, format_args!("the engine sent a binary frame; frames are text")))
-            }
-        }
     }
 
     fn take_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
@@ -273,23 +185,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for nth in 0..BATCH {
-            match self.socket.poll_ready_unpin(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(cause)) => return Err(self.broken(cause)),
-                Poll::Pending => {
-                    self.blocked = true;
-                    return Ok(nth > 0);
-                }
-            }
-            let Some(message) = self.next_message(cx) else { return Ok(nth > 0) };
-            self.socket.start_send_unpin(message).map_err(|cause| self.broken(cause))?;
-            self.unflushed = true;
-        }
-        Ok(true)
-    }
-
     fn next_message(&mut self, cx: &mut Context<'_>) -> Option<Message> {
         if self.leaving.is_some() {
             return std::mem::take(&mut self.goodbye_due).then(|| close_frame(CloseCode::Normal));
@@ -320,16 +215,67 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    fn broken(&self, cause: WsError) -> End {
-        if self.leaving.is_some() { End::Closed } else { End::Failed(broken(cause, &self.place)) }
-    }
-
     fn failed(&self, kind: ErrorKind, why: std::fmt::Arguments<'_>) -> End {
         if self.leaving.is_some() {
             End::Closed
         } else {
             End::Failed(Error::new(kind, format!("{}: {why}", self.place)))
         }
+    }
+}
+
+impl Half for Pump {
+    type End = End;
+
+    const SOURCES: &'static [Source<Self>] = &[Self::next_message];
+
+    fn reads(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(text) => self.take_text(text),
+            Message::Ping(_) => Ok(()),
+            Message::Pong(payload) => {
+                self.take_pong(&payload);
+                Ok(())
+            }
+            // Expected once we said goodbye; the end of the stream follows.
+            Message::Close(_) if self.leaving.is_some() => Ok(()),
+            Message::Close(frame) => {
+                let why = match frame {
+                    Some(CloseFrame { code, reason }) => {
+                        format!("{} {:?}", u16::from(code), reason.chars().take(120).collect::<String>())
+                    }
+                    None => "no reason given".to_owned(),
+                };
+                Err(self.failed(ErrorKind::Interrupted, format_args!("the engine closed the connection: {why}")))
+            }
+            Message::Binary(_) | Message::Frame(_) => {
+                Err(self.failed(ErrorKind::Protocol, format_args!("the engine sent a binary frame; frames are text")))
+            }
+        }
+    }
+
+    fn attend(&mut self, _: Condition, cx: &mut Context<'_>) -> Result<bool, End> {
+        if let Some(asked) = &mut self.close_asked
+            && let Poll::Ready(asked) = asked.poll_unpin(cx)
+        {
+            self.close_asked = None;
+            if asked.is_ok() && self.leaving.is_none() {
+                self.leave();
+                return Ok(true);
+            }
+        }
+        match self.leaving.as_mut().map(|deadline| deadline.poll_unpin(cx)) {
+            Some(Poll::Ready(())) => Err(End::Closed),
+            _ => Ok(false),
+        }
+    }
+
+    fn broken(&self, cause: WsError) -> End {
+        if self.leaving.is_some() { End::Closed } else { End::Failed(broken(cause, &self.place)) }
     }
 }
 

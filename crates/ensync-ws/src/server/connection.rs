@@ -1,7 +1,6 @@
 //! One logged-in client.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,17 +8,15 @@ use std::time::Duration;
 use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result, Service};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
-use futures::{FutureExt, SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use super::ServerOptions;
 use crate::frame::{self, Request};
-use crate::socket::{BATCH, ROUNDS};
+use crate::wire::{Condition, Half, Source};
 
 /// How many text pongs may be due at once; a client that sends more pings reads none of the answers.
 const MAX_PONGS: usize = 16;
@@ -72,8 +69,7 @@ impl fmt::Display for End {
 ///
 /// Nothing is buffered without bound: commands under way are limited in number and in bytes, records by the flow control of the
 /// session's inbox, and neither moves while the client does not read.
-pub(super) struct Connection<S> {
-    socket: WebSocketStream<S>,
+pub(super) struct Connection {
     service: Arc<dyn Service>,
     peer: Arc<Peer>,
     inbox: BoxStream<'static, Delivery>,
@@ -85,9 +81,8 @@ pub(super) struct Connection<S> {
     ping: Interval,
     /// Pings since the client last sent anything.
     unanswered: u32,
-    unflushed: bool,
-    /// The socket took nothing more when last asked.
-    blocked: bool,
+    /// A ping is to be sent.
+    ping_due: bool,
     /// The session's inbox has ended: no more commands, only the answers that are due.
     leaving: bool,
 }
@@ -98,9 +93,8 @@ struct Answered {
     result: Result<Reply>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl Connection {
     pub(super) fn new(
-        socket: WebSocketStream<S>,
         service: Arc<dyn Service>,
         peer: Peer,
         inbox: BoxStream<'static, Delivery>,
@@ -111,7 +105,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut ping = interval_at(Instant::now() + every, every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            socket,
             service,
             peer: Arc::new(peer),
             inbox,
@@ -121,108 +114,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             pongs: 0,
             ping,
             unanswered: 0,
-            unflushed: false,
-            blocked: false,
+            ping_due: false,
             leaving: false,
         }
     }
 
-    /// Answers the login.
-    pub(super) async fn greet(&mut self, welcome: String) -> Result<(), End> {
-        let refused = welcome.starts_with("-FAIL");
-        match timeout(self.options.login_timeout, self.socket.send(Message::text(welcome))).await {
-            Ok(Ok(())) if refused => Err(End::says(CloseCode::Error, "the login cannot be answered")),
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(End::of_error(&cause)),
-            Err(_) => Err(End::Gone),
+    /// Lets what is under way finish. Nobody hears the answers: where the session ended in order, they were written before.
+    pub(super) async fn finish(self, within: Duration) {
+        let mut running = self.running;
+        if timeout(within, async { while running.next().await.is_some() {} }).await.is_err() {
+            tracing::warn!("commands of a connection that ended did not finish and were dropped");
         }
-    }
-
-    /// Serves until the connection ends.
-    pub(super) async fn run(&mut self) -> End {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
-    /// Takes the socket from what is under way, which is to finish. Nobody hears the answers: where the session ended in order,
-    /// they were written before.
-    pub(super) fn end(self, within: Duration) -> (WebSocketStream<S>, impl Future<Output = ()>) {
-        let Self { socket, mut running, .. } = self;
-        let finished = async move {
-            if timeout(within, async { while running.next().await.is_some() {} }).await.is_err() {
-                tracing::warn!("commands of a connection that ended did not finish and were dropped");
-            }
-        };
-        (socket, finished)
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        for _ in 0..ROUNDS {
-            match self.round(cx) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(end) => return Poll::Ready(end),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Moves a batch each way, or flushes if there was nothing to move. Says whether there may be more.
-    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let moved = self.read(cx)? | self.write(cx)?;
-        if self.leaving && self.running.is_empty() {
-            return Err(End::says(CloseCode::Away, "the engine ended the session"));
-        }
-        if moved {
-            return Ok(true);
-        }
-        let room = self.unflushed && self.flush(cx)?;
-        Ok(self.keep_alive(cx)? | room)
-    }
-
-    /// Writes out what is buffered. Says whether somebody who was blocked has room now, whom nobody else would wake.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        match self.socket.poll_flush_unpin(cx) {
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                Ok(std::mem::take(&mut self.blocked))
-            }
-            Poll::Ready(Err(cause)) => Err(End::of_error(&cause)),
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn keep_alive(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.ping.poll_tick(cx).is_pending() {
-            return Ok(false);
-        }
-        if self.is_full() && !self.blocked {
-            // It is we who do not read: the service is slow, and the client waits for us.
-            self.unanswered = 0;
-        }
-        if self.unanswered >= 2 {
-            return Err(End::says(CloseCode::Policy, "no sign of life"));
-        }
-        self.unanswered += 1;
-        if !self.blocked {
-            self.send(Message::Ping(Bytes::new()))?;
-        }
-        Ok(true)
-    }
-
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for nth in 0..BATCH {
-            if self.is_full() || self.leaving {
-                return Ok(nth > 0);
-            }
-            match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(nth > 0),
-                Poll::Ready(Some(Ok(message))) => self.take(message)?,
-                Poll::Ready(Some(Err(cause))) => return Err(End::of_error(&cause)),
-                Poll::Ready(None) => return Err(End::Gone),
-            }
-        }
-        Ok(true)
     }
 
     /// Whether enough is under way. In bytes that is one longest frame, and the one that exceeds it.
@@ -230,17 +132,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.running.len() >= self.options.max_in_flight.max(1)
             || self.weight >= self.options.max_frame_bytes
             || self.pongs >= MAX_PONGS
-    }
-
-    fn take(&mut self, message: Message) -> Result<(), End> {
-        self.unanswered = 0;
-        match message {
-            Message::Text(text) => self.take_text(&text),
-            // The WebSocket layer has queued the pong already; the next read writes it.
-            Message::Ping(_) | Message::Pong(_) => {}
-            other => return Err(End::of_message(&other)),
-        }
-        Ok(())
     }
 
     fn take_text(&mut self, text: &str) {
@@ -281,24 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
-        for next in [Self::next_pong, Self::next_answer, Self::next_record] {
-            for _ in 0..BATCH {
-                match self.socket.poll_ready_unpin(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(cause)) => return Err(End::of_error(&cause)),
-                    Poll::Pending => {
-                        self.blocked = true;
-                        return Ok(moved);
-                    }
-                }
-                let Some(message) = next(self, cx) else { break };
-                self.send(message)?;
-                moved = true;
-            }
-        }
-        Ok(moved)
+    fn next_ping(&mut self, _: &mut Context<'_>) -> Option<Message> {
+        std::mem::take(&mut self.ping_due).then(|| Message::Ping(Bytes::new()))
     }
 
     fn next_pong(&mut self, _: &mut Context<'_>) -> Option<Message> {
@@ -330,9 +205,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Pending => None,
         }
     }
+}
 
-    fn send(&mut self, message: Message) -> Result<(), End> {
-        self.unflushed = true;
-        self.socket.start_send_unpin(message).map_err(|cause| End::of_error(&cause))
+impl Half for Connection {
+    type End = End;
+
+    const SOURCES: &'static [Source<Self>] = &[Self::next_ping, Self::next_pong, Self::next_answer, Self::next_record];
+
+    fn reads(&self) -> bool {
+        !(self.is_full() || self.leaving)
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), End> {
+        self.unanswered = 0;
+        match message {
+            Message::Text(text) => self.take_text(&text),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => return Err(End::of_message(&other)),
+        }
+        Ok(())
+    }
+
+    fn attend(&mut self, wire: Condition, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.leaving && self.running.is_empty() {
+            return Err(End::says(CloseCode::Away, "the engine ended the session"));
+        }
+        if self.ping.poll_tick(cx).is_pending() {
+            return Ok(false);
+        }
+        if self.is_full() && !wire.blocked {
+            // It is we who do not read: the service is slow, and the client waits for us.
+            self.unanswered = 0;
+        }
+        if self.unanswered >= 2 {
+            return Err(End::says(CloseCode::Policy, "no sign of life"));
+        }
+        self.unanswered += 1;
+        self.ping_due = true;
+        Ok(true)
+    }
+
+    fn broken(&self, cause: WsError) -> End {
+        End::of_error(&cause)
     }
 }

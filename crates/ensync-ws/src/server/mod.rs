@@ -1,9 +1,10 @@
 //! The engine's half: connections on which clients log in and send commands.
 
 mod connection;
+mod pre_auth;
 mod upgrade;
-mod vestibule;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,9 @@ pub use upgrade::upgrade;
 
 use crate::frame::{self, Request};
 use crate::socket::{self, GOODBYE, hang_up};
+use crate::wire::Wire;
 use connection::{Connection, End};
-use vestibule::Vestibule;
+use pre_auth::PreAuthLimit;
 
 /// How long commands that were under way when a connection ended may take to finish.
 const FINISH: Duration = Duration::from_secs(5);
@@ -70,7 +72,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = socket::config(options.max_frame_bytes);
-    let mut socket = WebSocketStream::from_raw_socket(Vestibule::new(stream), Role::Server, Some(config)).await;
+    let mut socket = WebSocketStream::from_raw_socket(PreAuthLimit::new(stream), Role::Server, Some(config)).await;
     let Session { peer, inbox, welcome } = match log_in(&mut socket, remote, &service, &options).await {
         Ok(session) => session,
         Err(end) => {
@@ -88,23 +90,42 @@ where
             format!("-FAIL:{}", Error::new(ErrorKind::Internal, "the engine cannot answer the login").to_refusal())
         }
     };
-    let mut connection = Connection::new(socket, service, peer, inbox, options);
-    let end = match connection.greet(welcome).await {
-        Ok(()) => connection.run().await,
-        Err(end) => end,
+    let ends = match greet(&mut socket, welcome, options.login_timeout).await {
+        Ok(()) => None,
+        Err(end) => Some(end),
+    };
+    let mut connection = Connection::new(service, peer, inbox, options);
+    let mut wire = Wire::new(socket);
+    let end = match ends {
+        Some(end) => end,
+        None => poll_fn(|cx| wire.poll(&mut connection, cx)).await,
     };
     tracing::debug!(?remote, %end, "the connection ends");
-    let (mut socket, finished) = connection.end(FINISH);
+    let mut socket = wire.into_socket();
     let log_out = async {
-        finished.await;
+        connection.finish(FINISH).await;
         logout.now().await;
     };
     futures::future::join(say_goodbye(&mut socket, &end), log_out).await;
 }
 
+/// Answers the login.
+async fn greet<S>(socket: &mut WebSocketStream<S>, welcome: String, within: Duration) -> Result<(), End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let refused = welcome.starts_with("-FAIL");
+    match timeout(within, socket.send(Message::text(welcome))).await {
+        Ok(Ok(())) if refused => Err(End::says(CloseCode::Error, "the login cannot be answered")),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(cause)) => Err(End::of_error(&cause)),
+        Err(_) => Err(End::Gone),
+    }
+}
+
 /// Waits for the login frame, and asks the service. A refusal is answered before the connection ends.
 async fn log_in<S>(
-    socket: &mut WebSocketStream<Vestibule<S>>,
+    socket: &mut WebSocketStream<PreAuthLimit<S>>,
     remote: Option<SocketAddr>,
     service: &Arc<dyn Service>,
     options: &ServerOptions,
