@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ensync_core::crypto::{Expected, Keep, Opener, Recipient, SealOptions, Sealer, SenderProof, Senders, Suite};
-use ensync_core::{ErrorKind, EventName, Keyring, Sealed};
+use ensync_core::{ErrorKind, EventName, Keyring, WirePayload};
 use reference::{App, EVENT, Parts, Writer, envelope, header, wire};
 
 const SHOP: App = App(1);
@@ -40,12 +40,12 @@ impl Hands {
     }
 }
 
-fn seal(sealer: &Sealer, suite: Suite, to: App) -> Sealed {
+fn seal(sealer: &Sealer, suite: Suite, to: App) -> WirePayload {
     sealer.seal(b"{}", &[Recipient::new(to.id()).unwrap()], &event(), suite).unwrap().remove(0)
 }
 
 /// The ephemeral key, by which one agreement can be told from another.
-fn ephemeral(sealed: &Sealed) -> String {
+fn ephemeral(sealed: &WirePayload) -> String {
     let envelope = envelope(sealed);
     let key = match envelope.get("ephemeralPublicKey") {
         Some(key) => key.clone(),
@@ -54,7 +54,7 @@ fn ephemeral(sealed: &Sealed) -> String {
     key.as_str().unwrap().to_owned()
 }
 
-fn agreements<'a>(events: impl IntoIterator<Item = &'a Sealed>) -> usize {
+fn agreements<'a>(events: impl IntoIterator<Item = &'a WirePayload>) -> usize {
     events.into_iter().map(ephemeral).collect::<BTreeSet<_>>().len()
 }
 
@@ -63,7 +63,7 @@ fn a_writer_keeps_an_agreement_for_256_events_by_default() {
     let opener = opener(WAREHOUSE);
     for suite in SUITES {
         let sealer = Sealer::new().own_key(SHOP.secret());
-        let events: Vec<Sealed> = (0..257).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
+        let events: Vec<WirePayload> = (0..257).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
         assert_eq!(agreements(&events[..256]), 1);
         assert_eq!(agreements(&events), 2);
         assert_ne!(ephemeral(&events[255]), ephemeral(&events[256]));
@@ -89,7 +89,7 @@ fn one_event_means_an_agreement_for_each() {
     for suite in SUITES {
         for keep in [Keep::NONE, Keep::new(1, Keep::MAX_TIME).unwrap()] {
             let sealer = Sealer::new().own_key(SHOP.secret()).keep(keep);
-            let events: Vec<Sealed> = (0..4).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
+            let events: Vec<WirePayload> = (0..4).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
             assert_eq!(agreements(&events), 4);
         }
     }

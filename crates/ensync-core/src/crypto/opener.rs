@@ -9,7 +9,7 @@ use super::hpke::Context;
 use super::kept::{Clock, Reading};
 use super::sealed::{Header, SealedId};
 use super::{Kind, nacl, read_wire, say_malformed, sealed};
-use crate::{AppId, Error, ErrorKind, EventName, Keyring, Result, Sealed, Timestamp};
+use crate::{AppId, Error, ErrorKind, EventName, Keyring, Result, Timestamp, WirePayload};
 
 /// What a reader expects of a payload before it opens it.
 ///
@@ -207,7 +207,7 @@ impl Opener {
     /// - [`ErrorKind::SenderNotVerified`]: it does not prove its sender, or that sender is not allowed.
     /// - [`ErrorKind::DoesNotOpen`]: sealed for another key, altered or forged, which cannot be told apart.
     /// - [`ErrorKind::BadSignature`]: it opens, and its signature is not the sender's.
-    pub fn open(&self, payload: &Sealed, expected: &Expected<'_>) -> Result<Opened> {
+    pub fn open(&self, payload: &WirePayload, expected: &Expected<'_>) -> Result<Opened> {
         let open = || {
             let (kind, envelope) = read_wire(payload)?;
             if kind == Kind::Sealed {

@@ -4,7 +4,7 @@ use std::time::Instant;
 use super::kept::{Clock, Writing};
 use super::recipient::Recipient;
 use super::{Keep, Suite, nacl, sealed};
-use crate::{AppId, Error, ErrorKind, EventName, Result, Sealed, SecretKey};
+use crate::{AppId, Error, ErrorKind, EventName, Result, SecretKey, WirePayload};
 
 /// How to seal one payload: the suite, and whether to sign.
 ///
@@ -140,7 +140,7 @@ impl Sealer {
         to: &[Recipient],
         event: &EventName,
         options: impl Into<SealOptions>,
-    ) -> Result<Vec<Sealed>> {
+    ) -> Result<Vec<WirePayload>> {
         let SealOptions { suite, signed, single } = options.into();
         if signed {
             self.check_can_sign(suite)?;

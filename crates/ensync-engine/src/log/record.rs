@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Block, Error, ErrorKind, EventName, IdempotencyKey, Metadata, Result, Schema, Sealed, Timestamp,
+    AppId, AppKey, Block, Error, ErrorKind, EventName, IdempotencyKey, Metadata, Result, Schema, Timestamp, WirePayload,
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -155,7 +155,7 @@ pub struct PublishRecord {
     /// The public key that its publisher had then.
     pub sender: AppId,
     /// The sealed payload.
-    pub payload: Sealed,
+    pub payload: WirePayload,
     /// What travels in clear.
     pub metadata: Metadata,
     /// When the engine accepted it.

@@ -6,7 +6,7 @@ use super::agreement::{SharedKey, ephemeral};
 use super::secretbox::{self, KEY, NONCE};
 use crate::crypto::Recipient;
 use crate::crypto::kept::Writing;
-use crate::{AppId, Error, ErrorKind, Result, Sealed, encoding, random};
+use crate::{AppId, Error, ErrorKind, Result, WirePayload, encoding, random};
 
 /// For several recipients, a plaintext longer than this, in bytes, is encrypted once under a message key; up to this, once for
 /// each recipient.
@@ -38,7 +38,7 @@ pub(in crate::crypto) fn seal(
     to: &[Recipient],
     kept: &Writing<AppId, Agreement>,
     single_boxes: bool,
-) -> Result<Vec<Sealed>> {
+) -> Result<Vec<WirePayload>> {
     let agree = |recipient: &Recipient| kept.agree(recipient.id(), || Agreement::fresh(recipient));
     if !single_boxes && to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
         return hybrid(plaintext, to, agree);
@@ -46,17 +46,17 @@ pub(in crate::crypto) fn seal(
     to.iter().map(|recipient| single(plaintext, &*agree(recipient)?)).collect()
 }
 
-fn single(plaintext: &[u8], Agreement { shared, ephemeral }: &Agreement) -> Result<Sealed> {
+fn single(plaintext: &[u8], Agreement { shared, ephemeral }: &Agreement) -> Result<WirePayload> {
     let nonce = random::array::<NONCE>()?;
     let envelope = wrapped("ciphertext", &nonce, &shared.seal(&nonce, plaintext), ephemeral);
-    Ok(Sealed::from_wire(encoding::encode(envelope.as_bytes())))
+    Ok(WirePayload::from_wire(encoding::encode(envelope.as_bytes())))
 }
 
 fn hybrid(
     plaintext: &[u8],
     to: &[Recipient],
     agree: impl Fn(&Recipient) -> Result<Arc<Agreement>>,
-) -> Result<Vec<Sealed>> {
+) -> Result<Vec<WirePayload>> {
     let key = Zeroizing::new(random::array::<KEY>()?);
     let nonce = random::array::<NONCE>()?;
     let ciphertext = encoding::encode(&secretbox::seal(&key, &nonce, plaintext));
@@ -76,7 +76,7 @@ fn hybrid(
             let mut wire = String::with_capacity(common.len() + own.len());
             wire.push_str(&common);
             wire.push_str(&own);
-            Ok(Sealed::from_wire(wire))
+            Ok(WirePayload::from_wire(wire))
         })
         .collect()
 }

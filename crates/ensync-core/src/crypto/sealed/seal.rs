@@ -8,7 +8,7 @@ use super::{Transcript, hash, info, pair};
 use crate::crypto::hpke::{self, Context, Pair};
 use crate::crypto::kept::Writing;
 use crate::crypto::recipient::Recipient;
-use crate::{AppId, Error, ErrorKind, EventName, Result, Sealed, SecretKey, Timestamp, random};
+use crate::{AppId, Error, ErrorKind, EventName, Result, SecretKey, Timestamp, WirePayload, random};
 
 /// What a writer has agreed on with one recipient. The ephemeral secret is gone already.
 pub(in crate::crypto) struct Agreement {
@@ -43,7 +43,7 @@ pub(in crate::crypto) fn seal(
     own: Option<&SecretKey>,
     sign: bool,
     kept: &Writing<AppId, Agreement>,
-) -> Result<Vec<Sealed>> {
+) -> Result<Vec<WirePayload>> {
     let content_key = Zeroizing::new(random::array::<KEY>()?);
     let created = Timestamp::from_millis(Timestamp::now().as_millis().min(Header::CREATED_LIMIT - 1));
     let mut payload = Payload::new(plaintext, event.clone(), content_key, SealedId::random()?, created)?;
@@ -78,7 +78,13 @@ impl Payload {
         Ok(Self { event, id, created, content_key, ciphertext_hash, writer: Writer::new(&ciphertext) })
     }
 
-    fn copy_for(&mut self, to: &AppId, agreement: &Agreement, own: Option<&SecretKey>, sign: bool) -> Result<Sealed> {
+    fn copy_for(
+        &mut self,
+        to: &AppId,
+        agreement: &Agreement,
+        own: Option<&SecretKey>,
+        sign: bool,
+    ) -> Result<WirePayload> {
         let from = own.and_then(SecretKey::app_id);
         let signer = own.filter(|_| sign && from.is_some());
         let header = Header {
@@ -96,7 +102,7 @@ impl Payload {
         let key: [u8; BOXED_KEY] =
             boxed.try_into().map_err(|_| Error::new(ErrorKind::Internal, "a boxed content key of a wrong length"))?;
         let signature = signer.and_then(|signer| signer.sign(&transcript.signed(&self.content_key)));
-        Ok(Sealed::from_wire(self.writer.write(&header, &key, signature.as_ref())))
+        Ok(WirePayload::from_wire(self.writer.write(&header, &key, signature.as_ref())))
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ensync_core::{AppId, Block, EventName, IdempotencyKey, Metadata, Schema, Sealed};
+use ensync_core::{AppId, Block, EventName, IdempotencyKey, Metadata, Schema, WirePayload};
 
 use super::bytes::{Malformed, Read, Reader, Writer};
 use crate::log::{EventOptions, EventRef, KeyHash, PublishRecord, Record, Rights};
@@ -187,7 +187,7 @@ fn decode_publish(r: &mut Reader) -> Read<PublishRecord> {
         idempotency_key: r.option(|r| r.text(IdempotencyKey::parse))?,
         event: r.event()?,
         metadata: r.text(Metadata::parse)?,
-        payload: Sealed::from_wire(r.bytes()?),
+        payload: WirePayload::from_wire(r.bytes()?),
     })
 }
 
@@ -259,7 +259,7 @@ pub(super) mod tests {
             recipient: app,
             event: name.clone(),
             sender: AppId::from_bytes([9; 32]),
-            payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+            payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
             metadata: Metadata::parse(r#"{"headers":{"é":1}}"#).unwrap(),
             accepted_at: at,
             expires_at: None,
