@@ -12,6 +12,7 @@
 //!
 //! Everything of `ensync-client` is here too, so a program that speaks only WebSocket depends on this crate alone.
 
+mod activity;
 mod client;
 pub mod frame;
 #[cfg(feature = "server")]

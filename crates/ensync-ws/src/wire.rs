@@ -13,6 +13,10 @@ const BATCH: usize = 64;
 /// How many batches a task moves before it lets other tasks run.
 const ROUNDS: usize = 16;
 
+/// How many pings are answered before what was written so far must have gone out: to each the WebSocket layer writes a pong, and a
+/// peer that reads none of them would make its buffer grow for ever.
+const PONGS: usize = 256;
+
 /// Where messages to be written come from. `None` if there is none now; the task is woken when there may be one.
 pub(crate) type Source<H> = fn(&mut H, &mut Context<'_>) -> Option<Message>;
 
@@ -47,17 +51,19 @@ pub(crate) struct Condition {
 /// A socket, and the loop that serves it.
 ///
 /// Nothing in it waits for anything but the socket. Reading goes on while writing is blocked, or two sides that both wait for room
-/// would wait for ever.
+/// would wait for ever; it stops only for a peer that sends pings and reads nothing.
 pub(crate) struct Wire<S> {
     socket: WebSocketStream<S>,
     unflushed: bool,
     /// The socket took nothing more when last asked.
     blocked: bool,
+    /// Pings since the last flush.
+    pings: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) fn new(socket: WebSocketStream<S>) -> Self {
-        Self { socket, unflushed: false, blocked: false }
+        Self { socket, unflushed: false, blocked: false, pings: 0 }
     }
 
     /// The socket alone, for a goodbye.
@@ -90,13 +96,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     fn read<H: Half>(&mut self, half: &mut H, cx: &mut Context<'_>) -> Result<bool, H::End> {
         for nth in 0..BATCH {
-            if !half.reads() {
+            if !half.reads() || self.pings >= PONGS {
                 return Ok(nth > 0);
             }
             match self.socket.poll_next_unpin(cx) {
                 Poll::Pending => return Ok(nth > 0),
                 // To a ping the WebSocket layer has queued the pong already; the next read writes it.
-                Poll::Ready(Some(Ok(message))) => half.take(message)?,
+                Poll::Ready(Some(Ok(message))) => {
+                    if message.is_ping() {
+                        self.pings += 1;
+                        self.unflushed = true;
+                    }
+                    half.take(message)?;
+                }
                 Poll::Ready(Some(Err(cause))) => return Err(half.broken(cause)),
                 Poll::Ready(None) => return Err(half.broken(WsError::ConnectionClosed)),
             }
@@ -130,10 +142,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match self.socket.poll_flush_unpin(cx) {
             Poll::Ready(Ok(())) => {
                 self.unflushed = false;
-                Ok(std::mem::take(&mut self.blocked))
+                let waits = std::mem::take(&mut self.pings) >= PONGS;
+                Ok(std::mem::take(&mut self.blocked) || waits)
             }
             Poll::Ready(Err(cause)) => Err(half.broken(cause)),
-            Poll::Pending => Ok(false),
+            Poll::Pending => {
+                self.blocked = true;
+                Ok(false)
+            }
         }
     }
 }

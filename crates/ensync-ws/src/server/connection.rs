@@ -1,11 +1,12 @@
 //! One logged-in client.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result, Service};
+use ensync_core::{Command, Delivery, Error, ErrorKind, Peer, Reply, Result, Service};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
@@ -15,7 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use super::ServerOptions;
+use crate::activity::Activity;
 use crate::frame::{self, Request};
+use crate::socket::PIPELINE;
 use crate::wire::{Condition, Half, Source};
 
 /// How many text pongs may be due at once; a client that sends more pings reads none of the answers.
@@ -75,12 +78,17 @@ pub(super) struct Connection {
     inbox: BoxStream<'static, Delivery>,
     options: ServerOptions,
     running: FuturesOrdered<BoxFuture<'static, Answered>>,
-    /// The weights of `running`, in sum.
+    /// Frames that were read and wait for one of `running` to end: behind them may be a ping.
+    waiting: VecDeque<Utf8Bytes>,
+    /// The weights of `running` and `waiting`, in sum.
     weight: usize,
     pongs: usize,
     ping: Interval,
-    /// Pings since the client last sent anything.
+    /// Pings since the last sign of life.
     unanswered: u32,
+    activity: Activity,
+    /// The sign of life that was the last at the ping before.
+    seen: u64,
     /// A ping is to be sent.
     ping_due: bool,
     /// The session's inbox has ended: no more commands, only the answers that are due.
@@ -99,6 +107,7 @@ impl Connection {
         peer: Peer,
         inbox: BoxStream<'static, Delivery>,
         options: ServerOptions,
+        activity: Activity,
     ) -> Self {
         // An interval of zero would panic, and so would one whose end is no instant.
         let every = options.ping_interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 24 * 60 * 60));
@@ -110,66 +119,83 @@ impl Connection {
             inbox,
             options,
             running: FuturesOrdered::new(),
+            waiting: VecDeque::new(),
             weight: 0,
             pongs: 0,
             ping,
             unanswered: 0,
+            seen: activity.mark(),
+            activity,
             ping_due: false,
             leaving: false,
         }
     }
 
     /// Lets what is under way finish. Nobody hears the answers: where the session ended in order, they were written before.
-    pub(super) async fn finish(self, within: Duration) {
-        let mut running = self.running;
-        if timeout(within, async { while running.next().await.is_some() {} }).await.is_err() {
+    pub(super) async fn finish(mut self, within: Duration) {
+        let all = async {
+            while self.running.next().await.is_some() {
+                self.start_what_waits();
+            }
+        };
+        if timeout(within, all).await.is_err() {
             tracing::warn!("commands of a connection that ended did not finish and were dropped");
         }
     }
 
-    /// Whether enough is under way. In bytes that is one longest frame, and the one that exceeds it.
+    /// Whether enough was read. In bytes that is one longest frame, and the one that exceeds it.
     fn is_full(&self) -> bool {
-        self.running.len() >= self.options.max_in_flight.max(1)
-            || self.weight >= self.options.max_frame_bytes
-            || self.pongs >= MAX_PONGS
+        self.waiting.len() >= PIPELINE || self.weight >= self.options.max_frame_bytes || self.pongs >= MAX_PONGS
     }
 
-    fn take_text(&mut self, text: &str) {
-        let answered = match Request::parse(text) {
-            Ok(Request::Ping) => {
-                self.pongs += 1;
+    fn take_text(&mut self, text: Utf8Bytes) {
+        match text.as_str() {
+            frame::PING => self.pongs += 1,
+            frame::PONG => {}
+            _ => {
+                self.weight += weight(&text, 0);
+                self.waiting.push_back(text);
+                self.start_what_waits();
+            }
+        }
+    }
+
+    fn start_what_waits(&mut self) {
+        while self.running.len() < self.options.max_in_flight.max(1)
+            && let Some(text) = self.waiting.pop_front()
+        {
+            self.start(&text);
+        }
+    }
+
+    /// Carries out a frame's command. A refusal takes its place in the queue like any other answer.
+    fn start(&mut self, text: &str) {
+        let refuse = |error| Answered { weight: weight(text, 0), result: Err(error) };
+        let refusal = match Request::parse(text) {
+            Ok(Request::Command { client_id, command }) if client_id == self.peer.client_id => {
+                // A replay is a short question with a long answer.
+                let answer =
+                    if matches!(command, Command::Replay { .. }) { self.options.max_frame_bytes / 16 } else { 0 };
+                self.weight += answer;
+                let weight = weight(text, answer);
+                let (service, peer) = (self.service.clone(), self.peer.clone());
+                self.running.push_back(
+                    async move { Answered { weight, result: service.handle(&peer, command).await } }.boxed(),
+                );
                 return;
             }
-            Ok(Request::Pong) => return,
-            Ok(Request::Command { client_id, command }) => self.start(&client_id, command, text.len()),
-            Ok(Request::Login(_)) => {
-                Err(Error::new(ErrorKind::InvalidInput, "CONN: this connection is logged in already; open another one"))
-            }
-            Err(error) => Err(error),
-        };
-        // A refusal takes its place in the queue like any other answer.
-        if let Err(error) = answered {
-            self.weight += text.len();
-            let answered = Answered { weight: text.len(), result: Err(error) };
-            self.running.push_back(futures::future::ready(answered).boxed());
-        }
-    }
-
-    fn start(&mut self, client_id: &ClientId, command: Command, bytes: usize) -> Result<()> {
-        if *client_id != self.peer.client_id {
-            return Err(Error::new(
+            Ok(Request::Command { .. }) => refuse(Error::new(
                 ErrorKind::Unauthenticated,
                 "CLIENT_ID is not what this connection's login was answered with",
-            ));
-        }
-        // A replay is a short question with a long answer.
-        let answer = if matches!(command, Command::Replay { .. }) { self.options.max_frame_bytes / 16 } else { 0 };
-        let weight = bytes + answer;
-        self.weight += weight;
-        let (service, peer) = (self.service.clone(), self.peer.clone());
-        self.running
-            .push_back(async move { Answered { weight, result: service.handle(&peer, command).await } }.boxed());
-        Ok(())
+            )),
+            Ok(Request::Login(_)) => refuse(Error::new(
+                ErrorKind::InvalidInput,
+                "CONN: this connection is logged in already; open another one",
+            )),
+            Ok(Request::Ping | Request::Pong) => refuse(Error::new(ErrorKind::Protocol, "neither a verb nor a ping")),
+            Err(error) => refuse(error),
+        };
+        self.running.push_back(futures::future::ready(refusal).boxed());
     }
 
     fn next_ping(&mut self, _: &mut Context<'_>) -> Option<Message> {
@@ -186,6 +212,7 @@ impl Connection {
         match self.running.poll_next_unpin(cx) {
             Poll::Ready(Some(Answered { weight, result })) => {
                 self.weight = self.weight.saturating_sub(weight);
+                self.start_what_waits();
                 Some(Message::text(frame::write_answer(&result)))
             }
             Poll::Ready(None) | Poll::Pending => None,
@@ -207,6 +234,11 @@ impl Connection {
     }
 }
 
+/// What a frame weighs while it waits and its command runs, with what its answer may need.
+fn weight(text: &str, answer: usize) -> usize {
+    text.len().saturating_add(answer)
+}
+
 impl Half for Connection {
     type End = End;
 
@@ -217,9 +249,8 @@ impl Half for Connection {
     }
 
     fn take(&mut self, message: Message) -> Result<(), End> {
-        self.unanswered = 0;
         match message {
-            Message::Text(text) => self.take_text(&text),
+            Message::Text(text) => self.take_text(text),
             Message::Ping(_) | Message::Pong(_) => {}
             other => return Err(End::of_message(&other)),
         }
@@ -227,14 +258,16 @@ impl Half for Connection {
     }
 
     fn attend(&mut self, wire: Condition, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.leaving && self.running.is_empty() {
+        if self.leaving && self.running.is_empty() && self.waiting.is_empty() {
             return Err(End::says(CloseCode::Away, "the engine ended the session"));
         }
         if self.ping.poll_tick(cx).is_pending() {
             return Ok(false);
         }
-        if self.is_full() && !wire.blocked {
-            // It is we who do not read: the service is slow, and the client waits for us.
+        // A part of a frame will do; or it is we who do not read, for the service is slow, and the client waits for us.
+        let mark = self.activity.mark();
+        let alive = std::mem::replace(&mut self.seen, mark) != mark;
+        if alive || (self.is_full() && !wire.blocked) {
             self.unanswered = 0;
         }
         if self.unanswered >= 2 {
