@@ -15,7 +15,9 @@ impl Timestamp {
 
     /// What the system clock says.
     pub fn now() -> Self {
-        SystemTime::now().into()
+        // Not `std`'s: that panics in a browser.
+        let now = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Milliseconds since the Unix epoch.

@@ -5,9 +5,7 @@
 mod reference;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ensync_core::crypto::{Expected, Keep, Opener, Recipient, SealOptions, Sealer, SenderProof, Senders, Suite};
 use ensync_core::{ErrorKind, EventName, Keyring, WirePayload};
@@ -23,21 +21,6 @@ fn event() -> EventName {
 
 fn opener(app: App) -> Opener {
     Opener::new(Keyring::new(app.secret()))
-}
-
-/// A clock that a test moves, in milliseconds.
-#[derive(Clone, Default)]
-struct Hands(Arc<AtomicU64>);
-
-impl Hands {
-    fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
-    }
-
-    fn clock(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
-        let (start, hands) = (Instant::now(), self.clone());
-        move || start + Duration::from_millis(hands.0.load(Ordering::Relaxed))
-    }
 }
 
 fn seal(sealer: &Sealer, suite: Suite, to: App) -> WirePayload {
@@ -68,19 +51,6 @@ fn a_writer_keeps_an_agreement_for_256_events_by_default() {
         assert_eq!(agreements(&events), 2);
         assert_ne!(ephemeral(&events[255]), ephemeral(&events[256]));
         assert!(events.iter().all(|sealed| opener.open(sealed, &Expected::event(&event())).is_ok()));
-    }
-}
-
-#[test]
-fn a_writer_keeps_an_agreement_for_60_s_by_default() {
-    for suite in SUITES {
-        let hands = Hands::default();
-        let sealer = Sealer::new().clock(hands.clock()).own_key(SHOP.secret());
-        let first = seal(&sealer, suite, WAREHOUSE);
-        hands.advance(Duration::from_millis(59_999));
-        assert_eq!(agreements([&first, &seal(&sealer, suite, WAREHOUSE)]), 1);
-        hands.advance(Duration::from_millis(1));
-        assert_eq!(agreements([&first, &seal(&sealer, suite, WAREHOUSE)]), 2);
     }
 }
 
@@ -190,24 +160,6 @@ fn a_reader_keeps_an_agreement_only_after_an_event_opened() {
     opener.forget();
     kept(0, 0);
     assert!(opener.open(&nacl, &Expected::any_event()).is_ok());
-}
-
-#[test]
-fn a_reader_forgets_what_idles_for_10_minutes() {
-    let hands = Hands::default();
-    let opener = opener(WAREHOUSE).clock(hands.clock());
-    let events = SUITES.map(|suite| seal(&Sealer::new().own_key(SHOP.secret()), suite, WAREHOUSE));
-    for sealed in &events {
-        opener.open(sealed, &Expected::any_event()).unwrap();
-    }
-    hands.advance(Duration::from_secs(599));
-    opener.tidy();
-    assert!(format!("{opener:?}").contains("nacl: 1 agreements, sealed: 1 agreements"));
-    opener.open(&events[0], &Expected::any_event()).unwrap();
-    hands.advance(Duration::from_secs(1));
-    opener.tidy();
-    assert!(format!("{opener:?}").contains("nacl: 1 agreements, sealed: 0 agreements"));
-    assert!(opener.open(&events[1], &Expected::any_event()).is_ok());
 }
 
 #[test]

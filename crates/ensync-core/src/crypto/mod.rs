@@ -20,34 +20,37 @@
 //! # Ok::<(), ensync_core::Error>(())
 //! ```
 
+mod agreements;
+mod expected;
 mod fingerprint;
 mod hpke;
 mod inspect;
 mod json;
-mod keep;
-mod kept;
 mod nacl;
 mod opener;
 mod recipient;
 mod sealed;
 mod sealer;
+mod senders;
 mod suite;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use kept::{Clock, Reading, Writing};
+use agreements::{Clock, Reading, Writing};
 
 use crate::{Error, ErrorKind, Keyring, Result, WirePayload, encoding};
 
+pub use agreements::Keep;
+pub use expected::Expected;
 pub use fingerprint::fingerprint;
 pub use inspect::{Inspected, inspect};
-pub use keep::Keep;
-pub use opener::{Expected, Opened, Opener, SenderProof, Senders};
+pub use opener::{Opened, Opener};
 pub use recipient::Recipient;
 pub use sealed::SealedId;
 pub use sealer::{SealOptions, Sealer};
+pub use senders::{SenderProof, Senders};
 pub use suite::Suite;
 
 /// Seals `plaintext` (the payload's JSON text) for each recipient in the suite "nacl", keeping nothing. The copies are in the order
