@@ -2,7 +2,11 @@
 
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 
@@ -38,10 +42,17 @@ impl Filter<'_> {
 /// Starts to log.
 pub(crate) fn start(format: LogFormat, filter: Filter<'_>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter.directives()));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let log = log.with_ansi(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let start =
+        tracing_subscriber::registry().with(filter).with(filter_fn(|line| is_harmless(line.target(), *line.level())));
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => start.with(log).init(),
+        LogFormat::Json => start.with(log.json().flatten_event(true)).init(),
     }
+}
+
+/// Whether a line can be logged, whatever `RUST_LOG` says: those of the WebSocket library show whole frames at its finest levels,
+/// app keys and client ids included.
+fn is_harmless(target: &str, level: Level) -> bool {
+    !(target == "tungstenite" || target.starts_with("tungstenite::")) || level <= Level::INFO
 }

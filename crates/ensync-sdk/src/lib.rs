@@ -9,13 +9,13 @@ struct ReadmeOfTheRepository;
 
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("coming_from.md")]
-pub mod coming_from_python_or_node {}
+pub mod coming_from_python_node_or_go {}
 
 // The public interface is:
 pub use ensync_client::core::crypto::{self, Keep, SealedId, Suite};
 pub use ensync_client::core::{
     AppId, AppKey, Block, ClientId, Endpoint, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey, Keyring,
-    Metadata, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
+    Metadata, PayloadJson, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
 #[cfg(feature = "metrics")]
 pub use ensync_client::describe_metrics;

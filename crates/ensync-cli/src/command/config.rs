@@ -6,6 +6,7 @@ use ensync_sdk::core::report;
 use super::Outcome;
 use crate::config::{self, Loaded};
 use crate::failure::Usage;
+use crate::foreign;
 
 /// Check what `ensync serve` would be told.
 #[derive(Args)]
@@ -52,7 +53,7 @@ impl Config {
 
 fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", foreign::message(warning));
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Outcome;
 use crate::admin::{Admin, Api, Table, confirmed, narrowed, shown, text, time};
+use crate::foreign;
 
 /// Look at dead letters, have them delivered again, or give them up.
 #[derive(Args)]
@@ -91,7 +92,7 @@ impl Which {
         };
         let done = admin.run(done).await?;
         if admin.json {
-            println!("{done}")
+            println!("{}", foreign::json(&done.to_string()))
         } else {
             println!("{}", shown(&done, "count"))
         }
@@ -106,7 +107,7 @@ async fn list(admin: &Admin, event: Option<String>, app: Option<String>, limit: 
     };
     let letters = admin.run(listed).await?;
     if admin.json {
-        println!("{}", Value::Array(letters));
+        println!("{}", foreign::json(&Value::Array(letters).to_string()));
         return Ok(());
     }
     let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);

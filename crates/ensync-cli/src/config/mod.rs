@@ -9,6 +9,8 @@ mod value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ensync_sdk::core::Given;
+
 pub(crate) use keys::{Config, KEYS, Key};
 pub(crate) use value::{LogFormat, Raw};
 
@@ -51,6 +53,7 @@ pub(crate) fn load(
     let mut loaded = Loaded { places: vec![None; KEYS.len()], ..Loaded::default() };
     if dev {
         loaded.config.admin_listen.0 = None;
+        loaded.config.config_manager_listen.0 = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
     }
     if let Some(path) = path {
         loaded.read_file(path);
@@ -106,9 +109,8 @@ impl Loaded {
     fn set(&mut self, name: &str, raw: &Raw, place: Place) {
         let Some((index, key)) = Key::find(name) else {
             // The value stays out of the message: it may be a secret in the wrong place.
-            let shown: String = name.chars().take(64).collect();
             let hint = nearest(name).map_or(String::new(), |known| format!("; did you mean {known}?"));
-            return self.refuse(Some(place), format!("there is no setting {shown:?}{hint}"));
+            return self.refuse(Some(place), format!("there is no setting {}{hint}", Given(name)));
         };
         if (key.set)(&mut self.config, raw).is_none() {
             return self.refuse(Some(place), format!("{name} cannot be {}: it is {}", raw.shown(), key.allowed));

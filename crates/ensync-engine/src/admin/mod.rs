@@ -10,6 +10,7 @@
 mod api;
 mod auth;
 mod body;
+mod config_manager;
 mod error;
 mod in_process;
 mod listener;
@@ -17,6 +18,7 @@ mod open;
 mod router;
 mod token;
 
+pub(crate) use config_manager::{BASE as CONFIG_MANAGER_BASE, router as config_manager_router};
 pub use in_process::AdminApi;
 pub(crate) use listener::AdminListener;
 pub(crate) use router::router;

@@ -17,7 +17,7 @@ const FORGET: Duration = Duration::from_secs(15 * 60);
 /// Makes who guesses app keys wait: after some failures in a row, an address may try once per delay, which doubles with each further
 /// failure. Other addresses do not notice. A login that succeeds ends it.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     free: u32,
     delay: Duration,
     max_delay: Duration,
@@ -35,7 +35,7 @@ struct Failures {
 }
 
 impl Attempts {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             free: limits.login_failures,
             delay: limits.login_delay,
@@ -46,7 +46,7 @@ impl Attempts {
     }
 
     /// Whether a login may be looked at now.
-    pub(super) fn check(&self, from: IpAddr, now: Timestamp) -> Result<()> {
+    pub(crate) fn check(&self, from: IpAddr, now: Timestamp) -> Result<()> {
         match self.find(from) {
             Some(failures) if failures.until > now => {
                 let wait = failures.until.since(now);
@@ -63,7 +63,7 @@ impl Attempts {
         }
     }
 
-    pub(super) fn failed(&mut self, from: IpAddr, now: Timestamp) {
+    pub(crate) fn failed(&mut self, from: IpAddr, now: Timestamp) {
         let before =
             self.find(from).filter(|failures| now.since(failures.last) < FORGET).map_or(0, |found| found.count);
         let count = before.saturating_add(1);
@@ -78,7 +78,7 @@ impl Attempts {
         }
     }
 
-    pub(super) fn succeeded(&mut self, from: IpAddr) {
+    pub(crate) fn succeeded(&mut self, from: IpAddr) {
         self.young.remove(&from);
         self.old.remove(&from);
     }

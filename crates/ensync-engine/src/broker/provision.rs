@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppId, AppKey, EventId, EventName, Result, Timestamp};
+use ensync_core::{AppId, AppKey, AppName, EventId, EventName, Result, Timestamp};
 
 use super::request::Request;
 use super::{Broker, random};
 use crate::log::{EventOptions, KeyHash, Rights};
 use crate::state::{AppInfo, DeadLetter, EventChange, Provision, QueueStats, State};
 
-/// What every app key that the engine makes begins with, so that leaked ones are recognised.
-const KEY_PREFIX: &str = "ensync_key_";
 /// How many dead letters are requeued or dropped at once.
 const PAGE: usize = 1_024;
 
@@ -29,8 +27,9 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if there is an app with that public key,
-    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if the name is not usable;
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if there is an app with that public key or name,
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if the name is not usable (see [`AppName`]),
+    /// [`InvalidKey`](ensync_core::ErrorKind::InvalidKey) if nothing can be sealed for the public key (see [`AppId::check`]);
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot be stored now.
     pub async fn create_app(&self, name: &str, id: AppId) -> Result<AppKey> {
         self.create_app_with_rights(name, id, Rights::ALL).await
@@ -42,8 +41,12 @@ impl Broker {
     ///
     /// As [`create_app`](Broker::create_app).
     pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
-        let (key, name) = (new_key()?, name.to_owned());
-        self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
+        self.issue_app(AppName::parse(name)?, id, rights, false).await
+    }
+
+    pub(crate) async fn issue_app(&self, name: AppName, id: AppId, rights: Rights, same_name: bool) -> Result<AppKey> {
+        let key = new_key()?;
+        self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights, same_name }).await?;
         Ok(key)
     }
 
@@ -54,8 +57,8 @@ impl Broker {
     /// As [`create_app`](Broker::create_app), and [`Conflict`](ensync_core::ErrorKind::Conflict) if another app has that access
     /// key.
     pub async fn create_app_with_key(&self, name: &str, id: AppId, key: &AppKey) -> Result<()> {
-        let (name, key_hash) = (name.to_owned(), KeyHash::of(key));
-        self.provision(Provision::CreateApp { id, name, key_hash, rights: Rights::ALL }).await
+        let (name, key_hash) = (AppName::parse(name)?, KeyHash::of(key));
+        self.provision(Provision::CreateApp { id, name, key_hash, rights: Rights::ALL, same_name: false }).await
     }
 
     /// Registers an event name, or replaces the options of one that is registered.
@@ -121,7 +124,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app,
-    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if an app has that key, or this one has 16 earlier ones;
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if an app has that key, or this one has 16 earlier ones,
+    /// [`InvalidKey`](ensync_core::ErrorKind::InvalidKey) if nothing can be sealed for the key (see [`AppId::check`]);
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key_pair(&self, app: AppId, public_key: AppId) -> Result<()> {
         self.provision(Provision::RotateKeyPair { app, public_key }).await
@@ -327,7 +331,12 @@ impl Broker {
         }
     }
 
+    /// Every way to administer comes through here, so this is where public keys enter: what nobody has the secret half of, or
+    /// everybody, becomes no app's address.
     async fn provision(&self, what: Provision) -> Result<()> {
+        if let Provision::CreateApp { id: key, .. } | Provision::RotateKeyPair { public_key: key, .. } = &what {
+            key.check()?;
+        }
         self.ask(|answer| Request::Provision { what: Box::new(what), answer }).await.map(drop)
     }
 
@@ -350,5 +359,5 @@ impl Broker {
 
 /// A key of 256 random bits.
 fn new_key() -> Result<AppKey> {
-    AppKey::try_from(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()?)))
+    AppKey::try_from(format!("{}{}", AppKey::PREFIX, URL_SAFE_NO_PAD.encode(random::<32>()?)))
 }

@@ -36,8 +36,9 @@ const FAREWELL: Duration = Duration::from_millis(100);
 const MAX_HEAD: u32 = 8 << 10;
 /// What HTTP/1 reads at a time, in bytes: the head has to fit.
 const READ_BUFFER: usize = 16 << 10;
-/// Streams that may be open on a connection: every subscription is one.
-const STREAMS: u32 = 16_384;
+/// Streams that may be open on a connection: every subscription is one, and behind a proxy those of several clients. What they hold
+/// in all is the gRPC service's to limit.
+const STREAMS: u32 = 4_096;
 /// What may be under way to us, in bytes: on a connection, and on a stream.
 const WINDOWS: (u32, u32) = (4 << 20, 1 << 20);
 /// How many streams a client may have reset before we looked at them, and have made us reset. One more ends the connection
@@ -137,7 +138,7 @@ impl Front {
             let Ok(response) = self.grpc.call(request).await;
             return response.map(|body| body.map_err(BoxError::from).boxed_unsync());
         }
-        if request.uri().path().trim_end_matches('/').ends_with("/message") {
+        if asks_for_web_socket(&request) {
             let response = ensync_ws::upgrade(request, Some(remote), self.service, self.ws);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 permit.speaks(Kind::WebSocket);
@@ -146,7 +147,7 @@ impl Front {
         }
         let status =
             if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
-        say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message.")
+        say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message and at /.")
     }
 }
 
@@ -198,6 +199,13 @@ fn builder() -> auto::Builder<TokioExecutor> {
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
     request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether it is for the WebSocket half: at `/message`, behind whatever a proxy puts before it, or at `/`, where the Go client dials.
+/// At `/` only what asks for an upgrade counts; whoever looks there with a browser is told what this is.
+fn asks_for_web_socket<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path().trim_end_matches('/');
+    path.ends_with("/message") || (path.is_empty() && request.headers().contains_key(header::UPGRADE))
 }
 
 fn say(status: StatusCode, text: &'static str) -> Response<Body> {

@@ -59,7 +59,9 @@ pub struct Server {
     stop: CancellationToken,
     admin_stop: CancellationToken,
     shutdown_timeout: Duration,
-    admin: Option<(SocketAddr, bool, AdminToken)>,
+    admin: Option<(SocketAddr, bool)>,
+    config_manager: Option<(SocketAddr, bool)>,
+    token: Option<AdminToken>,
     runtime: Handle,
 }
 
@@ -152,13 +154,17 @@ impl Server {
 
     /// The URL of the admin API, if it has one.
     pub fn admin_url(&self) -> Option<String> {
-        let (address, tls, _) = self.admin.as_ref()?;
-        Some(format!("{}://{}", if *tls { "https" } else { "http" }, reachable(*address)))
+        self.admin.map(http_url)
     }
 
-    /// The token of the admin API, if it has one.
+    /// The base URL of the [Config Manager API](ServerBuilder::config_manager), if it is served.
+    pub fn config_manager_url(&self) -> Option<String> {
+        self.config_manager.map(|bound| http_url(bound) + admin::CONFIG_MANAGER_BASE)
+    }
+
+    /// The token of the admin API, and of the Config Manager API, if it serves one of them.
     pub fn admin_token(&self) -> Option<&AdminToken> {
-        self.admin.as_ref().map(|(_, _, token)| token)
+        self.token.as_ref()
     }
 
     /// The addresses it listens on.
@@ -217,6 +223,10 @@ impl Server {
         };
         self.addresses.iter().map(url).collect()
     }
+}
+
+fn http_url((address, tls): (SocketAddr, bool)) -> String {
+    format!("{}://{}", if tls { "https" } else { "http" }, reachable(address))
 }
 
 /// The address to dial for an address that was bound: an unspecified one is reached over loopback.
@@ -286,6 +296,7 @@ pub struct ServerBuilder {
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
     around: Option<Around>,
     admin: Option<(SocketAddr, Option<ServerTls>)>,
+    config_manager: Option<(SocketAddr, Option<ServerTls>)>,
     admin_token: Option<AdminToken>,
     open_metrics: bool,
     plaintext: bool,
@@ -314,6 +325,7 @@ impl ServerBuilder {
             listen: Vec::new(),
             around: None,
             admin: None,
+            config_manager: None,
             admin_token: None,
             open_metrics: true,
             plaintext: false,
@@ -389,6 +401,29 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the API of the makers' Config Manager at an address, in plaintext, for their command line and programs that speak to it;
+    /// port 0 takes a free one. Default: nowhere. It is another face of what the [admin API](Self::admin) does, with the same token.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().config_manager(([127, 0, 0, 1], 0)).start().await?;
+    /// let (base_url, access_key) = (server.config_manager_url(), server.admin_token());
+    /// # assert!(base_url.unwrap().ends_with("/api/v1/ensync") && access_key.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn config_manager(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.config_manager = Some((address.into(), None));
+        self
+    }
+
+    /// The same, with TLS.
+    pub fn config_manager_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.config_manager = Some((address.into(), Some(tls)));
+        self
+    }
+
     /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
     /// the first start, readable by its owner only; without a data directory, one that is made for this run:
     /// [`Server::admin_token`] says it.
@@ -432,10 +467,12 @@ impl ServerBuilder {
         check(&self.broker.limits, self.limits.max_message_bytes)?;
         let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
         plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
-        match &self.admin {
-            Some((address, None)) => check_plaintext("the admin API", *address, self.plaintext),
-            _ => Ok(()),
+        for (what, listener) in [("the admin API", &self.admin), ("the Config Manager API", &self.config_manager)] {
+            if let Some((address, None)) = listener {
+                check_plaintext(what, *address, self.plaintext)?;
+            }
         }
+        Ok(())
     }
 
     /// Binds the addresses and starts.
@@ -467,10 +504,8 @@ impl ServerBuilder {
             addresses.push((address, tls.is_some()));
             bound.push((tcp, tls));
         }
-        let admin = match self.admin {
-            Some((address, tls)) => Some((bind(address).await?, tls)),
-            None => None,
-        };
+        let (admin, config_manager) = (bind_if(self.admin).await?, bind_if(self.config_manager).await?);
+        let limits = self.broker.limits.clone();
         let log = match &self.data_dir {
             Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
             None => self.log,
@@ -483,21 +518,28 @@ impl ServerBuilder {
                 followed.push(tls.clone());
             }
         };
-        let admin = match admin {
+        let token = match (self.admin_token, &self.data_dir) {
+            _ if admin.is_none() && config_manager.is_none() => None,
+            (Some(token), _) => Some(token),
+            // The log has the directory's lock.
+            (None, Some(path)) => Some(AdminToken::of_directory(path)?),
+            (None, None) => Some(AdminToken::generate()?),
+        };
+        // Until the very end, so that they can say that the engine is stopping.
+        let mut administer = |(tcp, bound, tls): Bound, router| {
+            tls.as_ref().inspect(|tls| follow(tls));
+            let with_tls = tls.is_some();
+            tokio::spawn(AdminListener { tcp, tls, router }.run(TaskTracker::new(), admin_stop.clone()));
+            (bound, with_tls)
+        };
+        let admin = match admin.zip(token.clone()) {
             None => None,
-            Some(((tcp, bound), tls)) => {
-                let token = match (self.admin_token, &self.data_dir) {
-                    (Some(token), _) => token,
-                    // The log has the directory's lock.
-                    (None, Some(path)) => AdminToken::of_directory(path)?,
-                    (None, None) => AdminToken::generate()?,
-                };
-                tls.as_ref().inspect(|tls| follow(tls));
-                let (with_tls, router) =
-                    (tls.is_some(), admin::router(broker.clone(), token.clone(), self.open_metrics)?);
-                // Until the very end, so that it can say that the engine is stopping.
-                tokio::spawn(AdminListener { tcp, tls, router }.run(TaskTracker::new(), admin_stop.clone()));
-                Some((bound, with_tls, token))
+            Some((bound, token)) => Some(administer(bound, admin::router(broker.clone(), token, self.open_metrics)?)),
+        };
+        let config_manager = match config_manager.zip(token.clone()) {
+            None => None,
+            Some((bound, token)) => {
+                Some(administer(bound, admin::config_manager_router(broker.clone(), token, &limits)?))
             }
         };
         let counters = broker.counters();
@@ -518,11 +560,25 @@ impl ServerBuilder {
         for (address, with_tls) in &addresses {
             tracing::info!(%address, tls = *with_tls, "listening");
         }
-        if let Some((address, with_tls, _)) = &admin {
-            tracing::info!(%address, tls = *with_tls, "listening for administrators");
+        if let Some((address, tls)) = admin {
+            tracing::info!(%address, tls, "listening for administrators");
+        }
+        if let Some((address, tls)) = config_manager {
+            tracing::info!(%address, tls, "listening for the Config Manager API");
         }
         let runtime = Handle::current();
-        Ok(Server { broker, addresses, connections, stop, admin_stop, shutdown_timeout, admin, runtime })
+        Ok(Server {
+            broker,
+            addresses,
+            connections,
+            stop,
+            admin_stop,
+            shutdown_timeout,
+            admin,
+            config_manager,
+            token,
+            runtime,
+        })
     }
 }
 
@@ -542,6 +598,15 @@ fn check(limits: &Limits, carried: usize) -> Result<()> {
             limits.max_payload_bytes, limits.max_metadata_bytes
         ),
     ))
+}
+
+/// An address that is listened on, and what is shown there.
+type Bound = (TcpListener, SocketAddr, Option<ServerTls>);
+
+async fn bind_if(listener: Option<(SocketAddr, Option<ServerTls>)>) -> Result<Option<Bound>> {
+    let Some((address, tls)) = listener else { return Ok(None) };
+    let (tcp, bound) = bind(address).await?;
+    Ok(Some((tcp, bound, tls)))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{AppId, Error, ErrorKind, EventId, EventName, Result, Schema};
+use ensync_core::{AppId, AppName, Error, ErrorKind, EventId, EventName, Result, Schema};
 
 use super::apply::taken;
 use super::dispatch::key_of;
@@ -29,11 +29,13 @@ pub enum Provision {
         /// Its public key, which becomes its id.
         id: AppId,
         /// Its name, for people.
-        name: String,
+        name: AppName,
         /// What its key hashes to.
         key_hash: KeyHash,
         /// What it may do with every event name.
         rights: Rights,
+        /// Whether another app may have that name already: then only ids tell the two apart.
+        same_name: bool,
     },
     /// Another access key for an app. Sessions of keys that do not log in any more end.
     RotateKey {
@@ -147,20 +149,22 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] for an app, a key or an event name that exists, and for one that is in use;
-    /// [`ErrorKind::InvalidInput`] for a name of more than 256 bytes or options out of range;
+    /// [`ErrorKind::Conflict`] for an app, its name, a key or an event name that exists, and for one that is in use;
+    /// [`ErrorKind::InvalidInput`] for options out of range;
     /// [`ErrorKind::NotFound`] for an app, [`ErrorKind::UnknownEvent`] for an event name, and [`ErrorKind::NotFound`] for a key,
     /// a grant or a dead letter that does not exist.
     pub fn provision(&self, what: Provision) -> Result<Change> {
         let record = match what {
-            Provision::CreateApp { id, name, key_hash, rights } => {
-                if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
-                    return Err(invalid("an app's name is 1 to 256 bytes without control characters"));
-                }
+            Provision::CreateApp { id, name, key_hash, rights, same_name } => {
                 if !self.registry.is_free(&id) || self.registry.app_by_key(&key_hash).is_some() {
                     return Err(taken());
                 }
-                Record::App { id, name, key_hash, rights, at: self.now }
+                if !same_name && self.registry.has_app_named(&name) {
+                    return Err(conflict(format!(
+                        "an app has the name {name} already; give this one another, or say that two may have the same"
+                    )));
+                }
+                Record::App { id, name: name.into(), key_hash, rights, at: self.now }
             }
             Provision::RotateKey { app, key_hash, grace } => self.rotate_key(app, key_hash, grace)?,
             Provision::RotateKeyPair { app, public_key } => self.rotate_key_pair(app, public_key)?,

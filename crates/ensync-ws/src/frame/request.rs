@@ -1,9 +1,8 @@
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Block, ClientId, Command, Error, ErrorKind, EventId, EventName, Extension, IdempotencyKey, Metadata,
-    PayloadMetadata, Publish, Result, ServerConfig, Settle, Settlement, Subscribe, WirePayload,
+    AppId, AppKey, Block, ClientId, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, IdempotencyKey,
+    Metadata, PayloadMetadata, Publish, Result, ServerConfig, Settle, Settlement, Subscribe, WirePayload,
 };
 
 use super::fields::{Fields, Writer};
@@ -51,18 +50,18 @@ impl Request {
                 max_bytes_in_flight: fields.read_optional("MAX_BYTES_IN_FLIGHT", number::<NonZeroU64>)?,
             }),
             "UNSUB" => Command::Unsubscribe { event: event(&fields)? },
-            "ACK" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Ack)?,
-            "ROLLBACK" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Rollback)?,
-            "EXTEND" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Extend)?,
-            "RELEASE" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Release)?,
+            "ACK" => settle(&fields, Some(block(&fields)?), Settlement::Ack)?,
+            "ROLLBACK" => settle(&fields, Some(block(&fields)?), Settlement::Rollback)?,
+            "EXTEND" => settle(&fields, Some(block(&fields)?), Settlement::Extend)?,
+            "RELEASE" => settle(&fields, Some(block(&fields)?), Settlement::Release)?,
             "DEFER" => {
-                let delay = fields.read("DELAY", number::<u64>).map(Duration::from_millis)?;
+                let delay = fields.read("DELAY", |text| number::<u64>(text).and_then(Delay::from_millis))?;
                 let how = Settlement::Defer { delay, priority: 0, reason: reason(&fields) };
-                settle(&fields, fields.read_optional("BLOCK", str::parse)?, how)?
+                settle(&fields, fields.read_optional(block_key(&fields), str::parse)?, how)?
             }
             "DISCARD" => {
                 let how = Settlement::Discard { reason: reason(&fields) };
-                settle(&fields, fields.read_optional("BLOCK", str::parse)?, how)?
+                settle(&fields, fields.read_optional(block_key(&fields), str::parse)?, how)?
             }
             "REPLAY" => Command::Replay { id: id(&fields)?, event: event(&fields)? },
             "PAUSE" => Command::Pause { event: event(&fields)?, reason: reason(&fields) },
@@ -133,7 +132,7 @@ pub fn write_login(app_key: &AppKey) -> String {
 /// not have the verb.
 pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) -> Result<String> {
     let begin = |verb, more: usize| {
-        Writer::new(verb, 96 + client_id.as_str().len() + more).token("CLIENT_ID", client_id.as_str())
+        Writer::new(verb, 96 + client_id.expose().len() + more).token("CLIENT_ID", client_id.expose())
     };
     let cannot = |why: &str| Err(Error::new(ErrorKind::InvalidInput, format!("over WebSocket: {why}")));
     let whole = dialect.reads_reasons_whole();
@@ -182,8 +181,7 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
                     return cannot("the delivery's block is missing");
                 }
                 (Settlement::Defer { delay, reason, .. }, _) => {
-                    let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                    with_reason(fence(event(begin("DEFER")).number("DELAY", delay)), reason)
+                    with_reason(fence(event(begin("DEFER")).number("DELAY", delay.as_millis())), reason)
                 }
                 (Settlement::Discard { reason }, _) => with_reason(fence(event(begin("DISCARD"))), reason),
                 _ => return cannot("there is no frame for it"),
@@ -235,6 +233,18 @@ fn publish(fields: &Fields<'_>) -> Result<Publish> {
 fn settle(fields: &Fields<'_>, block: Option<Block>, how: Settlement) -> Result<Command> {
     let event = fields.read_optional("EVENT_NAME", EventName::parse)?;
     Ok(Command::Settle(Settle { id: id(fields)?, event, block, how }))
+}
+
+fn block(fields: &Fields<'_>) -> Result<Block> {
+    fields.read(block_key(fields), str::parse)
+}
+
+/// What the block is called here. The Go client names it otherwise where it rolls back; where both are there, `BLOCK` counts.
+fn block_key(fields: &Fields<'_>) -> &'static str {
+    match (fields.optional("BLOCK"), fields.optional("PARTITION_BLOCK")) {
+        (None, Some(_)) => "PARTITION_BLOCK",
+        _ => "BLOCK",
+    }
 }
 
 fn id(fields: &Fields<'_>) -> Result<EventId> {

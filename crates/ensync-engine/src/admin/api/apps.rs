@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{AppId, AppKey, Error, ErrorKind};
+use ensync_core::{AppId, AppKey, AppName, Error, ErrorKind};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -89,8 +89,11 @@ pub(super) struct ListApps {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateApp {
-    /// Its name, for people: 1 to 256 bytes without control characters.
+    /// Its name, for people: 1 to 256 bytes without characters that cannot be seen, and without a blank at either end. What reads
+    /// as a public key is no name.
     name: String,
+    /// Whether another app may have that name already: then only ids tell the two apart. Refused as a conflict otherwise.
+    same_name: Option<bool>,
     /// Its public key: Ed25519, 32 bytes in base64. Whoever creates it keeps the secret half.
     public_key: String,
     /// What it may do with every event name. Everything, if it is not said.
@@ -130,8 +133,9 @@ pub(super) async fn create(
     State(admin): State<Admin>,
     Read(new): Read<CreateApp>,
 ) -> Result<(StatusCode, Json<Issued>)> {
-    let (id, rights) = (AppId::parse(&new.public_key)?, new.rights.map_or(Rights::ALL, Rights::from));
-    let access_key = admin.broker.create_app_with_rights(&new.name, id, rights).await?;
+    let (name, id) = (AppName::parse(&new.name)?, AppId::parse(&new.public_key)?);
+    let rights = new.rights.map_or(Rights::ALL, Rights::from);
+    let access_key = admin.broker.issue_app(name, id, rights, new.same_name.unwrap_or(false)).await?;
     Ok((StatusCode::CREATED, issued(&admin, id, &access_key).await?))
 }
 

@@ -260,8 +260,8 @@ fn provision(what: Admin) -> Provision {
         Admin::Enable { app: n, enabled } => Provision::Enable { app: app(n), enabled },
         Admin::Delete { app: n } => Provision::DeleteApp { app: app(n) },
         Admin::Create { app: n, key } => {
-            let (name, rights) = (format!("app {n}"), Rights::ALL);
-            Provision::CreateApp { id: app(n), name, key_hash: key_hash(key), rights }
+            let (name, rights) = (app_name(n), Rights::ALL);
+            Provision::CreateApp { id: app(n), name, key_hash: key_hash(key), rights, same_name: false }
         }
         Admin::DeleteEvent(name) => Provision::DeleteEvent { name: names()[name].clone() },
         Admin::CreateEvent(name) => Provision::CreateEvent { name: names()[name].clone(), options: options(name) },

@@ -17,7 +17,13 @@ fn enable(n: u8, enabled: bool) -> Provision {
 }
 
 fn create(n: u8) -> Provision {
-    Provision::CreateApp { id: app(n), name: "again".into(), key_hash: key_hash(n), rights: Rights::ALL }
+    Provision::CreateApp {
+        id: app(n),
+        name: "again".parse().unwrap(),
+        key_hash: key_hash(n),
+        rights: Rights::ALL,
+        same_name: false,
+    }
 }
 
 /// Logs in with a key that need not be an app's first.
