@@ -12,6 +12,7 @@ mod failure;
 mod logging;
 mod signals;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -49,9 +50,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if !matches!(cli.command, Command::Serve(_)) {
-        logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose));
-    }
+    let serves = matches!(cli.command, Command::Serve(_));
+    let log = (!serves).then(|| logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose)));
     let done = match cli.command {
         Command::Serve(serve) => serve.run(cli.verbose).await,
         Command::Config(config) => config.run(),
@@ -72,7 +72,9 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ensync: {}", report(&*error));
+            drop(log);
+            // Nobody may be there to read it.
+            _ = writeln!(std::io::stderr(), "ensync: {}", report(&*error));
             failure::code(&*error)
         }
     }

@@ -45,6 +45,7 @@
 //! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
 //! move.
 
+mod address;
 mod admin;
 mod broker;
 mod counters;
@@ -52,10 +53,12 @@ mod in_process;
 pub mod log;
 pub mod manual;
 mod metrics;
+mod seldom;
 mod server;
 pub mod state;
 pub mod store;
 pub mod testing;
+mod tls;
 
 // The public interface is:
 pub use admin::{AdminApi, AdminToken};
@@ -63,5 +66,6 @@ pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioCloc
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
-pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, Shutdown, TlsFiles};
+pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
 pub use state::{AppInfo, DeadLetter, Defaults, EventChange, Limits, QueueCounters, QueueStats, Rate};
+pub use tls::{ClientCertificates, ServerTls, TlsFiles};

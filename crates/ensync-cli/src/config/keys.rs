@@ -83,6 +83,10 @@ settings! {
         "Where administration, metrics and health are served. In development mode: nowhere unless it is set.";
     "admin.tls" admin_tls: bool = false,
         "Whether that is with TLS, by the same files.";
+    "admin.hosts" admin_hosts: Vec<String> = Vec::new(),
+        "Names by which that is called without TLS, beside addresses and localhost. Requests for other names are refused.";
+    "admin.token_overlap" admin_token_overlap: Duration = Duration::from_secs(10 * 60),
+        "How long the admin token before the present one is taken too, after another was written to its file.";
     "admin.metrics_need_token" admin_metrics_need_token: bool = false,
         "Whether /metrics wants the administrator's token as well.";
     "admin.metrics_max_events" metrics_max_events: usize = ensync_engine::BrokerOptions::default().max_metric_events,

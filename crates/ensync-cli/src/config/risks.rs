@@ -14,6 +14,22 @@ impl Loaded {
         self.check_tls();
         self.check_storage();
         self.check_times();
+        self.check_limits();
+    }
+
+    /// Limits of nothing, under which nobody could do anything.
+    fn check_limits(&mut self) {
+        let config = &self.config;
+        let nothing = [
+            ("limits.max_sessions", config.max_sessions == 0),
+            ("limits.max_sessions_per_app", config.max_sessions_per_app == 0),
+            ("limits.max_subscriptions", config.max_subscriptions == 0),
+            ("limits.max_payload", config.max_payload == Size(0)),
+            ("limits.max_metadata", config.max_metadata == Size(0)),
+        ];
+        for (name, _) in nothing.into_iter().filter(|(_, nothing)| *nothing) {
+            self.refuse_setting(name, format!("{name} is 0, so that nobody could do anything; raise it"));
+        }
     }
 
     fn check_listeners(&mut self) {
@@ -63,7 +79,14 @@ impl Loaded {
             _ => {}
         }
         for (name, path) in files {
-            if let Err(cause) = std::fs::File::open(&path) {
+            let text = path.to_string_lossy();
+            if text.contains("-----BEGIN") || text.contains('\n') {
+                // It may be a key.
+                self.refuse_setting(
+                    name,
+                    format!("{name} is the path of a file; it holds what belongs into that file"),
+                );
+            } else if let Err(cause) = std::fs::File::open(&path) {
                 self.refuse_setting(name, format!("cannot read {}: {cause}", path.display()));
             } else if name == "tls.key" && others_may_read(&path) {
                 let path = path.display();

@@ -29,6 +29,7 @@ impl Config {
             disk.segment_bytes = self.segment_size.0;
             builder = builder.data_dir(path).disk_options(disk);
         }
+        builder = builder.admin_hosts(&self.admin_hosts).admin_token_overlap(self.admin_token_overlap);
         if self.admin_metrics_need_token {
             builder = builder.guard_metrics();
         }

@@ -1,9 +1,9 @@
 //! The broker: the state machine, driven.
 
-mod attempts;
 mod checkpoint;
 mod clock;
 mod keep;
+mod login_throttle;
 mod options;
 mod provision;
 mod request;
@@ -28,14 +28,15 @@ pub(crate) use checkpoint::decode as decode_checkpoint;
 pub(crate) use checkpoint::encode as encode_checkpoint;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
+pub(crate) use provision::new_access_key;
 
+use crate::address::network;
 use crate::counters::ConnectionCounters;
-use crate::log::{KeyHash, Log};
+use crate::log::{KeyHash, Log, LogUsage};
 use crate::metrics::{Metrics, Reading};
-use crate::server::network;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
-use attempts::Attempts;
+use login_throttle::LoginThrottle;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
@@ -74,6 +75,8 @@ struct Shared {
     counters: Arc<ConnectionCounters>,
     metrics: Arc<Metrics>,
     stopping: AtomicBool,
+    /// Held by whoever looks at what the log takes up.
+    looking: Arc<tokio::sync::Mutex<()>>,
     running: watch::Receiver<()>,
     failure: watch::Receiver<Option<Error>>,
 }
@@ -107,7 +110,7 @@ impl Broker {
         let (failed, failure) = watch::channel(None);
         let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
         let metrics = Arc::new(Metrics::new(max_metric_events));
-        let (attempts, counters) = (Attempts::new(&limits), Arc::<ConnectionCounters>::default());
+        let (login_throttle, counters) = (LoginThrottle::new(&limits), Arc::<ConnectionCounters>::default());
         let task = Task {
             state,
             log: log.clone(),
@@ -117,7 +120,7 @@ impl Broker {
             log_pause,
             complained,
             failed,
-            attempts,
+            login_throttle,
             counters: counters.clone(),
             metrics: metrics.clone(),
             keeper,
@@ -131,7 +134,9 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        let shared = Shared { requests: sender, log, limits, config, counters, metrics, stopping, running, failure };
+        let looking = Arc::default();
+        let shared =
+            Shared { requests: sender, log, limits, config, counters, metrics, stopping, looking, running, failure };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -182,20 +187,40 @@ impl Broker {
     ///
     /// [`ErrorKind::Unavailable`] if the broker has stopped.
     pub async fn metrics(&self) -> Result<String> {
-        let census = self.inspect(State::census).await?;
-        let log = self.0.log.usage().await.unwrap_or_else(|error| {
+        // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
+        let census = match tokio::time::timeout(UNANSWERED, self.inspect(State::census)).await {
+            Ok(census) => Some(census?),
+            Err(_) => None,
+        };
+        let log = match tokio::time::timeout(UNANSWERED, self.usage()).await {
+            Ok(usage) => usage,
+            Err(_) => None,
+        };
+        let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
+        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+    }
+
+    /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
+    async fn usage(&self) -> Option<LogUsage> {
+        let turn = self.0.looking.clone().lock_owned().await;
+        let log = self.0.log.clone();
+        // It goes on when nobody waits for it any more, and keeps its turn until then.
+        let looked = tokio::spawn(async move {
+            let usage = log.usage().await;
+            drop(turn);
+            usage
+        });
+        looked.await.ok()?.unwrap_or_else(|error| {
             tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
             None
-        });
-        let ready = self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+        })
     }
 
     /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then
     /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
     /// stored.
     pub fn failure(&self) -> Option<Error> {
-        self.0.failure.borrow().clone()
+        self.0.failure.borrow().clone().or_else(|| self.0.log.failure())
     }
 
     /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
@@ -203,7 +228,10 @@ impl Broker {
     /// A program that serves others ends then, so that what supervises it starts it again.
     pub async fn failed(&self) -> Error {
         let mut failure = self.0.failure.clone();
-        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        let failed = tokio::select! {
+            failed = failure.wait_for(Option::is_some) => failed.ok().and_then(|failure| failure.clone()),
+            failed = self.0.log.failed() => Some(failed),
+        };
         match failed {
             Some(error) => error,
             // The broker has stopped.

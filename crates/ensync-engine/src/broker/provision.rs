@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppId, AppKey, EventId, EventName, Result, Timestamp};
+use ensync_core::{AppId, AppKey, Error, ErrorKind, EventId, EventName, Result, Timestamp};
+use tokio::sync::oneshot;
 
-use super::request::Request;
+use super::request::{Look, Request};
 use super::{Broker, random};
 use crate::log::{EventOptions, KeyHash, Rights};
 use crate::state::{AppInfo, DeadLetter, EventChange, Provision, QueueStats, State};
@@ -42,7 +43,7 @@ impl Broker {
     ///
     /// As [`create_app`](Broker::create_app).
     pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
-        let (key, name) = (new_key()?, name.to_owned());
+        let (key, name) = (new_access_key()?, name.to_owned());
         self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
         Ok(key)
     }
@@ -88,7 +89,7 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if `grace` is too long;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key(&self, app: AppId, grace: Duration) -> Result<AppKey> {
-        let key = new_key()?;
+        let key = new_access_key()?;
         self.provision(Provision::RotateKey { app, key_hash: KeyHash::of(&key), grace }).await?;
         Ok(key)
     }
@@ -328,7 +329,32 @@ impl Broker {
     }
 
     async fn provision(&self, what: Provision) -> Result<()> {
-        self.ask(|answer| Request::Provision { what: Box::new(what), answer }).await.map(drop)
+        let looks: (Look, Look) = (Box::new(|_| ()), Box::new(|_| ()));
+        self.ask(|answer| Request::Provision { what: Box::new(what), looks, answer }).await.map(drop)
+    }
+
+    /// Changes an app, and says how it was right before, and how it is right after: nobody else's change is between them.
+    pub(crate) async fn change_app(&self, app: AppId, what: Provision) -> Result<[Option<AppInfo>; 2]> {
+        self.change(what, move |state| state.app(&app)).await
+    }
+
+    /// The same for an event name.
+    pub(crate) async fn change_name(&self, name: EventName, what: Provision) -> Result<[Option<EventOptions>; 2]> {
+        self.change(what, move |state| state.event(&name)).await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        what: Provision,
+        look: impl Fn(&State) -> T + Clone + Send + 'static,
+    ) -> Result<[T; 2]> {
+        let ((before, was), (after, is)) = (oneshot::channel(), oneshot::channel());
+        let then = look.clone();
+        let looks: (Look, Look) =
+            (Box::new(move |state| _ = before.send(look(state))), Box::new(move |state| _ = after.send(then(state))));
+        self.ask(|answer| Request::Provision { what: Box::new(what), looks, answer }).await?;
+        let ended = |_| Error::new(ErrorKind::Unavailable, "the engine is stopping; try again later");
+        Ok([was.await.map_err(ended)?, is.await.map_err(ended)?])
     }
 
     /// Whether everything that can be done at this time was done; if so, when something is due next.
@@ -349,6 +375,6 @@ impl Broker {
 }
 
 /// A key of 256 random bits.
-fn new_key() -> Result<AppKey> {
+pub(crate) fn new_access_key() -> Result<AppKey> {
     AppKey::try_from(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()?)))
 }

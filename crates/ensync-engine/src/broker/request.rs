@@ -12,6 +12,9 @@ use crate::state::{Admitted, Provision, Replay, SessionNumber, State};
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
 
+/// A look at the state.
+pub(super) type Look = Box<dyn FnOnce(&State) + Send>;
+
 pub(super) enum Request {
     Login {
         key: KeyHash,
@@ -35,6 +38,8 @@ pub(super) enum Request {
     },
     Provision {
         what: Box<Provision>,
+        /// What is looked at right before it is carried out, and right after.
+        looks: (Look, Look),
         answer: Answer<Outcome>,
     },
     /// Those of them that make sense.
@@ -42,7 +47,7 @@ pub(super) enum Request {
         what: Vec<Provision>,
         answer: Answer<usize>,
     },
-    Inspect(Box<dyn FnOnce(&State) + Send>),
+    Inspect(Look),
     Shutdown,
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
-use super::attempts::Attempts;
 use super::keep::Keeper;
+use super::login_throttle::LoginThrottle;
 use super::request::{Answer, Opened, Outcome, Request, refuse};
 use crate::counters::ConnectionCounters;
 use crate::log::{KeyHash, Log, Position, Record};
@@ -39,7 +39,7 @@ pub(super) struct Task {
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
     /// Logins that failed.
-    pub(super) attempts: Attempts,
+    pub(super) login_throttle: LoginThrottle,
     pub(super) counters: Arc<ConnectionCounters>,
     pub(super) metrics: Arc<Metrics>,
     /// When a refusal of the log was last told, so that a full disk does not fill the logs too.
@@ -123,11 +123,13 @@ impl Task {
         for request in batch {
             // What administrators ask for is rare, and is decided by what is so, not by what is about to be.
             match request {
-                Request::Provision { what, answer } => {
+                Request::Provision { what, looks: (before, after), answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
+                    before(&self.state);
                     let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
                     pending.add(step, answer);
                     self.commit(std::mem::take(&mut pending)).await;
+                    after(&self.state);
                 }
                 Request::ProvisionEach { what, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
@@ -174,27 +176,21 @@ impl Task {
         true
     }
 
-    /// Looks at a login, unless too many from there failed.
+    /// Looks at a login. Who holds a key that is right never waits, whatever others at his address did: keys cannot be guessed,
+    /// and a delay for all from there would lock good clients out. Only a failure finds out that there were too many before it.
     fn log_in(&mut self, key: &KeyHash, from: Option<IpAddr>, client_id: &ClientId) -> Result<Opened> {
         let now = self.clock.now();
-        if let Some(from) = from {
-            self.attempts.check(from, now).inspect_err(|_| self.counters.logins_delayed.up())?;
-        }
         let opened = self.state.login(key, client_id.clone());
-        match (&opened, from) {
-            (Ok(_), from) => {
-                self.counters.logins.up();
-                if let Some(from) = from {
-                    self.attempts.succeeded(from);
-                }
-            }
-            (Err(error), from) if error.kind() == ErrorKind::Unauthenticated => {
+        match &opened {
+            Ok(_) => self.counters.logins.up(),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => {
                 self.counters.logins_refused.up();
                 if let Some(from) = from {
-                    self.attempts.failed(from, now);
+                    self.login_throttle.failed(from, now).inspect_err(|_| self.counters.logins_delayed.up())?;
                 }
             }
-            (Err(_), _) => self.counters.sessions_refused.up(),
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => self.counters.sessions_refused.up(),
+            Err(_) => self.counters.logins_forbidden.up(),
         }
         opened.map(|(number, app)| {
             let (outbox, inbox) = mpsc::unbounded_channel();

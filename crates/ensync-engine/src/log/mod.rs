@@ -52,6 +52,8 @@ pub struct LogUsage {
     pub bytes: u64,
     /// How many they are.
     pub segments: u64,
+    /// What is free where it is, in bytes.
+    pub free_bytes: u64,
     /// The newest checkpoint, in bytes; 0 without one.
     pub checkpoint_bytes: u64,
     /// When it was saved.
@@ -148,6 +150,11 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// over. What was stored can be read on.
     fn failure(&self) -> Option<Error> {
         None
+    }
+
+    /// Waits until [`failure`](Log::failure) has something to say. Never returns if it does not.
+    async fn failed(&self) -> Error {
+        std::future::pending().await
     }
 
     /// Finishes. Later appends are refused; another process may open the log.

@@ -58,7 +58,8 @@ pub(crate) struct Metrics {
 /// What is read when somebody asks.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    pub(crate) census: Census,
+    /// `None` if the broker did not say in time.
+    pub(crate) census: Option<Census>,
     pub(crate) connections: ConnectionCounts,
     pub(crate) log: Option<LogUsage>,
     /// Whether commands are carried out.

@@ -2,7 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +14,7 @@ use ensync_grpc::{Connection, GrpcServer};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -20,13 +23,17 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use super::ConnectionLimits;
-use super::gate::{Kind, Permit, Refusal};
+use super::connection_limiter::{Kind, Permit, Refusal};
 use crate::counters::ConnectionCounters;
 
 /// How often HTTP/2 asks a silent client whether it is alive, and how long that may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How long a client may take over the head of an HTTP/1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// When the engine stops: how long a connection may stay on which nothing is under way. It was told, and there is nothing to wait for.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long requests under way may take when their connection is ended for its idleness.
 const GRACE: Duration = Duration::from_secs(2);
 /// The longest head of a request, in bytes. What our clients and the peers send has a few hundred.
@@ -73,9 +80,15 @@ impl Front {
         let client = Connection::new(Some(remote));
         let idle = client.idle(self.limits.login_timeout, self.limits.idle_timeout);
         let counters = self.counters.clone();
+        let under_way = Arc::<AtomicUsize>::default();
+        let count = under_way.clone();
         let answer = service_fn(move |request| {
             let (front, client, permit) = (self.clone(), client.clone(), permit.clone());
-            async move { Ok::<_, Infallible>(front.answer(request, remote, client, &permit).await) }
+            let begun = UnderWay::new(&count);
+            async move {
+                let response = front.answer(request, remote, client, &permit).await;
+                Ok::<_, Infallible>(response.map(|body| Counted { body, _under_way: begun }))
+            }
         });
         let builder = builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
@@ -84,7 +97,10 @@ impl Front {
             served = connection.as_mut() => served,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    served = connection => served,
+                    () = farewell(&under_way) => Ok(()),
+                }
             }
             () = idle => {
                 counters.timed_out.up();
@@ -138,6 +154,57 @@ impl Front {
         let status =
             if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
         say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message.")
+    }
+}
+
+/// Returns when nothing was under way on a connection for a while.
+async fn farewell(under_way: &AtomicUsize) {
+    let mut quiet = Duration::ZERO;
+    while quiet < FAREWELL {
+        tokio::time::sleep(LOOK).await;
+        quiet = if under_way.load(Ordering::Relaxed) == 0 { quiet + LOOK } else { Duration::ZERO };
+    }
+}
+
+/// A request that was begun, until its answer is sent.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer.
+struct Counted {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -45,11 +45,11 @@ pub struct Limits {
     pub max_sessions_per_app: usize,
     /// How many events an app may publish. No limit.
     pub publish_rate: Option<Rate>,
-    /// How many logins from one address (of IPv6: one /64 network) may fail in a row before it has to wait. 10; they are forgotten
-    /// after 15 minutes, or by a login that succeeds.
+    /// How many logins from one address (of IPv6: one /64 network) may fail before it has to wait. 10; they are forgotten
+    /// after 15 minutes. A login with a right key never waits.
     pub login_failures: u32,
-    /// How long it then has to wait at first. The wait doubles with every further failure; meanwhile no login from there is looked
-    /// at. 1 s.
+    /// How long it then has to wait at first. The wait doubles with every further failure; meanwhile whoever
+    /// fails there is told so, and nothing else. 1 s.
     pub login_delay: Duration,
     /// How long it may have to wait. 1 minute.
     pub max_login_delay: Duration,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ensync_core::Result;
 
 use super::bytes::Writer;
-use super::directory::{Directory, bad_header, failed, read};
+use super::directory::{Directory, bad_header, failed};
 use super::format::{self, BadHeader, LogId, VERSION, u32_at};
 use crate::log::Position;
 
@@ -42,7 +42,7 @@ pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]
 /// Reads a checkpoint.
 pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<Bytes> {
     let path = directory.checkpoint(at);
-    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     check(&bytes, id, at).map_err(|bad| bad_header(&path, bad))?;
     Ok(bytes.slice(HEAD..))
 }
@@ -50,7 +50,7 @@ pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<By
 /// Reads a checkpoint; `None` if it is damaged.
 pub(super) fn load_if_whole(directory: &Directory, id: &LogId, at: Position) -> Result<Option<Bytes>> {
     let path = directory.checkpoint(at);
-    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     match check(&bytes, id, at) {
         Ok(()) => Ok(Some(bytes.slice(HEAD..))),
         Err(BadHeader::Damaged) => Ok(None),
@@ -67,7 +67,7 @@ pub(super) fn id(bytes: &[u8]) -> Result<LogId, BadHeader> {
 pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
     for at in directory.checkpoints()?.into_iter().rev() {
         let path = directory.checkpoint(at);
-        let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+        let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
         match check(&bytes, id, at) {
             Ok(()) => return Ok(Some(at)),
             Err(BadHeader::Damaged) => tracing::warn!(file = %path.display(), "a checkpoint is damaged"),

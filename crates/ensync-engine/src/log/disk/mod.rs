@@ -3,6 +3,8 @@
 pub(crate) mod bytes;
 mod checkpoint;
 mod directory;
+mod failure;
+mod folder;
 mod format;
 mod io;
 mod recent;
@@ -21,7 +23,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use tokio::sync::oneshot;
 
 use super::{Log, LogUsage, Position, Record};
 use directory::{Directory, failed, unusable};
+use failure::Failure;
 use format::{HEADER, split};
 use io::{Io, SystemIo};
 use records::Records;
@@ -70,7 +73,9 @@ impl Default for DiskOptions {
 #[derive(Debug)]
 struct Running {
     jobs: Sender<Append>,
-    thread: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    /// Ends when its sender is gone.
+    watch: (Sender<()>, JoinHandle<()>),
     /// Released last.
     lock: File,
 }
@@ -92,7 +97,7 @@ impl DiskLog {
         if !(64 << 10..=format::MAX_SEGMENT).contains(&segment_bytes) {
             return Err(unusable(format!("segments of {segment_bytes} bytes: they must have 64 KiB to 1 GiB")));
         }
-        let directory = Directory { path, io };
+        let directory = Directory::new(path, io);
         let lock_file = directory.enter()?;
         let found = match recover::find(&directory)? {
             Some(found) => found,
@@ -107,19 +112,20 @@ impl DiskLog {
         let recover::Found { id, segments, segment, spare, commit, epoch } = found;
         let epoch = epoch.checked_add(1).ok_or_else(|| unusable("the log was opened too often".into()))?;
         let offset = segments.get(&segment).copied().unwrap_or(HEADER);
-        let (segments, recent, failure) = (Mutex::new(segments), Mutex::default(), OnceLock::new());
-        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, recent, failure });
+        let (segments, recent, failure) = (Mutex::new(segments), Mutex::default(), Failure::default());
+        let busy = Mutex::default();
+        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, recent, failure, busy });
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
         writer.begin().map_err(|error| error.context("start"))?;
         let (jobs, waiting) = std::sync::mpsc::channel();
         let mark_after = options.mark_after;
-        let thread = std::thread::Builder::new().name("ensync-log".into());
-        let thread = thread.spawn(move || writer.run(&waiting, mark_after));
-        let thread = thread.map_err(|cause| {
-            Error::new(ErrorKind::Unavailable, "cannot start the thread that writes the log").with_source(cause)
-        })?;
-        Ok(Self { shared, running: Mutex::new(Some(Running { jobs, thread, lock: lock_file })) })
+        let (end, ended) = std::sync::mpsc::channel();
+        let watched = shared.clone();
+        let watch = thread("ensync-log-watch", move || watched.watch(&ended))?;
+        let writer = thread("ensync-log", move || writer.run(&waiting, mark_after))?;
+        let running = Running { jobs, writer, watch: (end, watch), lock: lock_file };
+        Ok(Self { shared, running: Mutex::new(Some(running)) })
     }
 
     /// The directory.
@@ -213,6 +219,10 @@ impl Log for DiskLog {
         self.shared.failure.get().cloned()
     }
 
+    async fn failed(&self) -> Error {
+        self.shared.failure.happened().await
+    }
+
     async fn usage(&self) -> Result<Option<LogUsage>> {
         let shared = self.shared.clone();
         blocking(move || shared.usage().map(Some)).await
@@ -233,7 +243,9 @@ impl Running {
     /// Finishes what waits, then lets others have the directory.
     fn stop(self) {
         drop(self.jobs);
-        _ = self.thread.join();
+        _ = self.writer.join();
+        drop(self.watch.0);
+        _ = self.watch.1.join();
         drop(self.lock);
     }
 }
@@ -251,6 +263,12 @@ impl fmt::Debug for DiskLog {
         let shared = &self.shared;
         f.debug_struct("DiskLog").field("path", &shared.directory.path).field("epoch", &shared.epoch).finish()
     }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|cause| {
+        Error::new(ErrorKind::Unavailable, format!("cannot start the thread {name}")).with_source(cause)
+    })
 }
 
 /// Runs what waits for the disk on a thread for that.

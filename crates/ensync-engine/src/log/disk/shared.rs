@@ -1,16 +1,18 @@
 //! What readers share with the thread that writes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use ensync_core::{Error, Result, Timestamp};
+use ensync_core::{Result, Timestamp};
 
 use super::directory::{Directory, failed, unusable};
+use super::failure::Failure;
+use super::folder::Open;
 use super::format::{ALIGN, Frame, HEADER, LogId, position, split};
 use super::lock;
 use super::recent::Recent;
@@ -28,10 +30,34 @@ pub(super) struct Shared {
     pub(super) segments: Mutex<BTreeMap<u32, u32>>,
     pub(super) recent: Mutex<Recent>,
     /// Why nothing more is stored.
-    pub(super) failure: OnceLock<Error>,
+    pub(super) failure: Failure,
+    /// Since when the writer is at the disk, while it is.
+    pub(super) busy: Mutex<Option<Instant>>,
 }
 
+/// How long the disk may take before that is told, and how often it is looked at.
+const HANGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+
 impl Shared {
+    /// Tells once when the disk does not answer, and once when it does again. Until `ended`.
+    pub(super) fn watch(&self, ended: &Receiver<()>) {
+        let mut hanging: Option<Instant> = None;
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(HANGS.1) {
+            let (busy, path) = (*lock(&self.busy), self.directory.path.display());
+            match (hanging, busy) {
+                (Some(since), now) if now != Some(since) => {
+                    tracing::warn!(seconds = since.elapsed().as_secs(), %path, "the disk answers again");
+                    hanging = None;
+                }
+                (None, Some(since)) if since.elapsed() >= HANGS.0 => {
+                    tracing::error!(%path, "the disk has not answered for {} s; nothing is stored until it does", HANGS.0.as_secs());
+                    hanging = Some(since);
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub(super) fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
         let (number, offset) = split(at);
         let end = lock(&self.segments).get(&number).copied();
@@ -39,7 +65,7 @@ impl Shared {
         let Some(end) = end.filter(|end| in_place && offset < *end) else { return Ok(None) };
         let path = self.directory.segment(number);
         let read = || {
-            let mut file = match File::open(&path) {
+            let mut file = match self.directory.open(&path, Open::Read) {
                 // Retention was faster.
                 Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 file => file?,
@@ -87,13 +113,15 @@ impl Shared {
     }
 
     pub(super) fn usage(&self) -> Result<LogUsage> {
-        let look = |path: &Path| match std::fs::metadata(path) {
+        let look = |path: &Path| match self.directory.metadata(path) {
             Ok(metadata) => Ok(Some(metadata)),
             // Retention was faster.
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(failed("read", path, cause)),
         };
-        let mut usage = LogUsage { bytes: 0, segments: 0, checkpoint_bytes: 0, checkpoint_at: None };
+        let free =
+            self.directory.space().map_err(|cause| failed("look at the space of", &self.directory.path, cause))?.1;
+        let mut usage = LogUsage { bytes: 0, segments: 0, free_bytes: free, checkpoint_bytes: 0, checkpoint_at: None };
         let numbers: Vec<u32> = lock(&self.segments).keys().copied().collect();
         for number in numbers {
             if let Some(metadata) = look(&self.directory.segment(number))? {
@@ -115,7 +143,7 @@ impl Shared {
         let mut found = Vec::new();
         for number in numbers {
             let path = self.directory.segment(number);
-            let metadata = std::fs::metadata(&path).map_err(|cause| failed("read", &path, cause))?;
+            let metadata = self.directory.metadata(&path).map_err(|cause| failed("read", &path, cause))?;
             let written = metadata.modified().unwrap_or_else(|_| SystemTime::now());
             found.push((number, metadata.len(), Timestamp::from(written)));
         }

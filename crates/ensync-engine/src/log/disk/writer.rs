@@ -1,24 +1,31 @@
 //! The one thread that writes: takes all that waits, writes once, syncs once, answers.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ensync_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use super::directory::failed;
+use super::folder::Open;
 use super::format::{self, Frame, HEADER, MARKS, MAX_SEGMENT, position};
 use super::io::is_full;
 use super::lock;
 use super::record::{self, MARK};
 use super::shared::Shared;
 use crate::log::{Position, Record};
+use crate::seldom::Seldom;
 
 /// The most records of a commit, and the bytes after which no more are taken in.
 const COMMIT: (usize, usize) = (2_048, 8 << 20);
+
+/// How often the directory is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+static UNMADE: Seldom = Seldom::new();
 
 /// A batch, and who waits for its positions.
 pub(super) struct Append {
@@ -45,17 +52,34 @@ pub(super) struct Writer {
     /// Whether something was stored since the last mark.
     unmarked: bool,
     buffer: Vec<u8>,
+    /// When the directory was last looked for, and how often in a row there was nothing else to do.
+    looked: Instant,
+    idle: u32,
 }
 
 impl Writer {
     /// Goes on at the end of a segment.
     pub(super) fn open(shared: Arc<Shared>, segment: u32, offset: u32, (commit, epoch): (u64, u32)) -> Result<Self> {
         let path = shared.directory.segment(segment);
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(|cause| failed("open", &path, cause))?;
+        let file = shared.directory.open(&path, Open::Write).map_err(|cause| failed("open", &path, cause))?;
         let capacity = file.metadata().map_err(|cause| failed("open", &path, cause))?.len().min(MAX_SEGMENT);
         let (spare, dirty, unmarked, buffer) = (None, 0, false, Vec::new());
-        Ok(Self { shared, segment, file, offset, capacity, commit, epoch, spare, dirty, unmarked, buffer })
+        let (looked, idle) = (Instant::now(), 0);
+        Ok(Self {
+            shared,
+            segment,
+            file,
+            offset,
+            capacity,
+            commit,
+            epoch,
+            spare,
+            dirty,
+            unmarked,
+            buffer,
+            looked,
+            idle,
+        })
     }
 
     /// Takes a next segment that was made ahead in an earlier run. If that fails, another is made.
@@ -63,7 +87,7 @@ impl Writer {
         let Some(number) = spare else { return };
         let open = || {
             let path = self.shared.directory.segment(number);
-            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            let file = self.shared.directory.open(&path, Open::Write)?;
             let length = file.metadata()?.len().min(MAX_SEGMENT);
             Ok::<_, io::Error>((file, length))
         };
@@ -78,19 +102,23 @@ impl Writer {
     /// Serves appends until nobody can send any more. `mark_after` a commit that nothing follows comes a mark.
     pub(super) fn run(mut self, jobs: &Receiver<Append>, mark_after: Duration) {
         loop {
-            let first = if self.unmarked {
-                jobs.recv_timeout(mark_after)
-            } else {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            let first = match first {
+            let mark = self.unmarked && mark_after <= LOOK;
+            let first = match jobs.recv_timeout(if mark { mark_after } else { LOOK }) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.mark();
+                    self.look();
+                    self.idle += 1;
+                    if mark || self.unmarked && LOOK * self.idle >= mark_after {
+                        self.mark();
+                    }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            self.idle = 0;
+            if self.looked.elapsed() >= LOOK {
+                self.look();
+            }
             let (mut records, mut bytes) = (first.batch.len(), size(&first.batch));
             let mut appends = vec![first];
             while records < COMMIT.0 && bytes < COMMIT.1 {
@@ -103,9 +131,26 @@ impl Writer {
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
+            *lock(&self.shared.busy) = Some(Instant::now());
             self.commit(appends);
             self.prepare();
+            *lock(&self.shared.busy) = None;
         }
+    }
+
+    /// Sees that the path of the directory still leads to it. Else nobody would find what is stored, and another engine may be there.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let directory = &self.shared.directory;
+        if self.shared.failure.get().is_some() || directory.is_in_place().unwrap_or(true) {
+            return;
+        }
+        let message = format!(
+            "the data directory {} is not where it was: it was moved or removed, or something else is mounted there; nothing more is \
+             stored; put it back, then start the engine again",
+            directory.path.display()
+        );
+        self.shared.failure.set(Error::new(ErrorKind::Unavailable, message));
     }
 
     /// Stores a mark, unless that would take what the next runs need.
@@ -234,7 +279,9 @@ impl Writer {
             && u64::from(self.offset) > self.capacity / 2
             && let Err(cause) = self.make_spare(0)
         {
-            tracing::warn!(%cause, "cannot make the next segment of the log yet");
+            if let Some(times) = UNMADE.due() {
+                tracing::warn!(%cause, times, "cannot make the next segment of the log yet");
+            }
         }
     }
 
@@ -263,8 +310,7 @@ impl Writer {
         let cause = Arc::new(cause);
         let later = format!("{message}: nothing more is stored; look after the disk, then start the engine again");
         let later = Error::new(ErrorKind::Unavailable, later).with_source(cause.clone());
-        tracing::error!(error = %ensync_core::report(&later), "the log has failed");
-        _ = self.shared.failure.set(later);
+        self.shared.failure.set(later);
         let message = format!("{message}: whether this is stored shows when the engine is started again");
         Error::new(ErrorKind::Interrupted, message).with_source(cause)
     }

@@ -5,6 +5,8 @@ mod faults;
 mod fire;
 mod format;
 mod kept;
+#[cfg(unix)]
+mod place;
 mod provisioned;
 mod random;
 mod space;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::super::folder::Folder;
 use super::*;
 
 /// A disk of which is known what a loss of power leaves.
@@ -95,9 +96,9 @@ fn content(mut file: &File) -> Vec<u8> {
 }
 
 impl Io for Stopping {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, folder: &Folder, path: &Path) -> io::Result<File> {
         let _one = self.step()?;
-        let file = SystemIo.create(path)?;
+        let file = SystemIo.create(folder, path)?;
         let kept = (file.try_clone()?, Vec::new());
         self.model.lock().unwrap().files.insert(file.metadata()?.ino(), kept);
         self.renamed();
@@ -132,21 +133,21 @@ impl Io for Stopping {
         self.sync(file)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()> {
         let _one = self.step()?;
-        SystemIo.rename(from, to)?;
+        SystemIo.rename(folder, from, to)?;
         self.renamed();
         Ok(())
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, folder: &Folder, path: &Path) -> io::Result<()> {
         let _one = self.step()?;
-        SystemIo.remove(path)?;
+        SystemIo.remove(folder, path)?;
         self.renamed();
         Ok(())
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+    fn sync_directory(&self, _: &Folder) -> io::Result<()> {
         let _one = self.step()?;
         let names = self.names();
         self.model.lock().unwrap().names = vec![names];
@@ -167,7 +168,7 @@ impl Io for Unsynced {
         Ok(())
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+    fn sync_directory(&self, _: &Folder) -> io::Result<()> {
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
 use super::super::directory::{Directory, failed};
+use super::super::folder::Folder;
 use super::super::format::{self, FRAME, Frame, HEADER, position};
 use super::super::io::SystemIo;
 use super::super::record::LOST;
@@ -62,7 +63,7 @@ pub struct LostEvents {
 pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     blocking(move || {
-        let directory = Directory { path, io: Arc::new(SystemIo) };
+        let directory = Directory::new(path, Arc::new(SystemIo));
         let _lock = directory.look()?;
         Ok(Plan::make(&directory)?.assessment)
     })
@@ -81,7 +82,7 @@ pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     let place = path.clone();
     let plan = blocking(move || {
-        let directory = Directory { path: place, io: Arc::new(SystemIo) };
+        let directory = Directory::new(place, Arc::new(SystemIo));
         directory.look()?;
         let _lock = directory.enter()?;
         let mut plan = Plan::make(&directory)?;
@@ -262,7 +263,7 @@ impl<'a> Aside<'a> {
         // A second name costs no space; not every file system has such.
         fs::hard_link(&from, &to)
             .or_else(|_| fs::copy(&from, &to).and_then(|_| fs::File::open(&to)?.sync_all()))
-            .and_then(|()| self.directory.io.sync_directory(&self.path))
+            .and_then(|()| self.directory.io.sync_directory(&Folder::open(&self.path)?))
             .map_err(|cause| failed("keep a copy of", &from, cause))
     }
 }

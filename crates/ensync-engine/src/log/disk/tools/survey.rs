@@ -8,7 +8,8 @@ use bytes::Bytes;
 use ensync_core::Result;
 
 use super::super::checkpoint;
-use super::super::directory::{Directory, bad_header, failed, read, unusable};
+use super::super::directory::{Directory, bad_header, failed, unusable};
+use super::super::folder::Open;
 use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LogId, position, split};
 use super::super::record::{self, LOST, PUBLISH};
 use super::super::recover::{Walk, used};
@@ -387,7 +388,7 @@ pub(super) enum Found {
 /// A segment's bytes, whatever they are.
 pub(super) fn read_segment(directory: &Directory, number: u32) -> Result<Bytes> {
     let path = directory.segment(number);
-    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     match format::read_header(&bytes, number) {
         Err(bad @ BadHeader::Version(_)) if !torn_version(&bytes) => Err(bad_header(&path, bad)),
         _ => Ok(bytes),
@@ -410,7 +411,8 @@ fn log_id(directory: &Directory, segments: &BTreeSet<u32>, checkpoints: &[Positi
     let mut votes: BTreeMap<LogId, usize> = BTreeMap::new();
     let mut vote = |path: PathBuf, read: &dyn Fn(&[u8]) -> Result<LogId, BadHeader>| -> Result<()> {
         let mut bytes = Vec::new();
-        let head = std::fs::File::open(&path)
+        let head = directory
+            .open(&path, Open::Read)
             .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, HEADER.into()), &mut bytes));
         head.map_err(|cause| failed("read", &path, cause))?;
         if let Ok(id) = read(&bytes) {

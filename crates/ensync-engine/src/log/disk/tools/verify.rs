@@ -54,7 +54,7 @@ pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
 }
 
 pub(super) fn verify_now(path: &Path) -> Result<Report> {
-    let directory = Directory { path: path.to_owned(), io: Arc::new(SystemIo) };
+    let directory = Directory::new(path.to_owned(), Arc::new(SystemIo));
     let _lock = directory.look()?;
     let survey = survey(&directory)?;
     let mut report = Report { damage: damage(&survey), unfinished: unfinished(&survey), ..Report::default() };
@@ -71,7 +71,7 @@ pub(super) fn verify_now(path: &Path) -> Result<Report> {
             None => None,
         };
         let path = directory.checkpoint(at);
-        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let bytes = directory.metadata(&path).map_or(0, |metadata| metadata.len());
         let contents = Contents::Checkpoint { unsettled };
         report.files.push(FileReport { name: checkpoint_name(at), bytes, contents });
     }
