@@ -254,6 +254,11 @@ impl Sealed {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The wire's text as it came. Costs no copy.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     /// The length of the wire's text, in bytes.
     pub fn len(&self) -> usize {
         self.0.len()

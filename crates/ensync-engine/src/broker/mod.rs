@@ -1,11 +1,12 @@
 //! The broker: the state machine, driven.
 
+mod admin;
 mod attempts;
-mod checkpoint;
 mod clock;
 mod keep;
 mod options;
-mod provision;
+mod recent;
+mod records;
 mod request;
 mod task;
 
@@ -23,19 +24,18 @@ use ensync_core::{
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use checkpoint::decode as decode_checkpoint;
-#[cfg(test)]
-pub(crate) use checkpoint::encode as encode_checkpoint;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 
 use crate::counters::ConnectionCounters;
-use crate::log::{KeyHash, Log};
+use crate::log::Log;
+use crate::model::KeyHash;
 use crate::metrics::{Metrics, Reading};
 use crate::server::network;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
 use attempts::Attempts;
+use records::Records;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
@@ -68,7 +68,7 @@ pub struct Broker(Arc<Shared>);
 
 struct Shared {
     requests: mpsc::Sender<Request>,
-    log: Arc<dyn Log>,
+    records: Arc<Records>,
     limits: Limits,
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
@@ -86,11 +86,13 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, max_metric_events, clock } = options;
+        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, recent_bytes, max_metric_events, clock } =
+            options;
         let begun = std::time::Instant::now();
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
+        let records = Arc::new(Records::new(log.clone(), recent_bytes));
+        let (state, keeper) = keep::recover(&records, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let census = state.census();
         let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
         tracing::info!(
@@ -110,7 +112,7 @@ impl Broker {
         let (attempts, counters) = (Attempts::new(&limits), Arc::<ConnectionCounters>::default());
         let task = Task {
             state,
-            log: log.clone(),
+            records: records.clone(),
             clock,
             requests,
             inboxes,
@@ -131,7 +133,7 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        let shared = Shared { requests: sender, log, limits, config, counters, metrics, stopping, running, failure };
+        let shared = Shared { requests: sender, records, limits, config, counters, metrics, stopping, running, failure };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -183,7 +185,7 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the broker has stopped.
     pub async fn metrics(&self) -> Result<String> {
         let census = self.inspect(State::census).await?;
-        let log = self.0.log.usage().await.unwrap_or_else(|error| {
+        let log = self.0.records.log.usage().await.unwrap_or_else(|error| {
             tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
             None
         });
@@ -283,7 +285,7 @@ impl Broker {
         match outcome {
             Outcome::Reply(reply) => Ok(reply),
             // Read here, so that a replay of an old event holds up nobody else.
-            Outcome::Replay(replay) => replay.answer(task::read(&*self.0.log, &replay.source).await?.as_deref()),
+            Outcome::Replay(replay) => replay.answer(self.0.records.read(&replay.source).await?.as_deref()),
         }
     }
 }
@@ -291,7 +293,7 @@ impl Broker {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("log", &self.0.log)
+            .field("log", &self.0.records.log)
             .field("stopping", &self.is_stopping())
             .finish_non_exhaustive()
     }

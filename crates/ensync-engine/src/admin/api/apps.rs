@@ -13,7 +13,7 @@ use crate::AppInfo;
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::error::Result;
 use crate::admin::router::Admin;
-use crate::log::Rights;
+use crate::model::Rights;
 
 /// An app.
 #[derive(Debug, Serialize, ToSchema)]

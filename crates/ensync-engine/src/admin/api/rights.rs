@@ -9,7 +9,7 @@ use super::apps::{App, shown};
 use crate::admin::body::{Named, Read};
 use crate::admin::error::Result;
 use crate::admin::router::Admin;
-use crate::log::Rights;
+use crate::model::Rights;
 
 /// What an app may do.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]

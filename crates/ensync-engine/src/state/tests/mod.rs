@@ -8,7 +8,7 @@ mod isolation;
 mod key_pairs;
 mod leases;
 mod limits;
-mod provision;
+mod admin;
 mod publish;
 mod random;
 mod replay;

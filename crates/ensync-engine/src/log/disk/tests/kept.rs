@@ -16,8 +16,8 @@ use super::super::record;
 use super::super::tools::verify;
 use super::*;
 use crate::broker::{decode_checkpoint, encode_checkpoint};
-use crate::log::{EventOptions, KeyHash, PublishRecord, Rights};
-use crate::state::{Durable, Settings, State};
+use crate::model::{EventOptions, KeyHash, PublishRecord, Rights};
+use crate::state::{Settings, Snapshot, State};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions, Log};
 
@@ -117,13 +117,13 @@ fn shared(records: Vec<Record>) -> Vec<Arc<Record>> {
 }
 
 /// What records at their positions come to.
-fn fold(stored: &[(Position, Arc<Record>)]) -> Durable {
+fn fold(stored: &[(Position, Arc<Record>)]) -> Snapshot {
     let mut state = State::new(Settings::default());
     for (at, record) in stored {
         state.apply(Some(*at), record);
     }
     state.tick(AT);
-    state.durable()
+    state.snapshot()
 }
 
 async fn write() {

@@ -27,7 +27,8 @@ use super::format::{HEADER, split};
 use super::io::{Io, SystemIo};
 use super::record::tests::samples;
 use super::{DiskLog, DiskOptions};
-use crate::log::{EventRef, Log, Position, Record};
+use crate::log::Log;
+use crate::model::{EventRef, Position, Record};
 
 /// The smallest segments there are, and no marks but those of the runs.
 fn options() -> DiskOptions {
@@ -113,7 +114,7 @@ fn large(seq: u64, bytes: usize) -> Arc<Record> {
         panic!()
     };
     let payload = ensync_core::Sealed::from_wire("A".repeat(bytes));
-    Arc::new(Record::Publish(crate::log::PublishRecord { at: EventRef { queue: 0, seq }, payload, ..sample }))
+    Arc::new(Record::Publish(crate::model::PublishRecord { at: EventRef { queue: 0, seq }, payload, ..sample }))
 }
 
 async fn scanned(log: &DiskLog, from: Position) -> Vec<(Position, Arc<Record>)> {

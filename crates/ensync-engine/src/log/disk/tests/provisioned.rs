@@ -4,7 +4,7 @@ use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Pu
 
 use super::super::tools::{assess, verify};
 use super::*;
-use crate::log::{EventOptions, Rights};
+use crate::model::{EventOptions, Rights};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions};
 

@@ -7,7 +7,7 @@ use ensync_core::{AppId, EventName};
 use super::super::tools::{Assessment, Contents, assess, backup, repair, restore, verify};
 use super::*;
 use crate::broker::encode_checkpoint;
-use crate::log::PublishRecord;
+use crate::model::PublishRecord;
 use crate::state::{Settings, State};
 
 const QUEUES: u32 = 3;
@@ -21,8 +21,8 @@ fn apps() -> Vec<Arc<Record>> {
     let app = |queue| Record::App {
         id: recipient(queue),
         name: format!("app {queue}"),
-        key_hash: crate::log::KeyHash::from_bytes([queue as u8; 32]),
-        rights: crate::log::Rights::ALL,
+        key_hash: crate::model::KeyHash::from_bytes([queue as u8; 32]),
+        rights: crate::model::Rights::ALL,
         at: Timestamp::from_millis(1),
     };
     (0..QUEUES).map(|queue| Arc::new(app(queue))).collect()
@@ -73,7 +73,7 @@ impl History {
             if checkpoints.contains(&commit) {
                 let at = history.stored.last().unwrap().0;
                 let state = fold(&history.stored);
-                log.save_checkpoint(at, encode_checkpoint(&state.durable())).await.unwrap();
+                log.save_checkpoint(at, encode_checkpoint(&state.snapshot())).await.unwrap();
                 history.checkpoints.push(at);
             }
         }
@@ -115,8 +115,8 @@ fn fold(stored: &[(Position, Arc<Record>)]) -> State {
 
 /// Which events wait, and which are dead letters.
 fn waiting(state: &State) -> BTreeSet<EventRef> {
-    let durable = state.durable();
-    let of = |queue: &crate::state::DurableQueue| {
+    let durable = state.snapshot();
+    let of = |queue: &crate::state::SnapshotQueue| {
         let number = queue.number;
         queue.events.iter().map(move |event| EventRef { queue: number, seq: event.seq }).collect::<Vec<_>>()
     };
@@ -196,7 +196,7 @@ async fn a_sound_directory_is_verified() {
 async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
     let history = History::new(&mut fastrand::Rng::with_seed(2), &[20]).await;
     let at = history.checkpoints[0];
-    let mut wrong = fold(&history.stored[..10]).durable();
+    let mut wrong = fold(&history.stored[..10]).snapshot();
     wrong.queues.pop();
     let log = history.place.open();
     log.save_checkpoint(at, encode_checkpoint(&wrong)).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
 async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let (place, due) = (Place::quick(), Timestamp::from_millis(1_000));
     let event = EventRef { queue: 0, seq: 0 };
-    let key_hash = crate::log::KeyHash::from_bytes([9; 32]);
+    let key_hash = crate::model::KeyHash::from_bytes([9; 32]);
     let at = Timestamp::from_millis(5);
     let mut records = apps();
     records.push(publish(0, 0, 100));
@@ -220,9 +220,9 @@ async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let positions = place.open().append(&records).await.unwrap();
     let stored: Vec<_> = positions.into_iter().zip(records).collect();
     let mut state = fold(&stored);
-    let before = state.durable();
+    let before = state.snapshot();
     state.tick(due);
-    let after = state.durable();
+    let after = state.snapshot();
     assert!(after.queues != before.queues && after.apps != before.apps);
     let mut wrong = before.clone();
     wrong.queues[0].events[0].deliveries = 4;
@@ -401,7 +401,7 @@ async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
             let batch: Vec<_> = waiting(&fold(&history.stored)).into_iter().flat_map(drops).collect();
             history.stored.extend(log.append(&batch).await.unwrap().into_iter().zip(batch));
             let at = history.stored.last().unwrap().0;
-            log.save_checkpoint(at, encode_checkpoint(&fold(&history.stored).durable())).await.unwrap();
+            log.save_checkpoint(at, encode_checkpoint(&fold(&history.stored).snapshot())).await.unwrap();
         }
         let _ = fs::remove_dir_all(to.path());
         let made = backup(history.place.path(), to.path(), replays).await.unwrap();
@@ -415,7 +415,7 @@ async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
         let back = Place::new();
         restore(to.path(), back.path()).await.unwrap();
         let (state, found) = started(&back).await;
-        assert_eq!(state.durable(), fold(&history.stored).durable());
+        assert_eq!(state.snapshot(), fold(&history.stored).snapshot());
         let known = |at: &Position, record: &Arc<Record>| {
             matches!(**record, Record::App { .. }) || history.stored.contains(&(*at, record.clone()))
         };
