@@ -308,12 +308,7 @@ impl Broker {
     }
 
     /// Goes through dead letters once, in order: one that becomes dead again meanwhile is not met again.
-    async fn letters(
-        &self,
-        what: LetterAction,
-        event: Option<EventName>,
-        recipient: Option<AppId>,
-    ) -> Result<usize> {
+    async fn letters(&self, what: LetterAction, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
         let (mut done, mut after) = (0, None::<EventId>);
         loop {
             let (name, last) = (event.clone(), after.take());

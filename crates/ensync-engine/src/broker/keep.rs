@@ -86,7 +86,10 @@ pub(super) async fn recover(
     state.recovered(now);
     let (saving, sweeping, next_sweep) = (None, None, Instant::now() + retention.sweep_every);
     let records = records.clone();
-    Ok((state, Keeper { records, retention, due, last, covered, weight, size, saving, next_sweep, unswept: 0, sweeping }))
+    Ok((
+        state,
+        Keeper { records, retention, due, last, covered, weight, size, saving, next_sweep, unswept: 0, sweeping },
+    ))
 }
 
 impl Keeper {

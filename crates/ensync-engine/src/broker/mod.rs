@@ -29,8 +29,8 @@ pub use options::{BrokerOptions, Retention};
 
 use crate::counters::ConnectionCounters;
 use crate::log::Log;
-use crate::model::KeyHash;
 use crate::metrics::{Metrics, Reading};
+use crate::model::KeyHash;
 use crate::server::network;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
@@ -86,8 +86,16 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, recent_bytes, max_metric_events, clock } =
-            options;
+        let BrokerOptions {
+            limits,
+            defaults,
+            dev,
+            retention,
+            checkpoint_bytes,
+            recent_bytes,
+            max_metric_events,
+            clock,
+        } = options;
         let begun = std::time::Instant::now();
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
@@ -133,7 +141,8 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        let shared = Shared { requests: sender, records, limits, config, counters, metrics, stopping, running, failure };
+        let shared =
+            Shared { requests: sender, records, limits, config, counters, metrics, stopping, running, failure };
         Ok(Self(Arc::new(shared)))
     }
 

@@ -15,8 +15,8 @@ use super::keep::Keeper;
 use super::records::Records;
 use super::request::{Answer, Opened, Outcome, Request, refuse};
 use crate::counters::ConnectionCounters;
-use crate::model::{KeyHash, Position, Record};
 use crate::metrics::Metrics;
+use crate::model::{KeyHash, Position, Record};
 use crate::state::{Change, LetterAction, Outgoing, SessionNumber, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.

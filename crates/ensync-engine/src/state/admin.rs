@@ -92,7 +92,11 @@ impl State {
             let key = EventKey::of(id)?;
             let queue = self.queues.get(&key.event.queue)?;
             let entry = queue.entries.get(key.event.seq)?;
-            (entry.place == Place::Dead && key_of(key.event, entry) == key).then_some((key.event, queue, !entry.transient))
+            (entry.place == Place::Dead && key_of(key.event, entry) == key).then_some((
+                key.event,
+                queue,
+                !entry.transient,
+            ))
         };
         let not_found = || Error::new(ErrorKind::NotFound, format!("no dead letter has the id {id}"));
         let (event, queue, durable) = find().ok_or_else(not_found)?;

@@ -1,6 +1,6 @@
 //! The part of the state that the log holds: for checkpoints, and to compare.
 
-use ensync_core::{AppId, EventName};
+use ensync_core::{AppId, EventName, Timestamp};
 
 use super::dedup::Fingerprint;
 use super::dispatch::key_of;

@@ -250,7 +250,7 @@ mod tests {
         for byte in 0..HEADER as usize {
             let mut bad = good;
             bad[byte] ^= 0x10;
-            let expected = if byte == 8 { BadHeader::Version(17) } else { BadHeader::Damaged };
+            let expected = if byte == 8 { BadHeader::Version(18) } else { BadHeader::Damaged };
             let expected = match byte {
                 9..=11 => BadHeader::Version(u32_at(&bad, 8).unwrap()),
                 _ => expected,

@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use async_trait::async_trait;
+use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};

@@ -238,9 +238,7 @@ pub(crate) mod tests {
     #[test]
     fn altered_bytes_are_another_record_or_none() {
         // The type names of a schema are read in either case.
-        let exact = |r: &Record| {
-            !matches!(r, Record::Admin { command: AdminCommand::RegisterEvent { options, .. }, .. } if options.schema.is_some())
-        };
+        let exact = |r: &Record| !matches!(r, Record::Admin { command: AdminCommand::RegisterEvent { options, .. }, .. } if options.schema.is_some());
         for record in samples().into_iter().filter(exact) {
             let bytes = Encoded::from(&record).to_bytes();
             for at in 0..bytes.len() {

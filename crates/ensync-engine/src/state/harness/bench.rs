@@ -7,9 +7,8 @@ use std::time::Duration;
 use ensync_core::{AppKey, Block, Delivery, EventId, Metadata, Publish, Sealed, Settle, Settlement, Subscribe};
 
 use super::super::entries::{Place, chunk_of};
-use crate::state::LetterAction;
 use super::super::*;
-use crate::model::{EventOptions, Rights};
+use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
 
 pub(in crate::state) use ensync_core::Command;
 

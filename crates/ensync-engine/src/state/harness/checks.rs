@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::bench::{SHOP, WAREHOUSE, app};
 use super::model::{World, names};
-use crate::model::EventRef;
+use crate::model::{EventRef, Snapshot, SnapshotWait};
 use crate::state::dispatch::key_of;
-use crate::state::{QueueCounters, QueueStats, Snapshot, SnapshotWait, State};
+use crate::state::{QueueCounters, QueueStats, State};
 
 impl World {
     /// Every event that was accepted is there, unless it is over or had time to expire; and nothing else is. The counters are what

@@ -10,10 +10,10 @@ use ensync_core::{
 };
 
 use super::apps::Apps;
-use crate::state::{Admitted, Applied, EventKey, LetterAction, QueueCounters, Snapshot, Step};
 use super::bench::*;
 use super::op::{How, Op};
-use crate::model::{AdminCommand, EventOptions, Position};
+use crate::model::{AdminCommand, EventOptions, Position, Snapshot};
+use crate::state::{Admitted, Applied, EventKey, LetterAction, QueueCounters, Step};
 
 /// The second name's events live 3 s and are delivered twice at most; its leases last 1 s.
 const SHORT: &str = "short/lived";

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ensync_core::{ClientId, ErrorKind, IdempotencyKey, Peer, Publish, Result};
 
 use super::bench::*;
-use crate::state::{LetterAction, SessionNumber};
 use crate::model::{AdminCommand, Rights};
+use crate::state::{LetterAction, SessionNumber};
 
 fn rotate(n: u8, key: u8, grace_ms: u64) -> AdminCommand {
     AdminCommand::RotateKey { app: app(n), key_hash: key_hash(key), grace: Duration::from_millis(grace_ms) }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ensync_core::{ErrorKind, EventName, Publish, Schema};
 
 use super::bench::*;
-use crate::state::{LetterAction, State};
 use crate::model::{AdminCommand, EventChange, EventOptions, Rights};
+use crate::state::{LetterAction, State};
 
 fn delete() -> AdminCommand {
     AdminCommand::DeleteEvent { name: event() }

@@ -3,8 +3,8 @@ use std::time::Duration;
 use ensync_core::{ErrorKind, Settlement};
 
 use super::bench::*;
-use crate::state::LetterAction;
 use crate::model::{AdminCommand, EventOptions};
+use crate::state::LetterAction;
 
 fn bench(ttl: u64) -> Bench {
     Bench::with(|_| {}, EventOptions { ttl: Some(Duration::from_millis(ttl)), ..EventOptions::default() })

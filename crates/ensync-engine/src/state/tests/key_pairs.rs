@@ -1,5 +1,7 @@
 //! An app gets other key pairs, and stays who it is.
 
+use std::time::Duration;
+
 use ensync_core::{IdempotencyKey, Publish};
 
 use super::bench::*;
@@ -195,7 +197,9 @@ fn records_about_keys_that_make_no_sense_are_harmless() {
     bench.publish("b25l");
     let before = bench.state.snapshot();
     let Record::Publish(good) = &**bench.log.last().unwrap() else { panic!() };
-    let (nobody, name) = (app(99), event());
+    let (nobody, name, at) = (app(99), event(), bench.now);
+    let unknown = ensync_core::EventName::parse("unknown").unwrap();
+    let admin = |command| Record::Admin { at, command };
     let elsewhere = crate::model::EventRef { queue: 8, seq: 0 };
     for record in [
         admin(AdminCommand::RotateKeyPair { app: nobody, public_key: app(SECOND) }),

@@ -4,9 +4,9 @@ use std::time::Duration;
 use ensync_core::{ErrorKind, Reply, Settlement};
 
 use super::super::dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH};
-use crate::state::LetterAction;
 use super::bench::*;
 use crate::model::{AdminCommand, EventOptions};
+use crate::state::LetterAction;
 
 #[test]
 fn a_lease_that_runs_out_is_redelivered_with_a_higher_attempt_and_block() {

@@ -1,8 +1,8 @@
 use ensync_core::{IdempotencyKey, Metadata, PayloadMetadata, Publish, Schema, Sealed};
 
 use super::bench::*;
-use crate::state::{Admitted, LetterAction, Step};
 use crate::model::{AdminCommand, EventOptions, Record, Rights};
+use crate::state::{Admitted, LetterAction, Step};
 use ensync_core::{ErrorKind, EventName};
 
 fn keyed(text: &str, key: &str) -> Publish {

@@ -1,8 +1,8 @@
 use ensync_core::{ErrorKind, EventName, Metadata, Publish};
 
 use super::bench::*;
-use crate::state::{EventKey, LetterAction};
 use crate::model::{AdminCommand, Position, Rights};
+use crate::state::{EventKey, LetterAction};
 
 #[test]
 fn a_replay_returns_the_event_before_and_after_its_acknowledgement() {

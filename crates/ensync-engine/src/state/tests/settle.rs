@@ -3,8 +3,8 @@ use std::time::Duration;
 use ensync_core::{Block, ErrorKind, EventId, Reply, Settle, Settlement};
 
 use super::bench::*;
+use crate::model::{EventOptions, Record};
 use crate::state::{Applied, LetterAction, Step};
-use crate::model::{AdminCommand, EventOptions, Record};
 
 #[test]
 fn an_acknowledged_event_is_gone() {

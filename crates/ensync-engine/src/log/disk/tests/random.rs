@@ -23,11 +23,11 @@ async fn what_was_answered_is_there_and_what_was_torn_is_not() {
                 let batch: Vec<_> = (0..random.u64(1..6))
                     .map(|seq| if random.bool() { small(seq) } else { large(seq, random.usize(1..9_000)) })
                     .collect();
-                let positions = log.append(&batch).await.unwrap();
+                let positions = log.store(&batch).await.unwrap();
                 stored.extend(positions.into_iter().zip(batch));
             }
             if let Some((at, record)) = stored.get(random.usize(..stored.len().max(1))) {
-                assert_eq!(log.read(*at).await.unwrap().as_ref(), Some(record));
+                assert_eq!(log.fetch(*at).await.unwrap().as_ref(), Some(record));
             }
             drop(log);
             tear(&place, &mut random).await;
@@ -40,7 +40,7 @@ async fn tear(place: &Place, random: &mut fastrand::Rng) {
     let before = place.files();
     let log = place.open();
     let batch: Vec<_> = (0..random.u64(1..4)).map(|seq| large(seq, random.usize(1..3_000))).collect();
-    let positions = log.append(&batch).await.unwrap();
+    let positions = log.store(&batch).await.unwrap();
     drop(log);
     let (segment, begin) = split(positions[0]);
     let after = place.files();
