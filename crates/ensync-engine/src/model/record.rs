@@ -1,7 +1,7 @@
 //! What is stored of what happens. Everything is owned and spelled out, so that it can be written to a disk and read by later
 //! versions.
 
-use ensync_core::{AppId, Block, EventName, IdempotencyKey, Metadata, Sealed, Timestamp};
+use ensync_core::{AppId, Block, EventName, IdempotencyKey, Metadata, Timestamp, WirePayload};
 
 use super::AdminCommand;
 
@@ -76,7 +76,7 @@ pub struct PublishRecord {
     /// The public key that its publisher had then.
     pub sender: AppId,
     /// The sealed payload.
-    pub payload: Sealed,
+    pub payload: WirePayload,
     /// What travels in clear.
     pub metadata: Metadata,
     /// When the engine accepted it.

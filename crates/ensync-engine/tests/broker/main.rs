@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Command, Delivery, ErrorKind, EventName, Extension, IdempotencyKey, Login, Metadata, Peer, Publish,
-    Reply, Result, Sealed, Service, Session, Settle, Settlement, Subscribe,
+    Reply, Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog, Rights};
 use futures::{FutureExt, StreamExt};
@@ -62,7 +62,7 @@ fn publish(text: &str) -> Publish {
     Publish {
         event: event(),
         recipient: WAREHOUSE,
-        payload: Sealed::from_wire(text.to_owned()),
+        payload: WirePayload::from_wire(text.to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

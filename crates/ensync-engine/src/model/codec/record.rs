@@ -1,7 +1,7 @@
 //! Records: a kind, and what [`log::format`](crate::log::format) says of it.
 
 use bytes::Bytes;
-use ensync_core::{AppId, Block, IdempotencyKey, Metadata, Sealed};
+use ensync_core::{AppId, Block, IdempotencyKey, Metadata, WirePayload};
 
 use super::admin;
 use super::bytes::{Malformed, Read, Reader, Writer};
@@ -114,7 +114,7 @@ fn decode_publish(r: &mut Reader) -> Read<PublishRecord> {
         idempotency_key: r.option(|r| r.text(IdempotencyKey::parse))?,
         event: r.event()?,
         metadata: r.text(Metadata::parse)?,
-        payload: Sealed::from_wire(r.bytes()?),
+        payload: WirePayload::from_wire(r.bytes()?),
     })
 }
 
@@ -151,7 +151,7 @@ pub(crate) mod tests {
             recipient: app,
             event: name.clone(),
             sender: AppId::from_bytes([9; 32]),
-            payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+            payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
             metadata: Metadata::parse(r#"{"headers":{"é":1}}"#).unwrap(),
             accepted_at: at,
             expires_at: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{AppKey, Block, Delivery, EventId, Metadata, Publish, Sealed, Settle, Settlement, Subscribe};
+use ensync_core::{AppKey, Block, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload};
 
 use super::super::entries::{Place, chunk_of};
 use super::super::*;
@@ -358,7 +358,7 @@ pub(in crate::state) fn publish(text: &str) -> Publish {
     Publish {
         event: event(),
         recipient: app(WAREHOUSE),
-        payload: Sealed::from_wire(text.to_owned()),
+        payload: WirePayload::from_wire(text.to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

@@ -5,8 +5,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, ClientId, Delivery, ErrorKind, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Result, Sealed,
-    Settle, Settlement, Subscribe, Timestamp,
+    Block, ClientId, Delivery, ErrorKind, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Result, Settle,
+    Settlement, Subscribe, Timestamp, WirePayload,
 };
 
 use super::apps::Apps;
@@ -134,7 +134,7 @@ impl World {
                 let publish = Publish {
                     event: names()[name].clone(),
                     recipient: app(to),
-                    payload: Sealed::from_wire("b25l".repeat(size)),
+                    payload: WirePayload::from_wire("b25l".repeat(size)),
                     // Names and sorts of events do not share keys, so one text may serve them all.
                     idempotency_key: key.map(|n| IdempotencyKey::parse(&n.to_string()).unwrap()),
                     ..base

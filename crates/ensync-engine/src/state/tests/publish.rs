@@ -1,4 +1,4 @@
-use ensync_core::{IdempotencyKey, Metadata, PayloadMetadata, Publish, Schema, Sealed};
+use ensync_core::{IdempotencyKey, Metadata, PayloadMetadata, Publish, Schema, WirePayload};
 
 use super::bench::*;
 use crate::model::{AdminCommand, EventOptions, Record, Rights};
@@ -208,7 +208,7 @@ fn two_publishes_of_one_key_in_one_batch_are_one_event() {
     let batch = [decide("b25l"), decide("dHdv")].concat();
     let applied = bench.commit(&batch);
     assert_eq!(applied[0], applied[1]);
-    assert_eq!(bench.deliver_one(&warehouse).payload, Sealed::from_wire("b25l"));
+    assert_eq!(bench.deliver_one(&warehouse).payload, WirePayload::from_wire("b25l"));
     bench.restart();
     assert_eq!(bench.counts(), [1, 0, 0, 0]);
 }

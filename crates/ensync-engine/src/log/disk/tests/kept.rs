@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use ensync_core::{
-    AppId, AppKey, Block, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Schema, Sealed, Service,
-    Session, Subscribe,
+    AppId, AppKey, Block, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Schema, Service,
+    Session, Subscribe, WirePayload,
 };
 
 use super::super::format::{Frame, RECORD, read_header};
@@ -65,7 +65,7 @@ fn publish(seq: u64) -> Record {
         recipient: if seq == 0 { STORE } else { STORE_3 },
         event: paid(),
         sender: SHOP,
-        payload: Sealed::from_wire(format!("cGF5bG9hZDAwMD{seq}=")),
+        payload: WirePayload::from_wire(format!("cGF5bG9hZDAwMD{seq}=")),
         metadata: Metadata::parse(r#"{"n":1}"#).unwrap(),
         accepted_at: AT,
         expires_at: (seq == 4).then_some(LATER),
@@ -213,7 +213,7 @@ async fn a_kept_directory_is_opened_with_all_that_is_in_it() {
     let again = Publish {
         event: paid(),
         recipient: STORE_3,
-        payload: Sealed::from_wire("cGF5bG9hZDAwMD1=".to_owned()),
+        payload: WirePayload::from_wire("cGF5bG9hZDAwMD1=".to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: Some(IdempotencyKey::parse("once-1").unwrap()),

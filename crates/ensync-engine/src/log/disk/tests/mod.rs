@@ -131,7 +131,7 @@ fn large(seq: u64, bytes: usize) -> Arc<Record> {
     let Some(Record::Publish(sample)) = samples().into_iter().find(|r| matches!(r, Record::Publish(_))) else {
         panic!()
     };
-    let payload = ensync_core::Sealed::from_wire("A".repeat(bytes));
+    let payload = ensync_core::WirePayload::from_wire("A".repeat(bytes));
     Arc::new(Record::Publish(PublishRecord { at: EventRef { queue: 0, seq }, payload, ..sample }))
 }
 

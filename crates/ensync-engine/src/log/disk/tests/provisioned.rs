@@ -1,6 +1,6 @@
 //! What administrators did, as the tools from outside see it.
 
-use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Sealed, Service};
+use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Service, WirePayload};
 
 use super::super::tools::{assess, verify};
 use super::*;
@@ -22,7 +22,7 @@ async fn publish(broker: &Broker, key: &ensync_core::AppKey, to: AppId, event: &
     let publish = Publish {
         event: event.clone(),
         recipient: to,
-        payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+        payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: Some(IdempotencyKey::parse(idempotency_key).unwrap()),
