@@ -1,6 +1,6 @@
 //! The encryption alone: no engine, no runtime, only `ensync-core`. What is sealed here opens in the Python and Node clients too.
 use ensync_core::crypto::{self, Recipient};
-use ensync_core::{ErrorKind, Keyring, Result, Sealed, SecretKey};
+use ensync_core::{ErrorKind, Keyring, Result, SecretKey, WirePayload};
 
 fn main() -> Result<()> {
     let secret = SecretKey::generate()?;
@@ -13,12 +13,12 @@ fn main() -> Result<()> {
 
     // Opening needs the secret key, or one of several.
     let keys = Keyring::new(secret);
-    let plain = crypto::open(&Sealed::from_wire(wire.clone()), &keys)?;
+    let plain = crypto::open(&WirePayload::from_wire(wire.clone()), &keys)?;
     assert_eq!(&plain[..], br#"{"order":"o-1"}"#);
     println!("opened: {}", String::from_utf8_lossy(&plain));
 
     // Another key does not open it, and says so.
-    let error = crypto::open(&Sealed::from_wire(wire), &Keyring::new(SecretKey::generate()?)).unwrap_err();
+    let error = crypto::open(&WirePayload::from_wire(wire), &Keyring::new(SecretKey::generate()?)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DoesNotOpen);
     println!("with another key: {error}");
     Ok(())

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ensync_core::crypto::{self, Recipient};
 use ensync_core::{
-    Command, Delivery, Endpoint, ErrorKind, Extension, Link, Metadata, PayloadMetadata, Publish, Reply, Sealed, Settle,
-    Settlement, Subscribe,
+    Command, Delivery, Endpoint, ErrorKind, Extension, Link, Metadata, PayloadMetadata, Publish, Reply, Settle,
+    Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{BrokerOptions, EventOptions, Server};
 use futures::StreamExt;
@@ -381,7 +381,7 @@ async fn the_largest_payload_travels(transport: Transport) {
     stock.transport.call(subscribe(None)).await.unwrap();
     let Command::Publish(small) = publish(&world, "1") else { unreachable!() };
     let large = Publish {
-        payload: Sealed::from_wire("A".repeat(most)),
+        payload: WirePayload::from_wire("A".repeat(most)),
         metadata: Metadata::parse(&metadata).unwrap(),
         payload_metadata: None,
         ..small

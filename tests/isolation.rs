@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, Block, Command, Connector, Delivery, ErrorKind, EventId, EventName, Link, Metadata, Publish, Sealed, Settle,
-    Settlement, Subscribe,
+    AppId, Block, Command, Connector, Delivery, ErrorKind, EventId, EventName, Link, Metadata, Publish, Settle,
+    Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{DeadLetter, NewApp, QueueStats, Rights};
 use ensync_ws::frame::{Dialect, write_request};
@@ -37,7 +37,7 @@ fn publish(event: &str, recipient: AppId) -> Command {
     Command::Publish(Publish {
         event: name(event),
         recipient,
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

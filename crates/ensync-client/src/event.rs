@@ -3,7 +3,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ensync_core::crypto::{Expected, Opened, SealedId, SenderProof, Senders, Suite};
-use ensync_core::{AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Sealed, Timestamp};
+use ensync_core::{
+    AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Timestamp, WirePayload,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -283,7 +285,7 @@ impl TryFrom<ReplyTo> for AppId {
 pub struct Payload {
     event: EventName,
     id: EventId,
-    sealed: Sealed,
+    sealed: WirePayload,
     /// Who the engine says sent it.
     sender: Option<AppId>,
     reading: Reading,
@@ -314,7 +316,7 @@ impl Payload {
     }
 
     /// As it was on the wire.
-    pub fn sealed(&self) -> &Sealed {
+    pub fn sealed(&self) -> &WirePayload {
         &self.sealed
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use ensync_core::crypto::{Recipient, SealOptions, Suite};
 use ensync_core::{
     AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
-    Schema, Sealed,
+    Schema, WirePayload,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -271,7 +271,7 @@ impl Prepared {
             Some(given) => given,
             None => IdempotencyKey::random()?,
         };
-        let command = |(recipient, payload): (Recipient, Sealed)| ensync_core::Publish {
+        let command = |(recipient, payload): (Recipient, WirePayload)| ensync_core::Publish {
             event: self.event.clone(),
             recipient: *recipient.id(),
             payload,
@@ -297,7 +297,7 @@ fn check_own_key(client: &Client, app: Option<AppId>) -> Result<()> {
     }
 }
 
-fn fits(sealed: &Sealed, most: usize, plain: usize) -> Result<()> {
+fn fits(sealed: &WirePayload, most: usize, plain: usize) -> Result<()> {
     if sealed.len() <= most {
         return Ok(());
     }

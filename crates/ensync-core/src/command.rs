@@ -3,14 +3,12 @@
 //! The client, the transports and the engine all speak these three. None of them carries the session's client id: the transport
 //! learns it at login and stamps it on the wire.
 
-use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::{
-    AppId, Block, ClientId, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Result, Timestamp,
+    AppId, Block, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Result, Timestamp,
+    WirePayload,
 };
 
 /// What a client asks of an engine.
@@ -82,7 +80,7 @@ pub struct Publish {
     /// Whom it is for.
     pub recipient: AppId,
     /// The sealed payload.
-    pub payload: Sealed,
+    pub payload: WirePayload,
     /// What travels in clear.
     pub metadata: Metadata,
     /// Size and shape of the plaintext, for the engine's schema check. Older peers send none.
@@ -223,7 +221,7 @@ pub struct Delivery {
     /// This delivery's number.
     pub block: Block,
     /// The sealed payload.
-    pub payload: Sealed,
+    pub payload: WirePayload,
     /// What travels in clear.
     pub metadata: Metadata,
     /// Who the engine says sent it. Nothing proves it.
@@ -236,141 +234,6 @@ pub struct Delivery {
     pub attempt: Option<u32>,
     /// How long the client may take to settle it, from when the engine sent it, if the engine said. A replay has no lease.
     pub lease: Option<Duration>,
-}
-
-/// A payload as the wire carries it: the base64 text of an envelope's JSON. Not validated, for a broken one must still be
-/// settled. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Sealed(Bytes);
-
-impl Sealed {
-    /// From the wire's text.
-    pub fn from_wire(text: impl Into<Bytes>) -> Self {
-        Self(text.into())
-    }
-
-    /// The wire's text; empty if it is not UTF-8, and so no base64.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    /// The length of the wire's text, in bytes.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether every character is one of base64's, in either alphabet, and there is at least one. It says nothing of what is
-    /// inside.
-    pub fn looks_like_base64(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(b))
-    }
-}
-
-impl std::fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sealed({} bytes)", self.0.len())
-    }
-}
-
-/// What an engine says when a login succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
-    /// The session's name. The transport stamps it on every command.
-    pub client_id: ClientId,
-    /// The app's own id ("client hash"), if the engine said and it is a key.
-    pub app_id: Option<AppId>,
-    /// What else it said (`server_config`): the engine's capabilities and limits.
-    pub config: ServerConfig,
-}
-
-/// An engine's announcements: everything beyond the official protocol is found here, and nothing here is required.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerConfig(BTreeMap<String, String>);
-
-impl ServerConfig {
-    /// Key of the comma-separated list of extensions that the engine has.
-    pub const EXTENSIONS: &'static str = "ensync.extensions";
-    /// Key of the largest payload the engine takes, in bytes of its text on the wire.
-    pub const MAX_PAYLOAD_BYTES: &'static str = "ensync.max_payload_bytes";
-    /// Key of how long the engine remembers an idempotency key, in milliseconds.
-    pub const DEDUP_WINDOW_MS: &'static str = "ensync.dedup_window_ms";
-
-    /// One announcement.
-    pub fn value(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
-    }
-
-    /// All announcements.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
-    }
-
-    /// Whether the engine has an extension.
-    pub fn has(&self, extension: Extension) -> bool {
-        self.value(Self::EXTENSIONS)
-            .is_some_and(|list| list.split(['+', ',']).any(|name| name.trim() == extension.name()))
-    }
-
-    /// The largest payload the engine takes, in bytes of its text on the wire, if it said.
-    pub fn max_payload_bytes(&self) -> Option<usize> {
-        self.value(Self::MAX_PAYLOAD_BYTES)?.parse().ok()
-    }
-
-    /// How long the engine remembers an idempotency key, if it said.
-    pub fn dedup_window(&self) -> Option<Duration> {
-        self.value(Self::DEDUP_WINDOW_MS)?.parse().ok().map(Duration::from_millis)
-    }
-}
-
-impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for ServerConfig {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
-    }
-}
-
-/// What our engine can do beyond the official protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Extension {
-    /// [`Publish::idempotency_key`] is honoured.
-    Deduplication,
-    /// [`Subscribe::max_in_flight`] and [`Subscribe::max_bytes_in_flight`] are honoured.
-    FlowControl,
-    /// [`Settle::block`] is honoured for every settlement, as a fencing token.
-    Fencing,
-    /// [`Settlement::Extend`] and [`Settlement::Release`] are known, and [`Delivery::lease`] is told.
-    Leases,
-}
-
-impl Extension {
-    /// Every extension.
-    pub const ALL: &'static [Extension] = &[Self::Deduplication, Self::FlowControl, Self::Fencing, Self::Leases];
-
-    /// Its name in [`ServerConfig::EXTENSIONS`].
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deduplication => "deduplication",
-            Self::FlowControl => "flow-control",
-            Self::Fencing => "fencing",
-            Self::Leases => "leases",
-        }
-    }
-
-    /// The error of a command that needs this extension, for an engine that did not announce it.
-    pub fn missing(self) -> crate::Error {
-        let message = format!("the engine did not announce {:?} at login, which this needs", self.name());
-        crate::Error::new(ErrorKind::Unsupported, message)
-    }
-
-    /// The list that announces every extension. Joined by `+`, for the WebSocket's login answer splits at commas.
-    pub fn announcement() -> String {
-        Self::ALL.iter().map(|extension| extension.name()).collect::<Vec<_>>().join("+")
-    }
 }
 
 #[cfg(test)]
@@ -386,21 +249,6 @@ mod tests {
         }
         for ms in [1, 999, 86_400_001] {
             assert_eq!(defer(ms).unwrap_err().kind(), ErrorKind::InvalidInput);
-        }
-    }
-
-    #[test]
-    fn extensions_are_found_in_the_announcement() {
-        let config: ServerConfig = [(ServerConfig::EXTENSIONS, Extension::announcement())].into_iter().collect();
-        assert!(Extension::ALL.iter().all(|&e| config.has(e)));
-        assert!(!ServerConfig::default().has(Extension::FlowControl));
-    }
-
-    #[test]
-    fn what_cannot_be_base64_is_seen() {
-        assert!(Sealed::from_wire("e30=").looks_like_base64());
-        for bad in ["", "e30=;BLOCK=:1", "e30=\n", "é"] {
-            assert!(!Sealed::from_wire(bad).looks_like_base64(), "{bad:?}");
         }
     }
 }

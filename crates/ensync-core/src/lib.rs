@@ -14,7 +14,10 @@ mod metadata;
 mod name;
 mod payload;
 mod random;
+mod timestamp;
 mod transport;
+mod welcome;
+mod wire_payload;
 
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("security.md")]
@@ -22,14 +25,15 @@ pub mod security {}
 
 // The public interface is:
 pub use bytes::Bytes;
-pub use command::{
-    Command, Delivery, Extension, Publish, Reply, Sealed, ServerConfig, Settle, Settlement, Subscribe, Welcome,
-};
+pub use command::{Command, Delivery, Publish, Reply, Settle, Settlement, Subscribe};
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{Error, ErrorKind, Result, report};
-pub use id::{Block, ClientId, EventId, IdempotencyKey, Timestamp};
+pub use id::{Block, ClientId, EventId, IdempotencyKey};
 pub use key::{AppId, AppKey, Keyring, SecretKey};
 pub use metadata::{Metadata, ReplayInfo};
 pub use name::EventName;
 pub use payload::{FieldType, PayloadMetadata, Schema};
+pub use timestamp::Timestamp;
 pub use transport::{Connector, Link, Login, Peer, Service, Session, Transport};
+pub use welcome::{Extension, ServerConfig, Welcome};
+pub use wire_payload::WirePayload;

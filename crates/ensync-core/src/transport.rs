@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures_core::stream::BoxStream;
 
 use crate::{AppId, AppKey, ClientId, Command, Delivery, Endpoint, Error, Reply, Result, Welcome};
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{box_key, encode, json, secretbox, wire, x25519_public};
 use ensync_core::crypto::{self, Recipient};
-use ensync_core::{ErrorKind, Keyring, Sealed, SecretKey};
+use ensync_core::{ErrorKind, Keyring, SecretKey, WirePayload};
 use proptest::prelude::*;
 use serde_json::{Value, json as value};
 
@@ -110,7 +110,7 @@ fn the_wire_text_is_base64_of_json() {
     let me = Keyring::new(app(1));
     let sealed = crypto::seal(PLAINTEXT, &[recipient(&app(1))]).unwrap().remove(0);
     for unpadded in [sealed.as_str().trim_end_matches('='), &sealed.as_str().replace('+', "-").replace('/', "_")] {
-        assert_eq!(crypto::open(&Sealed::from_wire(unpadded.to_owned()), &me).unwrap().as_slice(), PLAINTEXT);
+        assert_eq!(crypto::open(&WirePayload::from_wire(unpadded.to_owned()), &me).unwrap().as_slice(), PLAINTEXT);
     }
     for (text, part) in [
         (format!("{}\n", sealed.as_str()), "not base64"),
@@ -119,11 +119,11 @@ fn the_wire_text_is_base64_of_json() {
         (encode(b"{\"nonce\""), "not JSON"),
         (encode(b"\"text\""), "not a JSON object"),
     ] {
-        let error = crypto::open(&Sealed::from_wire(text), &me).unwrap_err();
+        let error = crypto::open(&WirePayload::from_wire(text), &me).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MalformedEnvelope);
         assert!(error.to_string().starts_with("malformed envelope: ") && error.to_string().contains(part), "{error}");
     }
-    let error = crypto::open(&Sealed::from_wire(vec![0xff, 0xfe]), &me).unwrap_err();
+    let error = crypto::open(&WirePayload::from_wire(vec![0xff, 0xfe]), &me).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedEnvelope);
 }
 
@@ -262,7 +262,7 @@ fn every_altered_byte_is_refused() {
         for character in [b'A', b'/', b'=', b'"', 0xff] {
             let mut altered = single.as_str().as_bytes().to_vec();
             altered[at] = character;
-            match crypto::open(&Sealed::from_wire(altered), &keys) {
+            match crypto::open(&WirePayload::from_wire(altered), &keys) {
                 Ok(plaintext) => assert_eq!(plaintext.as_slice(), PLAINTEXT),
                 Err(error) => {
                     assert!(matches!(error.kind(), ErrorKind::DoesNotOpen | ErrorKind::MalformedEnvelope), "{error}");
@@ -308,7 +308,7 @@ proptest! {
     #[test]
     fn arbitrary_text_is_refused(text in ".{0,200}", json_like in r#"[\[\]{}",:0-9a-z\\ ]{0,100}"#) {
         let keys = Keyring::new(app(1));
-        prop_assert!(crypto::open(&Sealed::from_wire(text.clone()), &keys).is_err());
+        prop_assert!(crypto::open(&WirePayload::from_wire(text.clone()), &keys).is_err());
         for json in [text, json_like.clone(), format!(r#"{{"type":"hybrid","keys":{{{json_like}}}}}"#)] {
             let error = crypto::open(&wire(&json), &keys).unwrap_err();
             prop_assert_eq!(error.kind(), ErrorKind::MalformedEnvelope);

@@ -5,12 +5,10 @@
 mod reference;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ensync_core::crypto::{Expected, Keep, Opener, Recipient, SealOptions, Sealer, SenderProof, Senders, Suite};
-use ensync_core::{ErrorKind, EventName, Keyring, Sealed};
+use ensync_core::{ErrorKind, EventName, Keyring, WirePayload};
 use reference::{App, EVENT, Parts, Writer, envelope, header, wire};
 
 const SHOP: App = App(1);
@@ -25,27 +23,12 @@ fn opener(app: App) -> Opener {
     Opener::new(Keyring::new(app.secret()))
 }
 
-/// A clock that a test moves, in milliseconds.
-#[derive(Clone, Default)]
-struct Hands(Arc<AtomicU64>);
-
-impl Hands {
-    fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
-    }
-
-    fn clock(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
-        let (start, hands) = (Instant::now(), self.clone());
-        move || start + Duration::from_millis(hands.0.load(Ordering::Relaxed))
-    }
-}
-
-fn seal(sealer: &Sealer, suite: Suite, to: App) -> Sealed {
+fn seal(sealer: &Sealer, suite: Suite, to: App) -> WirePayload {
     sealer.seal(b"{}", &[Recipient::new(to.id()).unwrap()], &event(), suite).unwrap().remove(0)
 }
 
 /// The ephemeral key, by which one agreement can be told from another.
-fn ephemeral(sealed: &Sealed) -> String {
+fn ephemeral(sealed: &WirePayload) -> String {
     let envelope = envelope(sealed);
     let key = match envelope.get("ephemeralPublicKey") {
         Some(key) => key.clone(),
@@ -54,7 +37,7 @@ fn ephemeral(sealed: &Sealed) -> String {
     key.as_str().unwrap().to_owned()
 }
 
-fn agreements<'a>(events: impl IntoIterator<Item = &'a Sealed>) -> usize {
+fn agreements<'a>(events: impl IntoIterator<Item = &'a WirePayload>) -> usize {
     events.into_iter().map(ephemeral).collect::<BTreeSet<_>>().len()
 }
 
@@ -63,7 +46,7 @@ fn a_writer_keeps_an_agreement_for_256_events_by_default() {
     let opener = opener(WAREHOUSE);
     for suite in SUITES {
         let sealer = Sealer::new().own_key(SHOP.secret());
-        let events: Vec<Sealed> = (0..257).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
+        let events: Vec<WirePayload> = (0..257).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
         assert_eq!(agreements(&events[..256]), 1);
         assert_eq!(agreements(&events), 2);
         assert_ne!(ephemeral(&events[255]), ephemeral(&events[256]));
@@ -72,24 +55,11 @@ fn a_writer_keeps_an_agreement_for_256_events_by_default() {
 }
 
 #[test]
-fn a_writer_keeps_an_agreement_for_60_s_by_default() {
-    for suite in SUITES {
-        let hands = Hands::default();
-        let sealer = Sealer::new().clock(hands.clock()).own_key(SHOP.secret());
-        let first = seal(&sealer, suite, WAREHOUSE);
-        hands.advance(Duration::from_millis(59_999));
-        assert_eq!(agreements([&first, &seal(&sealer, suite, WAREHOUSE)]), 1);
-        hands.advance(Duration::from_millis(1));
-        assert_eq!(agreements([&first, &seal(&sealer, suite, WAREHOUSE)]), 2);
-    }
-}
-
-#[test]
 fn one_event_means_an_agreement_for_each() {
     for suite in SUITES {
         for keep in [Keep::NONE, Keep::new(1, Keep::MAX_TIME).unwrap()] {
             let sealer = Sealer::new().own_key(SHOP.secret()).keep(keep);
-            let events: Vec<Sealed> = (0..4).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
+            let events: Vec<WirePayload> = (0..4).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
             assert_eq!(agreements(&events), 4);
         }
     }
@@ -190,24 +160,6 @@ fn a_reader_keeps_an_agreement_only_after_an_event_opened() {
     opener.forget();
     kept(0, 0);
     assert!(opener.open(&nacl, &Expected::any_event()).is_ok());
-}
-
-#[test]
-fn a_reader_forgets_what_idles_for_10_minutes() {
-    let hands = Hands::default();
-    let opener = opener(WAREHOUSE).clock(hands.clock());
-    let events = SUITES.map(|suite| seal(&Sealer::new().own_key(SHOP.secret()), suite, WAREHOUSE));
-    for sealed in &events {
-        opener.open(sealed, &Expected::any_event()).unwrap();
-    }
-    hands.advance(Duration::from_secs(599));
-    opener.tidy();
-    assert!(format!("{opener:?}").contains("nacl: 1 agreements, sealed: 1 agreements"));
-    opener.open(&events[0], &Expected::any_event()).unwrap();
-    hands.advance(Duration::from_secs(1));
-    opener.tidy();
-    assert!(format!("{opener:?}").contains("nacl: 1 agreements, sealed: 0 agreements"));
-    assert!(opener.open(&events[1], &Expected::any_event()).is_ok());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{App, box_key, decode, json, secretbox_open, vectors};
-use ensync_core::Sealed;
+use ensync_core::WirePayload;
 use ensync_core::crypto::{self, Recipient};
 use serde_json::{Map, Value};
 
@@ -42,7 +42,7 @@ fn open_payload(envelope: &Value, key: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// The Node client: every entry in turn, `encryptedKey` over the raw message key.
-fn node_reads(sealed: &Sealed, app: &App) -> Option<Vec<u8>> {
+fn node_reads(sealed: &WirePayload, app: &App) -> Option<Vec<u8>> {
     let envelope = json(sealed);
     if envelope.get("type").is_none() {
         return open_box(&envelope, "ciphertext", app);
@@ -53,7 +53,7 @@ fn node_reads(sealed: &Sealed, app: &App) -> Option<Vec<u8>> {
 }
 
 /// The Python client: every entry in turn, `ciphertext` over UTF-8 that is base64 of the message key.
-fn python_reads(sealed: &Sealed, app: &App) -> Option<Vec<u8>> {
+fn python_reads(sealed: &WirePayload, app: &App) -> Option<Vec<u8>> {
     let envelope = json(sealed);
     if envelope.get("type").is_none() {
         return open_box(&envelope, "ciphertext", app);

@@ -5,7 +5,7 @@
 mod reference;
 
 use ensync_core::crypto::{Expected, Inspected, Opener, Recipient, SealOptions, Sealer, SenderProof, Suite, inspect};
-use ensync_core::{EventName, Keyring, Sealed, SecretKey, Timestamp};
+use ensync_core::{EventName, Keyring, SecretKey, Timestamp, WirePayload};
 use proptest::prelude::*;
 use reference::{App, EVENT, Parts, Reader, Writer, envelope, header, wire};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn envelopes_made_elsewhere_open() {
     let vectors: Vec<Value> = serde_json::from_str(include_str!("vectors/sealed.json")).unwrap();
     let opener = opener(WAREHOUSE);
     for vector in &vectors {
-        let sealed = Sealed::from_wire(reference::b64(vector["envelope"].as_str().unwrap().as_bytes()));
+        let sealed = WirePayload::from_wire(reference::b64(vector["envelope"].as_str().unwrap().as_bytes()));
         let signed = vector["signed"].as_bool().unwrap();
         let sender = match vector["mode"].as_str().unwrap() {
             "auth" => SenderProof::Verified { key: SHOP.id(), signed },
@@ -101,7 +101,9 @@ fn a_header_may_be_spelled_otherwise_for_its_bytes_decide() {
     // White space between members of the envelope is nobody's; within the header it is another header.
     let text = sealed.to_string().replace("\",\"", "\" ,\n\"");
     assert!(
-        opener(WAREHOUSE).open(&Sealed::from_wire(reference::b64(text.as_bytes())), &Expected::any_event()).is_ok()
+        opener(WAREHOUSE)
+            .open(&WirePayload::from_wire(reference::b64(text.as_bytes())), &Expected::any_event())
+            .is_ok()
     );
     let respelled = header(&sealed).to_string().replace("\"a\"", " \"a\"");
     sealed["header"] = reference::b64(respelled.as_bytes()).into();
@@ -170,7 +172,7 @@ fn inspecting_needs_no_key() {
     let hybrid = sealer.seal(&[b' '; 20_000], &to, &event(), Suite::Nacl).unwrap().remove(0);
     let recipients = vec![WAREHOUSE.id()];
     assert_eq!(inspect(&hybrid).unwrap(), Inspected::Hybrid { recipients, entries: 2, plaintext_bytes: 20_000 });
-    assert!(inspect(&Sealed::from_wire("e30=")).is_err());
+    assert!(inspect(&WirePayload::from_wire("e30=")).is_err());
 }
 
 proptest! {

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 
 use common::{App, hex, vectors};
 use ensync_core::crypto::{self, Recipient};
-use ensync_core::{AppId, ErrorKind, Keyring, Sealed, SecretKey};
+use ensync_core::{AppId, ErrorKind, Keyring, SecretKey, WirePayload};
 
 #[test]
 fn every_case_opens_for_each_of_its_recipients_and_for_nobody_else() {
     let vectors = vectors();
     assert_eq!(vectors.cases.len(), 36);
     for case in &vectors.cases {
-        let sealed = Sealed::from_wire(case.wire_payload_base64.clone());
+        let sealed = WirePayload::from_wire(case.wire_payload_base64.clone());
         for app in &vectors.apps {
             let what = format!("{} {} {} as {}", case.generator, case.kind, case.payload, app.name);
             let opened = crypto::open(&sealed, &app.keyring());
@@ -37,7 +37,7 @@ fn every_case_opens_for_each_of_its_recipients_and_for_nobody_else() {
 fn a_bare_x25519_secret_opens_every_case_too() {
     let vectors = vectors();
     for case in &vectors.cases {
-        let sealed = Sealed::from_wire(case.wire_payload_base64.clone());
+        let sealed = WirePayload::from_wire(case.wire_payload_base64.clone());
         for app in vectors.apps.iter().filter(|app| case.recipients.contains(&app.name)) {
             let keys = Keyring::new(SecretKey::from_x25519(app.x25519_secret()));
             assert_eq!(crypto::open(&sealed, &keys).unwrap().as_slice(), case.plaintext.as_bytes());
@@ -53,7 +53,7 @@ fn any_key_of_the_ring_opens() {
     let ring = keys.iter().cloned().fold(new(), Keyring::with_previous);
     let only_previous = keys.into_iter().fold(Keyring::default(), Keyring::with_previous);
     for case in &vectors.cases {
-        let sealed = Sealed::from_wire(case.wire_payload_base64.clone());
+        let sealed = WirePayload::from_wire(case.wire_payload_base64.clone());
         assert_eq!(crypto::open(&sealed, &ring).unwrap().as_slice(), case.plaintext.as_bytes());
         assert_eq!(crypto::open(&sealed, &only_previous).unwrap().as_slice(), case.plaintext.as_bytes());
         assert!(crypto::open(&sealed, &new()).is_err());
@@ -90,7 +90,8 @@ fn every_malformed_one_is_refused_with_its_reason() {
     assert!(vectors.malformed.iter().map(|bad| &*bad.why).eq(expected.iter().map(|(why, ..)| *why)));
     for (bad, (why, kind, part)) in vectors.malformed.iter().zip(expected) {
         for app in &vectors.apps {
-            let error = crypto::open(&Sealed::from_wire(bad.wire_payload_base64.clone()), &app.keyring()).unwrap_err();
+            let error =
+                crypto::open(&WirePayload::from_wire(bad.wire_payload_base64.clone()), &app.keyring()).unwrap_err();
             assert_eq!(error.kind(), kind, "{why}: {error}");
             assert!(error.to_string().contains(part), "{why}: {error}");
         }

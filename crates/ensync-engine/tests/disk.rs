@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Command, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply, Sealed,
-    Service, Session, Settle, Settlement, Subscribe,
+    AppId, AppKey, Command, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply, Service,
+    Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Server};
 use futures::StreamExt;
@@ -61,7 +61,7 @@ async fn publish(broker: &Broker, peer: &Peer, text: String) -> EventId {
     let publish = Publish {
         event: event(),
         recipient: WAREHOUSE,
-        payload: Sealed::from_wire(text),
+        payload: WirePayload::from_wire(text),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, Command, Delivery, EventName, Login, Metadata, Peer, Publish, Result, Sealed, Service, Session, Settle,
-    Settlement, Subscribe,
+    AppId, Command, Delivery, EventName, Login, Metadata, Peer, Publish, Result, Service, Session, Settle, Settlement,
+    Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, MemoryLog};
 use futures::StreamExt;
@@ -64,7 +64,7 @@ impl Client {
         let publish = Publish {
             event: event.parse().unwrap(),
             recipient: self.peer().app_id,
-            payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+            payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
             metadata: Metadata::default(),
             payload_metadata: None,
             idempotency_key: None,

@@ -4,15 +4,15 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ensync_core::crypto::{self, Expected, Inspected, Opened, Opener, SenderProof, Senders};
-use ensync_core::{AppId, Error, ErrorKind, EventName, Keyring, Result, Sealed, SecretKey};
+use ensync_core::{AppId, Error, ErrorKind, EventName, Keyring, Result, SecretKey, WirePayload};
 use serde_json::Value;
 
 use super::check_refusal;
 
 /// Takes the input for an envelope's text on the wire, and for an envelope's JSON.
 pub fn envelope(input: &[u8]) -> bool {
-    let as_wire = check(&Sealed::from_wire(input.to_vec()));
-    let as_json = check(&Sealed::from_wire(STANDARD.encode(input)));
+    let as_wire = check(&WirePayload::from_wire(input.to_vec()));
+    let as_json = check(&WirePayload::from_wire(STANDARD.encode(input)));
     as_wire || as_json
 }
 
@@ -50,7 +50,7 @@ fn bytes_32(hex: &str) -> [u8; 32] {
     std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
 }
 
-fn check(wire: &Sealed) -> bool {
+fn check(wire: &WirePayload) -> bool {
     let world = &*WORLD;
     let opener = Opener::new(world.ring.clone());
     let opened = opener.open(wire, &Expected::any_event());
@@ -89,7 +89,7 @@ fn check(wire: &Sealed) -> bool {
 }
 
 /// Nobody can make anything that opens without a key that is not in the input, so what opens is what was sealed.
-fn check_opened(wire: &Sealed, opened: &Opened, inspected: &Inspected) {
+fn check_opened(wire: &WirePayload, opened: &Opened, inspected: &Inspected) {
     let plaintext = std::str::from_utf8(&opened.plaintext).unwrap();
     assert!(WORLD.plaintexts.contains(plaintext), "forged: {plaintext}");
     assert!(plaintext.len() <= wire.len());
@@ -109,7 +109,7 @@ fn check_opened(wire: &Sealed, opened: &Opened, inspected: &Inspected) {
 }
 
 /// The simple door opens what the opener opens, except the suite that it refuses.
-fn check_simple(wire: &Sealed, opened: &Result<Opened>, may_be_sealed: bool) {
+fn check_simple(wire: &WirePayload, opened: &Result<Opened>, may_be_sealed: bool) {
     let simple = crypto::open(wire, &WORLD.ring).map(|plaintext| plaintext.to_vec());
     match simple {
         Err(error) if error.kind() == ErrorKind::UnsupportedEnvelope => assert!(may_be_sealed),
@@ -121,7 +121,7 @@ fn check_simple(wire: &Sealed, opened: &Result<Opened>, may_be_sealed: bool) {
 }
 
 /// Each expectation that the envelope breaks is told by its own kind, and the others change nothing.
-fn check_expected(wire: &Sealed, opener: &Opener, opened: &Result<Opened>, inspected: &Inspected) {
+fn check_expected(wire: &WirePayload, opener: &Opener, opened: &Result<Opened>, inspected: &Inspected) {
     let world = &*WORLD;
     let kind = |expected: &Expected<'_>| opener.open(wire, expected).map_err(|error| error.kind());
     let as_before = opened.clone().map_err(|error| error.kind());

@@ -4,7 +4,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ensync_core::crypto::{self, Expected, Inspected, Opener};
-use ensync_core::{AppId, ErrorKind, EventName, Result, Sealed};
+use ensync_core::{AppId, ErrorKind, EventName, Result, WirePayload};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ pub fn sealed_header(input: &[u8]) -> bool {
 }
 
 /// The envelope's key depends on every byte of its header, so only its own header opens.
-fn check_authentic(wire: &Sealed, header: &[u8], vector: &Value) {
+fn check_authentic(wire: &WirePayload, header: &[u8], vector: &Value) {
     let opened = Opener::new(WORLD.ring.clone()).open(wire, &Expected::any_event());
     let own = STANDARD.encode(header) == vector["header"];
     assert_eq!(opened.is_ok(), own, "{:?}", opened.map_err(|error| error.to_string()));
@@ -55,10 +55,10 @@ fn check_authentic(wire: &Sealed, header: &[u8], vector: &Value) {
 }
 
 /// A good envelope with another header.
-fn envelope(header: &[u8], vector: &Value) -> Sealed {
+fn envelope(header: &[u8], vector: &Value) -> WirePayload {
     let mut envelope = vector.clone();
     envelope["header"] = STANDARD.encode(header).into();
-    Sealed::from_wire(STANDARD.encode(envelope.to_string()))
+    WirePayload::from_wire(STANDARD.encode(envelope.to_string()))
 }
 
 /// A header by the rules, read by other means than the library's.

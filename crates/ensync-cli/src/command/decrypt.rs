@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use clap::Args;
-use ensync_sdk::core::Sealed;
+use ensync_sdk::core::WirePayload;
 use ensync_sdk::crypto::{Expected, Opener, SenderProof};
 use ensync_sdk::{EventName, Keyring, SecretKey};
 
@@ -26,7 +26,7 @@ impl Decrypt {
         let event = self.event.as_deref().map(EventName::parse).transpose()?;
         let expected = event.as_ref().map_or(Expected::any_event(), Expected::event);
         let sealed = read_stdin("the envelope").await?;
-        let opened = opener.open(&Sealed::from_wire(sealed.trim().to_owned()), &expected)?;
+        let opened = opener.open(&WirePayload::from_wire(sealed.trim().to_owned()), &expected)?;
         match opened.sender {
             SenderProof::Verified { key, signed } => {
                 eprintln!("sender: {key}, verified{}", if signed { ", signed" } else { "" });

@@ -1,5 +1,5 @@
 use clap::Args;
-use ensync_sdk::core::Sealed;
+use ensync_sdk::core::WirePayload;
 use ensync_sdk::crypto::{Inspected, fingerprint, inspect};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ pub(crate) struct Inspect {}
 impl Inspect {
     pub(crate) async fn run(self) -> Outcome {
         let sealed = read_stdin("the envelope").await?;
-        let shown = match inspect(&Sealed::from_wire(sealed.trim().to_owned()))? {
+        let shown = match inspect(&WirePayload::from_wire(sealed.trim().to_owned()))? {
             Inspected::Single { plaintext_bytes } => {
                 json!({"suite": "nacl", "form": "single", "plaintext_bytes": plaintext_bytes})
             }

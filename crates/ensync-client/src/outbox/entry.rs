@@ -1,7 +1,8 @@
 //! An event as it lies on disk: a checksum, and JSON.
 
 use ensync_core::{
-    AppId, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish, Result, Sealed, Timestamp,
+    AppId, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish, Result, Timestamp,
+    WirePayload,
 };
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +102,7 @@ impl Entry {
             publish: Publish {
                 event: EventName::parse(&stored.event)?,
                 recipient: AppId::parse(&stored.to)?,
-                payload: Sealed::from_wire(stored.payload),
+                payload: WirePayload::from_wire(stored.payload),
                 metadata: Metadata::parse(&stored.metadata)?,
                 payload_metadata: stored.about.as_deref().map(PayloadMetadata::parse).transpose()?,
                 idempotency_key: Some(key.clone()),
@@ -122,7 +123,7 @@ pub(super) mod tests {
         let publish = Publish {
             event: EventName::parse("orders/placed").unwrap(),
             recipient: AppId::from_bytes([n; 32]),
-            payload: Sealed::from_wire(format!("c2VhbGVk{n}")),
+            payload: WirePayload::from_wire(format!("c2VhbGVk{n}")),
             metadata: Metadata::parse(r#"{"headers":{"a":1e400},"persist":true}"#).unwrap_or_default(),
             payload_metadata: Some(PayloadMetadata::of_json(r#"{"n":1}"#).unwrap()),
             idempotency_key: Some(IdempotencyKey::parse(&format!("key-{n}")).unwrap()),

@@ -143,7 +143,7 @@ impl fmt::Debug for Window {
 
 #[cfg(test)]
 mod tests {
-    use ensync_core::{Block, Metadata, Sealed};
+    use ensync_core::{Block, Metadata, WirePayload};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -163,7 +163,7 @@ mod tests {
             event: EventName::parse("a/b").unwrap(),
             id: "e".parse().unwrap(),
             block: Block::new(1).unwrap(),
-            payload: Sealed::from_wire("A".repeat(bytes)),
+            payload: WirePayload::from_wire("A".repeat(bytes)),
             metadata: Metadata::default(),
             sender: None,
             recipient: None,

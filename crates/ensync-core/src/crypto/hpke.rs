@@ -47,7 +47,7 @@ impl Context {
     /// LabeledExpand(exporter_secret, "sec", exporter_context, 32)
     /// ```
     pub(super) fn export(&self, exporter_context: &[&[u8]]) -> Result<Secret> {
-        labeled_expand(&self.exporter_secret, Suite::Hpke, "sec", exporter_context)
+        labeled_expand(&self.exporter_secret, Scope::Hpke, "sec", exporter_context)
     }
 
     #[cfg(test)]
@@ -133,7 +133,7 @@ fn setup(
 /// LabeledExpand(LabeledExtract("", "eae_prk", dh), "shared_secret", kem_context, 32)
 /// ```
 fn extract_and_expand(dh: &[&[u8]], kem_context: &[&[u8]]) -> Result<Secret> {
-    labeled_expand(&labeled_extract(&[], Suite::Kem, "eae_prk", dh), Suite::Kem, "shared_secret", kem_context)
+    labeled_expand(&labeled_extract(&[], Scope::Kem, "eae_prk", dh), Scope::Kem, "shared_secret", kem_context)
 }
 
 /// The modes of §5, Table 1, that serve here.
@@ -149,8 +149,8 @@ enum Mode {
 /// exporter_secret = LabeledExpand(LabeledExtract(shared_secret, "secret", ""), "exp", key_schedule_context, 32)
 /// ```
 fn key_schedule(mode: Mode, shared_secret: &[u8; 32], info: &[&[u8]]) -> Result<Context> {
-    let secret = labeled_extract(shared_secret, Suite::Hpke, "secret", &[]);
-    let exporter_secret = labeled_expand(&secret, Suite::Hpke, "exp", &[&key_schedule_context(mode, info)])?;
+    let secret = labeled_extract(shared_secret, Scope::Hpke, "secret", &[]);
+    let exporter_secret = labeled_expand(&secret, Scope::Hpke, "exp", &[&key_schedule_context(mode, info)])?;
     Ok(Context { exporter_secret })
 }
 
@@ -158,19 +158,19 @@ fn key_schedule(mode: Mode, shared_secret: &[u8; 32], info: &[&[u8]]) -> Result<
 /// key_schedule_context = mode ‖ LabeledExtract("", "psk_id_hash", "") ‖ LabeledExtract("", "info_hash", info)
 /// ```
 fn key_schedule_context(mode: Mode, info: &[&[u8]]) -> Vec<u8> {
-    let psk_id_hash = labeled_extract(&[], Suite::Hpke, "psk_id_hash", &[]);
-    let info_hash = labeled_extract(&[], Suite::Hpke, "info_hash", info);
+    let psk_id_hash = labeled_extract(&[], Scope::Hpke, "psk_id_hash", &[]);
+    let info_hash = labeled_extract(&[], Scope::Hpke, "info_hash", info);
     [&[mode as u8], psk_id_hash.as_slice(), info_hash.as_slice()].concat()
 }
 
 /// Whose `suite_id` a label belongs to.
 #[derive(Clone, Copy)]
-enum Suite {
+enum Scope {
     Kem,
     Hpke,
 }
 
-impl Suite {
+impl Scope {
     const fn id(self) -> &'static [u8] {
         match self {
             Self::Kem => b"KEM\x00\x20",
@@ -181,9 +181,9 @@ impl Suite {
 
 const VERSION: &[u8] = b"HPKE-v1";
 
-fn labeled_extract(salt: &[u8], suite: Suite, label: &str, ikm: &[&[u8]]) -> Secret {
+fn labeled_extract(salt: &[u8], scope: Scope, label: &str, ikm: &[&[u8]]) -> Secret {
     let mut extract = HkdfExtract::<Sha256>::new(Some(salt));
-    for part in [VERSION, suite.id(), label.as_bytes()].iter().chain(ikm) {
+    for part in [VERSION, scope.id(), label.as_bytes()].iter().chain(ikm) {
         extract.input_ikm(part);
     }
     let (mut prk, _) = extract.finalize();
@@ -192,10 +192,10 @@ fn labeled_extract(salt: &[u8], suite: Suite, label: &str, ikm: &[&[u8]]) -> Sec
     secret
 }
 
-fn labeled_expand(prk: &[u8; 32], suite: Suite, label: &str, info: &[&[u8]]) -> Result<Secret> {
+fn labeled_expand(prk: &[u8; 32], scope: Scope, label: &str, info: &[&[u8]]) -> Result<Secret> {
     let length = LENGTH.to_be_bytes();
     let labeled: Vec<&[u8]> =
-        [&length, VERSION, suite.id(), label.as_bytes()].into_iter().chain(info.iter().copied()).collect();
+        [&length, VERSION, scope.id(), label.as_bytes()].into_iter().chain(info.iter().copied()).collect();
     let mut okm = Secret::default();
     // Neither can happen: a pseudorandom key of 32 bytes is long enough, and 32 bytes are not too many to ask for.
     let impossible = |_| Error::new(ErrorKind::Internal, "HKDF-SHA256 refuses 32 bytes");
@@ -315,7 +315,7 @@ mod tests {
 
             let mode = if vector.mode == 2 { Mode::Auth } else { Mode::Base };
             assert_eq!(key_schedule_context(mode, &[&hex(&vector.info)]), hex(&vector.key_schedule_context));
-            let secret = labeled_extract(shared_secret.as_slice(), Suite::Hpke, "secret", &[]);
+            let secret = labeled_extract(shared_secret.as_slice(), Scope::Hpke, "secret", &[]);
             assert_eq!(*secret, key(&vector.secret));
         }
     }

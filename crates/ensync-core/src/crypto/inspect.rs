@@ -1,6 +1,6 @@
 use crate::crypto::sealed::{Envelope, SealedId};
 use crate::crypto::{Kind, nacl, read_wire, say_malformed};
-use crate::{AppId, EventName, Result, Sealed, Timestamp};
+use crate::{AppId, EventName, Result, Timestamp, WirePayload};
 
 /// What an envelope says in clear. Nothing of it is proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Inspected {
 ///
 /// - [`ErrorKind::MalformedEnvelope`](crate::ErrorKind::MalformedEnvelope): it is not an envelope.
 /// - [`ErrorKind::UnsupportedEnvelope`](crate::ErrorKind::UnsupportedEnvelope): it is of a version that this build cannot read.
-pub fn inspect(payload: &Sealed) -> Result<Inspected> {
+pub fn inspect(payload: &WirePayload) -> Result<Inspected> {
     let read = || {
         let (kind, envelope) = read_wire(payload)?;
         match kind {

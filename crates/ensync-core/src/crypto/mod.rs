@@ -20,34 +20,37 @@
 //! # Ok::<(), ensync_core::Error>(())
 //! ```
 
+mod agreements;
+mod expected;
 mod fingerprint;
 mod hpke;
 mod inspect;
 mod json;
-mod keep;
-mod kept;
 mod nacl;
 mod opener;
 mod recipient;
 mod sealed;
 mod sealer;
+mod senders;
 mod suite;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use kept::{Clock, Reading, Writing};
+use agreements::{Clock, Reading, Writing};
 
-use crate::{Error, ErrorKind, Keyring, Result, Sealed, encoding};
+use crate::{Error, ErrorKind, Keyring, Result, WirePayload, encoding};
 
+pub use agreements::Keep;
+pub use expected::Expected;
 pub use fingerprint::fingerprint;
 pub use inspect::{Inspected, inspect};
-pub use keep::Keep;
-pub use opener::{Expected, Opened, Opener, SenderProof, Senders};
+pub use opener::{Opened, Opener};
 pub use recipient::Recipient;
 pub use sealed::SealedId;
 pub use sealer::{SealOptions, Sealer};
+pub use senders::{SenderProof, Senders};
 pub use suite::Suite;
 
 /// Seals `plaintext` (the payload's JSON text) for each recipient in the suite "nacl", keeping nothing. The copies are in the order
@@ -56,7 +59,7 @@ pub use suite::Suite;
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the operating system gives no randomness.
-pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
+pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<WirePayload>> {
     nacl::seal(plaintext, to, &Writing::new(Keep::NONE), false)
 }
 
@@ -73,7 +76,7 @@ pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<Sealed>> {
 ///   no key opens one of the first 32 entries.
 /// - [`ErrorKind::DoesNotOpen`]: no key opens it although nothing says that it is for somebody else: an envelope for one recipient
 ///   names none, or it lists an id of the ring, or its message key opens and the payload does not.
-pub fn open(payload: &Sealed, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
+pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
     let open = || {
         let (kind, envelope) = read_wire(payload)?;
         let kept = Reading::new(Clock::default());
@@ -106,7 +109,7 @@ struct Head<'a> {
 }
 
 /// The JSON of an envelope, and which form it says it has.
-fn read_wire(payload: &Sealed) -> Result<(Kind, String)> {
+fn read_wire(payload: &WirePayload) -> Result<(Kind, String)> {
     if payload.as_str().is_empty() {
         return Err(json::malformed("it is empty, or not text"));
     }

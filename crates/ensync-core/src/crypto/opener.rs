@@ -1,131 +1,13 @@
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use zeroize::Zeroizing;
 
+use super::agreements::{Clock, Reading};
 use super::hpke::Context;
-use super::kept::{Clock, Reading};
-use super::sealed::{Header, SealedId};
-use super::{Kind, nacl, read_wire, say_malformed, sealed};
-use crate::{AppId, Error, ErrorKind, EventName, Keyring, Result, Sealed, Timestamp};
-
-/// What a reader expects of a payload before it opens it.
-///
-/// ```
-/// use ensync_core::EventName;
-/// use ensync_core::crypto::{Expected, Senders};
-///
-/// let (event, senders) = (EventName::parse("orders/created")?, Senders::Verified);
-/// let expected = Expected::event(&event).engine_sender(None).senders(&senders);
-/// # let _ = expected;
-/// # Ok::<(), ensync_core::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
-    event: Option<&'a EventName>,
-    engine_sender: Option<AppId>,
-    pub(super) senders: &'a Senders,
-}
-
-impl<'a> Expected<'a> {
-    /// A payload under this event name: the one that was subscribed to, or that a replay asked for. Never the one that came with the
-    /// delivery, which is the engine's word.
-    pub const fn event(event: &'a EventName) -> Self {
-        Self { event: Some(event), engine_sender: None, senders: &Senders::Any }
-    }
-
-    /// A payload under whatever name. For tools that look at an envelope by itself; a subscriber that accepted any would let the
-    /// engine pass one event off as another.
-    pub const fn any_event() -> Self {
-        Self { event: None, engine_sender: None, senders: &Senders::Any }
-    }
-
-    /// Who the engine says sent it, if it gave a key: an envelope that names another sender is refused.
-    #[must_use]
-    pub const fn engine_sender(mut self, sender: Option<AppId>) -> Self {
-        self.engine_sender = sender;
-        self
-    }
-
-    /// Whose payloads are taken.
-    #[must_use]
-    pub const fn senders(mut self, senders: &'a Senders) -> Self {
-        self.senders = senders;
-        self
-    }
-
-    /// Step 3 of reading a sealed envelope.
-    pub(super) fn check_place(&self, header: &Header) -> Result<()> {
-        let misdirected = |why| Err(Error::new(ErrorKind::Misdirected, why));
-        if let Some(event) = self.event
-            && *event != header.event
-        {
-            return misdirected(format!("the envelope was sealed for event {}, not for {event}", header.event));
-        }
-        if let Some((engine, from)) = self.engine_sender.zip(header.from)
-            && engine != from
-        {
-            return misdirected(format!(
-                "the envelope says app {from} sealed it, the engine says app {engine} sent it"
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Whose payloads a reader takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Senders {
-    /// Anybody's, proven or not.
-    #[default]
-    Any,
-    /// Those of any proven sender. Anybody can prove to be himself: compare [`SenderProof::Verified`]'s key, or say whose.
-    Verified,
-    /// Those that one of these proves to have sealed.
-    VerifiedFrom(Arc<BTreeSet<AppId>>),
-}
-
-impl Senders {
-    /// Only payloads that one of these proves to have sealed.
-    pub fn verified_from(keys: impl IntoIterator<Item = AppId>) -> Self {
-        Self::VerifiedFrom(Arc::new(keys.into_iter().collect()))
-    }
-
-    /// Step 4 of reading: nothing is decrypted for somebody who is not allowed. `from` is the sender that the envelope names and
-    /// step 5 will prove.
-    pub(super) fn check(&self, from: Option<&AppId>) -> Result<()> {
-        let refuse = |why| Err(Error::new(ErrorKind::SenderNotVerified, why));
-        match (self, from) {
-            (Self::Any, _) | (Self::Verified, Some(_)) => Ok(()),
-            (Self::VerifiedFrom(allowed), Some(from)) if allowed.contains(from) => Ok(()),
-            (Self::VerifiedFrom(_), Some(from)) => refuse(format!("the sender, app {from}, is not one of those allowed")),
-            (Self::Verified | Self::VerifiedFrom(_), None) => refuse(
-                "the envelope does not prove its sender, and only verified senders are taken; the sender must use the suite \
-                 aes-256-gcm with its own secret key"
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
-/// Who sealed a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SenderProof {
-    /// The holder of this key sealed the payload, for this recipient, under this event name, id and time; or a holder of the
-    /// recipient's own key made it look so, which a signature excludes.
-    Verified {
-        /// The sender's app id.
-        key: AppId,
-        /// Whether a signature proves it.
-        signed: bool,
-    },
-    /// Nothing proves it. What the engine says about the sender is all there is.
-    Unverified,
-}
+use super::sealed::SealedId;
+use super::{Expected, Kind, SenderProof, nacl, read_wire, say_malformed, sealed};
+use crate::{Keyring, Result, Timestamp, WirePayload};
 
 /// An opened payload.
 #[derive(Clone, PartialEq, Eq)]
@@ -159,30 +41,30 @@ impl fmt::Debug for Opened {
 #[derive(Clone)]
 pub struct Opener {
     keys: Keyring,
-    kept: Arc<Kept>,
+    agreements: Arc<Agreements>,
 }
 
-struct Kept {
-    nacl: Reading<nacl::Agreed, nacl::SharedKey>,
-    sealed: Reading<sealed::Agreed, Context>,
+struct Agreements {
+    nacl: Reading<nacl::BoxParties, nacl::SharedKey>,
+    sealed: Reading<sealed::HpkeParties, Context>,
 }
 
 impl Opener {
     /// An opener with these keys.
     pub fn new(keys: Keyring) -> Self {
-        Self { keys, kept: Kept::new(Clock::default()) }
+        Self { keys, agreements: Agreements::new(Clock::default()) }
     }
 
     /// An opener with other keys that shares what is kept: for a subscription with keys of its own.
     #[must_use]
     pub fn with_keys(&self, keys: Keyring) -> Self {
-        Self { keys, kept: Arc::clone(&self.kept) }
+        Self { keys, agreements: Arc::clone(&self.agreements) }
     }
 
-    /// The same with another clock for what it keeps, so that tests need not wait. It shares nothing any more.
-    #[must_use]
-    pub fn clock(self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
-        Self { keys: self.keys, kept: Kept::new(Clock::new(now)) }
+    /// The same with another clock for what it keeps.
+    #[cfg(test)]
+    pub(super) fn clock(self, clock: &Clock) -> Self {
+        Self { keys: self.keys, agreements: Agreements::new(clock.clone()) }
     }
 
     /// The keys.
@@ -207,16 +89,16 @@ impl Opener {
     /// - [`ErrorKind::SenderNotVerified`]: it does not prove its sender, or that sender is not allowed.
     /// - [`ErrorKind::DoesNotOpen`]: sealed for another key, altered or forged, which cannot be told apart.
     /// - [`ErrorKind::BadSignature`]: it opens, and its signature is not the sender's.
-    pub fn open(&self, payload: &Sealed, expected: &Expected<'_>) -> Result<Opened> {
+    pub fn open(&self, payload: &WirePayload, expected: &Expected<'_>) -> Result<Opened> {
         let open = || {
             let (kind, envelope) = read_wire(payload)?;
             if kind == Kind::Sealed {
-                return sealed::open(&envelope, &self.keys, expected, &self.kept.sealed);
+                return sealed::open(&envelope, &self.keys, expected, &self.agreements.sealed);
             }
             expected.senders.check(None)?;
             let plaintext = match kind {
-                Kind::Hybrid => nacl::open_hybrid(&envelope, &self.keys, &self.kept.nacl)?,
-                _ => nacl::open_single(&envelope, &self.keys, &self.kept.nacl)?,
+                Kind::Hybrid => nacl::open_hybrid(&envelope, &self.keys, &self.agreements.nacl)?,
+                _ => nacl::open_single(&envelope, &self.keys, &self.agreements.nacl)?,
             };
             Ok(Opened { plaintext, sender: SenderProof::Unverified, id: None, created: None })
         };
@@ -226,18 +108,18 @@ impl Opener {
     /// Wipes the kept agreements that have idled too long. They serve nothing more in any case; call it now and then, for nothing else
     /// wipes them while nothing is opened.
     pub fn tidy(&self) {
-        self.kept.nacl.tidy();
-        self.kept.sealed.tidy();
+        self.agreements.nacl.tidy();
+        self.agreements.sealed.tidy();
     }
 
     /// Wipes all kept agreements, also of those that share them.
     pub fn forget(&self) {
-        self.kept.nacl.forget();
-        self.kept.sealed.forget();
+        self.agreements.nacl.forget();
+        self.agreements.sealed.forget();
     }
 }
 
-impl Kept {
+impl Agreements {
     fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self { nacl: Reading::new(clock.clone()), sealed: Reading::new(clock) })
     }
@@ -247,8 +129,8 @@ impl fmt::Debug for Opener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opener")
             .field("keys", &self.keys)
-            .field("nacl", &self.kept.nacl)
-            .field("sealed", &self.kept.sealed)
+            .field("nacl", &self.agreements.nacl)
+            .field("sealed", &self.agreements.sealed)
             .finish()
     }
 }

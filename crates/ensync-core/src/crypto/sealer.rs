@@ -1,10 +1,9 @@
 use std::fmt;
-use std::time::Instant;
 
-use super::kept::{Clock, Writing};
+use super::agreements::Writing;
 use super::recipient::Recipient;
 use super::{Keep, Suite, nacl, sealed};
-use crate::{AppId, Error, ErrorKind, EventName, Result, Sealed, SecretKey};
+use crate::{AppId, Error, ErrorKind, EventName, Result, SecretKey, WirePayload};
 
 /// How to seal one payload: the suite, and whether to sign.
 ///
@@ -79,8 +78,8 @@ impl From<Suite> for SealOptions {
 /// ```
 pub struct Sealer {
     own: Option<SecretKey>,
-    nacl: Writing<AppId, nacl::Agreement>,
-    sealed: Writing<AppId, sealed::Agreement>,
+    nacl: Writing<AppId, nacl::BoxAgreement>,
+    sealed: Writing<AppId, sealed::HpkeAgreement>,
 }
 
 impl Sealer {
@@ -96,8 +95,7 @@ impl Sealer {
     #[must_use]
     pub fn own_key(self, own: SecretKey) -> Self {
         // What was agreed on with another key, or without, is dropped.
-        let fresh = Self::new();
-        Self { own: Some(own), ..fresh }.keep(self.nacl.keep).at(self.nacl.clock)
+        Self { own: Some(own), ..Self::new() }.keep(self.nacl.keep)
     }
 
     /// The same with other bounds for what it keeps.
@@ -107,14 +105,10 @@ impl Sealer {
         self
     }
 
-    /// The same with another clock for what it keeps, so that tests need not wait.
-    #[must_use]
-    pub fn clock(self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
-        self.at(Clock::new(now))
-    }
-
-    fn at(mut self, clock: Clock) -> Self {
-        (self.nacl.clock, self.sealed.clock) = (clock.clone(), clock);
+    /// The same with another clock for what it keeps.
+    #[cfg(test)]
+    pub(super) fn clock(mut self, clock: &super::agreements::Clock) -> Self {
+        (self.nacl.clock, self.sealed.clock) = (clock.clone(), clock.clone());
         self
     }
 
@@ -140,7 +134,7 @@ impl Sealer {
         to: &[Recipient],
         event: &EventName,
         options: impl Into<SealOptions>,
-    ) -> Result<Vec<Sealed>> {
+    ) -> Result<Vec<WirePayload>> {
         let SealOptions { suite, signed, single } = options.into();
         if signed {
             self.check_can_sign(suite)?;

@@ -1,7 +1,7 @@
 //! What an engine may know of a payload that it cannot read, and the schemas it checks that against.
 
-mod metadata;
 mod schema;
+mod skeleton;
 
-pub use metadata::{FieldType, PayloadMetadata};
 pub use schema::Schema;
+pub use skeleton::{FieldType, PayloadMetadata};

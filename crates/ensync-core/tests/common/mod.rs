@@ -12,7 +12,7 @@ use salsa20::cipher::{KeyIvInit, StreamCipher};
 use salsa20::{XSalsa20, hsalsa};
 use serde::Deserialize;
 
-use ensync_core::{Keyring, Sealed, SecretKey};
+use ensync_core::{Keyring, SecretKey, WirePayload};
 
 #[derive(Deserialize)]
 pub struct Vectors {
@@ -79,12 +79,12 @@ pub fn decode(text: &str) -> Vec<u8> {
 }
 
 /// The wire form of an envelope's JSON.
-pub fn wire(json: &str) -> Sealed {
-    Sealed::from_wire(encode(json.as_bytes()))
+pub fn wire(json: &str) -> WirePayload {
+    WirePayload::from_wire(encode(json.as_bytes()))
 }
 
 /// The envelope of a wire form.
-pub fn json(sealed: &Sealed) -> serde_json::Value {
+pub fn json(sealed: &WirePayload) -> serde_json::Value {
     serde_json::from_slice(&decode(sealed.as_str())).unwrap()
 }
 

@@ -15,7 +15,7 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use ensync_core::{AppId, Sealed, SecretKey};
+use ensync_core::{AppId, SecretKey, WirePayload};
 
 type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
 type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
@@ -79,12 +79,12 @@ pub fn unb64(value: &Value) -> Vec<u8> {
 }
 
 /// The wire form of an envelope's JSON.
-pub fn wire(envelope: &Value) -> Sealed {
-    Sealed::from_wire(b64(envelope.to_string().as_bytes()))
+pub fn wire(envelope: &Value) -> WirePayload {
+    WirePayload::from_wire(b64(envelope.to_string().as_bytes()))
 }
 
 /// The envelope of a wire form.
-pub fn envelope(sealed: &Sealed) -> Value {
+pub fn envelope(sealed: &WirePayload) -> Value {
     serde_json::from_slice(&STANDARD.decode(sealed.as_str()).unwrap()).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! What is not of the one form of a sealed envelope.
 
 use ensync_core::crypto::Expected;
-use ensync_core::{ErrorKind, Sealed};
+use ensync_core::{ErrorKind, WirePayload};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn what_is_not_of_the_one_form_is_malformed() {
     for again in [r#""type":"sealed""#, r#""key":"AAAA""#, r#""he\u0061der":"e30=""#] {
         let text = format!("{{{again},{}", &base.to_string()[1..]);
         let error =
-            opener(WAREHOUSE).open(&Sealed::from_wire(b64(text.as_bytes())), &Expected::any_event()).unwrap_err();
+            opener(WAREHOUSE).open(&WirePayload::from_wire(b64(text.as_bytes())), &Expected::any_event()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MalformedEnvelope);
         assert!(error.to_string().contains("occurs twice"), "{error}");
     }

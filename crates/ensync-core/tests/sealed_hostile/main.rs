@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use ensync_core::crypto::{
     self, Expected, Opened, Opener, Recipient, SealOptions, Sealer, SenderProof, Senders, Suite,
 };
-use ensync_core::{Error, ErrorKind, EventName, Keyring, Sealed, SecretKey};
+use ensync_core::{Error, ErrorKind, EventName, Keyring, SecretKey, WirePayload};
 use reference::{App, EVENT, Parts, Writer, aes, b64, envelope, header, unb64, wire};
 use serde_json::{Value, json};
 
@@ -109,14 +109,14 @@ fn every_flipped_bit_of_the_text_is_refused() {
     let envelope = ours(true).to_string().into_bytes();
     let opener = opener(WAREHOUSE);
     for bit in 0..envelope.len() * 8 {
-        let text = Sealed::from_wire(b64(&flipped(&envelope, bit)));
+        let text = WirePayload::from_wire(b64(&flipped(&envelope, bit)));
         assert!(opener.open(&text, &Expected::event(&event())).is_err(), "bit {bit}");
         // Nor does it pass for the other suite, or stop an inspection from answering.
         assert!(crypto::open(&text, opener.keys()).is_err());
         let _ = crypto::inspect(&text);
     }
     for length in 0..envelope.len() {
-        let text = Sealed::from_wire(b64(&envelope[..length]));
+        let text = WirePayload::from_wire(b64(&envelope[..length]));
         let error = opener.open(&text, &Expected::event(&event())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MalformedEnvelope, "first {length} bytes");
     }

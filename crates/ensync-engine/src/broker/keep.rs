@@ -8,8 +8,10 @@ use futures::StreamExt;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Retention, checkpoint};
-use crate::log::{Log, Position, Record};
+use super::Retention;
+use super::records::Records;
+use crate::model::codec::snapshot;
+use crate::model::{Position, Record};
 use crate::state::{Change, Settings, State};
 
 /// What reading a record back costs beside its bytes, in bytes.
@@ -23,7 +25,7 @@ const COPIES: (usize, u64) = (256, 4 << 20);
 /// Looks after a log that keeps checkpoints; does nothing for others.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    log: Arc<dyn Log>,
+    records: Arc<Records>,
     retention: Retention,
     /// The bytes after which a checkpoint is due.
     due: u64,
@@ -51,16 +53,17 @@ struct Sweep {
 
 /// What a log holds, as a state.
 pub(super) async fn recover(
-    log: &Arc<dyn Log>,
+    records: &Arc<Records>,
     settings: Settings,
     (retention, due): (Retention, u64),
     now: Timestamp,
 ) -> Result<(State, Keeper)> {
+    let log = &records.log;
     let (mut state, covered, size) = match log.load_checkpoint().await? {
         None => (State::new(settings), Position::START, 0),
         Some((at, bytes)) => {
             let size = bytes.len() as u64;
-            let durable = checkpoint::decode(bytes).map_err(|_| {
+            let durable = snapshot::decode(bytes).map_err(|_| {
                 Error::new(
                     ErrorKind::InvalidInput,
                     "the log's checkpoint is none of this engine; use the one that wrote it",
@@ -70,10 +73,11 @@ pub(super) async fn recover(
         }
     };
     let (mut last, mut weight) = (covered, 0);
-    let mut records = log.scan(covered);
-    while let Some(read) = records.next().await {
-        let (position, record) = read.map_err(|error| error.context("read the log back"))?;
+    let mut scan = log.scan(covered);
+    while let Some(read) = scan.next().await {
+        let (position, bytes) = read.map_err(|error| error.context("read the log back"))?;
         if position > covered {
+            let record = records.decode(position, bytes)?;
             state.apply(Some(position), &record);
             last = position;
             weight += weigh(&record);
@@ -81,8 +85,11 @@ pub(super) async fn recover(
     }
     state.recovered(now);
     let (saving, sweeping, next_sweep) = (None, None, Instant::now() + retention.sweep_every);
-    let log = log.clone();
-    Ok((state, Keeper { log, retention, due, last, covered, weight, size, saving, next_sweep, unswept: 0, sweeping }))
+    let records = records.clone();
+    Ok((
+        state,
+        Keeper { records, retention, due, last, covered, weight, size, saving, next_sweep, unswept: 0, sweeping },
+    ))
 }
 
 impl Keeper {
@@ -99,10 +106,10 @@ impl Keeper {
         let saving = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
         // A long backlog is not to be written over and over.
         let due = self.weight >= self.due.max(4 * self.size);
-        if !due || saving || !self.log.keeps_checkpoints() || self.log.failure().is_some() {
+        if !due || saving || !self.records.log.keeps_checkpoints() || self.records.log.failure().is_some() {
             return;
         }
-        let (at, bytes, log) = (self.last, checkpoint::encode(&state.durable()), self.log.clone());
+        let (at, bytes, log) = (self.last, snapshot::encode(&state.snapshot()), self.records.log.clone());
         (self.covered, self.weight, self.size) = (at, 0, bytes.len() as u64);
         self.saving = Some(tokio::spawn(async move {
             if let Err(error) = log.save_checkpoint(at, bytes).await {
@@ -119,11 +126,11 @@ impl Keeper {
     /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
     pub(super) async fn sweep(&mut self, state: &State, now: Timestamp) -> Vec<Arc<Record>> {
         let due = self.next_sweep <= Instant::now() || self.unswept >= (self.retention.max_bytes / PART).max(1);
-        if self.sweeping.is_none() && due && self.log.keeps_checkpoints() {
+        if self.sweeping.is_none() && due && self.records.log.keeps_checkpoints() {
             (self.next_sweep, self.unswept) = (Instant::now() + self.retention.sweep_every, 0);
             let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
             let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
-            match self.log.expendable(before, self.retention.max_bytes).await {
+            match self.records.log.expendable(before, self.retention.max_bytes).await {
                 Ok(steps) => self.sweeping = plan(&steps, state),
                 Err(error) => self.give_up(&error),
             }
@@ -135,7 +142,7 @@ impl Keeper {
             && let Some((at, size)) = sweep.left.pop()
         {
             bytes += u64::from(size);
-            match self.log.read(at).await {
+            match self.records.read_at(at).await {
                 Ok(Some(record)) => copies.push(record),
                 Ok(None) => tracing::error!(%at, "the log does not have an event that waits; it cannot be kept"),
                 Err(error) => {
@@ -149,7 +156,7 @@ impl Keeper {
         }
         let before = sweep.before;
         self.sweeping = None;
-        match self.log.drop_before(before).await {
+        match self.records.log.drop_before(before).await {
             Ok(()) => tracing::info!(%before, "dropped a part of the log"),
             Err(error) => self.give_up(&error),
         }
@@ -167,13 +174,13 @@ impl Keeper {
         if let Some(saving) = self.saving.take() {
             _ = saving.await;
         }
-        if self.last > self.covered && self.log.keeps_checkpoints() && self.log.failure().is_none() {
-            let saved = self.log.save_checkpoint(self.last, checkpoint::encode(&state.durable())).await;
+        if self.last > self.covered && self.records.log.keeps_checkpoints() && self.records.log.failure().is_none() {
+            let saved = self.records.log.save_checkpoint(self.last, snapshot::encode(&state.snapshot())).await;
             if let Err(error) = saved {
                 tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; the next start takes longer");
             }
         }
-        self.log.close().await;
+        self.records.log.close().await;
     }
 }
 

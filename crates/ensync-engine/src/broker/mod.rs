@@ -1,11 +1,12 @@
 //! The broker: the state machine, driven.
 
-mod checkpoint;
+mod admin;
 mod clock;
 mod keep;
 mod login_throttle;
 mod options;
-mod provision;
+mod recent;
+mod records;
 mod request;
 mod task;
 
@@ -23,20 +24,19 @@ use ensync_core::{
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use checkpoint::decode as decode_checkpoint;
-#[cfg(test)]
-pub(crate) use checkpoint::encode as encode_checkpoint;
+pub(crate) use admin::new_access_key;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
-pub(crate) use provision::new_access_key;
 
 use crate::address::network;
 use crate::counters::ConnectionCounters;
-use crate::log::{KeyHash, Log, LogUsage};
+use crate::log::{Log, LogUsage};
 use crate::metrics::{Metrics, Reading};
+use crate::model::KeyHash;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
 use login_throttle::LoginThrottle;
+use records::Records;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
@@ -69,7 +69,7 @@ pub struct Broker(Arc<Shared>);
 
 struct Shared {
     requests: mpsc::Sender<Request>,
-    log: Arc<dyn Log>,
+    records: Arc<Records>,
     limits: Limits,
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
@@ -89,11 +89,21 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, max_metric_events, clock } = options;
+        let BrokerOptions {
+            limits,
+            defaults,
+            dev,
+            retention,
+            checkpoint_bytes,
+            recent_bytes,
+            max_metric_events,
+            clock,
+        } = options;
         let begun = std::time::Instant::now();
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
+        let records = Arc::new(Records::new(log.clone(), recent_bytes));
+        let (state, keeper) = keep::recover(&records, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let census = state.census();
         let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
         tracing::info!(
@@ -113,7 +123,7 @@ impl Broker {
         let (login_throttle, counters) = (LoginThrottle::new(&limits), Arc::<ConnectionCounters>::default());
         let task = Task {
             state,
-            log: log.clone(),
+            records: records.clone(),
             clock,
             requests,
             inboxes,
@@ -135,8 +145,18 @@ impl Broker {
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
         let looking = Arc::default();
-        let shared =
-            Shared { requests: sender, log, limits, config, counters, metrics, stopping, looking, running, failure };
+        let shared = Shared {
+            requests: sender,
+            records,
+            limits,
+            config,
+            counters,
+            metrics,
+            stopping,
+            looking,
+            running,
+            failure,
+        };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -203,7 +223,7 @@ impl Broker {
     /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
     async fn usage(&self) -> Option<LogUsage> {
         let turn = self.0.looking.clone().lock_owned().await;
-        let log = self.0.log.clone();
+        let log = self.0.records.log.clone();
         // It goes on when nobody waits for it any more, and keeps its turn until then.
         let looked = tokio::spawn(async move {
             let usage = log.usage().await;
@@ -220,7 +240,7 @@ impl Broker {
     /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
     /// stored.
     pub fn failure(&self) -> Option<Error> {
-        self.0.failure.borrow().clone().or_else(|| self.0.log.failure())
+        self.0.failure.borrow().clone().or_else(|| self.0.records.log.failure())
     }
 
     /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
@@ -230,7 +250,7 @@ impl Broker {
         let mut failure = self.0.failure.clone();
         let failed = tokio::select! {
             failed = failure.wait_for(Option::is_some) => failed.ok().and_then(|failure| failure.clone()),
-            failed = self.0.log.failed() => Some(failed),
+            failed = self.0.records.log.failed() => Some(failed),
         };
         match failed {
             Some(error) => error,
@@ -311,7 +331,7 @@ impl Broker {
         match outcome {
             Outcome::Reply(reply) => Ok(reply),
             // Read here, so that a replay of an old event holds up nobody else.
-            Outcome::Replay(replay) => replay.answer(task::read(&*self.0.log, &replay.source).await?.as_deref()),
+            Outcome::Replay(replay) => replay.answer(self.0.records.read(&replay.source).await?.as_deref()),
         }
     }
 }
@@ -319,7 +339,7 @@ impl Broker {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("log", &self.0.log)
+            .field("log", &self.0.records.log)
             .field("stopping", &self.is_stopping())
             .finish_non_exhaustive()
     }

@@ -18,6 +18,9 @@ pub struct BrokerOptions {
     /// After how many bytes stored in a log on a disk a checkpoint is saved, records counting 512 each beside their payload; or after
     /// four times what the last one took, if that is more. A start reads back about that much. 64 MiB.
     pub checkpoint_bytes: u64,
+    /// How many bytes of the events that were stored last are kept in memory as well: most are delivered at once, and then need not
+    /// be read back. 16 MiB.
+    pub recent_bytes: usize,
     /// How many event names [`metrics`](super::Broker::metrics) tells apart; what is counted of further ones it sums up. Each
     /// name makes 15 time series. 1,000.
     pub max_metric_events: usize,
@@ -66,6 +69,7 @@ impl Default for BrokerOptions {
             dev: false,
             retention: Retention::default(),
             checkpoint_bytes: 64 << 20,
+            recent_bytes: 16 << 20,
             max_metric_events: 1_000,
             clock: Arc::new(SystemClock),
         }

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::{fmt, io};
 
-use ensync_core::{AppId, ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result};
+use ensync_core::{AppId, ClientId, Command, Delivery, Error, ErrorKind, EventId, Peer, Reply, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::log::KeyHash;
-use crate::state::{Admitted, Provision, Replay, SessionNumber, State};
+use crate::model::{AdminCommand, KeyHash};
+use crate::state::{Admitted, LetterAction, Replay, SessionNumber, State};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -36,15 +36,21 @@ pub(super) enum Request {
         command: Box<Command>,
         answer: Answer<Outcome>,
     },
-    Provision {
-        what: Box<Provision>,
+    Admin {
+        command: Box<AdminCommand>,
         /// What is looked at right before it is carried out, and right after.
         looks: (Look, Look),
         answer: Answer<Outcome>,
     },
-    /// Those of them that make sense.
-    ProvisionEach {
-        what: Vec<Provision>,
+    Letter {
+        what: LetterAction,
+        id: EventId,
+        answer: Answer<Outcome>,
+    },
+    /// Those of them that are dead letters.
+    Letters {
+        what: LetterAction,
+        ids: Vec<EventId>,
         answer: Answer<usize>,
     },
     Inspect(Look),

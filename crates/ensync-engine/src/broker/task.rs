@@ -5,18 +5,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result};
+use ensync_core::{ClientId, Delivery, Error, ErrorKind, EventId, Reply, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
 use super::keep::Keeper;
 use super::login_throttle::LoginThrottle;
+use super::records::Records;
 use super::request::{Answer, Opened, Outcome, Request, refuse};
 use crate::counters::ConnectionCounters;
-use crate::log::{KeyHash, Log, Position, Record};
 use crate::metrics::Metrics;
-use crate::state::{Change, Outgoing, Provision, SessionNumber, Source, State, Step};
+use crate::model::{KeyHash, Position, Record};
+use crate::state::{Change, LetterAction, Outgoing, SessionNumber, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -32,7 +33,7 @@ const NAP: Duration = Duration::from_secs(60);
 /// The broker's task: takes all that waits, decides, appends once, applies, answers, delivers.
 pub(super) struct Task {
     pub(super) state: State,
-    pub(super) log: Arc<dyn Log>,
+    pub(super) records: Arc<Records>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) inboxes: HashMap<SessionNumber, (ClientId, mpsc::UnboundedSender<Delivery>)>,
@@ -123,17 +124,21 @@ impl Task {
         for request in batch {
             // What administrators ask for is rare, and is decided by what is so, not by what is about to be.
             match request {
-                Request::Provision { what, looks: (before, after), answer } => {
+                Request::Admin { command, looks: (before, after), answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
                     before(&self.state);
-                    let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
-                    pending.add(step, answer);
-                    self.commit(std::mem::take(&mut pending)).await;
+                    let change = self.state.administer(*command);
+                    self.commit(Pending::of(change, answer)).await;
                     after(&self.state);
                 }
-                Request::ProvisionEach { what, answer } => {
+                Request::Letter { what, id, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    self.provision_each(what, answer).await;
+                    let change = self.state.dead_letter(what, &id);
+                    self.commit(Pending::of(change, answer)).await;
+                }
+                Request::Letters { what, ids, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    self.letters(what, &ids, answer).await;
                 }
                 request => open &= self.take(request, &mut pending),
             }
@@ -169,7 +174,7 @@ impl Task {
             }
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
             // These were taken before.
-            Request::Provision { .. } | Request::ProvisionEach { .. } => {}
+            Request::Admin { .. } | Request::Letter { .. } | Request::Letters { .. } => {}
             Request::Inspect(inspect) => inspect(&self.state),
             Request::Shutdown => return false,
         }
@@ -199,9 +204,9 @@ impl Task {
         })
     }
 
-    async fn provision_each(&mut self, what: Vec<Provision>, answer: Answer<usize>) {
+    async fn letters(&mut self, what: LetterAction, ids: &[EventId], answer: Answer<usize>) {
         let mut pending = Pending::default();
-        let changes = what.into_iter().filter_map(|what| self.state.provision(what).ok()).collect::<Vec<_>>();
+        let changes = ids.iter().filter_map(|id| self.state.dead_letter(what, id).ok()).collect::<Vec<_>>();
         let (count, (done, outcome)) = (changes.len(), oneshot::channel());
         pending.add(Ok(Step::Commit(changes)), done);
         self.commit(pending).await;
@@ -235,7 +240,7 @@ impl Task {
         let mut stored = self.append(&changes).await;
         if let Err(error) = &stored {
             self.complain(error, changes.len());
-            if self.log.failure().is_some() {
+            if self.records.log.failure().is_some() {
                 return refuse(answers.into_iter().map(|(_, answer)| answer), error);
             }
             let (rest, publishes) = Pending { changes, answers }.split();
@@ -272,7 +277,7 @@ impl Task {
             self.complained = Some(Instant::now());
             tracing::error!(error = %ensync_core::report(error), changes, "the log refused a batch");
         }
-        if let Some(failure) = self.log.failure() {
+        if let Some(failure) = self.records.log.failure() {
             self.log_pause = Some(Instant::now() + LOG_PAUSE);
             self.failed.send_if_modified(|known| known.replace(failure).is_none());
         }
@@ -308,14 +313,9 @@ impl Task {
             return Ok(Vec::new());
         }
         let begun = std::time::Instant::now();
-        let stored = self.log.append(&batch).await;
+        let stored = self.records.append(&batch).await;
         self.metrics.committed(&batch, begun, stored.as_ref().err());
-        let positions = stored?;
-        if positions.len() != batch.len() {
-            let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
-            return Err(Error::new(ErrorKind::Internal, message));
-        }
-        Ok(positions)
+        stored
     }
 
     /// Makes the deliveries that can be made now.
@@ -334,7 +334,7 @@ impl Task {
     /// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up
     /// with the dead letters.
     async fn read(&self, outgoing: &Outgoing) -> Option<Delivery> {
-        let delivery = match read(&*self.log, &outgoing.source).await {
+        let delivery = match self.records.read(&outgoing.source).await {
             Ok(record) => record.and_then(|record| outgoing.delivery(&record)),
             Err(error) => {
                 tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
@@ -368,6 +368,12 @@ impl Pending {
         (rest, publishes)
     }
 
+    fn of(change: Result<Change>, answer: Answer<Outcome>) -> Self {
+        let mut pending = Self::default();
+        pending.add(change.map(|change| Step::Commit(vec![change])), answer);
+        pending
+    }
+
     fn add(&mut self, step: Result<Step>, answer: Answer<Outcome>) {
         let outcome = match step {
             Ok(Step::Commit(changes)) if !changes.is_empty() => {
@@ -380,12 +386,5 @@ impl Pending {
             Err(refusal) => Err(refusal),
         };
         _ = answer.send(outcome);
-    }
-}
-
-pub(super) async fn read(log: &dyn Log, source: &Source) -> Result<Option<Arc<crate::log::Record>>> {
-    match source {
-        Source::Log(position) => log.read(*position).await,
-        Source::Memory(record) => Ok(Some(record.clone())),
     }
 }

@@ -2,10 +2,8 @@
 
 pub(crate) mod disk;
 mod memory;
-mod record;
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,32 +15,8 @@ pub mod format {}
 
 pub use disk::{DiskLog, DiskOptions};
 pub use memory::MemoryLog;
-pub use record::{EventOptions, EventRef, KeyHash, PublishRecord, Record, Rights};
 
-/// Where a record is in its log. Later records have larger positions; nothing else about the number has a meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position(u64);
-
-impl Position {
-    /// Before every record.
-    pub const START: Self = Self(0);
-
-    /// From its number.
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// As a number.
-    pub const fn as_u64(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::model::{Encoded, Position};
 
 /// What a log takes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +34,7 @@ pub struct LogUsage {
     pub checkpoint_at: Option<Timestamp>,
 }
 
-/// An append-only list of [`Record`]s.
+/// An append-only list of records, which are bytes to it.
 ///
 /// One broker writes; reads may come from any task at any time. The broker asks for nothing but what is here, so a log on a
 /// disk, one in memory, and one that a cluster replicates (a stream of JetStream, say, where a position is a stream sequence, an
@@ -85,17 +59,22 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the batch was not stored; none of it will be read back.
     /// [`Interrupted`](ensync_core::ErrorKind::Interrupted) if that is not known: the batch is there when the log is opened again, or
     /// it is not. [`failure`](Log::failure) says why then, and later batches are not stored.
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>>;
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>>;
 
     /// The record at a position, or `None` if none starts there (any more).
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the record is there and cannot be read.
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>>;
+    async fn read(&self, at: Position) -> Result<Option<Bytes>>;
 
     /// Every record from a position on, in order. Ends at the end the log had when this was called, or after an error.
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>>;
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>>;
+
+    /// Where a position is, in words that help whoever looks after the log.
+    fn place(&self, at: Position) -> String {
+        format!("position {at} of the log")
+    }
 
     /// Gives up what lies before a position. It may stay readable for a while.
     ///

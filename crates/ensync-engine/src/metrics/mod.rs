@@ -21,7 +21,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::counters::ConnectionCounts;
-use crate::log::{LogUsage, Record};
+use crate::log::LogUsage;
+use crate::model::Record;
 use crate::state::totals::Census;
 use census::Snapshot;
 

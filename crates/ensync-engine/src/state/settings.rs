@@ -88,14 +88,14 @@ impl Default for Limits {
     }
 }
 
-/// What holds for event names whose [`EventOptions`](crate::log::EventOptions) say nothing else.
+/// What holds for event names whose [`EventOptions`](crate::model::EventOptions) say nothing else.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Defaults {
     /// How long a client may take to settle a delivery. 60 s.
     pub ack_timeout: Duration,
     /// After how many deliveries an event that nobody settles goes to the dead letters, counted as
-    /// [`EventOptions::max_deliveries`](crate::log::EventOptions::max_deliveries) says. 16.
+    /// [`EventOptions::max_deliveries`](crate::model::EventOptions::max_deliveries) says. 16.
     pub max_deliveries: NonZeroU32,
     /// How long an event is of use. For ever.
     pub ttl: Option<Duration>,

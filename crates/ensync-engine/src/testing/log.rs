@@ -9,7 +9,8 @@ use futures::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::Fault;
-use crate::log::{Log, Position, Record};
+use crate::log::Log;
+use crate::model::{Encoded, Position};
 
 /// What is wrong with a test engine's log. Cheap to clone; outlives restarts.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +88,7 @@ impl Log for FaultyLog {
         self.inner.epoch()
     }
 
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         let faults = &self.faults.0;
         // The sender lives in `self`.
         let _ = faults.held.subscribe().wait_for(|held| *held == 0 || self.is_crashed()).await;
@@ -95,7 +96,7 @@ impl Log for FaultyLog {
         if self.is_crashed() {
             return refuse("the engine has crashed");
         }
-        if *faults.full.borrow() > 0 && batch.iter().any(|record| matches!(**record, Record::Publish(_))) {
+        if *faults.full.borrow() > 0 && batch.iter().any(Encoded::grows) {
             return refuse("the disk is full, as the test wants it");
         }
         if take(&faults.refuse_appends) {
@@ -104,15 +105,19 @@ impl Log for FaultyLog {
         self.inner.append(batch).await
     }
 
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
         if take(&self.faults.0.fail_reads) {
             return Err(Error::new(ErrorKind::Unavailable, "the log cannot be read, as the test wants it"));
         }
         self.inner.read(at).await
     }
 
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         self.inner.scan(from)
+    }
+
+    fn place(&self, at: Position) -> String {
+        self.inner.place(at)
     }
 
     async fn drop_before(&self, position: Position) -> Result<()> {

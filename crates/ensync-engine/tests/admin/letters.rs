@@ -1,8 +1,8 @@
 //! Queues and dead letters.
 
 use ensync_core::{
-    AppId, Command, Delivery, EventName, Login, Metadata, Publish, Sealed, Service, Session, Settle, Settlement,
-    Subscribe,
+    AppId, Command, Delivery, EventName, Login, Metadata, Publish, Service, Session, Settle, Settlement, Subscribe,
+    WirePayload,
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ impl World {
                 let publish = Publish {
                     event: EventName::parse(name).unwrap(),
                     recipient: AppId::parse(&self.stock).unwrap(),
-                    payload: Sealed::from_wire("b25l".to_owned()),
+                    payload: WirePayload::from_wire("b25l".to_owned()),
                     metadata: Metadata::default(),
                     payload_metadata: None,
                     idempotency_key: None,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Command, Delivery, ErrorKind, EventName, Extension, IdempotencyKey, Login, Metadata, Peer, Publish,
-    Reply, Result, Sealed, Service, Session, Settle, Settlement, Subscribe,
+    Reply, Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog, Rights};
 use futures::{FutureExt, StreamExt};
@@ -28,7 +28,9 @@ fn key(app: AppId) -> AppKey {
 }
 
 async fn start(log: impl Log) -> Broker {
-    Broker::start(BrokerOptions::dev(), Arc::new(log)).await.unwrap()
+    // Nothing is kept beside the log, so that it is the log that is read.
+    let options = BrokerOptions { recent_bytes: 0, ..BrokerOptions::dev() };
+    Broker::start(options, Arc::new(log)).await.unwrap()
 }
 
 /// A broker with two apps.
@@ -60,7 +62,7 @@ fn publish(text: &str) -> Publish {
     Publish {
         event: event(),
         recipient: WAREHOUSE,
-        payload: Sealed::from_wire(text.to_owned()),
+        payload: WirePayload::from_wire(text.to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

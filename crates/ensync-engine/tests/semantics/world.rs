@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Command, Delivery, EventId, EventName, IdempotencyKey, Login, Metadata, Peer, Publish, Reply,
-    Result, Sealed, Service, Session, Settle, Settlement, Subscribe,
+    Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::testing::TestEngine;
 use ensync_engine::{BrokerOptions, DeadLetter, EventOptions, QueueStats};
@@ -180,7 +180,7 @@ pub(crate) fn publish(text: &str) -> Publish {
     Publish {
         event: event(),
         recipient: WAREHOUSE,
-        payload: Sealed::from_wire(text.to_owned()),
+        payload: WirePayload::from_wire(text.to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

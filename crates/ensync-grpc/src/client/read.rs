@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Reply, Result, Sealed, Timestamp,
+    AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Reply, Result, Timestamp, WirePayload,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(super) fn delivery(record: StreamResponse) -> Result<Delivery> {
         id: EventId::parse(&record.message_idem).map_err(|cause| bad("message_idem", cause))?,
         block: Block::try_from(record.partition_block).map_err(|cause| bad("partition_block", cause))?,
         metadata: Metadata::parse(&record.metadata).map_err(|cause| bad("metadata", cause))?,
-        payload: Sealed::from_wire(record.payload),
+        payload: WirePayload::from_wire(record.payload),
         // Only a claim, and peers may name senders otherwise: what is no key is nobody.
         sender: AppId::parse(&record.sender).ok(),
         recipient: AppId::parse(&record.recipient).ok(),
@@ -50,7 +50,7 @@ pub(super) fn replayed(answer: ReplayResponse, id: &EventId, event: &EventName) 
         let record: Record<'_> = serde_json::from_str(data).map_err(|cause| bad("message_data", cause))?;
         return Ok(Reply::Replayed(Box::new(record.read(id, event)?)));
     }
-    let payload = Sealed::from_wire(data.to_owned());
+    let payload = WirePayload::from_wire(data.to_owned());
     if !payload.looks_like_base64() {
         return Err(Error::new(
             ErrorKind::Protocol,
@@ -114,7 +114,7 @@ impl Record<'_> {
                 Some(Value::String(text)) => text.parse().map_err(|cause| bad("partition_block", cause))?,
                 Some(number) => number.to_string().parse().map_err(|cause| bad("partition_block", cause))?,
             },
-            payload: Sealed::from_wire(self.payload),
+            payload: WirePayload::from_wire(self.payload),
             metadata,
             sender: key(self.sender),
             recipient: key(self.recipient),

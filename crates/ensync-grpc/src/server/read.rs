@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ensync_core::{
     AppId, Block, Command, Error, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish,
-    Result, Sealed, Settle, Settlement, Subscribe,
+    Result, Settle, Settlement, Subscribe, WirePayload,
 };
 
 use crate::generated::*;
@@ -14,7 +14,7 @@ pub(super) fn publish(request: PublishRequest) -> Result<Command> {
     Ok(Command::Publish(Publish {
         event: EventName::parse(&request.message_name)?,
         recipient: AppId::parse(&request.delivery_to).map_err(|error| error.context("delivery_to"))?,
-        payload: Sealed::from_wire(request.payload),
+        payload: WirePayload::from_wire(request.payload),
         metadata: Metadata::parse(&request.metadata)?,
         payload_metadata: match request.payload_metadata.as_deref() {
             None | Some("") => None,

@@ -195,7 +195,7 @@ pub(super) fn delivery(event: &str, block: u64) -> Delivery {
         event: name(event),
         id: EventId::parse(&format!("i-{block}")).unwrap(),
         block: Block::new(block).unwrap(),
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::parse(r#"{"headers":{"h":1.0},"persist":true}"#).unwrap(),
         sender: Some(AppId::parse(KEY).unwrap()),
         recipient: Some(AppId::from_bytes([7; 32])),
@@ -217,7 +217,7 @@ pub(super) fn publish(event: &str) -> Command {
     Command::Publish(Publish {
         event: name(event),
         recipient: AppId::from_bytes([7; 32]),
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

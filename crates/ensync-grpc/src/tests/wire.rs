@@ -24,7 +24,7 @@ async fn every_command_arrives_as_it_was_given() {
     let full = Command::Publish(Publish {
         event: name("a/b"),
         recipient: AppId::parse(KEY).unwrap(),
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::parse(r#"{"headers":{"h":1.0}}"#).unwrap(),
         payload_metadata: Some(PayloadMetadata::of_json(r#"{"a":1}"#).unwrap()),
         idempotency_key: Some(IdempotencyKey::parse("once").unwrap()),
@@ -163,7 +163,7 @@ async fn many_events_wait_without_holding_up_calls() {
     let mut engine = Engine::start();
     let (mut link, _serving) = engine.link().await;
     link.transport.call(subscribe("a")).await.unwrap();
-    let payload = Sealed::from_wire("A".repeat(100_000));
+    let payload = WirePayload::from_wire("A".repeat(100_000));
     for block in 1..=200 {
         engine.fake.push(1, Delivery { payload: payload.clone(), ..delivery("a", block) });
     }
@@ -178,7 +178,7 @@ async fn many_events_wait_without_holding_up_calls() {
 async fn what_is_too_large_is_refused_on_either_side() {
     let big = |bytes| match publish("a") {
         Command::Publish(publish) => {
-            Command::Publish(Publish { payload: Sealed::from_wire("A".repeat(bytes)), ..publish })
+            Command::Publish(Publish { payload: WirePayload::from_wire("A".repeat(bytes)), ..publish })
         }
         other => other,
     };

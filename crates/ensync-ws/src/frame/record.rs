@@ -1,7 +1,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use ensync_core::{AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Sealed, Timestamp};
+use ensync_core::{
+    AppId, Block, Delivery, Error, ErrorKind, EventId, EventName, Metadata, Result, Timestamp, WirePayload,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -31,7 +33,7 @@ pub fn parse_record(json: &str) -> Result<Delivery> {
         event: field("name", name, EventName::parse)?,
         id: field("idem", id, EventId::parse)?,
         block: field("block", word(read.block), str::parse::<Block>)?,
-        payload: Sealed::from_wire(text(read.payload).unwrap_or_default().into_owned()),
+        payload: WirePayload::from_wire(text(read.payload).unwrap_or_default().into_owned()),
         metadata: match read.metadata {
             None => Metadata::default(),
             Some(value) => {
@@ -163,7 +165,7 @@ mod tests {
             event: EventName::parse("orders/new").unwrap(),
             id: EventId::parse("e-1").unwrap(),
             block: Block::new(7).unwrap(),
-            payload: Sealed::from_wire("e30="),
+            payload: WirePayload::from_wire("e30="),
             metadata: Metadata::parse(r#"{"headers":{"a":"};+"},"n":123456789012345678901}"#).unwrap(),
             sender: Some(AppId::parse(KEY).unwrap()),
             recipient: None,
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(parse_record(frame.strip_prefix("+RECORD:").unwrap()).unwrap(), delivery());
         // A payload that came from a stranger over another transport.
         let odd = Delivery {
-            payload: Sealed::from_wire("\"},\n{\\é"),
+            payload: WirePayload::from_wire("\"},\n{\\é"),
             timestamp: None,
             attempt: None,
             lease: None,

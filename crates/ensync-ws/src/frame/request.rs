@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Block, ClientId, Command, Error, ErrorKind, EventId, EventName, Extension, IdempotencyKey, Metadata,
-    PayloadMetadata, Publish, Result, Sealed, ServerConfig, Settle, Settlement, Subscribe,
+    PayloadMetadata, Publish, Result, ServerConfig, Settle, Settlement, Subscribe, WirePayload,
 };
 
 use super::fields::{Fields, Writer};
@@ -219,7 +219,7 @@ fn publish(fields: &Fields<'_>) -> Result<Publish> {
         event: event(fields)?,
         recipient: fields.read("DELIVERY_TO", AppId::parse)?,
         payload: fields.read("PAYLOAD", |text| {
-            let payload = Sealed::from_wire(text.to_owned());
+            let payload = WirePayload::from_wire(text.to_owned());
             if payload.looks_like_base64() {
                 Ok(payload)
             } else {

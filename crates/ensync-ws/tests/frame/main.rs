@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Block, ClientId, Command, Delivery, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey,
-    Metadata, PayloadMetadata, Publish, Reply, Sealed, Settle, Settlement, Subscribe, Timestamp,
+    Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement, Subscribe, Timestamp, WirePayload,
 };
 use ensync_ws::frame::{
     Answer, Dialect, Expect, Pushed, Request, parse_record, write_answer, write_login, write_record, write_request,
@@ -39,7 +39,7 @@ fn publish(metadata: &str) -> Publish {
     Publish {
         event: name("orders/new"),
         recipient: AppId::parse(KEY).unwrap(),
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::parse(metadata).unwrap(),
         payload_metadata: None,
         idempotency_key: None,
@@ -199,7 +199,7 @@ fn metadata_cannot_become_a_key() {
 
 #[test]
 fn what_a_frame_cannot_carry_is_not_written() {
-    let injected = Publish { payload: Sealed::from_wire("e30=;DELIVERY_TO=:x"), ..publish("{}") };
+    let injected = Publish { payload: WirePayload::from_wire("e30=;DELIVERY_TO=:x"), ..publish("{}") };
     for (command, part) in [
         (Command::Publish(injected), "over WebSocket: the sealed payload is not base64"),
         (settle(None, None, Settlement::Ack), "over WebSocket: the delivery's block is missing"),
@@ -344,7 +344,7 @@ fn record_of(event: &str, id: &str, metadata: &str) -> Delivery {
         event: name(event),
         id: EventId::parse(id).unwrap(),
         block: Block::new(1).unwrap(),
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::parse(metadata).unwrap(),
         sender: None,
         recipient: None,

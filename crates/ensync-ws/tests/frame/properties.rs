@@ -61,7 +61,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::Publish(Publish {
                 event,
                 recipient: AppId::from_bytes(recipient),
-                payload: Sealed::from_wire(payload),
+                payload: WirePayload::from_wire(payload),
                 metadata,
                 payload_metadata: shape.map(|(byte_size, skeleton)| PayloadMetadata {
                     byte_size,
@@ -110,7 +110,7 @@ proptest! {
             event,
             id,
             block: Block::new(block).unwrap(),
-            payload: Sealed::from_wire(payload),
+            payload: WirePayload::from_wire(payload),
             metadata,
             sender: keys.0.map(AppId::from_bytes),
             recipient: keys.1.map(AppId::from_bytes),

@@ -91,7 +91,7 @@ async fn no_more_bytes_are_under_way_than_the_limit() {
 async fn who_does_not_read_makes_nobody_buffer() {
     let (mut client, script, _server) = logged_in().await;
     // Far more than the stream and the write buffer hold together.
-    let fat = Delivery { payload: Sealed::from_wire("A".repeat(64 * 1024)), ..delivery("e") };
+    let fat = Delivery { payload: WirePayload::from_wire("A".repeat(64 * 1024)), ..delivery("e") };
     for _ in 0..100 {
         script.push(fat.clone());
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use ensync_core::{
     AppId, Block, ClientId, Command, Delivery, Error, ErrorKind, EventId, EventName, Login, Metadata, Peer, Reply,
-    Result, Sealed, Service, Session, Settlement, Timestamp, Welcome,
+    Result, Service, Session, Settlement, Timestamp, Welcome, WirePayload,
 };
 use ensync_ws::{ServerOptions, serve_stream};
 use futures::channel::{mpsc, oneshot};
@@ -124,7 +124,7 @@ fn delivery(id: &str) -> Delivery {
         event: EventName::parse("a").unwrap(),
         id: EventId::parse(id).unwrap(),
         block: Block::new(1).unwrap(),
-        payload: Sealed::from_wire("e30="),
+        payload: WirePayload::from_wire("e30="),
         metadata: Metadata::default(),
         sender: None,
         recipient: None,

@@ -16,5 +16,5 @@ mod seal;
 mod secretbox;
 
 pub(super) use agreement::SharedKey;
-pub(super) use open::{Agreed, inspect_hybrid, inspect_single, open_hybrid, open_single};
-pub(super) use seal::{Agreement, seal};
+pub(super) use open::{BoxParties, inspect_hybrid, inspect_single, open_hybrid, open_single};
+pub(super) use seal::{BoxAgreement, seal};

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::agreement::SharedKey;
 use super::secretbox::{self, KEY, NONCE, TAG};
+use crate::crypto::agreements::Reading;
 use crate::crypto::json::{self, Members, malformed};
-use crate::crypto::kept::Reading;
 use crate::{Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 
 /// How many entries under foreign ids are tried, in the order of the ids, once with each key of the ring.
@@ -22,24 +22,24 @@ const KEY_TEXT: usize = 44;
 
 /// What tells one agreement of a reader from another: its own X25519 key and the ephemeral one.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(in crate::crypto) struct Agreed {
+pub(in crate::crypto) struct BoxParties {
     own: [u8; 32],
     ephemeral: [u8; 32],
 }
 
-type Kept = Reading<Agreed, SharedKey>;
+type Known = Reading<BoxParties, SharedKey>;
 
 /// Opens an envelope without a `type`.
 ///
 /// # Errors
 ///
 /// As [`crate::crypto::open`].
-pub(in crate::crypto) fn open_single(envelope: &str, keys: &Keyring, kept: &Kept) -> Result<Zeroizing<Vec<u8>>> {
+pub(in crate::crypto) fn open_single(envelope: &str, keys: &Keyring, kept: &Known) -> Result<Zeroizing<Vec<u8>>> {
     let sealed = read_single(envelope)?;
     require_a_key(keys)?;
     for key in keys.iter() {
         if let Some(content) = sealed.open(key, kept)? {
-            kept.opened(content.agreed, content.shared);
+            kept.opened(content.parties, content.shared);
             return Ok(content.bytes);
         }
     }
@@ -64,13 +64,13 @@ pub(in crate::crypto) fn inspect_single(envelope: &str) -> Result<usize> {
 /// # Errors
 ///
 /// As [`crate::crypto::open`].
-pub(in crate::crypto) fn open_hybrid(envelope: &str, keys: &Keyring, kept: &Kept) -> Result<Zeroizing<Vec<u8>>> {
+pub(in crate::crypto) fn open_hybrid(envelope: &str, keys: &Keyring, kept: &Known) -> Result<Zeroizing<Vec<u8>>> {
     let (entries, nonce, boxed) = read_hybrid(envelope)?;
     require_a_key(keys)?;
-    let MessageKey { key, agreed, shared } = message_key(entries, keys, kept)?;
+    let MessageKey { key, parties, shared } = message_key(entries, keys, kept)?;
     let plaintext = secretbox::open(&key, &nonce, &boxed)
         .ok_or_else(|| does_not_open("the message key opens but the payload does not: it was altered".into()))?;
-    kept.opened(agreed, shared);
+    kept.opened(parties, shared);
     Ok(plaintext)
 }
 
@@ -103,14 +103,14 @@ fn read_hybrid(envelope: &str) -> Result<(Members<'_>, [u8; NONCE], Vec<u8>)> {
 /// A message key, and the agreement that its box opened with.
 struct MessageKey {
     key: Zeroizing<[u8; KEY]>,
-    agreed: Agreed,
+    parties: BoxParties,
     shared: Arc<SharedKey>,
 }
 
 /// Finds and opens the message key: entries under the ring's ids first, then some of the others.
 ///
 /// An entry that does not open is skipped, as the peers do. If none opens, what went wrong with the ring's own decides.
-fn message_key(mut entries: Members<'_>, keys: &Keyring, kept: &Kept) -> Result<MessageKey> {
+fn message_key(mut entries: Members<'_>, keys: &Keyring, kept: &Known) -> Result<MessageKey> {
     let listed = entries.0.len();
     let mut failure: Option<Error> = None;
     for key in keys.iter() {
@@ -205,22 +205,22 @@ impl PublicBox {
     }
 
     /// The content; `None` if the box is not for `key`, or was altered.
-    fn open(&self, key: &SecretKey, kept: &Kept) -> Result<Option<Content>> {
-        let agreed = Agreed { own: *key.x25519_public(), ephemeral: self.ephemeral };
-        let shared = match kept.find(&agreed) {
+    fn open(&self, key: &SecretKey, kept: &Known) -> Result<Option<Content>> {
+        let parties = BoxParties { own: *key.x25519_public(), ephemeral: self.ephemeral };
+        let shared = match kept.find(&parties) {
             Some(shared) => shared,
             None => SharedKey::agree(key.agreement(), &self.ephemeral)
                 .map(Arc::new)
                 .ok_or_else(|| malformed("ephemeralPublicKey is a point of small order"))?,
         };
-        Ok(shared.open(&self.nonce, &self.boxed).map(|bytes| Content { bytes, agreed, shared }))
+        Ok(shared.open(&self.nonce, &self.boxed).map(|bytes| Content { bytes, parties, shared }))
     }
 }
 
 /// What a box held, and the agreement that it opened with.
 struct Content {
     bytes: Zeroizing<Vec<u8>>,
-    agreed: Agreed,
+    parties: BoxParties,
     shared: Arc<SharedKey>,
 }
 
@@ -247,8 +247,8 @@ impl WrappedKey {
         PublicBox::read(&members, boxed).map(Self)
     }
 
-    fn open(&self, key: &SecretKey, kept: &Kept) -> Result<Option<MessageKey>> {
-        let Some(Content { bytes, agreed, shared }) = self.0.open(key, kept)? else { return Ok(None) };
+    fn open(&self, key: &SecretKey, kept: &Known) -> Result<Option<MessageKey>> {
+        let Some(Content { bytes, parties, shared }) = self.0.open(key, kept)? else { return Ok(None) };
         let bytes = match bytes.len() {
             KEY => bytes,
             _ => std::str::from_utf8(&bytes)
@@ -265,6 +265,6 @@ impl WrappedKey {
             )));
         }
         key.copy_from_slice(&bytes);
-        Ok(Some(MessageKey { key, agreed, shared }))
+        Ok(Some(MessageKey { key, parties, shared }))
     }
 }

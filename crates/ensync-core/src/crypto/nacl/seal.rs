@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 use super::agreement::{SharedKey, ephemeral};
 use super::secretbox::{self, KEY, NONCE};
 use crate::crypto::Recipient;
-use crate::crypto::kept::Writing;
-use crate::{AppId, Error, ErrorKind, Result, Sealed, encoding, random};
+use crate::crypto::agreements::Writing;
+use crate::{AppId, Error, ErrorKind, Result, WirePayload, encoding, random};
 
 /// For several recipients, a plaintext longer than this, in bytes, is encrypted once under a message key; up to this, once for
 /// each recipient.
@@ -18,12 +18,12 @@ use crate::{AppId, Error, ErrorKind, Result, Sealed, encoding, random};
 const HYBRID_ABOVE: usize = 16 * 1024;
 
 /// What a writer has agreed on with one recipient. The ephemeral secret is gone already.
-pub(in crate::crypto) struct Agreement {
+pub(in crate::crypto) struct BoxAgreement {
     shared: SharedKey,
     ephemeral: [u8; 32],
 }
 
-impl Agreement {
+impl BoxAgreement {
     fn fresh(to: &Recipient) -> Result<Self> {
         let (secret, ephemeral) = ephemeral()?;
         // A `Recipient` is never of small order, so there is always an agreement.
@@ -36,27 +36,27 @@ impl Agreement {
 pub(in crate::crypto) fn seal(
     plaintext: &[u8],
     to: &[Recipient],
-    kept: &Writing<AppId, Agreement>,
+    kept: &Writing<AppId, BoxAgreement>,
     single_boxes: bool,
-) -> Result<Vec<Sealed>> {
-    let agree = |recipient: &Recipient| kept.agree(recipient.id(), || Agreement::fresh(recipient));
+) -> Result<Vec<WirePayload>> {
+    let agree = |recipient: &Recipient| kept.agree(recipient.id(), || BoxAgreement::fresh(recipient));
     if !single_boxes && to.len() > 1 && plaintext.len() > HYBRID_ABOVE {
         return hybrid(plaintext, to, agree);
     }
     to.iter().map(|recipient| single(plaintext, &*agree(recipient)?)).collect()
 }
 
-fn single(plaintext: &[u8], Agreement { shared, ephemeral }: &Agreement) -> Result<Sealed> {
+fn single(plaintext: &[u8], BoxAgreement { shared, ephemeral }: &BoxAgreement) -> Result<WirePayload> {
     let nonce = random::array::<NONCE>()?;
     let envelope = wrapped("ciphertext", &nonce, &shared.seal(&nonce, plaintext), ephemeral);
-    Ok(Sealed::from_wire(encoding::encode(envelope.as_bytes())))
+    Ok(WirePayload::from_wire(encoding::encode(envelope.as_bytes())))
 }
 
 fn hybrid(
     plaintext: &[u8],
     to: &[Recipient],
-    agree: impl Fn(&Recipient) -> Result<Arc<Agreement>>,
-) -> Result<Vec<Sealed>> {
+    agree: impl Fn(&Recipient) -> Result<Arc<BoxAgreement>>,
+) -> Result<Vec<WirePayload>> {
     let key = Zeroizing::new(random::array::<KEY>()?);
     let nonce = random::array::<NONCE>()?;
     let ciphertext = encoding::encode(&secretbox::seal(&key, &nonce, plaintext));
@@ -76,7 +76,7 @@ fn hybrid(
             let mut wire = String::with_capacity(common.len() + own.len());
             wire.push_str(&common);
             wire.push_str(&own);
-            Ok(Sealed::from_wire(wire))
+            Ok(WirePayload::from_wire(wire))
         })
         .collect()
 }
@@ -86,7 +86,7 @@ fn hybrid(
 /// Node looks for `encryptedKey` and takes the box's content for the message key; Python looks for `ciphertext` and takes it for
 /// base64 text of the message key. The two contents are under one shared key, so their nonces must differ: under one nonce the
 /// two boxes would reveal the XOR of the key and its own base64 text, and with it the key.
-fn entries(key: &[u8; KEY], to: &AppId, Agreement { shared, ephemeral }: &Agreement) -> Result<String> {
+fn entries(key: &[u8; KEY], to: &AppId, BoxAgreement { shared, ephemeral }: &BoxAgreement) -> Result<String> {
     let (node, python) = (random::array::<NONCE>()?, random::array::<NONCE>()?);
     let text = Zeroizing::new(encoding::encode(key));
     Ok(format!(

@@ -1,6 +1,6 @@
 use super::aead::{KEY, TAG};
 use super::header::Header;
-use super::strict::Members;
+use super::strict_json::Members;
 use crate::crypto::json::malformed;
 use crate::{ErrorKind, Result, encoding};
 

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::strict::Members;
+use super::strict_json::Members;
 use crate::crypto::json::malformed;
 use crate::{AppId, Error, ErrorKind, EventName, Result, Timestamp, encoding, id};
 

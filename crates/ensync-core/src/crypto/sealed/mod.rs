@@ -23,7 +23,7 @@ mod envelope;
 mod header;
 mod open;
 mod seal;
-mod strict;
+mod strict_json;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -34,8 +34,8 @@ use crate::{AppId, Result, SecretKey};
 pub(super) use envelope::Envelope;
 pub(super) use header::Header;
 pub use header::SealedId;
-pub(super) use open::{Agreed, open};
-pub(super) use seal::{Agreement, seal};
+pub(super) use open::{HpkeParties, open};
+pub(super) use seal::{HpkeAgreement, seal};
 
 const INFO: &[u8] = b"ensync/sealed/1";
 const KEY_LABEL: &[u8] = b"ensync/sealed/1/key";

@@ -7,15 +7,15 @@ use super::aead::{self, KEY};
 use super::envelope::Envelope;
 use super::header::Header;
 use super::{Transcript, hash, info, pair};
+use crate::crypto::agreements::Reading;
 use crate::crypto::hpke::{self, Context};
-use crate::crypto::kept::Reading;
-use crate::crypto::opener::{Expected, Opened, SenderProof};
 use crate::crypto::recipient::Recipient;
+use crate::crypto::{Expected, Opened, SenderProof};
 use crate::{AppId, Error, ErrorKind, Keyring, Result, SecretKey};
 
 /// What tells one agreement of a reader from another: `to`, `from`, `enc`.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(in crate::crypto) struct Agreed {
+pub(in crate::crypto) struct HpkeParties {
     to: AppId,
     from: Option<AppId>,
     enc: [u8; 32],
@@ -36,7 +36,7 @@ pub(in crate::crypto) fn open(
     envelope: &str,
     keys: &Keyring,
     expected: &Expected<'_>,
-    kept: &Reading<Agreed, Context>,
+    kept: &Reading<HpkeParties, Context>,
 ) -> Result<Opened> {
     let envelope = Envelope::read(envelope)?;
     let header = &envelope.header;
@@ -44,8 +44,8 @@ pub(in crate::crypto) fn open(
     expected.check_place(header)?;
     expected.senders.check(header.from.as_ref())?;
 
-    let agreed = Agreed { to: header.to, from: header.from, enc: header.enc };
-    let context = kept.find(&agreed).map_or_else(|| agree(header, own).map(Arc::new), Ok)?;
+    let parties = HpkeParties { to: header.to, from: header.from, enc: header.enc };
+    let context = kept.find(&parties).map_or_else(|| agree(header, own).map(Arc::new), Ok)?;
     let transcript = Transcript { header: hash(&envelope.header_bytes), ciphertext: hash(&envelope.ciphertext) };
     let content_key = aead::open(&*transcript.wrapping_key(&context)?, envelope.key.to_vec())
         .and_then(|key| <[u8; KEY]>::try_from(key.as_slice()).ok())
@@ -58,7 +58,7 @@ pub(in crate::crypto) fn open(
     let plaintext = aead::open(&content_key, envelope.ciphertext)
         .ok_or_else(|| does_not_open("the envelope's key opens but the payload does not: its sender made it wrong"))?;
 
-    kept.opened(agreed, context);
+    kept.opened(parties, context);
     let signed = envelope.signature.is_some();
     let Header { from, id, created, .. } = envelope.header;
     let sender = from.map_or(SenderProof::Unverified, |key| SenderProof::Verified { key, signed });

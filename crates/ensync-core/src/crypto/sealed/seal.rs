@@ -5,18 +5,18 @@ use super::aead::{self, KEY};
 use super::envelope::{BOXED_KEY, Writer};
 use super::header::{Header, SealedId};
 use super::{Transcript, hash, info, pair};
+use crate::crypto::agreements::Writing;
 use crate::crypto::hpke::{self, Context, Pair};
-use crate::crypto::kept::Writing;
 use crate::crypto::recipient::Recipient;
-use crate::{AppId, Error, ErrorKind, EventName, Result, Sealed, SecretKey, Timestamp, random};
+use crate::{AppId, Error, ErrorKind, EventName, Result, SecretKey, Timestamp, WirePayload, random};
 
 /// What a writer has agreed on with one recipient. The ephemeral secret is gone already.
-pub(in crate::crypto) struct Agreement {
+pub(in crate::crypto) struct HpkeAgreement {
     enc: [u8; 32],
     context: Context,
 }
 
-impl Agreement {
+impl HpkeAgreement {
     fn fresh(to: &Recipient, own: Option<&SecretKey>) -> Result<Self> {
         let random = Zeroizing::new(random::array::<32>()?);
         Self::with_ephemeral(&StaticSecret::from(*random), to, own)
@@ -42,13 +42,13 @@ pub(in crate::crypto) fn seal(
     event: &EventName,
     own: Option<&SecretKey>,
     sign: bool,
-    kept: &Writing<AppId, Agreement>,
-) -> Result<Vec<Sealed>> {
+    kept: &Writing<AppId, HpkeAgreement>,
+) -> Result<Vec<WirePayload>> {
     let content_key = Zeroizing::new(random::array::<KEY>()?);
     let created = Timestamp::from_millis(Timestamp::now().as_millis().min(Header::CREATED_LIMIT - 1));
     let mut payload = Payload::new(plaintext, event.clone(), content_key, SealedId::random()?, created)?;
     let one = |recipient: &Recipient| {
-        let agreement = kept.agree(recipient.id(), || Agreement::fresh(recipient, own))?;
+        let agreement = kept.agree(recipient.id(), || HpkeAgreement::fresh(recipient, own))?;
         payload.copy_for(recipient.id(), &agreement, own, sign)
     };
     to.iter().map(one).collect()
@@ -78,7 +78,13 @@ impl Payload {
         Ok(Self { event, id, created, content_key, ciphertext_hash, writer: Writer::new(&ciphertext) })
     }
 
-    fn copy_for(&mut self, to: &AppId, agreement: &Agreement, own: Option<&SecretKey>, sign: bool) -> Result<Sealed> {
+    fn copy_for(
+        &mut self,
+        to: &AppId,
+        agreement: &HpkeAgreement,
+        own: Option<&SecretKey>,
+        sign: bool,
+    ) -> Result<WirePayload> {
         let from = own.and_then(SecretKey::app_id);
         let signer = own.filter(|_| sign && from.is_some());
         let header = Header {
@@ -96,7 +102,7 @@ impl Payload {
         let key: [u8; BOXED_KEY] =
             boxed.try_into().map_err(|_| Error::new(ErrorKind::Internal, "a boxed content key of a wrong length"))?;
         let signature = signer.and_then(|signer| signer.sign(&transcript.signed(&self.content_key)));
-        Ok(Sealed::from_wire(self.writer.write(&header, &key, signature.as_ref())))
+        Ok(WirePayload::from_wire(self.writer.write(&header, &key, signature.as_ref())))
     }
 }
 
@@ -145,7 +151,7 @@ mod tests {
             assert_eq!(own.is_some(), vector.mode == "auth");
             let to = Recipient::new(SecretKey::from_seed(array(&vector.recipient_seed)).app_id().unwrap()).unwrap();
             let ephemeral = StaticSecret::from(array(&vector.ephemeral_secret));
-            let agreement = Agreement::with_ephemeral(&ephemeral, &to, own.as_ref()).unwrap();
+            let agreement = HpkeAgreement::with_ephemeral(&ephemeral, &to, own.as_ref()).unwrap();
             assert_eq!(*agreement.context.exporter_secret(), array(&vector.exporter_secret));
 
             let read = Envelope::read(&vector.envelope).unwrap();

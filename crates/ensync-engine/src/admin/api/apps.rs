@@ -15,8 +15,7 @@ use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
 use crate::broker::new_access_key;
-use crate::log::{KeyHash, Rights};
-use crate::state::Provision;
+use crate::model::{AdminCommand, KeyHash, Rights};
 
 /// An app.
 #[derive(Debug, Serialize, ToSchema)]
@@ -163,7 +162,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Issued>)> {
     let (id, rights) = (AppId::parse(&new.public_key)?, new.rights.map_or(Rights::ALL, Rights::from));
     let key = new_access_key()?;
-    let what = Provision::CreateApp { id, name: new.name, key_hash: KeyHash::of(&key), rights };
+    let what = AdminCommand::CreateApp { id, name: new.name, key_hash: KeyHash::of(&key), rights };
     let app = change(&admin, &caller, "app.create", id, what).await?;
     Ok((StatusCode::CREATED, Json(Issued { access_key: key.expose().to_owned(), app })))
 }
@@ -186,7 +185,7 @@ pub(super) async fn delete(
     Named(app): Named<String>,
 ) -> Result<StatusCode> {
     let app = app.parse()?;
-    changed(&admin, &caller, "app.delete", app, Provision::DeleteApp { app }).await?;
+    changed(&admin, &caller, "app.delete", app, AdminCommand::DeleteApp { app }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -203,7 +202,7 @@ pub(super) async fn rotate_access_key(
 ) -> Result<Json<Issued>> {
     let (app, key) = (app.parse()?, new_access_key()?);
     let grace = Duration::from_millis(asked.grace_ms);
-    let what = Provision::RotateKey { app, key_hash: KeyHash::of(&key), grace };
+    let what = AdminCommand::RotateKey { app, key_hash: KeyHash::of(&key), grace };
     let app = change(&admin, &caller, "app.access-key.rotate", app, what).await?;
     Ok(Json(Issued { access_key: key.expose().to_owned(), app }))
 }
@@ -221,7 +220,7 @@ pub(super) async fn rotate_key_pair(
     Read(new): Read<RotateKeyPair>,
 ) -> Result<Json<App>> {
     let (app, public_key) = (app.parse()?, new.public_key.parse()?);
-    change(&admin, &caller, "app.key-pair.rotate", app, Provision::RotateKeyPair { app, public_key }).await.map(Json)
+    change(&admin, &caller, "app.key-pair.rotate", app, AdminCommand::RotateKeyPair { app, public_key }).await.map(Json)
 }
 
 /// Retire an earlier public key of an app for good, after a leak or when nobody uses it: publishes to it are refused.
@@ -235,7 +234,7 @@ pub(super) async fn retire_public_key(
     Named((app, key)): Named<(String, String)>,
 ) -> Result<StatusCode> {
     let (app, public_key) = (app.parse()?, key.parse()?);
-    changed(&admin, &caller, "app.public-key.retire", app, Provision::RetireKey { app, public_key }).await?;
+    changed(&admin, &caller, "app.public-key.retire", app, AdminCommand::RetireKey { app, public_key }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -245,7 +244,7 @@ pub(super) async fn retire_public_key(
 )]
 pub(super) async fn enable(State(admin): State<Admin>, caller: Caller, Named(app): Named<String>) -> Result<Json<App>> {
     let app = app.parse()?;
-    change(&admin, &caller, "app.enable", app, Provision::Enable { app, enabled: true }).await.map(Json)
+    change(&admin, &caller, "app.enable", app, AdminCommand::Enable { app, enabled: true }).await.map(Json)
 }
 
 /// Let an app log in no more. Its sessions end; what is published to it waits.
@@ -258,11 +257,11 @@ pub(super) async fn disable(
     Named(app): Named<String>,
 ) -> Result<Json<App>> {
     let app = app.parse()?;
-    change(&admin, &caller, "app.disable", app, Provision::Enable { app, enabled: false }).await.map(Json)
+    change(&admin, &caller, "app.disable", app, AdminCommand::Enable { app, enabled: false }).await.map(Json)
 }
 
 /// Carries out a change of an app, and says how the app is then: also if the next change, by somebody else, deletes it at once.
-async fn change(admin: &Admin, caller: &Caller, action: &'static str, app: AppId, what: Provision) -> Result<App> {
+async fn change(admin: &Admin, caller: &Caller, action: &'static str, app: AppId, what: AdminCommand) -> Result<App> {
     let after = changed(admin, caller, action, app, what).await?;
     Ok(after.map(App::from).ok_or_else(|| unknown(app))?)
 }
@@ -272,7 +271,7 @@ async fn changed(
     caller: &Caller,
     action: &'static str,
     app: AppId,
-    what: Provision,
+    what: AdminCommand,
 ) -> Result<Option<AppInfo>> {
     let done = admin.broker.change_app(app, what).await;
     let was = done.as_ref().map(|[before, after]| Was {

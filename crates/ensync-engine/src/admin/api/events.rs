@@ -14,7 +14,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::state::Provision;
+use crate::model::AdminCommand;
 use crate::{EventChange, EventOptions};
 
 /// An event name.
@@ -123,7 +123,7 @@ pub(super) async fn create(
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(Duration::from_millis),
     };
-    let what = Provision::CreateEvent { name: name.clone(), options };
+    let what = AdminCommand::CreateEvent { name: name.clone(), options };
     Ok((StatusCode::CREATED, changed(&admin, &caller, "event.create", name, what).await?))
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn change(
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(|ms| ms.map(Duration::from_millis)),
     };
-    let what = Provision::ChangeEvent { name: event.clone(), change };
+    let what = AdminCommand::ChangeEvent { name: event.clone(), change };
     changed(&admin, &caller, "event.change", event, what).await
 }
 
@@ -168,7 +168,7 @@ pub(super) async fn delete(
     Named(event): Named<String>,
 ) -> Result<StatusCode> {
     let name = EventName::parse(&event)?;
-    apply(&admin, &caller, "event.delete", &name, Provision::DeleteEvent { name: name.clone() }).await?;
+    apply(&admin, &caller, "event.delete", &name, AdminCommand::DeleteEvent { name: name.clone() }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -177,7 +177,7 @@ async fn changed(
     caller: &Caller,
     action: &'static str,
     name: EventName,
-    what: Provision,
+    what: AdminCommand,
 ) -> Result<Json<Event>> {
     Ok(Json(apply(admin, caller, action, &name, what).await?.ok_or_else(|| unknown(&name))?))
 }
@@ -188,7 +188,7 @@ async fn apply(
     caller: &Caller,
     action: &'static str,
     name: &EventName,
-    what: Provision,
+    what: AdminCommand,
 ) -> Result<Option<Event>> {
     let done = admin.broker.change_name(name.clone(), what).await;
     let was = done.map(|was| {

@@ -12,8 +12,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::log::Rights;
-use crate::state::Provision;
+use crate::model::{AdminCommand, Rights};
 
 /// What an app may do.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
@@ -63,7 +62,7 @@ pub(super) async fn set(
     Read(may): Read<May>,
 ) -> Result<Json<App>> {
     let app = app.parse()?;
-    let what = Provision::Grant { app, event: None, rights: may.into() };
+    let what = AdminCommand::Grant { app, event: None, rights: may.into() };
     change(&admin, &caller, "app.rights.set", (app, None), what)
         .await?
         .map(|app| Json(app.into()))
@@ -82,7 +81,7 @@ pub(super) async fn grant(
     Read(may): Read<May>,
 ) -> Result<Json<App>> {
     let (app, event) = (app.parse()?, event.parse::<EventName>()?);
-    let what = Provision::Grant { app, event: Some(event.clone()), rights: may.into() };
+    let what = AdminCommand::Grant { app, event: Some(event.clone()), rights: may.into() };
     let after = change(&admin, &caller, "app.grant.set", (app, Some(event)), what).await?;
     after.map(|app| Json(app.into())).ok_or_else(|| unknown(app).into())
 }
@@ -98,7 +97,7 @@ pub(super) async fn revoke(
     Named((app, event)): Named<(String, String)>,
 ) -> Result<StatusCode> {
     let (app, event) = (app.parse()?, event.parse::<EventName>()?);
-    let what = Provision::Revoke { app, event: event.clone() };
+    let what = AdminCommand::Revoke { app, event: event.clone() };
     change(&admin, &caller, "app.grant.delete", (app, Some(event)), what).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -109,7 +108,7 @@ async fn change(
     caller: &Caller,
     action: &'static str,
     (app, event): (AppId, Option<EventName>),
-    what: Provision,
+    what: AdminCommand,
 ) -> Result<Option<AppInfo>> {
     let done = admin.broker.change_app(app, what).await;
     let rights = |info: &AppInfo| match &event {

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use ensync_core::Result;
 
-use super::bytes::Writer;
 use super::directory::{Directory, bad_header, failed};
 use super::format::{self, BadHeader, LogId, VERSION, u32_at};
-use crate::log::Position;
+use crate::model::Position;
+use crate::model::codec::bytes::Writer;
 
 const MAGIC: &[u8; 8] = b"ENSYNCKP";
 /// The length of the header.

@@ -11,7 +11,7 @@ use ensync_core::{Error, ErrorKind, Result};
 use super::folder::{Folder, Identity, Open};
 use super::format::{self, BadHeader, HEADER, LogId};
 use super::io::Io;
-use crate::log::Position;
+use crate::model::Position;
 
 const LOCK: &str = "lock";
 const SEGMENT: &str = "log";
@@ -267,6 +267,11 @@ pub(super) fn unusable(message: String) -> Error {
 pub(super) fn bad_header(path: &Path, bad: BadHeader) -> Error {
     let path = path.display();
     unusable(match bad {
+        BadHeader::Version(version) if version < format::VERSION => format!(
+            "{path} is of format {version}, and this engine reads only format {}; use the engine that wrote it, or start this one \
+             on another directory; nothing was changed",
+            format::VERSION
+        ),
         BadHeader::Version(version) => format!(
             "{path} is of format {version}, and this engine reads format {}; use the engine that wrote it, or a later one",
             format::VERSION

@@ -1,14 +1,11 @@
 //! A log in a directory: [`format`](crate::log::format) says what the files hold.
 
-pub(crate) mod bytes;
 mod checkpoint;
 mod directory;
 mod failure;
 mod folder;
 mod format;
 mod io;
-mod recent;
-pub(crate) mod record;
 mod records;
 mod recover;
 mod shared;
@@ -27,14 +24,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ::bytes::Bytes;
 use async_trait::async_trait;
+use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::oneshot;
 
-use super::{Log, LogUsage, Position, Record};
+use super::{Log, LogUsage};
+use crate::model::{Encoded, Position};
 use directory::{Directory, failed, unusable};
 use failure::Failure;
 use format::{HEADER, split};
@@ -112,9 +110,8 @@ impl DiskLog {
         let recover::Found { id, segments, segment, spare, commit, epoch } = found;
         let epoch = epoch.checked_add(1).ok_or_else(|| unusable("the log was opened too often".into()))?;
         let offset = segments.get(&segment).copied().unwrap_or(HEADER);
-        let (segments, recent, failure) = (Mutex::new(segments), Mutex::default(), Failure::default());
-        let busy = Mutex::default();
-        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, recent, failure, busy });
+        let (segments, failure, busy) = (Mutex::new(segments), Failure::default(), Mutex::default());
+        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, failure, busy });
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
         writer.begin().map_err(|error| error.context("start"))?;
@@ -140,26 +137,23 @@ impl Log for DiskLog {
         self.shared.epoch.into()
     }
 
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let closed = || Error::new(ErrorKind::Unavailable, "the log is closed");
         let (answer, answered) = oneshot::channel();
-        let append = Append { batch: batch.to_vec(), answer };
+        let append = Append { batch, answer };
         lock(&self.running).as_ref().and_then(|running| running.jobs.send(append).ok()).ok_or_else(closed)?;
         answered.await.map_err(|_| closed())?
     }
 
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
-        if let Some(record) = lock(&self.shared.recent).find(at) {
-            return Ok(Some(record));
-        }
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
         let shared = self.shared.clone();
         blocking(move || shared.read(at)).await
     }
 
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         let shared = self.shared.clone();
         let segments: Vec<_> = lock(&shared.segments).range(split(from).0..).map(|(n, end)| (*n, *end)).collect();
         let read = move |(number, end)| {
@@ -185,6 +179,11 @@ impl Log for DiskLog {
                 std::future::ready(goes_on)
             })
             .boxed()
+    }
+
+    fn place(&self, at: Position) -> String {
+        let (number, offset) = split(at);
+        format!("byte {offset} of {}", self.shared.directory.segment(number).display())
     }
 
     async fn drop_before(&self, position: Position) -> Result<()> {

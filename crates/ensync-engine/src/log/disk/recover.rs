@@ -8,9 +8,8 @@ use ensync_core::Result;
 use super::checkpoint;
 use super::directory::{ADVICE, Directory, failed, unusable};
 use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, LogId, position};
-use super::record::LOST;
-use crate::log::Position;
+use super::format::{ALIGN, Frame, HEADER, LOST, LogId, position};
+use crate::model::Position;
 
 /// What disks write whole or not at all.
 const SECTOR: usize = 512;

@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use ensync_core::{Result, Timestamp};
 
-use super::directory::{Directory, failed, unusable};
+use super::directory::{Directory, failed};
 use super::failure::Failure;
 use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, LogId, position, split};
+use super::format::{ALIGN, Frame, HEADER, LogId, RECORD, position, split};
 use super::lock;
-use super::recent::Recent;
-use super::record;
-use crate::log::{LogUsage, Position, Record};
+use crate::log::LogUsage;
+use crate::model::Position;
 
 /// An open log.
 #[derive(Debug)]
@@ -28,7 +27,6 @@ pub(super) struct Shared {
     pub(super) segment_bytes: u64,
     /// Each segment, and where what is durable of it ends; `u32::MAX` if that was never looked up.
     pub(super) segments: Mutex<BTreeMap<u32, u32>>,
-    pub(super) recent: Mutex<Recent>,
     /// Why nothing more is stored.
     pub(super) failure: Failure,
     /// Since when the writer is at the disk, while it is.
@@ -58,7 +56,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+    pub(super) fn read(&self, at: Position) -> Result<Option<Bytes>> {
         let (number, offset) = split(at);
         let end = lock(&self.segments).get(&number).copied();
         let in_place = offset >= HEADER && (offset as usize).is_multiple_of(ALIGN);
@@ -82,21 +80,8 @@ impl Shared {
             Ok(Some(Bytes::from(bytes)))
         };
         let Some(bytes) = read().map_err(|cause| failed("read", &path, cause))? else { return Ok(None) };
-        let Some(frame) = Frame::read(&bytes, 0, &self.id, at).filter(|frame| record::is_kind(frame.kind)) else {
-            return Ok(None);
-        };
-        self.decode(at, &frame, frame.body_of(&bytes, 0)).map(Some)
-    }
-
-    pub(super) fn decode(&self, at: Position, frame: &Frame, body: Bytes) -> Result<Arc<Record>> {
-        record::decode(frame.kind, body).map(Arc::new).map_err(|_| {
-            let (number, offset) = split(at);
-            unusable(format!(
-                "the record at byte {offset} of {} has no meaning here (its checksum is right): a later engine wrote it; \
-                 use that, or a later one",
-                self.directory.segment(number).display()
-            ))
-        })
+        let frame = Frame::read(&bytes, 0, &self.id, at).filter(|frame| frame.kind == RECORD);
+        Ok(frame.map(|frame| frame.body_of(&bytes, 0)))
     }
 
     pub(super) fn drop_before(&self, position: Position) -> Result<()> {

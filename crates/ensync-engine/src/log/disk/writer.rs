@@ -11,12 +11,11 @@ use tokio::sync::oneshot;
 
 use super::directory::failed;
 use super::folder::Open;
-use super::format::{self, Frame, HEADER, MARKS, MAX_SEGMENT, position};
+use super::format::{self, Frame, HEADER, MARK, MARKS, MAX_SEGMENT, RECORD, position};
 use super::io::is_full;
 use super::lock;
-use super::record::{self, MARK};
 use super::shared::Shared;
-use crate::log::{Position, Record};
+use crate::model::{Encoded, Position};
 use crate::seldom::Seldom;
 
 /// The most records of a commit, and the bytes after which no more are taken in.
@@ -29,7 +28,7 @@ static UNMADE: Seldom = Seldom::new();
 
 /// A batch, and who waits for its positions.
 pub(super) struct Append {
-    pub(super) batch: Vec<Arc<Record>>,
+    pub(super) batch: Vec<Encoded>,
     pub(super) answer: oneshot::Sender<Result<Vec<Position>>>,
 }
 
@@ -163,7 +162,7 @@ impl Writer {
     }
 
     fn commit(&mut self, appends: Vec<Append>) {
-        let batches: Vec<&[Arc<Record>]> = appends.iter().map(|append| &append.batch[..]).collect();
+        let batches: Vec<&[Encoded]> = appends.iter().map(|append| &append.batch[..]).collect();
         let stored = self.store(&batches);
         for (index, append) in appends.into_iter().enumerate() {
             let answer = match &stored {
@@ -175,12 +174,12 @@ impl Writer {
     }
 
     /// Stores batches as one commit; none: a mark.
-    fn store(&mut self, batches: &[&[Arc<Record>]]) -> Result<Vec<Vec<Position>>> {
+    fn store(&mut self, batches: &[&[Encoded]]) -> Result<Vec<Vec<Position>>> {
         if let Some(failure) = self.shared.failure.get() {
             return Err(failure.clone());
         }
         self.clean()?;
-        let publishes = batches.iter().flat_map(|batch| batch.iter()).any(|r| matches!(**r, Record::Publish(_)));
+        let grows = batches.iter().flat_map(|batch| batch.iter()).any(Encoded::grows);
         let mut positions = self.encode(batches)?;
         let mut end = u64::from(self.offset) + self.buffer.len() as u64;
         let limit = if batches.is_empty() { self.capacity } else { self.capacity.saturating_sub(MARKS) };
@@ -188,7 +187,7 @@ impl Writer {
             self.roll(self.buffer.len() as u64)?;
             positions = self.encode(batches)?;
             end = u64::from(self.offset) + self.buffer.len() as u64;
-        } else if publishes && end > limit - limit / 8 && self.spare.is_none() {
+        } else if grows && end > limit - limit / 8 && self.spare.is_none() {
             // What is left is for acknowledgements, which are what makes space again.
             self.make_spare(0).map_err(|cause| self.full(cause))?;
         }
@@ -203,12 +202,6 @@ impl Writer {
         self.commit += 1;
         self.offset = end as u32;
         lock(&self.shared.segments).insert(self.segment, self.offset);
-        let mut recent = lock(&self.shared.recent);
-        for (positions, batch) in positions.iter().zip(batches) {
-            for (at, record) in positions.iter().zip(batch.iter()) {
-                recent.insert(*at, record);
-            }
-        }
         Ok(positions)
     }
 
@@ -229,7 +222,7 @@ impl Writer {
     }
 
     /// Lays out a commit as it will be at the end of the segment.
-    fn encode(&mut self, batches: &[&[Arc<Record>]]) -> Result<Vec<Vec<Position>>> {
+    fn encode(&mut self, batches: &[&[Encoded]]) -> Result<Vec<Vec<Position>>> {
         let (id, base) = (self.shared.id, position(self.segment, self.offset));
         let (commit, epoch) = (self.commit + 1, self.epoch);
         let buffer = &mut self.buffer;
@@ -243,8 +236,9 @@ impl Writer {
         if batches.is_empty() {
             frame(MARK, &|_| ());
         }
-        let place = |record: &Arc<Record>| frame(record::kind(record), &|out| record::encode(record, out));
-        let mut place = place;
+        let mut place = |record: &Encoded| {
+            frame(RECORD, &|out| record.parts().into_iter().for_each(|part| out.extend_from_slice(part)))
+        };
         let positions = batches.iter().map(|batch| batch.iter().map(&mut place).collect()).collect();
         if let Some((start, at)) = last {
             Frame::end_commit(&mut self.buffer, start, &id, at);
@@ -316,10 +310,6 @@ impl Writer {
     }
 }
 
-fn size(batch: &[Arc<Record>]) -> usize {
-    let size = |record: &Arc<Record>| match &**record {
-        Record::Publish(publish) => publish.size(),
-        _ => format::FRAME,
-    };
-    batch.iter().map(size).sum()
+fn size(batch: &[Encoded]) -> usize {
+    batch.iter().map(|record| record.len() + format::FRAME).sum()
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{AppKey, Block, Delivery, EventId, Metadata, Publish, Sealed, Settle, Settlement, Subscribe};
+use ensync_core::{AppKey, Block, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload};
 
 use super::super::entries::{Place, chunk_of};
 use super::super::*;
-use crate::log::{EventOptions, Rights};
+use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
 
 pub(in crate::state) use ensync_core::Command;
 
@@ -37,7 +37,7 @@ pub(in crate::state) struct Bench {
     /// The record at position n is at index n − 1.
     pub(in crate::state) log: Vec<Arc<Record>>,
     /// A checkpoint, and how many records it covers.
-    pub(in crate::state) base: (Durable, usize),
+    pub(in crate::state) base: (Snapshot, usize),
     /// How many records retention has dropped.
     pub(in crate::state) dropped: usize,
     /// Dead letters that were made because of too many deliveries.
@@ -60,7 +60,7 @@ impl Bench {
         let mut bench = Self {
             state: State::new(settings.clone()),
             log: Vec::new(),
-            base: (Durable::default(), 0),
+            base: (Snapshot::default(), 0),
             dropped: 0,
             doomed: 0,
             now: Timestamp::from_millis(1_000_000),
@@ -71,9 +71,9 @@ impl Bench {
         bench.state.tick(bench.now);
         for n in [SHOP, WAREHOUSE, STRANGER] {
             let (name, rights) = (format!("app {n}"), Rights::ALL);
-            bench.provision(Provision::CreateApp { id: app(n), name, key_hash: key_hash(n), rights }).unwrap();
+            bench.administer(AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(n), rights }).unwrap();
         }
-        bench.provision(Provision::RegisterEvent { name: event(), options }).unwrap();
+        bench.administer(AdminCommand::RegisterEvent { name: event(), options }).unwrap();
         bench
     }
 
@@ -129,8 +129,17 @@ impl Bench {
         reply
     }
 
-    pub(in crate::state) fn provision(&mut self, what: Provision) -> Result<Reply> {
-        let change = self.state.provision(what)?;
+    pub(in crate::state) fn administer(&mut self, command: AdminCommand) -> Result<Reply> {
+        let change = self.state.administer(command)?;
+        self.made(change)
+    }
+
+    pub(in crate::state) fn letter(&mut self, what: LetterAction, id: &EventId) -> Result<Reply> {
+        let change = self.state.dead_letter(what, id)?;
+        self.made(change)
+    }
+
+    fn made(&mut self, change: Change) -> Result<Reply> {
         let reply = self.commit(&[change]).pop().unwrap().answer();
         self.check();
         reply
@@ -349,7 +358,7 @@ pub(in crate::state) fn publish(text: &str) -> Publish {
     Publish {
         event: event(),
         recipient: app(WAREHOUSE),
-        payload: Sealed::from_wire(text.to_owned()),
+        payload: WirePayload::from_wire(text.to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

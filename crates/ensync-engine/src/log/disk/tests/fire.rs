@@ -1,7 +1,7 @@
 //! An engine whose disk fails under it.
 
 use ensync_core::{
-    AppId, AppKey, Command, EventName, Login, Metadata, Publish, Reply, Sealed, Service, Session, Subscribe,
+    AppId, AppKey, Command, EventName, Login, Metadata, Publish, Reply, Service, Session, Subscribe, WirePayload,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -23,7 +23,7 @@ async fn publish(server: &Server, session: &Session) -> Result<Reply> {
     let publish = Publish {
         event: paid(),
         recipient: SHOP,
-        payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+        payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: None,

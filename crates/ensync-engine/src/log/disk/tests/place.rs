@@ -20,13 +20,13 @@ async fn a_directory_that_is_moved_replaced_or_removed_is_noticed() {
     for spoil in spoils {
         let place = Place::new();
         let log = place.open();
-        log.append(&[small(1)]).await.unwrap();
+        log.store(&[small(1)]).await.unwrap();
         assert!(log.failure().is_none());
         spoil(&place.path());
         let before = place.path().exists().then(|| place.files());
         let failure = tokio::time::timeout(Duration::from_secs(60), log.failed()).await.unwrap();
         assert!(failure.to_string().contains("is not where it was"), "{failure}");
-        assert_eq!(log.append(&[small(2)]).await.unwrap_err().to_string(), failure.to_string());
+        assert_eq!(log.store(&[small(2)]).await.unwrap_err().to_string(), failure.to_string());
         log.close().await;
         assert_eq!(before, place.path().exists().then(|| place.files()), "nothing was written to what is there now");
     }
@@ -41,7 +41,7 @@ async fn files_are_the_owners_in_any_directory() {
     fs::write(place.segment(1).with_extension("unfinished"), "x").unwrap();
     let log = place.open();
     for seq in 0..4 {
-        log.append(&[large(seq, 30_000)]).await.unwrap();
+        log.store(&[large(seq, 30_000)]).await.unwrap();
     }
     log.close().await;
     let copied = crate::store::backup(place.path(), place.0.path().join("copy"), true).await.unwrap();

@@ -1,10 +1,10 @@
 //! What administrators did, as the tools from outside see it.
 
-use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Sealed, Service};
+use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Service, WirePayload};
 
 use super::super::tools::{assess, verify};
 use super::*;
-use crate::log::{EventOptions, Rights};
+use crate::model::{AdminCommand, EventOptions, Rights};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions};
 
@@ -22,7 +22,7 @@ async fn publish(broker: &Broker, key: &ensync_core::AppKey, to: AppId, event: &
     let publish = Publish {
         event: event.clone(),
         recipient: to,
-        payload: Sealed::from_wire("cGF5bG9hZA==".to_owned()),
+        payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
         metadata: Metadata::default(),
         payload_metadata: None,
         idempotency_key: Some(IdempotencyKey::parse(idempotency_key).unwrap()),
@@ -93,7 +93,7 @@ async fn a_lost_app_costs_its_events_and_that_is_said() {
     let log = place.open();
     let all = scanned(&log, Position::START).await;
     drop(log);
-    let app = |record: &Record| matches!(record, Record::App { id, .. } if *id == STORE);
+    let app = |record: &Record| matches!(record, Record::Admin { command: AdminCommand::CreateApp { id, .. }, .. } if *id == STORE);
     let (at, _) = all.iter().find(|(_, record)| app(record)).unwrap();
     let (segment, offset) = split(*at);
     place.alter(&place.segment(segment), |bytes| bytes[offset as usize + 30] ^= 1);

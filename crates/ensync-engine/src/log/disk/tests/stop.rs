@@ -191,7 +191,7 @@ async fn live(place: &Place, io: Arc<dyn Io>) -> Story {
             let sizes = [300, 12_000, 25_000];
             let batch: Vec<_> =
                 (0..random.u64(1..4)).map(|n| large(run * 100 + seq * 10 + n, sizes[random.usize(..3)])).collect();
-            match log.append(&batch).await {
+            match log.store(&batch).await {
                 Ok(positions) => story.stored.extend(positions.into_iter().zip(batch)),
                 Err(_) => {
                     story.open = batch;
@@ -230,7 +230,7 @@ async fn check(place: &Place, story: &Story, which: &str) {
     let rest: Vec<_> = found.iter().skip(answered.len()).map(|(_, record)| record.clone()).collect();
     assert!(rest.is_empty() || rest == story.open, "{which}: a part of a batch");
     // And it goes on.
-    log.append(&[small(1)]).await.unwrap();
+    log.store(&[small(1)]).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::super::format::RECORD;
 use super::*;
 
 #[tokio::test]
@@ -9,13 +10,13 @@ async fn every_kind_of_record_is_read_back_after_a_restart() {
     let place = Place::new();
     let batch: Vec<_> = samples().into_iter().map(Arc::new).collect();
     let log = place.open();
-    let positions = log.append(&batch).await.unwrap();
+    let positions = log.store(&batch).await.unwrap();
     assert!(positions.is_sorted() && positions.len() == batch.len());
     drop(log);
     for _ in 0..2 {
         let log = place.open();
         for (at, record) in positions.iter().zip(&batch) {
-            assert_eq!(log.read(*at).await.unwrap().as_ref(), Some(record));
+            assert_eq!(log.fetch(*at).await.unwrap().as_ref(), Some(record));
         }
         let all: Vec<_> = positions.iter().copied().zip(batch.iter().cloned()).collect();
         assert_eq!(scanned(&log, Position::START).await, all);
@@ -33,7 +34,7 @@ async fn epochs_and_positions_rise_over_restarts_and_segments() {
         assert_eq!(log.epoch(), epoch);
         for seq in 0..10 {
             let batch = [large(epoch * 100 + seq, 10_000), small(seq)];
-            let positions = log.append(&batch).await.unwrap();
+            let positions = log.store(&batch).await.unwrap();
             assert!(positions[0] > last && positions[1] > positions[0]);
             last = positions[1];
             all.extend(batch);
@@ -48,9 +49,9 @@ async fn a_batch_larger_than_a_segment_has_one_of_its_own() {
     let place = Place::new();
     let log = place.open();
     let batch: Vec<_> = (0..40).map(|seq| large(seq, 10_000)).collect();
-    let positions = log.append(&batch).await.unwrap();
+    let positions = log.store(&batch).await.unwrap();
     assert!(positions.iter().all(|at| split(*at).0 == 2));
-    log.append(&[small(1)]).await.unwrap();
+    log.store(&[small(1)]).await.unwrap();
     drop(log);
     assert_eq!(records(&place.open()).await.len(), 41);
 }
@@ -60,12 +61,12 @@ async fn batches_that_come_together_are_all_answered() {
     let place = Place::new();
     let log = place.open();
     let batches: Vec<Vec<_>> = (0..100).map(|n| (0..n % 5).map(|m| small(n * 10 + m)).collect()).collect();
-    let stored = futures::future::join_all(batches.iter().map(|batch| log.append(batch))).await;
+    let stored = futures::future::join_all(batches.iter().map(|batch| log.store(batch))).await;
     for (positions, batch) in stored.into_iter().zip(&batches) {
         let positions = positions.unwrap();
         assert_eq!(positions.len(), batch.len());
         for (at, record) in positions.iter().zip(batch) {
-            assert_eq!(log.read(*at).await.unwrap().as_ref(), Some(record));
+            assert_eq!(log.fetch(*at).await.unwrap().as_ref(), Some(record));
         }
     }
     drop(log);
@@ -77,9 +78,8 @@ async fn forged_positions_read_nothing() {
     let place = Place::new();
     // A client may put into a record what it likes; here, all that a frame is but for what it cannot know.
     let mut inner = Vec::new();
-    let body = |out: &mut Vec<u8>| super::super::record::encode(&small(1), out);
-    let kind = super::super::record::kind(&small(1));
-    super::super::format::Frame::write(&mut inner, &[0; 16], Position::START, (1, 1, kind), body);
+    let body = |out: &mut Vec<u8>| out.extend_from_slice(&Encoded::from(&*small(1)).to_bytes());
+    super::super::format::Frame::write(&mut inner, &[0; 16], Position::START, (1, 1, RECORD), body);
     let inner = String::from_utf8_lossy(&inner).into_owned();
     let discard = Record::Discard {
         event: EventRef { queue: 0, seq: 0 },
@@ -88,13 +88,13 @@ async fn forged_positions_read_nothing() {
         deliveries: 1,
     };
     let log = place.open();
-    let mut positions = log.append(&[Arc::new(discard), large(1, 100), small(2)]).await.unwrap();
-    positions.extend(log.append(&[large(3, 5_000)]).await.unwrap());
+    let mut positions = log.store(&[Arc::new(discard), large(1, 100), small(2)]).await.unwrap();
+    positions.extend(log.store(&[large(3, 5_000)]).await.unwrap());
     drop(log);
     let log = place.open();
     let base = Position::new(1 << 32).as_u64();
     for at in (base..base + 16_384).chain([0, 1, u64::MAX, 2 << 32 | 64, u64::from(u32::MAX), 1 << 63 | 64]) {
-        let found = log.read(Position::new(at)).await.unwrap();
+        let found = log.fetch(Position::new(at)).await.unwrap();
         assert_eq!(found.is_some(), positions.contains(&Position::new(at)), "{at}");
     }
 }
@@ -106,10 +106,10 @@ async fn the_directory_is_of_one_engine() {
     let error = place.try_open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("in use by another engine"), "{error}");
-    log.append(&[small(1)]).await.unwrap();
+    log.store(&[small(1)]).await.unwrap();
     log.close().await;
     let next = place.open();
-    assert_eq!(log.append(&[small(2)]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(log.store(&[small(2)]).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(records(&next).await, [small(1)]);
 }
 
@@ -128,7 +128,7 @@ async fn only_what_no_checkpoint_needs_is_dropped() {
     let log = place.open();
     let mut positions = Vec::new();
     for seq in 0..40 {
-        positions.extend(log.append(&[large(seq, 10_000)]).await.unwrap());
+        positions.extend(log.store(&[large(seq, 10_000)]).await.unwrap());
     }
     let last = *positions.last().unwrap();
     log.drop_before(last).await.unwrap();
@@ -158,10 +158,10 @@ async fn only_what_no_checkpoint_needs_is_dropped() {
     let log = place.open();
     let kept = positions.partition_point(|at| split(*at).0 < split(positions[20]).0);
     assert!(kept > 0 && kept <= 20);
-    assert_eq!(log.read(positions[kept - 1]).await.unwrap(), None);
-    assert!(log.read(positions[kept]).await.unwrap().is_some());
+    assert_eq!(log.fetch(positions[kept - 1]).await.unwrap(), None);
+    assert!(log.fetch(positions[kept]).await.unwrap().is_some());
     assert_eq!(log.load_checkpoint().await.unwrap(), Some((positions[39], Bytes::from("state 39"))));
-    let next = log.append(&[small(1)]).await.unwrap();
+    let next = log.store(&[small(1)]).await.unwrap();
     assert!(next[0] > last);
 }
 
@@ -169,7 +169,7 @@ async fn only_what_no_checkpoint_needs_is_dropped() {
 async fn the_second_checkpoint_stands_in_for_a_damaged_one() {
     let place = Place::new();
     let log = place.open();
-    let positions = log.append(&[small(1), small(2)]).await.unwrap();
+    let positions = log.store(&[small(1), small(2)]).await.unwrap();
     assert_eq!(log.load_checkpoint().await.unwrap(), None);
     for (at, state) in positions.iter().zip(["one", "two"]) {
         log.save_checkpoint(*at, Bytes::from(state)).await.unwrap();

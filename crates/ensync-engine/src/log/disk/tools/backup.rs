@@ -12,14 +12,13 @@ use ensync_core::{Error, ErrorKind, Result};
 
 use super::super::checkpoint;
 use super::super::directory::{Directory, failed, unusable};
-use super::super::format::{FRAME, Frame, HEADER, LogId, position, split};
+use super::super::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
 use super::super::io::SystemIo;
-use super::super::record::MARK;
 use super::super::recover::Walk;
 use super::super::{blocking, directory};
 use super::known::decode;
 use super::verify::{Report, verify_now};
-use crate::log::Position;
+use crate::model::Position;
 
 /// How often the copy is begun again because the engine was faster.
 const ATTEMPTS: usize = 20;

@@ -8,14 +8,14 @@ use super::super::directory::Directory;
 use super::super::directory::unusable;
 use super::super::format::{FRAME, split};
 use super::survey::{Found, Survey};
-use crate::broker::decode_checkpoint;
-use crate::log::{EventRef, Position, Record};
-use crate::state::{Applied, Durable, DurableEvent, DurableQueue, Settings, State};
+use crate::model::codec::snapshot;
+use crate::model::{AdminCommand, EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
+use crate::state::{Applied, Settings, State};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
 pub(super) struct Known {
-    pub(super) durable: Durable,
+    pub(super) durable: Snapshot,
     /// Sequence numbers of each queue that only a hole can have had: at most so many events were published there.
     pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
     /// Events of whose recipient nothing is known: the hole had its app, or the key that it was sealed for.
@@ -27,8 +27,8 @@ pub(super) struct Known {
 /// An event that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting<'a> {
-    pub(super) queue: &'a DurableQueue,
-    pub(super) event: &'a DurableEvent,
+    pub(super) queue: &'a SnapshotQueue,
+    pub(super) event: &'a SnapshotEvent,
 }
 
 impl Waiting<'_> {
@@ -45,8 +45,8 @@ impl Known {
 }
 
 /// Reads a checkpoint's state.
-pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Durable> {
-    decode_checkpoint(state.clone()).map_err(|_| {
+pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Snapshot> {
+    snapshot::decode(state.clone()).map_err(|_| {
         let name = super::report::checkpoint_name(at);
         unusable(format!("{name} has no meaning here (its checksum is right): a later engine wrote it; use that"))
     })
@@ -60,7 +60,7 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
     };
     // Up to which sequence number each queue was seen, and after how many holes.
     let mut seen: HashMap<u32, (u64, usize)> =
-        state.durable().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
+        state.snapshot().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
     let (mut holes, mut perhaps, mut orphans) = (0, BTreeMap::new(), BTreeMap::new());
     survey.each(directory, split(from).0, |found| {
         match found {
@@ -87,8 +87,12 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
                         orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
                     }
                     Record::Ack { event, .. } | Record::Drop { event } => _ = orphans.remove(event),
-                    Record::DeleteApp { app } => orphans.retain(|_, (recipient, _)| recipient != app),
-                    Record::DeleteEvent { name } => orphans.retain(|_, (_, event)| event != name),
+                    Record::Admin { command: AdminCommand::DeleteApp { app }, .. } => {
+                        orphans.retain(|_, (recipient, _)| recipient != app);
+                    }
+                    Record::Admin { command: AdminCommand::DeleteEvent { name }, .. } => {
+                        orphans.retain(|_, (_, event)| event != name);
+                    }
                     _ => {}
                 }
             }
@@ -97,7 +101,7 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
         }
         Ok(())
     })?;
-    Ok(Known { durable: state.durable(), perhaps, orphans, settlements: holes > 0 })
+    Ok(Known { durable: state.snapshot(), perhaps, orphans, settlements: holes > 0 })
 }
 
 pub(super) fn no_meaning(at: Position) -> Error {

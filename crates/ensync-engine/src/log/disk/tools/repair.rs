@@ -10,14 +10,14 @@ use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
 use super::super::directory::{Directory, failed};
 use super::super::folder::Folder;
-use super::super::format::{self, FRAME, Frame, HEADER, position};
+use super::super::format::{self, FRAME, Frame, HEADER, LOST, position};
 use super::super::io::SystemIo;
-use super::super::record::LOST;
 use super::super::{DiskLog, DiskOptions, blocking};
 use super::known::known;
 use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
 use super::survey::{Hole, Survey, read_segment, survey};
-use crate::log::{EventRef, Log, Position, Record};
+use crate::log::Log;
+use crate::model::{Encoded, EventRef, Position, Record};
 
 /// What is wrong with a data directory, and what it costs to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,14 +98,14 @@ pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let mut records = Vec::new();
     for event in plan.gone {
         let (reason, at) = ("lost: the log was damaged".to_owned(), ensync_core::Timestamp::now());
-        records.push(Arc::new(Record::Discard { event, reason, at, deliveries: 0 }));
-        records.push(Arc::new(Record::Drop { event }));
+        records.push(Encoded::from(&Record::Discard { event, reason, at, deliveries: 0 }));
+        records.push(Encoded::from(&Record::Drop { event }));
     }
     for at in plan.copied {
-        records.extend(log.read(at).await?);
+        records.extend(log.read(at).await?.map(|bytes| Encoded::new(bytes, Bytes::new(), true)));
     }
     for records in records.chunks(1_024) {
-        log.append(records).await?;
+        log.append(records.to_vec()).await?;
     }
     log.close().await;
     Ok(plan.assessment)

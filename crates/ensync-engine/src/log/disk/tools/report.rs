@@ -77,7 +77,7 @@ pub(super) fn segment_name(number: u32) -> String {
     format!("{number:010}.log")
 }
 
-pub(super) fn checkpoint_name(at: crate::log::Position) -> String {
+pub(super) fn checkpoint_name(at: crate::model::Position) -> String {
     format!("{:020}.checkpoint", at.as_u64())
 }
 

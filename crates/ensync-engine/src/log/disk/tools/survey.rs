@@ -10,10 +10,10 @@ use ensync_core::Result;
 use super::super::checkpoint;
 use super::super::directory::{Directory, bad_header, failed, unusable};
 use super::super::folder::Open;
-use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LogId, position, split};
-use super::super::record::{self, LOST, PUBLISH};
+use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
 use super::super::recover::{Walk, used};
-use crate::log::{Position, Record};
+use crate::model::codec::record::{decode, is_publish};
+use crate::model::{Position, Record};
 
 /// What was found.
 #[derive(Debug)]
@@ -208,7 +208,7 @@ impl Look {
                 Piece::Frame(offset, frame) => {
                     self.frame(number, offset, &frame)?;
                     any = true;
-                    found.records += u64::from(record::is_kind(frame.kind));
+                    found.records += u64::from(frame.kind == RECORD);
                     found.commits += u64::from(frame.last);
                     found.end = (offset + Frame::size(frame.body)) as u32;
                 }
@@ -331,9 +331,10 @@ impl Survey {
                     if frame.kind == LOST {
                         let end = position(number, (offset + Frame::size(frame.body)) as u32);
                         found(Found::Lost(at, self.lost_until(end)))?;
-                    } else if record::is_kind(frame.kind) {
-                        let record = record::decode(frame.kind, frame.body_of(&bytes, offset)).ok().map(Arc::new);
-                        found(Found::Record(at, frame.kind == PUBLISH, record))?;
+                    } else if frame.kind == RECORD {
+                        let body = frame.body_of(&bytes, offset);
+                        let publish = is_publish(&body);
+                        found(Found::Record(at, publish, decode(body).ok().map(Arc::new)))?;
                     }
                 }
             }
@@ -444,7 +445,7 @@ fn chain(bytes: &Bytes, from: usize, to: usize) -> Option<u64> {
     while at < to {
         let frame = bytes.get(at..)?;
         at += Frame::size(Frame::announced(frame)?);
-        records += u64::from(record::is_kind(*frame.get(20)?));
+        records += u64::from(*frame.get(20)? == RECORD);
     }
     (at == to.next_multiple_of(ALIGN)).then_some(records)
 }

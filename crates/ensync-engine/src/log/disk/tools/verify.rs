@@ -11,8 +11,10 @@ use super::super::io::SystemIo;
 use super::known::{decode, known, no_meaning};
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
 use super::survey::{Found, Survey, survey};
-use crate::log::{Position, Record};
-use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurablePublisher, DurableWait, Settings, State};
+use crate::model::{
+    Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotWait,
+};
+use crate::state::{Settings, State};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +134,7 @@ impl Reading {
             return Ok(());
         }
         report.compared += 1;
-        if let Err(what) = agree(&self.state.durable(), &saved) {
+        if let Err(what) = agree(&self.state.snapshot(), &saved) {
             let what = format!("the checkpoint is not what the log comes to: {what}");
             report.damage.push(Damage::new(checkpoint_name(at), None, what));
         }
@@ -142,12 +144,12 @@ impl Reading {
 
 /// Whether a checkpoint says what the log does. It may lack what had expired when it was saved, and know of numbers that were
 /// given to events which were never in the log.
-fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
+fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     // By name, so that what is added is looked at here.
-    let Durable { apps, events, next_queue, queues: _, publishes, settled } = log;
-    let same_app = |(log, saved): (&DurableApp, &DurableApp)| {
+    let Snapshot { apps, events, next_queue, queues: _, publishes, settled } = log;
+    let same_app = |(log, saved): (&SnapshotApp, &SnapshotApp)| {
         let old_key = saved.old_key.and(log.old_key);
-        DurableApp { old_key, ..log.clone() } == *saved
+        SnapshotApp { old_key, ..log.clone() } == *saved
     };
     if apps.len() != saved.apps.len() || !apps.iter().zip(&saved.apps).all(same_app) {
         return Err("the apps differ".into());
@@ -162,7 +164,7 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         return Err("what became of the last events differs".into());
     }
     // How long they are remembered, and how many, is a setting that the log does not tell.
-    let all = |durable: &'_ [DurablePublisher]| -> HashMap<[u8; 16], DurablePublish> {
+    let all = |durable: &'_ [SnapshotPublisher]| -> HashMap<[u8; 16], SnapshotPublish> {
         durable.iter().flat_map(|of| &of.publishes).map(|publish| (publish.fingerprint, publish.clone())).collect()
     };
     let (known, remembered) = (all(publishes), all(&saved.publishes));
@@ -179,8 +181,8 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
             // Nothing in the log says that the time of a deferred one had come.
-            let due = || DurableEvent { waits: DurableWait::Client, deliveries: 0, ..event.clone() };
-            let came_due = |found: &DurableEvent| matches!(event.waits, DurableWait::Until(_)) && *found == due();
+            let due = || SnapshotEvent { waits: SnapshotWait::Client, deliveries: 0, ..event.clone() };
+            let came_due = |found: &SnapshotEvent| matches!(event.waits, SnapshotWait::Until(_)) && *found == due();
             let same = found.is_some_and(|found| found == event || came_due(found));
             let expired = found.is_none() && event.expires_at.is_some();
             if !same && !expired {
@@ -198,7 +200,7 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
     unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
 }
 
-fn differs(event: &DurableEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {
+fn differs(event: &SnapshotEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {
     format!("event {} of queue {queue} ({name} for {recipient}) differs", event.seq)
 }
 
@@ -209,7 +211,7 @@ fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<
     let mut places = Vec::new();
     for waiting in known.waiting() {
         match waiting.event.waits {
-            DurableWait::Administrator { .. } => report.dead += 1,
+            SnapshotWait::Administrator { .. } => report.dead += 1,
             _ => report.unsettled += 1,
         }
         places.push((waiting.event.current, waiting.at()));

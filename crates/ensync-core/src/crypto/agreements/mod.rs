@@ -8,21 +8,92 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Keep;
-use crate::Result;
+use web_time::Instant;
+
+use crate::{Error, ErrorKind, Result};
 
 /// How many agreements a writer, or a reader for each suite, keeps at most.
 const MOST: usize = 1024;
 /// How long a reader keeps an agreement that opens nothing more.
 const IDLE: Duration = Duration::from_secs(10 * 60);
 
+/// For how many events to one recipient, and for how long, a writer keeps its agreement with that recipient.
+///
+/// The default, 256 events and 60 s, leaves less than 1 µs of the agreement's cost on each event. What it costs: whoever reads the
+/// writer's memory opens the events of one such window instead of one event, and the events of a window can be told to belong
+/// together by their ephemeral key. More than 65,536 events or 10 minutes would gain nothing that can be measured.
+///
+/// ```
+/// use std::time::Duration;
+/// use ensync_core::crypto::Keep;
+///
+/// let keep = Keep::new(1_000, Duration::from_secs(5))?;
+/// assert_eq!((keep.events(), keep.time()), (1_000, Duration::from_secs(5)));
+/// assert_eq!(Keep::default(), Keep::new(256, Duration::from_secs(60))?);
+/// assert_eq!(Keep::NONE.events(), 1);
+/// # Ok::<(), ensync_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    events: u32,
+    time: Duration,
+}
+
+impl Keep {
+    /// The most events that one agreement may serve.
+    pub const MAX_EVENTS: u32 = 65_536;
+    /// The longest time that an agreement may be kept.
+    pub const MAX_TIME: Duration = Duration::from_secs(10 * 60);
+    /// Nothing is kept: every event has its own agreement.
+    pub const NONE: Self = Self { events: 1, time: Duration::ZERO };
+
+    /// At most `events` events and at most `time`, whichever ends first. One event means that nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if `events` is not 1 to [`MAX_EVENTS`](Self::MAX_EVENTS), or `time` is longer than
+    /// [`MAX_TIME`](Self::MAX_TIME).
+    pub fn new(events: u32, time: Duration) -> Result<Self> {
+        if !(1..=Self::MAX_EVENTS).contains(&events) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("an agreement cannot serve {events} events; it serves 1 (nothing is kept) to 65,536"),
+            ));
+        }
+        if time > Self::MAX_TIME {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("an agreement cannot be kept for {} s; it is kept for at most 600 s", time.as_secs()),
+            ));
+        }
+        Ok(Self { events, time })
+    }
+
+    /// How many events one agreement serves at most.
+    pub const fn events(self) -> u32 {
+        self.events
+    }
+
+    /// How long it is kept at most.
+    pub const fn time(self) -> Duration {
+        self.time
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { events: 256, time: Duration::from_secs(60) }
+    }
+}
+
 /// What tells the time, so that tests need not wait.
 #[derive(Clone, Default)]
 pub(super) struct Clock(Option<Arc<dyn Fn() -> Instant + Send + Sync>>);
 
 impl Clock {
+    #[cfg(test)]
     pub(super) fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(now)))
     }
@@ -219,143 +290,4 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-    use crate::{Error, ErrorKind};
-
-    /// A clock that a test moves.
-    #[derive(Clone, Default)]
-    pub(crate) struct Hands(Arc<AtomicU64>);
-
-    impl Hands {
-        pub(crate) fn advance(&self, by: Duration) {
-            self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
-        }
-
-        pub(crate) fn clock(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
-            let (start, hands) = (Instant::now(), self.clone());
-            move || start + Duration::from_millis(hands.0.load(Ordering::Relaxed))
-        }
-    }
-
-    /// What is agreed on is the number of agreements made before.
-    struct Writer {
-        writing: Writing<u8, u32>,
-        made: AtomicU64,
-        hands: Hands,
-    }
-
-    impl Writer {
-        fn new(keep: Keep) -> Self {
-            let hands = Hands::default();
-            let writing = Writing { clock: Clock::new(hands.clock()), ..Writing::new(keep) };
-            Self { writing, made: AtomicU64::new(0), hands }
-        }
-
-        fn agree(&self, with: u8) -> u32 {
-            let fresh = || Ok(u32::try_from(self.made.fetch_add(1, Ordering::Relaxed)).unwrap());
-            *self.writing.agree(&with, fresh).unwrap()
-        }
-    }
-
-    #[test]
-    fn a_writer_counts_events() {
-        let writer = Writer::new(Keep::new(3, Duration::from_secs(60)).unwrap());
-        let agreed: Vec<u32> = (0..7).map(|_| writer.agree(0)).collect();
-        assert_eq!(agreed, [0, 0, 0, 1, 1, 1, 2]);
-        assert_eq!(writer.agree(1), 3, "another recipient");
-        assert_eq!(writer.agree(0), 2);
-    }
-
-    #[test]
-    fn a_writer_ends_in_time_whatever_is_left() {
-        let writer = Writer::new(Keep::default());
-        assert_eq!(writer.agree(0), 0);
-        writer.hands.advance(Duration::from_millis(59_999));
-        assert_eq!(writer.agree(0), 0, "use does not prolong it, nor end it");
-        writer.hands.advance(Duration::from_millis(1));
-        assert_eq!(writer.agree(0), 1);
-        writer.hands.advance(Duration::from_secs(59));
-        assert_eq!(writer.agree(0), 1, "its time began when it was made");
-    }
-
-    #[test]
-    fn one_event_means_none_kept() {
-        for keep in [Keep::NONE, Keep::new(1, Duration::from_secs(60)).unwrap(), Keep::new(9, Duration::ZERO).unwrap()]
-        {
-            let writer = Writer::new(keep);
-            assert_eq!([writer.agree(0), writer.agree(0), writer.agree(0)], [0, 1, 2]);
-            assert_eq!(format!("{:?}", writer.writing), "0 agreements");
-        }
-    }
-
-    #[test]
-    fn a_writer_wipes_what_has_ended() {
-        let writer = Writer::new(Keep::default());
-        let held = Arc::new(());
-        let weak = Arc::downgrade(&held);
-        let writing = Writing { clock: Clock::new(writer.hands.clock()), ..Writing::new(Keep::default()) };
-        drop(writing.agree(&0, || Ok(held)).unwrap());
-        writing.tidy();
-        assert!(weak.upgrade().is_some());
-        writer.hands.advance(Duration::from_secs(60));
-        writing.tidy();
-        assert!(weak.upgrade().is_none());
-
-        writer.agree(0);
-        writer.writing.forget();
-        assert_eq!(writer.agree(0), 1);
-    }
-
-    #[test]
-    fn a_failure_is_not_kept() {
-        let writer = Writer::new(Keep::default());
-        let fail = || Err(Error::new(ErrorKind::Internal, "no randomness"));
-        assert!(writer.writing.agree(&0, fail).is_err());
-        assert_eq!(writer.agree(0), 0);
-    }
-
-    fn reader() -> (Reading<usize, usize>, Hands) {
-        let hands = Hands::default();
-        (Reading::new(Clock::new(hands.clock())), hands)
-    }
-
-    #[test]
-    fn a_reader_keeps_what_opened_lately() {
-        let (reading, hands) = reader();
-        reading.opened(1, Arc::new(10));
-        hands.advance(IDLE - Duration::from_millis(1));
-        assert_eq!(reading.find(&1).as_deref(), Some(&10));
-        hands.advance(Duration::from_millis(1));
-        assert_eq!(reading.find(&1), None, "finding alone does not keep it");
-
-        reading.opened(1, Arc::new(11));
-        hands.advance(IDLE / 2);
-        reading.opened(1, Arc::new(11));
-        hands.advance(IDLE / 2);
-        assert_eq!(reading.find(&1).as_deref(), Some(&11));
-        hands.advance(IDLE / 2);
-        reading.tidy();
-        assert_eq!(reading.len(), 0);
-    }
-
-    #[test]
-    fn a_reader_keeps_a_bounded_number_and_drops_the_least_recently_used() {
-        let (reading, _) = reader();
-        for with in 0..MOST {
-            reading.opened(with, Arc::new(with));
-        }
-        reading.opened(0, Arc::new(0));
-        for with in MOST..MOST + 9 {
-            reading.opened(with, Arc::new(with));
-        }
-        assert_eq!(reading.len(), MOST);
-        assert!(reading.find(&0).is_some());
-        assert!((1..=9).all(|with| reading.find(&with).is_none()));
-        assert!((10..MOST + 9).all(|with| reading.find(&with).is_some()));
-        reading.forget();
-        assert_eq!(reading.len(), 0);
-    }
-}
+mod tests;

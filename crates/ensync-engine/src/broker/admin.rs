@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::request::{Look, Request};
 use super::{Broker, random};
-use crate::log::{EventOptions, KeyHash, Rights};
-use crate::state::{AppInfo, DeadLetter, EventChange, Provision, QueueStats, State};
+use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
+use crate::state::{AppInfo, DeadLetter, LetterAction, QueueStats, State};
 
 /// What every app key that the engine makes begins with, so that leaked ones are recognised.
 const KEY_PREFIX: &str = "ensync_key_";
@@ -44,7 +44,7 @@ impl Broker {
     /// As [`create_app`](Broker::create_app).
     pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
         let (key, name) = (new_access_key()?, name.to_owned());
-        self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
+        self.administer(AdminCommand::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
         Ok(key)
     }
 
@@ -56,7 +56,7 @@ impl Broker {
     /// key.
     pub async fn create_app_with_key(&self, name: &str, id: AppId, key: &AppKey) -> Result<()> {
         let (name, key_hash) = (name.to_owned(), KeyHash::of(key));
-        self.provision(Provision::CreateApp { id, name, key_hash, rights: Rights::ALL }).await
+        self.administer(AdminCommand::CreateApp { id, name, key_hash, rights: Rights::ALL }).await
     }
 
     /// Registers an event name, or replaces the options of one that is registered.
@@ -66,7 +66,7 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an option is out of its range;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn register_event(&self, name: EventName, options: EventOptions) -> Result<()> {
-        self.provision(Provision::RegisterEvent { name, options }).await
+        self.administer(AdminCommand::RegisterEvent { name, options }).await
     }
 
     /// Sets what an app may do: with one event name, or with all that have no grant of their own.
@@ -77,7 +77,7 @@ impl Broker {
     /// [`UnknownEvent`](ensync_core::ErrorKind::UnknownEvent) if there is no such event name;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn grant(&self, app: AppId, event: Option<EventName>, rights: Rights) -> Result<()> {
-        self.provision(Provision::Grant { app, event, rights }).await
+        self.administer(AdminCommand::Grant { app, event, rights }).await
     }
 
     /// Gives an app another access key: the only time it is to be seen. The one before goes on logging in for a while, up to 30
@@ -90,7 +90,7 @@ impl Broker {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key(&self, app: AppId, grace: Duration) -> Result<AppKey> {
         let key = new_access_key()?;
-        self.provision(Provision::RotateKey { app, key_hash: KeyHash::of(&key), grace }).await?;
+        self.administer(AdminCommand::RotateKey { app, key_hash: KeyHash::of(&key), grace }).await?;
         Ok(key)
     }
 
@@ -125,7 +125,7 @@ impl Broker {
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if an app has that key, or this one has 16 earlier ones;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key_pair(&self, app: AppId, public_key: AppId) -> Result<()> {
-        self.provision(Provision::RotateKeyPair { app, public_key }).await
+        self.administer(AdminCommand::RotateKeyPair { app, public_key }).await
     }
 
     /// Takes an earlier public key from an app for good: what is published to it is refused from now on. Events that are queued
@@ -137,7 +137,7 @@ impl Broker {
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is the present one;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn retire_key(&self, app: AppId, public_key: AppId) -> Result<()> {
-        self.provision(Provision::RetireKey { app, public_key }).await
+        self.administer(AdminCommand::RetireKey { app, public_key }).await
     }
 
     /// Lets an app log in, or does not any more: then its sessions end at once. What is published to it waits meanwhile.
@@ -147,7 +147,7 @@ impl Broker {
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn enable_app(&self, app: AppId, enabled: bool) -> Result<()> {
-        self.provision(Provision::Enable { app, enabled }).await
+        self.administer(AdminCommand::Enable { app, enabled }).await
     }
 
     /// Deletes an app: its sessions end, and what was published to it is gone, dead letters included. What it published itself
@@ -158,7 +158,7 @@ impl Broker {
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn delete_app(&self, app: AppId) -> Result<()> {
-        self.provision(Provision::DeleteApp { app }).await
+        self.administer(AdminCommand::DeleteApp { app }).await
     }
 
     /// Registers an event name that is not registered.
@@ -168,7 +168,7 @@ impl Broker {
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is; [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an
     /// option is out of its range; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn create_event(&self, name: EventName, options: EventOptions) -> Result<()> {
-        self.provision(Provision::CreateEvent { name, options }).await
+        self.administer(AdminCommand::CreateEvent { name, options }).await
     }
 
     /// Changes some options of an event name.
@@ -179,7 +179,7 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an option is out of its range;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn change_event(&self, name: EventName, change: EventChange) -> Result<()> {
-        self.provision(Provision::ChangeEvent { name, change }).await
+        self.administer(AdminCommand::ChangeEvent { name, change }).await
     }
 
     /// Deletes an event name that nothing waits under and nobody subscribes to, with the grants for it. Its settled events cannot
@@ -190,7 +190,7 @@ impl Broker {
     /// [`UnknownEvent`](ensync_core::ErrorKind::UnknownEvent) if it is not registered,
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is in use; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn delete_event(&self, name: EventName) -> Result<()> {
-        self.provision(Provision::DeleteEvent { name }).await
+        self.administer(AdminCommand::DeleteEvent { name }).await
     }
 
     /// Takes a grant for a single name back: what the app may do with all names holds for it again.
@@ -200,7 +200,7 @@ impl Broker {
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app or grant;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn revoke(&self, app: AppId, event: EventName) -> Result<()> {
-        self.provision(Provision::Revoke { app, event }).await
+        self.administer(AdminCommand::Revoke { app, event }).await
     }
 
     /// The app with an id, or with a public key that can be published to.
@@ -277,7 +277,7 @@ impl Broker {
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if it is none; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn requeue_dead_letter(&self, id: EventId) -> Result<()> {
-        self.provision(Provision::Requeue(id)).await
+        self.letter(LetterAction::Requeue, id).await
     }
 
     /// Gives a dead letter up.
@@ -286,7 +286,7 @@ impl Broker {
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if it is none; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn drop_dead_letter(&self, id: EventId) -> Result<()> {
-        self.provision(Provision::DropDead(id)).await
+        self.letter(LetterAction::Drop, id).await
     }
 
     /// Has the dead letters of one event name and recipient, or of all, delivered again: those that are dead now, oldest first
@@ -296,7 +296,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then.
     pub async fn requeue_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.with_each(event, recipient, Provision::Requeue).await
+        self.letters(LetterAction::Requeue, event, recipient).await
     }
 
     /// Gives the dead letters of one event name and recipient, or of all, up: those that are dead now. Says how many.
@@ -305,16 +305,11 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then.
     pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.with_each(event, recipient, Provision::DropDead).await
+        self.letters(LetterAction::Drop, event, recipient).await
     }
 
     /// Goes through dead letters once, in order: one that becomes dead again meanwhile is not met again.
-    async fn with_each(
-        &self,
-        event: Option<EventName>,
-        recipient: Option<AppId>,
-        what: impl Fn(EventId) -> Provision,
-    ) -> Result<usize> {
+    async fn letters(&self, what: LetterAction, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
         let (mut done, mut after) = (0, None::<EventId>);
         loop {
             let (name, last) = (event.clone(), after.take());
@@ -323,38 +318,45 @@ impl Broker {
             let ids: Vec<_> = self.inspect(page).await?.into_iter().map(|letter| letter.id).collect();
             let Some(last) = ids.last() else { return Ok(done) };
             after = Some(last.clone());
-            let what = ids.into_iter().map(&what).collect();
-            done += self.ask(|answer| Request::ProvisionEach { what, answer }).await?;
+            done += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
         }
     }
 
-    async fn provision(&self, what: Provision) -> Result<()> {
+    async fn administer(&self, command: AdminCommand) -> Result<()> {
         let looks: (Look, Look) = (Box::new(|_| ()), Box::new(|_| ()));
-        self.ask(|answer| Request::Provision { what: Box::new(what), looks, answer }).await.map(drop)
+        self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await.map(drop)
     }
 
     /// Changes an app, and says how it was right before, and how it is right after: nobody else's change is between them.
-    pub(crate) async fn change_app(&self, app: AppId, what: Provision) -> Result<[Option<AppInfo>; 2]> {
-        self.change(what, move |state| state.app(&app)).await
+    pub(crate) async fn change_app(&self, app: AppId, command: AdminCommand) -> Result<[Option<AppInfo>; 2]> {
+        self.change(command, move |state| state.app(&app)).await
     }
 
     /// The same for an event name.
-    pub(crate) async fn change_name(&self, name: EventName, what: Provision) -> Result<[Option<EventOptions>; 2]> {
-        self.change(what, move |state| state.event(&name)).await
+    pub(crate) async fn change_name(
+        &self,
+        name: EventName,
+        command: AdminCommand,
+    ) -> Result<[Option<EventOptions>; 2]> {
+        self.change(command, move |state| state.event(&name)).await
     }
 
     async fn change<T: Send + 'static>(
         &self,
-        what: Provision,
+        command: AdminCommand,
         look: impl Fn(&State) -> T + Clone + Send + 'static,
     ) -> Result<[T; 2]> {
         let ((before, was), (after, is)) = (oneshot::channel(), oneshot::channel());
         let then = look.clone();
         let looks: (Look, Look) =
             (Box::new(move |state| _ = before.send(look(state))), Box::new(move |state| _ = after.send(then(state))));
-        self.ask(|answer| Request::Provision { what: Box::new(what), looks, answer }).await?;
+        self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await?;
         let ended = |_| Error::new(ErrorKind::Unavailable, "the engine is stopping; try again later");
         Ok([was.await.map_err(ended)?, is.await.map_err(ended)?])
+    }
+
+    async fn letter(&self, what: LetterAction, id: EventId) -> Result<()> {
+        self.ask(|answer| Request::Letter { what, id, answer }).await.map(drop)
     }
 
     /// Whether everything that can be done at this time was done; if so, when something is due next.
