@@ -99,9 +99,14 @@ settings! {
     "storage.retention_age" retention_age: Duration = Retention::default().max_age,
         "How long what is settled can be replayed.";
     "storage.retention_check" retention_check: Duration = Retention::default().sweep_every,
-        "How often retention is looked at, beside whenever a sixteenth of storage.retention_size was written.";
+        "How often retention is looked at, beside whenever half a segment was written.";
     "storage.retention_size" retention_size: Size = Size(Retention::default().max_bytes),
-        "How large the log may get before the oldest part of what is settled goes. What waits is kept in any case.";
+        "How large the log may get before what is settled goes; sooner, if its disk has too little space left. What waits is kept.";
+
+    "dead_letters.max_age" dead_letter_age: Duration = Retention::default().dead_letter_age,
+        "How long a dead letter is kept.";
+    "dead_letters.max_per_queue" dead_letters_per_queue: usize = Retention::default().dead_letters_per_queue,
+        "How many dead letters a queue keeps; then its oldest go.";
 
     "limits.max_payload" max_payload: Size = Size(Limits::default().max_payload_bytes as u64),
         "The largest payload, counted as base64 on the wire.";

@@ -108,6 +108,9 @@ impl Loaded {
                 "storage.retention_size is less than four segments: little can be replayed, and what waits is copied often".into(),
             );
         }
+        if let Some(warning) = self.compare_with_disk() {
+            self.warnings.push(warning);
+        }
         if self.config.checkpoint_size < Size(1 << 20) {
             self.warnings
                 .push("storage.checkpoint_size is below 1 MiB: most of what is written will be checkpoints".into());
@@ -117,6 +120,41 @@ impl Loaded {
         {
             self.warnings.push(format!("data is {}, which does not outlive the machine's next start", data.display()));
         }
+    }
+
+    /// What the settings allow that the disk of the data does not.
+    #[cfg(unix)]
+    fn compare_with_disk(&self) -> Option<String> {
+        let data = self.config.data_dir(false)?;
+        // Where the directory will be made, if it is not there yet.
+        let place = std::path::absolute(&data).ok()?;
+        let place = place.ancestors().find(|path| path.exists())?;
+        let disk = rustix::fs::statvfs(place).ok()?;
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let (retention, segment) = (self.config.retention_size.0, self.config.segment_size.0);
+        let shown = |bytes: u64| bytesize::ByteSize(bytes).to_string();
+        if free < 2 * segment {
+            return Some(format!(
+                "the disk of {} has {} free, which is less than two segments (storage.segment_size); make space before the engine runs",
+                data.display(),
+                shown(free)
+            ));
+        }
+        // The default is for disks of any size.
+        (self.is_set("storage.retention_size") && retention > total / 20 * 19).then(|| {
+            format!(
+                "storage.retention_size is {}, and the disk of {} has {} in all: what is settled goes when that is nearly full",
+                shown(retention),
+                data.display(),
+                shown(total)
+            )
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn compare_with_disk(&self) -> Option<String> {
+        None
     }
 
     fn check_times(&mut self) {

@@ -77,6 +77,8 @@ impl Config {
         retention.max_age = self.retention_age;
         retention.max_bytes = self.retention_size.0;
         retention.sweep_every = self.retention_check;
+        retention.dead_letter_age = self.dead_letter_age;
+        retention.dead_letters_per_queue = self.dead_letters_per_queue;
         let options = if dev { BrokerOptions::dev() } else { BrokerOptions::default() };
         let (checkpoint_bytes, max_metric_events) = (self.checkpoint_size.0, self.metrics_max_events);
         BrokerOptions { limits, defaults, retention, checkpoint_bytes, max_metric_events, ..options }

@@ -110,6 +110,7 @@ fn risky_settings_are_warned_of() {
         ("data = \"/tmp/x\"", "does not outlive"),
         ("[admin]\nlisten = \"0.0.0.0:1\"", "metrics are open"),
         ("[storage]\nretention_size = \"64MiB\"", "less than four segments"),
+        ("[storage]\nretention_size = \"1000PiB\"", "in all: what is settled goes"),
         ("[storage]\ncheckpoint_size = \"64KiB\"", "most of what is written will be checkpoints"),
         ("[deduplication]\nwindow = \"1s\"", "may be stored twice"),
         ("[defaults]\nack_timeout = \"10ms\"", "get events twice"),

@@ -2,10 +2,11 @@
 
 mod admin;
 mod clock;
-mod keep;
 mod login_throttle;
+mod maintenance;
 mod options;
 mod recent;
+mod reclaim;
 mod records;
 mod request;
 mod task;
@@ -103,7 +104,8 @@ impl Broker {
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
         let records = Arc::new(Records::new(log.clone(), recent_bytes));
-        let (state, keeper) = keep::recover(&records, settings, (retention, checkpoint_bytes), clock.now()).await?;
+        let (state, maintenance) =
+            maintenance::recover(&records, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let census = state.census();
         let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
         tracing::info!(
@@ -133,7 +135,7 @@ impl Broker {
             login_throttle,
             counters: counters.clone(),
             metrics: metrics.clone(),
-            keeper,
+            maintenance,
             _running,
         };
         tokio::spawn(task.run());

@@ -30,8 +30,10 @@ pub struct BrokerOptions {
 
 /// How long a log on a disk keeps what is settled, and so what can be replayed. What is not settled it keeps until it is.
 ///
-/// The log is dropped in whole parts, oldest first, as soon as either limit is passed. The few events of such a part that wait
-/// still, deferred ones and dead letters, are stored once more; a part of which more than half still waits stays.
+/// The log is dropped in whole parts: those that are too old; and, when it is too large or its disk has too little space left, those in
+/// which nothing waits, then those in which little does. The few events of such a part that wait still are stored once more; a part of
+/// which more than half waits stays (three quarters, on a disk without space). Of the disk two segments and two checkpoints stay
+/// free, or a twentieth of it if that is more, up to 1 GiB.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Retention {
@@ -39,8 +41,12 @@ pub struct Retention {
     pub max_age: Duration,
     /// How large the log may get, in bytes. 16 GiB.
     pub max_bytes: u64,
-    /// How often that is looked at. 60 s.
+    /// How often that is looked at, beside whenever half a segment was written. 60 s.
     pub sweep_every: Duration,
+    /// How long a dead letter is kept. 30 days.
+    pub dead_letter_age: Duration,
+    /// How many dead letters a queue keeps; then its oldest go. 100,000.
+    pub dead_letters_per_queue: usize,
 }
 
 impl Default for Retention {
@@ -49,6 +55,8 @@ impl Default for Retention {
             max_age: Duration::from_secs(7 * 24 * 60 * 60),
             max_bytes: 16 << 30,
             sweep_every: Duration::from_secs(60),
+            dead_letter_age: Duration::from_secs(30 * 24 * 60 * 60),
+            dead_letters_per_queue: 100_000,
         }
     }
 }

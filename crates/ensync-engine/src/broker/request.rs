@@ -109,7 +109,8 @@ pub(super) fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: 
     }
 }
 
-fn is_full(error: &Error) -> bool {
+/// Whether the log found no space.
+pub(super) fn is_full(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }

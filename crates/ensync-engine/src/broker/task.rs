@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
-use super::keep::Keeper;
 use super::login_throttle::LoginThrottle;
+use super::maintenance::Maintenance;
 use super::records::Records;
-use super::request::{Answer, Opened, Outcome, Request, refuse};
+use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
@@ -47,8 +47,8 @@ pub(super) struct Task {
     pub(super) complained: Option<Instant>,
     /// Why the log stores nothing more.
     pub(super) failed: watch::Sender<Option<Error>>,
-    /// Checkpoints and retention.
-    pub(super) keeper: Keeper,
+    /// Checkpoints and space.
+    pub(super) maintenance: Maintenance,
     /// Dropped with the task: whoever waits for its end sees that.
     pub(super) _running: watch::Sender<()>,
 }
@@ -69,14 +69,14 @@ impl Task {
             tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
         }
         self.inboxes.clear();
-        self.keeper.finish(&self.state).await;
+        self.maintenance.finish(&self.state).await;
     }
 
     async fn serve(&mut self) {
         let mut open = true;
         while open {
             let mut batch = Vec::new();
-            if self.state.has_work() || self.keeper.has_work() {
+            if self.state.has_work() || self.maintenance.has_work() {
                 // Others have their turn between two rounds of deliveries.
                 tokio::task::yield_now().await;
                 batch.extend(self.requests.try_recv().ok());
@@ -110,10 +110,12 @@ impl Task {
 
     /// How long to wait at most, whatever the clock says.
     fn nap(&self) -> Duration {
+        let now = Instant::now();
+        let nap = self.maintenance.next().saturating_duration_since(now).min(NAP);
         if self.state.verdicts(1).is_empty() {
-            return NAP;
+            return nap;
         }
-        self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now())).min(NAP)
+        self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)).min(nap)
     }
 
     /// Carries out a batch. `false` after a shutdown.
@@ -238,6 +240,10 @@ impl Task {
             return;
         }
         let mut stored = self.append(&changes).await;
+        // Nobody is refused for what can be dropped.
+        if stored.as_ref().is_err_and(is_full) && self.maintenance.make_space(&self.state, self.clock.now()).await {
+            stored = self.append(&changes).await;
+        }
         if let Err(error) = &stored {
             self.complain(error, changes.len());
             if self.records.log.failure().is_some() {
@@ -260,7 +266,7 @@ impl Task {
             }
         };
         self.log_pause = None;
-        self.keeper.stored(&positions, &changes);
+        self.maintenance.stored(&positions, &changes);
         let (mut positions, mut answers) = (positions.into_iter(), answers.into_iter().peekable());
         for (index, change) in changes.iter().enumerate() {
             let position = if change.durable { positions.next() } else { None };
@@ -283,27 +289,43 @@ impl Task {
         }
     }
 
-    /// Checkpoints and retention, a bit at a time.
+    /// Checkpoints, space and old dead letters, a bit at a time.
     async fn keep(&mut self) {
-        self.keeper.checkpoint(&self.state);
-        let mut copies = self.keeper.sweep(&self.state, self.clock.now()).await;
-        copies.retain(|copy| self.state.holds(copy));
-        if copies.is_empty() {
-            return;
+        let now = self.clock.now();
+        self.maintenance.checkpoint(&self.state);
+        let copies = self.maintenance.sweep(&self.state, now).await;
+        let copies: Vec<_> = copies
+            .into_iter()
+            .filter(|copy| self.state.holds(copy))
+            .map(|record| Change { record, durable: true })
+            .collect();
+        if let Err(error) = self.store(copies).await {
+            self.maintenance.give_up(&error);
         }
-        let copies: Vec<_> = copies.into_iter().map(|record| Change { record, durable: true }).collect();
-        match self.append(&copies).await {
-            Ok(positions) => {
-                self.keeper.stored(&positions, &copies);
-                for (copy, position) in copies.iter().zip(positions) {
-                    self.state.apply(Some(position), &copy.record);
-                }
-            }
-            Err(error) => {
-                self.complain(&error, copies.len());
-                self.keeper.give_up(&error);
-            }
+        let letters = self.maintenance.letters(&self.state, now);
+        let gone: Vec<_> =
+            letters.iter().filter_map(|id| self.state.dead_letter(LetterAction::Drop, id).ok()).collect();
+        let count = gone.len();
+        match self.store(gone).await {
+            Ok(()) if count > 0 => tracing::info!(count, "dead letters that were too old, or too many, are gone"),
+            // They are looked at again the next time.
+            _ => {}
         }
+    }
+
+    /// Stores and applies what the engine itself wants.
+    async fn store(&mut self, changes: Vec<Change>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let positions = self.append(&changes).await.inspect_err(|error| self.complain(error, changes.len()))?;
+        self.maintenance.stored(&positions, &changes);
+        let mut positions = positions.into_iter();
+        for change in &changes {
+            let position = if change.durable { positions.next() } else { None };
+            self.state.apply(position, &change.record);
+        }
+        Ok(())
     }
 
     async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {

@@ -13,7 +13,7 @@ use crate::model::{Encoded, Position};
 
 /// A log in memory: for tests, and for engines that may forget. It is gone with its last handle.
 ///
-/// It keeps everything until then, for nothing calls [`drop_before`](Log::drop_before) on it: events that are settled or expired
+/// It keeps everything until then, for nothing calls [`drop_range`](Log::drop_range) on it: events that are settled or expired
 /// stay and can be replayed, and memory grows with each publish. An engine that runs for long has its log on a disk.
 #[derive(Clone)]
 pub struct MemoryLog {
@@ -83,10 +83,14 @@ impl Log for MemoryLog {
         stream::iter(found).map(|(at, record)| Ok((at, record.to_bytes()))).boxed()
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
         let mut records = self.lock();
+        if from.as_u64() > records.dropped + 1 {
+            // It drops from its beginning only.
+            return Ok(());
+        }
         let end = records.end();
-        let gone = position.as_u64().min(end).saturating_sub(records.dropped + 1);
+        let gone = to.as_u64().min(end).saturating_sub(records.dropped + 1);
         let count = usize::try_from(gone).unwrap_or(usize::MAX).min(records.kept.len());
         records.kept.drain(..count);
         records.dropped += count as u64;
@@ -135,13 +139,13 @@ mod tests {
         assert_eq!(scanned(&log, 2).await, [2, 3]);
         assert!(scanned(&log, u64::MAX).await.is_empty());
 
-        log.drop_before(positions[1]).await.unwrap();
-        log.drop_before(Position::START).await.unwrap();
+        log.drop_range(Position::START, positions[1]).await.unwrap();
+        log.drop_range(Position::START, Position::START).await.unwrap();
         assert_eq!(log.read(positions[0]).await.unwrap(), None);
         assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2).to_bytes()));
         assert_eq!(scanned(&log, 0).await, [2, 3]);
 
-        log.drop_before(Position::new(u64::MAX)).await.unwrap();
+        log.drop_range(Position::START, Position::new(u64::MAX)).await.unwrap();
         assert!(scanned(&log, 0).await.is_empty());
         assert_eq!(log.append(vec![record(4)]).await.unwrap(), [Position::new(4)]);
     }

@@ -34,6 +34,36 @@ pub struct LogUsage {
     pub checkpoint_at: Option<Timestamp>,
 }
 
+/// A part of a log that can be dropped as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogPart {
+    /// Where it begins.
+    pub from: Position,
+    /// Where the next one begins.
+    pub to: Position,
+    /// What it takes, in bytes.
+    pub bytes: u64,
+    /// When something was last stored in it.
+    pub written: Timestamp,
+}
+
+/// The space that a log takes, and has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogSpace {
+    /// The parts that a start does not need, in their order.
+    pub parts: Vec<LogPart>,
+    /// What all of it takes, checkpoints apart, in bytes.
+    pub used: u64,
+    /// What is free for more.
+    pub free: u64,
+    /// What there is for this log and whatever shares its place.
+    pub total: u64,
+    /// What it takes at a time.
+    pub segment_bytes: u64,
+}
+
 /// An append-only list of records, which are bytes to it.
 ///
 /// One broker writes; reads may come from any task at any time. The broker asks for nothing but what is here, so a log on a
@@ -43,7 +73,7 @@ pub struct LogUsage {
 ///
 /// 1. a batch is appended whole or not at all, in its order, and `append` returns only once it is durable;
 /// 2. positions ascend strictly, over batches and over restarts;
-/// 3. a record is read back equal to what was appended, at its position, until [`drop_before`](Log::drop_before) takes it away;
+/// 3. a record is read back equal to what was appended, at its position, until [`drop_range`](Log::drop_range) takes it away;
 /// 4. any position may be asked for, also one that a client forged: what is not the start of a record is `None`;
 /// 5. a batch is appended under this run's epoch or not at all: once a later run has opened the log, this one appends nothing.
 #[async_trait]
@@ -76,12 +106,12 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         format!("position {at} of the log")
     }
 
-    /// Gives up what lies before a position. It may stay readable for a while.
+    /// Gives up what lies between two positions, as far as whole parts of it can go. It may stay readable for a while.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; nothing is lost by trying again.
-    async fn drop_before(&self, position: Position) -> Result<()>;
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()>;
 
     /// Whether [`save_checkpoint`](Log::save_checkpoint) is of any use.
     fn keeps_checkpoints(&self) -> bool {
@@ -106,14 +136,23 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// What could be dropped to hold nothing written before a time, and no more than so many bytes: for each step the position
-    /// for [`drop_before`](Log::drop_before), and how many bytes that step frees.
+    /// Forgets all checkpoints but the newest, and with them what keeps their parts of the log from being dropped: for a disk without
+    /// space.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; nothing is lost by trying again.
+    async fn drop_older_checkpoints(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What can be dropped, and how much space there is; `None` if that is no question.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
-    async fn expendable(&self, _written_before: Timestamp, _max_bytes: u64) -> Result<Vec<(Position, u64)>> {
-        Ok(Vec::new())
+    async fn space(&self) -> Result<Option<LogSpace>> {
+        Ok(None)
     }
 
     /// What it takes up; `None` if it takes up nothing but memory.

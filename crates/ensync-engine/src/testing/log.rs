@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use ensync_core::{Error, ErrorKind, Result};
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::Fault;
-use crate::log::Log;
+use crate::log::{Log, LogSpace};
 use crate::model::{Encoded, Position};
 
 /// What is wrong with a test engine's log. Cheap to clone; outlives restarts.
@@ -120,8 +120,8 @@ impl Log for FaultyLog {
         self.inner.place(at)
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
-        self.inner.drop_before(position).await
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.inner.drop_range(from, to).await
     }
 
     fn keeps_checkpoints(&self) -> bool {
@@ -136,8 +136,12 @@ impl Log for FaultyLog {
         self.inner.load_checkpoint().await
     }
 
-    async fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
-        self.inner.expendable(written_before, max_bytes).await
+    async fn drop_older_checkpoints(&self) -> Result<()> {
+        self.inner.drop_older_checkpoints().await
+    }
+
+    async fn space(&self) -> Result<Option<LogSpace>> {
+        self.inner.space().await
     }
 
     async fn close(&self) {

@@ -55,8 +55,8 @@ impl Log for Failing {
         self.log.scan(from)
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
-        self.log.drop_before(position).await
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.log.drop_range(from, to).await
     }
 }
 

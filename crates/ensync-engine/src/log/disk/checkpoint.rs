@@ -32,8 +32,12 @@ pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]
     bytes.resize(HEAD, 0);
     bytes.extend_from_slice(state);
     directory.create(&path, &bytes, None).map_err(|cause| failed("write", &path, cause))?;
-    let kept = directory.checkpoints()?;
-    for old in kept.iter().rev().skip(KEPT) {
+    keep_newest(directory, KEPT)
+}
+
+/// Removes all checkpoints but so many.
+pub(super) fn keep_newest(directory: &Directory, count: usize) -> Result<()> {
+    for old in directory.checkpoints()?.iter().rev().skip(count) {
         directory.remove(&directory.checkpoint(*old))?;
     }
     Ok(())

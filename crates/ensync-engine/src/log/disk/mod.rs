@@ -9,6 +9,7 @@ mod io;
 mod records;
 mod recover;
 mod shared;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -26,12 +27,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use ensync_core::{Error, ErrorKind, Result};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::oneshot;
 
-use super::{Log, LogUsage};
+use super::{Log, LogSpace, LogUsage};
 use crate::model::{Encoded, Position};
 use directory::{Directory, failed, unusable};
 use failure::Failure;
@@ -68,6 +69,9 @@ impl Default for DiskOptions {
     }
 }
 
+/// The length of the first segment of all, at most.
+const FIRST: u64 = 1 << 20;
+
 #[derive(Debug)]
 struct Running {
     jobs: Sender<Append>,
@@ -101,7 +105,9 @@ impl DiskLog {
             Some(found) => found,
             None => {
                 let id = crate::broker::random()?;
-                let made = directory.create_segment(&id, 1, segment_bytes);
+                // A small one: what makes it large is made while the engine is at work already.
+                let length = space::segment_length(&directory, segment_bytes).min(FIRST);
+                let made = directory.create_segment(&id, 1, length);
                 made.map_err(|cause| failed("make the log in", &directory.path, cause))?;
                 let segments = BTreeMap::from([(1, HEADER)]);
                 recover::Found { id, segments, segment: 1, spare: None, commit: 0, epoch: 0 }
@@ -186,9 +192,9 @@ impl Log for DiskLog {
         format!("byte {offset} of {}", self.shared.directory.segment(number).display())
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
         let shared = self.shared.clone();
-        blocking(move || shared.drop_before(position)).await
+        blocking(move || shared.drop_range(from, to)).await
     }
 
     fn keeps_checkpoints(&self) -> bool {
@@ -209,9 +215,14 @@ impl Log for DiskLog {
         .await
     }
 
-    async fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
+    async fn drop_older_checkpoints(&self) -> Result<()> {
         let shared = self.shared.clone();
-        blocking(move || shared.expendable(written_before, max_bytes)).await
+        blocking(move || checkpoint::keep_newest(&shared.directory, 1)).await
+    }
+
+    async fn space(&self) -> Result<Option<LogSpace>> {
+        let shared = self.shared.clone();
+        blocking(move || shared.space().map(Some)).await
     }
 
     fn failure(&self) -> Option<Error> {

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ensync_core::{Result, Timestamp};
@@ -13,7 +13,7 @@ use ensync_core::{Result, Timestamp};
 use super::directory::{Directory, failed};
 use super::failure::Failure;
 use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, LogId, RECORD, position, split};
+use super::format::{ALIGN, Frame, HEADER, LogId, RECORD, split};
 use super::lock;
 use crate::log::LogUsage;
 use crate::model::Position;
@@ -84,19 +84,6 @@ impl Shared {
         Ok(frame.map(|frame| frame.body_of(&bytes, 0)))
     }
 
-    pub(super) fn drop_before(&self, position: Position) -> Result<()> {
-        // What the older checkpoint needs stays, for when the newer cannot be read.
-        let Some(oldest) = self.directory.checkpoints()?.first().copied() else { return Ok(()) };
-        let keep = split(position.min(oldest)).0;
-        let gone: Vec<u32> = lock(&self.segments).range(..keep).map(|(number, _)| *number).collect();
-        // From the first on: the numbers have no gap, whenever this is interrupted.
-        for number in gone {
-            self.directory.remove(&self.directory.segment(number))?;
-            lock(&self.segments).remove(&number);
-        }
-        self.directory.sync().map_err(|cause| failed("sync", &self.directory.path, cause))
-    }
-
     pub(super) fn usage(&self) -> Result<LogUsage> {
         let look = |path: &Path| match self.directory.metadata(path) {
             Ok(metadata) => Ok(Some(metadata)),
@@ -120,27 +107,5 @@ impl Shared {
             usage.checkpoint_at = metadata.modified().ok().map(Timestamp::from);
         }
         Ok(usage)
-    }
-
-    pub(super) fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
-        let Some(oldest) = self.directory.checkpoints()?.first().copied() else { return Ok(Vec::new()) };
-        let numbers: Vec<u32> = lock(&self.segments).keys().copied().collect();
-        let mut found = Vec::new();
-        for number in numbers {
-            let path = self.directory.segment(number);
-            let metadata = self.directory.metadata(&path).map_err(|cause| failed("read", &path, cause))?;
-            let written = metadata.modified().unwrap_or_else(|_| SystemTime::now());
-            found.push((number, metadata.len(), Timestamp::from(written)));
-        }
-        let mut total: u64 = found.iter().map(|(_, length, _)| length).sum();
-        let mut expendable = Vec::new();
-        for (number, length, written) in found {
-            if number >= split(oldest).0 || (total <= max_bytes && written >= written_before) {
-                break;
-            }
-            total -= length;
-            expendable.push((position(number + 1, 0), length));
-        }
-        Ok(expendable)
     }
 }

@@ -15,6 +15,7 @@ use super::format::{self, Frame, HEADER, MARK, MARKS, MAX_SEGMENT, RECORD, posit
 use super::io::is_full;
 use super::lock;
 use super::shared::Shared;
+use super::space::segment_length;
 use crate::model::{Encoded, Position};
 use crate::seldom::Seldom;
 
@@ -281,7 +282,7 @@ impl Writer {
 
     fn make_spare(&mut self, needed: u64) -> io::Result<()> {
         let number = self.segment.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
-        let length = self.shared.segment_bytes.max(needed).min(MAX_SEGMENT);
+        let length = segment_length(&self.shared.directory, self.shared.segment_bytes).max(needed).min(MAX_SEGMENT);
         let file = self.shared.directory.create_segment(&self.shared.id, number, length)?;
         self.spare = Some((file, length));
         Ok(())

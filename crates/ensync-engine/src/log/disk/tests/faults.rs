@@ -47,3 +47,13 @@ impl Io for Faults {
         SystemIo.sync(file)
     }
 }
+
+/// Nothing but the operating system can tell whether it was asked: it refuses to sync what is no file on a disk.
+#[cfg(unix)]
+#[test]
+fn a_sync_is_one() {
+    let null = File::open("/dev/null").unwrap();
+    for sync in [Io::sync, Io::sync_all] {
+        assert_eq!(sync(&SystemIo, &null).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -204,7 +204,7 @@ async fn live(place: &Place, io: Arc<dyn Io>) -> Story {
                     return story;
                 }
                 story.saved = Some(last);
-                if log.drop_before(last).await.is_err() {
+                if log.drop_range(Position::START, last).await.is_err() {
                     return story;
                 }
             }

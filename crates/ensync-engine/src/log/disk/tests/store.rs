@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::super::format::RECORD;
 use super::*;
+use crate::model::codec::snapshot;
 
 #[tokio::test]
 async fn every_kind_of_record_is_read_back_after_a_restart() {
@@ -122,6 +123,50 @@ async fn others_cannot_read_it() {
     assert_eq!(fs::metadata(place.path()).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
+/// A part between others goes, and is still told from a file that is missing.
+#[tokio::test]
+async fn a_part_in_the_middle_is_dropped() {
+    let place = Place::new();
+    let log = place.open();
+    let mut positions = Vec::new();
+    for seq in 0..40 {
+        positions.extend(log.store(&[large(seq, 10_000)]).await.unwrap());
+    }
+    let at = *positions.last().unwrap();
+    log.save_checkpoint(at, snapshot::encode(&crate::model::Snapshot::default())).await.unwrap();
+    let parts = log.space().await.unwrap().unwrap().parts;
+    assert!(parts.len() > 4);
+    let is_in = |from: usize, at: &Position| parts[from].from <= *at && *at < parts[from].to;
+    for middle in [2, 1] {
+        log.drop_range(parts[middle].from, parts[middle].to).await.unwrap();
+    }
+    let left: Vec<_> = positions.iter().copied().filter(|at| !is_in(1, at) && !is_in(2, at)).collect();
+    let found: Vec<_> = scanned(&log, Position::START).await.into_iter().map(|(at, _)| at).collect();
+    assert_eq!(found, left);
+    drop(log);
+    let log = place.open();
+    let found: Vec<_> = scanned(&log, Position::START).await.into_iter().map(|(at, _)| at).collect();
+    assert_eq!(found, left, "after a start too");
+    for at in &positions {
+        assert_eq!(log.fetch(*at).await.unwrap().is_some(), left.contains(at));
+    }
+    assert_eq!(log.space().await.unwrap().unwrap().parts.len(), parts.len() - 2);
+    drop(log);
+    let report = crate::store::verify(place.path()).await.unwrap();
+    assert_eq!(report.damage, [], "it was dropped, not lost");
+    crate::store::backup(place.path(), place.0.path().join("copy"), true).await.unwrap();
+    // With the first, those behind it that are empty go as well.
+    let log = place.open();
+    log.drop_range(parts[0].from, parts[0].to).await.unwrap();
+    for number in 1..=3 {
+        assert!(!place.segment(number).exists());
+    }
+    assert!(place.segment(4).exists());
+    drop(log);
+    fs::remove_file(place.segment(5)).unwrap();
+    place.refused(ErrorKind::InvalidInput, &["lacks a part of its log"]);
+}
+
 #[tokio::test]
 async fn only_what_no_checkpoint_needs_is_dropped() {
     let place = Place::new();
@@ -131,9 +176,9 @@ async fn only_what_no_checkpoint_needs_is_dropped() {
         positions.extend(log.store(&[large(seq, 10_000)]).await.unwrap());
     }
     let last = *positions.last().unwrap();
-    log.drop_before(last).await.unwrap();
+    log.drop_range(Position::START, last).await.unwrap();
     assert_eq!(records(&log).await.len(), 40, "there is no checkpoint");
-    assert!(log.expendable(Timestamp::from_millis(u64::MAX), 0).await.unwrap().is_empty());
+    assert!(log.space().await.unwrap().unwrap().parts.is_empty());
 
     for at in [5, 20, 39] {
         log.save_checkpoint(positions[at], Bytes::from(format!("state {at}"))).await.unwrap();
@@ -145,15 +190,16 @@ async fn only_what_no_checkpoint_needs_is_dropped() {
             .count(),
         2
     );
-    let steps = log.expendable(Timestamp::from_millis(u64::MAX), u64::MAX).await.unwrap();
-    assert_eq!(steps.len() as u32, split(positions[20]).0 - 1, "by age");
-    assert!(steps.is_sorted() && steps.iter().all(|(_, bytes)| *bytes > 50_000));
-    assert_eq!(log.expendable(Timestamp::default(), 0).await.unwrap(), steps, "by size");
-    assert!(log.expendable(Timestamp::default(), u64::MAX).await.unwrap().is_empty());
+    let space = log.space().await.unwrap().unwrap();
+    let parts = space.parts;
+    assert_eq!(parts.len() as u32, split(positions[20]).0 - 1);
+    assert!(parts.iter().all(|part| part.bytes > 50_000 && part.from < part.to));
+    assert!(space.used > parts.iter().map(|part| part.bytes).sum() && space.free <= space.total);
 
-    log.drop_before(steps[0].0).await.unwrap();
-    assert_eq!(scanned(&log, Position::START).await[0].0, positions[positions.partition_point(|at| *at < steps[0].0)]);
-    log.drop_before(Position::new(u64::MAX)).await.unwrap();
+    log.drop_range(Position::START, parts[0].to).await.unwrap();
+    let first = positions.partition_point(|at| *at < parts[0].to);
+    assert_eq!(scanned(&log, Position::START).await[0].0, positions[first]);
+    log.drop_range(Position::START, Position::new(u64::MAX)).await.unwrap();
     drop(log);
     let log = place.open();
     let kept = positions.partition_point(|at| split(*at).0 < split(positions[20]).0);

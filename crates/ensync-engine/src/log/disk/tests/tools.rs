@@ -377,7 +377,7 @@ async fn whatever_is_damaged_the_rest_is_there_after_a_repair() {
 async fn a_log_without_its_beginning_goes_on() {
     let history = History::new(&mut fastrand::Rng::with_seed(5), &[50]).await;
     let log = history.place.open();
-    log.drop_before(Position::new(3 << 32)).await.unwrap();
+    log.drop_range(Position::START, Position::new(3 << 32)).await.unwrap();
     drop(log);
     history.place.alter(&history.checkpoint(0), |bytes| bytes[70] ^= 1);
     history.place.refused(ErrorKind::InvalidInput, &["no checkpoint", "ensync store repair"]);
