@@ -305,13 +305,14 @@ impl Maintenance {
         let wanted = wanted.max(short).max(space.used.saturating_sub(self.retention.max_bytes));
         let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
         let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
-        self.short = wanted > 0;
+        self.short = short > 0;
         if wanted == 0 && space.parts.iter().all(|part| part.written >= before) {
             return;
         }
         let Some(end) = space.parts.last().map(|part| part.to) else { return };
         let (plan, enough) = plan(&space.parts, state.waiting_before(end), (wanted, short > 0), before);
-        (self.reclaiming, self.short) = (plan, !enough);
+        // A backlog that alone is more than is to be kept is no reason to save it again and again.
+        (self.reclaiming, self.short) = (plan, !enough && short > 0);
     }
 
     /// Which dead letters are too old, or too many; some at a time.

@@ -10,6 +10,7 @@ mod reclaim;
 mod records;
 mod request;
 mod task;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -278,7 +278,7 @@ impl Task {
     }
 
     /// Tells that the log refused, and whether it always will.
-    fn complain(&mut self, error: &Error, changes: usize) {
+    pub(super) fn complain(&mut self, error: &Error, changes: usize) {
         if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
             self.complained = Some(Instant::now());
             tracing::error!(error = %ensync_core::report(error), changes, "the log refused a batch");
@@ -289,46 +289,7 @@ impl Task {
         }
     }
 
-    /// Checkpoints, space and old dead letters, a bit at a time.
-    async fn keep(&mut self) {
-        let now = self.clock.now();
-        self.maintenance.checkpoint(&self.state);
-        let copies = self.maintenance.sweep(&self.state, now).await;
-        let copies: Vec<_> = copies
-            .into_iter()
-            .filter(|copy| self.state.holds(copy))
-            .map(|record| Change { record, durable: true })
-            .collect();
-        if let Err(error) = self.store(copies).await {
-            self.maintenance.give_up(&error);
-        }
-        let letters = self.maintenance.letters(&self.state, now);
-        let gone: Vec<_> =
-            letters.iter().filter_map(|id| self.state.dead_letter(LetterAction::Drop, id).ok()).collect();
-        let count = gone.len();
-        match self.store(gone).await {
-            Ok(()) if count > 0 => tracing::info!(count, "dead letters that were too old, or too many, are gone"),
-            // They are looked at again the next time.
-            _ => {}
-        }
-    }
-
-    /// Stores and applies what the engine itself wants.
-    async fn store(&mut self, changes: Vec<Change>) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let positions = self.append(&changes).await.inspect_err(|error| self.complain(error, changes.len()))?;
-        self.maintenance.stored(&positions, &changes);
-        let mut positions = positions.into_iter();
-        for change in &changes {
-            let position = if change.durable { positions.next() } else { None };
-            self.state.apply(position, &change.record);
-        }
-        Ok(())
-    }
-
-    async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {
+    pub(super) async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {
         let batch: Vec<_> =
             changes.iter().filter(|change| change.durable).map(|change| change.record.clone()).collect();
         if batch.is_empty() {

@@ -9,6 +9,11 @@ use super::folder::{Folder, Open};
 
 /// Changes files.
 pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
+    /// Does something on a thread of its own, and nothing if there is none to be had.
+    fn meanwhile(&self, work: Box<dyn FnOnce() + Send>) {
+        _ = std::thread::Builder::new().name("ensync-segment".into()).spawn(work);
+    }
+
     /// Makes an empty file for its owner only, in place of one of that name.
     fn create(&self, folder: &Folder, name: &Path) -> io::Result<File> {
         folder.file(name, Open::MakeEmpty)

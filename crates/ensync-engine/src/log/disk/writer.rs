@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use ensync_core::{Error, ErrorKind, Result};
@@ -44,8 +44,11 @@ pub(super) struct Writer {
     /// The last commit.
     commit: u64,
     epoch: u32,
-    /// The next segment, made ahead.
+    /// The next segment, made ahead; and where it comes from while it is being made.
     spare: Option<(File, u64)>,
+    making: Option<Receiver<io::Result<(File, u64)>>>,
+    /// When that failed last.
+    unmade: Option<Instant>,
     /// How far a write that found no space may have come: zeros go there before anything else, for recovery counts on a commit
     /// being written over zeros.
     dirty: u64,
@@ -63,7 +66,8 @@ impl Writer {
         let path = shared.directory.segment(segment);
         let file = shared.directory.open(&path, Open::Write).map_err(|cause| failed("open", &path, cause))?;
         let capacity = file.metadata().map_err(|cause| failed("open", &path, cause))?.len().min(MAX_SEGMENT);
-        let (spare, dirty, unmarked, buffer) = (None, 0, false, Vec::new());
+        let (spare, making, unmade) = (None, None, None);
+        let (dirty, unmarked, buffer) = (0, false, Vec::new());
         let (looked, idle) = (Instant::now(), 0);
         Ok(Self {
             shared,
@@ -74,6 +78,8 @@ impl Writer {
             commit,
             epoch,
             spare,
+            making,
+            unmade,
             dirty,
             unmarked,
             buffer,
@@ -113,7 +119,8 @@ impl Writer {
                     }
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                // Nobody else may use the directory before that.
+                Err(RecvTimeoutError::Disconnected) => return self.finish_making(),
             };
             self.idle = 0;
             if self.looked.elapsed() >= LOOK {
@@ -256,7 +263,6 @@ impl Writer {
     fn roll(&mut self, length: u64) -> Result<()> {
         let needed = length + u64::from(HEADER) + MARKS;
         if self.spare.as_ref().is_none_or(|(_, capacity)| *capacity < needed) {
-            self.spare = None;
             self.make_spare(needed).map_err(|cause| self.full(cause))?;
         }
         let Some((file, capacity)) = self.spare.take() else { return Ok(()) };
@@ -267,25 +273,72 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the next segment once half of this one is used.
+    /// Has the next segment made once half of this one is used, or at once after a short one. That takes its time, and commits go on
+    /// meanwhile.
     fn prepare(&mut self) {
-        if self.spare.is_none()
-            && self.shared.failure.get().is_none()
-            && u64::from(self.offset) > self.capacity / 2
-            && let Err(cause) = self.make_spare(0)
-        {
-            if let Some(times) = UNMADE.due() {
-                tracing::warn!(%cause, times, "cannot make the next segment of the log yet");
+        if let Some(making) = &self.making {
+            match making.try_recv() {
+                Ok(made) => self.made(made),
+                Err(TryRecvError::Disconnected) => self.making = None,
+                Err(TryRecvError::Empty) => {}
+            }
+            return;
+        }
+        let waits = self.unmade.is_some_and(|last| last.elapsed() < LOOK);
+        let Some(number) = self.segment.checked_add(1) else { return };
+        if self.spare.is_some() || waits || self.shared.failure.get().is_some() {
+            return;
+        }
+        if u64::from(self.offset) <= self.capacity / 2 && self.capacity >= self.length(0) {
+            return;
+        }
+        let (shared, length) = (self.shared.clone(), self.length(0));
+        let (made, making) = sync_channel(1);
+        self.making = Some(making);
+        self.shared.directory.io.meanwhile(Box::new(move || {
+            let file = shared.directory.create_segment(&shared.id, number, length);
+            _ = made.send(file.map(|file| (file, length)));
+        }));
+    }
+
+    /// Takes what was made meanwhile.
+    fn made(&mut self, made: io::Result<(File, u64)>) {
+        self.making = None;
+        match made {
+            Ok(spare) => (self.spare, self.unmade) = (Some(spare), None),
+            Err(cause) => {
+                self.unmade = Some(Instant::now());
+                if let Some(times) = UNMADE.due() {
+                    tracing::warn!(%cause, times, "cannot make the next segment of the log yet");
+                }
             }
         }
     }
 
+    /// Waits for what is being made.
+    fn finish_making(&mut self) {
+        if let Some(making) = self.making.take()
+            && let Ok(made) = making.recv()
+        {
+            self.made(made);
+        }
+    }
+
     fn make_spare(&mut self, needed: u64) -> io::Result<()> {
+        self.finish_making();
+        if self.spare.as_ref().is_some_and(|(_, length)| *length >= needed) {
+            return Ok(());
+        }
         let number = self.segment.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
-        let length = segment_length(&self.shared.directory, self.shared.segment_bytes).max(needed).min(MAX_SEGMENT);
+        let length = self.length(needed);
         let file = self.shared.directory.create_segment(&self.shared.id, number, length)?;
         self.spare = Some((file, length));
         Ok(())
+    }
+
+    /// How long a segment is made.
+    fn length(&self, needed: u64) -> u64 {
+        segment_length(&self.shared.directory, self.shared.segment_bytes).max(needed).min(MAX_SEGMENT)
     }
 
     fn full(&self, cause: io::Error) -> Error {

@@ -96,6 +96,11 @@ fn content(mut file: &File) -> Vec<u8> {
 }
 
 impl Io for Stopping {
+    /// In one order, each time.
+    fn meanwhile(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
     fn create(&self, folder: &Folder, path: &Path) -> io::Result<File> {
         let _one = self.step()?;
         let file = SystemIo.create(folder, path)?;

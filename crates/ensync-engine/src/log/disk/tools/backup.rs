@@ -16,7 +16,7 @@ use super::super::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
 use super::super::io::SystemIo;
 use super::super::recover::Walk;
 use super::super::{blocking, directory};
-use super::known::decode;
+use super::salvage::decode;
 use super::verify::{Report, verify_now};
 use crate::model::Position;
 

@@ -8,9 +8,9 @@ use super::super::blocking;
 use super::super::directory::Directory;
 use super::super::format::{FRAME, HEADER, position, split};
 use super::super::io::SystemIo;
-use super::known::{decode, known, no_meaning};
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
-use super::survey::{Found, Survey, survey};
+use super::salvage::{decode, no_meaning, salvage};
+use super::scan::{Found, LogScan, scan_log};
 use crate::model::{
     Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotWait,
 };
@@ -58,16 +58,16 @@ pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
 pub(super) fn verify_now(path: &Path) -> Result<Report> {
     let directory = Directory::new(path.to_owned(), Arc::new(SystemIo));
     let _lock = directory.look()?;
-    let survey = survey(&directory)?;
-    let mut report = Report { damage: damage(&survey), unfinished: unfinished(&survey), ..Report::default() };
-    for (&number, segment) in &survey.segments {
+    let scan = scan_log(&directory)?;
+    let mut report = Report { damage: damage(&scan), unfinished: unfinished(&scan), ..Report::default() };
+    for (&number, segment) in &scan.segments {
         let Some(bytes) = segment.length else { continue };
         let contents = Contents::Segment { commits: segment.commits, records: segment.records };
         report.files.push(FileReport { name: segment_name(number), bytes, contents });
         report.commits += segment.commits;
         report.records += segment.records;
     }
-    for (&at, state) in &survey.checkpoints {
+    for (&at, state) in &scan.checkpoints {
         let unsettled = match state {
             Some(state) => Some(decode(at, state)?.queues.iter().map(|queue| queue.events.len() as u64).sum()),
             None => None,
@@ -78,28 +78,28 @@ pub(super) fn verify_now(path: &Path) -> Result<Report> {
         report.files.push(FileReport { name: checkpoint_name(at), bytes, contents });
     }
     report.bytes = report.files.iter().map(|file| file.bytes).sum();
-    compare(&directory, &survey, &mut report)?;
-    count(&directory, &survey, &mut report)?;
+    compare(&directory, &scan, &mut report)?;
+    count(&directory, &scan, &mut report)?;
     Ok(report)
 }
 
 /// Reads the log from as far back as possible, and holds what it comes to against each checkpoint on the way.
-fn compare(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<()> {
-    let whole = survey.checkpoints.iter().filter_map(|(at, state)| Some((*at, state.as_ref()?)));
+fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result<()> {
+    let whole = scan.checkpoints.iter().filter_map(|(at, state)| Some((*at, state.as_ref()?)));
     let mut ahead = whole.peekable();
-    let first = survey.segments.keys().next().copied().unwrap_or(1);
+    let first = scan.segments.keys().next().copied().unwrap_or(1);
     let lost = if first > 1 { position(first, HEADER) } else { Position::START };
     let mut reading = Reading { state: State::new(Settings::default()), from: Position::START, lost };
-    survey.each(directory, 0, |found| {
+    scan.each(directory, 0, |found| {
         let at = match &found {
             Found::Record(at, ..) | Found::Lost(at, _) => *at,
-            Found::Hole(index) => survey.bounds(*index).0,
+            Found::Gap(index) => scan.bounds(*index).0,
         };
         while let Some((place, bytes)) = ahead.next_if(|(place, _)| *place < at) {
             reading.meet(place, bytes, report)?;
         }
         match found {
-            Found::Hole(index) => reading.lost = survey.bounds(index).1,
+            Found::Gap(index) => reading.lost = scan.bounds(index).1,
             Found::Lost(_, end) => reading.lost = end,
             Found::Record(at, _, None) => {
                 let (file, offset) = (segment_name(split(at).0), u64::from(split(at).1));
@@ -205,11 +205,11 @@ fn differs(event: &SnapshotEvent, queue: u32, name: &EventName, recipient: &AppI
 }
 
 /// Counts what waits, and sees that the log has it.
-fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<()> {
+fn count(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result<()> {
     // What has no meaning has been told.
-    let Ok(known) = known(directory, survey) else { return Ok(()) };
+    let Ok(salvaged) = salvage(directory, scan) else { return Ok(()) };
     let mut places = Vec::new();
-    for waiting in known.waiting() {
+    for waiting in salvaged.waiting() {
         match waiting.event.waits {
             SnapshotWait::Administrator { .. } => report.dead += 1,
             _ => report.unsettled += 1,
@@ -219,7 +219,7 @@ fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<
     places.sort_unstable();
     let mut missing = 0_u64;
     let mut left = places.into_iter().peekable();
-    survey.each(directory, 0, |found| {
+    scan.each(directory, 0, |found| {
         let Found::Record(at, true, Some(record)) = found else { return Ok(()) };
         while left.next_if(|(place, _)| *place < at).is_some() {
             missing += 1;
