@@ -63,7 +63,7 @@ pub enum ConnectionEvent {
         /// The number of the attempt that succeeded.
         attempt: u32,
     },
-    /// The engine refused to subscribe again after a reconnect. That subscription has ended; the others go on.
+    /// The engine refused to subscribe again after a reconnect, or a subscription ended by itself. The others go on.
     SubscriptionRefused {
         /// The event name.
         event: EventName,

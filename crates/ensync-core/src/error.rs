@@ -16,8 +16,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// It may have been carried out, although its kind does not say so.
+    perhaps_done: bool,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
+
+/// The longest text of a refusal that is kept, in bytes. It comes from the other side, and is stored, logged and shown.
+const MAX_REFUSAL: usize = 1_024;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +40,7 @@ impl StdError for Error {
 impl Error {
     /// An error of `kind`, described by `message`.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), perhaps_done: false, source: None }
     }
 
     /// The same error with its cause.
@@ -49,6 +54,14 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl std::fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message).into();
+        self
+    }
+
+    /// The same error, saying that what was asked for may have been carried out all the same: for who knows more of how it failed
+    /// than its kind says. See [`may_have_happened`](Self::may_have_happened).
+    #[must_use]
+    pub fn perhaps_done(mut self) -> Self {
+        self.perhaps_done = true;
         self
     }
 
@@ -70,7 +83,7 @@ impl Error {
     /// assert!(!Error::new(ErrorKind::Connect, "no connection in time; it was not sent").may_have_happened());
     /// ```
     pub fn may_have_happened(&self) -> bool {
-        self.kind.may_have_happened()
+        self.perhaps_done || self.kind.may_have_happened()
     }
 
     /// Whether the same call may succeed later without anybody changing anything. See also
@@ -86,24 +99,30 @@ impl Error {
         format!("{}: {}", self.kind.code(), self.message)
     }
 
-    /// Reads the text with which an engine refused a command.
+    /// Reads the text with which an engine refused a command. What goes beyond 1,024 bytes of it is cut off.
     ///
     /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only this
-    /// side can know, of a link that ended: a caller would act on it.
+    /// side can know, of a link that ended: a caller would act on it. An engine that says so of itself may have carried the command
+    /// out.
     pub fn from_refusal(text: &str) -> Self {
-        match text.split_once(": ") {
-            Some((code, message))
-                if let Some(kind) = ErrorKind::from_code(code)
-                    && !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) =>
-            {
-                Self::new(kind, message.to_owned())
-            }
+        let coded = text.split_once(": ").and_then(|(code, message)| Some((ErrorKind::from_code(code)?, message)));
+        match coded {
+            Some((ErrorKind::Interrupted, _)) => Self::new(ErrorKind::Refused, bounded(text)).perhaps_done(),
+            Some((kind, message)) if kind != ErrorKind::Closed => Self::new(kind, bounded(message)),
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
-            _ => Self::new(ErrorKind::Refused, text.to_owned()),
+            _ => Self::new(ErrorKind::Refused, bounded(text)),
         }
     }
+}
+
+fn bounded(text: &str) -> String {
+    if text.len() <= MAX_REFUSAL {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(MAX_REFUSAL);
+    format!("{}… ({} bytes)", text.get(..end).unwrap_or_default(), text.len())
 }
 
 /// An error and its causes on one line, each said once: for logs and for people.
@@ -270,6 +289,24 @@ mod tests {
         assert_eq!(read.kind(), ErrorKind::Refused);
         assert_eq!(read.to_string(), "Event not found: or no longer available");
         assert!(Error::from_refusal(" ").to_string().contains("no reason"));
+    }
+
+    #[test]
+    fn a_refusal_without_end_is_cut() {
+        for text in ["x".repeat(5 << 20), format!("forbidden: {}", "é".repeat(1 << 20))] {
+            let read = Error::from_refusal(&text).to_string();
+            assert!(read.len() < 1_100, "{} bytes", read.len());
+            assert!(read.ends_with(" bytes)"), "{}", &read[1_000..]);
+        }
+        assert_eq!(Error::from_refusal(&"x".repeat(1_024)).to_string().len(), 1_024);
+    }
+
+    #[test]
+    fn who_knows_more_than_the_kind_says_so() {
+        let error = Error::new(ErrorKind::Unavailable, "a proxy answered 502");
+        assert!(!error.may_have_happened());
+        assert!(error.perhaps_done().context("publish").with_source(std::io::Error::other("x")).may_have_happened());
+        assert!(Error::from_refusal("interrupted: the disk failed meanwhile").may_have_happened());
     }
 
     #[test]

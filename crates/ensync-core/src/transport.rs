@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
-use crate::{AppId, AppKey, ClientId, Command, Delivery, Endpoint, Error, Reply, Result, Welcome};
+use crate::{AppId, AppKey, ClientId, Command, Delivery, Endpoint, Error, EventName, Reply, Result, Welcome};
 
 /// Makes connections of one kind.
 #[async_trait]
@@ -32,13 +32,15 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
 /// 3. the link's inbox ends after at most one `Err`;
 /// 4. after the end every call is [`Closed`](crate::ErrorKind::Closed), and a call that was under way is
 ///    [`Interrupted`](crate::ErrorKind::Interrupted);
-/// 5. nothing is retried inside;
+/// 5. nothing is retried inside: a command goes out again only where the wire's protocol says that it was not processed. HTTP/2 says
+///    so of a request that a server refused while it closed its connection in good order (RFC 9113 sections 6.8 and 8.7); the link
+///    then goes on over another connection to the same place, in the same session, and is the same link;
 /// 6. dropping the link closes the socket;
 /// 7. [`abort`](Transport::abort) ends the link at once, whoever still holds a handle to it: calls under way are
 ///    [`Interrupted`](crate::ErrorKind::Interrupted), the inbox ends, the socket is closed.
 ///
-/// Deadlines are the caller's: dropping a call's future abandons the answer, not the command, and disturbs no other call. What an
-/// abandoned call holds is bounded.
+/// Deadlines are the caller's: dropping a call's future gives up the answer and disturbs no other call; the command may be carried
+/// out or not. What a call that was given up holds is bounded.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Sends a command and waits for its answer.
@@ -62,6 +64,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Ends the link at once and without a goodbye, for the reason given: it is known to be dead. Does not wait; calling it
     /// again, or after the end, changes nothing.
     fn abort(&self, _cause: Error) {}
+
+    /// Waits for a subscription that ended by itself while the link goes on: its name, and why. A refusal that came after
+    /// [`call`](Transport::call) had taken the engine's silence for consent is one; so is an event that this side cannot take. It is
+    /// told once, and the engine knows. Pends for ever where the wire knows no such thing, and after the link's end.
+    async fn ended_subscription(&self) -> (EventName, Error) {
+        std::future::pending().await
+    }
 
     /// For how long no byte has come from the engine, or `None` if this transport cannot tell. Any byte is a sign of life: a
     /// part of a frame, an answer to a ping, an acknowledgement of HTTP/2.

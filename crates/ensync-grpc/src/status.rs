@@ -14,31 +14,28 @@ pub(crate) fn is_local(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
-/// Whether the status was made because the connection had ended before the request was put on it. hyper is "canceled" for requests
-/// that it returns from its queue, or does not take; of one it has begun to write it says something else.
-pub(crate) fn was_not_sent(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
-            return true;
-        }
-        cause = error.source();
+/// What a status from a peer says.
+pub(crate) fn from_status(status: &Status) -> Error {
+    let (said, code) = (status.message(), status.code());
+    let coded = Error::from_refusal(said);
+    if said.split_once(": ").and_then(|(code, _)| ErrorKind::from_code(code)).is_some_and(is_told) {
+        return coded;
     }
-    false
+    // No code of ours in the text: the status code says what there is to say.
+    let error = match said.trim().is_empty() {
+        true => Error::new(kind_of(code), format!("the engine answered {code:?} without a reason")),
+        false => Error::new(kind_of(code), coded.to_string()),
+    };
+    // Libraries and proxies answer so for what goes wrong on the way, of which they cannot know how far it came.
+    match code {
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => error.perhaps_done(),
+        _ => error,
+    }
 }
 
-/// What a status from the engine says.
-pub(crate) fn from_status(status: &Status) -> Error {
-    let said = status.message();
-    let coded = Error::from_refusal(said);
-    match coded.kind() {
-        ErrorKind::Refused if said.trim().is_empty() => {
-            Error::new(kind_of(status.code()), format!("the engine answered {:?} without a reason", status.code()))
-        }
-        // No code of ours in the text: the status code says what there is to say.
-        ErrorKind::Refused if coded.to_string() == said => Error::new(kind_of(status.code()), said.to_owned()),
-        _ => coded,
-    }
+/// Whether an engine says so of what it was asked for. The others only this side can know.
+fn is_told(kind: ErrorKind) -> bool {
+    !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted)
 }
 
 /// The status that refuses with this error.
@@ -116,9 +113,26 @@ mod tests {
         ] {
             let error = from_status(&Status::new(code, "their: own words"));
             assert_eq!((error.kind(), error.to_string().as_str()), (kind, "their: own words"));
+            // What may have gone wrong behind somebody who passed it on.
+            let passed = matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted);
+            let unsure = passed || matches!(kind, ErrorKind::Timeout | ErrorKind::Protocol);
+            assert_eq!(error.may_have_happened(), unsure, "{code:?}");
             let silent = from_status(&Status::new(code, ""));
             assert_eq!(silent.kind(), kind);
             assert!(silent.to_string().contains(&format!("{code:?}")), "{silent}");
+        }
+    }
+
+    #[test]
+    fn an_engine_of_ours_knows_what_it_did() {
+        let error = from_status(&Status::unavailable("unavailable: the engine is stopping"));
+        assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::Unavailable, false));
+    }
+
+    #[test]
+    fn a_status_without_end_is_cut() {
+        for text in ["x".repeat(1 << 20), format!("forbidden: {}", "x".repeat(1 << 20))] {
+            assert!(from_status(&Status::unavailable(text)).to_string().len() < 1_100);
         }
     }
 

@@ -154,6 +154,7 @@ async fn run(shared: &Shared, link: Link, generation: u64, attempt: u32, queue: 
         lost = heartbeat(&*transport, shared.options.heartbeat_interval) => lost,
         lost = restore(shared, &live, attempt) => lost,
         never = give_back(shared, &live) => match never {},
+        never = ended_subscriptions(shared, &live) => match never {},
         () = runner.run() => shared.closed(),
         // Runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, &live, inbox) => lost,
@@ -194,6 +195,16 @@ async fn route(shared: &Shared, live: &Live, mut inbox: BoxStream<'static, Resul
         }
     }
     Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint))
+}
+
+/// Ends the streams of subscriptions that ended by themselves, each with the reason.
+async fn ended_subscriptions(shared: &Shared, live: &Live) -> Infallible {
+    loop {
+        let (event, error) = live.transport.ended_subscription().await;
+        tracing::warn!(%event, error = %report(&error), "a subscription ended");
+        shared.routes.close(&event, Some(error.clone()));
+        shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
+    }
 }
 
 /// Hands back what waits for its reader and would run out of its lease soon. The engine gives it to whoever is free, this client

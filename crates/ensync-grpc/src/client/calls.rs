@@ -1,113 +1,122 @@
 //! Command → call → reply.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use ensync_core::{Command, Error, ErrorKind, Extension, Reply, Result, Settle, Settlement, Timestamp};
-use tonic::Status;
+use ensync_core::{
+    Command, Error, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
+};
 
+use super::connection::Connection;
 use super::link::Shared;
+use super::outcome::Failure;
 use super::{read, write};
 use crate::generated::*;
 
 impl Shared {
-    pub(super) async fn perform(self: &Arc<Self>, command: Command) -> Result<Reply> {
-        let id = || self.client_id.clone();
-        let rpc = &self.rpc;
-        let answered = |answer: std::result::Result<(bool, String), Status>| match answer {
-            Ok((true, _)) => Ok(Reply::Done),
-            Ok((false, why)) => Err(Error::from_refusal(&why)),
-            Err(status) => Err(self.failed(&status)),
-        };
+    /// Carries out a command. `limit` is how long the caller waits for it.
+    pub(super) async fn perform(self: &Arc<Self>, command: &Command, limit: Option<Duration>) -> Result<Reply> {
+        self.check(command)?;
         match command {
-            Command::Heartbeat => match rpc.heartbeat(HeartbeatRequest { client_id: id() }).await {
-                Ok(answer) if answer.success => Ok(Reply::Done),
-                Ok(_) => Err(Error::new(
-                    ErrorKind::Unauthenticated,
-                    format!("{} no longer knows this session", self.endpoint),
-                )),
-                Err(status) => Err(self.failed(&status)),
-            },
-            Command::Publish(publish) => {
-                write::check_size(&publish, self.options.max_message_bytes)?;
-                let request = || write::publish(&self.client_id, &publish);
-                let answer = rpc.publish_message(request).await.map_err(|status| self.failed(&status))?;
-                read::published(answer)
+            Command::Subscribe(subscribe) => self.subscribe(subscribe.clone()).await,
+            Command::Unsubscribe { event } => self.unsubscribe(event.clone()).await,
+            _ => self.carry(None, |over| async move { self.ask(&over, command, limit).await }).await,
+        }
+    }
+
+    /// What need not be sent to know that it would be refused.
+    fn check(&self, command: &Command) -> Result<()> {
+        match command {
+            Command::Publish(publish) => write::check_size(publish, self.max_message_bytes),
+            Command::Settle(Settle { how: Settlement::Release | Settlement::Extend, .. }) if !self.leases => {
+                Err(Extension::Leases.missing())
             }
-            Command::Subscribe(subscribe) => self.subscribe(subscribe).await,
-            Command::Unsubscribe { event } => self.unsubscribe(event).await,
-            Command::Settle(settle) => self.settle(settle).await,
+            Command::Settle(settle) => settle.how.check(),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, over: &Connection, command: &Command, limit: Option<Duration>) -> Result<Reply, Failure> {
+        let id = || self.client_id.clone();
+        let rpc = &over.rpc;
+        match command {
+            Command::Heartbeat => {
+                if rpc.heartbeat(HeartbeatRequest { client_id: id() }, limit).await?.success {
+                    return Ok(Reply::Done);
+                }
+                let text = format!("{} no longer knows this session", self.endpoint);
+                Err(Error::new(ErrorKind::Unauthenticated, text).into())
+            }
+            Command::Publish(publish) => {
+                let answer = rpc.publish_message(|| write::publish(&self.client_id, publish), limit).await?;
+                Ok(read::published(answer)?)
+            }
+            Command::Settle(settle) => self.settle(over, settle, limit).await,
             Command::Replay { id: event_id, event } => {
-                let request = || ReplayRequest {
-                    client_id: id(),
-                    message_idem: event_id.to_string(),
-                    message_name: event.to_string(),
-                };
-                let answer = rpc.replay_message(request).await.map_err(|status| self.failed(&status))?;
-                read::replayed(answer, &event_id, &event)
+                let request = || replay(id(), event_id, event);
+                Ok(read::replayed(rpc.replay_message(request, limit).await?, event_id, event)?)
             }
             Command::Pause { event, reason } => {
                 let request =
                     || PauseRequest { client_id: id(), message_name: event.to_string(), reason: reason.clone() };
-                answered(rpc.pause_messages(request).await.map(|answer| (answer.success, answer.message)))
+                let answer = rpc.pause_messages(request, limit).await?;
+                done(answer.success, &answer.message)
             }
             Command::Continue { event } => {
                 let request = || ContinueRequest { client_id: id(), message_name: event.to_string() };
-                answered(rpc.continue_messages(request).await.map(|answer| (answer.success, answer.message)))
+                let answer = rpc.continue_messages(request, limit).await?;
+                done(answer.success, &answer.message)
             }
-            other => Err(Error::new(
-                ErrorKind::Internal,
-                format!("the gRPC transport does not know the command {}", other.name()),
-            )),
+            other => Err(unknown(format_args!("command {}", other.name()))),
         }
     }
 
-    async fn settle(&self, settle: Settle) -> Result<Reply> {
-        let id = &self.client_id;
-        let answer = match &settle.how {
-            Settlement::Ack => self
-                .rpc
-                .acknowledge_message(|| write::ack(id, &settle))
-                .await
-                .map(|answer| (answer.success, answer.message, Reply::Done)),
-            Settlement::Discard { reason } => self
-                .rpc
-                .discard_message(|| write::discard(id, &settle, reason))
-                .await
-                .map(|answer| (answer.success, answer.message, Reply::Done)),
+    async fn settle(&self, over: &Connection, settle: &Settle, limit: Option<Duration>) -> Result<Reply, Failure> {
+        let (id, rpc) = (&self.client_id, &over.rpc);
+        match &settle.how {
+            Settlement::Ack => {
+                let answer = rpc.acknowledge_message(|| write::ack(id, settle), limit).await?;
+                done(answer.success, &answer.message)
+            }
+            Settlement::Discard { reason } => {
+                let answer = rpc.discard_message(|| write::discard(id, settle, reason), limit).await?;
+                done(answer.success, &answer.message)
+            }
             Settlement::Defer { delay, priority, reason } => {
-                settle.how.check()?;
                 let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-                self.rpc.defer_message(|| write::defer(id, &settle, delay_ms, *priority, reason)).await.map(|answer| {
-                    let until = u64::try_from(answer.delivery_time).ok().filter(|&at| at > 0);
-                    (answer.success, answer.message, Reply::Deferred { until: until.map(Timestamp::from_millis) })
-                })
+                let request = || write::defer(id, settle, delay_ms, *priority, reason);
+                let answer = rpc.defer_message(request, limit).await?;
+                done(answer.success, &answer.message)?;
+                let until = u64::try_from(answer.delivery_time).ok().filter(|&at| at > 0);
+                Ok(Reply::Deferred { until: until.map(Timestamp::from_millis) })
             }
             // gRPC has no call for it; a defer by 0 also redelivers at once.
-            Settlement::Rollback => self
-                .rpc
-                .defer_message(|| write::defer(id, &settle, 0, 0, ""))
-                .await
-                .map(|answer| (answer.success, answer.message, Reply::Done)),
-            Settlement::Release | Settlement::Extend if !self.leases => return Err(Extension::Leases.missing()),
-            Settlement::Release => self
-                .rpc
-                .release_message(write::release(id, &settle))
-                .await
-                .map(|answer| (answer.success, answer.message, Reply::Done)),
-            Settlement::Extend => self.rpc.extend_lease(write::extend(id, &settle)).await.map(|answer| {
-                (answer.success, answer.message, Reply::Extended { lease: read::lease(answer.lease_ms) })
-            }),
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Internal,
-                    format!("the gRPC transport does not know the settlement {}", other.name()),
-                ));
+            Settlement::Rollback => {
+                let answer = rpc.defer_message(|| write::defer(id, settle, 0, 0, ""), limit).await?;
+                done(answer.success, &answer.message)
             }
-        };
-        match answer {
-            Ok((true, _, reply)) => Ok(reply),
-            Ok((false, why, _)) => Err(Error::from_refusal(&why)),
-            Err(status) => Err(self.failed(&status)),
+            Settlement::Release => {
+                let answer = rpc.release_message(write::release(id, settle), limit).await?;
+                done(answer.success, &answer.message)
+            }
+            Settlement::Extend => {
+                let answer = rpc.extend_lease(write::extend(id, settle), limit).await?;
+                done(answer.success, &answer.message)?;
+                Ok(Reply::Extended { lease: read::lease(answer.lease_ms) })
+            }
+            other => Err(unknown(format_args!("settlement {}", other.name()))),
         }
     }
+}
+
+fn replay(client_id: String, id: &EventId, event: &EventName) -> ReplayRequest {
+    ReplayRequest { client_id, message_idem: id.to_string(), message_name: event.to_string() }
+}
+
+fn done(success: bool, why: &str) -> Result<Reply, Failure> {
+    if success { Ok(Reply::Done) } else { Err(Error::from_refusal(why).into()) }
+}
+
+fn unknown(what: impl std::fmt::Display) -> Failure {
+    Error::new(ErrorKind::Internal, format!("the gRPC transport does not know the {what}")).into()
 }

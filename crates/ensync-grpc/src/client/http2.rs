@@ -14,23 +14,24 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
 use super::Options;
+use super::gateway::NotGrpc;
 
-/// A connection and its driver. Nothing moves unless `connection` is polled; dropping it starts the connection's end, which comes
+/// A connection and its driver. Nothing moves unless `driver` is polled; dropping it starts the connection's end, which comes
 /// when the last stream is gone.
 pub(super) struct Http2 {
     pub(super) channel: Channel,
-    pub(super) connection: Connection,
+    pub(super) driver: Driver,
 }
 
 /// Resolves when the connection takes no more requests: with an error if it broke.
-pub(super) type Connection = BoxFuture<'static, hyper::Result<()>>;
+pub(super) type Driver = BoxFuture<'static, hyper::Result<()>>;
 
 impl Http2 {
     pub(super) async fn open<S>(stream: S, to: &Endpoint, options: &Options) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (send, connection) = Builder::new(TokioExecutor::new())
+        let (send, driver) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(crate::interval(options.keep_alive_interval))
             .keep_alive_timeout(crate::interval(options.keep_alive_timeout))
@@ -42,7 +43,7 @@ impl Http2 {
             .handshake(TokioIo::new(stream))
             .await?;
         tracing::debug!(endpoint = %to, "HTTP/2 connection opened");
-        Ok(Self { channel: Channel(send), connection: Box::pin(connection) })
+        Ok(Self { channel: Channel(send), driver: Box::pin(driver) })
     }
 }
 
@@ -50,20 +51,27 @@ impl Http2 {
 #[derive(Clone, Debug)]
 pub(crate) struct Channel(SendRequest<Body>);
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 impl tower_service::Service<http::Request<Body>> for Channel {
     type Response = http::Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     /// Always ready, as HTTP/2 is: of a connection that has ended the generated client would tell in a status that looks like the
     /// engine's, where `call` says that nothing was sent.
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         const AGENT: HeaderValue = HeaderValue::from_static(concat!("ensync-rust/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
-        Box::pin(self.0.send_request(request))
+        let answer = self.0.send_request(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            NotGrpc::check(&response)?;
+            Ok(response)
+        })
     }
 }

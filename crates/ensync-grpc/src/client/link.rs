@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,23 +11,16 @@ use ensync_core::{
     Command, Delivery, Endpoint, Error, ErrorKind, EventName, Extension, Link, Reply, Result, Transport, Welcome,
 };
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
 
-use super::http2::Connection;
-use super::rpc::Rpc;
+use super::connection::{Connection, Current, Redial, drive};
+use super::http2::Driver;
+use super::outcome::{self, Failure, Outcome};
 use super::streams::{Gates, Stream};
-use super::tap::Seen;
 use super::{Options, inbox};
-use crate::generated::DisconnectRequest;
-use crate::status;
 
 /// Deliveries between the streams and the inbox. Few: what nobody takes stays in HTTP/2's flow control, and so with the engine.
 const BUFFER: usize = 16;
-
-/// How long the goodbye of a link that is closed may take.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How a link ended.
 #[derive(Clone, Debug)]
@@ -53,150 +46,207 @@ impl Drop for Handle {
     }
 }
 
-/// What the transport, the streams and the connection's task share.
+/// What the transport, the streams and the connections' tasks share.
 pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
     pub(super) client_id: String,
     /// The engine has [`Extension::Leases`].
     pub(super) leases: bool,
-    pub(super) rpc: Rpc,
+    /// The engine is one of this project's, which sends the head of a stream at once.
+    pub(super) prompt: bool,
+    pub(super) max_message_bytes: usize,
     pub(super) options: Options,
+    pub(super) redial: Option<Redial>,
+    pub(super) current: watch::Sender<Current>,
+    /// How many connections were made since the last answer.
+    pub(super) moves: AtomicU32,
     pub(super) end: watch::Sender<Option<End>>,
-    /// The engine takes no more calls, but still answers those under way.
-    going: AtomicBool,
-    calls: TaskTracker,
-    /// The connection is let go of.
-    gone: CancellationToken,
+    /// The connections' tasks.
+    pub(super) drivers: TaskTracker,
     pub(super) deliveries: mpsc::Sender<Delivery>,
+    /// Subscriptions that ended by themselves. Each was in `streams`, so there are no more than that.
+    pub(super) ended_subscriptions: mpsc::UnboundedSender<(EventName, Error)>,
     streams: Mutex<HashMap<EventName, Stream>>,
     pub(super) gates: Gates,
 }
 
+/// Begins a link over a connection that has logged in.
 pub(super) fn start(
-    rpc: Rpc,
     connection: Connection,
-    seen: Seen,
+    driver: Driver,
+    redial: Option<Redial>,
     to: &Endpoint,
     welcome: Welcome,
     options: &Options,
 ) -> Link {
     let (deliveries, received) = mpsc::channel(BUFFER);
+    let (ended_subscriptions, to_tell) = mpsc::unbounded_channel();
     let (end, ended) = watch::channel(None);
+    let connection = Arc::new(connection);
     let shared = Arc::new(Shared {
         endpoint: to.clone(),
         client_id: welcome.client_id.to_string(),
         leases: welcome.config.has(Extension::Leases),
-        rpc,
+        prompt: Extension::ALL.iter().any(|&extension| welcome.config.has(extension)),
+        max_message_bytes: options.max_message(&welcome.config),
         options: *options,
+        redial,
+        current: watch::Sender::new(Current::Open(connection.clone())),
+        moves: AtomicU32::new(0),
         end,
-        going: AtomicBool::new(false),
-        calls: TaskTracker::new(),
-        gone: CancellationToken::new(),
+        drivers: TaskTracker::new(),
         deliveries,
+        ended_subscriptions,
         streams: Mutex::default(),
         gates: Gates::default(),
     });
-    tokio::spawn(drive(shared.clone(), connection, seen));
+    shared.drivers.spawn(drive(shared.clone(), connection, driver));
     let handle = Arc::new(Handle(shared));
     let inbox = inbox::inbox(handle.clone(), received, ended);
-    Link { transport: Arc::new(GrpcTransport(handle)), inbox, welcome }
+    let transport = GrpcTransport { handle, to_tell: tokio::sync::Mutex::new(to_tell) };
+    Link { transport: Arc::new(transport), inbox, welcome }
 }
 
-struct GrpcTransport(Arc<Handle>);
+struct GrpcTransport {
+    handle: Arc<Handle>,
+    to_tell: tokio::sync::Mutex<mpsc::UnboundedReceiver<(EventName, Error)>>,
+}
+
+impl GrpcTransport {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.0
+    }
+}
 
 #[async_trait]
 impl Transport for GrpcTransport {
     async fn call(&self, command: Command) -> Result<Reply> {
-        let shared = self.0.0.clone();
-        let name = command.name();
-        if shared.going.load(Ordering::Acquire) || shared.end.borrow().is_some() {
-            return Err(shared.closed());
+        self.shared().perform(&command, None).await
+    }
+
+    async fn call_within(&self, command: Command, limit: Duration) -> Result<Reply> {
+        self.shared().perform(&command, Some(limit)).await
+    }
+
+    fn abort(&self, cause: Error) {
+        self.shared().end(End::Lost(cause));
+    }
+
+    async fn ended_subscription(&self) -> (EventName, Error) {
+        match self.to_tell.lock().await.recv().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
         }
-        // A task of its own: a caller that gives up abandons the answer, not the command.
-        let mut end = shared.end.subscribe();
-        let call = shared.calls.spawn({
-            let shared = shared.clone();
-            async move {
-                tokio::select! {
-                    biased;
-                    answer = shared.perform(command) => answer,
-                    _ = ended(&mut end) => Err(shared.interrupted()),
-                }
-            }
-        });
-        match call.await {
-            Ok(answer) => answer,
-            Err(cause) => {
-                Err(Error::new(ErrorKind::Internal, format!("{name}: the call did not finish")).with_source(cause))
-            }
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        match &*self.shared().current.borrow() {
+            Current::Open(connection) => Some(connection.seen.silent_for()),
+            // There is none to be silent; how long that lasts is bounded.
+            Current::Moving | Current::Ending => None,
         }
     }
 
     async fn close(&self) {
-        self.0.0.end(End::Closed);
-        self.0.0.gone.cancelled().await;
+        let shared = self.shared();
+        shared.end(End::Closed);
+        shared.drivers.close();
+        shared.drivers.wait().await;
     }
 }
 
 impl fmt::Debug for GrpcTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrpcTransport").field("endpoint", &self.0.0.endpoint).finish_non_exhaustive()
+        f.debug_struct("GrpcTransport").field("endpoint", &self.shared().endpoint).finish_non_exhaustive()
     }
-}
-
-/// Lives with the connection: tells the link of its end, and at the link's end says goodbye and lets go of it.
-async fn drive(shared: Arc<Shared>, mut connection: Connection, seen: Seen) {
-    let _gone = shared.gone.clone().drop_guard();
-    let mut end = shared.end.subscribe();
-    let outcome = tokio::select! {
-        outcome = &mut connection => outcome,
-        end = ended(&mut end) => {
-            if matches!(end, End::Closed) {
-                let request = DisconnectRequest { client_id: shared.client_id.clone() };
-                let goodbye = tokio::time::timeout(GOODBYE, shared.rpc.disconnect(request));
-                // Engines that do not serve it find out by themselves. Only the connection's task moves the request.
-                tokio::select! {
-                    _ = connection => {}
-                    _ = goodbye => {}
-                }
-            }
-            return;
-        }
-    };
-    // A request that came too late must fail, not wait in here.
-    drop(connection);
-    if outcome.is_ok() {
-        // A goodbye of the engine (GOAWAY) lets calls under way finish. If the connection is gone already they fail by themselves.
-        shared.going.store(true, Ordering::Release);
-        shared.calls.close();
-        tokio::select! {
-            () = shared.calls.wait() => {}
-            _ = ended(&mut end) => return,
-        }
-    }
-    let error = shared.lost("the connection was lost");
-    shared.end(End::Lost(match outcome {
-        Ok(()) => error.with_source(seen.ending()),
-        Err(cause) => error.with_source(cause),
-    }));
 }
 
 impl Shared {
-    /// The error of a call that was answered by a status. The operation is the caller's to name, as with every error of a call.
-    pub(super) fn failed(&self, status: &Status) -> Error {
-        if !status::is_local(status) {
-            return status::from_status(status);
+    /// Asks over the connection of the moment, and again over the next one where nobody looked at the request because the
+    /// connection takes no more: it was not processed then (RFC 9113 section 6.8).
+    pub(super) async fn carry<T, F, A>(&self, mut not_over: Option<Arc<Connection>>, ask: F) -> Result<T>
+    where
+        F: Fn(Arc<Connection>) -> A,
+        A: Future<Output = Result<T, Failure>>,
+    {
+        let mut end = self.end.subscribe();
+        loop {
+            let connection = self.connection(not_over.as_ref()).await?;
+            let _under_way = connection.calls.token();
+            let answer = tokio::select! {
+                biased;
+                answer = ask(connection.clone()) => answer,
+                () = connection.cut.cancelled() => return Err(self.interrupted()),
+                _ = ended(&mut end) => return Err(self.interrupted()),
+            };
+            let status = match answer {
+                Ok(answer) => {
+                    self.answered();
+                    return Ok(answer);
+                }
+                Err(Failure::Refused(error)) => {
+                    self.answered();
+                    return Err(self.refused(error));
+                }
+                Err(Failure::Status(status)) => status,
+            };
+            match outcome::of(&status) {
+                Outcome::Answered(error) => {
+                    self.answered();
+                    return Err(self.refused(error));
+                }
+                Outcome::NotSent | Outcome::GivenBack if connection.seen.is_leaving() => not_over = Some(connection),
+                Outcome::NotSent => return Err(self.closed().with_source(status)),
+                Outcome::GivenBack => {
+                    let text =
+                        format!("{} gave the request back unseen (REFUSED_STREAM); try again later", self.endpoint);
+                    return Err(Error::new(ErrorKind::Unavailable, text).with_source(status));
+                }
+                Outcome::Unknown => {
+                    let error = self.interrupted();
+                    let explained = std::error::Error::source(&error).is_some();
+                    return Err(if explained { error } else { error.with_source(status) });
+                }
+            }
         }
-        if status::was_not_sent(status) {
-            return self.closed().with_source(status.clone());
+    }
+
+    /// The connection that new calls go over, once there is one, but not this one.
+    async fn connection(&self, not_over: Option<&Arc<Connection>>) -> Result<Arc<Connection>> {
+        let other = |current: &Current| match current {
+            Current::Open(open) => not_over.is_none_or(|not_over| !Arc::ptr_eq(open, not_over)),
+            Current::Moving => false,
+            Current::Ending => true,
+        };
+        let mut end = self.end.subscribe();
+        let mut current = self.current.subscribe();
+        let current = tokio::select! {
+            biased;
+            _ = ended(&mut end) => return Err(self.closed()),
+            current = current.wait_for(other) => current.map(|current| current.clone()),
+        };
+        match current {
+            Ok(Current::Open(connection)) => Ok(connection),
+            _ => Err(self.closed()),
         }
-        let error = self.interrupted();
-        if std::error::Error::source(&error).is_some() { error } else { error.with_source(status.clone()) }
+    }
+
+    /// The error of a call that the engine refused. One that does not know the session has ended it: so ends the link, and the
+    /// command, which the engine did not look at, can go over the next one.
+    fn refused(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Unauthenticated {
+            return error;
+        }
+        self.end(End::Lost(self.lost("the engine no longer knows the session").with_source(error.clone())));
+        self.closed().with_source(error)
     }
 
     /// The error of a call that came too late.
-    fn closed(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("the link to {} has ended; the command was not sent", self.endpoint))
+    pub(super) fn closed(&self) -> Error {
+        Error::new(
+            ErrorKind::Closed,
+            format!("the link to {} has ended; the command was not carried out", self.endpoint),
+        )
     }
 
     /// The error of a call that the link's end cut short.

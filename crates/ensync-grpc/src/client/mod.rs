@@ -1,9 +1,13 @@
 //! The client half: one HTTP/2 connection a link.
 
 mod calls;
+mod connection;
+mod frames;
+mod gateway;
 mod http2;
 mod inbox;
 mod link;
+mod outcome;
 mod read;
 mod rpc;
 mod streams;
@@ -15,14 +19,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_client::{Dialer, Transports};
-use ensync_core::{AppId, AppKey, ClientId, Connector, Endpoint, Error, ErrorKind, Link, Result, Scheme, Welcome};
+use ensync_core::{
+    AppId, AppKey, ClientId, Connector, Endpoint, Error, ErrorKind, Link, Result, Scheme, ServerConfig, Welcome,
+};
+use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::generated::{ConnectRequest, ConnectResponse};
 use crate::status;
+use connection::{Connection, Redial};
 use http2::Http2;
 use rpc::Rpc;
-use tap::Tap;
+use tap::{Seen, Tap};
 
 /// The transports of this crate's [`Engine`](crate::Engine): gRPC alone.
 #[derive(Debug)]
@@ -35,7 +43,8 @@ impl Transports for Grpc {
     }
 }
 
-/// Makes gRPC links: each has an HTTP/2 connection of its own, which closes when the link is dropped.
+/// Makes gRPC links: each has an HTTP/2 connection of its own, which closes when the link is dropped. Where the server ends that in
+/// good order (GOAWAY without an error, as proxies do from time to time), the link makes the next one at once and goes on.
 ///
 /// Most programs never name it: [`Engine`](crate::Engine) uses one with the defaults.
 #[derive(Clone, Debug)]
@@ -46,17 +55,37 @@ pub struct GrpcConnector {
 
 #[derive(Clone, Copy, Debug)]
 struct Options {
-    max_message_bytes: usize,
+    /// What the program asked for.
+    max_message_bytes: Option<usize>,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
     subscribe_grace: Duration,
+}
+
+/// The largest message that is taken whatever the engine announces: as much as any published client takes.
+const LEAST_MESSAGE: usize = 6 << 20;
+/// The same where it announces nothing.
+const USUAL_MESSAGE: usize = 16 << 20;
+/// What no announcement goes beyond: a message is in memory as a whole.
+const MOST_MESSAGE: usize = 64 << 20;
+/// What a message has beside the payload: metadata, which a replay carries as text within text, names, keys.
+const MESSAGE_OVERHEAD: usize = 1 << 20;
+
+impl Options {
+    /// The largest message for an engine with these announcements.
+    fn max_message(&self, config: &ServerConfig) -> usize {
+        self.max_message_bytes.unwrap_or_else(|| match config.max_payload_bytes() {
+            Some(payload) => payload.saturating_add(MESSAGE_OVERHEAD).clamp(LEAST_MESSAGE, MOST_MESSAGE),
+            None => USUAL_MESSAGE,
+        })
+    }
 }
 
 impl GrpcConnector {
     /// A connector that dials with `dialer`.
     pub fn new(dialer: Dialer) -> Self {
         let options = Options {
-            max_message_bytes: 16 * 1024 * 1024,
+            max_message_bytes: None,
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(10),
             subscribe_grace: Duration::from_secs(2),
@@ -64,10 +93,11 @@ impl GrpcConnector {
         Self { dialer, options }
     }
 
-    /// The largest protobuf message that is sent or taken, in bytes. Default: 16 MiB.
+    /// The largest protobuf message that is sent or taken, in bytes. Default: what the engine announces as its largest payload and
+    /// 1 MiB more, within 6 MiB and 64 MiB; 16 MiB for an engine that announces nothing.
     #[must_use]
     pub fn max_message_bytes(mut self, limit: usize) -> Self {
-        self.options.max_message_bytes = limit;
+        self.options.max_message_bytes = Some(limit);
         self
     }
 
@@ -80,15 +110,17 @@ impl GrpcConnector {
         self
     }
 
-    /// How long to wait for the engine's word on a subscription. Many gRPC servers send the head of a stream only with its first
-    /// event, so silence beyond this is taken as acceptance; a refusal that comes later ends the link. Default: 2 s.
+    /// How long to wait for the word on a subscription of an engine that announces no extension. Many gRPC servers send the head of a
+    /// stream only with its first event, so silence beyond this is taken as consent; a refusal that comes later ends the
+    /// subscription. Default: 2 s.
     #[must_use]
     pub fn subscribe_grace(mut self, grace: Duration) -> Self {
         self.options.subscribe_grace = grace;
         self
     }
 
-    /// Logs in over a stream that is open already: a proxy's tunnel, a test's pipe. `to` gives the name to ask for.
+    /// Logs in over a stream that is open already: a proxy's tunnel, a test's pipe. `to` gives the name to ask for. A link over it
+    /// cannot open another, and so ends when the server says goodbye to the connection.
     ///
     /// # Errors
     ///
@@ -98,32 +130,58 @@ impl GrpcConnector {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         served(to)?;
-        let (tap, seen) = Tap::new(stream);
-        let http2 = Http2::open(tap, to, &self.options).await.map_err(|cause| seen.explain(to, Some(cause)))?;
-        let rpc = Rpc::new(http2.channel.clone(), to, &self.options)?;
+        let opened = open(stream, to, &self.options).await?;
+        self.log_in(opened, to, app_key, None).await
+    }
+
+    async fn log_in(
+        &self,
+        (http2, seen): (Http2, Seen),
+        to: &Endpoint,
+        app_key: &AppKey,
+        redial: Option<Redial>,
+    ) -> Result<Link> {
+        let rpc = Rpc::new(http2.channel, to, LEAST_MESSAGE)?;
         let request = ConnectRequest { access_key: app_key.expose().to_owned(), ends_with_streams: true };
         // Nothing drives the connection yet but this: dropping the future closes it.
-        let mut connection = http2.connection;
+        let mut driver = http2.driver;
         let answer = tokio::select! {
             biased;
             answer = rpc.connect(request) => answer,
-            ended = &mut connection => return Err(seen.explain(to, ended.err())),
+            ended = &mut driver => return Err(seen.explain(to, ended.err())),
         };
         let welcome = match answer {
             Ok(answer) => read_welcome(answer).map_err(|error| error.context(format_args!("log in to {to}")))?,
-            Err(cause) if status::is_local(&cause) => return Err(seen.explain(to, Some(cause))),
-            Err(refusal) => return Err(explain_refusal(to, &refusal)),
+            Err(status) => return Err(explain(to, &seen, status)),
         };
-        Ok(link::start(rpc, connection, seen, to, welcome, &self.options))
+        let rpc = rpc.taking(self.options.max_message(&welcome.config));
+        Ok(link::start(Connection::new(rpc, seen), driver, redial, to, welcome, &self.options))
     }
+}
+
+async fn open<S>(stream: S, to: &Endpoint, options: &Options) -> Result<(Http2, Seen)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (tap, seen) = Tap::new(stream);
+    let http2 = Http2::open(tap, to, options).await.map_err(|cause| seen.explain(to, Some(cause)))?;
+    Ok((http2, seen))
 }
 
 #[async_trait]
 impl Connector for GrpcConnector {
     async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
         served(to)?;
-        let stream = self.dialer.dial(to, &[b"h2"]).await?;
-        self.connect_over(stream, to, app_key).await
+        let (dialer, options, endpoint) = (self.dialer.clone(), self.options, to.clone());
+        let dial: Redial = Arc::new(move || {
+            let (dialer, endpoint) = (dialer.clone(), endpoint.clone());
+            async move {
+                let stream = dialer.dial(&endpoint, &[b"h2"]).await?;
+                open(stream, &endpoint, &options).await
+            }
+            .boxed()
+        });
+        self.log_in(dial().await?, to, app_key, Some(dial)).await
     }
 }
 
@@ -144,8 +202,7 @@ fn read_welcome(answer: ConnectResponse) -> Result<Welcome> {
     if !answer.success {
         let refusal = Error::from_refusal(&answer.error_message);
         return Err(match refusal.kind() {
-            // Another engine's words: at login they are about the key.
-            ErrorKind::Refused => Error::new(ErrorKind::Unauthenticated, refusal.to_string()),
+            ErrorKind::Refused => Error::new(kind_of_login_refusal(&answer.error_message), refusal.to_string()),
             _ => refusal,
         });
     }
@@ -155,9 +212,41 @@ fn read_welcome(answer: ConnectResponse) -> Result<Welcome> {
     Ok(Welcome { client_id, app_id, config: answer.server_config.into_iter().collect() })
 }
 
-/// A gRPC status instead of an answer to the login.
-fn explain_refusal(to: &Endpoint, refusal: &tonic::Status) -> Error {
-    let error = status::from_status(refusal);
+/// What another engine's words refuse a login for. They are about the key, which no further try makes a better one, unless they speak
+/// of something that passes.
+fn kind_of_login_refusal(text: &str) -> ErrorKind {
+    const PASSES: [&str; 14] = [
+        "again",
+        "busy",
+        "drain",
+        "later",
+        "limit",
+        "maintenance",
+        "moment",
+        "not ready",
+        "overload",
+        "restart",
+        "shutting",
+        "starting",
+        "timeout",
+        "unavailable",
+    ];
+    let text = text.to_lowercase();
+    match PASSES.iter().any(|word| text.contains(word)) {
+        true => ErrorKind::Unavailable,
+        false => ErrorKind::Unauthenticated,
+    }
+}
+
+/// A status instead of an answer to the login.
+fn explain(to: &Endpoint, seen: &Seen, status: tonic::Status) -> Error {
+    if let Some(page) = outcome::page(&status) {
+        return page.error_of_login().context(format_args!("log in to {to}"));
+    }
+    if status::is_local(&status) {
+        return seen.explain(to, Some(status));
+    }
+    let error = status::from_status(&status);
     match error.kind() {
         ErrorKind::Protocol => Error::new(
             ErrorKind::Protocol,
@@ -182,6 +271,6 @@ where
 {
     let options = GrpcConnector::new(Dialer::default()).options;
     let http2 = Http2::open(stream, &Endpoint::parse("grpc://test").unwrap(), &options).await.unwrap();
-    tokio::spawn(http2.connection);
+    tokio::spawn(http2.driver);
     RawClient::with_origin(http2.channel, http::Uri::from_static("http://test"))
 }

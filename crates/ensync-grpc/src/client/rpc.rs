@@ -1,11 +1,12 @@
 //! The generated client, with both generations of method names.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Options;
 use super::http2::Channel;
 use crate::generated::en_sync_service_client::EnSyncServiceClient;
 use crate::generated::*;
@@ -14,8 +15,10 @@ use crate::status;
 #[derive(Debug)]
 pub(super) struct Rpc {
     client: EnSyncServiceClient<Channel>,
+    origin: http::Uri,
+    max_message_bytes: usize,
     /// The engine serves the earlier ("event") names only.
-    earlier: AtomicBool,
+    earlier: Arc<AtomicBool>,
 }
 
 type Answer<T> = std::result::Result<T, Status>;
@@ -24,15 +27,19 @@ type Answer<T> = std::result::Result<T, Status>;
 /// not carried out.
 macro_rules! either {
     ($($current:ident, $earlier:ident: $request:ty => $response:ty;)*) => {$(
-        pub(super) async fn $current(&self, request: impl Fn() -> $request) -> Answer<$response> {
+        pub(super) async fn $current(
+            &self,
+            request: impl Fn() -> $request,
+            limit: Option<Duration>,
+        ) -> Answer<$response> {
             let mut client = self.client.clone();
             if !self.earlier.load(Ordering::Relaxed) {
-                let answer = client.$current(request()).await.map(Response::into_inner);
+                let answer = client.$current(within(request(), limit)).await.map(Response::into_inner);
                 if !is_unimplemented(&answer) {
                     return answer;
                 }
             }
-            let answer = client.$earlier(request()).await.map(Response::into_inner);
+            let answer = client.$earlier(within(request(), limit)).await.map(Response::into_inner);
             if !is_unimplemented(&answer) {
                 self.earlier.store(true, Ordering::Relaxed);
             }
@@ -42,7 +49,7 @@ macro_rules! either {
 }
 
 impl Rpc {
-    pub(super) fn new(channel: Channel, to: &Endpoint, options: &Options) -> Result<Self> {
+    pub(super) fn new(channel: Channel, to: &Endpoint, max_message_bytes: usize) -> Result<Self> {
         let scheme = if to.tls() { "https" } else { "http" };
         let origin =
             http::Uri::builder().scheme(scheme).authority(to.authority()).path_and_query("/").build().map_err(
@@ -51,29 +58,56 @@ impl Rpc {
                         .with_source(cause)
                 },
             )?;
-        let client =
-            EnSyncServiceClient::with_origin(channel, origin).max_decoding_message_size(options.max_message_bytes);
-        Ok(Self { client, earlier: AtomicBool::new(false) })
+        Ok(Self::with(channel, origin, max_message_bytes, Arc::default()))
+    }
+
+    fn with(channel: Channel, origin: http::Uri, max_message_bytes: usize, earlier: Arc<AtomicBool>) -> Self {
+        let client = EnSyncServiceClient::with_origin(channel, origin.clone());
+        let client = client.max_decoding_message_size(max_message_bytes);
+        Self { client, origin, max_message_bytes, earlier }
+    }
+
+    /// The same over another connection.
+    pub(super) fn over(&self, channel: Channel) -> Self {
+        Self::with(channel, self.origin.clone(), self.max_message_bytes, self.earlier.clone())
+    }
+
+    /// The same, which takes messages of up to so many bytes.
+    pub(super) fn taking(self, max_message_bytes: usize) -> Self {
+        let client = self.client.max_decoding_message_size(max_message_bytes);
+        Self { client, max_message_bytes, ..self }
     }
 
     pub(super) async fn connect(&self, request: ConnectRequest) -> Answer<ConnectResponse> {
         self.client.clone().connect(request).await.map(Response::into_inner)
     }
 
-    pub(super) async fn heartbeat(&self, request: HeartbeatRequest) -> Answer<HeartbeatResponse> {
-        self.client.clone().heartbeat(request).await.map(Response::into_inner)
+    pub(super) async fn heartbeat(
+        &self,
+        request: HeartbeatRequest,
+        limit: Option<Duration>,
+    ) -> Answer<HeartbeatResponse> {
+        self.client.clone().heartbeat(within(request, limit)).await.map(Response::into_inner)
     }
 
     pub(super) async fn disconnect(&self, request: DisconnectRequest) -> Answer<DisconnectResponse> {
         self.client.clone().disconnect(request).await.map(Response::into_inner)
     }
 
-    pub(super) async fn extend_lease(&self, request: ExtendLeaseRequest) -> Answer<ExtendLeaseResponse> {
-        self.client.clone().extend_lease(request).await.map(Response::into_inner)
+    pub(super) async fn extend_lease(
+        &self,
+        request: ExtendLeaseRequest,
+        limit: Option<Duration>,
+    ) -> Answer<ExtendLeaseResponse> {
+        self.client.clone().extend_lease(within(request, limit)).await.map(Response::into_inner)
     }
 
-    pub(super) async fn release_message(&self, request: ReleaseRequest) -> Answer<ReleaseResponse> {
-        self.client.clone().release_message(request).await.map(Response::into_inner)
+    pub(super) async fn release_message(
+        &self,
+        request: ReleaseRequest,
+        limit: Option<Duration>,
+    ) -> Answer<ReleaseResponse> {
+        self.client.clone().release_message(within(request, limit)).await.map(Response::into_inner)
     }
 
     /// Resolves with the head of the stream, or with a refusal.
@@ -102,4 +136,13 @@ impl Rpc {
 
 fn is_unimplemented<T>(answer: &Answer<T>) -> bool {
     matches!(answer, Err(status) if status.code() == Code::Unimplemented && !status::is_local(status))
+}
+
+/// Tells the other side how long the answer is waited for: `grpc-timeout`, of the gRPC protocol over HTTP/2.
+fn within<T>(message: T, limit: Option<Duration>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(limit) = limit {
+        request.set_timeout(limit);
+    }
+    request
 }

@@ -3,16 +3,23 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use ensync_core::{Error, EventName, Reply, Result, Subscribe};
-use futures::future::{self, Either};
+use ensync_core::{Error, ErrorKind, EventName, Reply, Result, Subscribe};
+use futures::future::{BoxFuture, FutureExt, ready};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::link::{End, Shared};
+use super::connection::Connection;
+use super::link::{End, Shared, ended};
+use super::outcome::{self, Failure, Outcome};
 use super::{read, write};
 use crate::generated::*;
-use crate::status;
+
+/// How long the engine may take to hear that a subscription has ended on this side.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A subscription's stream and the task that reads it, which ends with this.
 pub(super) struct Stream {
@@ -40,11 +47,41 @@ impl Gates {
     }
 }
 
+/// A stream, once its head has come.
+type Head = BoxFuture<'static, std::result::Result<Streaming<StreamResponse>, Status>>;
+
 impl Shared {
     pub(super) async fn subscribe(self: &Arc<Self>, subscribe: Subscribe) -> Result<Reply> {
+        let gate = self.enter(&subscribe.event).await?;
+        let shared = self.clone();
+        alone(async move {
+            let _gate = gate;
+            shared.open(subscribe).await
+        })
+        .await
+    }
+
+    pub(super) async fn unsubscribe(self: &Arc<Self>, event: EventName) -> Result<Reply> {
+        let gate = self.enter(&event).await?;
+        let shared = self.clone();
+        alone(async move {
+            let _gate = gate;
+            shared.leave(event).await
+        })
+        .await
+    }
+
+    async fn enter(&self, event: &EventName) -> Result<OwnedMutexGuard<()>> {
+        let mut end = self.end.subscribe();
+        tokio::select! {
+            biased;
+            gate = self.gates.of(event).lock_owned() => Ok(gate),
+            _ = ended(&mut end) => Err(self.closed()),
+        }
+    }
+
+    async fn open(self: &Arc<Self>, subscribe: Subscribe) -> Result<Reply> {
         let event = subscribe.event.clone();
-        let gate = self.gates.of(&event);
-        let _held = gate.lock().await;
         // An engine that starts a new stream for the same name ends the one of before.
         let before = self.lock().get(&event).map(|stream| stream.leaving.clone());
         let set_before = |leaving| {
@@ -53,29 +90,34 @@ impl Shared {
             }
         };
         set_before(true);
-        let mut head = Box::pin(self.rpc.subscribe(write::subscribe(&self.client_id, &subscribe)));
-        let stream = match tokio::time::timeout(self.options.subscribe_grace, &mut head).await {
-            Ok(Ok(stream)) => Either::Left(future::ready(Ok(stream))),
-            Ok(Err(status)) => {
-                set_before(false);
-                return Err(self.failed(&status));
-            }
-            Err(_) => Either::Right(head),
-        };
+        let (over, head) = self.begin(&subscribe, None).await.inspect_err(|_| set_before(false))?;
         let leaving = Arc::new(AtomicBool::new(false));
         let mut streams = self.lock();
         // Under the lock: `end` clears the map under it, so no stream outlives the link.
         if self.end.borrow().is_some() {
             return Err(self.interrupted());
         }
-        let reader = tokio::spawn(self.clone().read(event.clone(), stream, leaving.clone())).abort_handle();
+        let reader = tokio::spawn(self.clone().read(subscribe, over, head, leaving.clone())).abort_handle();
         streams.insert(event, Stream { reader, leaving });
         Ok(Reply::Done)
     }
 
-    pub(super) async fn unsubscribe(&self, event: EventName) -> Result<Reply> {
-        let gate = self.gates.of(&event);
-        let _held = gate.lock().await;
+    /// Begins a stream, but not over the connection `not_over`. Engines of this project send its head at once; others may send it
+    /// with the first event, so their silence for [`subscribe_grace`](super::GrpcConnector::subscribe_grace) is taken as consent.
+    async fn begin(&self, subscribe: &Subscribe, not_over: Option<Arc<Connection>>) -> Result<(Arc<Connection>, Head)> {
+        self.carry(not_over, |over| async move {
+            let request = write::subscribe(&self.client_id, subscribe);
+            let mut head = over.rpc.subscribe(request).boxed();
+            let opened = match self.prompt {
+                true => Some(head.as_mut().await?),
+                false => timeout(self.options.subscribe_grace, &mut head).await.ok().transpose()?,
+            };
+            Ok((over, opened.map_or(head, |stream| ready(Ok(stream)).boxed())))
+        })
+        .await
+    }
+
+    async fn leave(&self, event: EventName) -> Result<Reply> {
         let stream = self.lock().get(&event).map(|stream| stream.leaving.clone());
         let set = |leaving| {
             if let Some(flag) = &stream {
@@ -83,52 +125,129 @@ impl Shared {
             }
         };
         set(true);
-        let request = UnsubscribeRequest { client_id: self.client_id.clone(), message_name: event.to_string() };
-        let answer = self.rpc.unsubscribe(request).await;
-        let error = match answer {
-            Ok(answer) if answer.success => {
-                self.lock().remove(&event);
-                return Ok(Reply::Done);
-            }
-            Ok(answer) => Error::from_refusal(&answer.message),
-            Err(status) => self.failed(&status),
-        };
-        set(false);
-        Err(error)
+        self.tell_left(&event).await.inspect_err(|_| set(false))?;
+        self.lock().remove(&event);
+        Ok(Reply::Done)
     }
 
-    /// Reads one subscription's stream into the inbox. If it ends unasked, so does the link.
+    async fn tell_left(&self, event: &EventName) -> Result<()> {
+        self.carry(None, |over| async move {
+            let request = UnsubscribeRequest { client_id: self.client_id.clone(), message_name: event.to_string() };
+            let answer = over.rpc.unsubscribe(request).await?;
+            if answer.success { Ok(()) } else { Err(Failure::Refused(Error::from_refusal(&answer.message))) }
+        })
+        .await
+    }
+
+    /// Reads one subscription's stream into the inbox. Where its connection was closed in good order it goes on over the next one;
+    /// if it ends unasked, so does the link, or where that says why, this subscription alone.
     async fn read(
         self: Arc<Self>,
-        event: EventName,
-        stream: impl Future<Output = std::result::Result<Streaming<StreamResponse>, Status>>,
+        subscribe: Subscribe,
+        mut over: Arc<Connection>,
+        mut head: Head,
         leaving: Arc<AtomicBool>,
     ) {
-        let why = async {
-            let mut stream = stream.await?;
-            while let Some(record) = stream.message().await? {
-                match read::delivery(record) {
-                    Ok(delivery) => {
-                        if self.deliveries.send(delivery).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    Err(error) => tracing::warn!(
-                        endpoint = %self.endpoint, %event, %error, "an event that cannot be understood was skipped"
-                    ),
-                }
+        let event = subscribe.event.clone();
+        loop {
+            // Kept until the engine knows: to let go of it is to reset it.
+            let (_stream, ended) = self.take(&event, head).await;
+            if leaving.load(Ordering::Acquire) {
+                return;
             }
-            Ok(())
+            let error = match ended.map_err(|status| (outcome::of(&status), status)) {
+                Err((Outcome::Answered(error), _)) if is_about_the_subscription(&error) => {
+                    return self.end_subscription(event, error, &leaving).await;
+                }
+                Err((Outcome::Answered(error), _)) if error.kind() == ErrorKind::Unauthenticated => Some(error),
+                Ok(()) | Err(_) if over.seen.is_leaving() => match self.begin(&subscribe, Some(over)).await {
+                    Ok(next) => {
+                        (over, head) = next;
+                        continue;
+                    }
+                    Err(error) if is_about_the_subscription(&error) => {
+                        return self.end_subscription(event, error, &leaving).await;
+                    }
+                    Err(error) => Some(error),
+                },
+                Err((Outcome::Answered(error), _)) => Some(error),
+                Err((_, status)) => {
+                    let error = self.lost(format_args!("the stream of {event} ended"));
+                    return self.end(End::Lost(error.with_source(status)));
+                }
+                Ok(()) => None,
+            };
+            let lost = self.lost(format_args!("the stream of {event} ended"));
+            return self.end(End::Lost(match error {
+                Some(error) => lost.with_source(error),
+                None => lost,
+            }));
+        }
+    }
+
+    /// Takes what a stream brings, to its end.
+    async fn take(
+        &self,
+        event: &EventName,
+        head: Head,
+    ) -> (Option<Streaming<StreamResponse>>, std::result::Result<(), Status>) {
+        let mut stream = match head.await {
+            Ok(stream) => stream,
+            Err(status) => return (None, Err(status)),
         };
-        let why: std::result::Result<(), Status> = why.await;
+        loop {
+            let delivery = match stream.message().await {
+                Ok(Some(record)) => read::delivery(record),
+                Ok(None) => return (Some(stream), Ok(())),
+                Err(status) => return (Some(stream), Err(status)),
+            };
+            match delivery {
+                Ok(delivery) => {
+                    if self.deliveries.send(delivery).await.is_err() {
+                        return (Some(stream), Ok(()));
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    endpoint = %self.endpoint, %event, %error, "an event that cannot be understood was skipped"
+                ),
+            }
+        }
+    }
+
+    /// Ends one subscription for a reason of its own.
+    async fn end_subscription(&self, event: EventName, error: Error, leaving: &Arc<AtomicBool>) {
+        let Ok(_gate) = self.enter(&event).await else { return };
+        // Left meanwhile, or subscribed to anew.
         if leaving.load(Ordering::Acquire) {
             return;
         }
-        let error = self.lost(format_args!("the stream of {event} ended"));
-        self.end(End::Lost(match why {
-            Ok(()) => error,
-            Err(status) if status::is_local(&status) => error.with_source(status),
-            Err(status) => error.with_source(status::from_status(&status)),
-        }));
+        if matches!(error.kind(), ErrorKind::PayloadTooLarge | ErrorKind::Protocol) {
+            // It ended on this side: an engine that is not told would take the client for gone.
+            let _ = timeout(GOODBYE, self.tell_left(&event)).await;
+        }
+        let error = error.context(format_args!("the subscription to {event} ended"));
+        // Nobody listens once the link has ended.
+        let _ = self.ended_subscriptions.send((event.clone(), error));
+        // Last, for it ends this task.
+        self.lock().remove(&event);
+    }
+}
+
+/// Whether the end of a stream concerns its subscription, and no other. What passes, and what is about the session, concerns all.
+fn is_about_the_subscription(error: &Error) -> bool {
+    use ErrorKind::{Closed, Connect, Interrupted, Refused, Timeout, Unauthenticated, Unavailable};
+    match error.kind() {
+        Unauthenticated | Unavailable | Timeout | Interrupted | Closed | Connect => false,
+        Refused => !error.may_have_happened(),
+        _ => true,
+    }
+}
+
+/// Runs to its end even if its caller gives up: a stream that is let go of halfway looks to the engine like a client that is gone.
+/// There is one at a time for each event name.
+async fn alone(work: impl Future<Output = Result<Reply>> + Send + 'static) -> Result<Reply> {
+    match tokio::spawn(work).await {
+        Ok(answer) => answer,
+        Err(cause) => Err(Error::new(ErrorKind::Internal, "the call did not finish").with_source(cause)),
     }
 }

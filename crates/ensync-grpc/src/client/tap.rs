@@ -1,27 +1,55 @@
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ensync_core::{Endpoint, Error, ErrorKind};
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// A stream that remembers how the other side began and how it ended. HTTP/2 libraries keep that to themselves, and it is what
-/// tells a wrong port from a lost connection.
+use super::frames::Frames;
+
+/// A stream that remembers how the other side began, when it was last heard of, and how it ended; and that can be ended from
+/// outside. HTTP/2 libraries keep all of that to themselves.
 #[derive(Debug)]
 pub(super) struct Tap<S> {
     stream: S,
+    /// The first bytes, enough to know an HTTP/1 answer or a TLS record by.
+    first: Vec<u8>,
+    frames: Frames,
     seen: Seen,
 }
 
 /// What a [`Tap`] saw.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Arc<Mutex<State>>);
+#[derive(Clone, Debug)]
+pub(super) struct Seen(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    start: Instant,
+    /// Milliseconds from `start` to the last byte that came.
+    heard: AtomicU64,
+    /// The other side said goodbye, and for no error of ours.
+    leaving: CancellationToken,
+    /// It said goodbye for an error.
+    failed: CancellationToken,
+    /// The stream was let go of.
+    closed: CancellationToken,
+    cut: AtomicBool,
+    /// The task that reads and writes: HTTP/2 has one.
+    task: AtomicWaker,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    /// The first bytes, enough to know an HTTP/1 answer or a TLS record by.
     first: Vec<u8>,
+    /// The code of a goodbye that was about an error.
+    code: Option<u32>,
     end: Option<End>,
 }
 
@@ -35,8 +63,55 @@ const FIRST: usize = 5;
 
 impl<S> Tap<S> {
     pub(super) fn new(stream: S) -> (Self, Seen) {
-        let seen = Seen::default();
-        (Self { stream, seen: seen.clone() }, seen)
+        let shared = Shared {
+            start: Instant::now(),
+            heard: AtomicU64::new(0),
+            leaving: CancellationToken::new(),
+            failed: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            cut: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            state: Mutex::default(),
+        };
+        let seen = Seen(Arc::new(shared));
+        (Self { stream, first: Vec::new(), frames: Frames::default(), seen: seen.clone() }, seen)
+    }
+
+    /// Looks at what came.
+    fn read(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.seen.lock().end.get_or_insert(End::Eof);
+            return;
+        }
+        self.seen.hear();
+        if self.first.len() < FIRST {
+            let missing = FIRST - self.first.len();
+            self.first.extend(bytes.iter().take(missing));
+            self.seen.lock().first.clone_from(&self.first);
+        }
+        match self.frames.next(bytes) {
+            None => {}
+            Some(goaway) if goaway.code == 0 => self.seen.0.leaving.cancel(),
+            Some(goaway) => {
+                self.seen.lock().code = Some(goaway.code);
+                self.seen.0.failed.cancel();
+            }
+        }
+    }
+
+    /// Fails once the stream was cut.
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.seen.0.task.register(cx.waker());
+        match self.seen.0.cut.load(Ordering::Acquire) {
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the link was given up on this side")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<S> Drop for Tap<S> {
+    fn drop(&mut self) {
+        self.seen.0.closed.cancel();
     }
 }
 
@@ -79,21 +154,51 @@ impl Seen {
 
     /// Why a connection that had worked is gone.
     pub(super) fn ending(&self) -> io::Error {
-        match &self.lock().end {
+        let state = self.lock();
+        if let Some(code) = state.code {
+            return io::Error::other(format!("the engine ended the HTTP/2 connection for an error (code {code})"));
+        }
+        match &state.end {
             Some(End::Broken(broken)) => io::Error::new(broken.kind(), broken.clone()),
             Some(End::Eof) => io::Error::new(io::ErrorKind::UnexpectedEof, "the engine closed the connection"),
             None => io::Error::other("the engine ended the HTTP/2 connection, or no longer answers on it"),
         }
     }
 
-    fn read(&self, bytes: &[u8]) {
-        let mut state = self.lock();
-        if bytes.is_empty() {
-            state.end.get_or_insert(End::Eof);
-        } else if state.first.len() < FIRST {
-            let missing = FIRST - state.first.len();
-            state.first.extend(bytes.iter().take(missing));
-        }
+    /// For how long nothing came.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.0.start.elapsed().saturating_sub(Duration::from_millis(self.0.heard.load(Ordering::Relaxed)))
+    }
+
+    /// Resolves when the other side says goodbye in good order: it takes no more requests, and finishes what it took.
+    pub(super) async fn leaving(&self) {
+        self.0.leaving.cancelled().await;
+    }
+
+    /// Whether it did, and nothing else.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.0.leaving.is_cancelled() && !self.0.failed.is_cancelled()
+    }
+
+    /// Resolves when the other side says goodbye for an error.
+    pub(super) async fn failed(&self) {
+        self.0.failed.cancelled().await;
+    }
+
+    /// Ends the stream, whatever is under way on it.
+    pub(super) fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+        self.0.task.wake();
+    }
+
+    /// Resolves when the stream was let go of, and so is closed.
+    pub(super) async fn closed(&self) {
+        self.0.closed.cancelled().await;
+    }
+
+    fn hear(&self) {
+        let since = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.heard.store(since, Ordering::Relaxed);
     }
 
     /// Keeps a failure, and hands on one that says the same.
@@ -104,17 +209,18 @@ impl Seen {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.check(cx)?;
         let before = buf.filled().len();
-        Poll::Ready(match ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
+        Pin::new(&mut this.stream).poll_read(cx, buf).map(|read| match read {
             Ok(()) => {
-                this.seen.read(buf.filled().get(before..).unwrap_or_default());
+                this.read(buf.filled().get(before..).unwrap_or_default());
                 Ok(())
             }
             Err(error) => Err(this.seen.broke(error)),
@@ -125,6 +231,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.check(cx)?;
         Pin::new(&mut this.stream).poll_write(cx, buf).map_err(|error| this.seen.broke(error))
     }
 
@@ -134,6 +241,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.check(cx)?;
         Pin::new(&mut this.stream).poll_write_vectored(cx, bufs).map_err(|error| this.seen.broke(error))
     }
 
@@ -143,10 +251,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.check(cx)?;
         Pin::new(&mut this.stream).poll_flush(cx).map_err(|error| this.seen.broke(error))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        this.check(cx)?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

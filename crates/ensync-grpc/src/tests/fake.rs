@@ -103,6 +103,11 @@ impl Engine {
         }
     }
 
+    /// What more it was told by now.
+    pub(super) fn told_by_now(&mut self) -> Option<Told> {
+        self.told.try_recv().ok()
+    }
+
     /// Whether nothing more was told by now.
     pub(super) fn is_quiet(&mut self) -> bool {
         self.told.try_recv().is_err()

@@ -161,7 +161,7 @@ async fn late(engine: &mut Engine, go: Arc<Notify>) -> ensync_core::Link {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_silent_until_the_first_event_is_taken_as_willing() {
-    let mut engine = Engine::start();
+    let mut engine = Engine::start_plain();
     let go = Arc::new(Notify::new());
     let mut link = late(&mut engine, go.clone()).await;
     assert_eq!(link.transport.call(subscribe("a")).await.unwrap(), Reply::Done);
@@ -173,13 +173,132 @@ async fn an_engine_that_is_silent_until_the_first_event_is_taken_as_willing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_comes_too_late_ends_the_link() {
-    let mut engine = Engine::start();
+async fn a_refusal_that_comes_late_ends_that_subscription_alone() {
+    let mut engine = Engine::start_plain();
     let go = Arc::new(Notify::new());
     let mut link = late(&mut engine, go.clone()).await;
     link.transport.call(subscribe("unknown")).await.unwrap();
     go.notify_one();
-    let error = link.inbox.next().await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted);
-    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "unknown is not registered");
+    let (event, error) = link.transport.ended_subscription().await;
+    assert_eq!((event, error.kind()), (name("unknown"), ErrorKind::UnknownEvent));
+    assert_eq!(error.to_string(), "the subscription to unknown ended: unknown is not registered");
+    // The link, and what else goes over it, live on.
+    go.notify_one();
+    link.transport.call(subscribe("a")).await.unwrap();
+    engine.fake.push(1, delivery("a", 1));
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("a", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_word_of_an_engine_of_ours_is_waited_for() {
+    let mut engine = Engine::start();
+    let go = Arc::new(Notify::new());
+    let link = late(&mut engine, go.clone()).await;
+    let mut subscribed = std::pin::pin!(link.transport.call(subscribe("unknown")));
+    tokio::select! {
+        answer = subscribed.as_mut() => panic!("silence is no consent: {answer:?}"),
+        () = tokio::time::sleep(std::time::Duration::from_secs(60)) => {}
+    }
+    go.notify_one();
+    assert_eq!(subscribed.await.unwrap_err().kind(), ErrorKind::UnknownEvent);
+}
+
+/// An engine whose calls, but for the login, are answered by a proxy.
+async fn behind(status: u16, page: &'static str) -> ensync_core::Link {
+    let (stream, _serving) = serve(move |request| async move {
+        if request.uri().path().ends_with("/Connect") {
+            return answer([welcome().encode_to_vec()]);
+        }
+        http::Response::builder()
+            .status(status)
+            .header("content-type", "text/html")
+            .body(Body::new(page.to_owned()))
+            .unwrap()
+    });
+    connect(stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_a_proxy_answers_is_told_as_that() {
+    for (status, kind, happened) in [
+        (413, ErrorKind::PayloadTooLarge, false),
+        (403, ErrorKind::Unavailable, false),
+        (502, ErrorKind::Unavailable, true),
+        (200, ErrorKind::Unavailable, true),
+    ] {
+        let link = behind(status, "<html>no</html>").await;
+        let error = link.transport.call(publish("a")).await.unwrap_err();
+        assert_eq!((error.kind(), error.may_have_happened()), (kind, happened), "{error}");
+        assert!(error.to_string().starts_with(&format!("a proxy answered {status}")), "{error}");
+        let error = link.transport.call(subscribe("a")).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("a proxy answered {status}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_a_gateway_refuses_is_worth_another_try() {
+    for status in [401, 403, 407, 429, 500, 502, 503, 504] {
+        let (stream, _serving) = serve(move |_| async move {
+            http::Response::builder().status(status).header("content-type", "text/html").body(Body::empty()).unwrap()
+        });
+        let error = connect(stream).await.unwrap_err();
+        assert!(error.is_retryable(), "{status}: {:?}", error.kind());
+        assert!(
+            error.to_string().starts_with(&format!("log in to grpc://test:50051: a proxy answered {status}")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_a_restarting_engine_refuses_is_worth_another_try() {
+    for (text, kind) in [
+        ("Server is restarting, try again", ErrorKind::Unavailable),
+        ("Service temporarily unavailable", ErrorKind::Unavailable),
+        ("Invalid access key", ErrorKind::Unauthenticated),
+        ("no", ErrorKind::Unauthenticated),
+    ] {
+        let (stream, _serving) = serve(move |_| async move {
+            answer([ConnectResponse { error_message: text.into(), ..ConnectResponse::default() }.encode_to_vec()])
+        });
+        let error = connect(stream).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().ends_with(text), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_failed_on_its_way_may_have_happened() {
+    for code in [tonic::Code::Unavailable, tonic::Code::Unknown, tonic::Code::Cancelled, tonic::Code::Aborted] {
+        let (stream, _serving) = serve(move |request| async move {
+            match request.uri().path().ends_with("/Connect") {
+                true => answer([welcome().encode_to_vec()]),
+                false => tonic::Status::new(code, "upstream connect error").into_http(),
+            }
+        });
+        let link = connect(stream).await.unwrap();
+        let error = link.transport.call(publish("a")).await.unwrap_err();
+        assert!(error.may_have_happened(), "{code:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_large_ends_its_subscription_and_no_more() {
+    let mut engine = Engine::start();
+    let connector = crate::GrpcConnector::new(ensync_client::Dialer::default()).max_message_bytes(10_000);
+    let app_key = ensync_core::AppKey::parse("good").unwrap();
+    let mut link = connector.connect_over(engine.open().0, &endpoint(), &app_key).await.unwrap();
+    assert!(matches!(engine.told().await, Told::Login(_)));
+    for event in ["a", "b"] {
+        link.transport.call(subscribe(event)).await.unwrap();
+        engine.command().await;
+    }
+    let payload = ensync_core::WirePayload::from_wire("A".repeat(20_000));
+    engine.fake.push(1, ensync_core::Delivery { payload, ..delivery("a", 1) });
+    let (event, error) = link.transport.ended_subscription().await;
+    assert_eq!((event, error.kind()), (name("a"), ErrorKind::PayloadTooLarge), "{error}");
+    assert_eq!(engine.command().await, Command::Unsubscribe { event: name("a") });
+    engine.fake.push(1, delivery("b", 2));
+    assert_eq!(link.inbox.next().await.unwrap().unwrap(), delivery("b", 2));
+    assert!(engine.is_quiet(), "the session goes on");
 }

@@ -3,8 +3,10 @@
 mod budget;
 mod fake;
 mod foreign;
+mod given_up;
 mod link;
 mod login;
+mod moving;
 mod peers;
 mod sessions;
 mod wire;
