@@ -4,6 +4,7 @@
 //! - `behaviour`: what clients see, over each of the three;
 //! - `kit`: the engine for users' own tests;
 //! - `flow`: windows, leases, and events that are dropped;
+//! - `go_client`: requests in the forms of the Go SDK, written by hand;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `isolation`: what an app can do with what belongs to another: nothing;
 //! - `limits`: what connections and apps may use up, and what whoever exceeds it is told;
@@ -18,6 +19,7 @@
 mod behaviour;
 mod contract;
 mod flow;
+mod go_client;
 mod isolation;
 mod kit;
 mod lifecycle;

@@ -6,8 +6,10 @@
 //! - `world`: the engine and the apps;
 //! - `steps`: what each client is put through, and its known defects;
 //! - `many`: one publish of ours to all of them;
-//! - `table`: the README says the same.
+//! - `hybrid`: events to three of them, from each of them;
+//! - `table`: the README, and the page beside this file, say the same.
 
+mod hybrid;
 mod many;
 mod peer;
 mod setup;
@@ -78,5 +80,13 @@ async fn one_publish_to_all_of_them() {
     let Some(clients) = setup::clients().await else { return };
     for (kind, found) in many::one_publish_to_all(clients).await {
         table::check(kind, &found);
+    }
+}
+
+#[tokio::test]
+async fn events_to_three_from_each_of_them() {
+    let Some(clients) = setup::clients().await else { return };
+    if let Some(envelopes) = setup::envelopes(clients) {
+        table::check_hybrid(&hybrid::everybody_to_everybody(clients, envelopes).await);
     }
 }

@@ -140,16 +140,24 @@ impl Peer {
 
     /// Waits for a line of the client's log with `part` in it.
     pub async fn logged(&self, part: &str) -> String {
-        let found = || self.log.lines.lock().unwrap().iter().find(|line| line.contains(part)).cloned();
-        let wait = async {
-            loop {
-                match found() {
-                    Some(line) => return line,
-                    None => self.log.more.notified().await,
-                }
+        soon(&format!("{part:?} in the log of {:?}", self.kind), self.log.line(part)).await
+    }
+
+    /// What a handler is called with next, or else a line of the client's log with `part` in it.
+    pub async fn event_or_logged(&mut self, part: &str) -> Result<Value, String> {
+        let Self { kind, events, log, .. } = self;
+        let either = async {
+            tokio::select! {
+                event = events.recv() => Ok(event.unwrap_or_else(|| panic!("{kind:?} has ended"))),
+                line = log.line(part) => Err(line),
             }
         };
-        soon(&format!("{part:?} in the log of {:?}", self.kind), wait).await
+        soon(&format!("an event at {kind:?}, or {part:?} in its log"), either).await
+    }
+
+    /// Forgets what the client has logged.
+    pub fn forget_log(&self) {
+        self.log.lines.lock().unwrap().clear();
     }
 
     /// A new client of the peer's app, logged in.
@@ -187,7 +195,7 @@ impl Peer {
 
     /// Forgets the client there was, and makes another one.
     pub async fn new_client(&mut self, world: &World) {
-        self.log.lines.lock().unwrap().clear();
+        self.forget_log();
         while self.events.try_recv().is_ok() {}
         let url = if self.kind.is_grpc() { world.grpc_url() } else { world.ws_url() };
         self.ask("new", json!({"url": url})).await;
@@ -199,6 +207,17 @@ impl Peer {
 }
 
 impl Log {
+    /// Waits for a line with `part` in it.
+    async fn line(&self, part: &str) -> String {
+        loop {
+            let found = self.lines.lock().unwrap().iter().find(|line| line.contains(part)).cloned();
+            match found {
+                Some(line) => return line,
+                None => self.more.notified().await,
+            }
+        }
+    }
+
     fn all(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }

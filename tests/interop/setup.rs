@@ -18,19 +18,38 @@ pub async fn clients() -> Option<&'static Path> {
     match CLIENTS.get_or_init(set_up).await {
         Ok(clients) => Some(clients),
         Err(reason) => {
-            let required = std::env::var("ENSYNC_INTEROP").is_ok_and(|value| value == "required");
-            assert!(!required, "the published clients are required: {reason}");
+            assert!(!required(), "the published clients are required: {reason}");
             None
         }
     }
 }
 
+/// The program that makes envelopes in the Go client's form. `None`, with a line to standard error, where this machine cannot build
+/// it; that fails the test instead if the clients are required.
+pub fn envelopes(clients: &Path) -> Option<PathBuf> {
+    let program = clients.join("envelopes/envelopes");
+    if program.exists() {
+        return Some(program);
+    }
+    let reason = std::fs::read_to_string(clients.join("envelopes/why-not")).unwrap_or_default();
+    assert!(!required(), "the program that makes Go's envelopes is required: {reason}");
+    skipped(&format!("the program that makes Go's envelopes is not here: {}", reason.trim()));
+    None
+}
+
+fn required() -> bool {
+    std::env::var("ENSYNC_INTEROP").is_ok_and(|value| value == "required")
+}
+
+/// Not with eprintln, which the test harness would keep to itself.
+fn skipped(reason: &str) {
+    _ = std::io::stderr().write_all(format!("\nskipped, {reason}\n").as_bytes());
+}
+
 async fn set_up() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     run_script(target).await.map(|()| target.join("interop")).inspect_err(|reason| {
-        // Not with eprintln, which the test harness would keep to itself.
-        let line = format!("\nskipped, the published clients are not here: {reason}\n");
-        _ = std::io::stderr().write_all(line.as_bytes());
+        skipped(&format!("the published clients are not here: {reason}"));
     })
 }
 

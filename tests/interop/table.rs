@@ -1,4 +1,4 @@
-//! The README's table of published clients, which is to say what the tests found.
+//! The README's table of published clients, with its notes on a page of their own, which are to say what the tests found.
 
 use std::path::Path;
 
@@ -13,10 +13,9 @@ pub enum Outcome {
     Defect(String),
 }
 
-/// Fails unless the README says the same of a client: "yes", or "see n" where note n quotes the evidence.
+/// Fails unless the README says the same of a client: "yes", or "see n" where note n of the page quotes the evidence.
 pub fn check(kind: Kind, found: &[(&str, Outcome)]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
+    let (readme, notes) = (read("../README.md"), read("interop/README.md"));
     let table: Vec<Vec<&str>> =
         readme.lines().skip_while(|line| !line.starts_with("| step |")).map_while(cells).collect();
     let titles = table.first().expect("no table of steps in the README");
@@ -28,12 +27,36 @@ pub fn check(kind: Kind, found: &[(&str, Outcome)]) {
         let agrees = match (outcome, said.strip_prefix("see ")) {
             (Outcome::Works, None) => said == "yes",
             (Outcome::Defect(evidence), Some(number)) => {
-                readme.lines().any(|line| line.starts_with(&format!("{number}. ")) && line.contains(evidence))
+                notes.lines().any(|line| line.starts_with(&format!("{number}. ")) && line.contains(evidence))
             }
             _ => false,
         };
         assert!(agrees, "{step} with {}: the README says {said:?}, the run {outcome:?}", kind.name());
     }
+}
+
+/// Fails unless the page says the same of each sender: for each reader "yes", or what it says instead.
+pub fn check_hybrid(found: &[(String, [Outcome; 3])]) {
+    let page = read("interop/README.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| sent by |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let cell = |outcome: &Outcome| match outcome {
+        Outcome::Works => "yes".to_owned(),
+        Outcome::Defect(evidence) => format!("`{evidence}`"),
+    };
+    let expected: Vec<String> = found
+        .iter()
+        .map(|(sender, cells)| format!("| {sender} | {} |", cells.each_ref().map(cell).join(" | ")))
+        .collect();
+    assert_eq!(rows, expected);
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 fn cells(line: &str) -> Option<Vec<&str>> {

@@ -10,7 +10,10 @@ use super::proto::{Fields, Message};
 
 /// An HTTP/2 connection.
 #[derive(Clone)]
-pub struct Grpc(SendRequest<Full<Bytes>>);
+pub struct Grpc {
+    send: SendRequest<Full<Bytes>>,
+    user_agent: &'static str,
+}
 
 /// What a call was answered.
 #[derive(Debug, PartialEq)]
@@ -32,7 +35,12 @@ impl Grpc {
         _ = tcp.set_nodelay(true);
         let (send, connection) = Builder::new(TokioExecutor::new()).handshake(TokioIo::new(tcp)).await?;
         tokio::spawn(connection);
-        Ok(Self(send))
+        Ok(Self { send, user_agent: "" })
+    }
+
+    /// The same connection, of a client that says it is this.
+    pub fn says(self, user_agent: &'static str) -> Self {
+        Self { user_agent, ..self }
     }
 
     /// Logs in; the client id.
@@ -51,9 +59,10 @@ impl Grpc {
         let request = http::Request::post(format!("http://test/ensync.EnSyncService/{method}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header("user-agent", self.user_agent)
             .body(Full::new(Bytes::from(body)));
-        self.0.ready().await?;
-        let (head, mut body) = self.0.send_request(request.unwrap()).await?.into_parts();
+        self.send.ready().await?;
+        let (head, mut body) = self.send.send_request(request.unwrap()).await?.into_parts();
         let (mut data, mut trailers) = (Vec::new(), head.headers);
         // One whole message, and to the end unless it may never come.
         while first_message(&data).is_none() || method != "Subscribe" {

@@ -10,9 +10,13 @@ pub struct Ws(pub WebSocketStream<TcpStream>);
 
 impl Ws {
     pub async fn connect(to: SocketAddr) -> Self {
+        Self::connect_at(to, "/message").await
+    }
+
+    pub async fn connect_at(to: SocketAddr, path: &str) -> Self {
         let tcp = TcpStream::connect(to).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        Self(tokio_tungstenite::client_async(format!("ws://{to}/message"), tcp).await.unwrap().0)
+        Self(tokio_tungstenite::client_async(format!("ws://{to}{path}"), tcp).await.unwrap().0)
     }
 
     /// Logs in; the client id.
@@ -20,6 +24,17 @@ impl Ws {
         let answer = self.ask(&format!("CONN;ACCESS_KEY=:{app_key}")).await;
         let pairs = answer.strip_prefix("+PASS:{").unwrap_or_else(|| panic!("{answer}"));
         pairs.split(',').find_map(|pair| pair.trim().strip_prefix("clientId=")).unwrap().to_owned()
+    }
+
+    /// The next record.
+    pub async fn record(&mut self) -> serde_json::Value {
+        loop {
+            if let Message::Text(text) = self.0.next().await.unwrap().unwrap()
+                && let Some(record) = text.strip_prefix("+RECORD:")
+            {
+                return serde_json::from_str(record).unwrap();
+            }
+        }
     }
 
     /// Sends a frame of text, and waits for the answer; records that come in between are dropped.

@@ -88,6 +88,9 @@ impl Publish {
     }
 
     /// A header in the metadata. **Metadata is not encrypted.**
+    ///
+    /// The makers' Go client reads headers as texts: if one header is anything else it shows its user no metadata at all. Write
+    /// numbers and the like as text where such a client may receive.
     pub fn header(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.headers.insert(key.into(), value.into());
         self

@@ -52,15 +52,29 @@ fn node_reads(sealed: &WirePayload, app: &App) -> Option<Vec<u8>> {
     open_payload(&envelope, key)
 }
 
-/// The Python client: every entry in turn, `ciphertext` over UTF-8 that is base64 of the message key.
+/// The Go client: every entry in turn, in no order, `ciphertext` over the raw message key. What opens but is no key it skips.
+fn go_reads(sealed: &WirePayload, app: &App) -> Option<Vec<u8>> {
+    let envelope = json(sealed);
+    if envelope.get("type").is_none() {
+        return open_box(&envelope, "ciphertext", app);
+    }
+    let keys = || envelope["keys"].as_object().unwrap().values().filter_map(|entry| open_box(entry, "ciphertext", app));
+    let opened: Vec<_> = keys().filter_map(|key| open_payload(&envelope, key)).collect();
+    assert!(opened.len() <= 1);
+    opened.into_iter().next()
+}
+
+/// The Python client: every entry in turn, `ciphertext` over UTF-8 that is base64 of the message key. What opens but is no text it
+/// skips.
 fn python_reads(sealed: &WirePayload, app: &App) -> Option<Vec<u8>> {
     let envelope = json(sealed);
     if envelope.get("type").is_none() {
         return open_box(&envelope, "ciphertext", app);
     }
     assert_eq!(envelope["type"], "hybrid");
-    let key = envelope["keys"].as_object()?.values().find_map(|entry| open_box(entry, "ciphertext", app))?;
-    open_payload(&envelope, decode(std::str::from_utf8(&key).ok()?))
+    let mut keys = envelope["keys"].as_object()?.values().filter_map(|entry| open_box(entry, "ciphertext", app));
+    let key = keys.find_map(|key| Some(decode(&String::from_utf8(key).ok()?)))?;
+    open_payload(&envelope, key)
 }
 
 fn names(object: &Map<String, Value>) -> Vec<&str> {
@@ -68,7 +82,7 @@ fn names(object: &Map<String, Value>) -> Vec<&str> {
 }
 
 #[test]
-fn both_clients_read_both_forms() {
+fn every_client_reads_both_forms() {
     let apps = vectors().apps;
     for (plaintext, count) in [(SMALL, 1), (SMALL, 3), (&large(), 1), (&large(), 2), (&large(), 3)] {
         let copies = crypto::seal(plaintext, &recipients(&apps[..count])).unwrap();
@@ -78,6 +92,7 @@ fn both_clients_read_both_forms() {
                 let expected = (app.name == apps[at].name).then_some(plaintext);
                 assert_eq!(node_reads(copy, app).as_deref(), expected);
                 assert_eq!(python_reads(copy, app).as_deref(), expected);
+                assert_eq!(go_reads(copy, app).as_deref(), expected);
             }
         }
     }
@@ -119,7 +134,9 @@ fn a_hybrid_copy_holds_its_own_recipients_two_entries_and_no_more() {
         assert_eq!(names(keys).into_iter().collect::<BTreeSet<_>>(), ids);
 
         let (node, python) = (&keys[&app.ed25519_public_base64], &keys[&app.ed25519_public_hex]);
-        assert_eq!(names(node.as_object().unwrap()), ["encryptedKey", "ephemeralPublicKey", "nonce"]);
+        assert_eq!(names(node.as_object().unwrap()), ["ciphertext", "encryptedKey", "ephemeralPublicKey", "nonce"]);
+        // Go's name for the same box.
+        assert_eq!(node["ciphertext"], node["encryptedKey"]);
         assert_eq!(names(python.as_object().unwrap()), ["ciphertext", "ephemeralPublicKey", "nonce"]);
         let (raw, base64) =
             (open_box(node, "encryptedKey", app).unwrap(), open_box(python, "ciphertext", app).unwrap());

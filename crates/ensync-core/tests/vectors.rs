@@ -1,4 +1,4 @@
-//! Envelopes that the published Python and Node clients made.
+//! Envelopes that the published Python and Node clients made, and some in the forms of the Go client.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test's helper is a failed test, too")]
 
@@ -6,15 +6,15 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{App, hex, vectors};
+use common::{App, go_vectors, hex, vectors};
 use ensync_core::crypto::{self, Recipient};
 use ensync_core::{AppId, ErrorKind, Keyring, SecretKey, WirePayload};
 
 #[test]
 fn every_case_opens_for_each_of_its_recipients_and_for_nobody_else() {
-    let vectors = vectors();
-    assert_eq!(vectors.cases.len(), 36);
-    for case in &vectors.cases {
+    let (vectors, go) = (vectors(), go_vectors());
+    assert_eq!((vectors.cases.len(), go.cases.len()), (36, 24));
+    for case in vectors.cases.iter().chain(&go.cases) {
         let sealed = WirePayload::from_wire(case.wire_payload_base64.clone());
         for app in &vectors.apps {
             let what = format!("{} {} {} as {}", case.generator, case.kind, case.payload, app.name);
@@ -31,6 +31,8 @@ fn every_case_opens_for_each_of_its_recipients_and_for_nobody_else() {
     let seen: BTreeSet<_> =
         vectors.cases.iter().map(|case| (&*case.generator, &*case.kind, case.recipients.len())).collect();
     assert_eq!(seen.len(), 6, "python and node, for one, two and three recipients: {seen:?}");
+    let seen: BTreeSet<_> = go.cases.iter().map(|case| (&*case.kind, case.recipients.len())).collect();
+    assert_eq!(seen, [("hybrid", 1), ("hybrid", 2), ("hybrid", 3), ("single", 1)].into());
 }
 
 #[test]
@@ -95,6 +97,31 @@ fn every_malformed_one_is_refused_with_its_reason() {
             assert_eq!(error.kind(), kind, "{why}: {error}");
             assert!(error.to_string().contains(part), "{why}: {error}");
         }
+    }
+}
+
+/// Each is hybrid to the first app alone, with one thing wrong.
+#[test]
+fn every_broken_one_in_gos_form_is_refused_with_its_reason() {
+    use ErrorKind::{DoesNotOpen, MalformedEnvelope};
+
+    let expected = [
+        ("payload altered", DoesNotOpen, "the payload does not"),
+        ("wrapped key altered", DoesNotOpen, "its entry does not open"),
+        ("wrapped key of 31 bytes", MalformedEnvelope, "ciphertext holds 47 bytes"),
+        ("wrapped key of another message", DoesNotOpen, "the payload does not"),
+        ("wrapped key under another nonce", DoesNotOpen, "its entry does not open"),
+        ("wrapped for another app", DoesNotOpen, "its entry does not open"),
+        ("payload shorter than its tag", MalformedEnvelope, "ciphertext holds 3 bytes, its tag alone has 16"),
+        ("wrapped key missing", MalformedEnvelope, "ciphertext holds 0 bytes"),
+    ];
+    let (apps, go) = (vectors().apps, go_vectors());
+    assert!(go.malformed.iter().map(|bad| &*bad.why).eq(expected.iter().map(|(why, ..)| *why)));
+    for (bad, (why, kind, part)) in go.malformed.iter().zip(expected) {
+        let sealed = WirePayload::from_wire(bad.wire_payload_base64.clone());
+        let error = crypto::open(&sealed, &apps[0].keyring()).unwrap_err();
+        assert_eq!(error.kind(), kind, "{why}: {error}");
+        assert!(error.to_string().contains(part), "{why}: {error}");
     }
 }
 

@@ -9,7 +9,7 @@ struct ReadmeOfTheRepository;
 
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("coming_from.md")]
-pub mod coming_from_python_or_node {}
+pub mod coming_from_python_node_or_go {}
 
 // The public interface is:
 pub use ensync_client::core::crypto::{self, Keep, SealedId, Suite};

@@ -201,6 +201,15 @@ impl Serve {
                 (None, None) => true,
             };
         }
+        if let Some(url) = server.config_manager_url() {
+            match (data, server.admin_token()) {
+                (Some(path), _) => {
+                    println!("# Config Manager API at {url}, access key in {}", path.join("admin.token").display());
+                }
+                (None, Some(token)) => println!("# Config Manager API at {url}, access key {}", token.expose()),
+                (None, None) => {}
+            }
+        }
     }
 
     async fn register(&self, server: &Server) -> Outcome {

@@ -92,6 +92,11 @@ settings! {
     "admin.metrics_max_events" metrics_max_events: usize = ensync_engine::BrokerOptions::default().max_metric_events,
         "How many event names /metrics tells apart, 15 time series each; further ones are summed up.";
 
+    "config_manager.listen" config_manager_listen: MaybeAddress = MaybeAddress(None),
+        "Where the makers' Config Manager API is served, for their command line. In development mode: at a free port of loopback.";
+    "config_manager.tls" config_manager_tls: bool = false,
+        "Whether that is with TLS, by the same files.";
+
     "storage.segment_size" segment_size: Size = Size(DiskOptions::default().segment_bytes),
         "The length of a file of the log, taken from the disk ahead: 64KiB to 1GiB.";
     "storage.checkpoint_size" checkpoint_size: Size = Size(ensync_engine::BrokerOptions::default().checkpoint_bytes),

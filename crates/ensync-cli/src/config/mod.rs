@@ -54,6 +54,7 @@ pub(crate) fn load(
     let mut loaded = Loaded { places: vec![None; KEYS.len()], ..Loaded::default() };
     if dev {
         loaded.config.admin_listen.0 = None;
+        loaded.config.config_manager_listen.0 = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
     }
     if let Some(path) = path {
         loaded.read_file(path);

@@ -36,6 +36,7 @@ impl Loaded {
         let config = &self.config;
         let mut addresses: Vec<SocketAddr> = config.listen.iter().chain(&config.listen_plaintext).copied().collect();
         addresses.extend(config.admin_listen.0);
+        addresses.extend(config.config_manager_listen.0);
         if config.listen.is_empty() && config.listen_plaintext.is_empty() {
             self.refuse_setting("listen", "there is no address to listen on; set listen or listen_plaintext".into());
         }
@@ -67,6 +68,9 @@ impl Loaded {
         let files: Vec<_> = files.into_iter().filter_map(|(name, path)| Some((name, path.clone()?))).collect();
         if config.admin_tls && certificate.is_none() {
             self.refuse_setting("admin.tls", "tls.certificate and tls.key have to be set as well".into());
+        }
+        if self.config.config_manager_tls && self.config.tls_certificate.is_none() {
+            self.refuse_setting("config_manager.tls", "tls.certificate and tls.key have to be set as well".into());
         }
         let config = &self.config;
         let (certificate, key, ca) = (&config.tls_certificate, &config.tls_key, &config.tls_client_ca);

@@ -48,6 +48,11 @@ impl Config {
             (Some(address), None) => builder.admin(address),
             (Some(address), Some(tls)) => builder.admin_tls(address, tls.clone()),
         };
+        builder = match (self.config_manager_listen.0, tls.as_ref().filter(|_| self.config_manager_tls)) {
+            (None, _) => builder,
+            (Some(address), None) => builder.config_manager(address),
+            (Some(address), Some(tls)) => builder.config_manager_tls(address, tls.clone()),
+        };
         let builder = self.listen_plaintext.iter().fold(builder, |builder, address| builder.listen(*address));
         Ok((builder, tls))
     }

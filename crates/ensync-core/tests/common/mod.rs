@@ -52,6 +52,17 @@ pub fn vectors() -> Vectors {
     serde_json::from_str(include_str!("../vectors/envelopes.json")).unwrap()
 }
 
+/// Envelopes in the forms of the Go client, for the same apps.
+#[derive(Deserialize)]
+pub struct GoVectors {
+    pub cases: Vec<Case>,
+    pub malformed: Vec<Malformed>,
+}
+
+pub fn go_vectors() -> GoVectors {
+    serde_json::from_str(include_str!("../vectors/go.json")).unwrap()
+}
+
 impl App {
     pub fn secret_key(&self) -> SecretKey {
         SecretKey::parse(&self.app_secret_key_base64).unwrap()

@@ -19,10 +19,6 @@ pub(crate) struct Admin {
     pub(super) broker: Broker,
 }
 
-/// Where a connection comes from; its listener adds that to each request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remote(pub(super) SocketAddr);
-
 /// Whose token was shown; the check of the token adds that to the request.
 #[derive(Clone, Debug)]
 pub(super) struct Shown(pub(super) Arc<str>);
@@ -31,7 +27,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let (who, from) = (parts.extensions.get::<Shown>(), parts.extensions.get::<Remote>());
-        Ok(Self { who: who.map(|Shown(who)| who.clone()), from: from.map(|Remote(from)| *from) })
+        // Its listener adds where a request comes from.
+        let (who, from) = (parts.extensions.get::<Shown>(), parts.extensions.get::<SocketAddr>());
+        Ok(Self { who: who.map(|Shown(who)| who.clone()), from: from.copied() })
     }
 }

@@ -18,7 +18,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-use super::context::Remote;
 use super::places::{Place, Places};
 use crate::seldom::Seldom;
 use crate::tls::ServerTls;
@@ -110,7 +109,7 @@ where
     let place = Arc::new(place);
     let busy = place.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Remote(remote));
+        request.extensions_mut().insert(remote);
         let (mut router, request_under_way) = (router.clone(), busy.begin());
         async move {
             let answer = router.call(request.map(Body::new)).await;

@@ -12,6 +12,7 @@ mod audit;
 mod auth;
 mod body;
 mod bound;
+mod config_manager;
 mod context;
 mod error;
 mod guard;
@@ -23,6 +24,7 @@ mod router;
 mod token;
 mod tokens;
 
+pub(crate) use config_manager::{BASE as CONFIG_MANAGER_BASE, router as config_manager_router};
 pub use in_process::AdminApi;
 pub(crate) use listener::{AdminListener, CONNECTIONS};
 pub(crate) use router::router;

@@ -17,7 +17,7 @@ const FORGET: Duration = Duration::from_secs(15 * 60);
 /// Makes who guesses app keys wait: after some failures in a row, an address is told of one more failure per delay, which doubles with
 /// each. A login that is right is let in at any time, so that one client with an old key does not lock out those beside it.
 #[derive(Debug)]
-pub(super) struct LoginThrottle {
+pub(crate) struct LoginThrottle {
     free: u32,
     delay: Duration,
     max_delay: Duration,
@@ -35,7 +35,7 @@ struct Failures {
 }
 
 impl LoginThrottle {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             free: limits.login_failures,
             delay: limits.login_delay,
@@ -50,7 +50,7 @@ impl LoginThrottle {
     /// # Errors
     ///
     /// [`ErrorKind::LimitExceeded`] if it came before the delay for those before it was over; it is not counted then.
-    pub(super) fn failed(&mut self, from: IpAddr, now: Timestamp) -> Result<()> {
+    pub(crate) fn failed(&mut self, from: IpAddr, now: Timestamp) -> Result<()> {
         let found = self.find(from);
         if let Some(failures) = found.filter(|failures| failures.until > now) {
             let seconds = failures.until.since(now).as_millis().div_ceil(1_000);

@@ -37,7 +37,7 @@ use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
-use login_throttle::LoginThrottle;
+pub(crate) use login_throttle::LoginThrottle;
 use records::Records;
 use request::{Answer, Outcome, Request};
 use task::Task;

@@ -6,6 +6,7 @@
 //! | [`configuration`] | every setting |
 //! | [`tls`] | certificates, and new ones without a restart |
 //! | [`provisioning`] | apps, event names, rights |
+//! | [`moving_in`] | from the makers' containers to this engine, and back |
 //! | [`limits`] | what clients may use up, and what they see at each limit |
 //! | [`metrics`] | what each metric means, and what to alert on |
 //! | [`logs`] | what is logged, and how |
@@ -29,6 +30,8 @@ pub mod limits {}
 pub mod logs {}
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
+#[doc = include_str!("moving_in.md")]
+pub mod moving_in {}
 #[doc = include_str!("provisioning.md")]
 pub mod provisioning {}
 #[doc = include_str!("sizing.md")]

@@ -37,6 +37,7 @@ pub struct ServerBuilder {
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
     around: Option<Around>,
     admin: Option<(SocketAddr, Option<ServerTls>)>,
+    config_manager: Option<(SocketAddr, Option<ServerTls>)>,
     admin_token: Option<AdminToken>,
     admin_token_overlap: Duration,
     admin_hosts: Vec<String>,
@@ -67,6 +68,7 @@ impl ServerBuilder {
             listen: Vec::new(),
             around: None,
             admin: None,
+            config_manager: None,
             admin_token: None,
             admin_token_overlap: admin::OVERLAP,
             admin_hosts: Vec::new(),
@@ -144,6 +146,29 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the API of the makers' Config Manager at an address, in plaintext, for their command line and programs that speak to it;
+    /// port 0 takes a free one. Default: nowhere. It is another face of what the [admin API](Self::admin) does, with the same token.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().config_manager(([127, 0, 0, 1], 0)).start().await?;
+    /// let (base_url, access_key) = (server.config_manager_url(), server.admin_token());
+    /// # assert!(base_url.unwrap().ends_with("/api/v1/ensync") && access_key.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn config_manager(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.config_manager = Some((address.into(), None));
+        self
+    }
+
+    /// The same, with TLS.
+    pub fn config_manager_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.config_manager = Some((address.into(), Some(tls)));
+        self
+    }
+
     /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
     /// the first start, readable by its owner only; without a data directory, one that is made for this run:
     /// [`Server::admin_token`] says it.
@@ -204,10 +229,12 @@ impl ServerBuilder {
         check(&self.broker.limits, self.limits.max_message_bytes)?;
         let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
         plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
-        match &self.admin {
-            Some((address, None)) => check_plaintext("the admin API", *address, self.plaintext),
-            _ => Ok(()),
+        for (what, listener) in [("the admin API", &self.admin), ("the Config Manager API", &self.config_manager)] {
+            if let Some((address, None)) = listener {
+                check_plaintext(what, *address, self.plaintext)?;
+            }
         }
+        Ok(())
     }
 
     /// Binds the addresses and starts.
@@ -240,10 +267,8 @@ impl ServerBuilder {
             addresses.push((address, tls.is_some()));
             bound.push((tcp, tls));
         }
-        let admin = match self.admin {
-            Some((address, tls)) => Some((bind(address).await?, tls)),
-            None => None,
-        };
+        let (admin, config_manager) = (bind_if(self.admin).await?, bind_if(self.config_manager).await?);
+        let limits = self.broker.limits.clone();
         let log = match &self.data_dir {
             Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
             None => self.log,
@@ -256,24 +281,35 @@ impl ServerBuilder {
                 followed.push(tls.clone());
             }
         };
-        let admin = match admin {
+        let tokens = match (self.admin_token, &self.data_dir) {
+            _ if admin.is_none() && config_manager.is_none() => None,
+            (Some(token), _) => Some(Tokens::fixed(token)),
+            // The log has the directory's lock.
+            (None, Some(path)) => Some(Tokens::of_directory(path, self.admin_token_overlap)?),
+            (None, None) => Some(Tokens::fixed(AdminToken::generate()?)),
+        };
+        if let Some(tokens) = &tokens {
+            tokio::spawn(admin_stop.clone().run_until_cancelled_owned(tokens.clone().follow()));
+        }
+        // Until the very end, so that they can say that the engine is stopping.
+        let mut administer = |(tcp, bound, tls): Bound, router| {
+            tls.as_ref().inspect(|tls| follow(tls));
+            let with_tls = tls.is_some();
+            tokio::spawn(AdminListener { tcp, tls, router }.run(admin_stop.clone()));
+            (bound, with_tls)
+        };
+        let admin = match admin.zip(tokens.clone()) {
             None => None,
-            Some(((tcp, bound), tls)) => {
-                let tokens = match (self.admin_token, &self.data_dir) {
-                    (Some(token), _) => Tokens::fixed(token),
-                    // The log has the directory's lock.
-                    (None, Some(path)) => Tokens::of_directory(path, self.admin_token_overlap)?,
-                    (None, None) => Tokens::fixed(AdminToken::generate()?),
-                };
-                tokio::spawn(admin_stop.clone().run_until_cancelled_owned(tokens.clone().follow()));
-                tls.as_ref().inspect(|tls| follow(tls));
+            Some((bound, tokens)) => {
                 // Over TLS its certificate says what it is called.
-                let hosts = tls.is_none().then(|| self.admin_hosts.into());
-                let (with_tls, router) =
-                    (tls.is_some(), admin::router(broker.clone(), tokens.clone(), self.open_metrics, hosts)?);
-                // Until the very end, so that it can say that the engine is stopping.
-                tokio::spawn(AdminListener { tcp, tls, router }.run(admin_stop.clone()));
-                Some((bound, with_tls, tokens))
+                let hosts = bound.2.is_none().then(|| self.admin_hosts.into());
+                Some(administer(bound, admin::router(broker.clone(), tokens, self.open_metrics, hosts)?))
+            }
+        };
+        let config_manager = match config_manager.zip(tokens.clone()) {
+            None => None,
+            Some((bound, tokens)) => {
+                Some(administer(bound, admin::config_manager_router(broker.clone(), tokens, &limits)?))
             }
         };
         let counters = broker.counters();
@@ -294,11 +330,25 @@ impl ServerBuilder {
         for (address, with_tls) in &addresses {
             tracing::info!(%address, tls = *with_tls, "listening");
         }
-        if let Some((address, with_tls, _)) = &admin {
-            tracing::info!(%address, tls = *with_tls, "listening for administrators");
+        if let Some((address, tls)) = admin {
+            tracing::info!(%address, tls, "listening for administrators");
+        }
+        if let Some((address, tls)) = config_manager {
+            tracing::info!(%address, tls, "listening for the Config Manager API");
         }
         let runtime = Handle::current();
-        Ok(Server { broker, addresses, connections, stop, admin_stop, shutdown_timeout, admin, runtime })
+        Ok(Server {
+            broker,
+            addresses,
+            connections,
+            stop,
+            admin_stop,
+            shutdown_timeout,
+            admin,
+            config_manager,
+            tokens,
+            runtime,
+        })
     }
 }
 
@@ -318,6 +368,15 @@ fn check(limits: &Limits, carried: usize) -> Result<()> {
             limits.max_payload_bytes, limits.max_metadata_bytes
         ),
     ))
+}
+
+/// An address that is listened on, and what is shown there.
+type Bound = (TcpListener, SocketAddr, Option<ServerTls>);
+
+async fn bind_if(listener: Option<(SocketAddr, Option<ServerTls>)>) -> Result<Option<Bound>> {
+    let Some((address, tls)) = listener else { return Ok(None) };
+    let (tcp, bound) = bind(address).await?;
+    Ok(Some((tcp, bound, tls)))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {

@@ -144,7 +144,7 @@ impl Front {
             let Ok(response) = self.grpc.call(request).await;
             return response.map(|body| body.map_err(BoxError::from).boxed_unsync());
         }
-        if request.uri().path().trim_end_matches('/').ends_with("/message") {
+        if asks_for_web_socket(&request) {
             let response = ensync_ws::upgrade(request, Some(remote), self.service, self.ws);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 permit.speaks(Kind::WebSocket);
@@ -153,7 +153,7 @@ impl Front {
         }
         let status =
             if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
-        say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message.")
+        say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message and at /.")
     }
 }
 
@@ -228,6 +228,13 @@ fn builder() -> auto::Builder<TokioExecutor> {
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
     request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether it is for the WebSocket half: at `/message`, behind whatever a proxy puts before it, or at `/`, where the Go client dials.
+/// At `/` only what asks for an upgrade counts; whoever looks there with a browser is told what this is.
+fn asks_for_web_socket<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path().trim_end_matches('/');
+    path.ends_with("/message") || (path.is_empty() && request.headers().contains_key(header::UPGRADE))
 }
 
 fn say(status: StatusCode, text: &'static str) -> Response<Body> {

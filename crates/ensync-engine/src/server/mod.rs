@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{AdminToken, Tokens};
+use crate::admin::{self, AdminToken, Tokens};
 use crate::counters::ConnectionCounts;
 use crate::in_process::InProcess;
 use crate::{Broker, BrokerOptions, EventOptions, QueueStats};
@@ -49,7 +49,9 @@ pub struct Server {
     stop: CancellationToken,
     admin_stop: CancellationToken,
     shutdown_timeout: Duration,
-    admin: Option<(SocketAddr, bool, Tokens)>,
+    admin: Option<(SocketAddr, bool)>,
+    config_manager: Option<(SocketAddr, bool)>,
+    tokens: Option<Tokens>,
     runtime: Handle,
 }
 
@@ -142,13 +144,17 @@ impl Server {
 
     /// The URL of the admin API, if it has one.
     pub fn admin_url(&self) -> Option<String> {
-        let (address, tls, _) = self.admin.as_ref()?;
-        Some(format!("{}://{}", if *tls { "https" } else { "http" }, reachable(*address)))
+        self.admin.map(http_url)
     }
 
-    /// The token of the admin API, if it has one: the present one, if it has changed.
+    /// The base URL of the [Config Manager API](ServerBuilder::config_manager), if it is served.
+    pub fn config_manager_url(&self) -> Option<String> {
+        self.config_manager.map(|bound| http_url(bound) + admin::CONFIG_MANAGER_BASE)
+    }
+
+    /// The token of the admin API, and of the Config Manager API, if it serves one of them: the present one, if it has changed.
     pub fn admin_token(&self) -> Option<AdminToken> {
-        self.admin.as_ref().map(|(_, _, tokens)| tokens.present())
+        self.tokens.as_ref().map(Tokens::present)
     }
 
     /// The addresses it listens on.
@@ -207,6 +213,10 @@ impl Server {
         };
         self.addresses.iter().map(url).collect()
     }
+}
+
+fn http_url((address, tls): (SocketAddr, bool)) -> String {
+    format!("{}://{}", if tls { "https" } else { "http" }, reachable(address))
 }
 
 /// The address to dial for an address that was bound: an unspecified one is reached over loopback.

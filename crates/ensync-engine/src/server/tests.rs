@@ -181,6 +181,33 @@ async fn floods_end_their_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_web_socket_opens_at_message_and_at_the_root_and_nowhere_else() {
+    let bench = Bench::start().await;
+    let hello = String::from_utf8_lossy(UPGRADE).into_owned();
+    for (path, status) in [
+        ("/message", "101"),
+        ("/message/", "101"),
+        ("/behind/a/proxy/message", "101"),
+        ("/", "101"),
+        ("/?a=b", "101"),
+        ("/other", "404"),
+        ("/messages", "404"),
+    ] {
+        let (mut stream, _serving) = bench.open();
+        stream.write_all(hello.replacen("/message", path, 1).as_bytes()).await.unwrap();
+        let mut heard = [0; 12];
+        stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), format!("HTTP/1.1 {status}"), "{path}");
+    }
+    // Whoever looks with a browser is told what this is, at `/` too.
+    let (mut stream, _serving) = bench.open();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.starts_with("HTTP/1.1 404 ") && heard.contains("WebSocket at /message and at /"), "{heard}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_connection_is_told_why() {
     let bench = Bench::start().await;
     for refusal in [connection_limiter::Refusal::Full, connection_limiter::Refusal::Address] {

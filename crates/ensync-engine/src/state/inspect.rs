@@ -10,7 +10,7 @@ use super::event_id::EventKey;
 use super::queue::Queue;
 use super::registry::App;
 use super::{QueueCounters, State};
-use crate::model::{EventOptions, EventRef, Rights};
+use crate::model::{EventOptions, EventRef, KeyHash, Rights};
 
 /// An app, as administrators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +104,11 @@ impl State {
         let id = self.registry.find(key)?;
         let sessions = self.sessions.iter().filter(|(_, session)| session.app == id).count();
         self.registry.app(&id).map(|app| info(id, app, sessions))
+    }
+
+    /// The app that logs in with an access key.
+    pub fn app_of_access_key(&self, key: &KeyHash) -> Option<AppInfo> {
+        self.app(&self.registry.app_by_key(key)?)
     }
 
     /// Every registered event name.

@@ -24,7 +24,7 @@
 //! | `PAUSE` | `CLIENT_ID` `EVENT_NAME` `REASON`? |
 //! | `REPLAY` | `CLIENT_ID` `EVENT_IDEM` `EVENT_NAME` |
 //!
-//! `?` may be missing. Verbs and keys in parentheses are extensions: a client sends them only to an engine that announced them at
+//! `BLOCK` may be called `PARTITION_BLOCK`, as the Go client calls it in `ROLLBACK`. `?` may be missing. Verbs and keys in parentheses are extensions: a client sends them only to an engine that announced them at
 //! login (see [`Dialect`]), and an engine takes them from anybody. `EXTEND` starts a delivery's lease anew; its answer,
 //! `+PASS:leaseMs=n`, says how long it lasts from now. `RELEASE` hands back a delivery that nobody looked at: like `ROLLBACK`, but it
 //! does not count among the deliveries after which an event is given up. A record's member `leaseMs` is another: how long the client

@@ -51,18 +51,18 @@ impl Request {
                 max_bytes_in_flight: fields.read_optional("MAX_BYTES_IN_FLIGHT", number::<NonZeroU64>)?,
             }),
             "UNSUB" => Command::Unsubscribe { event: event(&fields)? },
-            "ACK" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Ack)?,
-            "ROLLBACK" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Rollback)?,
-            "EXTEND" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Extend)?,
-            "RELEASE" => settle(&fields, Some(fields.read("BLOCK", str::parse)?), Settlement::Release)?,
+            "ACK" => settle(&fields, Some(block(&fields)?), Settlement::Ack)?,
+            "ROLLBACK" => settle(&fields, Some(block(&fields)?), Settlement::Rollback)?,
+            "EXTEND" => settle(&fields, Some(block(&fields)?), Settlement::Extend)?,
+            "RELEASE" => settle(&fields, Some(block(&fields)?), Settlement::Release)?,
             "DEFER" => {
                 let delay = fields.read("DELAY", number::<u64>).map(Duration::from_millis)?;
                 let how = Settlement::Defer { delay, priority: 0, reason: reason(&fields) };
-                settle(&fields, fields.read_optional("BLOCK", str::parse)?, how)?
+                settle(&fields, fields.read_optional(block_key(&fields), str::parse)?, how)?
             }
             "DISCARD" => {
                 let how = Settlement::Discard { reason: reason(&fields) };
-                settle(&fields, fields.read_optional("BLOCK", str::parse)?, how)?
+                settle(&fields, fields.read_optional(block_key(&fields), str::parse)?, how)?
             }
             "REPLAY" => Command::Replay { id: id(&fields)?, event: event(&fields)? },
             "PAUSE" => Command::Pause { event: event(&fields)?, reason: reason(&fields) },
@@ -235,6 +235,18 @@ fn publish(fields: &Fields<'_>) -> Result<Publish> {
 fn settle(fields: &Fields<'_>, block: Option<Block>, how: Settlement) -> Result<Command> {
     let event = fields.read_optional("EVENT_NAME", EventName::parse)?;
     Ok(Command::Settle(Settle { id: id(fields)?, event, block, how }))
+}
+
+fn block(fields: &Fields<'_>) -> Result<Block> {
+    fields.read(block_key(fields), str::parse)
+}
+
+/// What the block is called here. The Go client names it otherwise where it rolls back; where both are there, `BLOCK` counts.
+fn block_key(fields: &Fields<'_>) -> &'static str {
+    match (fields.optional("BLOCK"), fields.optional("PARTITION_BLOCK")) {
+        (None, Some(_)) => "PARTITION_BLOCK",
+        _ => "BLOCK",
+    }
 }
 
 fn id(fields: &Fields<'_>) -> Result<EventId> {

@@ -18,7 +18,7 @@ use super::{ServerOptions, serve_stream};
 
 /// Answers an HTTP request for a WebSocket, and serves the connection in a task of [`ServerOptions::connections`] once the answer is out.
 ///
-/// The path is the caller's to route (clients ask for `/message`). The HTTP/1.1 connection must be served with upgrades. A request
+/// The path is the caller's to route (clients ask for `/message`, the Go client for `/`). The HTTP/1.1 connection must be served with upgrades. A request
 /// that asks for no WebSocket is answered 400, 405 or 426, with a text that says what to do. No `Origin` is refused: a login is a
 /// frame with the app key, which a foreign page does not have.
 ///

@@ -234,6 +234,11 @@ fn a_bad_frame_is_refused_with_its_verb_and_key() {
         ("ACK;CLIENT_ID=:c;EVENT_IDEM=:e;BLOCK=:-1".into(), ErrorKind::InvalidInput, "ACK BLOCK: "),
         ("ACK;CLIENT_ID=:c;BLOCK=:1".into(), ErrorKind::Protocol, "ACK: the key EVENT_IDEM is missing"),
         ("ROLLBACK;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "ROLLBACK: the key BLOCK is missing"),
+        (
+            "ROLLBACK;CLIENT_ID=:c;EVENT_IDEM=:e;PARTITION_BLOCK=:x".into(),
+            ErrorKind::InvalidInput,
+            "ROLLBACK PARTITION_BLOCK: ",
+        ),
         ("EXTEND;CLIENT_ID=:c;EVENT_IDEM=:e".into(), ErrorKind::Protocol, "EXTEND: the key BLOCK is missing"),
         ("RELEASE;CLIENT_ID=:c;BLOCK=:1".into(), ErrorKind::Protocol, "RELEASE: the key EVENT_IDEM is missing"),
         (

@@ -4,7 +4,7 @@
 //! ```text
 //! single  = {"nonce": 24 B, "ciphertext": box(ephemeral, recipient, payload), "ephemeralPublicKey": 32 B}
 //! hybrid  = {"type": "hybrid", "payload": {"nonce": 24 B, "ciphertext": secretbox(K, payload)}, "keys": {id: wrapped, …}}
-//! wrapped = {"nonce": 24 B, "encryptedKey" or "ciphertext": box(ephemeral, recipient, K or base64(K)), "ephemeralPublicKey": 32 B}
+//! wrapped = {"nonce": 24 B, "encryptedKey" and/or "ciphertext": box(ephemeral, recipient, K or base64(K)), "ephemeralPublicKey": 32 B}
 //! ```
 //!
 //! Every box and secretbox has its own random nonce, so that one agreement may serve many: a writer keeps its agreement with a

@@ -34,7 +34,7 @@ async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
         let known = |at: &Position, record: &Arc<Record>| {
             matches!(**record, Record::Admin { .. }) || history.stored.contains(&(*at, record.clone()))
         };
-        assert!(found.iter().all(|(at, record)| salvage(at, record)));
+        assert!(found.iter().all(|(at, record)| known(at, record)));
         let source = history.place.open().epoch();
         let log = back.open();
         assert!(log.epoch() > source + 65_000, "{} {source}", log.epoch());

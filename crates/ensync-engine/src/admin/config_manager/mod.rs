@@ -1,0 +1,120 @@
+//! The makers' Config Manager, as far as this engine can be it: the HTTP API that their command line and people's automation speak.
+//!
+//! ```text
+//! connection ── limit ── TLS ── hyper ── router ─┬─ open: /ping, the OpenAPI document
+//!                                                └─ X-ACCESS-KEY ── body ── /api/v1/ensync routes ── Broker
+//! ```
+//!
+//! It keeps nothing: each route asks the broker what the admin API asks it. Their words for ours: an access key of type SERVICE is
+//! an app, one of type ACCOUNT is the admin token; an event is an event name, its payload a schema; a workspace is what a name has
+//! before its last slash. Where there is no word for what is asked, the answer is a refusal that says so.
+
+mod caller;
+mod events;
+mod keys;
+mod listing;
+mod permissions;
+mod time;
+mod workspaces;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use ensync_core::{Error, ErrorKind, Result};
+use http::{StatusCode, header};
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, Ref, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::context::Admin;
+use super::error::{Problem, Refusal};
+use super::{Tokens, body};
+use crate::{Broker, Limits};
+use caller::Gate;
+
+/// Where everything is.
+pub(crate) const BASE: &str = "/api/v1/ensync";
+/// The security scheme's name in the document.
+const KEY: &str = "access key";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "EnSync Config Manager API",
+        description = "What the makers' command line asks of their Config Manager, answered by an EnSync engine. New programs are \
+                       better served by the engine's admin API."
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// Everything that the listener serves.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`] if the routes make no document.
+pub(crate) fn router(broker: Broker, tokens: Tokens, limits: &Limits) -> Result<Router> {
+    let gate = Gate::new(broker.clone(), tokens, limits);
+    // The last layer is the first to see a request: without a key, no body is read.
+    let guarded = guarded().layer(from_fn(body::whole)).layer(from_fn_with_state(gate, caller::know));
+    let mut document = Document::openapi();
+    let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(caller::HEADER)));
+    document.components.get_or_insert_default().add_security_scheme(KEY, key);
+    let all = OpenApiRouter::new().routes(routes!(ping)).merge(guarded);
+    let (router, document) = OpenApiRouter::with_openapi(document).nest(BASE, all).split_for_parts();
+    let document = document.to_json().map_err(|cause| {
+        Error::new(ErrorKind::Internal, "the Config Manager's document cannot be written").with_source(cause)
+    })?;
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
+    Ok(router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker }))
+}
+
+fn guarded() -> OpenApiRouter<Admin> {
+    let mut router = OpenApiRouter::new()
+        .routes(routes!(events::list, events::create))
+        .routes(routes!(events::show, events::change))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::delete))
+        .routes(routes!(keys::permissions, keys::set_permissions))
+        .routes(routes!(keys::permissions_as_before, keys::set_permissions_as_before))
+        .routes(routes!(keys::new_pair))
+        .routes(routes!(keys::verify))
+        .routes(routes!(workspaces::list, workspaces::create));
+    for item in router.get_openapi_mut().paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten();
+        operations.for_each(complete);
+    }
+    router
+}
+
+/// Says what holds for every operation here: the key, and what refusals look like.
+fn complete(operation: &mut Operation) {
+    operation.security = Some(vec![SecurityRequirement::new(KEY, Vec::<String>::new())]);
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    for (status, what) in [("4XX", "It was refused."), ("5XX", "It was not carried out, or only in part.")] {
+        let mut response = Response::new(what);
+        response.content.insert("application/json".to_owned(), problem.clone());
+        operation.responses.responses.insert(status.to_owned(), response.into());
+    }
+}
+
+/// Whether this is here.
+#[utoipa::path(get, path = "/ping", tag = "health", responses((status = 200, description = "It is.", body = String)))]
+async fn ping() -> &'static str {
+    "pong\n"
+}
+
+async fn unknown() -> Refusal {
+    let message = format!("there is nothing here; the API is under {BASE}, and /openapi.json says what there is");
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn not_allowed() -> Refusal {
+    let message = "this path does not take that method; /openapi.json says which it takes";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_input", message)
+}
