@@ -123,7 +123,7 @@ async fn every_command_is_answered(world: World) {
     );
     let call = |command| soon(stock.transport.call(command));
     let defer = |ms| Settlement::Defer {
-        delay: std::time::Duration::from_millis(ms),
+        delay: ensync_core::Delay::from_millis(ms).unwrap(),
         priority: 0,
         reason: "later; much later".into(),
     };

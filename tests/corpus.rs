@@ -46,6 +46,11 @@ fn endpoints() {
 }
 
 #[test]
+fn json() {
+    replay("json", targets::json);
+}
+
+#[test]
 fn metadata() {
     replay("metadata", targets::metadata);
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, Block, Command, Connector, Delivery, ErrorKind, EventId, EventName, Link, Metadata, Publish, Settle,
+    AppId, Block, Command, Connector, Delay, Delivery, ErrorKind, EventId, EventName, Link, Metadata, Publish, Settle,
     Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{DeadLetter, NewApp, QueueStats, Rights};
@@ -50,7 +50,7 @@ fn subscribe(event: &str) -> Command {
 
 /// Every way to settle, and to extend, a delivery.
 fn settlements() -> Vec<Settlement> {
-    let defer = |delay| Settlement::Defer { delay, priority: 0, reason: "mine".into() };
+    let defer = |delay| Settlement::Defer { delay: Delay::new(delay).unwrap(), priority: 0, reason: "mine".into() };
     vec![
         Settlement::Ack,
         defer(Duration::ZERO),
@@ -94,7 +94,7 @@ impl Victim {
         for how in [
             Settlement::Ack,
             Settlement::Discard { reason: "the victim's own words".into() },
-            Settlement::Defer { delay: Duration::from_secs(3_600), priority: 0, reason: String::new() },
+            Settlement::Defer { delay: Delay::from_millis(3_600_000).unwrap(), priority: 0, reason: String::new() },
         ] {
             let delivery = soon(link.inbox.next()).await.unwrap().unwrap();
             ids.push((delivery.id.clone(), delivery.block));
@@ -277,7 +277,7 @@ async fn a_web_socket_acts_for_its_own_login_only() {
     let mut second = Ws::connect(address).await;
     let sibling = second.log_in(stranger.app_key.expose()).await;
     let before = Victim::seen(&world).await;
-    for client_id in [victim.link.welcome.client_id.as_str(), &sibling, "nobody"] {
+    for client_id in [victim.link.welcome.client_id.expose(), &sibling, "nobody"] {
         for frame in web_socket_frames(client_id, &victim, world.warehouse.app_id) {
             let answer = soon(ws.ask(&frame)).await;
             assert_eq!(
@@ -320,14 +320,14 @@ async fn a_grpc_call_needs_the_id_of_a_grpc_session() {
     let other_wire = web_socket.log_in(world.warehouse.app_key.expose()).await;
     let in_process = world.server.in_process();
     let in_process = soon(in_process.connect(&world.endpoint(), &world.warehouse.app_key)).await.unwrap();
-    let real = victim.link.welcome.client_id.to_string();
+    let real = victim.link.welcome.client_id.expose().to_owned();
     assert!(real.len() >= 32, "192 bits in base64");
     let mut near = real.clone();
     near.replace_range(31..32, if real.ends_with('A') { "B" } else { "A" });
     let (short, upper, app) = (&real[..31], real.to_ascii_uppercase(), world.warehouse.app_id.to_string());
     let before = Victim::seen(&world).await;
     for client_id in
-        ["", "nobody", &near, short, &upper, &app, &other_wire, in_process.welcome.client_id.as_str(), "{};,"]
+        ["", "nobody", &near, short, &upper, &app, &other_wire, in_process.welcome.client_id.expose(), "{};,"]
     {
         each_refused(&mut grpc, &grpc_calls(client_id, &victim, world.warehouse.app_id)).await;
     }

@@ -112,7 +112,7 @@ async fn live(url: &str, shop: &NewApp, warehouse: &NewApp, secrets: &mut Secret
     };
     let endpoint: Endpoint = url.parse().unwrap();
     let link = connector.connect(&endpoint, &shop.app_key).await.unwrap();
-    secrets.add("client id", link.welcome.client_id.as_str());
+    secrets.add("client id", link.welcome.client_id.expose());
     stock.close().await.unwrap();
     till.close().await.unwrap();
 }

@@ -63,7 +63,7 @@ impl World {
         let address = server.addresses().next().unwrap();
         let [peer, grpc, ws, bystander] = ["peer", "grpc", "ws", "bystander"].map(App::new);
         for app in [&peer, &grpc, &ws, &bystander] {
-            server.broker().create_app_with_key("app", app.id, &app.key).await.unwrap();
+            server.broker().create_app_with_key(&app.id.to_hex()[..8], app.id, &app.key).await.unwrap();
         }
         Self { server, runtime: Some(runtime), log, address, peer, ours: [grpc, ws], bystander }
     }

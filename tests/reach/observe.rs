@@ -199,8 +199,8 @@ async fn spans_and_log_events_bear_the_documented_names(transport: Transport) {
     }
     // And nothing is said that must not be.
     let everything = heard.everything();
-    let session = till.client_id().unwrap().as_str().to_owned();
-    for secret in ["4111", world.shop.app_key.expose(), &session, stock.client_id().unwrap().as_str()] {
+    let session = till.client_id().unwrap().expose().to_owned();
+    for secret in ["4111", world.shop.app_key.expose(), &session, stock.client_id().unwrap().expose()] {
         assert!(!everything.contains(secret), "{secret} in {everything}");
     }
 }

@@ -5,8 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 
@@ -52,12 +56,14 @@ impl Filter<'_> {
 pub(crate) fn start(format: LogFormat, filter: Filter<'_>) -> Log {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter.directives()));
     let lines = Arc::new(Lines::default());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Writer(lines.clone()));
+    let log = tracing_subscriber::fmt::layer().with_writer(Writer(lines.clone()));
     // It would report a line that it cannot write where it could not write it, and end the program.
     let log = log.log_internal_errors(false).with_ansi(io::stderr().is_terminal());
+    let start =
+        tracing_subscriber::registry().with(filter).with(filter_fn(|line| is_harmless(line.target(), *line.level())));
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => start.with(log).init(),
+        LogFormat::Json => start.with(log.json().flatten_event(true)).init(),
     }
     let writing = lines.clone();
     let thread = std::thread::Builder::new().name("ensync-stderr".into());
@@ -246,4 +252,10 @@ mod tests {
             assert_eq!(written.recv_timeout(Duration::from_secs(60)).unwrap(), "good\n");
         }
     }
+}
+
+/// Whether a line can be logged, whatever `RUST_LOG` says: those of the WebSocket library show whole frames at its finest levels,
+/// app keys and client ids included.
+fn is_harmless(target: &str, level: Level) -> bool {
+    !(target == "tungstenite" || target.starts_with("tungstenite::")) || level <= Level::INFO
 }

@@ -9,13 +9,16 @@ mod command;
 mod config;
 mod connection;
 mod failure;
+mod foreign;
 mod logging;
+mod secrets;
 mod signals;
+mod values;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use ensync_sdk::core::report;
 
 #[derive(Parser)]
@@ -49,7 +52,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let serves = matches!(cli.command, Command::Serve(_));
     let log = (!serves).then(|| logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose)));
     let done = match cli.command {
@@ -74,8 +80,34 @@ async fn main() -> ExitCode {
         Err(error) => {
             drop(log);
             // Nobody may be there to read it.
-            _ = writeln!(std::io::stderr(), "ensync: {}", report(&*error));
+            _ = writeln!(std::io::stderr(), "ensync: {}", foreign::message(&report(&*error)));
             failure::code(&*error)
+        }
+    }
+}
+
+/// The command line, if it can be carried out.
+fn parse() -> Result<Cli, ExitCode> {
+    let mut command = Cli::command();
+    let read = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
+    match read {
+        Ok((cli, matches)) => secrets::check(&command, &matches).map(|()| cli).map_err(|error| {
+            eprintln!("ensync: {}", foreign::message(&error.to_string()));
+            failure::code(&error)
+        }),
+        Err(error) => {
+            let plain = error.render().to_string();
+            // What was typed is repeated there, and may be a secret.
+            let clean = foreign::redacted_strictly(&plain);
+            if clean == plain {
+                _ = error.print()
+            } else {
+                eprint!("{clean}")
+            }
+            Err(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, Command, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
+    Block, Command, Delay, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
 };
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -90,6 +90,7 @@ impl Acker {
     ///
     /// As [`Event::defer`](crate::Event::defer).
     pub async fn defer(&self, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
+        let delay = Delay::new(delay)?;
         self.settle(Settlement::Defer { delay, priority: 0, reason: reason.into() }).await
     }
 
@@ -263,11 +264,8 @@ async fn settle_now(
     how: Settlement,
 ) -> Result<Option<Timestamp>> {
     let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
-    let command = Command::Settle(Settle { id, event: Some(event), block, how: how.clone() });
-    let reply = match how.check() {
-        Ok(()) => client.session.call(command).await,
-        Err(error) => Err(error),
-    };
+    let command = Command::Settle(Settle { id, event: Some(event), block, how });
+    let reply = client.session.call(command).await;
     match reply.map_err(|error| error.context(&context))? {
         Reply::Done => Ok(None),
         Reply::Deferred { until } => Ok(until),

@@ -3,7 +3,9 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use ensync_core::crypto::{Opener, Recipient, Sealer, Suite};
-use ensync_core::{AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Keyring, Reply, Result};
+use ensync_core::{
+    AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Keyring, PayloadJson, Reply, Result,
+};
 use futures::Stream;
 use serde::Serialize;
 
@@ -72,7 +74,8 @@ impl Client {
     }
 
     /// Publishes an event: name it, give it a payload (anything that serialises to JSON), say whom it is for with
-    /// [`to`](Publish::to), and await. The payload is encrypted for each recipient before it leaves this call.
+    /// [`to`](Publish::to), and await. The payload is encrypted for each recipient before it leaves this call. It must be JSON that
+    /// every client reads (see [`PayloadJson`]).
     ///
     /// The answer is the engine's: once it is there the event is accepted, and durable unless
     /// [`persist(false)`](Publish::persist) was asked for.
@@ -80,10 +83,15 @@ impl Client {
     where
         N: TryInto<EventName, Error: Into<Error>>,
     {
-        let payload = serde_json::to_string(payload).map_err(|cause| {
-            Error::new(ErrorKind::InvalidPayload, "the payload cannot be written as JSON").with_source(cause)
-        });
-        Publish::new(self.clone(), event.try_into().map_err(Into::into), payload)
+        Publish::new(self.clone(), event.try_into().map_err(Into::into), PayloadJson::of(payload))
+    }
+
+    /// The same with a payload that is JSON text already and goes out as it stands, numbers with all their digits.
+    pub fn publish_json<N>(&self, event: N, payload: PayloadJson) -> Publish
+    where
+        N: TryInto<EventName, Error: Into<Error>>,
+    {
+        Publish::new(self.clone(), event.try_into().map_err(Into::into), Ok(payload))
     }
 
     /// Subscribes to an event name. Await the result for the [`Subscription`](crate::Subscription).

@@ -8,7 +8,6 @@ use ensync_core::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
 
 use crate::observe::handling;
 use crate::reading::{Reading, is_unopenable};
@@ -125,13 +124,23 @@ impl Event {
         self.payload.decode()
     }
 
-    /// The decrypted payload as JSON. Fails like [`payload`](Event::payload).
+    /// The decrypted payload as JSON. A whole number of 64 bits is exact, any other number is the nearest double; a larger type of
+    /// [`payload`](Event::payload)'s, or [`text`](Event::text), has all its digits.
     ///
     /// # Errors
     ///
     /// As [`payload`](Event::payload).
     pub fn json(&self) -> Result<serde_json::Value> {
-        self.payload.decode()
+        self.payload.json()
+    }
+
+    /// The decrypted payload's JSON text, as its sender wrote it.
+    ///
+    /// # Errors
+    ///
+    /// As [`payload`](Event::payload).
+    pub fn text(&self) -> Result<&str> {
+        self.payload.text()
     }
 
     /// Done: never delivered again.
@@ -299,10 +308,29 @@ impl Payload {
     ///
     /// As [`Event::payload`].
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.opened()?.plaintext).map_err(|cause| {
-            let (what, why) = (std::any::type_name::<T>(), mismatch(&cause));
-            Error::new(ErrorKind::Decode, format!("event {} {}: the payload is no {what}: {why}", self.event, self.id))
-        })
+        self.opened()?.decode().map_err(|error| self.named(error))
+    }
+
+    /// The payload as JSON. See [`Event::json`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::payload`].
+    pub fn json(&self) -> Result<serde_json::Value> {
+        self.opened()?.json().map_err(|error| self.named(error))
+    }
+
+    /// The payload's JSON text, as its sender wrote it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::payload`].
+    pub fn text(&self) -> Result<&str> {
+        self.opened()?.text().map_err(|error| self.named(error))
+    }
+
+    fn named(&self, error: Error) -> Error {
+        error.context(format_args!("event {} {}", self.event, self.id))
     }
 
     /// Who sealed it. See [`Event::sender`].
@@ -335,14 +363,4 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Payload").field(&self.sealed).finish()
     }
-}
-
-/// Where the payload differs from what was asked for. The error itself would repeat a part of the payload, which has no place in logs.
-fn mismatch(cause: &serde_json::Error) -> String {
-    let why = match cause.classify() {
-        Category::Data => "another type, a missing field or a value out of range",
-        Category::Eof => "it ends too early",
-        Category::Syntax | Category::Io => "it is not JSON",
-    };
-    format!("{why}, at line {}, column {}", cause.line(), cause.column())
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ensync_core::crypto::{Recipient, SealOptions, Suite};
 use ensync_core::{
-    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadMetadata, Reply, Result,
+    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadJson, Reply, Result,
     Schema, WirePayload,
 };
 use futures::StreamExt;
@@ -37,7 +37,7 @@ const WINDOW: Duration = Duration::from_secs(120);
 pub struct Publish {
     client: Client,
     event: Result<EventName>,
-    payload: Result<String>,
+    payload: Result<PayloadJson>,
     recipients: Result<Vec<AppId>>,
     headers: Map<String, Value>,
     fields: Map<String, Value>,
@@ -49,7 +49,7 @@ pub struct Publish {
 }
 
 impl Publish {
-    pub(crate) fn new(client: Client, event: Result<EventName>, payload: Result<String>) -> Self {
+    pub(crate) fn new(client: Client, event: Result<EventName>, payload: Result<PayloadJson>) -> Self {
         Self {
             options: client.crypto.suite.into(),
             client,
@@ -177,7 +177,7 @@ impl Publish {
 
     fn begin(&self, queued: bool) -> Publishing {
         let recipients = self.recipients.as_ref().map_or(0, Vec::len);
-        let bytes = self.payload.as_ref().map_or(0, String::len);
+        let bytes = self.payload.as_ref().map_or(0, |payload| payload.as_str().len());
         Publishing::begin(self.client.endpoint(), &self.event, recipients, bytes, queued)
     }
 
@@ -234,13 +234,13 @@ fn metadata(headers: Map<String, Value>, mut fields: Map<String, Value>, persist
     }
     fields.insert("persist".into(), persist.into());
     fields.insert("headers".into(), headers.into());
-    Ok(Metadata::from_fields(fields))
+    Metadata::from_fields(fields)
 }
 
 /// Everything the caller said, read but not yet checked.
 struct Prepared {
     event: EventName,
-    payload: Result<String>,
+    payload: Result<PayloadJson>,
     recipients: Result<Vec<AppId>>,
     metadata: Result<Metadata>,
     schema: Option<Schema>,
@@ -255,31 +255,31 @@ impl Prepared {
         if ids.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "no recipients; name at least one with to()"));
         }
-        let about = PayloadMetadata::of_json(&payload)?;
         if let Some(schema) = &self.schema {
-            schema.check(&about)?;
+            schema.check(payload.about())?;
         }
         let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
         let welcome = client.session.welcome();
         if self.options.suite() == Suite::Aes256Gcm {
             check_own_key(client, welcome.as_ref().and_then(|welcome| welcome.app_id))?;
         }
-        let sealed = client.crypto.sealer.seal(payload.as_bytes(), &recipients, &self.event, self.options)?;
+        let sealed = client.crypto.sealer.seal(payload.as_str().as_bytes(), &recipients, &self.event, self.options)?;
         let config = welcome.as_ref().map(|welcome| &welcome.config);
         if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
-            sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.len()))?;
+            sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.as_str().len()))?;
         }
         // Also for an engine that is not known yet, or does not deduplicate and ignores it: another may answer the retry.
         let idempotency_key = match self.idempotency_key? {
             Some(given) => given,
             None => IdempotencyKey::random()?,
         };
+        let plaintext = &payload;
         let command = |(recipient, payload): (Recipient, WirePayload)| ensync_core::Publish {
             event: self.event.clone(),
             recipient: *recipient.id(),
             payload,
             metadata: metadata.clone(),
-            payload_metadata: Some(about.clone()),
+            payload_metadata: Some(plaintext.about().clone()),
             idempotency_key: Some(idempotency_key.clone()),
         };
         Ok(recipients.into_iter().zip(sealed).map(command).collect())

@@ -7,8 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use crate::{
-    AppId, Block, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Result, Timestamp,
-    WirePayload,
+    AppId, Block, Delay, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Timestamp, WirePayload,
 };
 
 /// What a client asks of an engine.
@@ -121,37 +120,32 @@ pub struct Settle {
 pub enum Settlement {
     /// Done: never delivered again.
     Ack,
-    /// Not now: delivered again after `delay`, which is zero or 1 second to 24 hours.
+    /// Defer: delivered again after `delay`.
     Defer {
         /// How long to wait.
-        delay: Duration,
+        delay: Delay,
         /// Reserved by the wire (gRPC only); engines of today ignore it.
         priority: i32,
         /// Why.
         reason: String,
     },
-    /// Never: goes to the dead letters.
+    /// Give up: it goes to the dead letters.
     Discard {
         /// Why.
         reason: String,
     },
-    /// Not by me: delivered again at once, to whoever is free.
+    /// Give back: delivered again at once, to whoever is free.
     Rollback,
-    /// Not looked at: as [`Rollback`](Self::Rollback), but it does not count towards the deliveries after which an event is given
+    /// Give back what was not looked at: as [`Rollback`](Self::Rollback), but it does not count towards the deliveries after which an event is given
     /// up. For what was buffered when its reader went. With an engine that has [`Extension::Leases`].
     Release,
-    /// Not yet: the lease starts anew and lasts as long as at first, so that the event stays with this client. Nothing is settled.
+    /// Keep: the lease starts anew and lasts as long as at first, so that the event stays with this client. Nothing is settled.
     /// There is no limit to it: an event is held for as long as its holder lives and says so. With an engine that has
     /// [`Extension::Leases`].
     Extend,
 }
 
 impl Settlement {
-    /// The shortest delay of a defer that is not zero.
-    pub const MIN_DELAY: Duration = Duration::from_secs(1);
-    /// The longest delay of a defer.
-    pub const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
-
     /// The settlement's name, for errors and logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -161,27 +155,6 @@ impl Settlement {
             Self::Rollback => "rollback",
             Self::Release => "release",
             Self::Extend => "extend",
-        }
-    }
-
-    /// Checks the delay of a defer.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if it is neither zero nor within [`MIN_DELAY`](Self::MIN_DELAY) and
-    /// [`MAX_DELAY`](Self::MAX_DELAY).
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Defer { delay, .. } if !delay.is_zero() && !(Self::MIN_DELAY..=Self::MAX_DELAY).contains(delay) => {
-                Err(crate::Error::new(
-                    ErrorKind::InvalidInput,
-                    format!(
-                        "defer by {} ms: the delay must be 0 (at once) or 1,000 ms to 86,400,000 ms (24 hours)",
-                        delay.as_millis()
-                    ),
-                ))
-            }
-            _ => Ok(()),
         }
     }
 }
@@ -234,21 +207,4 @@ pub struct Delivery {
     pub attempt: Option<u32>,
     /// How long the client may take to settle it, from when the engine sent it, if the engine said. A replay has no lease.
     pub lease: Option<Duration>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defers_are_zero_or_a_second_to_a_day() {
-        let defer =
-            |ms| Settlement::Defer { delay: Duration::from_millis(ms), priority: 0, reason: String::new() }.check();
-        for ms in [0, 1_000, 5_000, 86_400_000] {
-            defer(ms).unwrap();
-        }
-        for ms in [1, 999, 86_400_001] {
-            assert_eq!(defer(ms).unwrap_err().kind(), ErrorKind::InvalidInput);
-        }
-    }
 }

@@ -2,19 +2,42 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::str::FromStr;
 
 use url::Host;
 
+use crate::convert::{from_text, serialize_display};
+use crate::text::{Given, refuse_keys};
 use crate::{Error, ErrorKind, Result};
 
-/// How to speak to an engine.
+/// How to speak to an engine. `Display` writes `grpc` or `ws`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// gRPC over HTTP/2.
     Grpc,
     /// Text frames over WebSocket.
     WebSocket,
+}
+
+impl Scheme {
+    fn parse(text: &str) -> Result<Self> {
+        match text {
+            "grpc" => Ok(Self::Grpc),
+            "ws" => Ok(Self::WebSocket),
+            _ => Err(Error::new(ErrorKind::InvalidInput, format!("{} is neither grpc nor ws", Given(text)))),
+        }
+    }
+}
+
+from_text!(Scheme, "grpc or ws");
+serialize_display!(Scheme);
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Grpc => "grpc",
+            Self::WebSocket => "ws",
+        })
+    }
 }
 
 /// The address of an engine.
@@ -31,8 +54,8 @@ pub enum Scheme {
 ///
 /// A loopback name is `localhost` or a loopback IP address, compared as a whole: `localhost.example.com` is none, and so is
 /// dialled with TLS. A path in a WebSocket URL is kept, and `/message` is appended to it once. Schemes are case-insensitive.
-/// Refused, each with its own message: an unknown scheme, an empty host, port 0 or above 65535, user-info, a query, a fragment, a
-/// path with gRPC, an IPv6 literal without brackets.
+/// Refused, each with its own message: an unknown scheme, an empty host, port 0 or above 65535, user-info (any `@`), a query, a
+/// fragment, a path with gRPC, an IPv6 literal without brackets.
 ///
 /// ```
 /// use ensync_core::{Endpoint, Scheme};
@@ -56,13 +79,14 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] says what is wrong and what would be right. User-info is never repeated.
+    /// [`ErrorKind::InvalidUrl`] says what is wrong and what would be right. User-info and keys are never repeated.
     pub fn parse(url: &str) -> Result<Self> {
         let url = url.trim();
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, url),
         };
+        refuse_keys(rest, ErrorKind::InvalidUrl, "the URL of an engine")?;
         let parts = Parts::split(rest)?;
         let host = parse_host(parts.host)?;
         let (scheme, tls) = match scheme.as_deref() {
@@ -72,9 +96,9 @@ impl Endpoint {
             Some("ws" | "http") => (Scheme::WebSocket, false),
             None => (Scheme::Grpc, !is_loopback(&host)),
             Some(other) => {
-                let shown: String = other.chars().take(32).collect();
                 return Err(invalid(format!(
-                    "unknown scheme {shown:?}; use grpcs:// or grpc://, wss:// or ws:// (https:// and http:// mean the same)"
+                    "unknown scheme {}; use grpcs:// or grpc://, wss:// or ws:// (https:// and http:// mean the same)",
+                    Given(other)
                 )));
             }
         };
@@ -136,12 +160,8 @@ impl Endpoint {
     }
 }
 
-impl FromStr for Endpoint {
-    type Err = Error;
-    fn from_str(url: &str) -> Result<Self> {
-        Self::parse(url)
-    }
-}
+from_text!(Endpoint, "the URL of an engine");
+serialize_display!(Endpoint);
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,7 +188,9 @@ impl<'a> Parts<'a> {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        if authority.contains('@') {
+        // A password that holds a '/' ends the authority, and the rest of it stands where a path would. No published engine has an
+        // '@' in its path.
+        if rest.contains('@') {
             return Err(user_info());
         }
         if path.contains('?') {
@@ -177,8 +199,8 @@ impl<'a> Parts<'a> {
         if path.contains('#') {
             return Err(invalid("the URL has a fragment ('#'); leave it out".into()));
         }
-        // RFC 3986 §3.3. A request with any other character cannot be built.
-        if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,;=:@".contains(&b)) {
+        // RFC 3986 §3.3, but for the '@'. A request with any other character cannot be built.
+        if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,;=:".contains(&b)) {
             return Err(invalid("the URL's path holds a character that a URL cannot; percent-encode it".into()));
         }
         let (host, port) = match authority.strip_prefix('[') {
@@ -213,10 +235,7 @@ impl<'a> Parts<'a> {
         }
         // Brackets are put back so that the host parser sees which literal it is.
         let host = if authority.starts_with('[') { authority.get(..host.len() + 2).unwrap_or(host) } else { host };
-        let port = port.map(parse_port).transpose().map_err(|error| {
-            // A password that holds a '/' ends the authority, and its beginning stands where a port would.
-            if path.contains('@') { user_info() } else { error }
-        })?;
+        let port = port.map(parse_port).transpose()?;
         Ok(Self { host, port, path })
     }
 }
@@ -225,18 +244,12 @@ fn parse_port(port: &str) -> Result<u16> {
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(port) if port > 0 && digits => Ok(port),
-        _ => {
-            let shown: String = port.chars().take(16).collect();
-            Err(invalid(format!("port {shown:?} is not a number from 1 to 65535")))
-        }
+        _ => Err(invalid(format!("port {} is not a number from 1 to 65535", Given(port)))),
     }
 }
 
 fn parse_host(host: &str) -> Result<Host<String>> {
-    let refuse = || {
-        let shown: String = host.chars().take(64).collect();
-        invalid(format!("{shown:?} is not a host name or IP address"))
-    };
+    let refuse = || invalid(format!("{} is not a host name or IP address", Given(host)));
     // `url` reads hosts as browsers do (IDNA, IPv4 in all spellings), so what we compare is what is dialled.
     let parsed = Host::parse(host).map_err(|cause| refuse().with_source(cause))?;
     match &parsed {
@@ -302,7 +315,7 @@ mod tests {
             ("ws://h/message", "ws://h:80/message", false),
             ("ws://h/message/", "ws://h:80/message", false),
             ("ws://h:8082/a/b", "ws://h:8082/a/b/message", false),
-            ("ws://h/~a/b:c@d;e=%20/", "ws://h:80/~a/b:c@d;e=%20/message", false),
+            ("ws://h/~a/b:c;e=%20/", "ws://h:80/~a/b:c;e=%20/message", false),
             ("https://h", "wss://h:443/message", false),
             ("http://http.example.com", "ws://http.example.com:80/message", false),
             ("WSS://H", "wss://h:443/message", false),
@@ -331,6 +344,11 @@ mod tests {
             ("grpc://h:x", "port \"x\""),
             ("wss://user:pass@h", "user-info"),
             ("wss://user:pa/ss@h", "user-info"),
+            ("wss://user/pa:ss@h", "user-info"),
+            ("wss://user/pass@h:1/x", "user-info"),
+            ("oV_L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8", "this is a key"),
+            ("ensync_key_abcdefgh", "this is an app key, not the URL"),
+            ("wss://ensync_key_abcdefgh", "this is an app key, not the URL"),
             ("wss://h?x=1", "query"),
             ("wss://h/message?x=1", "query"),
             ("wss://h#top", "fragment"),
@@ -352,13 +370,20 @@ mod tests {
             ("ws://h/a b", "percent-encode"),
             ("ws://h/<a>", "percent-encode"),
             ("ws://h/é", "percent-encode"),
-            ("node.gms.ensync.cloud\\@evil", "percent-encode"),
+            ("node.gms.ensync.cloud\\@evil", "user-info"),
+            ("node.gms.ensync.cloud\\evil", "percent-encode"),
         ] {
             let error = Endpoint::parse(given).expect_err(given);
             assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{given}");
             assert!(error.to_string().contains(part), "{given}: {error}");
         }
-        for given in ["wss://user:pass@h", "wss://user:pass/word@h", "grpc://user:pass?word@h", "user:pass#word@h"] {
+        for given in [
+            "wss://user:pass@h",
+            "wss://user/pass@h",
+            "wss://user:pass/word@h",
+            "grpc://user:pass?word@h",
+            "user:pass#word@h",
+        ] {
             assert!(!Endpoint::parse(given).unwrap_err().to_string().contains("pass"), "{given}");
         }
     }

@@ -5,6 +5,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::convert::{from_text, serialize_display};
+use crate::printable;
+use crate::text::Given;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -101,14 +105,15 @@ impl Error {
 
     /// Reads the text with which an engine refused a command. What goes beyond 1,024 bytes of it is cut off.
     ///
-    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only this
-    /// side can know, of a link that ended: a caller would act on it. An engine that says so of itself may have carried the command
-    /// out.
+    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only
+    /// [this side can know](ErrorKind::is_of_this_side), of a link that ended or an envelope that does not open: a caller would act
+    /// on it. An engine that says of itself that it was interrupted may have carried the command out. Characters that would do
+    /// something to a terminal or break the line are replaced, as by [`printable`](crate::printable).
     pub fn from_refusal(text: &str) -> Self {
         let coded = text.split_once(": ").and_then(|(code, message)| Some((ErrorKind::from_code(code)?, message)));
         match coded {
             Some((ErrorKind::Interrupted, _)) => Self::new(ErrorKind::Refused, bounded(text)).perhaps_done(),
-            Some((kind, message)) if kind != ErrorKind::Closed => Self::new(kind, bounded(message)),
+            Some((kind, message)) if !kind.is_of_this_side() => Self::new(kind, bounded(message)),
             _ if text.trim().is_empty() => {
                 Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
             }
@@ -119,10 +124,10 @@ impl Error {
 
 fn bounded(text: &str) -> String {
     if text.len() <= MAX_REFUSAL {
-        return text.to_owned();
+        return printable(text).into_owned();
     }
     let end = text.floor_char_boundary(MAX_REFUSAL);
-    format!("{}… ({} bytes)", text.get(..end).unwrap_or_default(), text.len())
+    format!("{}… ({} bytes)", printable(text.get(..end).unwrap_or_default()), text.len())
 }
 
 /// An error and its causes on one line, each said once: for logs and for people.
@@ -260,11 +265,54 @@ impl ErrorKind {
         matches!(self, Timeout | Interrupted | PartiallyPublished | Protocol | Internal)
     }
 
+    /// Whether only this side can know it: no engine can tell what became of this side's connection, URL or keys, so a refusal is
+    /// never of such a kind.
+    pub const fn is_of_this_side(self) -> bool {
+        use ErrorKind::{
+            BadSignature, Closed, Connect, Decode, DoesNotOpen, FeatureDisabled, Interrupted, InvalidUrl, Misdirected,
+            NotForMe, PartiallyPublished, SenderNotVerified, Tls,
+        };
+        matches!(
+            self,
+            InvalidUrl
+                | FeatureDisabled
+                | Connect
+                | Tls
+                | Interrupted
+                | Closed
+                | PartiallyPublished
+                | NotForMe
+                | DoesNotOpen
+                | Misdirected
+                | SenderNotVerified
+                | BadSignature
+                | Decode
+        )
+    }
+
     /// The kind whose [`code`](ErrorKind::code) this is.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 }
+
+/// The kind's [code](ErrorKind::code).
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.code())
+    }
+}
+
+impl ErrorKind {
+    fn parse(code: &str) -> Result<Self> {
+        let unknown =
+            || Error::new(ErrorKind::InvalidInput, format!("{} is not the code of a kind of error", Given(code)));
+        Self::from_code(code).ok_or_else(unknown)
+    }
+}
+
+from_text!(ErrorKind, "the code of a kind of error");
+serialize_display!(ErrorKind);
 
 #[cfg(test)]
 mod tests {
@@ -274,8 +322,10 @@ mod tests {
     fn every_kind_survives_the_wire() {
         for &kind in ErrorKind::ALL {
             let read = Error::from_refusal(&Error::new(kind, "publish: no: really").to_refusal());
-            if matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) {
+            assert_eq!(kind.to_string().parse::<ErrorKind>().unwrap(), kind);
+            if kind.is_of_this_side() {
                 assert_eq!(read.kind(), ErrorKind::Refused, "only this side can know");
+                assert_eq!(read.to_string(), format!("{kind}: publish: no: really"));
                 continue;
             }
             assert_eq!(read.kind(), kind);
@@ -292,12 +342,27 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_cannot_say_what_only_this_side_knows() {
+        for kind in
+            [ErrorKind::Tls, ErrorKind::BadSignature, ErrorKind::SenderNotVerified, ErrorKind::PartiallyPublished]
+        {
+            assert_eq!(Error::from_refusal(&format!("{kind}: believe me")).kind(), ErrorKind::Refused);
+        }
+        // What our engine refuses with.
+        for kind in [ErrorKind::Unavailable, ErrorKind::MalformedEnvelope, ErrorKind::Timeout, ErrorKind::Internal] {
+            assert_eq!(Error::from_refusal(&format!("{kind}: no")).kind(), kind);
+        }
+    }
+
+    #[test]
     fn a_refusal_without_end_is_cut() {
         for text in ["x".repeat(5 << 20), format!("forbidden: {}", "é".repeat(1 << 20))] {
             let read = Error::from_refusal(&text).to_string();
             assert!(read.len() < 1_100, "{} bytes", read.len());
             assert!(read.ends_with(" bytes)"), "{}", &read[1_000..]);
         }
+        let read = Error::from_refusal("not_found: \u{1b}[2J\r\n\u{9b}1m\u{202e}").to_string();
+        assert!(!read.chars().any(crate::is_unprintable), "{read:?}");
         assert_eq!(Error::from_refusal(&"x".repeat(1_024)).to_string().len(), 1_024);
     }
 

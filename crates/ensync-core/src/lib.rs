@@ -4,16 +4,20 @@
 //! The page [`security`] says what is encrypted, what is not, and against whom.
 
 mod command;
+mod convert;
 pub mod crypto;
+mod delay;
 mod encoding;
 mod endpoint;
 mod error;
 mod id;
+mod json;
 mod key;
 mod metadata;
 mod name;
 mod payload;
 mod random;
+mod text;
 mod timestamp;
 mod transport;
 mod welcome;
@@ -26,13 +30,16 @@ pub mod security {}
 // The public interface is:
 pub use bytes::Bytes;
 pub use command::{Command, Delivery, Publish, Reply, Settle, Settlement, Subscribe};
+pub use delay::Delay;
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{Error, ErrorKind, Result, report};
 pub use id::{Block, ClientId, EventId, IdempotencyKey};
+pub use json::split_json;
 pub use key::{AppId, AppKey, Keyring, SecretKey};
 pub use metadata::{Metadata, ReplayInfo};
-pub use name::EventName;
-pub use payload::{FieldType, PayloadMetadata, Schema};
+pub use name::{AppName, EventName};
+pub use payload::{FieldType, PayloadJson, PayloadMetadata, Schema};
+pub use text::{Given, is_unprintable, printable};
 pub use timestamp::Timestamp;
 pub use transport::{Connector, Link, Login, Peer, Service, Session, Transport};
 pub use welcome::{Extension, ServerConfig, Welcome};

@@ -5,21 +5,25 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind, Result};
+use crate::json::{self, Member};
+use crate::{Error, ErrorKind, Result, Timestamp};
 
 /// An event's metadata: a JSON object that the engine and the recipient can read. **It is not encrypted.**
 ///
 /// `headers` (an object of the user's) and `persist` (a boolean) have a meaning of their own; any other key is the user's, except
-/// those that start with `$`, which belong to the engine. The text is kept as it came, so that all of it reaches the recipient
-/// unchanged, numbers that no `f64` holds included. Cheap to clone.
+/// those that start with `$`, which are the engine's: an engine takes them out of what a sender gives it. The text is checked once
+/// (by the rule of [`PayloadJson`](crate::PayloadJson)) and kept as it came: all of it reaches the recipient unchanged, numbers that
+/// no `f64` holds included. [`raw`](Self::raw) and [`raw_header`](Self::raw_header) give such a number as it was written; what gives
+/// a [`Value`] holds whole numbers of 64 bits exactly, and any other number as the nearest double. Cheap to clone.
 ///
 /// ```
 /// use ensync_core::Metadata;
 ///
-/// let metadata = Metadata::parse(r#"{"headers":{"source":"shop"},"persist":true,"trace":7}"#)?;
+/// let metadata = Metadata::parse(r#"{"headers":{"source":"shop"},"persist":true,"trace":7.10}"#)?;
 /// assert_eq!(metadata.header("source").unwrap(), "shop");
 /// assert_eq!(metadata.persist(), Some(true));
-/// assert_eq!(metadata.field("trace").unwrap(), 7);
+/// assert_eq!(metadata.field("trace").unwrap(), 7.1);
+/// assert_eq!(metadata.raw("trace"), Some("7.10"));
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -30,21 +34,27 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is not a JSON object, or is nested deeper than 128 levels.
+    /// [`ErrorKind::InvalidInput`] if it is not a JSON object that every client reads (see [`PayloadJson`](crate::PayloadJson));
+    /// the message names the place.
     pub fn parse(text: &str) -> Result<Self> {
-        let text = text.trim();
+        let text = text.trim_ascii();
         if text.is_empty() {
             return Ok(Self::default());
         }
-        match serde_json::from_str::<Map<String, Value>>(text) {
-            Ok(_) => Ok(Self(text.into())),
-            Err(cause) => Err(Error::new(ErrorKind::InvalidInput, "metadata is not a JSON object").with_source(cause)),
+        match json::scan(text) {
+            Ok(scanned) if scanned.members.is_some() => Ok(Self(text.into())),
+            Ok(_) => Err(Error::new(ErrorKind::InvalidInput, "metadata is not a JSON object")),
+            Err(fault) => Err(fault.error(ErrorKind::InvalidInput, "metadata")),
         }
     }
 
     /// From fields.
-    pub fn from_fields(fields: Map<String, Value>) -> Self {
-        Self(Value::Object(fields).to_string().into())
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if they are nested deeper than 127 levels.
+    pub fn from_fields(fields: Map<String, Value>) -> Result<Self> {
+        Self::parse(&Value::Object(fields).to_string())
     }
 
     /// The JSON text.
@@ -52,47 +62,71 @@ impl Metadata {
         &self.0
     }
 
+    /// One field's JSON text, as its sender wrote it.
+    pub fn raw(&self, key: &str) -> Option<&str> {
+        member(&self.0, key)
+    }
+
+    /// One header's JSON text, as its sender wrote it.
+    pub fn raw_header(&self, key: &str) -> Option<&str> {
+        member(self.raw("headers")?, key)
+    }
+
     /// All fields, the engine's included.
     pub fn fields(&self) -> Map<String, Value> {
-        // The text was read once already, so this cannot fail; an empty object is the honest answer if it ever did.
-        serde_json::from_str(&self.0).unwrap_or_default()
+        object(&self.0)
     }
 
     /// One field.
     pub fn field(&self, key: &str) -> Option<Value> {
-        self.fields().remove(key)
+        self.raw(key).and_then(read)
     }
 
     /// The user's headers.
     pub fn headers(&self) -> Map<String, Value> {
-        match self.field("headers") {
-            Some(Value::Object(headers)) => headers,
-            _ => Map::new(),
-        }
+        self.raw("headers").map(object).unwrap_or_default()
     }
 
     /// One header.
     pub fn header(&self, key: &str) -> Option<Value> {
-        self.headers().remove(key)
+        self.raw_header(key).and_then(read)
     }
 
     /// Whether the sender asked the engine to store the event durably. `None` where it did not say, which engines take as yes.
     pub fn persist(&self) -> Option<bool> {
-        unwrap_content(self.field("persist")?).as_bool()
+        unwrapped(self.raw("persist")?)?.as_bool()
     }
 
     /// What a replay adds: see [`ReplayInfo`]. `None` on a first delivery.
     pub fn replay_info(&self) -> Option<ReplayInfo> {
-        let internal = self.field("$internal")?;
-        let info = internal.get("replay_info")?;
-        let read = |camel: &str, snake: &str| info.get(camel).or_else(|| info.get(snake)).cloned().map(unwrap_content);
+        let info = member(self.raw("$internal")?, "replay_info")?;
+        let read = |camel, snake| member(info, camel).or_else(|| member(info, snake)).and_then(unwrapped);
         Some(ReplayInfo {
             is_replayed: read("isReplayed", "is_replayed")?.as_bool()?,
             replayed_at: read("replayTimestamp", "replay_timestamp")
-                .and_then(|v| v.as_u64())
-                .map(crate::Timestamp::from_millis),
-            was_acknowledged: read("wasAcknowledged", "was_acknowledged").and_then(|v| v.as_bool()),
+                .and_then(|value| value.as_u64())
+                .map(Timestamp::from_millis),
+            was_acknowledged: read("wasAcknowledged", "was_acknowledged").and_then(|value| value.as_bool()),
         })
+    }
+
+    /// The same without the keys that start with `$`, which only an engine may write. Everything else stays as it is written.
+    ///
+    /// A sender may well give some: a published client that hands on an event that it replayed hands on its metadata, too. So they
+    /// are taken out, not refused.
+    #[must_use]
+    pub fn without_engine_keys(&self) -> Self {
+        // Spelt out or as an escape, or not there.
+        if !self.0.contains('$') && !self.0.contains("\\u0024") {
+            return self.clone();
+        }
+        let members = members(&self.0);
+        let own: Vec<&str> = members
+            .iter()
+            .filter(|member| !member.name.starts_with('$'))
+            .filter_map(|member| self.0.get(member.span.0..member.span.1))
+            .collect();
+        if own.len() == members.len() { self.clone() } else { Self(format!("{{{}}}", own.join(",")).into()) }
     }
 }
 
@@ -103,37 +137,56 @@ pub struct ReplayInfo {
     /// True for an event that `replay` returned.
     pub is_replayed: bool,
     /// When it was replayed.
-    pub replayed_at: Option<crate::Timestamp>,
+    pub replayed_at: Option<Timestamp>,
     /// Whether it had been acknowledged by then.
     pub was_acknowledged: Option<bool>,
 }
 
 impl ReplayInfo {
-    /// The fields that an engine adds to the metadata of an event replayed at `now`.
-    pub fn annotate(metadata: &Metadata, now: crate::Timestamp, was_acknowledged: bool) -> Metadata {
-        let mut fields = metadata.fields();
-        fields.entry("headers").or_insert_with(|| Value::Object(Map::new()));
-        fields.insert(
-            "$internal".into(),
-            serde_json::json!({"replay_info": {
-                "isReplayed": true,
-                "replayTimestamp": now.as_millis(),
-                "wasAcknowledged": was_acknowledged,
-            }}),
+    /// The metadata of an event replayed at `now`: the text as it is, and behind it what an engine adds.
+    pub fn annotate(metadata: &Metadata, now: Timestamp, was_acknowledged: bool) -> Metadata {
+        let metadata = metadata.without_engine_keys();
+        let members = members(&metadata.0);
+        let open = metadata.0.strip_suffix('}').unwrap_or("{");
+        let comma = if members.is_empty() { "" } else { "," };
+        let headers = if members.iter().any(|member| member.name == "headers") { "" } else { r#""headers":{},"# };
+        let now = now.as_millis();
+        let text = format!(
+            r#"{open}{comma}{headers}"$internal":{{"replay_info":{{"isReplayed":true,"replayTimestamp":{now},"wasAcknowledged":{was_acknowledged}}}}}}}"#
         );
-        Metadata::from_fields(fields)
+        Metadata(text.into())
+    }
+}
+
+/// The members of a checked object; none if it is something else.
+fn members(json: &str) -> Vec<Member<'_>> {
+    json::scan(json).ok().and_then(|scanned| scanned.members).unwrap_or_default()
+}
+
+fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    members(json).into_iter().find(|member| member.name == name).map(|member| member.value)
+}
+
+fn read(json: &str) -> Option<Value> {
+    json::value(json).ok()
+}
+
+fn object(json: &str) -> Map<String, Value> {
+    match read(json) {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
 }
 
 /// One documented form wraps each value as `{"is_string": false, "content": "true"}`; this is the value either way.
-fn unwrap_content(value: Value) -> Value {
-    let Value::Object(fields) = &value else { return value };
-    match (fields.get("is_string"), fields.get("content")) {
+fn unwrapped(json: &str) -> Option<Value> {
+    let value = read(json)?;
+    match (value.get("is_string"), value.get("content")) {
         (Some(Value::Bool(false)), Some(Value::String(content))) => {
-            serde_json::from_str(content).unwrap_or_else(|_| Value::String(content.clone()))
+            Some(read(content).unwrap_or_else(|| Value::String(content.clone())))
         }
-        (Some(Value::Bool(true)), Some(content)) => content.clone(),
-        _ => value,
+        (Some(Value::Bool(true)), Some(content)) => Some(content.clone()),
+        _ => Some(value),
     }
 }
 
@@ -193,11 +246,59 @@ mod tests {
     }
 
     #[test]
-    fn annotating_keeps_what_was_there() {
-        let metadata = Metadata::parse(r#"{"headers":{"a":1},"k":2}"#).unwrap();
-        let annotated = ReplayInfo::annotate(&metadata, crate::Timestamp::from_millis(5), true);
-        assert_eq!(annotated.header("a").unwrap(), 1);
-        assert_eq!(annotated.field("k").unwrap(), 2);
-        assert_eq!(annotated.replay_info().unwrap().was_acknowledged, Some(true));
+    fn a_replay_adds_to_the_text_and_changes_nothing_of_it() {
+        let added = r#""$internal":{"replay_info":{"isReplayed":true,"replayTimestamp":5,"wasAcknowledged":true}}}"#;
+        for (text, before) in [
+            ("{}", r#"{"headers":{},"#.to_owned()),
+            (r#"{ "z":1.10, "a":1e-400 ,"n":123456789012345678901234567890 }"#, String::new()),
+            (r#"{"headers":{"b":-0,"a":"\u00e9"}}"#, r#"{"headers":{"b":-0,"a":"\u00e9"},"#.to_owned()),
+            (r#"{"k":2,"$internal":{"replay_info":7},"headers":{}}"#, r#"{"k":2,"headers":{},"#.to_owned()),
+        ] {
+            let metadata = Metadata::parse(text).unwrap();
+            let annotated = ReplayInfo::annotate(&metadata, Timestamp::from_millis(5), true);
+            let before = match before.as_str() {
+                "" => format!(r#"{},"headers":{{}},"#, text.strip_suffix('}').unwrap()),
+                before => before.to_owned(),
+            };
+            assert_eq!(annotated.as_str(), format!("{before}{added}"));
+            assert_eq!(Metadata::parse(annotated.as_str()).unwrap(), annotated);
+            assert_eq!(annotated.replay_info().unwrap().was_acknowledged, Some(true));
+        }
+    }
+
+    #[test]
+    fn a_sender_writes_no_key_of_the_engine() {
+        for (given, kept) in [
+            (r#"{"$internal":{"replay_info":{"isReplayed":true}},"a":1.10}"#, r#"{"a":1.10}"#),
+            (r#"{"a":1 ,"\u0024b":2, "c":{"$d":3}}"#, r#"{"a":1,"c":{"$d":3}}"#),
+            (r#"{ "$":0 }"#, "{}"),
+            (r#"{ "price":"7 $", "n$":1 }"#, r#"{ "price":"7 $", "n$":1 }"#),
+        ] {
+            let metadata = Metadata::parse(given).unwrap().without_engine_keys();
+            assert_eq!(metadata.as_str(), kept);
+            assert_eq!((metadata.replay_info(), Metadata::parse(kept).unwrap()), (None, metadata));
+        }
+    }
+
+    #[test]
+    fn no_name_switches_the_parser() {
+        let bomb = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        for name in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
+            let text = format!(r#"{{"headers":{{"h":{{"{name}":"{bomb}"}}}},"{name}":"{{}}"}}"#);
+            let metadata = Metadata::parse(&text).unwrap();
+            assert_eq!(metadata.header("h").unwrap()[name].as_str(), Some(bomb.as_str()));
+            assert_eq!(metadata.fields()[name], "{}");
+            let replayed = ReplayInfo::annotate(&metadata, Timestamp::from_millis(1), false);
+            assert!(replayed.as_str().starts_with(r#"{"headers":{"h":{"#));
+            assert_eq!(replayed.headers(), metadata.headers());
+        }
+    }
+
+    #[test]
+    fn fields_too_deep_for_some_reader_are_refused_and_not_lost() {
+        let deep = (0..200).fold(Value::from(1), |inner, _| Value::Array(vec![inner]));
+        let fields = [("headers".to_owned(), serde_json::json!({ "h": deep })), ("persist".to_owned(), false.into())];
+        let error = Metadata::from_fields(fields.into_iter().collect()).unwrap_err();
+        assert!(error.to_string().contains("more than 127 levels"), "{error}");
     }
 }

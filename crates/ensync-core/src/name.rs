@@ -1,21 +1,23 @@
-//! Event names.
+//! Names of events and of apps.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Error, ErrorKind, Result};
+use crate::convert::{as_text, from_text};
+use crate::text::{Given, GivenChar, is_invisible, refuse_keys};
+use crate::{AppId, Error, ErrorKind, Result};
 
 /// The name of a kind of event, such as `company/service/action`. Cheap to clone.
 ///
-/// One or more segments joined by `/`, at most 255 bytes in all. A segment is not empty and holds no white space, no control
-/// character and none of `; , { } " \`, which the WebSocket grammar and ids reserve. Names are compared byte by byte.
+/// One or more segments joined by `/`, at most 255 bytes in all. A segment is not empty, is not `.` or `..`, and holds no white
+/// space, no character that cannot be seen (controls, zero-width ones, the controls of bidirectional writing), and none of
+/// `; , { } " \`, which the WebSocket grammar and ids reserve. What is a key or a token is no name. Names are compared byte by byte.
 ///
 /// ```
 /// use ensync_core::EventName;
 ///
 /// let name: EventName = "orders/status/updated".parse()?;
-/// assert_eq!(name.as_str(), "orders/status/updated");
+/// assert_eq!(name, "orders/status/updated");
 /// assert!("orders//updated".parse::<EventName>().is_err());
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
@@ -30,27 +32,30 @@ impl EventName {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidEventName`] says which rule is broken.
+    /// [`ErrorKind::InvalidEventName`] says which rule is broken, and shows the beginning of the name.
     pub fn parse(name: &str) -> Result<Self> {
         let refuse = |why: fmt::Arguments<'_>| {
-            let shown: String = name.chars().take(64).collect();
-            Err(Error::new(
-                ErrorKind::InvalidEventName,
-                format!("event name {shown:?} {why}; write it like company/service/action"),
-            ))
+            let message = format!("event name {} {why}; write it like company/service/action", Given(name));
+            Err(Error::new(ErrorKind::InvalidEventName, message))
         };
+        refuse_keys(name, ErrorKind::InvalidEventName, "an event name")?;
         if name.is_empty() {
             return refuse(format_args!("is empty"));
         }
         if name.len() > Self::MAX_BYTES {
             return refuse(format_args!("has {} bytes, the limit is {}", name.len(), Self::MAX_BYTES));
         }
-        if name.split('/').any(str::is_empty) {
-            return refuse(format_args!("has an empty segment"));
+        for segment in name.split('/') {
+            match segment {
+                "" => return refuse(format_args!("has an empty segment")),
+                // What a file system, an URL or a person would take for another name.
+                "." | ".." => return refuse(format_args!("has the segment {segment:?}")),
+                _ => {}
+            }
         }
-        let reserved = |c: char| c.is_whitespace() || c.is_control() || ";,{}\"\\".contains(c);
+        let reserved = |c: char| c.is_whitespace() || is_invisible(c) || ";,{}\"\\".contains(c);
         if let Some(c) = name.chars().find(|&c| reserved(c)) {
-            return refuse(format_args!("holds {c:?}, which names cannot"));
+            return refuse(format_args!("holds {}, which names cannot", GivenChar(c)));
         }
         Ok(Self(name.into()))
     }
@@ -61,39 +66,8 @@ impl EventName {
     }
 }
 
-impl FromStr for EventName {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        Self::parse(name)
-    }
-}
-
-impl TryFrom<&str> for EventName {
-    type Error = Error;
-    fn try_from(name: &str) -> Result<Self> {
-        Self::parse(name)
-    }
-}
-
-impl TryFrom<String> for EventName {
-    type Error = Error;
-    fn try_from(name: String) -> Result<Self> {
-        Self::parse(&name)
-    }
-}
-
-impl TryFrom<&EventName> for EventName {
-    type Error = Error;
-    fn try_from(name: &EventName) -> Result<Self> {
-        Ok(name.clone())
-    }
-}
-
-impl fmt::Display for EventName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+from_text!(EventName, "an event name such as company/service/action");
+as_text!(EventName);
 
 impl fmt::Debug for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,9 +75,66 @@ impl fmt::Debug for EventName {
     }
 }
 
-impl AsRef<str> for EventName {
-    fn as_ref(&self) -> &str {
+/// The name of an app, for people: the engine and its tools know apps by it beside their [ids](AppId). Cheap to clone.
+///
+/// 1 to 256 bytes, without a blank at either end and without characters that cannot be seen (controls, line breaks, zero-width
+/// ones, the controls of bidirectional writing). What reads as an app id, a key or a token is no name. Names are compared byte by
+/// byte.
+///
+/// ```
+/// use ensync_core::AppName;
+///
+/// assert_eq!(AppName::parse("order service")?, "order service");
+/// assert!(AppName::parse(" shop").is_err());
+/// # Ok::<(), ensync_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppName(Arc<str>);
+
+impl AppName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 256;
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] says which rule is broken, and shows the beginning of the name.
+    pub fn parse(name: &str) -> Result<Self> {
+        let refuse = |why: fmt::Arguments<'_>| {
+            Err(Error::new(ErrorKind::InvalidInput, format!("app name {} {why}", Given(name))))
+        };
+        refuse_keys(name, ErrorKind::InvalidInput, "an app's name")?;
+        if AppId::parse(name).is_ok() {
+            return refuse(format_args!("reads as an app id, which names cannot"));
+        }
+        if name.is_empty() {
+            return refuse(format_args!("is empty"));
+        }
+        if name.len() > Self::MAX_BYTES {
+            return refuse(format_args!("has {} bytes, the limit is {}", name.len(), Self::MAX_BYTES));
+        }
+        if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+            return refuse(format_args!("begins or ends with a blank"));
+        }
+        if let Some(c) = name.chars().find(|&c| is_invisible(c)) {
+            return refuse(format_args!("holds {}, which names cannot", GivenChar(c)));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+from_text!(AppName, "an app's name");
+as_text!(AppName);
+
+impl fmt::Debug for AppName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AppName({})", self.0)
     }
 }
 
@@ -111,11 +142,28 @@ impl AsRef<str> for EventName {
 mod tests {
     use super::*;
 
+    const ID: &str = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";
+    /// Zero-width, byte order mark, bidirectional, separators, controls, fillers.
+    const UNSEEN: [char; 12] = [
+        '\u{200b}', '\u{200d}', '\u{feff}', '\u{202e}', '\u{2066}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{85}',
+        '\u{7f}', '\u{ad}', '\u{3164}',
+    ];
+
     #[test]
     fn names_in_use_are_taken() {
-        for name in ["a", "payments/completed", "gms/ensync/third_party/payments/complete", "zamówienia/v2.1/new-one"]
-        {
+        for name in [
+            "a",
+            "payments/completed",
+            "gms/ensync/third_party/payments/complete",
+            "zamówienia/v2.1/new-one",
+            "a/..b/...",
+            // As long as the base64 of a key.
+            "payments/gateway/settlement/batch/completed",
+        ] {
             assert_eq!(EventName::parse(name).unwrap().as_str(), name);
+        }
+        for name in ["shop", "Order service (north)", "zamówienia", "木", "a/b;c", &"x".repeat(256)] {
+            assert_eq!(AppName::parse(name).unwrap(), name);
         }
     }
 
@@ -128,14 +176,44 @@ mod tests {
             ("a//b", "empty segment"),
             ("/a", "empty segment"),
             ("a/", "empty segment"),
+            ("a/../b", "the segment \"..\""),
+            (".", "the segment \".\""),
             ("a b", "holds ' '"),
             ("a;BLOCK=:1", "holds ';'"),
             ("a\n", "holds '\\n'"),
             ("a{b}", "holds '{'"),
+            (ID, "this is a key"),
         ] {
             let error = EventName::parse(name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidEventName);
             assert!(error.to_string().contains(part), "{error}");
+        }
+        let long = "x".repeat(257);
+        for (name, part) in [
+            ("", "is empty"),
+            (long.as_str(), "has 257 bytes, the limit is 256"),
+            (" ", "begins or ends with a blank"),
+            (" shop", "begins or ends with a blank"),
+            ("shop\u{a0}", "begins or ends with a blank"),
+            ("a\nb", "holds '\\n'"),
+            (ID, "this is a key"),
+            (&"A".repeat(43), "reads as an app id"),
+            ("ensync_key_0123", "this is an app key"),
+        ] {
+            let error = AppName::parse(name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_in_no_name() {
+        for c in UNSEEN {
+            for name in [format!("a{c}b"), format!("{c}ab"), format!("ab{c}")] {
+                assert!(EventName::parse(&name).is_err(), "{name:?}");
+                let error = AppName::parse(&name).unwrap_err();
+                assert!(!error.to_string().contains(c), "{error:?}");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{box_key, encode, json, secretbox, wire, x25519_public};
-use ensync_core::crypto::{self, Recipient};
+use ensync_core::crypto::{self, Expected, Opener, Recipient, Senders};
 use ensync_core::{ErrorKind, Keyring, SecretKey, WirePayload};
 use proptest::prelude::*;
 use serde_json::{Value, json as value};
@@ -90,8 +90,11 @@ fn members_that_peers_may_add_are_ignored() {
 fn depth_and_repetition_do_not_hurt() {
     let me = app(1);
     let text = json(&crypto::seal(PLAINTEXT, &[recipient(&me)]).unwrap()[0]).to_string();
-    let deep = format!("{{\"x\":{}{},{}", "[{\"y\":".repeat(200_000) + "0", "}]".repeat(200_000), &text[1..]);
-    assert_eq!(open_text(&deep, &me).unwrap(), PLAINTEXT);
+    let nested = |levels| format!("{{\"x\":{}0{},{}", "[".repeat(levels), "]".repeat(levels), &text[1..]);
+    assert_eq!(open_text(&nested(126), &me).unwrap(), PLAINTEXT);
+    for levels in [127, 200_000] {
+        assert_eq!(open_text(&nested(levels), &me).unwrap_err().0, ErrorKind::MalformedEnvelope);
+    }
     for unclosed in ["[", "{\"a\":", "{\"keys\":{\"a\":", "{\"payload\":["] {
         assert_eq!(open_text(&unclosed.repeat(200_000), &me).unwrap_err().0, ErrorKind::MalformedEnvelope);
     }
@@ -212,7 +215,7 @@ fn a_small_order_ephemeral_key_is_refused_even_if_its_box_opens() {
 }
 
 #[test]
-fn own_entries_are_found_among_thousands_and_foreign_ones_tried_32_deep() {
+fn own_entries_are_found_among_thousands_and_unnamed_ones_tried_8_times() {
     let (me, public) = bare(3);
     let other = entry("encryptedKey", &KEY, bare(4).1);
     let among = |before: usize, mine: (&str, Value)| {
@@ -222,16 +225,70 @@ fn own_entries_are_found_among_thousands_and_foreign_ones_tried_32_deep() {
         hybrid(keys.into())
     };
     let mine = entry("encryptedKey", &KEY, public);
-    assert_eq!(open(&among(31, ("b", mine.clone())), &me).unwrap(), PLAINTEXT);
-    let (kind, message) = open(&among(32, ("b", mine)), &me).unwrap_err();
+    assert_eq!(open(&among(7, ("b", mine.clone())), &me).unwrap(), PLAINTEXT);
+    let (kind, message) = open(&among(8, ("b", mine.clone())), &me).unwrap_err();
     assert_eq!(kind, ErrorKind::NotForMe);
-    assert!(message.contains("none of its 33 entries"), "{message}");
+    assert!(message.contains("none of its 9 entries"), "{message}");
+    // The tries of all keys together, for each is an agreement.
+    let two = Keyring::new(app(1)).with_previous(me.clone());
+    for (before, opens) in [(3, true), (4, false)] {
+        let opened = crypto::open(&wire(&among(before, ("b", mine.clone())).to_string()), &two);
+        assert_eq!(opened.is_ok(), opens, "{before}");
+    }
 
     let me = app(1);
     let mine = entry("encryptedKey", &KEY, x25519_public(x25519_secret(&me)));
     for name in [me.app_id().unwrap().to_string(), me.app_id().unwrap().to_hex()] {
         assert_eq!(open(&among(5_000, (&name, mine.clone())), &me).unwrap(), PLAINTEXT);
     }
+}
+
+#[test]
+fn an_entry_named_after_another_app_is_not_tried() {
+    let (me, public) = bare(3);
+    let mine = entry("encryptedKey", &KEY, public);
+    let other = app(9).app_id().unwrap();
+    for name in [other.to_string(), other.to_hex(), other.to_string().replace('=', "")] {
+        assert_eq!(open(&hybrid(value!({name: mine})), &me).unwrap_err().0, ErrorKind::NotForMe);
+    }
+    assert_eq!(open(&hybrid(value!({"anybody": mine})), &me).unwrap(), PLAINTEXT);
+}
+
+#[test]
+fn a_bare_key_finds_its_own_entry_among_many() {
+    let keys: Vec<SecretKey> = (1..=60).map(app).collect();
+    let to: Vec<Recipient> = keys.iter().map(recipient).collect();
+    let plaintext = vec![b' '; 20_000];
+    // Every recipient's entries in one envelope, as the peers write it.
+    let copies: Vec<Value> = crypto::seal(&plaintext, &to).unwrap().iter().map(json).collect();
+    let mut all = copies[0].clone();
+    for copy in &copies {
+        all["keys"].as_object_mut().unwrap().extend(copy["keys"].as_object().unwrap().clone());
+    }
+    for key in &keys {
+        let bare = SecretKey::from_x25519(x25519_secret(key));
+        assert_eq!(open(&all, key).unwrap(), plaintext);
+        assert_eq!(open(&all, &bare).unwrap(), plaintext);
+    }
+}
+
+#[test]
+fn form_and_recipient_come_before_the_sender() {
+    let me = app(1);
+    let opener = Opener::new(Keyring::new(me.clone()));
+    let senders = Senders::Verified;
+    let kind = |envelope: &Value, opener: &Opener| {
+        opener.open(&wire(&envelope.to_string()), &Expected::any_event().senders(&senders)).unwrap_err().kind()
+    };
+    let single = json(&crypto::seal(PLAINTEXT, &[recipient(&me)]).unwrap()[0]);
+    let other = app(9).app_id().unwrap().to_string();
+    let entry = entry("encryptedKey", &KEY, bare(3).1);
+    assert_eq!(kind(&value!({"nonce": 7}), &opener), ErrorKind::MalformedEnvelope);
+    assert_eq!(kind(&value!({"type": "hybrid"}), &opener), ErrorKind::MalformedEnvelope);
+    assert_eq!(kind(&single, &Opener::new(Keyring::default())), ErrorKind::NotForMe);
+    assert_eq!(kind(&hybrid(value!({ other: entry })), &opener), ErrorKind::NotForMe);
+    assert_eq!(kind(&single, &opener), ErrorKind::SenderNotVerified);
+    assert_eq!(kind(&hybrid_of_small(&me), &opener), ErrorKind::SenderNotVerified);
 }
 
 #[test]

@@ -66,6 +66,17 @@ fn one_event_means_an_agreement_for_each() {
 }
 
 #[test]
+fn other_bounds_begin_with_other_agreements() {
+    for suite in SUITES {
+        let sealer = Sealer::new().own_key(SHOP.secret());
+        let first = seal(&sealer, suite, WAREHOUSE);
+        let sealer = sealer.keep(Keep::new(2, Duration::from_secs(60)).unwrap());
+        let events: Vec<WirePayload> = (0..3).map(|_| seal(&sealer, suite, WAREHOUSE)).collect();
+        assert_eq!((agreements(&events[..2]), agreements(&events), agreements([&first, &events[0]])), (1, 2, 2));
+    }
+}
+
+#[test]
 fn recipients_suites_keys_and_sealers_share_no_agreement() {
     let sealer = Sealer::new().own_key(SHOP.secret());
     let other = Sealer::new().own_key(SHOP.secret());

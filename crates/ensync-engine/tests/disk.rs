@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Command, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply, Service,
-    Session, Settle, Settlement, Subscribe, WirePayload,
+    AppId, AppKey, Command, Delay, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply,
+    Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Server};
 use futures::StreamExt;
 use tempfile::TempDir;
 
-const SHOP: AppId = AppId::from_bytes([1; 32]);
-const WAREHOUSE: AppId = AppId::from_bytes([2; 32]);
+const SHOP: AppId = AppId::from_bytes([6; 32]);
+const WAREHOUSE: AppId = AppId::from_bytes([25; 32]);
 
 fn event() -> EventName {
     EventName::parse("orders/status/updated").unwrap()
@@ -104,7 +104,7 @@ async fn what_was_stored_outlives_the_broker_with_and_without_a_checkpoint() {
     }
     settle(&broker, &warehouse.peer, &deliveries[0], Settlement::Ack).await;
     settle(&broker, &warehouse.peer, &deliveries[1], Settlement::Discard { reason: "no".into() }).await;
-    let defer = Settlement::Defer { delay: Duration::from_secs(3_600), priority: 0, reason: String::new() };
+    let defer = Settlement::Defer { delay: Delay::from_millis(3_600_000).unwrap(), priority: 0, reason: String::new() };
     settle(&broker, &warehouse.peer, &deliveries[2], defer).await;
 
     // As a crash would leave it, and as an orderly stop does.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, Command, Delivery, EventName, Login, Metadata, Peer, Publish, Result, Service, Session, Settle, Settlement,
-    Subscribe, WirePayload,
+    Command, Delay, Delivery, EventName, Login, Metadata, Peer, Publish, Result, SecretKey, Service, Session, Settle,
+    Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, MemoryLog};
 use futures::StreamExt;
@@ -50,7 +50,8 @@ struct Client {
 
 impl Client {
     async fn log_in(broker: &Broker, id: u8) -> Self {
-        let app_key = broker.create_app("app", AppId::from_bytes([id; 32])).await.unwrap();
+        let public_key = SecretKey::from_seed([id; 32]).app_id().unwrap();
+        let app_key = broker.create_app(&format!("app {id}"), public_key).await.unwrap();
         let session = broker.login(Login { app_key, transport: "local", remote: None }).await.unwrap();
         Self { broker: broker.clone(), session }
     }
@@ -92,7 +93,7 @@ fn name(text: &str) -> EventName {
 }
 
 fn defer(seconds: u64) -> Settlement {
-    Settlement::Defer { delay: Duration::from_secs(seconds), priority: 0, reason: String::new() }
+    Settlement::Defer { delay: Delay::new(Duration::from_secs(seconds)).unwrap(), priority: 0, reason: String::new() }
 }
 
 fn discard() -> Settlement {

@@ -18,7 +18,11 @@ pub(crate) fn is_local(status: &Status) -> bool {
 pub(crate) fn from_status(status: &Status) -> Error {
     let (said, code) = (status.message(), status.code());
     let coded = Error::from_refusal(said);
-    if said.split_once(": ").and_then(|(code, _)| ErrorKind::from_code(code)).is_some_and(is_told) {
+    if said
+        .split_once(": ")
+        .and_then(|(code, _)| ErrorKind::from_code(code))
+        .is_some_and(|kind| !kind.is_of_this_side())
+    {
         return coded;
     }
     // No code of ours in the text: the status code says what there is to say.
@@ -31,11 +35,6 @@ pub(crate) fn from_status(status: &Status) -> Error {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => error.perhaps_done(),
         _ => error,
     }
-}
-
-/// Whether an engine says so of what it was asked for. The others only this side can know.
-fn is_told(kind: ErrorKind) -> bool {
-    !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted)
 }
 
 /// The status that refuses with this error.
@@ -151,7 +150,7 @@ mod tests {
             let status = to_status(&Error::new(kind, "subscribe: no"));
             assert_ne!(status.code(), Code::Ok);
             let read = from_status(&status);
-            if !matches!(kind, ErrorKind::Closed | ErrorKind::Interrupted) {
+            if !kind.is_of_this_side() {
                 assert_eq!((read.kind(), read.to_string().as_str()), (kind, "subscribe: no"));
             }
         }

@@ -15,7 +15,7 @@ pub mod coming_from_python_node_or_go {}
 pub use ensync_client::core::crypto::{self, Keep, SealedId, Suite};
 pub use ensync_client::core::{
     AppId, AppKey, Block, ClientId, Endpoint, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey, Keyring,
-    Metadata, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
+    Metadata, PayloadJson, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
 #[cfg(feature = "metrics")]
 pub use ensync_client::describe_metrics;

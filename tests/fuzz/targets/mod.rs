@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod envelope;
+mod json;
 mod metadata;
 mod sealed_header;
 mod state;
@@ -13,8 +14,11 @@ mod ws_frame;
 
 use ensync_core::{Error, ErrorKind};
 
+use json::unique;
+
 pub use endpoint::endpoint;
 pub use envelope::envelope;
+pub use json::json;
 pub use metadata::metadata;
 pub use sealed_header::sealed_header;
 pub use state::state;

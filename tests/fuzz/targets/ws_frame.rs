@@ -62,7 +62,7 @@ fn check_command(client_id: &ClientId, command: &Command) {
         assert!(OFFICIAL.contains(&key), "{key:?} in {plain:?}");
         assert!(keys.insert(key, value).is_none(), "{key} twice in {plain:?}");
     }
-    assert_eq!(keys.get("CLIENT_ID"), Some(&client_id.as_str()));
+    assert_eq!(keys.get("CLIENT_ID"), Some(&client_id.expose()));
 }
 
 /// The keys of the official protocol.

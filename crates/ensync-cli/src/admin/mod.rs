@@ -10,11 +10,14 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use ensync_sdk::AppId;
+use ensync_sdk::core::AppName;
 use http::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-pub(crate) use output::{KeyFile, Table, printable, time};
+pub(crate) use output::{KeyFile, Table, time};
+
+use crate::foreign::{printable, trimmed};
 
 use offline::Offline;
 use online::Online;
@@ -114,7 +117,10 @@ impl Api {
         }
         let said = read.pointer("/error/message").and_then(Value::as_str);
         Err(said
-            .map_or_else(|| format!("the admin API answered {status}: is this an EnSync engine?"), printable)
+            .map_or_else(
+                || format!("the admin API answered {status}: is this an EnSync engine?"),
+                |said| printable(said).into_owned(),
+            )
             .into())
     }
 
@@ -146,7 +152,7 @@ impl Api {
             let mut page = self.get(&format!("{path}{joint}limit={}{after}", left.min(1_000))).await?;
             match page.get_mut(name).map(Value::take) {
                 Some(Value::Array(more)) => items.extend(more),
-                _ => return Err(format!("the admin API answered {page}: is this an EnSync engine?").into()),
+                _ => return Err("the admin API answered something else than a list: is this an EnSync engine?".into()),
             }
             match page.get("next").and_then(Value::as_str) {
                 Some(last) => after = next(last),
@@ -155,12 +161,17 @@ impl Api {
         }
     }
 
-    /// An app, by its id, a public key of it, or its name.
+    /// An app, by its id, a public key of it, or its name: in this order, so that no name hides an app.
     pub(crate) async fn app(&self, which: &str) -> Result<Value, Failure> {
+        let which = trimmed(which);
+        if let Ok(id) = AppId::parse(which) {
+            id.check()?;
+            return self.get(&format!("/v1/apps/{}", encoded(which))).await;
+        }
+        AppName::parse(which)?;
         let named = self.list(&format!("/v1/apps?name={}", encoded(which)), "apps", None).await?;
         match named.as_slice() {
             [app] => Ok(app.clone()),
-            [] if AppId::parse(which).is_ok() => self.get(&format!("/v1/apps/{}", encoded(which))).await,
             [] => Err(format!("no app has the name {which:?}").into()),
             several => {
                 let ids: Vec<_> = several.iter().map(|app| text(app, "id")).collect();

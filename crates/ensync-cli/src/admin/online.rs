@@ -12,6 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
 use super::Failure;
+use crate::foreign::trimmed;
 
 /// How long a request may take. One that drops or requeues a long list of dead letters takes its time.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -80,6 +81,10 @@ impl Online {
 
 /// Everything can be done with the token, so it does not go over a network that others can listen to.
 fn check_url(url: &str, insecure: bool) -> Result<(), Failure> {
+    // What stands before an '@' is a name and a password: never repeated, and of no use here.
+    if url.contains('@') {
+        return Err("--admin-url holds user-info before '@'; the admin token is given with --token-file".into());
+    }
     let uri: Uri = url.parse().map_err(|cause| format!("--admin-url {url}: {cause}"))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -99,14 +104,14 @@ fn token(file: Option<&Path>) -> Result<AdminToken, Failure> {
     if let Some(path) = file {
         let text = std::fs::read_to_string(path).map(Zeroizing::new);
         let text = text.map_err(|cause| format!("cannot read the admin token in {}: {cause}", path.display()))?;
-        return Ok(AdminToken::parse(text.trim_end()).map_err(|error| error.context(path.display()))?);
+        return Ok(AdminToken::parse(trimmed(&text)).map_err(|error| error.context(path.display()))?);
     }
     let Ok(text) = std::env::var("ENSYNC_ADMIN_TOKEN").map(Zeroizing::new) else {
         return Err("no admin token: give --token-file DIR/admin.token with the engine's data directory, or set \
                     ENSYNC_ADMIN_TOKEN; or go without an engine: --data DIR"
             .into());
     };
-    Ok(AdminToken::parse(text.trim_end()).map_err(|error| error.context("ENSYNC_ADMIN_TOKEN"))?)
+    Ok(AdminToken::parse(trimmed(&text)).map_err(|error| error.context("ENSYNC_ADMIN_TOKEN"))?)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
@@ -136,9 +141,11 @@ mod tests {
             ("127.0.0.1:50052", "write it as"),
             ("ftp://h", "write it as"),
             ("", "--admin-url"),
+            ("https://user:pass@h", "user-info"),
+            ("https://user:pa/ss@h", "user-info"),
         ] {
             let error = check_url(url, false).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
+            assert!(error.contains(part) && !error.contains("pa"), "{error}");
         }
         check_url("http://h:1", true).unwrap();
     }

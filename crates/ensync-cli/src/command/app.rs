@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use ensync_sdk::core::AppName;
 use ensync_sdk::{AppId, SecretKey};
 use http::Method;
 use serde_json::{Value, json};
@@ -9,6 +10,8 @@ use zeroize::Zeroizing;
 
 use super::Outcome;
 use crate::admin::{Admin, Api, Failure, KeyFile, Rights, Table, confirmed, encoded, shown, text, time};
+use crate::foreign;
+use crate::values::app_id;
 
 /// Create apps, give them other keys, disable and delete them.
 ///
@@ -49,7 +52,11 @@ enum Command {
 #[derive(Args)]
 struct Create {
     /// The app's name, for people.
-    name: String,
+    #[arg(value_parser = AppName::parse)]
+    name: AppName,
+    /// Create it also if another app has that name: then only ids tell the two apart.
+    #[arg(long)]
+    same_name: bool,
     /// What it may do with every event name. `ensync event grant` says more.
     #[arg(long, value_enum, default_value_t = Rights::All)]
     rights: Rights,
@@ -96,7 +103,8 @@ struct RetireKey {
     /// The app.
     app: String,
     /// The public key to retire.
-    key: String,
+    #[arg(value_parser = app_id)]
+    key: AppId,
     /// Do it.
     #[arg(long)]
     yes: bool,
@@ -119,7 +127,7 @@ struct Delete {
 #[derive(Args)]
 struct Keys {
     /// The public half of a key pair that is there already, as `ensync keygen` makes them. Default: a new pair.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = app_id)]
     public_key: Option<AppId>,
     /// Write the keys to this new file, which only you may read, instead of printing them.
     #[arg(long, value_name = "FILE")]
@@ -145,9 +153,15 @@ impl App {
 impl Create {
     async fn run(self) -> Outcome {
         let (pair, file) = (self.keys.pair()?, self.keys.file()?);
-        let new = json!({"name": self.name, "public_key": pair.public_key(), "rights": self.rights.to_json()});
+        let new = json!({
+            "name": self.name,
+            "same_name": self.same_name,
+            "public_key": pair.public_key(),
+            "rights": self.rights.to_json(),
+        });
         let created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
-        let issued = Issued { name: &self.name, pair: Some(&pair), access_key: Some(text(&created, "access_key")) };
+        let issued =
+            Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(text(&created, "access_key")) };
         issued.hand_over(file, self.admin.json)
     }
 }
@@ -221,7 +235,8 @@ impl RetireKey {
     async fn run(self) -> Outcome {
         confirmed(self.yes, "this refuses publishes to that key for good")?;
         let retired = async |api: &Api| {
-            let path = format!("{}/earlier-public-keys/{}", api.path_of(&self.app).await?, encoded(&self.key));
+            let path =
+                format!("{}/earlier-public-keys/{}", api.path_of(&self.app).await?, encoded(&self.key.to_string()));
             api.call(Method::DELETE, &path, None).await
         };
         self.admin.run(retired).await.map(drop)
@@ -241,7 +256,7 @@ impl Delete {
 
 fn show(app: &Value, json: bool) {
     if json {
-        return println!("{app}");
+        return println!("{}", foreign::json(&app.to_string()));
     }
     let mut table = Table::new(["NAME", text(app, "name")]);
     table.row(["APP ID".into(), text(app, "public_key").into()]);

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use super::Outcome;
 use crate::config::{self, Loaded};
 use crate::failure::Usage;
+use crate::foreign;
 
 /// Check what `ensync serve` would be told.
 #[derive(Args)]
@@ -48,7 +49,7 @@ impl Config {
 
 fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
-        _ = writeln!(std::io::stderr(), "warning: {warning}");
+        _ = writeln!(std::io::stderr(), "warning: {}", foreign::message(warning));
     }
 }
 

@@ -5,7 +5,8 @@ use http::Method;
 use serde_json::{Map, Value};
 
 use super::Outcome;
-use crate::admin::{Admin, Api, Table, confirmed, narrowed, printable, shown, text, time};
+use crate::admin::{Admin, Api, Table, confirmed, narrowed, shown, text, time};
+use crate::foreign;
 
 /// Look at dead letters, have them delivered again, or give them up.
 #[derive(Args)]
@@ -96,7 +97,7 @@ impl Which {
         };
         let done = admin.run(done).await?;
         if admin.json {
-            println!("{done}")
+            println!("{}", foreign::json(&done.to_string()))
         } else {
             println!("{}", shown(&done, "count"))
         }
@@ -124,7 +125,7 @@ async fn list(
         _ = writeln!(std::io::stderr(), "there are more: go on with --after {last}, or raise --limit");
     }
     if admin.json {
-        println!("{}", Value::Array(letters));
+        println!("{}", foreign::json(&Value::Array(letters).to_string()));
         return Ok(());
     }
     let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);

@@ -1,11 +1,12 @@
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::Args;
-use ensync_sdk::core::WirePayload;
 use ensync_sdk::crypto::{Expected, Opener, SenderProof};
 use ensync_sdk::{EventName, Keyring, SecretKey};
 
 use super::{Outcome, read_stdin};
+use crate::foreign;
+use crate::values::envelope;
 
 /// Decrypt a payload without an engine: the base64 of the wire from standard input, the plaintext to standard output. Who sent it,
 /// and whether that is proven, goes to standard error.
@@ -26,7 +27,7 @@ impl Decrypt {
         let event = self.event.as_deref().map(EventName::parse).transpose()?;
         let expected = event.as_ref().map_or(Expected::any_event(), Expected::event);
         let sealed = read_stdin("the envelope").await?;
-        let opened = opener.open(&WirePayload::from_wire(sealed.trim().to_owned()), &expected)?;
+        let opened = opener.open(&envelope(&sealed)?, &expected)?;
         match opened.sender {
             SenderProof::Verified { key, signed } => {
                 eprintln!("sender: {key}, verified{}", if signed { ", signed" } else { "" });
@@ -34,7 +35,11 @@ impl Decrypt {
             _ => eprintln!("sender: not verified"),
         }
         let mut out = std::io::stdout().lock();
-        out.write_all(&opened.plaintext)?;
+        if out.is_terminal() {
+            out.write_all(foreign::json(&String::from_utf8_lossy(&opened.plaintext)).as_bytes())?;
+        } else {
+            out.write_all(&opened.plaintext)?;
+        }
         out.write_all(b"\n")?;
         Ok(())
     }

@@ -1,8 +1,9 @@
 use clap::Args;
 use ensync_sdk::crypto::{Recipient, SealOptions, Sealer, Suite};
-use ensync_sdk::{AppId, EventName, SecretKey};
+use ensync_sdk::{EventName, PayloadJson, SecretKey};
 
 use super::{Outcome, read_stdin};
+use crate::values::app_id;
 
 /// Encrypt a payload without an engine: JSON from standard input, one line of base64 per recipient to standard output, in the
 /// order they were named. The lines are what the wire carries.
@@ -28,8 +29,7 @@ pub(crate) struct Encrypt {
 impl Encrypt {
     pub(crate) async fn run(self) -> Outcome {
         let payload = read_stdin("the payload").await?;
-        serde_json::from_str::<serde_json::Value>(&payload)
-            .map_err(|cause| format!("the payload is not JSON ({cause})"))?;
+        let payload = PayloadJson::parse(payload.trim())?;
         let suite: Suite = self.suite.parse()?;
         let event = match &self.event {
             Some(name) => EventName::parse(name)?,
@@ -42,8 +42,8 @@ impl Encrypt {
         };
         let options = SealOptions::from(suite);
         let options = if self.sign { options.signed() } else { options };
-        let to = self.to.iter().map(|id| Recipient::new(AppId::parse(id)?)).collect::<Result<Vec<_>, _>>()?;
-        for copy in sealer.seal(payload.trim().as_bytes(), &to, &event, options)? {
+        let to = self.to.iter().map(|id| Recipient::new(app_id(id)?)).collect::<Result<Vec<_>, _>>()?;
+        for copy in sealer.seal(payload.as_str().as_bytes(), &to, &event, options)? {
             println!("{}", copy.as_str());
         }
         Ok(())

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Outcome;
 use crate::admin::{Admin, Api, Failure, Rights, Table, confirmed, encoded, text};
+use crate::foreign;
 
 /// Register event names, change them, and say which app may use them.
 #[derive(Args)]
@@ -131,7 +132,7 @@ impl Event {
                 };
                 let app = admin.run(granted).await?;
                 if admin.json {
-                    println!("{app}");
+                    println!("{}", foreign::json(&app.to_string()));
                 }
                 Ok(())
             }
@@ -163,10 +164,14 @@ impl Options {
         let mut add = |field: &str, flag: &str, text: Option<&str>, read: &dyn Fn(&str) -> Result<Value, Failure>| {
             let Some(text) = text else { return Ok::<(), Failure>(()) };
             let value = if text == DEFAULT { Ok(Value::Null) } else { read(text) };
-            found.insert(field.into(), value.map_err(|cause| format!("{flag} {text}: {cause}"))?);
+            found.insert(field.into(), value.map_err(|cause| format!("{flag}: {cause}"))?);
             Ok(())
         };
-        add("schema", "--schema", schema.as_deref(), &|text| Ok(serde_json::from_str(text)?))?;
+        let file = self.schema_file.as_ref().map(|path| format!("--schema-file {}", path.display()));
+        add("schema", file.as_deref().unwrap_or("--schema"), schema.as_deref(), &|text| {
+            let read: Value = serde_json::from_str(text)?;
+            if read.is_object() { Ok(read) } else { Err("it is no JSON object with the type of each field".into()) }
+        })?;
         add("ttl_ms", "--ttl", self.ttl.as_deref(), &time)?;
         let count = |text: &str| Ok(json!(text.parse::<NonZeroU32>()?.get()));
         add("max_deliveries", "--max-deliveries", self.max_deliveries.as_deref(), &count)?;
@@ -185,7 +190,7 @@ async fn one(admin: &Admin, method: Method, path: String, body: Option<Value>) -
 async fn list(admin: &Admin) -> Outcome {
     let events = admin.run(async |api| api.list("/v1/events", "events", None).await).await?;
     if admin.json {
-        println!("{}", Value::Array(events))
+        println!("{}", foreign::json(&Value::Array(events).to_string()))
     } else {
         show(admin, events)
     }
@@ -194,7 +199,7 @@ async fn list(admin: &Admin) -> Outcome {
 
 fn show(admin: &Admin, events: Vec<Value>) {
     if admin.json {
-        return events.iter().for_each(|event| println!("{event}"));
+        return events.iter().for_each(|event| println!("{}", foreign::json(&event.to_string())));
     }
     let mut table = Table::new(["NAME", "TTL", "MAX DELIVERIES", "ACK TIMEOUT", "SCHEMA"]);
     let said = |event: &Value, field: &str, otherwise: &str| match event.get(field) {

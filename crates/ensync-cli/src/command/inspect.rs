@@ -1,9 +1,10 @@
 use clap::Args;
-use ensync_sdk::core::WirePayload;
 use ensync_sdk::crypto::{Inspected, fingerprint, inspect};
 use serde_json::json;
 
 use super::{Outcome, read_stdin};
+use crate::foreign;
+use crate::values::envelope;
 
 /// Say what an envelope shows to everybody, as JSON: the base64 of the wire from standard input. Needs no key, and proves nothing.
 #[derive(Args)]
@@ -12,7 +13,7 @@ pub(crate) struct Inspect {}
 impl Inspect {
     pub(crate) async fn run(self) -> Outcome {
         let sealed = read_stdin("the envelope").await?;
-        let shown = match inspect(&WirePayload::from_wire(sealed.trim().to_owned()))? {
+        let shown = match inspect(&envelope(&sealed)?)? {
             Inspected::Single { plaintext_bytes } => {
                 json!({"suite": "nacl", "form": "single", "plaintext_bytes": plaintext_bytes})
             }
@@ -37,7 +38,7 @@ impl Inspect {
             }),
             _ => return Err("this version of the tool cannot show this envelope; upgrade it".into()),
         };
-        println!("{shown:#}");
+        println!("{}", foreign::json(&format!("{shown:#}")));
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 use clap::Args;
-use serde_json::value::RawValue;
+use ensync_sdk::PayloadJson;
 
 use super::{Outcome, read_stdin};
 use crate::connection::Connection;
+use crate::values::app_id;
 
 /// Publish one event, and print the id under which the engine accepted it for each recipient.
 #[derive(Args)]
@@ -28,15 +29,15 @@ impl Publish {
     pub(crate) async fn run(self) -> Outcome {
         let text = if self.payload == "-" { read_stdin("the payload").await? } else { self.payload };
         // The text is checked and goes out as it is: a number that no `f64` holds would change on the way through a `Value`.
-        let payload: Box<RawValue> = serde_json::from_str(&text).map_err(|cause| {
-            format!("the payload is not JSON ({cause}); quote it for the shell, as in '{{\"a\":1}}'")
-        })?;
+        let payload = PayloadJson::parse(text.trim())
+            .map_err(|error| format!("{error}; quote it for the shell, as in '{{\"a\":1}}'"))?;
+        let to = self.to.iter().map(|id| app_id(id)).collect::<Result<Vec<_>, _>>()?;
         let mut headers = Vec::new();
         for header in &self.header {
-            headers.push(header.split_once('=').ok_or_else(|| format!("--header {header:?} is not KEY=VALUE"))?);
+            headers.push(header.split_once('=').ok_or("a --header is not KEY=VALUE")?);
         }
         let client = self.connection.open(None).await?;
-        let mut publish = client.publish(self.event, &payload).to_all(self.to).persist(!self.no_persist);
+        let mut publish = client.publish_json(self.event, payload).to_all(to).persist(!self.no_persist);
         for (key, value) in headers {
             publish = publish.header(key, value);
         }

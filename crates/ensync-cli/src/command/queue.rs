@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::admin::{Admin, Api, Table, narrowed, shown, text, time};
+use crate::foreign;
 
 /// Look at queues: the events of one app under one event name.
 #[derive(Args)]
@@ -35,7 +36,7 @@ impl Queue {
         };
         let queues = admin.run(listed).await?;
         if admin.json {
-            println!("{}", Value::Array(queues));
+            println!("{}", foreign::json(&Value::Array(queues).to_string()));
             return Ok(());
         }
         let heading = ["APP", "EVENT", "READY", "IN FLIGHT", "DEFERRED", "DEAD", "CONSUMERS", "OLDEST"];

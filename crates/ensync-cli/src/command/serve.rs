@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 use ensync_engine::{EventOptions, Server, ServerTls};
-use ensync_sdk::core::report;
+use ensync_sdk::core::{Given, report};
 
 use super::Outcome;
 use crate::config::{self, Raw};
@@ -170,12 +170,12 @@ impl Serve {
         flags.extend(list(&self.listen_plaintext).map(|value| ("--listen-plaintext", "listen_plaintext", value)));
         flags.extend(self.insecure.then_some(("--insecure", "insecure", Raw::Boolean(true))));
         for setting in &self.set {
-            let (name, value) = setting.split_once('=').ok_or_else(|| {
-                Usage(format!("--set {setting}: write it as NAME=VALUE, such as limits.max_sessions=1000"))
-            })?;
+            let (name, value) = setting
+                .split_once('=')
+                .ok_or_else(|| Usage("--set: write it as NAME=VALUE, such as limits.max_sessions=1000".to_owned()))?;
             let key = config::Key::find(name).map(|(_, key)| key.name);
             let key = key.ok_or_else(|| {
-                Usage(format!("--set {name}: there is no such setting; see `ensync config check --print`"))
+                Usage(format!("--set {}: there is no such setting; see `ensync config check --print`", Given(name)))
             })?;
             flags.push(("--set", key, Raw::Words(value.to_owned())));
         }

@@ -1,11 +1,11 @@
 use clap::Args;
 use ensync_sdk::{Event, SecretKey};
 use futures::TryStreamExt;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::connection::Connection;
+use crate::foreign;
 
 /// Subscribe to an event name and print each event as one line of JSON, acknowledging it once it is printed.
 ///
@@ -41,7 +41,7 @@ impl Subscribe {
             };
             let Some(event) = event else { break };
             left -= 1;
-            let opened = event.payload::<Box<RawValue>>();
+            let opened = event.json().and_then(|_| event.text());
             println!("{}", line(&event, &opened));
             match opened {
                 Ok(_) if !self.no_ack => event.ack().await?,
@@ -55,7 +55,7 @@ impl Subscribe {
 }
 
 /// Payload and metadata stay the text they are: a number that no `f64` holds would change on the way through a `Value`.
-fn line(event: &Event, opened: &Result<Box<RawValue>, ensync_sdk::Error>) -> String {
+fn line(event: &Event, opened: &Result<&str, ensync_sdk::Error>) -> String {
     let known = json!({
         "name": event.name().as_str(),
         "id": event.id().as_str(),
@@ -68,13 +68,13 @@ fn line(event: &Event, opened: &Result<Box<RawValue>, ensync_sdk::Error>) -> Str
     let known = known.to_string();
     let metadata = one_line(event.metadata().as_str());
     let (key, value) = match opened {
-        Ok(payload) => ("payload", one_line(payload.get())),
-        Err(error) => ("error", Value::from(ensync_sdk::core::report(error)).to_string()),
+        Ok(payload) => ("payload", one_line(payload)),
+        Err(error) => ("error", foreign::json(&Value::from(ensync_sdk::core::report(error)).to_string())),
     };
     format!(r#"{},"metadata":{metadata},"{key}":{value}}}"#, known.trim_end_matches('}'))
 }
 
 /// Strings of JSON hold no line break as such, so these are white space between values.
 fn one_line(json: &str) -> String {
-    json.replace(['\n', '\r'], " ")
+    foreign::json(json).replace(['\n', '\r'], " ")
 }

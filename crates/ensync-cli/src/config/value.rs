@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ensync_sdk::core::Given;
 
 /// A value as it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +42,7 @@ impl Raw {
     /// For a message: what was written, cut short.
     pub(crate) fn shown(&self) -> String {
         match self {
-            Self::Text(text) | Self::Words(text) => format!("{:?}", text.chars().take(64).collect::<String>()),
+            Self::Text(text) | Self::Words(text) => Given(text).to_string(),
             Self::Integer(number) => number.to_string(),
             Self::Boolean(yes) => yes.to_string(),
             Self::List(_) => "a list".into(),
@@ -231,10 +232,12 @@ impl Setting for Vec<String> {
 }
 
 impl Setting for Option<PathBuf> {
-    const ALLOWED: &'static str = "a path in quotes";
+    const ALLOWED: &'static str = "a path in quotes, not what is in the file";
     fn read(raw: &Raw) -> Option<Self> {
         let text = raw.text()?;
-        (!text.is_empty()).then(|| Some(text.into()))
+        // A key or certificate itself has lines, and would be printed as a path.
+        let fits = !text.is_empty() && !text.contains(char::is_control) && !text.contains("-----BEGIN");
+        fits.then(|| Some(text.into()))
     }
     fn show(&self) -> Option<String> {
         self.as_ref().map(|path| quoted(&path.to_string_lossy()))

@@ -1,7 +1,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Block, Command, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
+use ensync_core::{Block, Command, Delay, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
 
 use crate::acker::settle;
 use crate::reading::Reading;
@@ -94,6 +94,7 @@ impl Control {
     ///
     /// As [`Event::defer`].
     pub async fn defer(&self, id: &EventId, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
+        let delay = Delay::new(delay)?;
         self.settle(id, None, Settlement::Defer { delay, priority: 0, reason: reason.into() }).await
     }
 

@@ -1,5 +1,5 @@
 use crate::crypto::sealed::{Envelope, SealedId};
-use crate::crypto::{Kind, nacl, read_wire, say_malformed};
+use crate::crypto::{Form, envelope, nacl, say_malformed};
 use crate::{AppId, EventName, Result, Timestamp, WirePayload};
 
 /// What an envelope says in clear. Nothing of it is proven.
@@ -47,18 +47,18 @@ pub enum Inspected {
 /// - [`ErrorKind::UnsupportedEnvelope`](crate::ErrorKind::UnsupportedEnvelope): it is of a version that this build cannot read.
 pub fn inspect(payload: &WirePayload) -> Result<Inspected> {
     let read = || {
-        let (kind, envelope) = read_wire(payload)?;
-        match kind {
-            Kind::Single => Ok(Inspected::Single { plaintext_bytes: nacl::inspect_single(&envelope)? }),
-            Kind::Hybrid => {
-                let (names, plaintext_bytes) = nacl::inspect_hybrid(&envelope)?;
-                let mut recipients: Vec<AppId> = names.iter().filter_map(|name| recipient(name)).collect();
-                recipients.sort_unstable();
-                recipients.dedup();
-                Ok(Inspected::Hybrid { recipients, entries: names.len(), plaintext_bytes })
+        let envelope = envelope(payload)?;
+        match Form::read(&envelope)? {
+            Form::Single(members) => {
+                Ok(Inspected::Single { plaintext_bytes: nacl::Single::read(&members)?.plaintext_bytes() })
             }
-            Kind::Sealed => {
-                let envelope = Envelope::read(&envelope)?;
+            Form::Hybrid(members) => {
+                let hybrid = nacl::Hybrid::read(&members)?;
+                let (entries, plaintext_bytes) = (hybrid.entries(), hybrid.plaintext_bytes());
+                Ok(Inspected::Hybrid { recipients: hybrid.recipients(), entries, plaintext_bytes })
+            }
+            Form::Sealed(members) => {
+                let envelope = Envelope::of(members)?;
                 let plaintext_bytes = envelope.plaintext_bytes();
                 let header = envelope.header;
                 Ok(Inspected::Sealed {
@@ -74,18 +74,4 @@ pub fn inspect(payload: &WirePayload) -> Result<Inspected> {
         }
     };
     read().map_err(say_malformed)
-}
-
-/// Base64 as the Node client writes it, hex as the Python client does.
-fn recipient(name: &str) -> Option<AppId> {
-    if name.len() != 64 {
-        return AppId::parse(name).ok();
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(name.as_bytes().chunks(2)) {
-        let digits =
-            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(AppId::from_bytes(bytes))
 }

@@ -27,6 +27,7 @@ mod hpke;
 mod inspect;
 mod json;
 mod nacl;
+mod opened;
 mod opener;
 mod recipient;
 mod sealed;
@@ -34,11 +35,9 @@ mod sealer;
 mod senders;
 mod suite;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use zeroize::Zeroizing;
-
 use agreements::{Clock, Reading, Writing};
+use json::Object;
+use zeroize::Zeroizing;
 
 use crate::{Error, ErrorKind, Keyring, Result, WirePayload, encoding};
 
@@ -46,7 +45,8 @@ pub use agreements::Keep;
 pub use expected::Expected;
 pub use fingerprint::fingerprint;
 pub use inspect::{Inspected, inspect};
-pub use opener::{Opened, Opener};
+pub use opened::Opened;
+pub use opener::Opener;
 pub use recipient::Recipient;
 pub use sealed::SealedId;
 pub use sealer::{SealOptions, Sealer};
@@ -78,12 +78,12 @@ pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<WirePayload>> {
 ///   names none, or it lists an id of the ring, or its message key opens and the payload does not.
 pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
     let open = || {
-        let (kind, envelope) = read_wire(payload)?;
+        let envelope = envelope(payload)?;
         let kept = Reading::new(Clock::default());
-        match kind {
-            Kind::Single => nacl::open_single(&envelope, keys, &kept),
-            Kind::Hybrid => nacl::open_hybrid(&envelope, keys, &kept),
-            Kind::Sealed => Err(Error::new(
+        match Form::read(&envelope)? {
+            Form::Single(members) => nacl::Single::read(&members)?.open(keys, &kept),
+            Form::Hybrid(members) => nacl::Hybrid::read(&members)?.open(keys, &kept),
+            Form::Sealed(_) => Err(Error::new(
                 ErrorKind::UnsupportedEnvelope,
                 "the envelope is of type \"sealed\" (suite aes-256-gcm), which crypto::open does not take, for it checks neither \
                  event name nor sender; open it with crypto::Opener",
@@ -93,39 +93,35 @@ pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>>
     open().map_err(say_malformed)
 }
 
-/// The three forms of an envelope.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Single,
-    Hybrid,
-    Sealed,
-}
-
-/// The member that says how to read the others.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, rename = "type", deserialize_with = "json::present")]
-    kind: Option<&'a RawValue>,
-}
-
-/// The JSON of an envelope, and which form it says it has.
-fn read_wire(payload: &WirePayload) -> Result<(Kind, String)> {
+/// The JSON of an envelope.
+fn envelope(payload: &WirePayload) -> Result<String> {
     if payload.as_str().is_empty() {
         return Err(json::malformed("it is empty, or not text"));
     }
     let envelope = encoding::decode(payload.as_str()).ok_or_else(|| json::malformed("it is not base64"))?;
-    let envelope = String::from_utf8(envelope).map_err(|_| json::malformed("it is not UTF-8"))?;
-    let head: Head<'_> = json::object(&envelope)?;
-    let kind = match head.kind.map(|kind| json::text(kind, "type")).transpose()?.as_deref() {
-        None => Kind::Single,
-        Some("hybrid") => Kind::Hybrid,
-        Some("sealed") => Kind::Sealed,
-        Some(other) => {
-            let shown: String = other.chars().take(32).collect();
-            return Err(json::malformed(format!("type is {shown:?}, neither absent nor \"hybrid\" nor \"sealed\"")));
+    String::from_utf8(envelope).map_err(|_| json::malformed("it is not UTF-8"))
+}
+
+/// The three forms of an envelope, each with its members.
+enum Form<'a> {
+    Single(Object<'a>),
+    Hybrid(Object<'a>),
+    Sealed(Object<'a>),
+}
+
+impl<'a> Form<'a> {
+    fn read(envelope: &'a str) -> Result<Self> {
+        let members = Object::read(envelope)?;
+        match members.optional("type").map(|kind| json::text(kind, "type")).transpose()?.as_deref() {
+            None => Ok(Self::Single(members)),
+            Some("hybrid") => Ok(Self::Hybrid(members)),
+            Some("sealed") => Ok(Self::Sealed(members)),
+            Some(other) => {
+                let shown: String = other.chars().take(32).collect();
+                Err(json::malformed(format!("type is {shown:?}, neither absent nor \"hybrid\" nor \"sealed\"")))
+            }
         }
-    };
-    Ok((kind, envelope))
+    }
 }
 
 fn say_malformed(error: Error) -> Error {

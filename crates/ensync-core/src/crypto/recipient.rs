@@ -1,6 +1,4 @@
-use curve25519_dalek::edwards::CompressedEdwardsY;
-
-use crate::{AppId, Error, ErrorKind, Result};
+use crate::{AppId, Result, key};
 
 /// An app id that something can be sealed for: its key was checked and converted, once.
 ///
@@ -21,29 +19,9 @@ impl Recipient {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the bytes are no point on the curve, are not the one spelling of their point (RFC 8032
-    /// §5.1.3), or are a point of small order or with a part of small order. No key pair has such a public key.
+    /// Those of [`AppId::check`].
     pub fn new(id: AppId) -> Result<Self> {
-        let refuse = |why| {
-            Err(Error::new(
-                ErrorKind::InvalidKey,
-                format!("app id {id} is not a usable Ed25519 public key: {why}; was it copied from the right app?"),
-            ))
-        };
-        let compressed = CompressedEdwardsY(*id.as_bytes());
-        let Some(point) = compressed.decompress() else {
-            return refuse("its bytes are not a point on the curve");
-        };
-        // `decompress` takes y ≥ p and the sign of x = 0, which RFC 8032 forbids.
-        if point.compress() != compressed {
-            return refuse("its encoding is not canonical");
-        }
-        if point.is_small_order() {
-            return refuse("it is a point of small order");
-        }
-        if !point.is_torsion_free() {
-            return refuse("it is a point outside the prime-order group");
-        }
+        let point = key::point(&id)?;
         Ok(Self { id, x25519: point.to_montgomery().to_bytes() })
     }
 
@@ -63,10 +41,13 @@ mod tests {
     use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 
     use super::*;
+    use crate::ErrorKind;
 
     fn refused(bytes: [u8; 32]) -> String {
         let error = Recipient::new(AppId::from_bytes(bytes)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert_eq!(AppId::from_bytes(bytes).check().unwrap_err().to_string(), error.to_string());
+        assert!(!error.to_string().contains(&AppId::from_bytes(bytes).to_string()[..12]), "{error}");
         error.to_string()
     }
 

@@ -98,9 +98,11 @@ impl Sealer {
         Self { own: Some(own), ..Self::new() }.keep(self.nacl.keep)
     }
 
-    /// The same with other bounds for what it keeps.
+    /// The same with other bounds for what it keeps. What it has kept so far is dropped.
     #[must_use]
     pub fn keep(mut self, keep: Keep) -> Self {
+        // What was agreed on before was so under other bounds.
+        self.forget();
         (self.nacl.keep, self.sealed.keep) = (keep, keep);
         self
     }

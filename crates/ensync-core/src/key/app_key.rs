@@ -1,10 +1,11 @@
 use std::fmt;
-use std::str::FromStr;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::SecretKey;
+use crate::convert::from_text;
+use crate::text::trimmed;
 use crate::{Error, ErrorKind, Result};
 
 /// The key that an app logs in with ("access key" in the peers): a bearer credential.
@@ -14,7 +15,12 @@ use crate::{Error, ErrorKind, Result};
 pub struct AppKey(Zeroizing<String>);
 
 impl AppKey {
-    /// Reads a key: 1 to 512 visible ASCII characters, none of them `;`.
+    /// What every app key that an EnSync engine makes begins with, so that leaked ones are recognised. Other engines' keys begin as
+    /// they like.
+    pub const PREFIX: &str = "ensync_key_";
+
+    /// Reads a key: 1 to 512 visible ASCII characters, none of them `;`. White space and a byte order mark around it, which
+    /// editors and shells leave, are left out.
     ///
     /// What is a whole [secret key](crate::SecretKey) is refused: the engine that it would be sent to must never see one.
     ///
@@ -22,6 +28,7 @@ impl AppKey {
     ///
     /// [`ErrorKind::InvalidKey`]; the message does not repeat the key.
     pub fn parse(key: &str) -> Result<Self> {
+        let key = trimmed(key);
         let refuse = |why: &'static str| Err(Error::new(ErrorKind::InvalidKey, why));
         if key.is_empty() {
             return refuse("the app key is empty; copy it from where the app was created");
@@ -46,33 +53,7 @@ impl AppKey {
     }
 }
 
-impl FromStr for AppKey {
-    type Err = Error;
-    fn from_str(key: &str) -> Result<Self> {
-        Self::parse(key)
-    }
-}
-
-impl TryFrom<&str> for AppKey {
-    type Error = Error;
-    fn try_from(key: &str) -> Result<Self> {
-        Self::parse(key)
-    }
-}
-
-impl TryFrom<String> for AppKey {
-    type Error = Error;
-    fn try_from(key: String) -> Result<Self> {
-        Self::parse(&Zeroizing::new(key))
-    }
-}
-
-impl TryFrom<&AppKey> for AppKey {
-    type Error = Error;
-    fn try_from(key: &AppKey) -> Result<Self> {
-        Ok(key.clone())
-    }
-}
+from_text!(secret AppKey, "an app key");
 
 impl PartialEq for AppKey {
     fn eq(&self, other: &Self) -> bool {
@@ -94,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_bad_key_is_not_repeated() {
-        for bad in ["", "hush hush", "hush;hush", "hush\n", &"hush".repeat(200)] {
+        for bad in ["", "hush hush", "hush;hush", "hu\nsh", &"hush".repeat(200)] {
             let error = AppKey::parse(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             assert!(!error.to_string().contains("hush"));
@@ -105,17 +86,24 @@ mod tests {
     fn a_secret_key_stays_on_this_machine() {
         let secret = SecretKey::from_seed([7; 32]).to_base64().unwrap();
         let url_safe = secret.trim_end_matches('=').replace('+', "-").replace('/', "_");
-        for key in [secret.as_str(), &url_safe] {
+        for key in [secret.as_str(), &url_safe, &format!(" {}\n", *secret)] {
             let error = AppKey::parse(key).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             assert!(error.to_string().contains("a secret key, not an app key"), "{error}");
-            assert!(!error.to_string().contains(&key[..8]), "{error}");
+            assert!(!error.to_string().contains(&secret[..8]), "{error}");
         }
         // 64 bytes whose halves do not belong together may be an app key of another engine's making.
         let mut other = secret.to_string();
         other.replace_range(..1, if other.starts_with('A') { "B" } else { "A" });
         for key in [other.as_str(), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="] {
             assert_eq!(AppKey::parse(key).unwrap().expose(), key);
+        }
+    }
+
+    #[test]
+    fn white_space_around_a_key_is_left_out() {
+        for key in ["k-1\n", " k-1", "\u{feff}k-1\r\n"] {
+            assert_eq!(AppKey::parse(key).unwrap().expose(), "k-1");
         }
     }
 

@@ -4,9 +4,12 @@
 mod app_id;
 mod app_key;
 mod keyring;
+mod point;
 mod secret;
 
 pub use app_id::AppId;
 pub use app_key::AppKey;
 pub use keyring::Keyring;
 pub use secret::SecretKey;
+
+pub(crate) use point::of as point;

@@ -1,13 +1,15 @@
 use std::fmt;
-use std::str::FromStr;
+use std::sync::Arc;
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::clamp_integer;
 use ed25519_dalek::{Signer, SigningKey};
 use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use crate::convert::from_text;
+use crate::text::{find_secret_key, trimmed};
 use crate::{AppId, Error, ErrorKind, Result, encoding, random};
 
 /// The key that opens what was sealed for an app ("app secret key" in the peers).
@@ -26,24 +28,24 @@ use crate::{AppId, Error, ErrorKind, Result, encoding, random};
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct SecretKey {
+pub struct SecretKey(Arc<Halves>);
+
+/// Behind a pointer, for a value that is moved leaves its bytes where it was, and they would be wiped at its last place only. Filled
+/// in place for the same reason.
+struct Halves {
+    /// Of no meaning without an `id`.
+    seed: Zeroizing<[u8; 32]>,
     /// `None` for a bare X25519 secret.
-    identity: Option<Identity>,
+    id: Option<AppId>,
     /// Clamped, so that two spellings of one secret are equal.
     agreement: StaticSecret,
     /// The public half of `agreement`.
     x25519_public: [u8; 32],
 }
 
-#[derive(Clone)]
-struct Identity {
-    seed: Zeroizing<[u8; 32]>,
-    id: AppId,
-}
-
 impl SecretKey {
     /// Reads an app secret key: base64 (standard or URL-safe, padded or not) of 64 bytes, the seed and then the public key,
-    /// which is libsodium's layout.
+    /// which is libsodium's layout. White space and a byte order mark around it, which editors and shells leave, are left out.
     ///
     /// # Errors
     ///
@@ -68,26 +70,62 @@ impl SecretKey {
                 )));
             }
         };
-        let key = Self::from_seed(*seed);
-        match &key.identity {
-            Some(identity) if identity.id.as_bytes().as_slice() == public => Ok(key),
+        let key = Self::of_seed(seed);
+        match &key.0.id {
+            Some(id) if id.as_bytes().as_slice() == public => Ok(key),
             _ => Err(invalid(
                 "the public half of the app secret key does not belong to its seed; was it copied whole, and from one key?",
             )),
         }
     }
 
+    /// Where in a text a whole secret key stands, in base64 of either alphabet: for programs that print or send what they were
+    /// given, and want to keep a secret out of it. A key without its public half cannot be told from other bytes.
+    ///
+    /// ```
+    /// use ensync_core::SecretKey;
+    ///
+    /// let text = format!("--to={}", &*SecretKey::generate()?.to_base64().unwrap());
+    /// assert_eq!(SecretKey::find_in(&text), Some(5..text.len()));
+    /// assert_eq!(SecretKey::find_in("--to=warehouse"), None);
+    /// # Ok::<(), ensync_core::Error>(())
+    /// ```
+    pub fn find_in(text: &str) -> Option<std::ops::Range<usize>> {
+        find_secret_key(text)
+    }
+
     /// From an Ed25519 seed.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        let seed = Zeroizing::new(seed);
-        let signing = SigningKey::from_bytes(&seed);
+        Self::of_seed(&Zeroizing::new(seed))
+    }
+
+    fn of_seed(seed: &[u8; 32]) -> Self {
+        let signing = SigningKey::from_bytes(seed);
         let public = signing.verifying_key();
-        let (id, x25519_public) = (AppId::from_bytes(public.to_bytes()), public.to_montgomery().to_bytes());
         // SHA-512(seed)[0..32]. Clamped as bytes and multiplied as an integer: `Scalar` would reduce it modulo the group order,
         // and the product with a point that has a small-order part would differ.
         let half_hash = Zeroizing::new(signing.to_scalar_bytes());
-        let agreement = StaticSecret::from(clamp_integer(*half_hash));
-        Self { identity: Some(Identity { seed, id }), agreement, x25519_public }
+        let id = AppId::from_bytes(public.to_bytes());
+        Self::filled(|halves| {
+            halves.seed.copy_from_slice(seed);
+            halves.id = Some(id);
+            halves.agreement = StaticSecret::from(clamp_integer(*half_hash));
+            halves.x25519_public = public.to_montgomery().to_bytes();
+        })
+    }
+
+    fn filled(fill: impl FnOnce(&mut Halves)) -> Self {
+        let mut halves = Arc::new(Halves {
+            seed: Zeroizing::default(),
+            id: None,
+            agreement: StaticSecret::from([0; 32]),
+            x25519_public: [0; 32],
+        });
+        // Nobody else has it yet.
+        if let Some(halves) = Arc::get_mut(&mut halves) {
+            fill(halves);
+        }
+        Self(halves)
     }
 
     /// From an Ed25519 seed in base64.
@@ -96,15 +134,19 @@ impl SecretKey {
     ///
     /// [`ErrorKind::InvalidKey`] if the text is not base64 of 32 bytes.
     pub fn from_seed_base64(text: &str) -> Result<Self> {
-        decode_32(text, "Ed25519 seed").map(|bytes| Self::from_seed(*bytes))
+        decode_32(text, "Ed25519 seed").map(|bytes| Self::of_seed(&bytes))
     }
 
     /// From a bare X25519 secret: what the Python client takes 32 bytes for. It has no [`AppId`].
     pub fn from_x25519(secret: [u8; 32]) -> Self {
-        let secret = Zeroizing::new(secret);
-        let agreement = StaticSecret::from(clamp_integer(*secret));
-        let x25519_public = PublicKey::from(&agreement).to_bytes();
-        Self { identity: None, agreement, x25519_public }
+        Self::of_x25519(&Zeroizing::new(secret))
+    }
+
+    fn of_x25519(secret: &[u8; 32]) -> Self {
+        Self::filled(|halves| {
+            halves.agreement = StaticSecret::from(clamp_integer(*secret));
+            halves.x25519_public = PublicKey::from(&halves.agreement).to_bytes();
+        })
     }
 
     /// From a bare X25519 secret in base64.
@@ -113,7 +155,7 @@ impl SecretKey {
     ///
     /// [`ErrorKind::InvalidKey`] if the text is not base64 of 32 bytes.
     pub fn from_x25519_base64(text: &str) -> Result<Self> {
-        decode_32(text, "X25519 secret").map(|bytes| Self::from_x25519(*bytes))
+        decode_32(text, "X25519 secret").map(|bytes| Self::of_x25519(&bytes))
     }
 
     /// A new key, its randomness from the operating system.
@@ -123,47 +165,52 @@ impl SecretKey {
     /// [`ErrorKind::Internal`] if the operating system gives no randomness.
     pub fn generate() -> Result<Self> {
         let seed = Zeroizing::new(random::array::<32>()?);
-        Ok(Self::from_seed(*seed))
+        Ok(Self::of_seed(&seed))
     }
 
     /// The public half: the address that others seal for. `None` for a bare X25519 secret.
     pub fn app_id(&self) -> Option<AppId> {
-        self.identity.as_ref().map(|identity| identity.id)
+        self.0.id
     }
 
     /// The 64-byte form in base64, which [`parse`](Self::parse) and the peers read. `None` for a bare X25519 secret.
     pub fn to_base64(&self) -> Option<Zeroizing<String>> {
-        self.identity.as_ref().map(|Identity { seed, id }| {
-            let bytes = Zeroizing::new([seed.as_slice(), id.as_bytes()].concat());
+        self.0.id.as_ref().map(|id| {
+            let bytes = Zeroizing::new([self.0.seed.as_slice(), id.as_bytes()].concat());
             Zeroizing::new(encoding::encode(&bytes))
         })
     }
 
     /// The X25519 secret, clamped.
     pub(crate) fn agreement(&self) -> &StaticSecret {
-        &self.agreement
+        &self.0.agreement
     }
 
     /// The X25519 public key of [`agreement`](Self::agreement).
     pub(crate) fn x25519_public(&self) -> &[u8; 32] {
-        &self.x25519_public
+        &self.0.x25519_public
     }
 
-    /// Whether this is the secret key of `id`. A bare X25519 secret is that of two ids, which differ in one bit: an X25519 key does
-    /// not say which of two opposite points of the curve it came from.
+    /// Whether this is the secret key of `id`.
     pub(crate) fn is_of(&self, id: &AppId) -> bool {
-        match &self.identity {
-            Some(identity) => identity.id == *id,
-            None => [0, 1].into_iter().any(|sign| {
-                let point = MontgomeryPoint(self.x25519_public).to_edwards(sign);
-                point.is_some_and(|point| point.compress().as_bytes() == id.as_bytes())
+        self.candidate_ids().contains(&Some(*id))
+    }
+
+    /// The ids that this may be the secret key of. A bare X25519 secret is that of two, which differ in one bit: an X25519 key does
+    /// not say which of two opposite points of the curve it came from.
+    pub(crate) fn candidate_ids(&self) -> [Option<AppId>; 2] {
+        match self.app_id() {
+            Some(id) => [Some(id), None],
+            None => [0, 1].map(|sign| {
+                let point = MontgomeryPoint(self.0.x25519_public).to_edwards(sign)?;
+                Some(AppId::from_bytes(point.compress().to_bytes()))
             }),
         }
     }
 
     /// The Ed25519 signature (RFC 8032) of a message; `None` for a bare X25519 secret.
     pub(crate) fn sign(&self, message: &[u8]) -> Option<[u8; 64]> {
-        self.identity.as_ref().map(|Identity { seed, .. }| SigningKey::from_bytes(seed).sign(message).to_bytes())
+        self.0.id.map(|_| SigningKey::from_bytes(&self.0.seed).sign(message).to_bytes())
     }
 }
 
@@ -172,60 +219,26 @@ fn invalid(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 fn decode(text: &str, what: &str) -> Result<Zeroizing<Vec<u8>>> {
-    encoding::decode(text).map(Zeroizing::new).ok_or_else(|| {
-        invalid(format!("the {what} is not base64; was it copied whole, without white space around it?"))
-    })
+    encoding::decode_secret(trimmed(text))
+        .ok_or_else(|| invalid(format!("the {what} is not base64; was it copied whole?")))
 }
 
 fn decode_32(text: &str, what: &str) -> Result<Zeroizing<[u8; 32]>> {
     let bytes = decode(text, what)?;
-    match <[u8; 32]>::try_from(bytes.as_slice()) {
-        Ok(array) => Ok(Zeroizing::new(array)),
-        Err(_) => Err(invalid(format!("the {what} holds {} bytes, not 32", bytes.len()))),
+    if bytes.len() != 32 {
+        return Err(invalid(format!("the {what} holds {} bytes, not 32", bytes.len())));
     }
+    let mut array = Zeroizing::<[u8; 32]>::default();
+    array.copy_from_slice(&bytes);
+    Ok(array)
 }
 
-impl FromStr for SecretKey {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<&str> for SecretKey {
-    type Error = Error;
-    fn try_from(text: &str) -> Result<Self> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for SecretKey {
-    type Error = Error;
-    fn try_from(mut text: String) -> Result<Self> {
-        let key = Self::parse(&text);
-        text.zeroize();
-        key
-    }
-}
-
-impl TryFrom<&String> for SecretKey {
-    type Error = Error;
-    fn try_from(text: &String) -> Result<Self> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<&SecretKey> for SecretKey {
-    type Error = Error;
-    fn try_from(key: &SecretKey) -> Result<Self> {
-        Ok(key.clone())
-    }
-}
+from_text!(secret SecretKey, "an app secret key, base64 of 64 bytes");
 
 impl PartialEq for SecretKey {
     fn eq(&self, other: &Self) -> bool {
         // The ids are public, and whether there is one is no secret either.
-        self.app_id() == other.app_id() && bool::from(self.agreement.as_bytes().ct_eq(other.agreement.as_bytes()))
+        self.app_id() == other.app_id() && bool::from(self.0.agreement.as_bytes().ct_eq(other.0.agreement.as_bytes()))
     }
 }
 
@@ -259,6 +272,8 @@ mod tests {
             SecretKey::try_from(&url_safe),
             SecretKey::try_from(url_safe.clone()),
             SecretKey::try_from(&key),
+            SecretKey::parse(&format!("\u{feff}{WAREHOUSE}\r\n")),
+            serde_json::from_str(&format!("{WAREHOUSE:?}")).map_err(|error| invalid(error.to_string())),
             SecretKey::from_seed_base64("7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB0="),
         ] {
             assert_eq!(same.unwrap(), key);

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::json::{self, Member};
 use crate::{Error, ErrorKind, FieldType, PayloadMetadata, Result};
 
 /// The fields that payloads of an event name must have, and their types.
@@ -14,8 +15,7 @@ use crate::{Error, ErrorKind, FieldType, PayloadMetadata, Result};
 /// use ensync_core::{PayloadMetadata, Schema};
 ///
 /// let schema = Schema::parse(r#"{"order": "string", "total": "double"}"#)?;
-/// let payload = serde_json::json!({"order": "o-1", "total": 100});
-/// schema.check(&PayloadMetadata::of(&payload, 0))?;
+/// schema.check(&PayloadMetadata::of_json(r#"{"order": "o-1", "total": 100}"#)?)?;
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,12 +28,16 @@ impl Schema {
     ///
     /// [`ErrorKind::InvalidInput`] if it is not an object of known type names.
     pub fn parse(text: &str) -> Result<Self> {
-        let fields: Map<String, Value> = serde_json::from_str(text).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, r#"a schema is a JSON object like {"order": "string"}"#)
-                .with_source(cause)
-        })?;
-        let read = |(field, kind): (String, Value)| match kind.as_str().and_then(FieldType::of_schema) {
-            Some(kind) => Ok((field, kind)),
+        let like = r#"a schema is a JSON object like {"order": "string"}"#;
+        let fields = match json::scan(text) {
+            Ok(scanned) => scanned.members.ok_or_else(|| Error::new(ErrorKind::InvalidInput, like))?,
+            Err(fault) => return Err(fault.error(ErrorKind::InvalidInput, "the schema")),
+        };
+        let read = |Member { name, value, .. }: Member<'_>| match json::text(value)
+            .as_deref()
+            .and_then(FieldType::of_schema)
+        {
+            Some(kind) => Ok((name.into_owned(), kind)),
             None => {
                 let shown = |text: &str| text.chars().take(48).collect::<String>();
                 Err(Error::new(
@@ -41,8 +45,8 @@ impl Schema {
                     format!(
                         "schema: the type of field {:?} is {}; it must be one of string, integer, long, double, float, \
                          number, boolean, object, array, null",
-                        shown(&field),
-                        shown(&kind.to_string())
+                        shown(&name),
+                        shown(value)
                     ),
                 ))
             }
@@ -105,9 +109,7 @@ mod tests {
     use super::*;
 
     fn check(schema: &str, payload: &str) -> Result<()> {
-        Schema::parse(schema)
-            .unwrap()
-            .check(&PayloadMetadata::of(&serde_json::from_str(payload).unwrap(), payload.len()))
+        Schema::parse(schema).unwrap().check(&PayloadMetadata::of_json(payload).unwrap())
     }
 
     #[test]
@@ -126,6 +128,11 @@ mod tests {
             ("string", "1", false),
             ("null", "null", true),
             ("object", "[]", false),
+            ("long", "123456789012345678901234567890", true),
+            ("long", "-0", true),
+            ("int", "-0", true),
+            ("long", "1.0", false),
+            ("double", "123456789012345678901234567890", true),
         ] {
             let checked = check(&format!(r#"{{"f":"{kind}"}}"#), &format!(r#"{{"f":{value}}}"#));
             assert_eq!(checked.is_ok(), fits, "{kind} {value}");
@@ -152,8 +159,12 @@ mod tests {
 
     #[test]
     fn bad_schemas_say_where() {
-        for (text, part) in [("[]", "JSON object"), (r#"{"a":"decimal"}"#, "\"a\""), (r#"{"a":{"b":"int"}}"#, "\"a\"")]
-        {
+        for (text, part) in [
+            ("[]", "JSON object"),
+            (r#"{"a":"int","a":"string"}"#, "line 1 column 12"),
+            (r#"{"a":"decimal"}"#, "\"a\""),
+            (r#"{"a":{"b":"int"}}"#, "\"a\""),
+        ] {
             assert!(Schema::parse(text).unwrap_err().to_string().contains(part), "{text}");
         }
         for long in [format!("{{\"a\":{:?}}}", "x".repeat(10_000)), format!("{{{:?}:[]}}", "x".repeat(10_000))] {

@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde::Serialize;
 
+use super::PayloadJson;
+use crate::json::{self, Member};
 use crate::{Error, ErrorKind, Result};
 
 /// The type of a payload's top-level field, as skeletons and schemas name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FieldType {
@@ -33,37 +33,32 @@ pub enum FieldType {
     /// `null`.
     Null,
     /// A name that this version does not know. It fits every field.
-    #[serde(other)]
     Unknown,
 }
 
 impl FieldType {
-    /// The type of a JSON value.
-    pub fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(_) => Self::Boolean,
-            Value::String(_) => Self::String,
-            Value::Array(_) => Self::Array,
-            Value::Object(_) => Self::Object,
-            Value::Number(number) => match number.as_i64() {
-                Some(whole) if i32::try_from(whole).is_ok() => Self::Integer,
-                Some(_) => Self::Long,
-                None if number.is_u64() => Self::Long,
-                None => Self::Double,
-            },
-        }
-    }
-
-    /// The type of a JSON value given as text that is known to be JSON.
-    fn of_json(text: &str) -> Self {
+    /// The type of a JSON value given as checked text.
+    ///
+    /// A number is what it is written as: whole without a fraction and an exponent, of whatever length, as Python tells them apart.
+    /// (Node, which cannot, writes no other form of a whole number.)
+    pub(super) fn of_json(text: &str) -> Self {
         match text.as_bytes().first() {
             Some(b'"') => Self::String,
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
             Some(b't' | b'f') => Self::Boolean,
             Some(b'n') => Self::Null,
-            _ => serde_json::from_str(text).map_or(Self::Double, |number| Self::of(&Value::Number(number))),
+            _ if text.contains(['.', 'e', 'E']) => Self::Double,
+            _ if text.parse::<i32>().is_ok() => Self::Integer,
+            _ => Self::Long,
+        }
+    }
+
+    /// Reads a type's name in a skeleton, which is spelt in one way.
+    fn of_skeleton(name: &str) -> Self {
+        match Self::of_schema(name) {
+            Some(known) if known.name() == name => known,
+            _ => Self::Unknown,
         }
     }
 
@@ -83,11 +78,10 @@ impl FieldType {
             _ => return None,
         })
     }
-}
 
-impl fmt::Display for FieldType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// Its name, as skeletons have it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::String => "string",
             Self::Integer => "integer",
             Self::Long => "long",
@@ -99,7 +93,13 @@ impl fmt::Display for FieldType {
             Self::Array => "array",
             Self::Null => "null",
             Self::Unknown => "unknown",
-        })
+        }
+    }
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -110,65 +110,63 @@ impl fmt::Display for FieldType {
 /// use ensync_core::{FieldType, PayloadMetadata};
 ///
 /// let text = r#"{"order":"123","total":99.5}"#;
-/// let about = PayloadMetadata::of(&serde_json::from_str(text).unwrap(), text.len());
+/// let about = PayloadMetadata::of_json(text)?;
 /// assert_eq!(about.byte_size, 28);
 /// assert_eq!(about.skeleton.unwrap()["total"], FieldType::Double);
+/// # Ok::<(), ensync_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PayloadMetadata {
     /// The length of the UTF-8 JSON text that is encrypted, in bytes.
-    #[serde(default)]
     pub byte_size: u64,
     /// The types of the top-level fields; empty for a payload that is no object. Some peers send none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub skeleton: Option<BTreeMap<String, FieldType>>,
     /// How many top-level fields there are. Older peers do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub field_count: Option<u64>,
 }
 
 impl PayloadMetadata {
-    /// Of a payload whose JSON text has `byte_size` bytes.
-    pub fn of(payload: &Value, byte_size: usize) -> Self {
-        let skeleton: BTreeMap<_, _> = match payload {
-            Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), FieldType::of(value))).collect(),
-            _ => BTreeMap::new(),
-        };
-        Self { byte_size: byte_size as u64, field_count: Some(skeleton.len() as u64), skeleton: Some(skeleton) }
-    }
-
-    /// Of a payload given as JSON text, without building the value.
+    /// Of a payload given as JSON text. Whoever goes on with the text takes [`PayloadJson::parse`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidPayload`] if the text is not JSON.
+    /// [`ErrorKind::InvalidPayload`] if the text is not JSON that every client reads.
     pub fn of_json(text: &str) -> Result<Self> {
-        let invalid = |cause: serde_json::Error| {
-            Error::new(ErrorKind::InvalidPayload, "the payload is not JSON").with_source(cause)
-        };
-        let skeleton = if text.trim_start().starts_with('{') {
-            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(invalid)?;
-            fields.into_iter().map(|(name, value)| (name, FieldType::of_json(value.get()))).collect()
-        } else {
-            serde_json::from_str::<&RawValue>(text).map_err(invalid)?;
-            BTreeMap::new()
-        };
-        Ok(Self { byte_size: text.len() as u64, field_count: Some(skeleton.len() as u64), skeleton: Some(skeleton) })
+        PayloadJson::parse(text).map(|payload| payload.about().clone())
     }
 
-    /// Reads the JSON text of the wire.
+    /// Reads the JSON text of the wire. Members that it does not know, and members that are null, are as if they were not there.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is not such an object.
     pub fn parse(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|cause| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                r#"payload metadata is not JSON like {"byte_size":2,"skeleton":{"field":"type"},"field_count":1}"#,
-            )
-            .with_source(cause)
-        })
+        let members = match json::scan(text) {
+            Ok(scanned) => scanned.members.ok_or_else(|| unlike("it is not a JSON object"))?,
+            Err(fault) => return Err(fault.error(ErrorKind::InvalidInput, "payload metadata")),
+        };
+        let member = |name: &str| members.iter().find(|m| m.name == name && m.value != "null").map(|m| m.value);
+        let count = |name| {
+            let count = |text: &str| {
+                text.parse::<u64>().map_err(|_| unlike(&format!("{name} is not a whole number of 64 bits")))
+            };
+            member(name).map(count).transpose()
+        };
+        let skeleton = match member("skeleton") {
+            None => None,
+            Some(skeleton) => {
+                let fields = json::scan(skeleton).ok().and_then(|scanned| scanned.members);
+                let fields = fields.ok_or_else(|| unlike("skeleton is not an object"))?;
+                let field = |Member { name, value, .. }: Member<'_>| match json::text(value) {
+                    Some(kind) => Ok((name.into_owned(), FieldType::of_skeleton(&kind))),
+                    None => Err(unlike("skeleton holds a type that is not text")),
+                };
+                Some(fields.into_iter().map(field).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Self { byte_size: count("byte_size")?.unwrap_or_default(), skeleton, field_count: count("field_count")? })
     }
 
     /// The JSON text of the wire.
@@ -178,8 +176,19 @@ impl PayloadMetadata {
     }
 }
 
+fn unlike(why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            r#"payload metadata is not like {{"byte_size":2,"skeleton":{{"field":"type"}},"field_count":1}}: {why}"#
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -189,8 +198,7 @@ mod tests {
         assert_eq!(cases.len(), 6);
         for case in cases {
             let json = &case["json"];
-            let ours = PayloadMetadata::of(json, json.to_string().len());
-            assert_eq!(PayloadMetadata::of_json(&json.to_string()).unwrap(), ours);
+            let ours = PayloadMetadata::of_json(&json.to_string()).unwrap();
             let node = PayloadMetadata::parse(&case["node"].to_string()).unwrap();
             assert_eq!(ours, node, "{}", case["payload"]);
             let python = PayloadMetadata::parse(&case["python"].to_string()).unwrap();
@@ -201,8 +209,7 @@ mod tests {
     #[test]
     fn what_is_no_object_has_an_empty_skeleton() {
         for json in ["[1]", "\"text\"", "7", "null"] {
-            let about = PayloadMetadata::of(&serde_json::from_str(json).unwrap(), json.len());
-            assert_eq!(PayloadMetadata::of_json(json).unwrap(), about);
+            let about = PayloadMetadata::of_json(json).unwrap();
             assert_eq!((about.skeleton.unwrap().len(), about.field_count), (0, Some(0)));
         }
     }
@@ -214,8 +221,45 @@ mod tests {
         let skeleton = about.skeleton.unwrap();
         assert_eq!((skeleton["a"], skeleton["b"]), (FieldType::Number, FieldType::Unknown));
         assert_eq!(PayloadMetadata::parse(r#"{"byte_size":3}"#).unwrap().skeleton, None);
-        for bad in ["", "[]x", r#"{"byte_size":-1}"#, r#"{"skeleton":7}"#] {
+        for bad in [
+            "",
+            "[]x",
+            "[]",
+            "[3]",
+            "null",
+            r#"[3,{"a":"string"},1]"#,
+            r#"{"byte_size":-1}"#,
+            r#"{"byte_size":"3"}"#,
+            r#"{"skeleton":7}"#,
+            r#"{"skeleton":[]}"#,
+            r#"{"skeleton":{"a":1}}"#,
+            r#"{"skeleton":{"a":"string","a":"integer"}}"#,
+            r#"{"skeleton":{},"skeleton":{"a":"string"}}"#,
+        ] {
             assert_eq!(PayloadMetadata::parse(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_of_the_type_that_its_text_says() {
+        for (text, kind) in [
+            ("0", FieldType::Integer),
+            ("-0", FieldType::Integer),
+            ("2147483647", FieldType::Integer),
+            ("-2147483648", FieldType::Integer),
+            ("2147483648", FieldType::Long),
+            ("-2147483649", FieldType::Long),
+            ("18446744073709551615", FieldType::Long),
+            ("18446744073709551616", FieldType::Long),
+            ("-9223372036854775809", FieldType::Long),
+            ("123456789012345678901234567890", FieldType::Long),
+            ("1.0", FieldType::Double),
+            ("-0.0", FieldType::Double),
+            ("1e2", FieldType::Double),
+            ("1E4", FieldType::Double),
+        ] {
+            let about = PayloadMetadata::of_json(&format!(r#"{{"n":{text}}}"#)).unwrap();
+            assert_eq!(about.skeleton.unwrap()["n"], kind, "{text}");
         }
     }
 }

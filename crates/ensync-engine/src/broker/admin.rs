@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppId, AppKey, Error, ErrorKind, EventId, EventName, Result, Timestamp};
+use ensync_core::{AppId, AppKey, AppName, Error, ErrorKind, EventId, EventName, Result, Timestamp};
 use tokio::sync::oneshot;
 
 use super::request::{Look, Request};
@@ -12,8 +12,6 @@ use super::{Broker, random};
 use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
 use crate::state::{AppInfo, DeadLetter, LetterAction, QueueStats, State};
 
-/// What every app key that the engine makes begins with, so that leaked ones are recognised.
-const KEY_PREFIX: &str = "ensync_key_";
 /// How many dead letters are requeued or dropped at once.
 const PAGE: usize = 1_024;
 
@@ -30,8 +28,9 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if there is an app with that public key,
-    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if the name is not usable;
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if there is an app with that public key or name,
+    /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if the name is not usable (see [`AppName`]),
+    /// [`InvalidKey`](ensync_core::ErrorKind::InvalidKey) if nothing can be sealed for the public key (see [`AppId::check`]);
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot be stored now.
     pub async fn create_app(&self, name: &str, id: AppId) -> Result<AppKey> {
         self.create_app_with_rights(name, id, Rights::ALL).await
@@ -43,8 +42,9 @@ impl Broker {
     ///
     /// As [`create_app`](Broker::create_app).
     pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
-        let (key, name) = (new_access_key()?, name.to_owned());
-        self.administer(AdminCommand::CreateApp { id, name, key_hash: KeyHash::of(&key), rights }).await?;
+        let (key, name) = (new_access_key()?, AppName::parse(name)?.into());
+        let key_hash = KeyHash::of(&key);
+        self.administer(AdminCommand::CreateApp { id, name, key_hash, rights, same_name: false }).await?;
         Ok(key)
     }
 
@@ -55,8 +55,8 @@ impl Broker {
     /// As [`create_app`](Broker::create_app), and [`Conflict`](ensync_core::ErrorKind::Conflict) if another app has that access
     /// key.
     pub async fn create_app_with_key(&self, name: &str, id: AppId, key: &AppKey) -> Result<()> {
-        let (name, key_hash) = (name.to_owned(), KeyHash::of(key));
-        self.administer(AdminCommand::CreateApp { id, name, key_hash, rights: Rights::ALL }).await
+        let (name, key_hash) = (AppName::parse(name)?.into(), KeyHash::of(key));
+        self.administer(AdminCommand::CreateApp { id, name, key_hash, rights: Rights::ALL, same_name: false }).await
     }
 
     /// Registers an event name, or replaces the options of one that is registered.
@@ -122,7 +122,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app,
-    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if an app has that key, or this one has 16 earlier ones;
+    /// [`Conflict`](ensync_core::ErrorKind::Conflict) if an app has that key, or this one has 16 earlier ones,
+    /// [`InvalidKey`](ensync_core::ErrorKind::InvalidKey) if nothing can be sealed for the key (see [`AppId::check`]);
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key_pair(&self, app: AppId, public_key: AppId) -> Result<()> {
         self.administer(AdminCommand::RotateKeyPair { app, public_key }).await
@@ -323,6 +324,7 @@ impl Broker {
     }
 
     async fn administer(&self, command: AdminCommand) -> Result<()> {
+        check_key(&command)?;
         let looks: (Look, Look) = (Box::new(|_| ()), Box::new(|_| ()));
         self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await.map(drop)
     }
@@ -346,6 +348,7 @@ impl Broker {
         command: AdminCommand,
         look: impl Fn(&State) -> T + Clone + Send + 'static,
     ) -> Result<[T; 2]> {
+        check_key(&command)?;
         let ((before, was), (after, is)) = (oneshot::channel(), oneshot::channel());
         let then = look.clone();
         let looks: (Look, Look) =
@@ -378,5 +381,14 @@ impl Broker {
 
 /// A key of 256 random bits.
 pub(crate) fn new_access_key() -> Result<AppKey> {
-    AppKey::try_from(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()?)))
+    AppKey::try_from(format!("{}{}", AppKey::PREFIX, URL_SAFE_NO_PAD.encode(random::<32>()?)))
+}
+
+/// Every way to administer asks this, so this is where public keys enter: what nobody has the secret half of, or everybody, becomes no
+/// app's address.
+fn check_key(command: &AdminCommand) -> Result<()> {
+    match command {
+        AdminCommand::CreateApp { id: key, .. } | AdminCommand::RotateKeyPair { public_key: key, .. } => key.check(),
+        _ => Ok(()),
+    }
 }

@@ -60,7 +60,7 @@ const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 /// use ensync_engine::{Broker, BrokerOptions, MemoryLog};
 ///
 /// let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await?;
-/// let app_key = broker.create_app("warehouse", AppId::from_bytes([7; 32])).await?;
+/// let app_key = broker.create_app("warehouse", AppId::parse("oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=")?).await?;
 /// let session = broker.login(Login { app_key, transport: "local", remote: None }).await?;
 /// broker.logout(&session.peer).await;
 /// # Ok(())

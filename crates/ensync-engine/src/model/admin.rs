@@ -22,6 +22,9 @@ pub enum AdminCommand {
         key_hash: KeyHash,
         /// What it may do with names for which it has no grant of its own.
         rights: Rights,
+        /// Whether another app may have that name already: then only ids tell the two apart. It is decided before this is stored, and
+        /// true of whatever was.
+        same_name: bool,
     },
     /// Another access key for an app. Sessions of keys that do not log in any more end.
     RotateKey {

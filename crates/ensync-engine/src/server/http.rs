@@ -40,8 +40,9 @@ const GRACE: Duration = Duration::from_secs(2);
 const MAX_HEAD: u32 = 8 << 10;
 /// What HTTP/1 reads at a time, in bytes: the head has to fit.
 const READ_BUFFER: usize = 16 << 10;
-/// Streams that may be open on a connection: every subscription is one.
-const STREAMS: u32 = 16_384;
+/// Streams that may be open on a connection: every subscription is one, and behind a proxy those of several clients. What they hold
+/// in all is the gRPC service's to limit.
+const STREAMS: u32 = 4_096;
 /// What may be under way to us, in bytes: on a connection, and on a stream.
 const WINDOWS: (u32, u32) = (4 << 20, 1 << 20);
 /// How many streams a client may have reset before we looked at them, and have made us reset. One more ends the connection

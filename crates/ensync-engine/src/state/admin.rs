@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ensync_core::{AppId, Error, ErrorKind, EventId, EventName, Result};
+use ensync_core::{AppId, AppName, Error, ErrorKind, EventId, EventName, Result};
 
 use super::apply::taken;
 use super::dispatch::key_of;
@@ -40,12 +40,15 @@ impl State {
             *app = self.known_app(app)?.0;
         }
         match &command {
-            AdminCommand::CreateApp { id, name, key_hash, .. } => {
-                if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
-                    return Err(invalid("an app's name is 1 to 256 bytes without control characters"));
-                }
+            AdminCommand::CreateApp { id, name, key_hash, same_name, .. } => {
+                let name = AppName::parse(name)?;
                 if !self.registry.is_free(id) || self.registry.app_by_key(key_hash).is_some() {
                     return Err(taken());
+                }
+                if !same_name && self.registry.has_app_named(&name) {
+                    return Err(conflict(format!(
+                        "an app has the name {name} already; give this one another, or say that two may have the same"
+                    )));
                 }
             }
             AdminCommand::RotateKey { key_hash, grace, .. } => {
@@ -78,6 +81,9 @@ impl State {
                     return Err(Error::new(ErrorKind::NotFound, message));
                 }
             }
+        }
+        if let AdminCommand::CreateApp { same_name, .. } = &mut command {
+            *same_name = true;
         }
         Ok(Change::new(Record::Admin { at: self.now, command }, true))
     }

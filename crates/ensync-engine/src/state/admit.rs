@@ -2,6 +2,19 @@ use ensync_core::{Error, ErrorKind, Publish, Result};
 
 use super::settings::Limits;
 
+/// What gRPC libraries take of one message unless the program asks for more, which the published clients do not: 4 MiB. An event is
+/// refused that could not be delivered to them, or replayed. Whoever allows larger payloads than that has other clients.
+const MESSAGE_BYTES: usize = 4 << 20;
+/// What a message has beside payload and metadata: names, ids, keys, what the engine says of a replay, framing.
+const MESSAGE_OVERHEAD: usize = 2 << 10;
+
+/// What the largest message about an event weighs: the replay, which carries the metadata as text within JSON text.
+fn message_bytes(publish: &Publish) -> usize {
+    let metadata = publish.metadata.as_str();
+    let escaped = metadata.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    publish.payload.len() + metadata.len() + escaped + MESSAGE_OVERHEAD
+}
+
 /// A publish whose own form is in order, checked without the state: so the work is spread over the callers' tasks.
 #[derive(Clone, Debug)]
 pub struct Admitted {
@@ -11,7 +24,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Checks a publish.
+    /// Checks a publish, and takes out of its metadata what only an engine may write there.
     ///
     /// # Errors
     ///
@@ -41,8 +54,19 @@ impl Admitted {
                 format!("the metadata has {size} bytes, this engine takes {}", limits.max_metadata_bytes),
             ));
         }
-        // Nobody who says nothing wants his event lost. Parsing is for the few who do.
-        let durable = !publish.metadata.as_str().contains("persist") || publish.metadata.persist() != Some(false);
+        let whole = message_bytes(&publish);
+        if whole > MESSAGE_BYTES && limits.max_payload_bytes <= MESSAGE_BYTES {
+            return Err(Error::new(
+                ErrorKind::PayloadTooLarge,
+                format!(
+                    "payload and metadata make a message of {whole} bytes, gRPC clients take {MESSAGE_BYTES}; send less, or a \
+                     reference to it"
+                ),
+            ));
+        }
+        let publish = Publish { metadata: publish.metadata.without_engine_keys(), ..publish };
+        // Nobody who says nothing wants his event lost.
+        let durable = publish.metadata.persist() != Some(false);
         Ok(Self { publish, durable })
     }
 

@@ -76,7 +76,7 @@ impl State {
 
     fn apply_admin(&mut self, at: Timestamp, command: &AdminCommand) -> Applied {
         match command {
-            AdminCommand::CreateApp { id, name, key_hash, rights } => {
+            AdminCommand::CreateApp { id, name, key_hash, rights, same_name: _ } => {
                 self.end_old_keys(at);
                 let app = App::new(*id, name.clone(), *key_hash, *rights, at);
                 if self.registry.add_app(*id, app) { Applied::Done } else { Applied::Taken }

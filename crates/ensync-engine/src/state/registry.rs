@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
-use ensync_core::{AppId, EventName, Timestamp};
+use ensync_core::{AppId, AppName, EventName, Timestamp};
 
 use super::settings::Defaults;
 use crate::model::{EventOptions, KeyHash, Rights};
@@ -107,6 +107,10 @@ impl Registry {
     /// The apps whose ids are greater than one.
     pub(super) fn apps_after(&self, id: Option<&AppId>) -> impl Iterator<Item = (&AppId, &App)> {
         self.apps.range((id.map_or(Unbounded, Excluded), Unbounded))
+    }
+
+    pub(super) fn has_app_named(&self, name: &AppName) -> bool {
+        self.apps.values().any(|app| *name == app.name)
     }
 
     /// Whether no app has a key as its id or among its public keys.

@@ -28,7 +28,8 @@ impl Default for Settings {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The largest payload, in bytes of its base64 text on the wire. 4 MiB.
+    /// The largest payload, in bytes of its base64 text on the wire. 4 MiB. Up to that, payload and metadata together make at most
+    /// what the published gRPC clients take, a message of 4 MiB; above it, events may be accepted that those cannot take.
     pub max_payload_bytes: usize,
     /// The largest metadata, in bytes of JSON text. 64 KiB.
     pub max_metadata_bytes: usize,

@@ -17,7 +17,6 @@ const MAX_REASON: usize = 1_024;
 
 impl State {
     pub(super) fn settle(&mut self, session: SessionNumber, peer: &Peer, settle: &Settle) -> Result<Step> {
-        settle.how.check()?;
         let key = EventKey::of(&settle.id).ok_or_else(not_found)?;
         let event = key.event;
         let queue = self.queues.get(&event.queue).filter(|queue| queue.recipient == peer.app_id);
@@ -43,14 +42,14 @@ impl State {
         let (durable, deliveries, block) = (!entry.transient, entry.deliveries, lease.block);
         let record = match &settle.how {
             Settlement::Ack => Record::Ack { event, block },
-            Settlement::Defer { delay, .. } if delay.is_zero() => {
+            Settlement::Defer { delay, .. } if delay.is_none() => {
                 if let Some(queue) = self.queues.get_mut(&event.queue) {
                     queue.counters.deferred += 1;
                 }
                 self.release(event);
                 return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
             }
-            Settlement::Defer { delay, .. } => Record::Defer { event, until: self.now.after(*delay), deliveries },
+            Settlement::Defer { delay, .. } => Record::Defer { event, until: self.now.after(delay.get()), deliveries },
             Settlement::Discard { reason } => {
                 Record::Discard { event, reason: shortened(reason), at: self.now, deliveries }
             }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Command, Delivery, ErrorKind, EventName, Extension, IdempotencyKey, Login, Metadata, Peer, Publish,
-    Reply, Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
+    AppId, AppKey, Command, Delay, Delivery, ErrorKind, EventName, Extension, IdempotencyKey, Login, Metadata, Peer,
+    Publish, Reply, Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog, Rights};
 use futures::{FutureExt, StreamExt};
 
-const SHOP: AppId = AppId::from_bytes([1; 32]);
-const WAREHOUSE: AppId = AppId::from_bytes([2; 32]);
+const SHOP: AppId = AppId::from_bytes([6; 32]);
+const WAREHOUSE: AppId = AppId::from_bytes([25; 32]);
 
 fn event() -> EventName {
     EventName::parse("orders/status/updated").unwrap()
@@ -126,7 +126,7 @@ async fn a_deferred_event_comes_in_its_time() {
     let (shop, mut warehouse) = (login(&broker, SHOP).await, consumer(&broker, None).await);
     send(&broker, &shop.peer, "b25l").await.unwrap();
     let delivery = warehouse.inbox.next().await.unwrap();
-    let how = Settlement::Defer { delay: Duration::from_secs(3_600), priority: 0, reason: String::new() };
+    let how = Settlement::Defer { delay: Delay::from_millis(3_600_000).unwrap(), priority: 0, reason: String::new() };
     let before = tokio::time::Instant::now();
     let reply = settle(&broker, &warehouse.peer, &delivery, how).await.unwrap();
     let until = delivery.timestamp.unwrap().after(Duration::from_secs(3_600));
@@ -190,7 +190,7 @@ async fn a_login_needs_a_key_and_gets_an_id_of_its_own() {
     assert_eq!((one.peer.app_id, one.welcome.app_id), (SHOP, Some(SHOP)));
     assert_ne!(one.peer.client_id, two.peer.client_id);
     // 192 bits in base64.
-    assert_eq!(one.peer.client_id.as_str().len(), 32);
+    assert_eq!(one.peer.client_id.expose().len(), 32);
     assert_eq!(one.welcome.client_id, one.peer.client_id);
     assert!(Extension::ALL.iter().all(|&extension| one.welcome.config.has(extension)));
     assert_eq!(one.welcome.config.max_payload_bytes(), Some(4 << 20));

@@ -10,7 +10,6 @@ over_every_log!(
     a_stale_ack_is_refused,
     a_defer_by_nothing_comes_at_once,
     a_defer_comes_in_its_time,
-    a_defer_out_of_range_is_refused,
     a_discard_is_a_dead_letter_with_its_reason,
     a_rollback_goes_to_who_is_free,
     a_replay_says_what_became_of_the_event,
@@ -80,19 +79,6 @@ async fn a_defer_comes_in_its_time(store: Store) {
         assert_eq!((&again.id, again.attempt), (&delivery.id, Some(2)));
         world.ack(&client, &again).await;
     }
-}
-
-async fn a_defer_out_of_range_is_refused(store: Store) {
-    let world = World::new(store).await;
-    let mut client = world.consumer().await;
-    world.publish("b25l").await;
-    let delivery = world.delivery(&mut client).await;
-    for ms in [1, 999, 86_400_001] {
-        let error = world.settle(&client, &delivery, defer(Duration::from_millis(ms))).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().contains("1,000 ms to 86,400,000 ms"), "{error}");
-    }
-    world.ack(&client, &delivery).await;
 }
 
 async fn a_discard_is_a_dead_letter_with_its_reason(store: Store) {

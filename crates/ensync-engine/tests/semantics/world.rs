@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Command, Delivery, EventId, EventName, IdempotencyKey, Login, Metadata, Peer, Publish, Reply,
+    AppId, AppKey, Command, Delay, Delivery, EventId, EventName, IdempotencyKey, Login, Metadata, Peer, Publish, Reply,
     Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::testing::TestEngine;
@@ -12,8 +12,8 @@ use ensync_engine::{BrokerOptions, DeadLetter, EventOptions, QueueStats};
 use futures::{FutureExt, StreamExt};
 use tempfile::TempDir;
 
-pub(crate) const SHOP: AppId = AppId::from_bytes([1; 32]);
-pub(crate) const WAREHOUSE: AppId = AppId::from_bytes([2; 32]);
+pub(crate) const SHOP: AppId = AppId::from_bytes([6; 32]);
+pub(crate) const WAREHOUSE: AppId = AppId::from_bytes([25; 32]);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Store {
@@ -197,7 +197,7 @@ pub(crate) fn transient(text: &str) -> Publish {
 }
 
 pub(crate) fn defer(delay: Duration) -> Settlement {
-    Settlement::Defer { delay, priority: 0, reason: String::new() }
+    Settlement::Defer { delay: Delay::new(delay).unwrap(), priority: 0, reason: String::new() }
 }
 
 pub(crate) fn discard(reason: &str) -> Settlement {

@@ -85,7 +85,7 @@ pub(super) fn start(
     let connection = Arc::new(connection);
     let shared = Arc::new(Shared {
         endpoint: to.clone(),
-        client_id: welcome.client_id.to_string(),
+        client_id: welcome.client_id.expose().to_owned(),
         leases: welcome.config.has(Extension::Leases),
         prompt: Extension::ALL.iter().any(|&extension| welcome.config.has(extension)),
         max_message_bytes: options.max_message(&welcome.config),

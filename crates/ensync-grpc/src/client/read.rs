@@ -23,7 +23,11 @@ pub(super) fn delivery(record: StreamResponse) -> Result<Delivery> {
     Ok(Delivery {
         event: EventName::parse(&record.message_name).map_err(|cause| bad("message_name", cause))?,
         id: EventId::parse(&record.message_idem).map_err(|cause| bad("message_idem", cause))?,
-        block: Block::try_from(record.partition_block).map_err(|cause| bad("partition_block", cause))?,
+        // Protocol buffers write nothing for 0, so 0 is what an engine without blocks says.
+        block: match record.partition_block {
+            0 => Block::UNKNOWN,
+            block => Block::try_from(block).map_err(|cause| bad("partition_block", cause))?,
+        },
         metadata: Metadata::parse(&record.metadata).map_err(|cause| bad("metadata", cause))?,
         payload: WirePayload::from_wire(record.payload),
         // Only a claim, and peers may name senders otherwise: what is no key is nobody.
@@ -60,7 +64,7 @@ pub(super) fn replayed(answer: ReplayResponse, id: &EventId, event: &EventName) 
     Ok(Reply::Replayed(Box::new(Delivery {
         event: event.clone(),
         id: id.clone(),
-        block: Block::new(0)?,
+        block: Block::UNKNOWN,
         payload,
         metadata: Metadata::default(),
         sender: None,
@@ -110,7 +114,7 @@ impl Record<'_> {
                 None => id.clone(),
             },
             block: match self.partition_block {
-                None | Some(Value::Null) => Block::new(0)?,
+                None | Some(Value::Null) => Block::UNKNOWN,
                 Some(Value::String(text)) => text.parse().map_err(|cause| bad("partition_block", cause))?,
                 Some(number) => number.to_string().parse().map_err(|cause| bad("partition_block", cause))?,
             },

@@ -2,18 +2,21 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use super::budget::{Pool, Taken};
+use super::budget::{Held, Memory, Pool};
 
-/// What requests under way may hold on a connection that has used no session: a few thousand logins.
-const STRANGER_BYTES: usize = 1 << 20;
-/// The same once it has used one.
+/// What requests under way may hold on a connection that has used no session, of its own: room for a login, whatever others hold.
+const STRANGER_BYTES: usize = 64 << 10;
+/// What they may hold once it has used one.
 const KNOWN_BYTES: usize = 64 << 20;
+/// How many replays may be under way on a connection, from the reading of the event until the client has taken it. More wait.
+const REPLAYS: usize = 4;
 
 /// One connection: an extension of its requests, which the listener inserts, so that the engine knows where a login came from, how
 /// much the requests of the connection hold, and whether it is used at all. Without it a call is one of an unknown connection of
@@ -30,18 +33,47 @@ struct State {
     /// Milliseconds from `start` to the last use of a session, and 1; 0 if there was none.
     used: AtomicU64,
     streams: AtomicUsize,
+    /// The listener made it: it ends with the connection.
+    listened: bool,
     stranger: Arc<Pool>,
     known: Arc<Pool>,
+    replays: Arc<Semaphore>,
+}
+
+/// A connection as its sessions remember it.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered(Weak<State>);
+
+impl Remembered {
+    /// Whether it is still there.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    pub(super) fn is(&self, connection: &Connection) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&connection.0))
+    }
 }
 
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(remote: Option<SocketAddr>) -> Self {
+        Self::with(remote, true)
+    }
+
+    /// The unknown connection of one call.
+    pub(super) fn unknown() -> Self {
+        Self::with(None, false)
+    }
+
+    fn with(remote: Option<SocketAddr>, listened: bool) -> Self {
         Self(Arc::new(State {
             remote,
             start: Instant::now(),
             used: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
+            listened,
+            replays: Arc::new(Semaphore::new(REPLAYS)),
             stranger: Pool::new(STRANGER_BYTES),
             known: Pool::new(KNOWN_BYTES),
         }))
@@ -91,16 +123,28 @@ impl Connection {
         OpenStream(self.clone())
     }
 
-    /// Takes what a request holds, in bytes, if there is so much. `strangers` is what connections that have used no session share
-    /// for what is not small.
-    pub(super) fn take(&self, bytes: usize, strangers: &Arc<Pool>) -> Option<Taken> {
-        const SMALL: usize = 64 << 10;
-        let pool = match self.is_known() {
-            true => &self.0.known,
-            false if bytes <= SMALL => &self.0.stranger,
-            false => strangers,
-        };
-        Pool::take(pool, bytes)
+    /// For a session to remember; `None` if nobody can know when it ends.
+    pub(super) fn remember(&self) -> Option<Remembered> {
+        self.0.listened.then(|| Remembered(Arc::downgrade(&self.0)))
+    }
+
+    /// Waits for room for one replay more.
+    pub(super) async fn replay(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.0.replays.clone().acquire_owned().await.ok()
+    }
+
+    /// Takes what a request holds, in bytes, if there is so much. A connection that has used no session has a little of its own,
+    /// and shares more with others of that kind.
+    pub(super) fn take(&self, bytes: usize, memory: &Memory) -> Option<Held> {
+        if self.is_known() {
+            let own = Pool::take(&self.0.known, bytes)?;
+            return Some(Held { own: Some(own), shared: Some(Pool::take(&memory.known, bytes)?) });
+        }
+        match Pool::take(&self.0.stranger, bytes) {
+            own @ Some(_) => Some(Held { own, shared: None }),
+            None => Some(Held { own: None, shared: Some(Pool::take(&memory.strangers, bytes)?) }),
+        }
     }
 }
 
@@ -151,22 +195,28 @@ mod tests {
         assert_eq!(since.elapsed().as_secs(), IDLE.as_secs());
     }
 
-    #[test]
-    fn a_stranger_may_hold_less() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let _enter = runtime.enter();
-        let (connection, strangers) = (Connection::new(None), Pool::new(10 << 20));
-        let large = connection.take(8 << 20, &strangers).unwrap();
-        assert!(Connection::new(None).take(8 << 20, &strangers).is_none(), "all strangers share it");
-        let small: Vec<_> = std::iter::from_fn(|| connection.take(64 << 10, &strangers)).collect();
-        assert_eq!(small.len(), 16);
-        drop(large);
-        assert!(Connection::new(None).take(8 << 20, &strangers).is_some(), "it is given back");
+    #[tokio::test]
+    async fn a_stranger_may_hold_less() {
+        let memory = Memory { known: Pool::new(96 << 20), strangers: Pool::new(10 << 20) };
+        let connection = Connection::new(None);
+        let large = connection.take(8 << 20, &memory).unwrap();
+        let full: Vec<_> = std::iter::from_fn(|| connection.take(32 << 10, &memory)).collect();
+        // 64 KiB of its own, and 2 MiB that are left of what all strangers share.
+        assert_eq!(full.len(), 2 + 64);
+        let other = Connection::new(None);
+        assert!(other.take(65 << 10, &memory).is_none(), "all strangers share it");
+        assert!(other.take(20 << 10, &memory).is_some(), "nobody can take the room for a login away");
+        drop((large, full));
+        assert!(other.take(8 << 20, &memory).is_some(), "it is given back");
+
         connection.used();
-        let known: Vec<_> = std::iter::from_fn(|| connection.take(8 << 20, &strangers)).collect();
+        let known: Vec<_> = std::iter::from_fn(|| connection.take(8 << 20, &memory)).collect();
         assert_eq!(known.len(), 8);
-        drop((small, known));
-        assert!(connection.take(64 << 20, &strangers).is_some());
-        assert!(connection.take((64 << 20) + 1, &strangers).is_none());
+        other.used();
+        let others: Vec<_> = std::iter::from_fn(|| other.take(8 << 20, &memory)).collect();
+        assert_eq!(others.len(), 4, "one pool for all");
+        drop((known, others));
+        assert!(connection.take(64 << 20, &memory).is_some());
+        assert!(connection.take((64 << 20) + 1, &memory).is_none());
     }
 }

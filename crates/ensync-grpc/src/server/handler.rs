@@ -7,7 +7,8 @@ use ensync_core::{AppKey, Command, Error, ErrorKind, Login, Reply, Result, Welco
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::session::{Session, Traits};
+use super::budget::{Answer as Held, Memory, Pool};
+use super::session::{Session, Traits, check_fits};
 use super::sessions::Sessions;
 use super::streams::{Deliveries, lease_ms};
 use super::{Connection, read, replay};
@@ -15,28 +16,32 @@ use crate::generated::en_sync_service_server::EnSyncService;
 use crate::generated::*;
 use crate::status;
 
-pub(super) struct Handler(Arc<Sessions>);
+pub(super) struct Handler {
+    sessions: Arc<Sessions>,
+    memory: Memory,
+}
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl Handler {
-    pub(super) fn new(sessions: Arc<Sessions>) -> Self {
-        Self(sessions)
+    pub(super) fn new(sessions: Arc<Sessions>, memory: Memory) -> Self {
+        Self { sessions, memory }
     }
 
     async fn login(&self, request: Request<ConnectRequest>) -> Result<Welcome> {
         let connection = connection_of(&request);
-        let multiplexed = user_agent(request.metadata()).starts_with("grpc-node-js/");
+        let agent = user_agent(request.metadata());
+        let (multiplexed, max_message) = (agent.starts_with("grpc-node-js/"), max_message(agent));
         let request = request.into_inner();
-        let traits = Traits { multiplexed, ends_with_streams: request.ends_with_streams };
+        let traits = Traits { multiplexed, ends_with_streams: request.ends_with_streams, max_message };
         let app_key = AppKey::try_from(request.access_key)?;
         let login = Login { app_key, transport: "grpc", remote: connection.remote() };
-        self.0.login(login, traits).await.inspect(|_| connection.used())
+        self.sessions.login(login, traits, &connection).await.inspect(|_| connection.used())
     }
 
     /// The session that a call names.
     fn find(&self, connection: &Connection, client_id: &str) -> Result<Arc<Session>> {
-        self.0.find(client_id).inspect(|_| connection.used())
+        self.sessions.find(client_id, connection).inspect(|_| connection.used())
     }
 
     /// Carries out a command of the session that the call names.
@@ -50,13 +55,34 @@ impl Handler {
         verdict("done", self.handle(connection, client_id, command).await)
     }
 
-    async fn replay(&self, request: Request<ReplayRequest>) -> Result<String> {
+    /// An event, and what it holds until the client has taken it.
+    async fn replay(&self, request: Request<ReplayRequest>) -> Result<(String, Option<Held>)> {
         let (connection, user_agent) = (connection_of(&request), user_agent(request.metadata()).to_owned());
         let request = request.into_inner();
-        match self.handle(&connection, &request.client_id, read::replay(&request)).await? {
-            Reply::Replayed(delivery) => replay::message_data(&delivery, &user_agent),
-            _ => Err(Error::new(ErrorKind::Internal, "the engine answered a replay without an event")),
-        }
+        let permit = connection.replay().await;
+        let Reply::Replayed(delivery) = self.handle(&connection, &request.client_id, read::replay(&request)).await?
+        else {
+            return Err(Error::new(ErrorKind::Internal, "the engine answered a replay without an event"));
+        };
+        let data = replay::message_data(&delivery, &user_agent)?;
+        check_fits(data.len(), max_message(&user_agent))?;
+        let shared = Pool::take(&self.memory.known, data.len()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::LimitExceeded,
+                "clients have not taken as many bytes of replayed events as may wait; try later",
+            )
+        })?;
+        Ok((data, permit.map(|permit| Held(Arc::new((Some(shared), permit))))))
+    }
+}
+
+/// What a client's gRPC library takes of one message, in bytes, as far as its name tells: most take 4 MiB unless the program asks
+/// for more, which the published clients do not; the Go one asks for 6 MiB. Ours takes what the engine announces.
+fn max_message(user_agent: &str) -> usize {
+    match user_agent {
+        ours if ours.starts_with("ensync-rust/") => usize::MAX,
+        go if go.starts_with("grpc-go/") => 6 << 20,
+        _ => 4 << 20,
     }
 }
 
@@ -66,7 +92,7 @@ impl EnSyncService for Handler {
         Ok(Response::new(match self.login(request).await {
             Ok(welcome) => ConnectResponse {
                 success: true,
-                client_id: welcome.client_id.to_string(),
+                client_id: welcome.client_id.expose().to_owned(),
                 client_hash: welcome.app_id.map(|id| id.to_string()).unwrap_or_default(),
                 server_config: welcome.config.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
                 error_message: String::new(),
@@ -88,7 +114,7 @@ impl EnSyncService for Handler {
     }
 
     async fn disconnect(&self, request: Request<DisconnectRequest>) -> Answer<DisconnectResponse> {
-        let left = self.0.leave(&request.get_ref().client_id).await;
+        let left = self.sessions.leave(&request.get_ref().client_id, &connection_of(&request)).await;
         Ok(Response::new(DisconnectResponse { success: left.is_ok() }))
     }
 
@@ -172,10 +198,17 @@ impl EnSyncService for Handler {
     }
 
     async fn replay_message(&self, request: Request<ReplayRequest>) -> Answer<ReplayResponse> {
-        Ok(Response::new(match self.replay(request).await {
-            Ok(message_data) => ReplayResponse { success: true, message: "replayed".into(), message_data },
-            Err(error) => ReplayResponse { message: error.to_refusal(), ..ReplayResponse::default() },
-        }))
+        let (message_data, held) = match self.replay(request).await {
+            Ok(replayed) => replayed,
+            Err(error) => {
+                return Ok(Response::new(ReplayResponse { message: error.to_refusal(), ..ReplayResponse::default() }));
+            }
+        };
+        let mut answer = Response::new(ReplayResponse { success: true, message: "replayed".into(), message_data });
+        if let Some(held) = held {
+            answer.extensions_mut().insert(held);
+        }
+        Ok(answer)
     }
 
     async fn pause_messages(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
@@ -230,7 +263,7 @@ fn verdict(done: &str, answer: Result<Reply>) -> (bool, String) {
 
 /// The listener's, or the one that the service made for it.
 fn connection_of<T>(request: &Request<T>) -> Connection {
-    request.extensions().get::<Connection>().cloned().unwrap_or_else(|| Connection::new(None))
+    request.extensions().get::<Connection>().cloned().unwrap_or_else(Connection::unknown)
 }
 
 fn user_agent(metadata: &MetadataMap) -> &str {

@@ -22,7 +22,7 @@ use tonic::body::Body;
 
 use crate::generated::en_sync_service_server::EnSyncServiceServer;
 use crate::status;
-use budget::{OneMessage, Pool, head_bytes, over_budget};
+use budget::{Answer, Charged, Memory, OneMessage, Pool, over_budget, request_bytes};
 pub use connection::Connection;
 use handler::Handler;
 use sessions::Sessions;
@@ -40,14 +40,20 @@ use sessions::Sessions;
 /// gRPC libraries open a new connection under a running session as they see fit, over another address family or through another
 /// node of a load balancer, and the published clients would lose their sessions by it.
 ///
-/// What requests that are under way hold is limited: on a connection to 64 MiB once one of its calls used a session, to 1 MiB
-/// before; and what goes beyond that, such as a large publish as the first call of a connection, to
-/// [`strangers_bytes`](ServerOptions::strangers_bytes) together. A call that would hold more is refused with
-/// [`ErrorKind::LimitExceeded`].
+/// Of a client that is gone without a word the session ends sooner, 35 to 45 s after the last connection that carried a call of it,
+/// where the listener says which one that was.
+///
+/// What requests that are under way hold is limited, 16 KiB for the stream of each included, from its head until the client has
+/// taken the answer: on a connection to 64 MiB once one of its calls used a session, and to
+/// [`memory_bytes`](ServerOptions::memory_bytes) on all of those; before that to 64 KiB, and what goes beyond it, such as a large
+/// publish as the first call of a connection, to [`strangers_bytes`](ServerOptions::strangers_bytes) on all. The stream of a
+/// subscription counts towards the former only. A call that would hold more is refused with [`ErrorKind::LimitExceeded`].
 pub fn server(service: Arc<dyn Service>, options: ServerOptions) -> GrpcServer {
     let sessions = Arc::new(Sessions::new(service, options.session_timeout));
-    let server = EnSyncServiceServer::new(Handler::new(sessions)).max_decoding_message_size(options.max_message_bytes);
-    GrpcServer { server, strangers: Pool::new(options.strangers_bytes), options }
+    let memory = Memory { known: Pool::new(options.memory_bytes), strangers: Pool::new(options.strangers_bytes) };
+    let handler = Handler::new(sessions, memory.clone());
+    let server = EnSyncServiceServer::new(handler).max_decoding_message_size(options.max_message_bytes);
+    GrpcServer { server, memory, options }
 }
 
 /// The answer to a gRPC request that is not looked at: [`ErrorKind::LimitExceeded`], with a text that says what to do.
@@ -64,9 +70,12 @@ pub struct ServerOptions {
     pub max_message_bytes: usize,
     /// How long a call's message may take to arrive. Default: 2 minutes.
     pub message_timeout: Duration,
-    /// What messages of more than 64 KiB may hold, in bytes, on connections that have used no session, all of them together.
+    /// What requests may hold, in bytes, on connections that have used no session, all of them together, beside 64 KiB of each.
     /// Default: 128 MiB.
     pub strangers_bytes: usize,
+    /// What requests may hold, in bytes, on connections that have used a session, all of them together. Default: 1 GiB, which is room
+    /// for 65,536 subscriptions.
+    pub memory_bytes: usize,
 }
 
 impl Default for ServerOptions {
@@ -76,6 +85,7 @@ impl Default for ServerOptions {
             max_message_bytes: 16 * 1024 * 1024,
             message_timeout: Duration::from_secs(120),
             strangers_bytes: 128 * 1024 * 1024,
+            memory_bytes: 1024 * 1024 * 1024,
         }
     }
 }
@@ -84,7 +94,7 @@ impl Default for ServerOptions {
 #[derive(Clone)]
 pub struct GrpcServer {
     server: EnSyncServiceServer<Handler>,
-    strangers: Arc<Pool>,
+    memory: Memory,
     options: ServerOptions,
 }
 
@@ -104,21 +114,25 @@ where
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         let extensions = request.extensions_mut();
-        let connection = extensions.get_or_insert_with(|| Connection::new(None)).clone();
-        let Some(head) = connection.take(head_bytes(request.uri(), request.headers()), &self.strangers) else {
+        let connection = extensions.get_or_insert_with(Connection::unknown).clone();
+        let Some(head) = connection.take(request_bytes(request.uri(), request.headers()), &self.memory) else {
             return Box::pin(std::future::ready(Ok(over_budget().into_http())));
         };
+        let stream = request.uri().path().ends_with("/Subscribe");
         let held = Arc::new(OnceLock::new());
+        let (of, memory) = (connection.clone(), self.memory.clone());
         let request = request.map(|body| {
             let ServerOptions { max_message_bytes, message_timeout, .. } = self.options;
-            OneMessage::new(body, connection, self.strangers.clone(), held.clone(), max_message_bytes, message_timeout)
+            OneMessage::new(body, connection, self.memory.clone(), held.clone(), max_message_bytes, message_timeout)
         });
         let answer = tower_service::Service::call(&mut self.server, request);
         Box::pin(async move {
+            let mut answer = answer.await?;
             // What the message holds is in the command as long as that is under way.
-            let answer = answer.await;
-            drop((head, held));
-            answer
+            drop(held);
+            let bytes = answer.extensions_mut().remove::<Answer>();
+            let head = if stream { head.for_long(&of, &memory) } else { head };
+            Ok(answer.map(|body| Body::new(Charged::new(body, head, bytes))))
         })
     }
 }

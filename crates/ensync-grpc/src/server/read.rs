@@ -1,11 +1,10 @@
 //! Request → command. All of it comes from a client, and none of it is trusted.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use ensync_core::{
-    AppId, Block, Command, Error, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish,
-    Result, Settle, Settlement, Subscribe, WirePayload,
+    AppId, Block, Command, Delay, Error, ErrorKind, EventId, EventName, IdempotencyKey, Metadata, PayloadMetadata,
+    Publish, Result, Settle, Settlement, Subscribe, WirePayload,
 };
 
 use crate::generated::*;
@@ -40,12 +39,11 @@ pub(super) fn ack(request: &AcknowledgeRequest) -> Result<Command> {
 }
 
 pub(super) fn defer(request: DeferRequest) -> Result<Command> {
-    let delay = u64::try_from(request.delay_ms).map(Duration::from_millis).map_err(|_| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("delay_ms is {}; it must be 0 (at once) or 1,000 to 86,400,000", request.delay_ms),
-        )
-    })?;
+    let negative = |_| {
+        let message = format!("delay_ms is {}; it must be 0 (at once) or 1,000 to 86,400,000", request.delay_ms);
+        Error::new(ErrorKind::InvalidInput, message)
+    };
+    let delay = u64::try_from(request.delay_ms).map_err(negative).and_then(Delay::from_millis)?;
     let how = Settlement::Defer { delay, priority: request.priority, reason: request.reason };
     settle(&request.message_idem, &request.message_name, request.partition_block, how)
 }

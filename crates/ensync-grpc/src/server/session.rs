@@ -9,9 +9,11 @@ use ensync_core::{
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::Connection;
+use super::connection::Remembered;
 use super::streams::{Broken, Deliveries, Streams};
 
 /// A session as the calls see it.
@@ -19,7 +21,7 @@ pub(super) struct Session {
     peer: Peer,
     service: Arc<dyn Service>,
     streams: Mutex<Streams>,
-    last_seen: Mutex<Instant>,
+    seen: Mutex<Seen>,
     /// Held while the engine subscribes or unsubscribes, so that the end of an old stream cannot undo a new subscription.
     gate: tokio::sync::Mutex<()>,
     traits: Traits,
@@ -34,6 +36,40 @@ pub(super) struct Traits {
     pub(super) multiplexed: bool,
     /// It opens a new session when it loses a stream.
     pub(super) ends_with_streams: bool,
+    /// The largest message that it takes, in bytes.
+    pub(super) max_message: usize,
+}
+
+/// When a session was last heard of, and over what.
+#[derive(Debug)]
+struct Seen {
+    last: Instant,
+    /// The connections that carried calls of it, as far as they were open at the last look; behind a proxy these may be several.
+    connections: Vec<Remembered>,
+    /// There were calls of which nobody knows the connection.
+    unbound: bool,
+}
+
+/// How long a session may have no connection. Clients that lost theirs open another with their next call, which is a heartbeat
+/// after 30 s at the latest.
+const GRACE: Duration = Duration::from_secs(35);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// What a message to a client has beside payload and metadata: names, ids, keys, framing.
+const OVERHEAD: usize = 1_024;
+
+/// Refuses what a client's gRPC library would break off the stream for.
+pub(super) fn check_fits(bytes: usize, max_message: usize) -> Result<()> {
+    let whole = bytes.saturating_add(OVERHEAD);
+    if whole <= max_message {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PayloadTooLarge,
+        format!(
+            "the event makes a message of {whole} bytes, more than this gRPC client takes ({max_message}); read it with another"
+        ),
+    ))
 }
 
 /// What the session's task reads.
@@ -49,6 +85,8 @@ pub(super) enum End {
     Engine,
     /// The client has been silent for too long.
     Silence,
+    /// Its last connection has been gone for too long.
+    Gone,
     /// The client lost a stream, and is one that then opens a new session.
     Lost,
     /// The client said goodbye.
@@ -67,7 +105,7 @@ impl Session {
             peer,
             service,
             streams: Mutex::new(streams),
-            last_seen: Mutex::new(Instant::now()),
+            seen: Mutex::new(Seen { last: Instant::now(), connections: Vec::new(), unbound: false }),
             gate: tokio::sync::Mutex::default(),
             traits,
             left: CancellationToken::new(),
@@ -80,9 +118,27 @@ impl Session {
         &self.peer
     }
 
-    /// The client was heard of.
-    pub(super) fn touch(&self) {
-        *self.last_seen() = Instant::now();
+    /// The client was heard of, over this connection.
+    pub(super) fn touch(&self, over: &Connection) {
+        let mut seen = self.seen();
+        seen.last = Instant::now();
+        if seen.connections.iter().any(|known| known.is(over)) {
+            return;
+        }
+        match over.remember() {
+            Some(connection) => {
+                seen.connections.retain(Remembered::is_open);
+                seen.connections.push(connection);
+            }
+            None => seen.unbound = true,
+        }
+    }
+
+    /// Whether every connection that carried it is known to be gone.
+    fn is_cut_off(&self) -> bool {
+        let mut seen = self.seen();
+        seen.connections.retain(Remembered::is_open);
+        seen.connections.is_empty() && !seen.unbound
     }
 
     pub(super) async fn handle(&self, command: Command) -> Result<Reply> {
@@ -132,12 +188,15 @@ impl Session {
     pub(super) async fn feed(&self, mut feed: Feed, timeout: Duration) -> End {
         let silence = tokio::time::sleep(timeout);
         tokio::pin!(silence);
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut cut_off = None;
         loop {
             tokio::select! {
                 biased;
                 () = self.left.cancelled() => return End::Left,
                 Some(broken) = feed.broken.recv() => {
-                    self.touch();
+                    self.seen().last = Instant::now();
                     silence.as_mut().reset(Instant::now() + timeout);
                     if self.mend(broken).await && self.traits.ends_with_streams {
                         return End::Lost;
@@ -147,8 +206,14 @@ impl Session {
                     Some(delivery) => self.deliver(delivery).await,
                     None => return End::Engine,
                 },
+                now = look.tick(), if !self.seen().unbound => {
+                    cut_off = self.is_cut_off().then(|| cut_off.unwrap_or(now));
+                    if cut_off.is_some_and(|since| now.duration_since(since) >= GRACE) {
+                        return End::Gone;
+                    }
+                }
                 () = &mut silence => {
-                    let last_seen = *self.last_seen();
+                    let last_seen = self.seen().last;
                     let streaming = !self.streams().is_empty();
                     if !streaming && last_seen.elapsed() >= timeout {
                         return End::Silence;
@@ -166,6 +231,7 @@ impl Session {
         let (kind, text) = match why {
             End::Engine => (ErrorKind::Unavailable, "the engine ended the session; log in again"),
             End::Silence => (ErrorKind::Unauthenticated, "the session has timed out; log in again"),
+            End::Gone => (ErrorKind::Unauthenticated, "the session ended with its connections; log in again"),
             End::Left => (ErrorKind::Unauthenticated, "the client ended the session"),
             End::Lost => (ErrorKind::Unauthenticated, "the session ended when it lost a stream; log in again"),
         };
@@ -194,6 +260,10 @@ impl Session {
     }
 
     async fn deliver(&self, delivery: Delivery) {
+        let bytes = delivery.payload.len() + delivery.metadata.as_str().len();
+        if let Err(error) = check_fits(bytes, self.traits.max_message) {
+            return self.give_up(delivery, &error).await;
+        }
         let routed = self.streams().route(delivery);
         let Err(delivery) = routed else { return };
         // First the subscription, or the engine would send it straight back here.
@@ -206,6 +276,21 @@ impl Session {
         };
         if let Err(error) = self.handle(Command::Settle(release)).await {
             tracing::debug!(%error, "a delivery without a stream was not taken back");
+        }
+    }
+
+    /// Puts an event with the dead letters that would end its stream whenever it is sent: whoever reads it can take what came
+    /// behind it.
+    async fn give_up(&self, delivery: Delivery, error: &Error) {
+        tracing::warn!(app = %self.peer.app_id, event = %delivery.event, id = %delivery.id, %error, "an event was given up");
+        let discard = Settle {
+            id: delivery.id,
+            event: Some(delivery.event),
+            block: Some(delivery.block),
+            how: Settlement::Discard { reason: error.to_string() },
+        };
+        if let Err(error) = self.handle(Command::Settle(discard)).await {
+            tracing::debug!(%error, "an event that is too large was not given up");
         }
     }
 
@@ -226,7 +311,7 @@ impl Session {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn last_seen(&self) -> MutexGuard<'_, Instant> {
-        self.last_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

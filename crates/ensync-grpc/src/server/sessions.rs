@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ensync_core::{ClientId, Error, ErrorKind, Login, Result, Service, Welcome};
 
+use super::Connection;
 use super::session::{End, Feed, Session, Traits};
 
 pub(super) struct Sessions {
@@ -19,21 +20,27 @@ impl Sessions {
         Self { service, timeout: crate::interval(timeout), open: Mutex::default() }
     }
 
-    pub(super) async fn login(self: &Arc<Self>, login: Login, traits: Traits) -> Result<Welcome> {
+    pub(super) async fn login(
+        self: &Arc<Self>,
+        login: Login,
+        traits: Traits,
+        connection: &Connection,
+    ) -> Result<Welcome> {
         let ensync_core::Session { peer, inbox, mut welcome } = self.service.login(login).await?;
         welcome.app_id.get_or_insert(peer.app_id);
         let (session, feed) = Session::new(peer, self.service.clone(), inbox, traits);
+        session.touch(connection);
         self.lock().insert(session.peer().client_id.clone(), session.clone());
         tokio::spawn(self.clone().run(session, feed));
         Ok(welcome)
     }
 
     /// The session that a call names. Any call is a sign of life.
-    pub(super) fn find(&self, client_id: &str) -> Result<Arc<Session>> {
+    pub(super) fn find(&self, client_id: &str, connection: &Connection) -> Result<Arc<Session>> {
         let session = ClientId::parse(client_id).ok().and_then(|id| self.lock().get(&id).cloned());
         match session {
             Some(session) => {
-                session.touch();
+                session.touch(connection);
                 Ok(session)
             }
             None => {
@@ -43,8 +50,8 @@ impl Sessions {
     }
 
     /// Ends a session because its client says so. What it held is back with its queues when this returns.
-    pub(super) async fn leave(&self, client_id: &str) -> Result<()> {
-        let session = self.find(client_id)?;
+    pub(super) async fn leave(&self, client_id: &str, connection: &Connection) -> Result<()> {
+        let session = self.find(client_id, connection)?;
         session.leave();
         session.ended().await;
         Ok(())

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ensync_core::{Block, Delivery, Error, EventName};
 use futures::Stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::connection::OpenStream;
@@ -31,7 +32,26 @@ struct Open {
     number: u64,
     /// What it subscribes to; `None` once that ended and the stream only carries the others' events.
     event: Option<EventName>,
-    deliveries: mpsc::UnboundedSender<Delivery>,
+    deliveries: mpsc::UnboundedSender<Waiting>,
+}
+
+/// A delivery that is not sent yet.
+#[derive(Debug)]
+struct Waiting {
+    delivery: Delivery,
+    /// Since when.
+    since: Instant,
+}
+
+impl Waiting {
+    /// The delivery with what is left of its lease; `None` if nothing is: the engine has taken it back.
+    fn left(self) -> Option<Delivery> {
+        let mut delivery = self.delivery;
+        if let Some(lease) = &mut delivery.lease {
+            *lease = lease.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())?;
+        }
+        Some(delivery)
+    }
 }
 
 /// A stream whose reader is gone.
@@ -91,17 +111,19 @@ impl Streams {
     }
 
     /// Hands a delivery to its stream, or back if there is none.
-    pub(super) fn route(&self, mut delivery: Delivery) -> Result<(), Box<Delivery>> {
+    pub(super) fn route(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+        let event = delivery.event.clone();
+        let mut waiting = Waiting { delivery, since: Instant::now() };
         for open in &self.open {
-            if self.multiplexed || open.event.as_ref() == Some(&delivery.event) {
-                match open.deliveries.send(delivery) {
+            if self.multiplexed || open.event.as_ref() == Some(&event) {
+                match open.deliveries.send(waiting) {
                     Ok(()) => return Ok(()),
                     // Its reader is gone and about to be reported.
-                    Err(mpsc::error::SendError(returned)) => delivery = returned,
+                    Err(mpsc::error::SendError(returned)) => waiting = returned,
                 }
             }
         }
-        Err(Box::new(delivery))
+        Err(Box::new(waiting.delivery))
     }
 
     pub(super) fn has(&self, event: &EventName) -> bool {
@@ -125,7 +147,7 @@ impl Streams {
 #[derive(Debug)]
 pub(super) struct Deliveries {
     number: u64,
-    received: mpsc::UnboundedReceiver<Delivery>,
+    received: mpsc::UnboundedReceiver<Waiting>,
     broken: mpsc::UnboundedSender<Broken>,
     end: Arc<OnceLock<Error>>,
     done: bool,
@@ -152,13 +174,16 @@ impl Stream for Deliveries {
         if self.done {
             return Poll::Ready(None);
         }
-        self.received.poll_recv(cx).map(|delivery| match delivery {
-            Some(delivery) => Some(Ok(write(delivery))),
-            None => {
-                self.done = true;
-                self.end.get().map(|error| Err(status::to_status(error)))
+        loop {
+            match ready!(self.received.poll_recv(cx)).map(Waiting::left) {
+                Some(Some(delivery)) => return Poll::Ready(Some(Ok(write(delivery)))),
+                Some(None) => {}
+                None => {
+                    self.done = true;
+                    return Poll::Ready(self.end.get().map(|error| Err(status::to_status(error))));
+                }
             }
-        })
+        }
     }
 }
 
@@ -166,8 +191,8 @@ impl Drop for Deliveries {
     fn drop(&mut self) {
         self.received.close();
         let mut unsent = VecDeque::new();
-        while let Ok(delivery) = self.received.try_recv() {
-            unsent.push_back(delivery);
+        while let Ok(waiting) = self.received.try_recv() {
+            unsent.extend(waiting.left());
         }
         // Nobody listens once the session has ended; then the engine has taken everything back.
         let _ = self.broken.send(Broken { number: self.number, unsent });
@@ -192,4 +217,35 @@ fn write(delivery: Delivery) -> StreamResponse {
 /// In milliseconds; 0 says nothing.
 pub(super) fn lease_ms(lease: Option<Duration>) -> i64 {
     lease.map_or(0, |lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::tests::fake::{delivery, name};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_a_lease_travels() {
+        let (mut streams, mut broken) = Streams::new(false);
+        let mut deliveries = streams.open(&name("a")).unwrap();
+        let leased = |block| Delivery { lease: Some(Duration::from_secs(60)), ..delivery("a", block) };
+        for block in 1..=3 {
+            streams.route(leased(block)).unwrap();
+        }
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(deliveries.next().await.unwrap().unwrap().lease_ms, 40_000);
+        streams.route(leased(4)).unwrap();
+        // Whose lease is over is with somebody else, or will be.
+        tokio::time::advance(Duration::from_secs(40)).await;
+        let next = deliveries.next().await.unwrap().unwrap();
+        assert_eq!((next.partition_block, next.lease_ms), (4, 20_000));
+        // What a stream had not sent when it broke has no more of its lease either.
+        streams.route(leased(5)).unwrap();
+        tokio::time::advance(Duration::from_secs(50)).await;
+        drop(deliveries);
+        let unsent = broken.recv().await.unwrap().unsent;
+        assert_eq!(unsent.front().unwrap().lease, Some(Duration::from_secs(10)));
+    }
 }

@@ -45,8 +45,12 @@ struct Call {
 impl Client {
     async fn of(engine: &Engine) -> Self {
         let stream = TokioIo::new(engine.open().0);
-        let (send, connection) =
-            hyper::client::conn::http2::Builder::new(TokioExecutor::new()).handshake(stream).await.unwrap();
+        let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            // Bodies that nobody reads do not fill the connection's.
+            .initial_connection_window_size(64 << 20)
+            .handshake(stream)
+            .await
+            .unwrap();
         tokio::spawn(connection);
         Self(send)
     }
@@ -88,13 +92,17 @@ impl Call {
 
     /// Whether the engine waits for the rest of it.
     async fn waits(&mut self) -> bool {
+        self.waits_or_is_answered().await.is_none()
+    }
+
+    async fn waits_or_is_answered(&mut self) -> Option<http::Response<Incoming>> {
         for _ in 0..100 {
-            if futures::poll!(&mut self.answer).is_ready() {
-                return false;
+            if let Poll::Ready(answer) = futures::poll!(&mut self.answer) {
+                return Some(answer.unwrap());
             }
             tokio::task::yield_now().await;
         }
-        true
+        None
     }
 }
 
@@ -201,24 +209,82 @@ async fn what_a_command_under_way_holds_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heads_count_too() {
-    let engine = Engine::start();
-    let mut client = Client::of(&engine).await;
+async fn a_stranger_may_have_few_streams() {
+    let engine = Engine::start_with(ServerOptions { strangers_bytes: 1 << 20, ..ServerOptions::default() });
     let mut held = Vec::new();
-    let refused = loop {
-        let (body, written) = mpsc::unbounded();
-        let request = http::Request::post("http://test/ensync.EnSyncService/Connect")
-            .header("content-type", "application/grpc")
-            .header("x", "y".repeat(7_000))
-            .body(Written(written));
-        let answer = Box::pin(client.0.send_request(request.unwrap()));
-        let mut call = Call { body, answer };
-        if !call.waits().await {
-            break held.len();
-        }
-        held.push(call);
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = Client::of(&engine).await;
+        let refused = loop {
+            let (body, written) = mpsc::unbounded();
+            let request = http::Request::post("http://test/ensync.EnSyncService/Connect")
+                .header("content-type", "application/grpc")
+                .header("x", "y".repeat(7_000))
+                .body(Written(written));
+            let answer = Box::pin(client.0.send_request(request.unwrap()));
+            let mut call = Call { body, answer };
+            match call.waits_or_is_answered().await {
+                None => held.push(call),
+                Some(answer) => break answer,
+            }
+        };
+        assert_eq!(refused.headers()["grpc-status"], LIMIT_EXCEEDED);
+        clients.push(client);
+    }
+    // 23 KB each: 2 of every connection, and what fits into 1 MiB that all share.
+    assert!((55..=65).contains(&held.len()), "{} streams", held.len());
+    // Nobody can take away the room for a login.
+    Client::of(&engine).await.log_in().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_that_nobody_takes_are_few() {
+    let mut engine = Engine::start();
+    let mut client = Client::of(&engine).await;
+    client.log_in().await;
+    engine.told().await;
+    let replay = |client: &mut Client| {
+        let request =
+            ReplayRequest { client_id: "session-1".into(), message_idem: "i-7".into(), message_name: "large".into() };
+        let call = client.call("ReplayMessage", message(&request));
+        drop(call.body);
+        call.answer
     };
-    assert!((100..=160).contains(&refused), "1 MiB has room for {refused} of 7 KB");
+    let mut unread = Vec::new();
+    let mut waiting = Vec::new();
+    for _ in 0..12 {
+        waiting.push(replay(&mut client));
+    }
+    // Answered, and not taken: only as many as may wait are asked of the engine.
+    for _ in 0..1_000 {
+        let mut pending = Vec::new();
+        for mut answer in waiting.drain(..) {
+            match futures::poll!(&mut answer) {
+                std::task::Poll::Ready(answer) => unread.push(answer.unwrap().into_body()),
+                std::task::Poll::Pending => pending.push(answer),
+            }
+        }
+        waiting = pending;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((unread.len(), waiting.len()), (4, 8));
+    for _ in 0..4 {
+        assert_eq!(engine.command().await.name(), "replay");
+    }
+    assert!(engine.is_quiet());
+    // Each that is taken makes room for another, until all are through.
+    let mut taken = 0;
+    while let Some(body) = unread.pop() {
+        assert!(body.collect().await.unwrap().to_bytes().len() > 2 << 20);
+        taken += 1;
+        // Any of them: they wait in the order in which they came.
+        if !waiting.is_empty() {
+            let (answer, _, rest) = futures::future::select_all(waiting).await;
+            unread.push(answer.unwrap().into_body());
+            waiting = rest;
+        }
+    }
+    assert_eq!(taken, 12);
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,6 +103,15 @@ impl Engine {
         }
     }
 
+    /// The name of what it was told next.
+    pub(super) async fn command_or_login(&mut self) -> &'static str {
+        match self.told().await {
+            Told::Command(command) => command.name(),
+            Told::Login(_) => "login",
+            Told::Logout => "logout",
+        }
+    }
+
     /// What more it was told by now.
     pub(super) fn told_by_now(&mut self) -> Option<Told> {
         self.told.try_recv().ok()
@@ -170,7 +179,7 @@ impl Service for Fake {
                 Err(Error::new(ErrorKind::UnknownEvent, "unknown is not registered"))
             }
             Command::Settle(Settle { how: Settlement::Defer { delay, .. }, .. }) => {
-                Ok(Reply::Deferred { until: Some(Timestamp::from_millis(1_000).after(delay)) })
+                Ok(Reply::Deferred { until: Some(Timestamp::from_millis(1_000).after(delay.get())) })
             }
             Command::Settle(Settle { how: Settlement::Extend, .. }) => {
                 Ok(Reply::Extended { lease: Some(Duration::from_millis(1_500)) })
@@ -178,6 +187,18 @@ impl Service for Fake {
             Command::Settle(Settle { block: Some(block), .. }) if block.as_u64() == 99 => {
                 Err(Error::new(ErrorKind::StaleDelivery, "another has it"))
             }
+            Command::Replay { id, event } if event.as_str() == "large" => Ok(Reply::Replayed(Box::new(Delivery {
+                id,
+                payload: WirePayload::from_wire("A".repeat(2 << 20)),
+                lease: None,
+                ..delivery("large", 3)
+            }))),
+            Command::Replay { id, event } if event.as_str() == "huge" => Ok(Reply::Replayed(Box::new(Delivery {
+                id,
+                payload: WirePayload::from_wire("A".repeat(5 << 20)),
+                lease: None,
+                ..delivery("huge", 3)
+            }))),
             Command::Replay { id, event } => {
                 Ok(Reply::Replayed(Box::new(Delivery { id, lease: None, ..delivery(event.as_str(), 3) })))
             }
@@ -195,7 +216,7 @@ pub(super) fn client_id(session: usize) -> ClientId {
 }
 
 /// A delivery with every field set.
-pub(super) fn delivery(event: &str, block: u64) -> Delivery {
+pub(crate) fn delivery(event: &str, block: u64) -> Delivery {
     Delivery {
         event: name(event),
         id: EventId::parse(&format!("i-{block}")).unwrap(),
@@ -206,11 +227,12 @@ pub(super) fn delivery(event: &str, block: u64) -> Delivery {
         recipient: Some(AppId::from_bytes([7; 32])),
         timestamp: Some(Timestamp::from_millis(1_758_410_511_179)),
         attempt: Some(2),
-        lease: Some(Duration::from_secs(60)),
+        // Of a lease travels what is left: see `wire`.
+        lease: None,
     }
 }
 
-pub(super) fn name(event: &str) -> EventName {
+pub(crate) fn name(event: &str) -> EventName {
     EventName::parse(event).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Both halves against each other, and each against a peer made by hand. Nothing here sleeps: what must have happened is awaited.
 
 mod budget;
-mod fake;
+pub(crate) mod fake;
 mod foreign;
 mod given_up;
 mod link;

@@ -191,3 +191,39 @@ async fn a_delivery_without_a_stream_goes_back_after_its_subscription() {
     let Command::Settle(Settle { id, block, how, .. }) = engine.command().await else { panic!("no settlement") };
     assert_eq!((id.as_str(), block, how), ("i-4", Some(Block::new(4).unwrap()), Settlement::Release));
 }
+
+#[tokio::test]
+async fn an_event_that_the_client_cannot_take_is_given_up_and_the_next_one_comes() {
+    let large = || ensync_core::WirePayload::from_wire("A".repeat(5 << 20));
+    for (agent, takes) in [(NODE, false), (PYTHON, false), ("grpc-go/1.60.0", true), ("ensync-rust/0.1.0", true)] {
+        let mut engine = Engine::start();
+        let mut client = login(engine.open().0, agent).await;
+        client = client.max_decoding_message_size(16 << 20);
+        let mut stream = client.subscribe(by(agent, subscribe_to("a"))).await.unwrap().into_inner();
+        while engine.command_or_login().await != "subscribe" {}
+        engine.fake.push(1, ensync_core::Delivery { payload: large(), ..delivery("a", 1) });
+        engine.fake.push(1, delivery("a", 2));
+        if takes {
+            assert_eq!(stream.message().await.unwrap().unwrap().partition_block, 1);
+        } else {
+            let Command::Settle(Settle { id, block, how, .. }) = engine.command().await else {
+                panic!("no settlement")
+            };
+            assert_eq!((id.as_str(), block), ("i-1", Some(Block::new(1).unwrap())));
+            let Settlement::Discard { reason } = how else { panic!("{how:?}") };
+            assert!(reason.contains("more than this gRPC client takes (4194304)"), "{reason}");
+        }
+        assert_eq!(stream.message().await.unwrap().unwrap().partition_block, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_the_client_cannot_take_is_refused() {
+    let engine = Engine::start();
+    let mut client = login(engine.open().0, PYTHON).await;
+    let request =
+        ReplayRequest { client_id: "session-1".into(), message_idem: "i-7".into(), message_name: "huge".into() };
+    let answer = client.replay_message(by(PYTHON, request)).await.unwrap().into_inner();
+    assert_eq!((answer.success, answer.message_data.as_str()), (false, ""));
+    assert_eq!(Error::from_refusal(&answer.message).kind(), ErrorKind::PayloadTooLarge);
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, advance};
+use tower_service::Service as _;
 
 use super::fake::*;
 use crate::ServerOptions;
@@ -70,15 +71,59 @@ async fn a_session_that_has_expired_is_worth_nothing() {
 async fn a_session_timeout_may_be_nothing_or_endless() {
     for (session_timeout, days) in [(Duration::ZERO, 0), (Duration::MAX, 365)] {
         let mut engine = Engine::start_with(ServerOptions { session_timeout, ..ServerOptions::default() });
-        let mut client = raw(engine.open().0).await;
+        // A listener that does not say what connection a call came on: the session goes on without any.
+        let server = engine.server.clone();
+        let (stream, _serving) = serve(move |request| {
+            let mut server = server.clone();
+            async move { server.call(request).await.unwrap() }
+        });
+        let mut client = raw(stream).await;
         client.connect(request()).await.unwrap();
         engine.told().await;
-        // The session goes on without its connection, whose pings would keep the time busy.
+        // Its pings would keep the time busy.
         drop(client);
         let since = Instant::now();
         assert_eq!(engine.told().await, Told::Logout);
         assert_eq!(since.elapsed().as_secs() / (24 * 60 * 60), days);
     }
+}
+
+/// How long after its last connection a session ends.
+const GRACE: std::ops::RangeInclusive<u64> = 35..=46;
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_soon_after_its_last_connection() {
+    let mut engine = Engine::start();
+    let (one, serving_one) = engine.open();
+    let mut one = raw(one).await;
+    one.connect(request()).await.unwrap();
+    assert!(matches!(engine.told().await, Told::Login(_)));
+    // As behind a proxy: calls of one session over several connections.
+    let (two, serving_two) = engine.open();
+    let mut two = raw(two).await;
+    assert!(two.heartbeat(beat()).await.unwrap().into_inner().success);
+    engine.command().await;
+    drop(one);
+    serving_one.await.unwrap();
+    advance(Duration::from_secs(60)).await;
+    assert!(two.heartbeat(beat()).await.unwrap().into_inner().success);
+    engine.command().await;
+    drop(two);
+    serving_two.await.unwrap();
+    // Another comes within the time.
+    advance(Duration::from_secs(30)).await;
+    let (three, serving_three) = engine.open();
+    let mut three = raw(three).await;
+    assert!(three.heartbeat(beat()).await.unwrap().into_inner().success);
+    engine.command().await;
+    advance(Duration::from_secs(60)).await;
+    assert!(three.heartbeat(beat()).await.unwrap().into_inner().success);
+    engine.command().await;
+    drop(three);
+    serving_three.await.unwrap();
+    let since = Instant::now();
+    assert_eq!(engine.told().await, Told::Logout);
+    assert!(GRACE.contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,6 @@
 //! `VERB;KEY=:value;KEY=:value…`: splitting it, and putting it together.
 
 use ensync_core::{Error, ErrorKind, Result};
-use serde_json::value::RawValue;
 
 use super::shown;
 
@@ -81,13 +80,7 @@ fn is_key(text: &str) -> bool {
 
 /// Cuts one JSON object off the front of `text`, and the `;` after it.
 fn split_json(text: &str) -> Result<(&str, &str), String> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    let value = match values.next() {
-        Some(Ok(value)) => value.get(),
-        Some(Err(cause)) => return Err(format!("is not JSON: {cause}")),
-        None => return Err("is not JSON".to_owned()),
-    };
-    let rest = text.get(values.byte_offset()..).unwrap_or_default();
+    let (value, rest) = ensync_core::split_json(text).map_err(|error| format!("is not JSON: {error}"))?;
     match rest.trim_start().strip_prefix(';') {
         Some(next) => Ok((value, next)),
         None if rest.trim_start().is_empty() => Ok((value, "")),

@@ -1,9 +1,8 @@
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Block, ClientId, Command, Error, ErrorKind, EventId, EventName, Extension, IdempotencyKey, Metadata,
-    PayloadMetadata, Publish, Result, ServerConfig, Settle, Settlement, Subscribe, WirePayload,
+    AppId, AppKey, Block, ClientId, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, IdempotencyKey,
+    Metadata, PayloadMetadata, Publish, Result, ServerConfig, Settle, Settlement, Subscribe, WirePayload,
 };
 
 use super::fields::{Fields, Writer};
@@ -56,7 +55,7 @@ impl Request {
             "EXTEND" => settle(&fields, Some(block(&fields)?), Settlement::Extend)?,
             "RELEASE" => settle(&fields, Some(block(&fields)?), Settlement::Release)?,
             "DEFER" => {
-                let delay = fields.read("DELAY", number::<u64>).map(Duration::from_millis)?;
+                let delay = fields.read("DELAY", |text| number::<u64>(text).and_then(Delay::from_millis))?;
                 let how = Settlement::Defer { delay, priority: 0, reason: reason(&fields) };
                 settle(&fields, fields.read_optional(block_key(&fields), str::parse)?, how)?
             }
@@ -133,7 +132,7 @@ pub fn write_login(app_key: &AppKey) -> String {
 /// not have the verb.
 pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) -> Result<String> {
     let begin = |verb, more: usize| {
-        Writer::new(verb, 96 + client_id.as_str().len() + more).token("CLIENT_ID", client_id.as_str())
+        Writer::new(verb, 96 + client_id.expose().len() + more).token("CLIENT_ID", client_id.expose())
     };
     let cannot = |why: &str| Err(Error::new(ErrorKind::InvalidInput, format!("over WebSocket: {why}")));
     let whole = dialect.reads_reasons_whole();
@@ -182,8 +181,7 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
                     return cannot("the delivery's block is missing");
                 }
                 (Settlement::Defer { delay, reason, .. }, _) => {
-                    let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                    with_reason(fence(event(begin("DEFER")).number("DELAY", delay)), reason)
+                    with_reason(fence(event(begin("DEFER")).number("DELAY", delay.as_millis())), reason)
                 }
                 (Settlement::Discard { reason }, _) => with_reason(fence(event(begin("DISCARD"))), reason),
                 _ => return cannot("there is no frame for it"),

@@ -36,7 +36,7 @@ pub fn parse_welcome(text: &str) -> Result<Welcome> {
 ///
 /// [`ErrorKind::InvalidInput`] if a key or value of the configuration holds what separates pairs, or space at its ends.
 pub fn write_welcome(welcome: &Welcome) -> Result<String> {
-    let mut text = format!("+PASS:{{{CLIENT_ID}={}", welcome.client_id);
+    let mut text = format!("+PASS:{{{CLIENT_ID}={}", welcome.client_id.expose());
     if let Some(app_id) = welcome.app_id {
         text.push_str(&format!(",{CLIENT_HASH}={app_id}"));
     }
@@ -76,7 +76,7 @@ mod tests {
             format!(" {{ clientId = c-1 , clientHash = {KEY} , note = a=b }} "),
         ] {
             let welcome = parse_welcome(&text).unwrap();
-            assert_eq!(welcome.client_id.as_str(), "c-1");
+            assert_eq!(welcome.client_id.expose(), "c-1");
             assert_eq!(welcome.app_id.unwrap().to_string(), KEY);
         }
         let welcome = parse_welcome("{clientId=c,clientHash=nonsense,note=a=b,flag,=,x=}").unwrap();

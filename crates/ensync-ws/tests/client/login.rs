@@ -10,7 +10,7 @@ async fn refused(endpoint: &Endpoint) -> Error {
 #[tokio::test]
 async fn the_login_is_read() {
     let (link, _engine) = linked().await;
-    assert_eq!(link.welcome.client_id.as_str(), "c-1");
+    assert_eq!(link.welcome.client_id.expose(), "c-1");
     assert_eq!(link.welcome.app_id.unwrap().to_string(), KEY);
     assert_eq!(link.welcome.config.value("note"), Some("x"));
 }

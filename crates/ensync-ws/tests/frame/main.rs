@@ -13,8 +13,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, Block, ClientId, Command, Delivery, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey,
-    Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement, Subscribe, Timestamp, WirePayload,
+    AppId, AppKey, Block, ClientId, Command, Delay, Delivery, Error, ErrorKind, EventId, EventName, FieldType,
+    IdempotencyKey, Metadata, PayloadMetadata, Publish, Reply, Settle, Settlement, Subscribe, Timestamp, WirePayload,
 };
 use ensync_ws::frame::{
     Answer, Dialect, Expect, Pushed, Request, parse_record, write_answer, write_login, write_record, write_request,
@@ -49,7 +49,7 @@ fn publish(metadata: &str) -> Publish {
 /// Each verb as the published clients send it, and as we write it to an engine without extensions.
 fn official() -> Vec<(String, Command)> {
     let discard = |reason: &str| Settlement::Discard { reason: reason.into() };
-    let defer = Settlement::Defer { delay: Duration::from_millis(1500), priority: 0, reason: "later".into() };
+    let defer = Settlement::Defer { delay: Delay::from_millis(1500).unwrap(), priority: 0, reason: "later".into() };
     let shape = PayloadMetadata {
         byte_size: 9,
         skeleton: Some([("a".to_owned(), FieldType::Integer)].into()),
@@ -148,7 +148,7 @@ fn quirks_of_the_peers_are_taken() {
 fn extensions_go_only_to_engines_that_announced_them() {
     let retried =
         Publish { idempotency_key: Some(IdempotencyKey::parse("k-1").unwrap()), ..publish(r#"{"headers":{}}"#) };
-    let later = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: "r".into() };
+    let later = Settlement::Defer { delay: Delay::NONE, priority: 0, reason: "r".into() };
     let window = Subscribe { event: name("a"), max_in_flight: NonZeroU32::new(8), max_bytes_in_flight: None };
     let bytes = Subscribe { event: name("a"), max_in_flight: None, max_bytes_in_flight: NonZeroU64::new(9_000) };
     for (command_, part) in [

@@ -24,7 +24,7 @@ fn any_metadata() -> impl Strategy<Value = Metadata> {
         prop_oneof![text.prop_map(Into::into), any::<i64>().prop_map(serde_json::Value::from)],
         0..4,
     )
-    .prop_map(|fields| Metadata::from_fields(fields.into_iter().collect()))
+    .prop_map(|fields| Metadata::from_fields(fields.into_iter().collect()).unwrap())
 }
 
 fn any_settlement() -> impl Strategy<Value = Command> {
@@ -34,13 +34,11 @@ fn any_settlement() -> impl Strategy<Value = Command> {
         Just(Settlement::Release),
         Just(Settlement::Extend),
         any::<String>().prop_map(|reason| Settlement::Discard { reason }),
-        (any::<u32>(), any::<String>()).prop_map(|(ms, reason)| Settlement::Defer {
-            delay: Duration::from_millis(ms.into()),
-            priority: 0,
-            reason
+        (prop_oneof![Just(0), 1_000..=86_400_000_u64], any::<String>()).prop_map(|(ms, reason)| {
+            Settlement::Defer { delay: Delay::from_millis(ms).unwrap(), priority: 0, reason }
         }),
     ];
-    (any_id(), prop::option::of(any_name()), 0..=Block::MAX, how).prop_map(|(id, event, block, how)| {
+    (any_id(), prop::option::of(any_name()), 1..=Block::MAX, how).prop_map(|(id, event, block, how)| {
         // The grammar has no name in these.
         let nameless = matches!(how, Settlement::Rollback | Settlement::Release | Settlement::Extend);
         let event = event.filter(|_| !nameless);
@@ -98,7 +96,7 @@ proptest! {
     fn a_written_record_is_read_as_it_was(
         event in any_name(),
         id in any_id(),
-        block in 0..=Block::MAX,
+        block in 1..=Block::MAX,
         payload in any::<String>(),
         metadata in any_metadata(),
         keys in any::<(Option<[u8; 32]>, Option<[u8; 32]>)>(),

@@ -111,7 +111,7 @@ impl Service for Script {
     }
 
     async fn logout(&self, peer: &Peer) {
-        assert_eq!(peer.client_id.as_str(), "c-1");
+        assert_eq!(peer.client_id.expose(), "c-1");
         self.done.lock().unwrap().push("logout".into());
         if let Some(said) = self.logout.lock().unwrap().take() {
             let _ = said.send(());

@@ -25,6 +25,10 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 /// writer's memory opens the events of one such window instead of one event, and the events of a window can be told to belong
 /// together by their ephemeral key. More than 65,536 events or 10 minutes would gain nothing that can be measured.
 ///
+/// These bounds are on what the writer itself seals with one agreement. They are none on what a thief of an agreement can do with it: in
+/// the suite "aes-256-gcm" it goes on sealing in the writer's name (see [`security`](crate::security)). And an agreement whose time is
+/// over serves nothing more but is wiped only with the next one that is made, or by [`Sealer::tidy`](super::Sealer::tidy).
+///
 /// ```
 /// use std::time::Duration;
 /// use ensync_core::crypto::Keep;

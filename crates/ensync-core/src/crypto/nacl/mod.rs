@@ -11,10 +11,12 @@
 //! recipient, and so its ephemeral key, for some events.
 
 mod agreement;
+mod hybrid;
 mod open;
 mod seal;
 mod secretbox;
 
 pub(super) use agreement::SharedKey;
-pub(super) use open::{BoxParties, inspect_hybrid, inspect_single, open_hybrid, open_single};
+pub(super) use hybrid::Hybrid;
+pub(super) use open::{BoxParties, Single, require_a_key};
 pub(super) use seal::{BoxAgreement, seal};

@@ -48,8 +48,11 @@ pub(in crate::crypto) fn seal(
 
 fn single(plaintext: &[u8], BoxAgreement { shared, ephemeral }: &BoxAgreement) -> Result<WirePayload> {
     let nonce = random::array::<NONCE>()?;
-    let envelope = wrapped(&["ciphertext"], &nonce, &shared.seal(&nonce, plaintext), ephemeral);
-    Ok(WirePayload::from_wire(encoding::encode(envelope.as_bytes())))
+    let mut envelope = Vec::with_capacity(192 + plaintext.len().div_ceil(3) * 4);
+    wrapped(&mut envelope, &["ciphertext"], &nonce, &shared.seal(&nonce, plaintext), ephemeral);
+    let mut wire = Vec::new();
+    encoding::encode_to(&mut wire, &envelope);
+    Ok(WirePayload::written(wire))
 }
 
 fn hybrid(
@@ -59,24 +62,26 @@ fn hybrid(
 ) -> Result<Vec<WirePayload>> {
     let key = Zeroizing::new(random::array::<KEY>()?);
     let nonce = random::array::<NONCE>()?;
-    let ciphertext = encoding::encode(&secretbox::seal(&key, &nonce, plaintext));
-    let nonce = encoding::encode(&nonce);
-    let mut common = format!(r#"{{"type":"hybrid","payload":{{"nonce":"{nonce}","ciphertext":"{ciphertext}"}},"#);
+    let mut common = br#"{"type":"hybrid","payload":{"nonce":""#.to_vec();
+    common.reserve(128 + plaintext.len().div_ceil(3) * 4);
+    encoding::encode_to(&mut common, &nonce);
+    common.extend_from_slice(br#"","ciphertext":""#);
+    encoding::encode_to(&mut common, &secretbox::seal(&key, &nonce, plaintext));
+    common.extend_from_slice(br#""},"#);
     // Three bytes are four characters of base64: filled up to a multiple, the part that all copies share is encoded once.
     while !common.len().is_multiple_of(3) {
-        common.push(' ');
+        common.push(b' ');
     }
-    let common = encoding::encode(common.as_bytes());
+    let mut shared = Vec::new();
+    encoding::encode_to(&mut shared, &common);
 
     to.iter()
         .map(|recipient| {
-            let own = encoding::encode(
-                format!(r#""keys":{{{}}}}}"#, entries(&key, recipient.id(), &*agree(recipient)?)?).as_bytes(),
-            );
-            let mut wire = String::with_capacity(common.len() + own.len());
-            wire.push_str(&common);
-            wire.push_str(&own);
-            Ok(WirePayload::from_wire(wire))
+            let own = entries(&key, recipient.id(), &*agree(recipient)?)?;
+            let mut wire = Vec::with_capacity(shared.len() + own.len().div_ceil(3) * 4);
+            wire.extend_from_slice(&shared);
+            encoding::encode_to(&mut wire, &own);
+            Ok(WirePayload::written(wire))
         })
         .collect()
 }
@@ -87,20 +92,26 @@ fn hybrid(
 /// box under both names. Python looks for `ciphertext` and takes its content for base64 text of the message key. It tries the first
 /// entry too, and goes on, as the content there is no text. The two contents are under one shared key, so their nonces must differ:
 /// under one nonce the two boxes would reveal the XOR of the key and its own base64 text, and with it the key.
-fn entries(key: &[u8; KEY], to: &AppId, BoxAgreement { shared, ephemeral }: &BoxAgreement) -> Result<String> {
+fn entries(key: &[u8; KEY], to: &AppId, BoxAgreement { shared, ephemeral }: &BoxAgreement) -> Result<Vec<u8>> {
     let (raw, python) = (random::array::<NONCE>()?, random::array::<NONCE>()?);
-    let text = Zeroizing::new(encoding::encode(key));
-    Ok(format!(
-        r#""{to}":{},"{}":{}"#,
-        wrapped(&["encryptedKey", "ciphertext"], &raw, &shared.seal(&raw, key), ephemeral),
-        to.to_hex(),
-        wrapped(&["ciphertext"], &python, &shared.seal(&python, text.as_bytes()), ephemeral),
-    ))
+    let text = encoding::encode_secret(key);
+    let mut json = format!(r#""keys":{{"{to}":"#).into_bytes();
+    wrapped(&mut json, &["encryptedKey", "ciphertext"], &raw, &shared.seal(&raw, key), ephemeral);
+    json.extend_from_slice(format!(r#","{}":"#, to.to_hex()).as_bytes());
+    wrapped(&mut json, &["ciphertext"], &python, &shared.seal(&python, text.as_bytes()), ephemeral);
+    json.extend_from_slice(b"}}");
+    Ok(json)
 }
 
-/// The JSON of one box, which it holds under each of these names. Base64 needs no escapes.
-fn wrapped(names: &[&str], nonce: &[u8; NONCE], boxed: &[u8], ephemeral: &[u8; 32]) -> String {
-    let (nonce, boxed, ephemeral) = (encoding::encode(nonce), encoding::encode(boxed), encoding::encode(ephemeral));
-    let boxes: String = names.iter().map(|name| format!(r#""{name}":"{boxed}","#)).collect();
-    format!(r#"{{"nonce":"{nonce}",{boxes}"ephemeralPublicKey":"{ephemeral}"}}"#)
+/// Writes the JSON of one box, which it holds under each of these names. Base64 needs no escapes.
+fn wrapped(json: &mut Vec<u8>, names: &[&str], nonce: &[u8; NONCE], boxed: &[u8], ephemeral: &[u8; 32]) {
+    json.extend_from_slice(br#"{"nonce":""#);
+    encoding::encode_to(json, nonce);
+    for name in names {
+        json.extend_from_slice(format!(r#"","{name}":""#).as_bytes());
+        encoding::encode_to(json, boxed);
+    }
+    json.extend_from_slice(br#"","ephemeralPublicKey":""#);
+    encoding::encode_to(json, ephemeral);
+    json.extend_from_slice(br#""}"#);
 }

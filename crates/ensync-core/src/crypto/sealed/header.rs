@@ -80,7 +80,7 @@ impl Header {
             return Err(malformed(format!("it has more than {} bytes", Self::MAX_BYTES)));
         }
         let text = std::str::from_utf8(json).map_err(|_| malformed("it is not UTF-8"))?;
-        let members = Members::read(text, ["v", "event", "to", "from", "id", "created", "enc", "signed"])?;
+        let members = Members::read(text, &["v", "event", "to", "from", "id", "created", "enc", "signed"])?;
         // First, because a later version may have members that this one has not.
         let version = members.digits("v")?;
         if version != "1" {
@@ -98,7 +98,7 @@ impl Header {
         let created = members.digits("created")?.parse().ok().filter(|millis| *millis < Self::CREATED_LIMIT);
         let signed = match members.optional("signed")? {
             None => false,
-            Some(signed) if signed.get() == "true" => true,
+            Some("true") => true,
             Some(_) => return Err(malformed("signed is not true; an envelope without a signature leaves it out")),
         };
         let header = Self {

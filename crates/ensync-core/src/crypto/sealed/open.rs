@@ -9,6 +9,7 @@ use super::header::Header;
 use super::{Transcript, hash, info, pair};
 use crate::crypto::agreements::Reading;
 use crate::crypto::hpke::{self, Context};
+use crate::crypto::json::Object;
 use crate::crypto::recipient::Recipient;
 use crate::crypto::{Expected, Opened, SenderProof};
 use crate::{AppId, Error, ErrorKind, Keyring, Result, SecretKey};
@@ -33,12 +34,12 @@ pub(in crate::crypto) struct HpkeParties {
 /// 7  the payload opens                                                                does not open
 /// ```
 pub(in crate::crypto) fn open(
-    envelope: &str,
+    members: Object<'_>,
     keys: &Keyring,
     expected: &Expected<'_>,
     kept: &Reading<HpkeParties, Context>,
 ) -> Result<Opened> {
-    let envelope = Envelope::read(envelope)?;
+    let envelope = Envelope::of(members)?;
     let header = &envelope.header;
     let own = own_key(header, keys)?;
     expected.check_place(header)?;

@@ -3,64 +3,46 @@
 //! "nacl" is read leniently because peers wrote it; here we wrote the rules.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use crate::crypto::json::{self, Object, malformed};
+use crate::{Error, Result, encoding};
 
-use crate::crypto::json::{self, malformed};
-use crate::{Error, Result};
-
-/// The members of an object, by the names they may have.
+/// The members of an object that may have no others than some.
 #[derive(Debug)]
-pub(super) struct Members<'a, const N: usize> {
-    names: [&'static str; N],
-    values: [Option<&'a RawValue>; N],
-    /// What else there was, to be told once the version has been read.
-    stray: Option<&'static str>,
+pub(super) struct Members<'a> {
+    members: Object<'a>,
+    /// Whether there was another, to be told once the version has been read.
+    stray: bool,
 }
 
-impl<'a, const N: usize> Members<'a, N> {
+impl<'a> Members<'a> {
     /// Reads an object. What it must not hold is told by [`finish`](Self::finish), for an object of a later version may hold it.
-    pub(super) fn read(text: &'a str, names: [&'static str; N]) -> Result<Self> {
-        if !text.trim_ascii_start().starts_with('{') {
-            return Err(malformed("it is not a JSON object"));
-        }
-        let mut members = Members { names, values: [None; N], stray: None };
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let read = Reader(&mut members).deserialize(&mut reader).and_then(|()| reader.end());
-        read.map_err(|cause| match (cause.classify(), cause.line(), cause.column()) {
-            (serde_json::error::Category::Data, line, column) => {
-                malformed(format!("a member occurs twice, the second time at line {line} column {column}"))
-            }
-            (_, line, column) => malformed(format!("it is not JSON from line {line} column {column} on")),
-        })?;
-        Ok(members)
+    pub(super) fn read(text: &'a str, names: &[&str]) -> Result<Self> {
+        Object::read(text).map(|members| Self::of(members, names))
+    }
+
+    /// The same of an object that was read.
+    pub(super) fn of(members: Object<'a>, names: &[&str]) -> Self {
+        let stray = members.0.iter().any(|member| !names.contains(&&*member.name));
+        Self { members, stray }
     }
 
     /// Refuses what does not belong.
     pub(super) fn finish(&self) -> Result<()> {
-        match self.stray {
-            Some(stray) => Err(malformed(stray)),
-            None => Ok(()),
-        }
+        if self.stray { Err(malformed("it has a member that does not belong there")) } else { Ok(()) }
     }
 
     /// A member that may be absent. Null is not absent.
-    pub(super) fn optional(&self, name: &'static str) -> Result<Option<&'a RawValue>> {
-        let at = self.names.iter().position(|known| *known == name);
-        match at.and_then(|at| self.values.get(at)).copied().flatten() {
-            Some(value) if value.get() == "null" => Err(malformed(format!("{name} is null"))),
+    pub(super) fn optional(&self, name: &'static str) -> Result<Option<&'a str>> {
+        match self.members.optional(name) {
+            Some("null") => Err(malformed(format!("{name} is null"))),
             value => Ok(value),
         }
     }
 
     /// A member that must be there.
-    pub(super) fn required(&self, name: &'static str) -> Result<&'a RawValue> {
-        json::required(self.optional(name)?, name)
+    pub(super) fn required(&self, name: &'static str) -> Result<&'a str> {
+        self.optional(name)?.map_or_else(|| self.members.required(name), Ok)
     }
 
     /// A member that must be text.
@@ -70,7 +52,7 @@ impl<'a, const N: usize> Members<'a, N> {
 
     /// The digits of a member that must be a whole number, not negative, without fraction or exponent.
     pub(super) fn digits(&self, name: &'static str) -> Result<&'a str> {
-        let digits = self.required(name)?.get();
+        let digits = self.required(name)?;
         // JSON itself forbids leading zeros.
         if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(malformed(format!("{name} is not a whole number in digits")));
@@ -101,8 +83,8 @@ fn bytes(text: &str, name: &'static str, most: usize) -> Result<Vec<u8>> {
     if text.len().div_ceil(4).saturating_mul(3) > most.saturating_add(2) {
         return Err(too_long());
     }
-    let bytes =
-        STANDARD.decode(text).map_err(|_| malformed(format!("{name} is not standard base64, padded and canonical")))?;
+    let bytes = encoding::decode_canonical(text)
+        .ok_or_else(|| malformed(format!("{name} is not standard base64, padded and canonical")))?;
     if bytes.len() > most { Err(too_long()) } else { Ok(bytes) }
 }
 
@@ -121,46 +103,12 @@ fn exactly<const B: usize>(text: &str, name: &'static str) -> Result<[u8; B]> {
     Ok(array)
 }
 
-struct Reader<'m, 'a, const N: usize>(&'m mut Members<'a, N>);
-
-impl<'de, const N: usize> DeserializeSeed<'de> for Reader<'_, 'de, N> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<(), D::Error> {
-        object.deserialize_map(self)
-    }
-}
-
-impl<'de, const N: usize> Visitor<'de> for Reader<'_, 'de, N> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        #[derive(Deserialize)]
-        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let Members { names, values, stray } = self.0;
-        while let Some((Name(name), value)) = object.next_entry::<Name<'de>, &'de RawValue>()? {
-            let at = names.iter().position(|known| *known == name);
-            match at.and_then(|at| values.get_mut(at)) {
-                Some(Some(_)) => return Err(A::Error::custom("a member occurs twice")),
-                Some(slot) => *slot = Some(value),
-                None => *stray = Some("it has a member that does not belong there"),
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<([u8; 3], Option<u64>)> {
-        let members = Members::read(text, ["key", "count"])?;
+        let members = Members::read(text, &["key", "count"])?;
         members.finish()?;
         let count = members.optional("count")?.map(|_| members.digits("count"));
         Ok((members.array("key")?, count.transpose()?.map(|digits| digits.parse().unwrap())))
@@ -188,9 +136,9 @@ mod tests {
             (r#"{"key":"AAEC","key":"AAEC"}"#, "occurs twice"),
             (r#"{"key":"AAEC","k\u0065y":"AAEC"}"#, "occurs twice"),
             (r#"{"key":"AAEC","other":1}"#, "does not belong"),
-            (&deep, "does not belong"),
+            (&deep, "not JSON from line 1 column"),
             (r#"{"key":1}"#, "key is a number, not text"),
-            (r#"{"key":"\ud800"}"#, "invalid escape"),
+            (r#"{"key":"\ud800"}"#, "not JSON from line 1 column 9"),
             (r#"{"key":""}"#, "key holds 0 bytes, not 3"),
             (r#"{"key":"AAE="}"#, "key holds 2 bytes, not 3"),
             (r#"{"key":"AAECAA=="}"#, "key holds more than 3 bytes, not 3"),
@@ -214,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_length_has_its_limit_to_the_byte() {
-        let of = |length: usize| bytes(&STANDARD.encode(vec![7; length]), "key", 100).map(|bytes| bytes.len());
+        let of = |length: usize| bytes(&encoding::encode(&vec![7; length]), "key", 100).map(|bytes| bytes.len());
         for length in 97..=100 {
             assert_eq!(of(length).unwrap(), length);
         }

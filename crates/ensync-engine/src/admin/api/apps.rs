@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{AppId, Error, ErrorKind};
+use ensync_core::{AppId, AppName, Error, ErrorKind};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -114,9 +114,12 @@ pub(super) struct ListApps {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateApp {
-    /// Its name, for people: 1 to 256 bytes without control characters.
+    /// Its name, for people: 1 to 256 bytes without characters that cannot be seen, and without a blank at either end. What reads
+    /// as a public key is no name.
     #[schema(min_length = 1, max_length = 256)]
     name: String,
+    /// Whether another app may have that name already: then only ids tell the two apart. Refused as a conflict otherwise.
+    same_name: Option<bool>,
     /// Its public key: Ed25519, 32 bytes in base64. Whoever creates it keeps the secret half.
     #[schema(pattern = "^[A-Za-z0-9+/]{43}=$")]
     public_key: String,
@@ -160,9 +163,10 @@ pub(super) async fn create(
     caller: Caller,
     Read(new): Read<CreateApp>,
 ) -> Result<(StatusCode, Json<Issued>)> {
-    let (id, rights) = (AppId::parse(&new.public_key)?, new.rights.map_or(Rights::ALL, Rights::from));
-    let key = new_access_key()?;
-    let what = AdminCommand::CreateApp { id, name: new.name, key_hash: KeyHash::of(&key), rights };
+    let (name, id) = (AppName::parse(&new.name)?, AppId::parse(&new.public_key)?);
+    let (rights, key) = (new.rights.map_or(Rights::ALL, Rights::from), new_access_key()?);
+    let same_name = new.same_name.unwrap_or(false);
+    let what = AdminCommand::CreateApp { id, name: name.into(), key_hash: KeyHash::of(&key), rights, same_name };
     let app = change(&admin, &caller, "app.create", id, what).await?;
     Ok((StatusCode::CREATED, Json(Issued { access_key: key.expose().to_owned(), app })))
 }

@@ -24,7 +24,7 @@ const REVOKE: u8 = 13;
 
 pub(super) fn encode(command: &AdminCommand, w: &mut Writer<'_>) {
     match command {
-        AdminCommand::CreateApp { id, name, key_hash, rights } => {
+        AdminCommand::CreateApp { id, name, key_hash, rights, same_name: _ } => {
             w.u8(CREATE_APP);
             w.array(id.as_bytes());
             w.array(key_hash.as_bytes());
@@ -97,7 +97,7 @@ pub(super) fn decode(r: &mut Reader) -> Read<AdminCommand> {
     Ok(match r.u8()? {
         CREATE_APP => {
             let (id, key_hash, rights) = (r.app()?, KeyHash::from_bytes(r.array()?), read_rights(r)?);
-            AdminCommand::CreateApp { id, key_hash, rights, name: r.string()? }
+            AdminCommand::CreateApp { id, key_hash, rights, name: r.string()?, same_name: true }
         }
         ROTATE_KEY => {
             let (app, key_hash) = (r.app()?, KeyHash::from_bytes(r.array()?));

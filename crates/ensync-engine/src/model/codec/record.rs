@@ -175,7 +175,7 @@ pub(crate) mod tests {
             AdminCommand::CreateEvent { name: name.clone(), options: EventOptions::default() },
             AdminCommand::RegisterEvent { name: name.clone(), options },
             AdminCommand::ChangeEvent { name: name.clone(), change },
-            AdminCommand::CreateApp { id: app, name: "shop".into(), key_hash, rights: Rights::ALL },
+            AdminCommand::CreateApp { id: app, name: "shop".into(), key_hash, rights: Rights::ALL, same_name: true },
             AdminCommand::Grant { app, event: None, rights: Rights { publish: true, subscribe: false } },
             AdminCommand::Grant { app, event: Some(name.clone()), rights: Rights::NONE },
             AdminCommand::RotateKey { app, key_hash: KeyHash::from_bytes([4; 32]), grace: Duration::ZERO },

@@ -259,8 +259,8 @@ fn provision(what: Admin) -> AdminCommand {
         Admin::Enable { app: n, enabled } => AdminCommand::Enable { app: app(n), enabled },
         Admin::Delete { app: n } => AdminCommand::DeleteApp { app: app(n) },
         Admin::Create { app: n, key } => {
-            let (name, rights) = (format!("app {n}"), Rights::ALL);
-            AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(key), rights }
+            let (name, rights) = (app_name(n).into(), Rights::ALL);
+            AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(key), rights, same_name: false }
         }
         Admin::DeleteEvent(name) => AdminCommand::DeleteEvent { name: names()[name].clone() },
         Admin::CreateEvent(name) => AdminCommand::CreateEvent { name: names()[name].clone(), options: options(name) },

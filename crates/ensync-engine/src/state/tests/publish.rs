@@ -90,6 +90,26 @@ fn the_payload_has_its_limit_and_is_base64() {
 }
 
 #[test]
+fn what_no_published_client_could_take_is_not_accepted() {
+    let mut bench = Bench::with(|_| {}, EventOptions::default());
+    let shop = bench.login(SHOP);
+    let of = |bytes: usize| WirePayload::from_wire("A".repeat(bytes));
+    let most = (4 << 20) - (2 << 10);
+    bench.publish_as(&shop, Publish { payload: of(most - 2), ..publish("b25l") }).unwrap();
+    let result = bench.publish_as(&shop, Publish { payload: of(most + 4), ..publish("b25l") });
+    refused(result, ErrorKind::PayloadTooLarge);
+    // A replay carries metadata as text, in which each quotation mark takes two bytes.
+    let metadata = Metadata::parse(&format!(r#"{{"a":[{}0]}}"#, r#""","#.repeat(10_000))).unwrap();
+    let with = |bytes| Publish { payload: of(bytes), metadata: metadata.clone(), ..publish("b25l") };
+    bench.publish_as(&shop, with(most - 51_000)).unwrap();
+    refused(bench.publish_as(&shop, with(most - 49_000)), ErrorKind::PayloadTooLarge);
+    // Who allows more has clients that take more.
+    let mut bench = Bench::with(|settings| settings.limits.max_payload_bytes = 8 << 20, EventOptions::default());
+    let shop = bench.login(SHOP);
+    bench.publish_as(&shop, Publish { payload: of(5 << 20), ..publish("b25l") }).unwrap();
+}
+
+#[test]
 fn a_schema_is_checked_on_what_the_sender_says() {
     let schema = Schema::parse(r#"{"order":"string"}"#).unwrap();
     let mut bench = Bench::with(|_| {}, EventOptions { schema: Some(schema), ..EventOptions::default() });

@@ -135,19 +135,6 @@ fn a_defer_by_nothing_is_a_redelivery_now() {
 }
 
 #[test]
-fn a_defer_out_of_range_changes_nothing() {
-    let mut bench = Bench::new();
-    let warehouse = bench.consumer(WAREHOUSE);
-    bench.publish("b25l");
-    let delivery = bench.deliver_one(&warehouse);
-    for ms in [1, 999, 86_400_001] {
-        let result = bench.settle(&warehouse, &delivery.id, Some(delivery.block), defer(ms));
-        refused(result, ErrorKind::InvalidInput);
-    }
-    bench.ack(&warehouse, &delivery).unwrap();
-}
-
-#[test]
 fn defers_alone_never_make_a_dead_letter() {
     let mut bench = Bench::new();
     let warehouse = bench.consumer(WAREHOUSE);

@@ -9,7 +9,7 @@ use super::faults::Faults;
 use super::*;
 use crate::{EventOptions, Server};
 
-const SHOP: AppId = AppId::from_bytes([1; 32]);
+const SHOP: AppId = AppId::from_bytes([6; 32]);
 
 fn paid() -> EventName {
     EventName::parse("orders/paid").unwrap()

@@ -51,7 +51,13 @@ fn hash(key: &str) -> KeyHash {
 }
 
 fn app(id: AppId, name: &str, rights: Rights) -> Record {
-    admin(AdminCommand::CreateApp { id, name: name.into(), key_hash: hash(&format!("key-of-{name}")), rights })
+    admin(AdminCommand::CreateApp {
+        id,
+        name: name.into(),
+        key_hash: hash(&format!("key-of-{name}")),
+        rights,
+        same_name: true,
+    })
 }
 
 fn admin(command: AdminCommand) -> Record {

@@ -8,9 +8,9 @@ use crate::model::{AdminCommand, EventOptions, Rights};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions};
 
-const SHOP: AppId = AppId::from_bytes([1; 32]);
-const STORE: AppId = AppId::from_bytes([2; 32]);
-const GONE: AppId = AppId::from_bytes([3; 32]);
+const SHOP: AppId = AppId::from_bytes([6; 32]);
+const STORE: AppId = AppId::from_bytes([25; 32]);
+const GONE: AppId = AppId::from_bytes([26; 32]);
 
 async fn start(place: &Place, clock: &ManualClock) -> Broker {
     let options = BrokerOptions { clock: Arc::new(clock.clone()), ..BrokerOptions::default() };
@@ -53,7 +53,7 @@ async fn lived(place: &Place) {
     clock.advance(Duration::from_secs(200));
     let broker = start(place, &clock).await;
     publish(&broker, &second, STORE, &paid, "one").await;
-    broker.rotate_key_pair(STORE, AppId::from_bytes([9; 32])).await.unwrap();
+    broker.rotate_key_pair(STORE, AppId::from_bytes([53; 32])).await.unwrap();
     broker.retire_key(STORE, STORE).await.unwrap();
     assert_eq!(broker.delete_event(paid.clone()).await.unwrap_err().kind(), ErrorKind::Conflict);
     broker.delete_event(gone).await.unwrap();

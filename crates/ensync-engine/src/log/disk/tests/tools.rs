@@ -28,6 +28,7 @@ fn apps() -> Vec<Arc<Record>> {
             name: format!("app {queue}"),
             key_hash: crate::model::KeyHash::from_bytes([queue as u8; 32]),
             rights: crate::model::Rights::ALL,
+            same_name: true,
         },
     };
     (0..QUEUES).map(|queue| Arc::new(app(queue))).collect()

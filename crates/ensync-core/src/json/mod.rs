@@ -1,0 +1,35 @@
+//! One rule for JSON, at every edge: accepted is what all published clients read (Python's `json`, Node's `JSON.parse`, Go's
+//! `encoding/json`), refused is what one of them cannot read or reads as something else.
+//!
+//! Refused are, beside what is no JSON (RFC 8259): a name that one object has twice (readers take the first, or the last, or none);
+//! half of a surrogate pair; a number beyond the range of a double; more than [`MAX_DEPTH`] levels. What is accepted is kept as
+//! text, so that numbers keep their digits.
+//!
+//! The check is one pass without a tree, on a stack of its own. No name inside a document has a meaning here: serde_json's
+//! [`Value`](serde_json::Value) has two that make it read on in another way, so nothing a peer sent is read as one by serde_json.
+
+mod cursor;
+mod fault;
+mod scan;
+mod value;
+
+use crate::{Error, ErrorKind, Result};
+
+pub(crate) use fault::{Fault, Why};
+pub(crate) use scan::{Member, scan};
+pub(crate) use value::{has_reserved_name, text, value};
+
+/// How many levels of objects and arrays a document may have.
+pub(crate) const MAX_DEPTH: usize = 127;
+
+/// Cuts a JSON value off the front of a text, checked by the rule of [`PayloadJson`](crate::PayloadJson): the value, and what follows.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] names the place and what is wrong there.
+pub fn split_json(text: &str) -> Result<(&str, &str)> {
+    scan::prefix(text).map_err(|fault| Error::new(ErrorKind::InvalidInput, fault.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Text that somebody gave us: what of it may be shown, and what it must not be.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+use crate::{Error, ErrorKind, encoding};
+
+/// How many characters an error shows of what it was given.
+const SHOWN: usize = 8;
+/// What the keys and tokens that an EnSync engine makes begin with.
+const ISSUED: [(&str, &str); 2] = [("ensync_key_", "an app key"), ("ensync_admin_", "an admin token")];
+
+/// A text without what moves the cursor of a terminal, turns the direction of writing, or breaks the line: each such character
+/// becomes U+FFFD, the replacement character.
+///
+/// For all that somebody else wrote, wherever people read it.
+///
+/// ```
+/// assert_eq!(ensync_core::printable("paid\u{1b}[2J\n"), "paid\u{fffd}[2J\u{fffd}");
+/// ```
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(is_unprintable) {
+        Cow::Owned(text.chars().map(|c| if is_unprintable(c) { char::REPLACEMENT_CHARACTER } else { c }).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Whether a character does something to a terminal or to the text around it: C0, DEL and C1 controls, the controls of
+/// bidirectional writing (UAX #9 §2), line and paragraph separators.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character cannot be seen: those of [`is_unprintable`], and what Unicode 16 calls format characters (general category
+/// Cf) or lets a renderer ignore (`Default_Ignorable_Code_Point`): zero-width ones, the byte order mark, fillers, tags; and the blank of Braille.
+pub(crate) fn is_invisible(c: char) -> bool {
+    is_unprintable(c)
+        || (!c.is_ascii()
+            && matches!(c,
+                '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+                | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'))
+}
+
+/// A text that was refused, as the error shows it: its beginning in quotes, characters that cannot be seen escaped. Of what reads
+/// as a key nothing is shown.
+///
+/// ```
+/// use ensync_core::Given;
+///
+/// assert_eq!(Given("warehouse").to_string(), "\"warehous…\"");
+/// assert_eq!(Given("oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=").to_string(), "(a key, which is not shown)");
+/// ```
+pub struct Given<'a>(pub &'a str);
+
+impl fmt::Display for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if reads_as(self.0).is_some() {
+            return f.write_str("(a key, which is not shown)");
+        }
+        f.write_str("\"")?;
+        for c in self.0.chars().take(SHOWN) {
+            escaped(c).try_for_each(|c| f.write_char(c))?;
+        }
+        f.write_str(if self.0.chars().nth(SHOWN).is_some() { "…\"" } else { "\"" })
+    }
+}
+
+/// As `Display`: nothing more is shown anywhere.
+impl fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A character that was refused, as the error shows it: in quotes, and escaped if it cannot be seen.
+pub(crate) struct GivenChar(pub(crate) char);
+
+impl fmt::Display for GivenChar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("'")?;
+        escaped(self.0).try_for_each(|c| f.write_char(c))?;
+        f.write_str("'")
+    }
+}
+
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    // `escape_debug` lets some pass that cannot be seen, such as fillers.
+    let unseen = is_invisible(c) && !c.is_ascii();
+    let (debug, unicode) = (c.escape_debug(), c.escape_unicode());
+    debug.filter(move |_| !unseen).chain(unicode.filter(move |_| unseen))
+}
+
+/// The key or token that a text is, if it is one, white space around it aside.
+pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
+    let text = trimmed(text);
+    if let Some((_, what)) = ISSUED.iter().find(|(prefix, _)| text.starts_with(prefix)) {
+        return Some(what);
+    }
+    if !matches!(text.len(), 43 | 44 | 86..=88) {
+        return None;
+    }
+    // A name of 43 letters is no key: those of keys mix both cases, and fewer than one key in a million has less than four of each.
+    let many = |is: fn(&u8) -> bool| text.bytes().filter(is).count() >= 4;
+    let mixed = || many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase);
+    match encoding::decode_secret(text)?.len() {
+        32 if text.ends_with('=') || mixed() => Some("a key"),
+        64 if text.ends_with('=') || mixed() => Some("a secret key"),
+        _ => None,
+    }
+}
+
+/// Refuses what is a key or a token where `wanted` belongs; the message shows nothing of it.
+pub(crate) fn refuse_keys(text: &str, kind: ErrorKind, wanted: &str) -> Result<(), Error> {
+    match reads_as(text) {
+        None => Ok(()),
+        Some(what @ "a key") => {
+            Err(Error::new(kind, format!("this is {what} (base64 of 32 bytes, and not shown), not {wanted}")))
+        }
+        Some(what) => Err(Error::new(kind, format!("this is {what}, not {wanted}; keep it on this machine"))),
+    }
+}
+
+/// A text without white space and byte order marks around it, which editors and shells leave.
+pub(crate) fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
+}
+
+/// Where in a text a whole secret key stands, in base64 of either alphabet: for whoever prints or sends text that is not its own.
+/// The search is bounded: of a text with very many places that could be one, the rest of the text counts as one.
+pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
+    /// Characters of 64 bytes, without padding.
+    const LENGTH: usize = 86;
+    /// How many candidates are looked at; each costs a multiplication on the curve.
+    const MOST: usize = 256;
+    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_".contains(b);
+    let (bytes, mut looked, mut at) = (text.as_bytes(), 0, 0);
+    while let Some(window) = bytes.get(at..at + LENGTH) {
+        if let Some(last) = window.iter().rposition(|b| !is_base64(b)) {
+            at += last + 1;
+            continue;
+        }
+        let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
+        if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) {
+            if looked == MOST {
+                return Some(at..text.len());
+            }
+            looked += 1;
+            let found = text.get(at..at + LENGTH).is_some_and(|window| crate::SecretKey::parse(window).is_ok());
+            if found {
+                let padding = bytes.iter().skip(at + LENGTH).take(2).take_while(|b| **b == b'=').count();
+                return Some(at..at + LENGTH + padding);
+            }
+        }
+        at += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretKey;
+
+    #[test]
+    fn what_cannot_be_seen_is_known() {
+        for c in [
+            '\0', '\x1b', '\x7f', '\u{9b}', '\u{ad}', '\u{200b}', '\u{200d}', '\u{202e}', '\u{2028}', '\u{2066}',
+            '\u{feff}',
+        ] {
+            assert!(is_invisible(c), "{c:?}");
+        }
+        for c in ['a', 'é', '木', ' ', '\u{a0}', '\u{fffd}', '🦀'] {
+            assert!(!is_invisible(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn little_of_a_text_is_shown_and_nothing_of_a_key() {
+        assert_eq!(Given("warehouse-service").to_string(), "\"warehous…\"");
+        assert_eq!(Given("ftp").to_string(), "\"ftp\"");
+        assert_eq!(Given("a\u{202e}b\n").to_string(), "\"a\\u{202e}b\\n\"");
+        let secret = SecretKey::from_seed([7; 32]).to_base64().unwrap();
+        for text in
+            [secret.to_string(), format!(" {}\n", secret.trim_end_matches('=')), "ensync_key_abcdefgh".to_owned()]
+        {
+            assert_eq!(Given(&text).to_string(), "(a key, which is not shown)");
+        }
+    }
+
+    #[test]
+    fn names_of_the_length_of_a_key_are_no_keys() {
+        assert_eq!(reads_as(&"a".repeat(43)), None);
+        assert_eq!(reads_as("payments/gateway/settlement/batch/completed"), None);
+        assert_eq!(reads_as("oV_L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8"), Some("a key"));
+        assert_eq!(reads_as("\u{feff}oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=\r\n"), Some("a key"));
+    }
+
+    #[test]
+    fn a_secret_key_is_found_inside_a_text() {
+        let secret = SecretKey::from_seed([9; 32]).to_base64().unwrap();
+        let url_safe = secret.replace('+', "-").replace('/', "_");
+        for key in [secret.as_str(), url_safe.as_str(), url_safe.trim_end_matches('=')] {
+            for text in [key.to_owned(), format!("k={key};"), format!("é/{key}AB"), format!("xx{key}")] {
+                let found = find_secret_key(&text).unwrap_or_else(|| panic!("{text}"));
+                assert!(text[found].starts_with(&key[..86]));
+            }
+        }
+        assert_eq!(find_secret_key(&"abCD".repeat(22)), None);
+        assert_eq!(find_secret_key("/a/path/that/is/long/"), None);
+        // The search ends, and says so.
+        assert!(find_secret_key(&"abCDefGH".repeat(1_000)).is_some());
+    }
+}
