@@ -30,7 +30,7 @@ impl WirePayload {
 
     /// The wire's text as it came. Costs no copy.
     pub fn to_bytes(&self) -> Bytes {
-        self.0.clone()
+        self.text.clone()
     }
 
     /// The length of the wire's text, in bytes.

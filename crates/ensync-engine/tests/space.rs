@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{
-    AppId, AppKey, Command, Delivery, Error, ErrorKind, EventId, EventName, Login, Metadata, Publish, Reply, Result,
-    Service, Session, Settle, Settlement, Subscribe, WirePayload,
+    AppId, AppKey, Command, Delay, Delivery, Error, ErrorKind, EventId, EventName, Login, Metadata, Publish, Reply,
+    Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions};
 use futures::StreamExt;
@@ -177,8 +177,11 @@ async fn login(broker: &Broker, app: AppId) -> Session {
 }
 
 async fn subscribe(broker: &Broker, session: &Session) {
-    let subscribe =
-        Subscribe { event: event(), max_in_flight: 1_000_000.try_into().ok(), max_bytes_in_flight: Some(u64::MAX) };
+    let subscribe = Subscribe {
+        event: event(),
+        max_in_flight: 1_000_000.try_into().ok(),
+        max_bytes_in_flight: u64::MAX.try_into().ok(),
+    };
     broker.handle(&session.peer, Command::Subscribe(subscribe)).await.unwrap();
 }
 
@@ -189,7 +192,7 @@ fn no_space(refused: &Error) {
 }
 
 fn later() -> Settlement {
-    Settlement::Defer { delay: Duration::from_secs(3_600), priority: 0, reason: String::new() }
+    Settlement::Defer { delay: Delay::MAX, priority: 0, reason: String::new() }
 }
 
 /// Four times what fits: nobody is refused for what is settled.
