@@ -2,6 +2,7 @@
 
 mod admin;
 mod clock;
+mod inbox;
 mod login_throttle;
 mod maintenance;
 mod options;
@@ -296,10 +297,9 @@ impl Service for Broker {
             }
         })?;
         tracing::info!(session = opened.number, app = %opened.app, transport, remote, "login");
-        let mut inbox = opened.inbox;
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },
-            inbox: futures::stream::poll_fn(move |context| inbox.poll_recv(context)).boxed(),
+            inbox: opened.inbox.boxed(),
             welcome: Welcome { client_id, app_id: Some(opened.public_key), config: self.0.config.clone() },
         })
     }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
+use super::inbox;
 use super::login_throttle::LoginThrottle;
 use super::maintenance::Maintenance;
 use super::records::Records;
@@ -36,7 +37,7 @@ pub(super) struct Task {
     pub(super) records: Arc<Records>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) inboxes: HashMap<SessionNumber, (ClientId, mpsc::UnboundedSender<Delivery>)>,
+    pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
     /// Logins that failed.
@@ -200,7 +201,7 @@ impl Task {
             Err(_) => self.counters.logins_forbidden.up(),
         }
         opened.map(|(number, app)| {
-            let (outbox, inbox) = mpsc::unbounded_channel();
+            let (outbox, inbox) = inbox::channel();
             self.inboxes.insert(number, (client_id.clone(), outbox));
             Opened { app, public_key: self.state.public_key(&app), number, inbox }
         })
@@ -306,7 +307,7 @@ impl Task {
         for outgoing in self.state.dispatch(DELIVERIES) {
             let Some(delivery) = self.read(&outgoing).await else { continue };
             let Some((client_id, outbox)) = self.inboxes.get(&outgoing.session) else { continue };
-            if outbox.send(delivery).is_err() {
+            if !outbox.send(delivery) {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();
                 self.log_out(&client_id, "unread");
