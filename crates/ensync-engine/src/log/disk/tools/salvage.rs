@@ -7,28 +7,28 @@ use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 use super::super::directory::Directory;
 use super::super::directory::unusable;
 use super::super::format::{FRAME, split};
-use super::survey::{Found, Survey};
-use crate::broker::decode_checkpoint;
-use crate::log::{EventRef, Position, Record};
-use crate::state::{Applied, Durable, DurableEvent, DurableQueue, Settings, State};
+use super::scan::{Found, LogScan};
+use crate::model::codec::snapshot;
+use crate::model::{AdminCommand, EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
+use crate::state::{Applied, Settings, State};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) durable: Durable,
-    /// Sequence numbers of each queue that only a hole can have had: at most so many events were published there.
+pub(super) struct Salvaged {
+    pub(super) durable: Snapshot,
+    /// Sequence numbers of each queue that only a gap can have had: at most so many events were published there.
     pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
-    /// Events of whose recipient nothing is known: the hole had its app, or the key that it was sealed for.
+    /// Events of whose recipient nothing is known: the gap had its app, or the key that it was sealed for.
     pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
-    /// Whether a hole may have held what was done to events.
+    /// Whether a gap may have held what was done to events.
     pub(super) settlements: bool,
 }
 
 /// An event that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting<'a> {
-    pub(super) queue: &'a DurableQueue,
-    pub(super) event: &'a DurableEvent,
+    pub(super) queue: &'a SnapshotQueue,
+    pub(super) event: &'a SnapshotEvent,
 }
 
 impl Waiting<'_> {
@@ -37,7 +37,7 @@ impl Waiting<'_> {
     }
 }
 
-impl Known {
+impl Salvaged {
     /// Every event that waits, for whatever.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
         self.durable.queues.iter().flat_map(|queue| queue.events.iter().map(move |event| Waiting { queue, event }))
@@ -45,50 +45,54 @@ impl Known {
 }
 
 /// Reads a checkpoint's state.
-pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Durable> {
-    decode_checkpoint(state.clone()).map_err(|_| {
+pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Snapshot> {
+    snapshot::decode(state.clone()).map_err(|_| {
         let name = super::report::checkpoint_name(at);
         unusable(format!("{name} has no meaning here (its checksum is right): a later engine wrote it; use that"))
     })
 }
 
-/// Goes from the newest checkpoint, or the start, to the end, over all holes.
-pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
-    let (mut state, from) = match survey.checkpoint() {
+/// Goes from the newest checkpoint, or the start, to the end, over all gaps.
+pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged> {
+    let (mut state, from) = match scan.checkpoint() {
         None => (State::new(Settings::default()), Position::START),
         Some((at, bytes)) => (State::restore(Settings::default(), decode(at, &bytes)?), at),
     };
-    // Up to which sequence number each queue was seen, and after how many holes.
+    // Up to which sequence number each queue was seen, and after how many gaps.
     let mut seen: HashMap<u32, (u64, usize)> =
-        state.durable().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
-    let (mut holes, mut perhaps, mut orphans) = (0, BTreeMap::new(), BTreeMap::new());
-    survey.each(directory, split(from).0, |found| {
+        state.snapshot().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
+    let (mut gaps, mut perhaps, mut orphans) = (0, BTreeMap::new(), BTreeMap::new());
+    scan.each(directory, split(from).0, |found| {
         match found {
-            Found::Hole(index) => {
+            Found::Gap(index) => {
                 // What a checkpoint covers, it knows.
-                let after = survey.bounds(index).1.as_u64() > from.as_u64() + FRAME as u64;
-                holes += usize::from(after);
+                let after = scan.bounds(index).1.as_u64() > from.as_u64() + FRAME as u64;
+                gaps += usize::from(after);
             }
             Found::Record(at, _, record) if at > from => {
                 let record = record.ok_or_else(|| no_meaning(at))?;
                 if let Record::Publish(publish) = &*record {
                     let (next, passed) = seen.entry(publish.at.queue).or_insert((0, 0));
-                    if *passed < holes && publish.at.seq > *next {
+                    if *passed < gaps && publish.at.seq > *next {
                         let queue = (publish.recipient, publish.event.clone());
                         *perhaps.entry(queue).or_default() += publish.at.seq - *next;
                     }
-                    (*next, *passed) = ((*next).max(publish.at.seq + 1), holes);
+                    (*next, *passed) = ((*next).max(publish.at.seq + 1), gaps);
                 }
                 let applied = state.apply(Some(at), &record);
                 match &*record {
                     Record::Publish(publish)
-                        if holes > 0 && applied == Applied::Ignored && state.app(&publish.recipient).is_none() =>
+                        if gaps > 0 && applied == Applied::Ignored && state.app(&publish.recipient).is_none() =>
                     {
                         orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
                     }
                     Record::Ack { event, .. } | Record::Drop { event } => _ = orphans.remove(event),
-                    Record::DeleteApp { app } => orphans.retain(|_, (recipient, _)| recipient != app),
-                    Record::DeleteEvent { name } => orphans.retain(|_, (_, event)| event != name),
+                    Record::Admin { command: AdminCommand::DeleteApp { app }, .. } => {
+                        orphans.retain(|_, (recipient, _)| recipient != app);
+                    }
+                    Record::Admin { command: AdminCommand::DeleteEvent { name }, .. } => {
+                        orphans.retain(|_, (_, event)| event != name);
+                    }
                     _ => {}
                 }
             }
@@ -97,7 +101,7 @@ pub(super) fn known(directory: &Directory, survey: &Survey) -> Result<Known> {
         }
         Ok(())
     })?;
-    Ok(Known { durable: state.durable(), perhaps, orphans, settlements: holes > 0 })
+    Ok(Salvaged { durable: state.snapshot(), perhaps, orphans, settlements: gaps > 0 })
 }
 
 pub(super) fn no_meaning(at: Position) -> Error {

@@ -1,15 +1,16 @@
 //! How many connections there may be, and how many there are.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::ConnectionLimits;
+use crate::address::network;
 use crate::counters::{ConnectionCounters, Counter};
 
 /// Lets connections in, as many as may be.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ConnectionLimiter {
     max: usize,
     max_per_address: usize,
     counters: Arc<ConnectionCounters>,
@@ -51,12 +52,12 @@ pub(super) enum Kind {
 /// One connection that was let in. Its place is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
-    gate: Arc<Gate>,
+    limiter: Arc<ConnectionLimiter>,
     address: IpAddr,
     kind: OnceLock<Kind>,
 }
 
-impl Gate {
+impl ConnectionLimiter {
     pub(super) fn new(limits: &ConnectionLimits, counters: Arc<ConnectionCounters>) -> Self {
         Self {
             max: limits.max_connections,
@@ -87,7 +88,7 @@ impl Gate {
         open.by_address.insert(address, from_there + 1);
         self.counters.accepted.up();
         self.counters.open.up();
-        Ok(Permit { gate: self.clone(), address, kind: OnceLock::new() })
+        Ok(Permit { limiter: self.clone(), address, kind: OnceLock::new() })
     }
 
     fn gauge(&self, kind: Kind) -> &Counter {
@@ -107,14 +108,14 @@ impl Permit {
     /// Notes what the connection speaks; the first word counts.
     pub(super) fn speaks(&self, kind: Kind) {
         if self.kind.set(kind).is_ok() {
-            self.gate.gauge(kind).up();
+            self.limiter.gauge(kind).up();
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut open = self.gate.lock();
+        let mut open = self.limiter.lock();
         open.total -= 1;
         if let Some(count) = open.by_address.get_mut(&self.address) {
             *count -= 1;
@@ -123,18 +124,10 @@ impl Drop for Permit {
             }
         }
         drop(open);
-        self.gate.counters.open.down();
+        self.limiter.counters.open.down();
         if let Some(&kind) = self.kind.get() {
-            self.gate.gauge(kind).down();
+            self.limiter.gauge(kind).down();
         }
-    }
-}
-
-/// What is counted as one address: of IPv6 a /64, for that is what one subscriber has.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -142,13 +135,13 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn gate(max: usize, per_address: usize) -> Arc<Gate> {
+    fn limiter(max: usize, per_address: usize) -> Arc<ConnectionLimiter> {
         let limits = ConnectionLimits {
             max_connections: max,
             max_connections_per_address: per_address,
             ..ConnectionLimits::default()
         };
-        Arc::new(Gate::new(&limits, Arc::default()))
+        Arc::new(ConnectionLimiter::new(&limits, Arc::default()))
     }
 
     fn from(address: &str) -> SocketAddr {
@@ -157,31 +150,31 @@ mod tests {
 
     #[test]
     fn places_are_limited_and_free_again() {
-        let gate = gate(3, 2);
-        let first = gate.admit(from("192.0.2.1")).unwrap();
-        let _second = gate.admit(from("192.0.2.1")).unwrap();
-        assert_eq!(gate.admit(from("192.0.2.1")).unwrap_err(), Refusal::Address);
-        let third = gate.admit(from("192.0.2.2")).unwrap();
-        assert_eq!(gate.admit(from("192.0.2.3")).unwrap_err(), Refusal::Full);
+        let limiter = limiter(3, 2);
+        let first = limiter.admit(from("192.0.2.1")).unwrap();
+        let _second = limiter.admit(from("192.0.2.1")).unwrap();
+        assert_eq!(limiter.admit(from("192.0.2.1")).unwrap_err(), Refusal::Address);
+        let third = limiter.admit(from("192.0.2.2")).unwrap();
+        assert_eq!(limiter.admit(from("192.0.2.3")).unwrap_err(), Refusal::Full);
         third.speaks(Kind::Grpc);
         third.speaks(Kind::WebSocket);
-        let counts = gate.counters().snapshot();
+        let counts = limiter.counters().snapshot();
         assert_eq!((counts.open, counts.open_grpc, counts.open_websocket), (3, 1, 0));
         drop((first, third));
-        let _first = gate.admit(from("192.0.2.1")).unwrap();
-        let counts = gate.counters().snapshot();
+        let _first = limiter.admit(from("192.0.2.1")).unwrap();
+        let counts = limiter.counters().snapshot();
         assert_eq!((counts.open, counts.open_grpc, counts.accepted), (2, 0, 4));
         assert_eq!((counts.refused_full, counts.refused_address), (1, 1));
-        assert_eq!(gate.lock().by_address.len(), 1, "who has none is not remembered");
+        assert_eq!(limiter.lock().by_address.len(), 1, "who has none is not remembered");
     }
 
     #[test]
     fn one_network_of_ipv6_is_one_address() {
-        let gate = gate(9, 1);
-        let _one = gate.admit(from("[2001:db8::1]")).unwrap();
-        assert_eq!(gate.admit(from("[2001:db8::ffff:2]")).unwrap_err(), Refusal::Address);
-        let _other = gate.admit(from("[2001:db8:0:1::1]")).unwrap();
-        let _mapped = gate.admit(from("[::ffff:192.0.2.1]")).unwrap();
-        assert_eq!(gate.admit(from("192.0.2.1")).unwrap_err(), Refusal::Address);
+        let limiter = limiter(9, 1);
+        let _one = limiter.admit(from("[2001:db8::1]")).unwrap();
+        assert_eq!(limiter.admit(from("[2001:db8::ffff:2]")).unwrap_err(), Refusal::Address);
+        let _other = limiter.admit(from("[2001:db8:0:1::1]")).unwrap();
+        let _mapped = limiter.admit(from("[::ffff:192.0.2.1]")).unwrap();
+        assert_eq!(limiter.admit(from("192.0.2.1")).unwrap_err(), Refusal::Address);
     }
 }

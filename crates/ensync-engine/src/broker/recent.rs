@@ -3,19 +3,21 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::log::{Position, Record};
+use crate::model::{Position, Record};
 
-/// The latest publishes, up to [`Recent::BYTES`] of them.
-#[derive(Debug, Default)]
+/// The latest publishes, up to so many bytes of payload and metadata.
+#[derive(Debug)]
 pub(super) struct Recent {
     records: HashMap<Position, Arc<Record>>,
     order: VecDeque<(Position, usize)>,
     bytes: usize,
+    max_bytes: usize,
 }
 
 impl Recent {
-    /// The most bytes of payload and metadata.
-    const BYTES: usize = 16 << 20;
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { records: HashMap::new(), order: VecDeque::new(), bytes: 0, max_bytes }
+    }
 
     pub(super) fn find(&self, at: Position) -> Option<Arc<Record>> {
         self.records.get(&at).cloned()
@@ -28,7 +30,7 @@ impl Recent {
         self.records.insert(at, record.clone());
         self.order.push_back((at, size));
         self.bytes += size;
-        while self.bytes > Self::BYTES
+        while self.bytes > self.max_bytes
             && let Some((oldest, size)) = self.order.pop_front()
         {
             self.records.remove(&oldest);

@@ -1,35 +1,17 @@
-//! The durable state as bytes: what a checkpoint holds. Numbers, texts and the like are laid out as in the log's records.
-//!
-//! ```text
-//! state    = count ‖ apps, count ‖ event names, next queue (4), count ‖ queues, count ‖ publishers,
-//!            count ‖ settled
-//! app      = id app, name text, its public key app, count ‖ earlier public keys app, SHA-256 of its access key (32), old key?,
-//!            whether it may log in (1), rights, created time, count ‖ grants
-//! old key  = SHA-256 of the access key before (32), until time
-//! grant    = name text, rights
-//! name     = name text, options, registered by first use (1)
-//! queue    = number (4), app, name text, next seq (8), count ‖ events
-//! event    = seq (8), position (8), current position (8), tag (4), accepted time, expires time?, size (4), deliveries (4), waits
-//! waits    = 0 for a client | 1, until time | 2 for an administrator, since time, reason text
-//! publisher = id app, count ‖ publishes
-//! publish  = fingerprint (16), event, tag (4), position (8), time
-//! settled  = event, block (8)?
-//! ```
-//!
-//! A count is 4 bytes.
+//! Snapshots: laid out as [`log::format`](crate::log::format) says of a checkpoint's state.
 
 use bytes::Bytes;
 use ensync_core::Block;
 
-use crate::log::disk::bytes::{Malformed, Read, Reader, Writer};
-use crate::log::disk::record::{decode_options, encode_options, event, read_event, read_rights, rights};
-use crate::log::{KeyHash, Position};
-use crate::state::{
-    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurablePublisher, DurableQueue, DurableSettled,
-    DurableWait,
+use super::admin::{read_options, read_rights, write_options, write_rights};
+use super::bytes::{Malformed, Read, Reader, Writer};
+use super::record::{event, read_event};
+use crate::model::{
+    KeyHash, Position, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher,
+    SnapshotQueue, SnapshotSettled, SnapshotWait,
 };
 
-pub(crate) fn encode(state: &Durable) -> Bytes {
+pub(crate) fn encode(state: &Snapshot) -> Bytes {
     let mut out = Vec::new();
     let mut w = Writer(&mut out);
     w.list(&state.apps, |w, app| {
@@ -43,16 +25,16 @@ pub(crate) fn encode(state: &Durable) -> Bytes {
             w.time(until);
         });
         w.u8(u8::from(app.enabled));
-        rights(w, app.rights);
+        write_rights(w, app.rights);
         w.time(app.created_at);
         w.list(&app.grants, |w, (name, may)| {
             w.text(name.as_str());
-            rights(w, *may);
+            write_rights(w, *may);
         });
     });
     w.list(&state.events, |w, known| {
         w.text(known.name.as_str());
-        encode_options(&known.options, w);
+        write_options(&known.options, w);
         w.u8(u8::from(known.auto));
     });
     w.u32(state.next_queue);
@@ -80,11 +62,11 @@ pub(crate) fn encode(state: &Durable) -> Bytes {
     out.into()
 }
 
-pub(crate) fn decode(bytes: Bytes) -> Read<Durable> {
+pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
     let mut r = Reader(bytes);
-    let state = Durable {
+    let state = Snapshot {
         apps: r.list(|r| {
-            Ok(DurableApp {
+            Ok(SnapshotApp {
                 id: r.app()?,
                 name: r.string()?,
                 public_key: r.app()?,
@@ -97,10 +79,10 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Durable> {
                 grants: r.list(|r| Ok((r.event()?, read_rights(r)?)))?,
             })
         })?,
-        events: r.list(|r| Ok(DurableName { name: r.event()?, options: decode_options(r)?, auto: r.bool()? }))?,
+        events: r.list(|r| Ok(SnapshotName { name: r.event()?, options: read_options(r)?, auto: r.bool()? }))?,
         next_queue: r.u32()?,
         queues: r.list(|r| {
-            Ok(DurableQueue {
+            Ok(SnapshotQueue {
                 number: r.u32()?,
                 recipient: r.app()?,
                 event: r.event()?,
@@ -108,17 +90,17 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Durable> {
                 events: r.list(read_unsettled)?,
             })
         })?,
-        publishes: r.list(|r| Ok(DurablePublisher { app: r.app()?, publishes: r.list(read_publish)? }))?,
+        publishes: r.list(|r| Ok(SnapshotPublisher { app: r.app()?, publishes: r.list(read_publish)? }))?,
         settled: r.list(|r| {
             let (event, by) = (read_event(r)?, r.option(Reader::u64)?);
-            Ok(DurableSettled { event, by: by.map(Block::new).transpose().map_err(|_| Malformed)? })
+            Ok(SnapshotSettled { event, by: by.map(Block::new).transpose().map_err(|_| Malformed)? })
         })?,
     };
     r.end()?;
     Ok(state)
 }
 
-fn write_event(w: &mut Writer<'_>, event: &DurableEvent) {
+fn write_event(w: &mut Writer<'_>, event: &SnapshotEvent) {
     w.u64(event.seq);
     w.u64(event.position.as_u64());
     w.u64(event.current.as_u64());
@@ -128,12 +110,12 @@ fn write_event(w: &mut Writer<'_>, event: &DurableEvent) {
     w.u32(event.size);
     w.u32(event.deliveries);
     match &event.waits {
-        DurableWait::Client => w.u8(0),
-        DurableWait::Until(until) => {
+        SnapshotWait::Client => w.u8(0),
+        SnapshotWait::Until(until) => {
             w.u8(1);
             w.time(*until);
         }
-        DurableWait::Administrator { reason, at } => {
+        SnapshotWait::Administrator { reason, at } => {
             w.u8(2);
             w.time(*at);
             w.text(reason);
@@ -141,8 +123,8 @@ fn write_event(w: &mut Writer<'_>, event: &DurableEvent) {
     }
 }
 
-fn read_publish(r: &mut Reader) -> Read<DurablePublish> {
-    Ok(DurablePublish {
+fn read_publish(r: &mut Reader) -> Read<SnapshotPublish> {
+    Ok(SnapshotPublish {
         fingerprint: r.array()?,
         event: read_event(r)?,
         tag: r.u32()?,
@@ -151,8 +133,8 @@ fn read_publish(r: &mut Reader) -> Read<DurablePublish> {
     })
 }
 
-fn read_unsettled(r: &mut Reader) -> Read<DurableEvent> {
-    Ok(DurableEvent {
+fn read_unsettled(r: &mut Reader) -> Read<SnapshotEvent> {
+    Ok(SnapshotEvent {
         seq: r.u64()?,
         position: Position::new(r.u64()?),
         current: Position::new(r.u64()?),
@@ -162,11 +144,11 @@ fn read_unsettled(r: &mut Reader) -> Read<DurableEvent> {
         size: r.u32()?,
         deliveries: r.u32()?,
         waits: match r.u8()? {
-            0 => DurableWait::Client,
-            1 => DurableWait::Until(r.time()?),
+            0 => SnapshotWait::Client,
+            1 => SnapshotWait::Until(r.time()?),
             2 => {
                 let at = r.time()?;
-                DurableWait::Administrator { at, reason: r.string()? }
+                SnapshotWait::Administrator { at, reason: r.string()? }
             }
             _ => return Err(Malformed),
         },
@@ -178,12 +160,12 @@ mod tests {
     use ensync_core::{AppId, EventName, Timestamp};
 
     use super::*;
-    use crate::log::{EventOptions, EventRef, Rights};
+    use crate::model::{EventOptions, EventRef, Rights};
 
-    fn state() -> Durable {
+    fn state() -> Snapshot {
         let (app, name) = (AppId::from_bytes([1; 32]), EventName::parse("a/b").unwrap());
         let at = Timestamp::from_millis(1_700_000_000_000);
-        let event = |seq, waits| DurableEvent {
+        let event = |seq, waits| SnapshotEvent {
             seq,
             position: Position::new(64),
             current: Position::new(128),
@@ -194,9 +176,9 @@ mod tests {
             deliveries: 2,
             waits,
         };
-        let dead = DurableWait::Administrator { reason: "no".into(), at };
-        Durable {
-            apps: vec![DurableApp {
+        let dead = SnapshotWait::Administrator { reason: "no".into(), at };
+        Snapshot {
+            apps: vec![SnapshotApp {
                 id: app,
                 name: "shop".into(),
                 public_key: AppId::from_bytes([6; 32]),
@@ -208,18 +190,18 @@ mod tests {
                 grants: vec![(name.clone(), Rights::NONE)],
                 created_at: at,
             }],
-            events: vec![DurableName { name: name.clone(), options: EventOptions::default(), auto: true }],
+            events: vec![SnapshotName { name: name.clone(), options: EventOptions::default(), auto: true }],
             next_queue: 4,
-            queues: vec![DurableQueue {
+            queues: vec![SnapshotQueue {
                 number: 3,
                 recipient: app,
                 event: name,
                 next_seq: 9,
-                events: vec![event(1, DurableWait::Client), event(2, DurableWait::Until(at)), event(3, dead)],
+                events: vec![event(1, SnapshotWait::Client), event(2, SnapshotWait::Until(at)), event(3, dead)],
             }],
-            publishes: vec![DurablePublisher {
+            publishes: vec![SnapshotPublisher {
                 app,
-                publishes: vec![DurablePublish {
+                publishes: vec![SnapshotPublish {
                     fingerprint: [4; 16],
                     event: EventRef { queue: 3, seq: 2 },
                     tag: 9,
@@ -228,14 +210,14 @@ mod tests {
                 }],
             }],
             settled: [None, Block::new(7).ok()]
-                .map(|by| DurableSettled { event: EventRef { queue: 3, seq: 0 }, by })
+                .map(|by| SnapshotSettled { event: EventRef { queue: 3, seq: 0 }, by })
                 .into(),
         }
     }
 
     #[test]
     fn a_state_is_read_as_it_was_written_and_no_part_of_it_is_one() {
-        for state in [state(), Durable::default()] {
+        for state in [state(), Snapshot::default()] {
             let bytes = encode(&state);
             assert_eq!(decode(bytes.clone()), Ok(state));
             for end in 0..bytes.len() {

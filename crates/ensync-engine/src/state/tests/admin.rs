@@ -3,21 +3,21 @@ use std::time::Duration;
 use ensync_core::{ErrorKind, EventName, Schema};
 
 use super::bench::*;
-use crate::log::{EventOptions, Rights};
-use crate::state::{Applied, Provision};
+use crate::model::{AdminCommand, EventOptions, Rights};
+use crate::state::Applied;
 
-fn create(id: u8, key: u8, name: &str) -> Provision {
-    let (name, key_hash) = (name.parse().unwrap(), key_hash(key));
-    Provision::CreateApp { id: app(id), name, key_hash, rights: Rights::ALL, same_name: false }
+fn create(id: u8, key: u8, name: &str) -> AdminCommand {
+    let (name, key_hash) = (name.into(), key_hash(key));
+    AdminCommand::CreateApp { id: app(id), name, key_hash, rights: Rights::ALL, same_name: false }
 }
 
 #[test]
 fn an_id_and_a_key_belong_to_one_app() {
     let mut bench = Bench::new();
-    refused(bench.provision(create(SHOP, 50, "twice")), ErrorKind::Conflict);
-    refused(bench.provision(create(50, SHOP, "same key")), ErrorKind::Conflict);
+    refused(bench.administer(create(SHOP, 50, "twice")), ErrorKind::Conflict);
+    refused(bench.administer(create(50, SHOP, "same key")), ErrorKind::Conflict);
     // Two at once: the second is refused when it is applied.
-    let [one, two] = [create(50, 50, "one"), create(50, 51, "two")].map(|what| bench.state.provision(what).unwrap());
+    let [one, two] = [create(50, 50, "one"), create(50, 51, "two")].map(|what| bench.state.administer(what).unwrap());
     let applied = bench.commit(&[one, two]);
     assert_eq!(applied, [Applied::Done, Applied::Taken]);
     refused(applied[1].clone().answer(), ErrorKind::Conflict);
@@ -29,9 +29,9 @@ fn an_id_and_a_key_belong_to_one_app() {
 #[test]
 fn a_second_app_of_a_name_is_made_only_when_told() {
     let mut bench = Bench::new();
-    refused(bench.provision(create(50, 50, "app 1")), ErrorKind::Conflict);
-    let Provision::CreateApp { id, name, key_hash, rights, .. } = create(50, 50, "app 1") else { unreachable!() };
-    bench.provision(Provision::CreateApp { id, name, key_hash, rights, same_name: true }).unwrap();
+    refused(bench.administer(create(50, 50, "app 1")), ErrorKind::Conflict);
+    let AdminCommand::CreateApp { id, name, key_hash, rights, .. } = create(50, 50, "app 1") else { unreachable!() };
+    bench.administer(AdminCommand::CreateApp { id, name, key_hash, rights, same_name: true }).unwrap();
     assert_eq!(bench.state.apps().iter().filter(|app| app.name == "app 1").count(), 2);
 }
 
@@ -43,12 +43,12 @@ fn options_are_checked_and_replaced_and_first_use_does_not_touch_them() {
         ttl: Some(Duration::from_secs(9)),
         ..EventOptions::default()
     };
-    let register = |options: &EventOptions| Provision::RegisterEvent { name: event(), options: options.clone() };
-    bench.provision(register(&options)).unwrap();
+    let register = |options: &EventOptions| AdminCommand::RegisterEvent { name: event(), options: options.clone() };
+    bench.administer(register(&options)).unwrap();
     let shop = bench.login(SHOP);
     bench.publish_as(&shop, publish("b25l")).unwrap();
     let bad = EventOptions { ttl: Some(Duration::ZERO), ..EventOptions::default() };
-    refused(bench.provision(register(&bad)), ErrorKind::InvalidInput);
+    refused(bench.administer(register(&bad)), ErrorKind::InvalidInput);
     bench.restart();
     assert_eq!(bench.state.events(), [(event(), options)]);
 }
@@ -56,11 +56,11 @@ fn options_are_checked_and_replaced_and_first_use_does_not_touch_them() {
 #[test]
 fn rights_are_for_what_exists() {
     let mut bench = Bench::new();
-    let grant = |n, event| Provision::Grant { app: app(n), event, rights: Rights::NONE };
-    refused(bench.provision(grant(99, None)), ErrorKind::NotFound);
+    let grant = |n, event| AdminCommand::Grant { app: app(n), event, rights: Rights::NONE };
+    refused(bench.administer(grant(99, None)), ErrorKind::NotFound);
     let unknown = EventName::parse("unknown").unwrap();
-    refused(bench.provision(grant(SHOP, Some(unknown))), ErrorKind::UnknownEvent);
-    bench.provision(grant(SHOP, Some(event()))).unwrap();
+    refused(bench.administer(grant(SHOP, Some(unknown))), ErrorKind::UnknownEvent);
+    bench.administer(grant(SHOP, Some(event()))).unwrap();
     bench.consumer(WAREHOUSE);
     let apps = bench.state.apps();
     assert_eq!((apps[0].id, apps[0].grants.clone()), (app(SHOP), vec![(event(), Rights::NONE)]));

@@ -8,22 +8,24 @@ use bytes::Bytes;
 use ensync_core::Result;
 
 use super::super::checkpoint;
-use super::super::directory::{Directory, bad_header, failed, read, unusable};
-use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LogId, position, split};
-use super::super::record::{self, LOST, PUBLISH};
+use super::super::directory::{Directory, bad_header, failed, unusable};
+use super::super::folder::Open;
+use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
 use super::super::recover::{Walk, used};
-use crate::log::{Position, Record};
+use super::pieces::{Piece, Pieces};
+use crate::model::codec::record::{decode, is_publish};
+use crate::model::{Position, Record};
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct LogScan {
     pub(super) id: LogId,
     /// From the first that is there to the last that is there, or that a checkpoint speaks of.
     pub(super) segments: BTreeMap<u32, Segment>,
     /// The state that each checkpoint holds, or why it cannot be read.
     pub(super) checkpoints: BTreeMap<Position, Option<Bytes>>,
     /// What cannot be read, in order.
-    pub(super) holes: Vec<Hole>,
+    pub(super) gaps: Vec<Gap>,
     /// Where a commit that was not finished lies: from, to. An engine cuts it off when it starts.
     pub(super) unfinished: Option<(Position, Position)>,
     /// After the last whole commit.
@@ -50,7 +52,7 @@ pub(super) struct Segment {
 
 /// A part of a segment that holds no frames any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hole {
+pub(super) struct Gap {
     pub(super) segment: u32,
     pub(super) from: u32,
     pub(super) to: u32,
@@ -61,7 +63,7 @@ pub(super) struct Hole {
     pub(super) records: Option<u64>,
 }
 
-impl Hole {
+impl Gap {
     fn new(segment: u32, from: usize, to: usize) -> Self {
         let to = to.max(from + FRAME).next_multiple_of(ALIGN);
         Self { segment, from: from as u32, to: to as u32, commit: 0, epoch: 0, records: None }
@@ -76,57 +78,12 @@ impl Hole {
     }
 }
 
-/// What follows in a segment.
-pub(super) enum Piece {
-    Frame(usize, Frame),
-    Gap(usize, usize),
-}
-
-/// The pieces of a segment, one after the other, up to the zeros at its end.
-pub(super) struct Pieces<'a> {
-    bytes: &'a Bytes,
-    id: LogId,
-    base: Position,
-    offset: usize,
-}
-
-impl<'a> Pieces<'a> {
-    pub(super) fn of(bytes: &'a Bytes, id: LogId, number: u32) -> Self {
-        Self { bytes, id, base: position(number, 0), offset: HEADER as usize }
-    }
-
-    fn frame(&self, at: usize) -> Option<Frame> {
-        let frame = Frame::read(self.bytes, at, &self.id, self.base)?;
-        (at + Frame::size(frame.body) <= self.bytes.len()).then_some(frame)
-    }
-}
-
-impl Iterator for Pieces<'_> {
-    type Item = Piece;
-
-    fn next(&mut self) -> Option<Piece> {
-        let from = self.offset;
-        if let Some(frame) = self.frame(from) {
-            self.offset += Frame::size(frame.body);
-            return Some(Piece::Frame(from, frame));
-        }
-        let used = used(self.bytes, from);
-        if used <= from {
-            return None;
-        }
-        let near = self.bytes.len().min(used + 64);
-        let next = (from..near).step_by(ALIGN).find(|at| self.frame(*at).is_some());
-        self.offset = next.unwrap_or(self.bytes.len());
-        Some(Piece::Gap(from, next.unwrap_or(used)))
-    }
-}
-
 /// Looks at everything.
 ///
 /// # Errors
 ///
 /// If there is no log, if something is of a later format, or if the operating system refuses.
-pub(super) fn survey(directory: &Directory) -> Result<Survey> {
+pub(super) fn scan_log(directory: &Directory) -> Result<LogScan> {
     let there: BTreeSet<u32> = directory.segments()?.into_iter().collect();
     let places = directory.checkpoints()?;
     let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
@@ -144,7 +101,7 @@ pub(super) fn survey(directory: &Directory) -> Result<Survey> {
     let mut look = Look {
         id,
         segments: BTreeMap::new(),
-        holes: Vec::new(),
+        gaps: Vec::new(),
         open: 0,
         last: None,
         whole,
@@ -154,10 +111,10 @@ pub(super) fn survey(directory: &Directory) -> Result<Survey> {
     };
     let mut tail = None;
     for number in first..=last {
-        let before = look.last.filter(|_| look.open == look.holes.len());
+        let before = look.last.filter(|_| look.open == look.gaps.len());
         let Some(bytes) = there.contains(&number).then(|| read_segment(directory, number)).transpose()? else {
             look.segments.insert(number, Segment::default());
-            look.holes.push(Hole::new(number, HEADER as usize, 0));
+            look.gaps.push(Gap::new(number, HEADER as usize, 0));
             continue;
         };
         if look.segment(number, &bytes)? {
@@ -170,8 +127,8 @@ pub(super) fn survey(directory: &Directory) -> Result<Survey> {
 struct Look {
     id: LogId,
     segments: BTreeMap<u32, Segment>,
-    holes: Vec<Hole>,
-    /// The first of the holes that no frame follows yet.
+    gaps: Vec<Gap>,
+    /// The first of the gaps that no frame follows yet.
     open: usize,
     last: Option<Last>,
     /// The end of the last commit whose end is there, its number and its epoch.
@@ -200,14 +157,14 @@ impl Look {
         let mut any = false;
         for piece in Pieces::of(bytes, self.id, number) {
             match piece {
-                Piece::Gap(from, to) => {
+                Piece::Unreadable(from, to) => {
                     let records = chain(bytes, from, to);
-                    self.holes.push(Hole { records, ..Hole::new(number, from, to) });
+                    self.gaps.push(Gap { records, ..Gap::new(number, from, to) });
                 }
                 Piece::Frame(offset, frame) => {
                     self.frame(number, offset, &frame)?;
                     any = true;
-                    found.records += u64::from(record::is_kind(frame.kind));
+                    found.records += u64::from(frame.kind == RECORD);
                     found.commits += u64::from(frame.last);
                     found.end = (offset + Frame::size(frame.body)) as u32;
                 }
@@ -219,7 +176,7 @@ impl Look {
 
     fn frame(&mut self, number: u32, offset: usize, frame: &Frame) -> Result<()> {
         if let Some(last) = self.last
-            && self.open == self.holes.len()
+            && self.open == self.gaps.len()
             && frame.kind != LOST
             && frame.commit != last.commit + u64::from(last.ended)
         {
@@ -229,12 +186,12 @@ impl Look {
                 let message = format!("segment {number} goes on at byte {offset} with a commit that does not follow");
                 return Err(unusable(message));
             }
-            self.holes.push(Hole::new(segment, from as usize, 0));
+            self.gaps.push(Gap::new(segment, from as usize, 0));
         }
-        for hole in self.holes.iter_mut().skip(self.open) {
-            (hole.commit, hole.epoch) = (frame.commit.saturating_sub(1), frame.epoch);
+        for gap in self.gaps.iter_mut().skip(self.open) {
+            (gap.commit, gap.epoch) = (frame.commit.saturating_sub(1), frame.epoch);
         }
-        self.open = self.holes.len();
+        self.open = self.gaps.len();
         let end = position(number, (offset + Frame::size(frame.body)) as u32);
         if frame.kind == LOST {
             self.lost.push((position(number, offset as u32), end));
@@ -258,7 +215,7 @@ impl Look {
         covered: Option<Position>,
         checkpoints: BTreeMap<Position, Option<Bytes>>,
         tail: Option<(u32, Bytes, Option<Last>)>,
-    ) -> Result<Survey> {
+    ) -> Result<LogScan> {
         let (mut end, mut commit, mut epoch) = self.whole;
         let mut unfinished = None;
         if let Some((number, bytes, before)) = tail {
@@ -277,10 +234,10 @@ impl Look {
             } else if let Some(last) = self.last.filter(|last| last.end > end) {
                 // Damage, and an unfinished commit behind it, whose beginning may be in the damage.
                 let from = if split(end).0 == number { split(end).1 } else { HEADER };
-                self.holes.retain(|hole| hole.start() < position(number, from));
-                let hole = Hole::new(number, from as usize, split(last.end).1 as usize);
-                end = position(number, hole.to);
-                self.holes.push(Hole { commit, epoch, ..hole });
+                self.gaps.retain(|gap| gap.start() < position(number, from));
+                let gap = Gap::new(number, from as usize, split(last.end).1 as usize);
+                end = position(number, gap.to);
+                self.gaps.push(Gap { commit, epoch, ..gap });
             }
             let used = used(&bytes, split(end).1 as usize);
             if used > split(end).1 as usize {
@@ -288,23 +245,23 @@ impl Look {
             }
         }
         // Nothing follows the others.
-        self.holes.retain(|hole| hole.start() < end);
+        self.gaps.retain(|gap| gap.start() < end);
         if let Some(at) = covered.filter(|at| *at >= end) {
             let ((number, from), (last, offset)) = (split(end), split(at));
             for segment in number..=last {
                 let from = if segment == number { from } else { HEADER };
                 let to = if segment == last { offset + FRAME as u32 } else { 0 };
-                self.holes.push(Hole { commit, epoch, ..Hole::new(segment, from as usize, to as usize) });
+                self.gaps.push(Gap { commit, epoch, ..Gap::new(segment, from as usize, to as usize) });
             }
             (unfinished, end) = (None, position(last, offset + FRAME as u32));
         }
-        let Self { id, segments, holes, lost, begins_lost, first_commit, .. } = self;
-        Ok(Survey { id, segments, checkpoints, holes, unfinished, end, lost, begins_lost, first_commit })
+        let Self { id, segments, gaps, lost, begins_lost, first_commit, .. } = self;
+        Ok(LogScan { id, segments, checkpoints, gaps, unfinished, end, lost, begins_lost, first_commit })
     }
 }
 
-impl Survey {
-    /// Calls `found` with every record from a segment on that lies before the end, with the number of every hole, and with
+impl LogScan {
+    /// Calls `found` with every record from a segment on that lies before the end, with the number of every gap, and with
     /// what is known to be lost.
     pub(super) fn each(
         &self,
@@ -313,9 +270,9 @@ impl Survey {
         mut found: impl FnMut(Found) -> Result<()>,
     ) -> Result<()> {
         for (&number, segment) in self.segments.range(from..) {
-            let mut holes: Vec<(usize, &Hole)> =
-                self.holes.iter().enumerate().filter(|(_, hole)| hole.segment == number).collect();
-            holes.reverse();
+            let mut gaps: Vec<(usize, &Gap)> =
+                self.gaps.iter().enumerate().filter(|(_, gap)| gap.segment == number).collect();
+            gaps.reverse();
             if segment.length.is_some() {
                 let bytes = read_segment(directory, number)?;
                 for piece in Pieces::of(&bytes, self.id, number) {
@@ -324,20 +281,21 @@ impl Survey {
                     if at >= self.end {
                         break;
                     }
-                    while let Some((index, _)) = holes.pop_if(|(_, hole)| (hole.from as usize) < offset) {
-                        found(Found::Hole(index))?;
+                    while let Some((index, _)) = gaps.pop_if(|(_, gap)| (gap.from as usize) < offset) {
+                        found(Found::Gap(index))?;
                     }
                     if frame.kind == LOST {
                         let end = position(number, (offset + Frame::size(frame.body)) as u32);
                         found(Found::Lost(at, self.lost_until(end)))?;
-                    } else if record::is_kind(frame.kind) {
-                        let record = record::decode(frame.kind, frame.body_of(&bytes, offset)).ok().map(Arc::new);
-                        found(Found::Record(at, frame.kind == PUBLISH, record))?;
+                    } else if frame.kind == RECORD {
+                        let body = frame.body_of(&bytes, offset);
+                        let publish = is_publish(&body);
+                        found(Found::Record(at, publish, decode(body).ok().map(Arc::new)))?;
                     }
                 }
             }
-            for (index, _) in holes.into_iter().rev() {
-                found(Found::Hole(index))?;
+            for (index, _) in gaps.into_iter().rev() {
+                found(Found::Gap(index))?;
             }
         }
         Ok(())
@@ -353,7 +311,7 @@ impl Survey {
         self.checkpoints.iter().rev().find_map(|(at, state)| Some((*at, state.clone()?)))
     }
 
-    /// Where the part ends of which nothing is known, if a hole ends at `end`: where no frame follows in the segment, there may have
+    /// Where the part ends of which nothing is known, if a gap ends at `end`: where no frame follows in the segment, there may have
     /// been more.
     fn lost_until(&self, end: Position) -> Position {
         let (number, offset) = split(end);
@@ -361,9 +319,9 @@ impl Survey {
         if last { position(number + 1, 0) } else { end }
     }
 
-    /// Where a hole begins and ends.
-    pub(super) fn bounds(&self, hole: usize) -> (Position, Position) {
-        let bounds = self.holes.get(hole).map(|hole| (hole.start(), self.lost_until(hole.end())));
+    /// Where a gap begins and ends.
+    pub(super) fn bounds(&self, gap: usize) -> (Position, Position) {
+        let bounds = self.gaps.get(gap).map(|gap| (gap.start(), self.lost_until(gap.end())));
         bounds.unwrap_or((Position::START, Position::START))
     }
 
@@ -371,15 +329,15 @@ impl Survey {
     pub(super) fn has(&self, at: Position) -> bool {
         let there = self.segments.get(&split(at).0).is_some_and(|segment| split(at).1 < segment.end);
         let lost = self.lost.iter().any(|(from, to)| (*from..*to).contains(&at));
-        there && at < self.end && !lost && !self.holes.iter().any(|hole| (hole.start()..hole.end()).contains(&at))
+        there && at < self.end && !lost && !self.gaps.iter().any(|gap| (gap.start()..gap.end()).contains(&at))
     }
 }
 
-/// What [`Survey::each`] finds.
+/// What [`LogScan::each`] finds.
 pub(super) enum Found {
     /// A record; `None` if its kind or its layout has no meaning here. The flag says whether it is a publish.
     Record(Position, bool, Option<Arc<Record>>),
-    Hole(usize),
+    Gap(usize),
     /// What an earlier repair found lost: from, to.
     Lost(Position, Position),
 }
@@ -387,7 +345,7 @@ pub(super) enum Found {
 /// A segment's bytes, whatever they are.
 pub(super) fn read_segment(directory: &Directory, number: u32) -> Result<Bytes> {
     let path = directory.segment(number);
-    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     match format::read_header(&bytes, number) {
         Err(bad @ BadHeader::Version(_)) if !torn_version(&bytes) => Err(bad_header(&path, bad)),
         _ => Ok(bytes),
@@ -410,7 +368,8 @@ fn log_id(directory: &Directory, segments: &BTreeSet<u32>, checkpoints: &[Positi
     let mut votes: BTreeMap<LogId, usize> = BTreeMap::new();
     let mut vote = |path: PathBuf, read: &dyn Fn(&[u8]) -> Result<LogId, BadHeader>| -> Result<()> {
         let mut bytes = Vec::new();
-        let head = std::fs::File::open(&path)
+        let head = directory
+            .open(&path, Open::Read)
             .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, HEADER.into()), &mut bytes));
         head.map_err(|cause| failed("read", &path, cause))?;
         if let Ok(id) = read(&bytes) {
@@ -442,7 +401,7 @@ fn chain(bytes: &Bytes, from: usize, to: usize) -> Option<u64> {
     while at < to {
         let frame = bytes.get(at..)?;
         at += Frame::size(Frame::announced(frame)?);
-        records += u64::from(record::is_kind(*frame.get(20)?));
+        records += u64::from(*frame.get(20)? == RECORD);
     }
     (at == to.next_multiple_of(ALIGN)).then_some(records)
 }

@@ -14,10 +14,10 @@ const GENERATION: usize = 1 << 15;
 /// After how long without a failure the count begins anew.
 const FORGET: Duration = Duration::from_secs(15 * 60);
 
-/// Makes who guesses app keys wait: after some failures in a row, an address may try once per delay, which doubles with each further
-/// failure. Other addresses do not notice. A login that succeeds ends it.
+/// Makes who guesses app keys wait: after some failures in a row, an address is told of one more failure per delay, which doubles with
+/// each. A login that is right is let in at any time, so that one client with an old key does not lock out those beside it.
 #[derive(Debug)]
-pub(crate) struct Attempts {
+pub(crate) struct LoginThrottle {
     free: u32,
     delay: Duration,
     max_delay: Duration,
@@ -30,11 +30,11 @@ pub(crate) struct Attempts {
 struct Failures {
     count: u32,
     last: Timestamp,
-    /// Until when nothing from there is looked at.
+    /// Until when further failures from there are not told apart.
     until: Timestamp,
 }
 
-impl Attempts {
+impl LoginThrottle {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             free: limits.login_failures,
@@ -45,27 +45,25 @@ impl Attempts {
         }
     }
 
-    /// Whether a login may be looked at now.
-    pub(crate) fn check(&self, from: IpAddr, now: Timestamp) -> Result<()> {
-        match self.find(from) {
-            Some(failures) if failures.until > now => {
-                let wait = failures.until.since(now);
-                Err(Error::new(
-                    ErrorKind::LimitExceeded,
-                    format!(
-                        "too many logins from this address failed (login_failures is {}); check the app key, and try again in {} s",
-                        self.free,
-                        wait.as_millis().div_ceil(1_000)
-                    ),
-                ))
-            }
-            _ => Ok(()),
+    /// Takes note of a login that failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LimitExceeded`] if it came before the delay for those before it was over; it is not counted then.
+    pub(crate) fn failed(&mut self, from: IpAddr, now: Timestamp) -> Result<()> {
+        let found = self.find(from);
+        if let Some(failures) = found.filter(|failures| failures.until > now) {
+            let seconds = failures.until.since(now).as_millis().div_ceil(1_000);
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "this login failed, and too many from this address before it (login_failures is {}); check the app key, and try \
+                     again in {seconds} s",
+                    self.free
+                ),
+            ));
         }
-    }
-
-    pub(crate) fn failed(&mut self, from: IpAddr, now: Timestamp) {
-        let before =
-            self.find(from).filter(|failures| now.since(failures.last) < FORGET).map_or(0, |found| found.count);
+        let before = found.filter(|failures| now.since(failures.last) < FORGET).map_or(0, |found| found.count);
         let count = before.saturating_add(1);
         let delay = match count.checked_sub(self.free) {
             None => Duration::ZERO,
@@ -76,11 +74,7 @@ impl Attempts {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
-    }
-
-    pub(crate) fn succeeded(&mut self, from: IpAddr) {
-        self.young.remove(&from);
-        self.old.remove(&from);
+        Ok(())
     }
 
     fn find(&self, from: IpAddr) -> Option<Failures> {
@@ -94,11 +88,11 @@ mod tests {
 
     const START: u64 = 1_700_000_000_000;
 
-    fn attempts() -> Attempts {
+    fn throttle() -> LoginThrottle {
         let mut limits = Limits::default();
         (limits.login_failures, limits.login_delay) = (3, Duration::from_secs(1));
         limits.max_login_delay = Duration::from_secs(5);
-        Attempts::new(&limits)
+        LoginThrottle::new(&limits)
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -111,61 +105,57 @@ mod tests {
 
     #[test]
     fn the_delay_grows_and_ends() {
-        let mut attempts = attempts();
+        let mut throttle = throttle();
         let mut now = 0;
         let mut delays = Vec::new();
         for _ in 0..7 {
-            attempts.check(address(1), at(now)).unwrap();
-            attempts.failed(address(1), at(now));
             let begin = now;
-            while attempts.check(address(1), at(now)).is_err() {
+            while throttle.failed(address(1), at(now)).is_err() {
                 now += 500;
             }
             delays.push(now - begin);
         }
-        assert_eq!(delays, [0, 0, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(delays, [0, 0, 0, 1_000, 2_000, 4_000, 5_000]);
     }
 
     #[test]
     fn the_refusal_says_how_long_and_which_limit() {
-        let mut attempts = attempts();
+        let mut throttle = throttle();
         for _ in 0..4 {
-            attempts.failed(address(1), at(0));
+            _ = throttle.failed(address(1), at(0));
         }
-        let error = attempts.check(address(1), at(1)).unwrap_err();
+        let error = throttle.failed(address(1), at(1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded);
         assert!(error.is_retryable());
-        assert!(error.to_string().contains("login_failures is 3") && error.to_string().contains("in 2 s"), "{error}");
+        assert!(error.to_string().contains("login_failures is 3") && error.to_string().contains("in 1 s"), "{error}");
     }
 
     #[test]
-    fn a_success_a_pause_and_other_addresses_are_not_held_up() {
-        let mut attempts = attempts();
-        for _ in 0..4 {
-            attempts.failed(address(1), at(0));
+    fn a_pause_and_other_addresses_are_not_held_up() {
+        let mut throttle = throttle();
+        for _ in 0..3 {
+            throttle.failed(address(1), at(0)).unwrap();
         }
-        attempts.check(address(2), at(0)).unwrap();
-        attempts.succeeded(address(1));
-        attempts.check(address(1), at(0)).unwrap();
-        for _ in 0..2 {
-            attempts.failed(address(1), at(0));
-            attempts.check(address(1), at(0)).unwrap();
+        throttle.failed(address(1), at(0)).unwrap_err();
+        throttle.failed(address(2), at(0)).unwrap();
+        let later = FORGET.as_millis() as u64;
+        for _ in 0..3 {
+            throttle.failed(address(1), at(later)).unwrap();
         }
-        attempts.failed(address(1), at(FORGET.as_millis() as u64));
-        attempts.check(address(1), at(FORGET.as_millis() as u64)).unwrap();
+        throttle.failed(address(1), at(later)).unwrap_err();
     }
 
     #[test]
     fn memory_is_bounded_and_the_latest_stay() {
-        let mut attempts = attempts();
+        let mut throttle = throttle();
         for n in 0..200_000 {
             for _ in 0..3 {
-                attempts.failed(address(n), at(0));
+                throttle.failed(address(n), at(0)).unwrap();
             }
-            assert!(attempts.young.len() <= GENERATION && attempts.old.len() <= GENERATION);
+            assert!(throttle.young.len() <= GENERATION && throttle.old.len() <= GENERATION);
         }
-        assert!(attempts.check(address(199_999), at(1)).is_err());
-        assert!(attempts.check(address(200_000 - GENERATION as u32), at(1)).is_err());
-        attempts.check(address(0), at(1)).unwrap();
+        assert!(throttle.failed(address(199_999), at(1)).is_err());
+        assert!(throttle.failed(address(200_000 - GENERATION as u32), at(1)).is_err());
+        throttle.failed(address(0), at(1)).unwrap();
     }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppId, AppKey, AppName, EventId, EventName, Result, Timestamp};
+use ensync_core::{AppId, AppKey, AppName, Error, ErrorKind, EventId, EventName, Result, Timestamp};
+use tokio::sync::oneshot;
 
-use super::request::Request;
+use super::request::{Look, Request};
 use super::{Broker, random};
-use crate::log::{EventOptions, KeyHash, Rights};
-use crate::state::{AppInfo, DeadLetter, EventChange, Provision, QueueStats, State};
+use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
+use crate::state::{AppInfo, DeadLetter, LetterAction, QueueStats, State};
 
 /// How many dead letters are requeued or dropped at once.
 const PAGE: usize = 1_024;
@@ -41,12 +42,9 @@ impl Broker {
     ///
     /// As [`create_app`](Broker::create_app).
     pub async fn create_app_with_rights(&self, name: &str, id: AppId, rights: Rights) -> Result<AppKey> {
-        self.issue_app(AppName::parse(name)?, id, rights, false).await
-    }
-
-    pub(crate) async fn issue_app(&self, name: AppName, id: AppId, rights: Rights, same_name: bool) -> Result<AppKey> {
-        let key = new_key()?;
-        self.provision(Provision::CreateApp { id, name, key_hash: KeyHash::of(&key), rights, same_name }).await?;
+        let (key, name) = (new_access_key()?, AppName::parse(name)?.into());
+        let key_hash = KeyHash::of(&key);
+        self.administer(AdminCommand::CreateApp { id, name, key_hash, rights, same_name: false }).await?;
         Ok(key)
     }
 
@@ -57,8 +55,8 @@ impl Broker {
     /// As [`create_app`](Broker::create_app), and [`Conflict`](ensync_core::ErrorKind::Conflict) if another app has that access
     /// key.
     pub async fn create_app_with_key(&self, name: &str, id: AppId, key: &AppKey) -> Result<()> {
-        let (name, key_hash) = (AppName::parse(name)?, KeyHash::of(key));
-        self.provision(Provision::CreateApp { id, name, key_hash, rights: Rights::ALL, same_name: false }).await
+        let (name, key_hash) = (AppName::parse(name)?.into(), KeyHash::of(key));
+        self.administer(AdminCommand::CreateApp { id, name, key_hash, rights: Rights::ALL, same_name: false }).await
     }
 
     /// Registers an event name, or replaces the options of one that is registered.
@@ -68,7 +66,7 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an option is out of its range;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn register_event(&self, name: EventName, options: EventOptions) -> Result<()> {
-        self.provision(Provision::RegisterEvent { name, options }).await
+        self.administer(AdminCommand::RegisterEvent { name, options }).await
     }
 
     /// Sets what an app may do: with one event name, or with all that have no grant of their own.
@@ -79,7 +77,7 @@ impl Broker {
     /// [`UnknownEvent`](ensync_core::ErrorKind::UnknownEvent) if there is no such event name;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn grant(&self, app: AppId, event: Option<EventName>, rights: Rights) -> Result<()> {
-        self.provision(Provision::Grant { app, event, rights }).await
+        self.administer(AdminCommand::Grant { app, event, rights }).await
     }
 
     /// Gives an app another access key: the only time it is to be seen. The one before goes on logging in for a while, up to 30
@@ -91,8 +89,8 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if `grace` is too long;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key(&self, app: AppId, grace: Duration) -> Result<AppKey> {
-        let key = new_key()?;
-        self.provision(Provision::RotateKey { app, key_hash: KeyHash::of(&key), grace }).await?;
+        let key = new_access_key()?;
+        self.administer(AdminCommand::RotateKey { app, key_hash: KeyHash::of(&key), grace }).await?;
         Ok(key)
     }
 
@@ -128,7 +126,7 @@ impl Broker {
     /// [`InvalidKey`](ensync_core::ErrorKind::InvalidKey) if nothing can be sealed for the key (see [`AppId::check`]);
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn rotate_key_pair(&self, app: AppId, public_key: AppId) -> Result<()> {
-        self.provision(Provision::RotateKeyPair { app, public_key }).await
+        self.administer(AdminCommand::RotateKeyPair { app, public_key }).await
     }
 
     /// Takes an earlier public key from an app for good: what is published to it is refused from now on. Events that are queued
@@ -140,7 +138,7 @@ impl Broker {
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is the present one;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn retire_key(&self, app: AppId, public_key: AppId) -> Result<()> {
-        self.provision(Provision::RetireKey { app, public_key }).await
+        self.administer(AdminCommand::RetireKey { app, public_key }).await
     }
 
     /// Lets an app log in, or does not any more: then its sessions end at once. What is published to it waits meanwhile.
@@ -150,7 +148,7 @@ impl Broker {
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn enable_app(&self, app: AppId, enabled: bool) -> Result<()> {
-        self.provision(Provision::Enable { app, enabled }).await
+        self.administer(AdminCommand::Enable { app, enabled }).await
     }
 
     /// Deletes an app: its sessions end, and what was published to it is gone, dead letters included. What it published itself
@@ -161,7 +159,7 @@ impl Broker {
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn delete_app(&self, app: AppId) -> Result<()> {
-        self.provision(Provision::DeleteApp { app }).await
+        self.administer(AdminCommand::DeleteApp { app }).await
     }
 
     /// Registers an event name that is not registered.
@@ -171,7 +169,7 @@ impl Broker {
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is; [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an
     /// option is out of its range; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn create_event(&self, name: EventName, options: EventOptions) -> Result<()> {
-        self.provision(Provision::CreateEvent { name, options }).await
+        self.administer(AdminCommand::CreateEvent { name, options }).await
     }
 
     /// Changes some options of an event name.
@@ -182,7 +180,7 @@ impl Broker {
     /// [`InvalidInput`](ensync_core::ErrorKind::InvalidInput) if an option is out of its range;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn change_event(&self, name: EventName, change: EventChange) -> Result<()> {
-        self.provision(Provision::ChangeEvent { name, change }).await
+        self.administer(AdminCommand::ChangeEvent { name, change }).await
     }
 
     /// Deletes an event name that nothing waits under and nobody subscribes to, with the grants for it. Its settled events cannot
@@ -193,7 +191,7 @@ impl Broker {
     /// [`UnknownEvent`](ensync_core::ErrorKind::UnknownEvent) if it is not registered,
     /// [`Conflict`](ensync_core::ErrorKind::Conflict) if it is in use; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn delete_event(&self, name: EventName) -> Result<()> {
-        self.provision(Provision::DeleteEvent { name }).await
+        self.administer(AdminCommand::DeleteEvent { name }).await
     }
 
     /// Takes a grant for a single name back: what the app may do with all names holds for it again.
@@ -203,7 +201,7 @@ impl Broker {
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if there is no such app or grant;
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn revoke(&self, app: AppId, event: EventName) -> Result<()> {
-        self.provision(Provision::Revoke { app, event }).await
+        self.administer(AdminCommand::Revoke { app, event }).await
     }
 
     /// The app with an id, or with a public key that can be published to.
@@ -280,7 +278,7 @@ impl Broker {
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if it is none; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn requeue_dead_letter(&self, id: EventId) -> Result<()> {
-        self.provision(Provision::Requeue(id)).await
+        self.letter(LetterAction::Requeue, id).await
     }
 
     /// Gives a dead letter up.
@@ -289,7 +287,7 @@ impl Broker {
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if it is none; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn drop_dead_letter(&self, id: EventId) -> Result<()> {
-        self.provision(Provision::DropDead(id)).await
+        self.letter(LetterAction::Drop, id).await
     }
 
     /// Has the dead letters of one event name and recipient, or of all, delivered again: those that are dead now, oldest first
@@ -299,7 +297,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then.
     pub async fn requeue_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.with_each(event, recipient, Provision::Requeue).await
+        self.letters(LetterAction::Requeue, event, recipient).await
     }
 
     /// Gives the dead letters of one event name and recipient, or of all, up: those that are dead now. Says how many.
@@ -308,16 +306,11 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then.
     pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.with_each(event, recipient, Provision::DropDead).await
+        self.letters(LetterAction::Drop, event, recipient).await
     }
 
     /// Goes through dead letters once, in order: one that becomes dead again meanwhile is not met again.
-    async fn with_each(
-        &self,
-        event: Option<EventName>,
-        recipient: Option<AppId>,
-        what: impl Fn(EventId) -> Provision,
-    ) -> Result<usize> {
+    async fn letters(&self, what: LetterAction, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
         let (mut done, mut after) = (0, None::<EventId>);
         loop {
             let (name, last) = (event.clone(), after.take());
@@ -326,18 +319,47 @@ impl Broker {
             let ids: Vec<_> = self.inspect(page).await?.into_iter().map(|letter| letter.id).collect();
             let Some(last) = ids.last() else { return Ok(done) };
             after = Some(last.clone());
-            let what = ids.into_iter().map(&what).collect();
-            done += self.ask(|answer| Request::ProvisionEach { what, answer }).await?;
+            done += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
         }
     }
 
-    /// Every way to administer comes through here, so this is where public keys enter: what nobody has the secret half of, or
-    /// everybody, becomes no app's address.
-    async fn provision(&self, what: Provision) -> Result<()> {
-        if let Provision::CreateApp { id: key, .. } | Provision::RotateKeyPair { public_key: key, .. } = &what {
-            key.check()?;
-        }
-        self.ask(|answer| Request::Provision { what: Box::new(what), answer }).await.map(drop)
+    async fn administer(&self, command: AdminCommand) -> Result<()> {
+        check_key(&command)?;
+        let looks: (Look, Look) = (Box::new(|_| ()), Box::new(|_| ()));
+        self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await.map(drop)
+    }
+
+    /// Changes an app, and says how it was right before, and how it is right after: nobody else's change is between them.
+    pub(crate) async fn change_app(&self, app: AppId, command: AdminCommand) -> Result<[Option<AppInfo>; 2]> {
+        self.change(command, move |state| state.app(&app)).await
+    }
+
+    /// The same for an event name.
+    pub(crate) async fn change_name(
+        &self,
+        name: EventName,
+        command: AdminCommand,
+    ) -> Result<[Option<EventOptions>; 2]> {
+        self.change(command, move |state| state.event(&name)).await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        command: AdminCommand,
+        look: impl Fn(&State) -> T + Clone + Send + 'static,
+    ) -> Result<[T; 2]> {
+        check_key(&command)?;
+        let ((before, was), (after, is)) = (oneshot::channel(), oneshot::channel());
+        let then = look.clone();
+        let looks: (Look, Look) =
+            (Box::new(move |state| _ = before.send(look(state))), Box::new(move |state| _ = after.send(then(state))));
+        self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await?;
+        let ended = |_| Error::new(ErrorKind::Unavailable, "the engine is stopping; try again later");
+        Ok([was.await.map_err(ended)?, is.await.map_err(ended)?])
+    }
+
+    async fn letter(&self, what: LetterAction, id: EventId) -> Result<()> {
+        self.ask(|answer| Request::Letter { what, id, answer }).await.map(drop)
     }
 
     /// Whether everything that can be done at this time was done; if so, when something is due next.
@@ -358,6 +380,15 @@ impl Broker {
 }
 
 /// A key of 256 random bits.
-fn new_key() -> Result<AppKey> {
+pub(crate) fn new_access_key() -> Result<AppKey> {
     AppKey::try_from(format!("{}{}", AppKey::PREFIX, URL_SAFE_NO_PAD.encode(random::<32>()?)))
+}
+
+/// Every way to administer asks this, so this is where public keys enter: what nobody has the secret half of, or everybody, becomes no
+/// app's address.
+fn check_key(command: &AdminCommand) -> Result<()> {
+    match command {
+        AdminCommand::CreateApp { id: key, .. } | AdminCommand::RotateKeyPair { public_key: key, .. } => key.check(),
+        _ => Ok(()),
+    }
 }
