@@ -31,7 +31,6 @@ impl Shared {
             Command::Settle(Settle { how: Settlement::Release | Settlement::Extend, .. }) if !self.leases => {
                 Err(Extension::Leases.missing())
             }
-            Command::Settle(settle) => settle.how.check(),
             _ => Ok(()),
         }
     }
