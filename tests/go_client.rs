@@ -113,7 +113,7 @@ async fn settling_over_grpc_needs_no_name() {
     let settle = |how| Command::Settle(Settle { id: id.clone(), event: None, block: None, how });
     let first = soon(link.inbox.next()).await.unwrap().unwrap();
     assert_eq!(first.id, id);
-    let defer = Settlement::Defer { delay: Duration::ZERO, priority: 0, reason: "later".into() };
+    let defer = Settlement::Defer { delay: ensync_core::Delay::NONE, priority: 0, reason: "later".into() };
     soon(link.transport.call(settle(defer))).await.unwrap();
     let again = soon(link.inbox.next()).await.unwrap().unwrap();
     assert_eq!((&again.id, again.attempt), (&id, Some(2)));
