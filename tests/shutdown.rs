@@ -47,3 +47,25 @@ async fn a_shutdown_tells_every_web_socket_and_waits_for_its_end() {
         reader.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn half_a_request_holds_up_no_shutdown() {
+    let world = World::start(Transport::WebSocket).await;
+    let to = world.endpoint().authority();
+    let mut halves = Vec::new();
+    for half in ["G", "GET /message HTTP/1.1\r\nhost: h\r\nconn", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut tcp = TcpStream::connect(&to).await.unwrap();
+        tcp.write_all(half.as_bytes()).await.unwrap();
+        halves.push(tcp);
+    }
+    // One asked and was answered, and then begins another.
+    let mut again = TcpStream::connect(&to).await.unwrap();
+    again.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    assert_eq!(soon(again.read_u8()).await.unwrap(), b'H');
+    again.write_all(b"GET / HT").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let begun = std::time::Instant::now();
+    soon(world.server.shutdown()).await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
+    drop((halves, again));
+}

@@ -12,11 +12,13 @@
 //!
 //! Everything of `ensync-client` is here too, so a program that speaks only WebSocket depends on this crate alone.
 
+mod activity;
 mod client;
 pub mod frame;
 #[cfg(feature = "server")]
 mod server;
 mod socket;
+mod wire;
 
 use std::sync::Arc;
 

@@ -12,11 +12,9 @@ pub(crate) const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 /// How long a goodbye may take: to write what is left, and to see the other side's end.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How many frames one side of a connection moves before the other side gets its turn.
-pub(crate) const BATCH: usize = 64;
-
-/// How many batches a task moves before it lets other tasks run.
-pub(crate) const ROUNDS: usize = 16;
+/// How many requests of a connection may be without an answer. A client sends no more; an engine reads as many, though it works on
+/// fewer at a time, so that it finds the pings that come behind them.
+pub(crate) const PIPELINE: usize = 4096;
 
 /// The read buffer is allocated, and touched, per connection: small, for there may be many idle ones. Writes gather until they are
 /// flushed, which is what makes pipelining fast.

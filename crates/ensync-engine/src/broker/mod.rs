@@ -3,6 +3,7 @@
 mod attempts;
 mod checkpoint;
 mod clock;
+mod inbox;
 mod keep;
 mod options;
 mod provision;
@@ -245,10 +246,9 @@ impl Service for Broker {
             }
         })?;
         tracing::info!(session = opened.number, app = %opened.app, transport, remote, "login");
-        let mut inbox = opened.inbox;
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },
-            inbox: futures::stream::poll_fn(move |context| inbox.poll_recv(context)).boxed(),
+            inbox: opened.inbox.boxed(),
             welcome: Welcome { client_id, app_id: Some(opened.public_key), config: self.0.config.clone() },
         })
     }

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::{fmt, io};
 
-use ensync_core::{AppId, ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result};
-use tokio::sync::{mpsc, oneshot};
+use ensync_core::{AppId, ClientId, Command, Error, ErrorKind, Peer, Reply, Result};
+use tokio::sync::oneshot;
 
+use super::inbox::Inbox;
 use crate::log::KeyHash;
 use crate::state::{Admitted, Provision, Replay, SessionNumber, State};
 
@@ -53,7 +54,7 @@ pub(super) struct Opened {
     /// For logs: unlike the client id it gives nobody any rights.
     pub(super) number: SessionNumber,
     pub(super) public_key: AppId,
-    pub(super) inbox: mpsc::UnboundedReceiver<Delivery>,
+    pub(super) inbox: Inbox,
 }
 
 /// What a command came to.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Clock;
 use super::attempts::Attempts;
+use super::inbox;
 use super::keep::Keeper;
 use super::request::{Answer, Opened, Outcome, Request, refuse};
 use crate::counters::ConnectionCounters;
@@ -35,7 +36,7 @@ pub(super) struct Task {
     pub(super) log: Arc<dyn Log>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) inboxes: HashMap<SessionNumber, (ClientId, mpsc::UnboundedSender<Delivery>)>,
+    pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
     /// Logins that failed.
@@ -197,7 +198,7 @@ impl Task {
             (Err(_), _) => self.counters.sessions_refused.up(),
         }
         opened.map(|(number, app)| {
-            let (outbox, inbox) = mpsc::unbounded_channel();
+            let (outbox, inbox) = inbox::channel();
             self.inboxes.insert(number, (client_id.clone(), outbox));
             Opened { app, public_key: self.state.public_key(&app), number, inbox }
         })
@@ -327,7 +328,7 @@ impl Task {
         for outgoing in self.state.dispatch(DELIVERIES) {
             let Some(delivery) = self.read(&outgoing).await else { continue };
             let Some((client_id, outbox)) = self.inboxes.get(&outgoing.session) else { continue };
-            if outbox.send(delivery).is_err() {
+            if !outbox.send(delivery) {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();
                 self.log_out(&client_id, "unread");

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ensync_core::{Service, report};
 use ensync_grpc::{Connection, GrpcServer};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -29,6 +30,8 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may take when their connection is ended for its idleness.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long it may take to say that the engine stops, to who has asked nothing yet.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// The longest head of a request, in bytes. What our clients and the peers send has a few hundred.
 const MAX_HEAD: u32 = 8 << 10;
 /// What HTTP/1 reads at a time, in bytes: the head has to fit.
@@ -74,7 +77,10 @@ impl Front {
         let client = Connection::new(Some(remote));
         let idle = client.idle(self.limits.login_timeout, self.limits.idle_timeout);
         let counters = self.counters.clone();
-        let answer = service_fn(move |request| {
+        let heard = Arc::new(Heard::default());
+        let asked = heard.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            asked.note(request.version());
             let (front, client, permit) = (self.clone(), client.clone(), permit.clone());
             async move { Ok::<_, Infallible>(front.answer(request, remote, client, &permit).await) }
         });
@@ -85,7 +91,10 @@ impl Front {
             served = connection.as_mut() => served,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match heard.longest_end() {
+                    Some(longest) => tokio::time::timeout(longest, connection).await.unwrap_or(Ok(())),
+                    None => connection.await,
+                }
             }
             () = idle => {
                 counters.timed_out.up();
@@ -139,6 +148,34 @@ impl Front {
         let status =
             if request.method() == Method::GET { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
         say(status, "This is an EnSync engine: gRPC at /ensync.EnSyncService/, WebSocket at /message and at /.")
+    }
+}
+
+/// What a connection has asked so far.
+#[derive(Debug, Default)]
+struct Heard {
+    anything: AtomicBool,
+    http2: AtomicBool,
+}
+
+impl Heard {
+    fn note(&self, version: Version) {
+        self.anything.store(true, Ordering::Relaxed);
+        if version == Version::HTTP_2 {
+            self.http2.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How long its end may take when the engine stops, if something limits that. Half a request is nothing to wait for, and over
+    /// HTTP/1, where a WebSocket is no longer this connection's matter, every answer is a short one.
+    fn longest_end(&self) -> Option<Duration> {
+        if !self.anything.load(Ordering::Relaxed) {
+            Some(FAREWELL)
+        } else if self.http2.load(Ordering::Relaxed) {
+            None
+        } else {
+            Some(GRACE)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_client::Stream as Socket;
@@ -14,36 +15,43 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::pump::{Pump, Request};
+use super::Options;
+use super::pump::{Asks, Call, Pump};
+use super::waiters::Waiter;
+use crate::activity::{Activity, Watched};
 use crate::frame::{self, Dialect, Expect, Pushed};
 
 /// How many calls may wait for the pump to take them; the next ones wait for room.
 const QUEUE: usize = 256;
 
+/// The same of pings.
+const PINGS: usize = 16;
+
 /// Hands an open, logged-in socket to a pump, and gives back the link.
-pub(super) fn start(
-    socket: WebSocketStream<Socket>,
-    welcome: Welcome,
-    place: &str,
-    max_frame_bytes: usize,
-    max_unread_bytes: usize,
-) -> Link {
-    let (requests, queue) = mpsc::channel(QUEUE);
-    let (close, close_asked) = oneshot::channel();
+pub(super) fn start(socket: WebSocketStream<Watched<Socket>>, welcome: Welcome, place: &str, options: Options) -> Link {
+    let (calls, queue) = mpsc::channel(QUEUE);
+    let (pings, asked) = mpsc::channel(PINGS);
+    let ((close, close_asked), (abort, aborted)) = (oneshot::channel(), oneshot::channel());
     let (ended, end) = watch::channel(());
     let (records, inbox) = mpsc::unbounded_channel();
-    let unread = Unread { bytes: Arc::default(), max: max_unread_bytes };
-    tokio::spawn(Pump::new(socket, place.to_owned(), queue, close_asked, records, unread.clone()).run(ended));
+    let unread = Unread { bytes: Arc::default(), max: options.max_unread_bytes };
+    let activity = socket.get_ref().activity().clone();
+    let asks = Asks { calls: queue, pings: asked, close: close_asked, abort: aborted };
+    let pump = Pump::new(place.to_owned(), asks, records, unread.clone(), options.answer_timeout);
+    tokio::spawn(pump.run(socket, ended));
     let transport = WsTransport {
         place: place.to_owned(),
         client_id: welcome.client_id.clone(),
         dialect: Dialect::of(&welcome.config),
-        max_frame_bytes,
-        requests: requests.clone(),
+        max_frame_bytes: options.max_frame_bytes,
+        calls: calls.clone(),
+        pings,
         close: Mutex::new(Some(close)),
+        abort: Mutex::new(Some(abort)),
+        activity,
         end,
     };
-    Link { transport: Arc::new(transport), inbox: Inbox { records: inbox, unread, _pump: requests }.boxed(), welcome }
+    Link { transport: Arc::new(transport), inbox: Inbox { records: inbox, unread, _pump: calls }.boxed(), welcome }
 }
 
 /// How many bytes of records wait in the inbox.
@@ -73,8 +81,11 @@ struct WsTransport {
     client_id: ClientId,
     dialect: Dialect,
     max_frame_bytes: usize,
-    requests: mpsc::Sender<Request>,
+    calls: mpsc::Sender<Call>,
+    pings: mpsc::Sender<Waiter>,
     close: Mutex<Option<oneshot::Sender<()>>>,
+    abort: Mutex<Option<oneshot::Sender<Error>>>,
+    activity: Activity,
     /// Fails once the pump has ended.
     end: watch::Receiver<()>,
 }
@@ -83,28 +94,37 @@ struct WsTransport {
 impl Transport for WsTransport {
     async fn call(&self, command: Command) -> Result<Reply> {
         let (answer, waiter) = oneshot::channel();
-        let request = match command {
-            Command::Heartbeat => Request::Ping { answer },
-            command => {
-                let frame = frame::write_request(&self.client_id, &command, self.dialect)?;
-                if frame.len() > self.max_frame_bytes {
-                    return Err(Error::new(
-                        ErrorKind::PayloadTooLarge,
-                        format!(
-                            "the command makes a frame of {} bytes, this connection carries {} (WsConnector::max_frame_bytes); send a \
-                             reference to the data instead",
-                            frame.len(),
-                            self.max_frame_bytes
-                        ),
-                    ));
-                }
-                Request::Call { frame, expect: Expect::of(&command), answer }
+        let sent = if matches!(command, Command::Heartbeat) {
+            self.pings.send(answer).await.is_ok()
+        } else {
+            let frame = frame::write_request(&self.client_id, &command, self.dialect)?;
+            if frame.len() > self.max_frame_bytes {
+                return Err(Error::new(
+                    ErrorKind::PayloadTooLarge,
+                    format!(
+                        "the command makes a frame of {} bytes, this connection carries {} (WsConnector::max_frame_bytes); send a \
+                         reference to the data instead",
+                        frame.len(),
+                        self.max_frame_bytes
+                    ),
+                ));
             }
+            self.calls.send(Call { frame, expect: Expect::of(&command), answer }).await.is_ok()
         };
-        if self.requests.send(request).await.is_err() {
+        if !sent {
             return Err(closed(&self.place));
         }
         waiter.await.unwrap_or_else(|_| Err(interrupted(&self.place)))
+    }
+
+    fn abort(&self, cause: Error) {
+        if let Some(abort) = self.abort.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = abort.send(cause);
+        }
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        Some(self.activity.silent_for())
     }
 
     async fn close(&self) {
@@ -127,7 +147,7 @@ struct Inbox {
     records: mpsc::UnboundedReceiver<Result<Utf8Bytes>>,
     unread: Unread,
     /// The pump lives until both ends of the link are gone.
-    _pump: mpsc::Sender<Request>,
+    _pump: mpsc::Sender<Call>,
 }
 
 impl Stream for Inbox {

@@ -1,20 +1,19 @@
-//! The client half: connecting, the WebSocket handshake and the login.
+//! The client half.
 
 mod link;
+mod login;
 mod pump;
+mod waiters;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use ensync_client::{Dialer, Stream};
-use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, Welcome};
-use futures::{SinkExt, StreamExt};
-use tokio_tungstenite::WebSocketStream;
+use ensync_client::Dialer;
+use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
-use crate::frame::{self, Answer, Pushed};
+use crate::activity::Watched;
 use crate::socket;
 
 /// How much longer than our own longest frame a frame of the engine may be: the record of a publish is longer than the publish.
@@ -32,21 +31,32 @@ const HEADROOM: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct WsConnector {
     dialer: Dialer,
+    options: Options,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Options {
     max_frame_bytes: usize,
     max_unread_bytes: usize,
+    answer_timeout: Duration,
 }
 
 impl WsConnector {
     /// A connector that dials with `dialer`.
     pub fn new(dialer: Dialer) -> Self {
-        Self { dialer, max_frame_bytes: socket::MAX_FRAME_BYTES, max_unread_bytes: 64 * 1024 * 1024 }
+        let options = Options {
+            max_frame_bytes: socket::MAX_FRAME_BYTES,
+            max_unread_bytes: 64 * 1024 * 1024,
+            answer_timeout: Duration::from_secs(20),
+        };
+        Self { dialer, options }
     }
 
     /// The longest frame that is sent, in bytes; one that is received may be 64 KiB longer. 16 MiB unless set. A longer command is
     /// refused with [`ErrorKind::PayloadTooLarge`], a longer frame of the engine ends the link with [`ErrorKind::Protocol`].
     #[must_use]
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
-        self.max_frame_bytes = bytes.max(1024);
+        self.options.max_frame_bytes = bytes.max(1024);
         self
     }
 
@@ -54,7 +64,16 @@ impl WsConnector {
     /// [`ErrorKind::LimitExceeded`].
     #[must_use]
     pub fn max_unread_bytes(mut self, bytes: usize) -> Self {
-        self.max_unread_bytes = bytes;
+        self.options.max_unread_bytes = bytes;
+        self
+    }
+
+    /// For how long an engine that owes an answer may send none. 20 s unless set, and a second more for each 64 KiB of requests under
+    /// way. After that the link ends with [`ErrorKind::Interrupted`]: answers carry no id, so one that is missing would shift all that
+    /// follow. To notice that while there is traffic too, requests pause every 10 s until all are answered.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.options.answer_timeout = timeout;
         self
     }
 }
@@ -63,96 +82,11 @@ impl WsConnector {
 impl Connector for WsConnector {
     async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
         let stream = self.dialer.dial(to, &[b"http/1.1"]).await?;
-        let mut socket = shake_hands(to, stream, self.max_frame_bytes.saturating_add(HEADROOM)).await?;
+        let longest = self.options.max_frame_bytes.saturating_add(HEADROOM);
+        let mut socket = login::shake_hands(to, Watched::new(stream), longest).await?;
         let welcome =
-            log_in(&mut socket, app_key).await.map_err(|error| error.context(format_args!("login at {to}")))?;
-        Ok(link::start(socket, welcome, &to.to_string(), self.max_frame_bytes, self.max_unread_bytes))
-    }
-}
-
-/// The opening handshake, RFC 6455 section 4.1.
-async fn shake_hands(to: &Endpoint, stream: Stream, max_frame_bytes: usize) -> Result<WebSocketStream<Stream>> {
-    // The default port is left out of the Host header, as browsers do: some gateways compare it with their names.
-    let (scheme, default_port) = if to.tls() { ("wss", ":443") } else { ("ws", ":80") };
-    let authority = to.authority();
-    let host = authority.strip_suffix(default_port).unwrap_or(&authority);
-    let invalid = |cause: WsError| {
-        Error::new(ErrorKind::InvalidUrl, format!("{to} cannot be asked for over HTTP")).with_source(cause)
-    };
-    let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(to.path()).build();
-    let mut request = uri.map_err(WsError::from).and_then(Uri::into_client_request).map_err(invalid)?;
-    let agent = HeaderValue::from_static(concat!("ensync-rust/", env!("CARGO_PKG_VERSION")));
-    request.headers_mut().insert(header::USER_AGENT, agent);
-    match tokio_tungstenite::client_async_with_config(request, stream, Some(socket::config(max_frame_bytes))).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(cause) => Err(refused_handshake(to, cause)),
-    }
-}
-
-fn refused_handshake(to: &Endpoint, cause: WsError) -> Error {
-    if let WsError::Io(broken) = &cause
-        && let Some(refusal) = ensync_client::tls_refusal(to, broken)
-    {
-        return refusal;
-    }
-    let why = match &cause {
-        WsError::Http(response) => format!(
-            "the server answers HTTP {} instead of opening a WebSocket; is this the engine's WebSocket port, and its path?",
-            response.status()
-        ),
-        WsError::Io(_) | WsError::Protocol(ProtocolError::HandshakeIncomplete) => {
-            "the connection ended during the WebSocket handshake; is this the engine's WebSocket port?".to_owned()
-        }
-        _ => {
-            "what answers does not speak WebSocket; is this the engine's WebSocket port? (a port with TLS wants wss://)"
-                .to_owned()
-        }
-    };
-    let error = Error::new(ErrorKind::Connect, format!("cannot connect to {to}: {why}"));
-    match cause {
-        // The message says it all, and the body is a stranger's.
-        WsError::Http(_) => error,
-        cause => error.with_source(cause),
-    }
-}
-
-async fn log_in(socket: &mut WebSocketStream<Stream>, app_key: &AppKey) -> Result<Welcome> {
-    let lost = || Error::new(ErrorKind::Connect, "the engine ended the connection instead of answering");
-    let odd = |what: &str| Error::new(ErrorKind::Protocol, format!("instead of an answer came {what}"));
-    socket.send(Message::text(frame::write_login(app_key))).await.map_err(|cause| lost().with_source(cause))?;
-    loop {
-        let text = match socket.next().await {
-            Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(Message::Binary(_) | Message::Frame(_))) => return Err(odd("a binary frame")),
-            Some(Ok(Message::Close(_))) | None => return Err(lost()),
-            Some(Err(cause)) => {
-                let error = broken(cause, "the login");
-                return Err(if error.kind() == ErrorKind::Interrupted { lost().with_source(error) } else { error });
-            }
-        };
-        return match Pushed::parse(&text)? {
-            Pushed::Answer(Answer::Pass(welcome)) => frame::parse_welcome(welcome),
-            Pushed::Answer(Answer::Fail(reason)) => Err(refused_login(reason)),
-            Pushed::Answer(Answer::Replay(_)) | Pushed::Record(_) => Err(odd("an event")),
-            Pushed::Pong => continue,
-            Pushed::Ping => {
-                socket.send(Message::text(frame::PONG)).await.map_err(|cause| lost().with_source(cause))?;
-                continue;
-            }
-        };
-    }
-}
-
-/// Other engines refuse a login in their own words, and to them it is the key that is wrong.
-fn refused_login(reason: &str) -> Error {
-    let refusal = Error::from_refusal(reason);
-    match refusal.kind() {
-        ErrorKind::Refused if reason.is_empty() => {
-            Error::new(ErrorKind::Unauthenticated, "the engine refused the app key and gave no reason")
-        }
-        ErrorKind::Refused => Error::new(ErrorKind::Unauthenticated, refusal.to_string()),
-        _ => refusal,
+            login::log_in(&mut socket, app_key).await.map_err(|error| error.context(format_args!("login at {to}")))?;
+        Ok(link::start(socket, welcome, &to.to_string(), self.options))
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Reply, Result};
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
@@ -17,42 +18,40 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes
 
 use super::broken;
 use super::link::{Unread, closed, interrupted};
+use super::waiters::{Waiter, Waiters};
 use crate::frame::{self, Expect, Pushed};
-use crate::socket::{BATCH, GOODBYE, ROUNDS, hang_up};
+use crate::socket::{GOODBYE, PIPELINE, hang_up};
+use crate::wire::{Condition, Half, Source, Wire};
 
-/// How many requests may be under way before the next ones wait. More than an engine works on at a time.
-const PIPELINE: usize = 4096;
-
-/// Where a call waits for its answer. Its caller may have given up; its place is kept all the same, for answers carry no id.
-type Waiter = oneshot::Sender<Result<Reply>>;
-
-/// What a call asks of the pump.
-pub(super) enum Request {
-    /// Send this frame.
-    Call { frame: String, expect: Expect, answer: Waiter },
-    /// See whether the other side is there.
-    Ping { answer: Waiter },
+/// A frame to be sent, and who waits for the answer.
+pub(super) struct Call {
+    pub(super) frame: String,
+    pub(super) expect: Expect,
+    pub(super) answer: Waiter,
 }
 
-/// Owns the socket: writes what is queued, always reads, and matches answers to requests, first in, first out.
-///
-/// Nothing here waits for anything but the socket. Reading goes on while writing is blocked, or two sides that both wait for room
-/// would wait for ever.
-pub(super) struct Pump<S> {
-    socket: WebSocketStream<S>,
+/// What the user's ends of a link ask of the pump.
+pub(super) struct Asks {
+    pub(super) calls: mpsc::Receiver<Call>,
+    /// To see whether the other side is there. Apart from calls, for those may have to wait.
+    pub(super) pings: mpsc::Receiver<Waiter>,
+    pub(super) close: oneshot::Receiver<()>,
+    pub(super) abort: oneshot::Receiver<Error>,
+}
+
+/// The client's half of a connection: writes what is queued, always reads, and matches answers to requests, first in, first out.
+pub(super) struct Pump {
     place: String,
-    requests: mpsc::Receiver<Request>,
-    close_asked: Option<oneshot::Receiver<()>>,
+    asks: Asks,
     records: mpsc::UnboundedSender<Result<Utf8Bytes>>,
     unread: Unread,
-    waiters: VecDeque<(Expect, Waiter)>,
+    /// A call that cannot be sent yet.
+    held: Option<Call>,
+    waiters: Waiters,
     pings: VecDeque<(u64, Waiter)>,
     last_ping: u64,
     /// A text `PONG` is due.
     owes_pong: bool,
-    unflushed: bool,
-    /// The socket took nothing more when last asked.
-    blocked: bool,
     /// When to stop waiting for the other side's goodbye, once ours is due.
     leaving: Option<Pin<Box<Sleep>>>,
     /// Our close frame is yet to be written.
@@ -60,184 +59,119 @@ pub(super) struct Pump<S> {
 }
 
 /// Why a pump stops.
-enum End {
+pub(super) enum End {
     /// Our side wanted it.
     Closed,
     /// It was not wanted.
     Failed(Error),
+    /// Our side knows that it is dead.
+    Aborted(Error),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
+impl Pump {
     pub(super) fn new(
-        socket: WebSocketStream<S>,
         place: String,
-        requests: mpsc::Receiver<Request>,
-        close_asked: oneshot::Receiver<()>,
+        asks: Asks,
         records: mpsc::UnboundedSender<Result<Utf8Bytes>>,
         unread: Unread,
+        answer_timeout: Duration,
     ) -> Self {
         Self {
-            socket,
             place,
-            requests,
-            close_asked: Some(close_asked),
+            asks,
             records,
             unread,
-            waiters: VecDeque::new(),
+            held: None,
+            waiters: Waiters::new(answer_timeout),
             pings: VecDeque::new(),
             last_ping: 0,
             owes_pong: false,
-            unflushed: false,
-            blocked: false,
             leaving: None,
             goodbye_due: false,
         }
     }
 
-    /// Runs until the link ends. `ended` is dropped when there is nothing more to wait for.
-    pub(super) async fn run(mut self, ended: watch::Sender<()>) {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        let Self { mut socket, place, mut requests, records, waiters, pings, .. } = self;
-        let failure = match end {
-            End::Closed => None,
-            End::Failed(error) => Some(error),
+    /// Serves the socket until the link ends. `ended` is dropped when there is nothing more to wait for.
+    pub(super) async fn run<S>(mut self, socket: WebSocketStream<S>, ended: watch::Sender<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut wire = Wire::new(socket);
+        let end = poll_fn(|cx| wire.poll(&mut self, cx)).await;
+        let Self { place, asks, records, held, waiters, pings, .. } = self;
+        let Asks { mut calls, pings: mut asked, mut abort, .. } = asks;
+        let (failure, mut socket) = match end {
+            End::Closed => (None, None),
+            End::Failed(error) => (Some(error), Some(wire.into_socket())),
+            End::Aborted(error) => (Some(error), None),
         };
         // Calls are closed from here on, before any of them learns that the link has ended.
-        requests.close();
-        for waiter in waiters.into_iter().map(|(_, waiter)| waiter).chain(pings.into_iter().map(|(_, waiter)| waiter)) {
+        calls.close();
+        asked.close();
+        for waiter in waiters.into_waiters().chain(pings.into_iter().map(|(_, waiter)| waiter)) {
             let error = interrupted(&place);
             let _ = waiter.send(Err(match &failure {
                 Some(cause) => error.with_source(cause.clone()),
                 None => error,
             }));
         }
-        while let Some(Request::Call { answer, .. } | Request::Ping { answer }) = requests.recv().await {
+        if let Some(Call { answer, .. }) = held {
             let _ = answer.send(Err(closed(&place)));
         }
+        while let Some(Call { answer, .. }) = calls.recv().await {
+            let _ = answer.send(Err(closed(&place)));
+        }
+        while let Some(answer) = asked.recv().await {
+            let _ = answer.send(Err(closed(&place)));
+        }
+        let code = match failure.as_ref().map(Error::kind) {
+            Some(ErrorKind::Protocol) => CloseCode::Protocol,
+            Some(ErrorKind::LimitExceeded) => CloseCode::Policy,
+            _ => CloseCode::Normal,
+        };
         if let Some(error) = failure {
-            let code = match error.kind() {
-                ErrorKind::Protocol => CloseCode::Protocol,
-                ErrorKind::LimitExceeded => CloseCode::Policy,
-                _ => CloseCode::Normal,
-            };
             let _ = records.send(Err(error));
-            drop((records, ended));
+        }
+        drop((records, ended));
+        if let Some(socket) = &mut socket {
             let goodbye = async {
                 // Fails where the engine said goodbye first; then its frame's answer is what is left to flush.
                 let _ = socket.send(close_frame(code)).await;
                 let _ = socket.flush().await;
-                hang_up(&mut socket).await;
+                hang_up(socket).await;
             };
-            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-        } else {
-            drop(socket);
-            drop(ended);
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        for _ in 0..ROUNDS {
-            match self.round(cx) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(end) => return Poll::Ready(end),
+            tokio::select! {
+                _ = tokio::time::timeout(GOODBYE, goodbye) => {}
+                Ok(_) = &mut abort, if !abort.is_terminated() => {}
             }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Moves a batch each way, or flushes if there was nothing to move. Says whether there may be more.
-    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        self.look_for_goodbye(cx)?;
-        let moved = self.read(cx)? | self.write(cx)?;
-        if moved || !self.unflushed {
-            return Ok(moved);
-        }
-        match self.socket.poll_flush_unpin(cx) {
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                // Whoever was blocked has room now, and nobody else would wake it.
-                Ok(std::mem::take(&mut self.blocked))
-            }
-            Poll::Ready(Err(cause)) => Err(self.broken(cause)),
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn look_for_goodbye(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if let Some(asked) = &mut self.close_asked
-            && let Poll::Ready(asked) = asked.poll_unpin(cx)
-        {
-            self.close_asked = None;
-            if asked.is_ok() && self.leaving.is_none() {
-                self.leave();
-            }
-        }
-        match self.leaving.as_mut().map(|deadline| deadline.poll_unpin(cx)) {
-            Some(Poll::Ready(())) => Err(End::Closed),
-            _ => Ok(()),
         }
     }
 
     /// Begins to leave: nothing more is taken from callers, and the close frame goes out as soon as the socket takes it.
     fn leave(&mut self) {
-        self.requests.close();
+        self.asks.calls.close();
         self.leaving = Some(Box::pin(tokio::time::sleep(GOODBYE)));
         self.goodbye_due = true;
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for nth in 0..BATCH {
-            match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(nth > 0),
-                Poll::Ready(Some(Ok(message))) => self.take(message)?,
-                Poll::Ready(Some(Err(cause))) => return Err(self.broken(cause)),
-                Poll::Ready(None) => return Err(self.broken(WsError::ConnectionClosed)),
-            }
-        }
-        Ok(true)
-    }
-
-    fn take(&mut self, message: Message) -> Result<(), End> {
-        match message {
-            Message::Text(text) => self.take_text(text),
-            // The WebSocket layer has queued the pong already; the next read writes it.
-            Message::Ping(_) => Ok(()),
-            Message::Pong(payload) => {
-                self.take_pong(&payload);
-                Ok(())
-            }
-            // Expected once we said goodbye; the end of the stream follows.
-            Message::Close(_) if self.leaving.is_some() => Ok(()),
-            Message::Close(frame) => {
-                let why = match frame {
-                    Some(CloseFrame { code, reason }) => {
-                        format!("{} {:?}", u16::from(code), reason.chars().take(120).collect::<String>())
-                    }
-                    None => "no reason given".to_owned(),
-                };
-                Err(self.failed(ErrorKind::Interrupted, format_args!("the engine closed the connection: {why}")))
-            }
-            Message::Binary(_) | Message::Frame(_) => {
-                Err(self.failed(ErrorKind::Protocol, format_args!("the engine sent a binary frame; frames are text")))
-            }
-        }
-    }
-
     fn take_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
         match Pushed::parse(&text) {
-            Ok(Pushed::Answer(answer)) => match self.waiters.pop_front() {
-                Some((expect, waiter)) if answer.fits(expect) => {
+            Ok(Pushed::Answer(answer)) => {
+                let Some(expect) = self.waiters.expects() else {
+                    return Err(
+                        self.failed(ErrorKind::Protocol, format_args!("an answer came that no request waits for"))
+                    );
+                };
+                if !answer.fits(expect) {
+                    return Err(
+                        self.failed(ErrorKind::Protocol, format_args!("an answer is not of its request's kind"))
+                    );
+                }
+                if let Some(waiter) = self.waiters.pop() {
                     let _ = waiter.send(answer.read(expect));
-                    Ok(())
                 }
-                Some(waiter) => {
-                    self.waiters.push_front(waiter);
-                    Err(self.failed(ErrorKind::Protocol, format_args!("an answer is not of its request's kind")))
-                }
-                None => Err(self.failed(ErrorKind::Protocol, format_args!("an answer came that no request waits for"))),
-            },
+                Ok(())
+            }
             // The inbox was dropped: nobody wants events.
             Ok(Pushed::Record(_)) if self.records.is_closed() => Ok(()),
             Ok(Pushed::Record(_)) => {
@@ -273,55 +207,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for nth in 0..BATCH {
-            match self.socket.poll_ready_unpin(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(cause)) => return Err(self.broken(cause)),
-                Poll::Pending => {
-                    self.blocked = true;
-                    return Ok(nth > 0);
-                }
-            }
-            let Some(message) = self.next_message(cx) else { return Ok(nth > 0) };
-            self.socket.start_send_unpin(message).map_err(|cause| self.broken(cause))?;
-            self.unflushed = true;
-        }
-        Ok(true)
+    fn next_pong(&mut self, _: &mut Context<'_>) -> Option<Message> {
+        (self.leaving.is_none() && std::mem::take(&mut self.owes_pong))
+            .then(|| Message::Text(Utf8Bytes::from_static(frame::PONG)))
     }
 
-    fn next_message(&mut self, cx: &mut Context<'_>) -> Option<Message> {
+    fn next_ping(&mut self, cx: &mut Context<'_>) -> Option<Message> {
         if self.leaving.is_some() {
-            return std::mem::take(&mut self.goodbye_due).then(|| close_frame(CloseCode::Normal));
-        }
-        if std::mem::take(&mut self.owes_pong) {
-            return Some(Message::Text(Utf8Bytes::from_static(frame::PONG)));
-        }
-        if self.waiters.len() >= PIPELINE {
             return None;
         }
-        match self.requests.poll_recv(cx) {
-            Poll::Ready(Some(Request::Call { frame, expect, answer })) => {
-                self.waiters.push_back((expect, answer));
-                Some(Message::text(frame))
-            }
-            Poll::Ready(Some(Request::Ping { answer })) => {
-                self.pings.retain(|(_, waiter)| !waiter.is_closed());
-                self.last_ping += 1;
-                self.pings.push_back((self.last_ping, answer));
-                Some(Message::Ping(Bytes::copy_from_slice(&self.last_ping.to_be_bytes())))
-            }
-            Poll::Ready(None) => {
-                // Both ends of the link were dropped.
-                self.leave();
-                self.next_message(cx)
-            }
-            Poll::Pending => None,
-        }
+        let Poll::Ready(Some(answer)) = self.asks.pings.poll_recv(cx) else { return None };
+        self.pings.retain(|(_, waiter)| !waiter.is_closed());
+        self.last_ping += 1;
+        self.pings.push_back((self.last_ping, answer));
+        Some(Message::Ping(Bytes::copy_from_slice(&self.last_ping.to_be_bytes())))
     }
 
-    fn broken(&self, cause: WsError) -> End {
-        if self.leaving.is_some() { End::Closed } else { End::Failed(broken(cause, &self.place)) }
+    fn next_call(&mut self, cx: &mut Context<'_>) -> Option<Message> {
+        if self.leaving.is_some() {
+            return None;
+        }
+        if self.held.is_none() {
+            match self.asks.calls.poll_recv(cx) {
+                Poll::Ready(Some(call)) => self.held = Some(call),
+                // Both ends of the link were dropped.
+                Poll::Ready(None) => self.leave(),
+                Poll::Pending => {}
+            }
+        }
+        if self.waiters.is_paused() || self.waiters.len() >= PIPELINE {
+            return None;
+        }
+        let Call { frame, expect, answer } = self.held.take()?;
+        self.waiters.push(expect, frame.len(), answer);
+        Some(Message::text(frame))
+    }
+
+    fn next_goodbye(&mut self, _: &mut Context<'_>) -> Option<Message> {
+        std::mem::take(&mut self.goodbye_due).then(|| close_frame(CloseCode::Normal))
     }
 
     fn failed(&self, kind: ErrorKind, why: std::fmt::Arguments<'_>) -> End {
@@ -330,6 +253,73 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         } else {
             End::Failed(Error::new(kind, format!("{}: {why}", self.place)))
         }
+    }
+}
+
+impl Half for Pump {
+    type End = End;
+
+    const SOURCES: &'static [Source<Self>] = &[Self::next_pong, Self::next_ping, Self::next_call, Self::next_goodbye];
+
+    fn reads(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(text) => self.take_text(text),
+            Message::Ping(_) => Ok(()),
+            Message::Pong(payload) => {
+                self.take_pong(&payload);
+                Ok(())
+            }
+            // Expected once we said goodbye; the end of the stream follows.
+            Message::Close(_) if self.leaving.is_some() => Ok(()),
+            Message::Close(frame) => {
+                let why = match frame {
+                    Some(CloseFrame { code, reason }) => {
+                        format!("{} {:?}", u16::from(code), reason.chars().take(120).collect::<String>())
+                    }
+                    None => "no reason given".to_owned(),
+                };
+                Err(self.failed(ErrorKind::Interrupted, format_args!("the engine closed the connection: {why}")))
+            }
+            Message::Binary(_) | Message::Frame(_) => {
+                Err(self.failed(ErrorKind::Protocol, format_args!("the engine sent a binary frame; frames are text")))
+            }
+        }
+    }
+
+    fn attend(&mut self, wire: Condition, cx: &mut Context<'_>) -> Result<bool, End> {
+        if !self.asks.abort.is_terminated()
+            && let Poll::Ready(Ok(cause)) = self.asks.abort.poll_unpin(cx)
+        {
+            return Err(End::Aborted(cause));
+        }
+        if !self.asks.close.is_terminated()
+            && let Poll::Ready(Ok(())) = self.asks.close.poll_unpin(cx)
+            && self.leaving.is_none()
+        {
+            self.leave();
+            return Ok(true);
+        }
+        if let Some(deadline) = &mut self.leaving {
+            return if deadline.poll_unpin(cx).is_ready() { Err(End::Closed) } else { Ok(false) };
+        }
+        match self.waiters.poll(wire.blocked, cx) {
+            Ok(()) => Ok(false),
+            Err(silent) => Err(self.failed(
+                ErrorKind::Interrupted,
+                format_args!(
+                    "the engine owes an answer and has sent none for {silent:?}; answers carry no id, so the next would be taken for \
+                     that one's (see WsConnector::answer_timeout)"
+                ),
+            )),
+        }
+    }
+
+    fn broken(&self, cause: WsError) -> End {
+        if self.leaving.is_some() { End::Closed } else { End::Failed(broken(cause, &self.place)) }
     }
 }
 

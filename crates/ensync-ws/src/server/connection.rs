@@ -1,25 +1,25 @@
 //! One logged-in client.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Peer, Reply, Result, Service};
+use ensync_core::{Command, Delivery, Error, ErrorKind, Peer, Reply, Result, Service};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
-use futures::{FutureExt, SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use super::ServerOptions;
+use crate::activity::Activity;
 use crate::frame::{self, Request};
-use crate::socket::{BATCH, ROUNDS};
+use crate::socket::PIPELINE;
+use crate::wire::{Condition, Half, Source};
 
 /// How many text pongs may be due at once; a client that sends more pings reads none of the answers.
 const MAX_PONGS: usize = 16;
@@ -72,22 +72,25 @@ impl fmt::Display for End {
 ///
 /// Nothing is buffered without bound: commands under way are limited in number and in bytes, records by the flow control of the
 /// session's inbox, and neither moves while the client does not read.
-pub(super) struct Connection<S> {
-    socket: WebSocketStream<S>,
+pub(super) struct Connection {
     service: Arc<dyn Service>,
     peer: Arc<Peer>,
     inbox: BoxStream<'static, Delivery>,
     options: ServerOptions,
     running: FuturesOrdered<BoxFuture<'static, Answered>>,
-    /// The weights of `running`, in sum.
+    /// Frames that were read and wait for one of `running` to end: behind them may be a ping.
+    waiting: VecDeque<Utf8Bytes>,
+    /// The weights of `running` and `waiting`, in sum.
     weight: usize,
     pongs: usize,
     ping: Interval,
-    /// Pings since the client last sent anything.
+    /// Pings since the last sign of life.
     unanswered: u32,
-    unflushed: bool,
-    /// The socket took nothing more when last asked.
-    blocked: bool,
+    activity: Activity,
+    /// The sign of life that was the last at the ping before.
+    seen: u64,
+    /// A ping is to be sent.
+    ping_due: bool,
     /// The session's inbox has ended: no more commands, only the answers that are due.
     leaving: bool,
 }
@@ -98,207 +101,105 @@ struct Answered {
     result: Result<Reply>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl Connection {
     pub(super) fn new(
-        socket: WebSocketStream<S>,
         service: Arc<dyn Service>,
         peer: Peer,
         inbox: BoxStream<'static, Delivery>,
         options: ServerOptions,
+        activity: Activity,
     ) -> Self {
         // An interval of zero would panic, and so would one whose end is no instant.
         let every = options.ping_interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 24 * 60 * 60));
         let mut ping = interval_at(Instant::now() + every, every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            socket,
             service,
             peer: Arc::new(peer),
             inbox,
             options,
             running: FuturesOrdered::new(),
+            waiting: VecDeque::new(),
             weight: 0,
             pongs: 0,
             ping,
             unanswered: 0,
-            unflushed: false,
-            blocked: false,
+            seen: activity.mark(),
+            activity,
+            ping_due: false,
             leaving: false,
         }
     }
 
-    /// Answers the login.
-    pub(super) async fn greet(&mut self, welcome: String) -> Result<(), End> {
-        let refused = welcome.starts_with("-FAIL");
-        match timeout(self.options.login_timeout, self.socket.send(Message::text(welcome))).await {
-            Ok(Ok(())) if refused => Err(End::says(CloseCode::Error, "the login cannot be answered")),
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(End::of_error(&cause)),
-            Err(_) => Err(End::Gone),
-        }
-    }
-
-    /// Serves until the connection ends.
-    pub(super) async fn run(&mut self) -> End {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
-    /// Takes the socket from what is under way, which is to finish. Nobody hears the answers: where the session ended in order,
-    /// they were written before.
-    pub(super) fn end(self, within: Duration) -> (WebSocketStream<S>, impl Future<Output = ()>) {
-        let Self { socket, mut running, .. } = self;
-        let finished = async move {
-            if timeout(within, async { while running.next().await.is_some() {} }).await.is_err() {
-                tracing::warn!("commands of a connection that ended did not finish and were dropped");
+    /// Lets what is under way finish. Nobody hears the answers: where the session ended in order, they were written before.
+    pub(super) async fn finish(mut self, within: Duration) {
+        let all = async {
+            while self.running.next().await.is_some() {
+                self.start_what_waits();
             }
         };
-        (socket, finished)
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        for _ in 0..ROUNDS {
-            match self.round(cx) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(end) => return Poll::Ready(end),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Moves a batch each way, or flushes if there was nothing to move. Says whether there may be more.
-    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let moved = self.read(cx)? | self.write(cx)?;
-        if self.leaving && self.running.is_empty() {
-            return Err(End::says(CloseCode::Away, "the engine ended the session"));
-        }
-        if moved {
-            return Ok(true);
-        }
-        let room = self.unflushed && self.flush(cx)?;
-        Ok(self.keep_alive(cx)? | room)
-    }
-
-    /// Writes out what is buffered. Says whether somebody who was blocked has room now, whom nobody else would wake.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        match self.socket.poll_flush_unpin(cx) {
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                Ok(std::mem::take(&mut self.blocked))
-            }
-            Poll::Ready(Err(cause)) => Err(End::of_error(&cause)),
-            Poll::Pending => Ok(false),
+        if timeout(within, all).await.is_err() {
+            tracing::warn!("commands of a connection that ended did not finish and were dropped");
         }
     }
 
-    fn keep_alive(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.ping.poll_tick(cx).is_pending() {
-            return Ok(false);
-        }
-        if self.is_full() && !self.blocked {
-            // It is we who do not read: the service is slow, and the client waits for us.
-            self.unanswered = 0;
-        }
-        if self.unanswered >= 2 {
-            return Err(End::says(CloseCode::Policy, "no sign of life"));
-        }
-        self.unanswered += 1;
-        if !self.blocked {
-            self.send(Message::Ping(Bytes::new()))?;
-        }
-        Ok(true)
-    }
-
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for nth in 0..BATCH {
-            if self.is_full() || self.leaving {
-                return Ok(nth > 0);
-            }
-            match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(nth > 0),
-                Poll::Ready(Some(Ok(message))) => self.take(message)?,
-                Poll::Ready(Some(Err(cause))) => return Err(End::of_error(&cause)),
-                Poll::Ready(None) => return Err(End::Gone),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether enough is under way. In bytes that is one longest frame, and the one that exceeds it.
+    /// Whether enough was read. In bytes that is one longest frame, and the one that exceeds it.
     fn is_full(&self) -> bool {
-        self.running.len() >= self.options.max_in_flight.max(1)
-            || self.weight >= self.options.max_frame_bytes
-            || self.pongs >= MAX_PONGS
+        self.waiting.len() >= PIPELINE || self.weight >= self.options.max_frame_bytes || self.pongs >= MAX_PONGS
     }
 
-    fn take(&mut self, message: Message) -> Result<(), End> {
-        self.unanswered = 0;
-        match message {
-            Message::Text(text) => self.take_text(&text),
-            // The WebSocket layer has queued the pong already; the next read writes it.
-            Message::Ping(_) | Message::Pong(_) => {}
-            other => return Err(End::of_message(&other)),
+    fn take_text(&mut self, text: Utf8Bytes) {
+        match text.as_str() {
+            frame::PING => self.pongs += 1,
+            frame::PONG => {}
+            _ => {
+                self.weight += weight(&text, 0);
+                self.waiting.push_back(text);
+                self.start_what_waits();
+            }
         }
-        Ok(())
     }
 
-    fn take_text(&mut self, text: &str) {
-        let answered = match Request::parse(text) {
-            Ok(Request::Ping) => {
-                self.pongs += 1;
+    fn start_what_waits(&mut self) {
+        while self.running.len() < self.options.max_in_flight.max(1)
+            && let Some(text) = self.waiting.pop_front()
+        {
+            self.start(&text);
+        }
+    }
+
+    /// Carries out a frame's command. A refusal takes its place in the queue like any other answer.
+    fn start(&mut self, text: &str) {
+        let refuse = |error| Answered { weight: weight(text, 0), result: Err(error) };
+        let refusal = match Request::parse(text) {
+            Ok(Request::Command { client_id, command }) if client_id == self.peer.client_id => {
+                // A replay is a short question with a long answer.
+                let answer =
+                    if matches!(command, Command::Replay { .. }) { self.options.max_frame_bytes / 16 } else { 0 };
+                self.weight += answer;
+                let weight = weight(text, answer);
+                let (service, peer) = (self.service.clone(), self.peer.clone());
+                self.running.push_back(
+                    async move { Answered { weight, result: service.handle(&peer, command).await } }.boxed(),
+                );
                 return;
             }
-            Ok(Request::Pong) => return,
-            Ok(Request::Command { client_id, command }) => self.start(&client_id, command, text.len()),
-            Ok(Request::Login(_)) => {
-                Err(Error::new(ErrorKind::InvalidInput, "CONN: this connection is logged in already; open another one"))
-            }
-            Err(error) => Err(error),
-        };
-        // A refusal takes its place in the queue like any other answer.
-        if let Err(error) = answered {
-            self.weight += text.len();
-            let answered = Answered { weight: text.len(), result: Err(error) };
-            self.running.push_back(futures::future::ready(answered).boxed());
-        }
-    }
-
-    fn start(&mut self, client_id: &ClientId, command: Command, bytes: usize) -> Result<()> {
-        if *client_id != self.peer.client_id {
-            return Err(Error::new(
+            Ok(Request::Command { .. }) => refuse(Error::new(
                 ErrorKind::Unauthenticated,
                 "CLIENT_ID is not what this connection's login was answered with",
-            ));
-        }
-        // A replay is a short question with a long answer.
-        let answer = if matches!(command, Command::Replay { .. }) { self.options.max_frame_bytes / 16 } else { 0 };
-        let weight = bytes + answer;
-        self.weight += weight;
-        let (service, peer) = (self.service.clone(), self.peer.clone());
-        self.running
-            .push_back(async move { Answered { weight, result: service.handle(&peer, command).await } }.boxed());
-        Ok(())
+            )),
+            Ok(Request::Login(_)) => refuse(Error::new(
+                ErrorKind::InvalidInput,
+                "CONN: this connection is logged in already; open another one",
+            )),
+            Ok(Request::Ping | Request::Pong) => refuse(Error::new(ErrorKind::Protocol, "neither a verb nor a ping")),
+            Err(error) => refuse(error),
+        };
+        self.running.push_back(futures::future::ready(refusal).boxed());
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
-        for next in [Self::next_pong, Self::next_answer, Self::next_record] {
-            for _ in 0..BATCH {
-                match self.socket.poll_ready_unpin(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(cause)) => return Err(End::of_error(&cause)),
-                    Poll::Pending => {
-                        self.blocked = true;
-                        return Ok(moved);
-                    }
-                }
-                let Some(message) = next(self, cx) else { break };
-                self.send(message)?;
-                moved = true;
-            }
-        }
-        Ok(moved)
+    fn next_ping(&mut self, _: &mut Context<'_>) -> Option<Message> {
+        std::mem::take(&mut self.ping_due).then(|| Message::Ping(Bytes::new()))
     }
 
     fn next_pong(&mut self, _: &mut Context<'_>) -> Option<Message> {
@@ -311,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.running.poll_next_unpin(cx) {
             Poll::Ready(Some(Answered { weight, result })) => {
                 self.weight = self.weight.saturating_sub(weight);
+                self.start_what_waits();
                 Some(Message::text(frame::write_answer(&result)))
             }
             Poll::Ready(None) | Poll::Pending => None,
@@ -330,9 +232,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Pending => None,
         }
     }
+}
 
-    fn send(&mut self, message: Message) -> Result<(), End> {
-        self.unflushed = true;
-        self.socket.start_send_unpin(message).map_err(|cause| End::of_error(&cause))
+/// What a frame weighs while it waits and its command runs, with what its answer may need.
+fn weight(text: &str, answer: usize) -> usize {
+    text.len().saturating_add(answer)
+}
+
+impl Half for Connection {
+    type End = End;
+
+    const SOURCES: &'static [Source<Self>] = &[Self::next_ping, Self::next_pong, Self::next_answer, Self::next_record];
+
+    fn reads(&self) -> bool {
+        !(self.is_full() || self.leaving)
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(text) => self.take_text(text),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => return Err(End::of_message(&other)),
+        }
+        Ok(())
+    }
+
+    fn attend(&mut self, wire: Condition, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.leaving && self.running.is_empty() && self.waiting.is_empty() {
+            return Err(End::says(CloseCode::Away, "the engine ended the session"));
+        }
+        if self.ping.poll_tick(cx).is_pending() {
+            return Ok(false);
+        }
+        // A part of a frame will do; or it is we who do not read, for the service is slow, and the client waits for us.
+        let mark = self.activity.mark();
+        let alive = std::mem::replace(&mut self.seen, mark) != mark;
+        if alive || (self.is_full() && !wire.blocked) {
+            self.unanswered = 0;
+        }
+        if self.unanswered >= 2 {
+            return Err(End::says(CloseCode::Policy, "no sign of life"));
+        }
+        self.unanswered += 1;
+        self.ping_due = true;
+        Ok(true)
+    }
+
+    fn broken(&self, cause: WsError) -> End {
+        End::of_error(&cause)
     }
 }

@@ -1,9 +1,10 @@
 //! The engine's half: connections on which clients log in and send commands.
 
 mod connection;
+mod pre_auth;
 mod upgrade;
-mod vestibule;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,12 @@ use tokio_util::task::TaskTracker;
 
 pub use upgrade::upgrade;
 
+use crate::activity::Watched;
 use crate::frame::{self, Request};
 use crate::socket::{self, GOODBYE, hang_up};
+use crate::wire::Wire;
 use connection::{Connection, End};
-use vestibule::Vestibule;
+use pre_auth::PreAuthLimit;
 
 /// How long commands that were under way when a connection ended may take to finish.
 const FINISH: Duration = Duration::from_secs(5);
@@ -34,7 +37,7 @@ const FINISH: Duration = Duration::from_secs(5);
 pub struct ServerOptions {
     /// How long a client may take from connecting to its login frame. 10 s.
     pub login_timeout: Duration,
-    /// How often a client is pinged. One that sends no frame at all for two of these after a ping is cut off. 30 s.
+    /// How often a client is pinged. One that sends not a byte for two of these after a ping is cut off. 30 s.
     pub ping_interval: Duration,
     /// The longest frame taken, in bytes; before the login it is 4 KiB, and 64 KiB for all of them. 16 MiB.
     pub max_frame_bytes: usize,
@@ -70,7 +73,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = socket::config(options.max_frame_bytes);
-    let mut socket = WebSocketStream::from_raw_socket(Vestibule::new(stream), Role::Server, Some(config)).await;
+    let mut socket =
+        WebSocketStream::from_raw_socket(Watched::new(PreAuthLimit::new(stream)), Role::Server, Some(config)).await;
     let Session { peer, inbox, welcome } = match log_in(&mut socket, remote, &service, &options).await {
         Ok(session) => session,
         Err(end) => {
@@ -78,7 +82,7 @@ where
             return say_goodbye(&mut socket, &end).await;
         }
     };
-    socket.get_mut().open();
+    socket.get_mut().stream_mut().open();
     let logout = Logout { service: service.clone(), peer: Some(peer.clone()) };
     let welcome = match frame::write_welcome(&welcome) {
         Ok(welcome) => welcome,
@@ -88,23 +92,39 @@ where
             format!("-FAIL:{}", Error::new(ErrorKind::Internal, "the engine cannot answer the login").to_refusal())
         }
     };
-    let mut connection = Connection::new(socket, service, peer, inbox, options);
-    let end = match connection.greet(welcome).await {
-        Ok(()) => connection.run().await,
-        Err(end) => end,
+    let ends = greet(&mut socket, welcome, options.login_timeout).await.err();
+    let mut connection = Connection::new(service, peer, inbox, options, socket.get_ref().activity().clone());
+    let mut wire = Wire::new(socket);
+    let end = match ends {
+        Some(end) => end,
+        None => poll_fn(|cx| wire.poll(&mut connection, cx)).await,
     };
     tracing::debug!(?remote, %end, "the connection ends");
-    let (mut socket, finished) = connection.end(FINISH);
+    let mut socket = wire.into_socket();
     let log_out = async {
-        finished.await;
+        connection.finish(FINISH).await;
         logout.now().await;
     };
     futures::future::join(say_goodbye(&mut socket, &end), log_out).await;
 }
 
+/// Answers the login.
+async fn greet<S>(socket: &mut WebSocketStream<S>, welcome: String, within: Duration) -> Result<(), End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let refused = welcome.starts_with("-FAIL");
+    match timeout(within, socket.send(Message::text(welcome))).await {
+        Ok(Ok(())) if refused => Err(End::says(CloseCode::Error, "the login cannot be answered")),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(cause)) => Err(End::of_error(&cause)),
+        Err(_) => Err(End::Gone),
+    }
+}
+
 /// Waits for the login frame, and asks the service. A refusal is answered before the connection ends.
 async fn log_in<S>(
-    socket: &mut WebSocketStream<Vestibule<S>>,
+    socket: &mut WebSocketStream<Watched<PreAuthLimit<S>>>,
     remote: Option<SocketAddr>,
     service: &Arc<dyn Service>,
     options: &ServerOptions,
@@ -119,7 +139,7 @@ where
     };
     let refusal = match frame {
         Err(_) => return Err(End::says(CloseCode::Policy, "no login in time")),
-        Ok(Err(_)) if socket.get_ref().is_exceeded() => {
+        Ok(Err(_)) if socket.get_ref().stream().is_exceeded() => {
             return Err(End::says(CloseCode::Size, "too much before the login"));
         }
         Ok(Err(end)) => return Err(end),

@@ -21,6 +21,10 @@ async fn a_refused_login_keeps_its_words() {
         ("-FAIL:unauthenticated: no such key", ErrorKind::Unauthenticated, "no such key"),
         ("-FAIL:Invalid access key", ErrorKind::Unauthenticated, "Invalid access key"),
         ("-FAIL:", ErrorKind::Unauthenticated, "gave no reason"),
+        ("-FAIL:Service restarting, try again", ErrorKind::Unavailable, "Service restarting, try again"),
+        ("-FAIL:Temporarily Unavailable", ErrorKind::Unavailable, "Temporarily Unavailable"),
+        ("-FAIL:Connection limit reached", ErrorKind::LimitExceeded, "Connection limit reached"),
+        ("-FAIL:unavailable: the engine is stopping", ErrorKind::Unavailable, "the engine is stopping"),
         ("-FAIL:limit_exceeded: too many sessions", ErrorKind::LimitExceeded, "too many sessions"),
         ("+PASS:welcome", ErrorKind::Protocol, "holds no clientId"),
         ("+RECORD:{}", ErrorKind::Protocol, "came an event"),
@@ -78,6 +82,38 @@ async fn what_is_no_websocket_is_told_apart() {
         assert!(request.starts_with("GET /message HTTP/1.1\r\n") && request.contains("ensync-rust/"), "{request}");
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
         assert!(error.to_string().contains(part) && error.to_string().contains("WebSocket port"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_in_between_is_told_apart_and_outlasted() {
+    let page = "content-type: text/html; charset=utf-8\r\n";
+    for (status, headers, kind) in [
+        ("401 Unauthorized", "", ErrorKind::Unauthenticated),
+        ("407 Proxy Authentication Required", "", ErrorKind::Unauthenticated),
+        ("403 Forbidden", page, ErrorKind::Unavailable),
+        ("429 Too Many Requests", "", ErrorKind::LimitExceeded),
+        ("500 Internal Server Error", "", ErrorKind::Unavailable),
+        ("502 Bad Gateway", page, ErrorKind::Unavailable),
+        ("503 Service Unavailable", "retry-after: 1\r\n", ErrorKind::Unavailable),
+        ("504 Gateway Timeout", "", ErrorKind::Unavailable),
+        ("200 OK", page, ErrorKind::Unavailable),
+        ("404 Not Found", page, ErrorKind::Connect),
+        ("301 Moved Permanently", "location: https://elsewhere/\r\n", ErrorKind::Connect),
+    ] {
+        let (listener, endpoint) = listen().await;
+        let gateway = async {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(tcp.read_u8().await.unwrap());
+            }
+            let answer = format!("HTTP/1.1 {status}\r\n{headers}content-length: 6\r\n\r\n<html>");
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (error, ()) = tokio::join!(refused(&endpoint), gateway);
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(&format!("answers HTTP {status}")), "{error}");
     }
 }
 

@@ -10,6 +10,7 @@
 mod calls;
 mod ends;
 mod login;
+mod silence;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a panic in a test's helper is a failed test, too"
@@ -10,9 +11,11 @@
 mod commands;
 mod http;
 mod session;
+mod signs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_core::{
@@ -24,6 +27,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -143,8 +147,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// The next message. Nothing that is awaited takes as long as this waits, and paused time waits no time: so what does not come
+    /// is a failure, not a test that hangs.
+    async fn next(&mut self) -> Option<Message> {
+        let next = timeout(Duration::from_secs(60), self.socket.next()).await;
+        next.expect("nothing came within a minute").map(Result::unwrap)
+    }
+
     async fn hear(&mut self) -> String {
-        match self.socket.next().await.unwrap().unwrap() {
+        match self.next().await.unwrap() {
             Message::Text(text) => text.to_string(),
             other => panic!("{other:?}"),
         }
@@ -158,13 +169,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Reads on to the close frame, and to the end of the stream.
     async fn ends_with(&mut self) -> (CloseCode, String) {
         let close = loop {
-            match self.socket.next().await.unwrap().unwrap() {
+            match self.next().await.unwrap() {
                 Message::Close(Some(close)) => break close,
                 Message::Ping(_) => {}
                 other => panic!("{other:?}"),
             }
         };
-        assert!(self.socket.next().await.is_none());
+        assert!(self.next().await.is_none());
         (close.code, close.reason.to_string())
     }
 }

@@ -12,10 +12,10 @@ const MAX_FRAME: u64 = 4 << 10;
 const MAX_BYTES: u64 = 64 << 10;
 
 /// A stream that ends with an error when it says that a longer frame comes, or goes on for too long, until it is
-/// [opened](Vestibule::open). The WebSocket above it reserves the length that a frame's header says, and its limit cannot be
+/// [opened](PreAuthLimit::open). The WebSocket above it reserves the length that a frame's header says, and its limit cannot be
 /// changed later: so this reads the headers first (RFC 6455 section 5.2).
 #[derive(Debug)]
-pub(super) struct Vestibule<S> {
+pub(super) struct PreAuthLimit<S> {
     stream: S,
     watch: Option<Watch>,
 }
@@ -35,7 +35,7 @@ struct Header {
     read: usize,
 }
 
-impl<S> Vestibule<S> {
+impl<S> PreAuthLimit<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, watch: Some(Watch::default()) }
     }
@@ -104,7 +104,7 @@ impl Header {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Vestibule<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PreAuthLimit<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -117,7 +117,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Vestibule<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Vestibule<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PreAuthLimit<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
