@@ -297,7 +297,11 @@ impl Service for Broker {
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },
             inbox: opened.inbox.boxed(),
-            welcome: Welcome { client_id, app_id: Some(opened.public_key), config: self.0.config.clone() },
+            welcome: Welcome {
+                client_id,
+                app_id: Some(opened.public_key),
+                config: self.0.config.clone().with_earlier_ids(&opened.earlier_keys),
+            },
         })
     }
 

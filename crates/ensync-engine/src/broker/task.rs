@@ -203,7 +203,8 @@ impl Task {
         opened.map(|(number, app)| {
             let (outbox, inbox) = inbox::channel();
             self.inboxes.insert(number, (client_id.clone(), outbox));
-            Opened { app, public_key: self.state.public_key(&app), number, inbox }
+            let earlier_keys = self.state.earlier_keys(&app).to_vec();
+            Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
         })
     }
 

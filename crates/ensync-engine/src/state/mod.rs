@@ -43,7 +43,7 @@ pub(crate) mod totals;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp};
+use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp, WirePayload, crypto};
 
 pub use admin::LetterAction;
 pub use admit::Admitted;
@@ -248,6 +248,23 @@ impl State {
     /// The public key of an app, by its id: what its clients and others know it by.
     pub fn public_key(&self, app: &AppId) -> AppId {
         self.registry.app(app).map_or(*app, |app| app.public_key)
+    }
+
+    /// The public keys that an app had before, and that are still its own: the earliest first.
+    pub fn earlier_keys(&self, app: &AppId) -> &[AppId] {
+        self.registry.app(app).map_or(&[], |app| &app.earlier_keys)
+    }
+
+    /// Who is told to be the sender of what an app publishes: it by its public key of now, or by an earlier one of its own, if that
+    /// sealed the envelope. A reader would take anything else for a forgery.
+    fn sender(&self, app: &AppId, payload: &WirePayload) -> AppId {
+        let earlier = self.earlier_keys(app);
+        let sealed_by = || match crypto::inspect(payload) {
+            Ok(crypto::Inspected::Sealed { from, .. }) => from.filter(|from| earlier.contains(from)),
+            _ => None,
+        };
+        // Only then is it worth a look into the envelope.
+        if earlier.is_empty() { None } else { sealed_by() }.unwrap_or_else(|| self.public_key(app))
     }
 
     /// The session that speaks.
