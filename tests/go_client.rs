@@ -1,7 +1,6 @@
 //! Requests in the forms of the makers' Go SDK, written by hand: the paths, keys and answers in which it differs from the others.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -169,10 +169,12 @@ async fn a_restart_keeps_addresses_and_events(mut kit: Kit) {
         loop {
             let event = next(&mut orders).await;
             assert_eq!(n_of(&event), n);
-            // A delivery of before may be read still; it is refused.
+            // A delivery of before may be read still; it is refused, or its connection ends before the answer comes.
             match event.ack().await {
                 Ok(()) => break,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::StaleDelivery, "{error}"),
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::Interrupted), "{error}");
+                }
             }
         }
     }

@@ -238,18 +238,23 @@ async fn a_pause_outlives_the_connection(transport: Transport) {
         engine.create_client(&world.warehouse.app_key).app_secret_key(&world.warehouse.secret_key).await.unwrap();
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     orders.pause("maintenance").await.unwrap();
+    // Some wait before the connection is lost, and one comes after.
+    for n in 0..50 {
+        publish(&world, &till, ORDERS, n).await.unwrap();
+    }
     let session = stock.client_id();
     proxy.cut();
     eventually(async || stock.client_id().is_some_and(|id| Some(id) != session)).await;
-    publish(&world, &till, ORDERS, 1).await.unwrap();
+    publish(&world, &till, ORDERS, 50).await.unwrap();
     let queue = world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap();
-    assert_eq!((queue.ready, queue.in_flight), (1, 0), "still paused");
+    assert_eq!((queue.ready, queue.in_flight), (51, 0), "still paused");
     orders.resume().await.unwrap();
-    assert_eq!(n_of(&next(&mut orders).await), 1);
+    assert_eq!(n_of(&next(&mut orders).await), 0);
 }
 
 async fn attempts_run_out(transport: Transport) {
     let (world, proxy, engine) = through_proxy(transport).await;
+    let engine = engine.max_reconnect_attempts(10);
     let stock = engine.create_client(&world.warehouse.app_key).await.unwrap();
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     soon(world.server.shutdown()).await;

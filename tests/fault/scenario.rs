@@ -180,6 +180,10 @@ async fn live(fault: Fault, transport: &'static str) -> Row {
         row.duplicates += book.deliveries - book.ids.len() as u64;
         row.longest_gap = row.longest_gap.max(book.longest_gap);
     }
+    // What is refused or unknown is told, and is no loss; but an engine that takes nothing passes no test of what it took.
+    let published = ledgers.len() * usize::try_from(EVENTS).unwrap();
+    assert!(row.sent * 4 >= published * 3, "{fault:?} over {transport}: {} of {published} were accepted", row.sent);
+    assert!(row.received >= row.sent, "{fault:?} over {transport}: {} accepted, {} received", row.sent, row.received);
     row
 }
 

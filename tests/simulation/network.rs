@@ -292,6 +292,12 @@ impl Transport for Way {
         Err(Error::new(ErrorKind::Interrupted, format!("{name}: the link was cut before the answer came")))
     }
 
+    fn abort(&self, _cause: Error) {
+        // The engine hears of it when the last handle is gone: see `Core`.
+        self.ended.store(true, Ordering::Relaxed);
+        self.core.closed.cancel();
+    }
+
     async fn close(&self) {
         self.ended.store(true, Ordering::Relaxed);
         let goodbye = async {

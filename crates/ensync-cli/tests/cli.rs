@@ -42,7 +42,7 @@ impl Engine {
                 app = name.trim_matches('"').to_owned();
             } else if let Some((key, value)) = line.split_once('=') {
                 engine.apps.entry(app.clone()).or_default().insert(key.to_owned(), value.to_owned());
-            } else if line.contains("://") {
+            } else if line.contains("grpc://") {
                 engine.urls = line.split_whitespace().filter(|word| word.contains("://")).map(str::to_owned).collect();
             }
             if engine.apps.get("stock").is_some_and(|keys| keys.len() == 3) {

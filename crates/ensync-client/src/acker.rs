@@ -1,20 +1,23 @@
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, Command, Delay, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement, Timestamp,
+    Block, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement,
+    Timestamp,
 };
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::Client;
 use crate::client::unexpected;
+use crate::lease::Lease;
 use crate::observe::Settling;
 use crate::observe::metrics::{Counted, IN_FLIGHT};
-use crate::session::{HandBack, Held, SHORTEST_LEASE};
+use crate::options::bounded;
+use crate::session::{Credit, HandBack, LinkLife, Request, SHORTEST_LEASE};
 
 /// The means to settle one delivery. Cheap to clone.
 ///
@@ -24,11 +27,10 @@ use crate::session::{HandBack, Held, SHORTEST_LEASE};
 #[derive(Clone, Debug)]
 pub struct Acker(Arc<Owned>);
 
-/// What brought a delivery: the link, until when its lease lasts, and its place in the window.
+/// What brought a delivery: its lease, and its place in what may be unsettled.
 pub(crate) struct From {
-    pub(crate) generation: u64,
-    pub(crate) until: Option<Instant>,
-    pub(crate) held: Held,
+    pub(crate) lease: Lease,
+    pub(crate) held: Credit,
 }
 
 /// One delivery, and the duty to settle it.
@@ -37,16 +39,19 @@ struct Owned {
     event: EventName,
     id: EventId,
     block: Block,
-    /// The link it came over; `None` for a replay, which nobody owes anything.
-    generation: Option<u64>,
-    lease: Option<Duration>,
-    /// When the lease it came with runs out.
-    until: Option<Instant>,
+    /// How long it lasts each time, as the engine said.
+    lasts: Option<Duration>,
+    /// For how long it is this client's; `None` for a replay, which nobody owes anything.
+    lease: Option<Lease>,
     settled: AtomicBool,
     /// Nothing is owed any more: it was left on purpose, or it is no longer this client's.
     left: AtomicBool,
-    /// Its place in the window, until it is settled.
-    held: Mutex<Option<(Held, Counted)>>,
+    /// A settlement went out whose answer is not known: to hand it back could undo it.
+    unsure: AtomicBool,
+    /// A settlement was refused for now: somebody dealt with it, so to hand it back is not to count.
+    refused: AtomicBool,
+    /// Its place in what may be unsettled, until it is settled.
+    held: Mutex<Option<(Credit, Counted)>>,
 }
 
 impl Acker {
@@ -54,23 +59,24 @@ impl Acker {
     pub(crate) fn new(
         client: Client,
         (event, id, block): (EventName, EventId, Block),
-        lease: Option<Duration>,
+        lasts: Option<Duration>,
         from: Option<From>,
     ) -> Self {
-        let (generation, until, held) = match from {
-            Some(From { generation, until, held }) => (Some(generation), until, Some(held)),
-            None => (None, None, None),
+        let (lease, held) = match from {
+            Some(From { lease, held }) => (Some(lease), Some(held)),
+            None => (None, None),
         };
         Self(Arc::new(Owned {
             client,
             event,
             id,
             block,
-            generation,
+            lasts,
             lease,
-            until,
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             held: Mutex::new(held.map(|held| (held, Counted::new(IN_FLIGHT)))),
         }))
     }
@@ -81,7 +87,7 @@ impl Acker {
     ///
     /// As [`Event::ack`](crate::Event::ack).
     pub async fn ack(&self) -> Result<()> {
-        self.settle(Settlement::Ack).await.map(drop)
+        self.settle(Settlement::Ack, Patience::OfACall).await.map(drop)
     }
 
     /// See [`Event::defer`](crate::Event::defer).
@@ -91,7 +97,7 @@ impl Acker {
     /// As [`Event::defer`](crate::Event::defer).
     pub async fn defer(&self, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
         let delay = Delay::new(delay)?;
-        self.settle(Settlement::Defer { delay, priority: 0, reason: reason.into() }).await
+        self.settle(Settlement::Defer { delay, priority: 0, reason: reason.into() }, Patience::OfACall).await
     }
 
     /// See [`Event::discard`](crate::Event::discard).
@@ -100,7 +106,7 @@ impl Acker {
     ///
     /// As [`Event::ack`](crate::Event::ack).
     pub async fn discard(&self, reason: impl Into<String>) -> Result<()> {
-        self.settle(Settlement::Discard { reason: reason.into() }).await.map(drop)
+        self.settle(Settlement::Discard { reason: reason.into() }, Patience::OfACall).await.map(drop)
     }
 
     /// See [`Event::rollback`](crate::Event::rollback).
@@ -109,7 +115,7 @@ impl Acker {
     ///
     /// As [`Event::ack`](crate::Event::ack).
     pub async fn rollback(&self) -> Result<()> {
-        self.settle(Settlement::Rollback).await.map(drop)
+        self.settle(Settlement::Rollback, Patience::OfACall).await.map(drop)
     }
 
     /// See [`Event::extend`](crate::Event::extend).
@@ -120,9 +126,18 @@ impl Acker {
     pub async fn extend(&self) -> Result<Option<Duration>> {
         let settle = self.settlement(Settlement::Extend);
         let context = format!("extend {} {} at {}", self.0.event, self.0.id, self.0.client.endpoint());
-        let reply = self.0.client.session.call(Command::Settle(settle)).await;
+        let limit = self.0.client.session.request_timeout();
+        let request = Request::new(Command::Settle(settle), limit).bound_to(self.link());
+        let asked = Instant::now();
+        let reply = self.0.client.session.request(request).await;
         match reply.map_err(|error| self.note(error).context(&context))? {
-            Reply::Extended { lease } => Ok(lease),
+            Reply::Extended { lease: anew } => {
+                // From when it was asked for: the engine counts from a little later.
+                if let Some((lease, lasts)) = self.0.lease.as_ref().zip(anew.or(self.0.lasts)) {
+                    lease.extend(asked + lasts);
+                }
+                Ok(anew)
+            }
             other => Err(unexpected(&context, &other)),
         }
     }
@@ -136,6 +151,23 @@ impl Acker {
     /// Whether a settlement of this delivery succeeded, through this or a clone.
     pub fn is_settled(&self) -> bool {
         self.0.settled.load(Ordering::Acquire)
+    }
+
+    /// See [`Event::is_lease_lost`](crate::Event::is_lease_lost).
+    pub fn is_lease_lost(&self) -> bool {
+        self.0.lease.as_ref().is_some_and(Lease::is_lost)
+    }
+
+    /// See [`Event::lease_lost`](crate::Event::lease_lost).
+    pub async fn lease_lost(&self) {
+        match &self.0.lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn link(&self) -> Option<Arc<LinkLife>> {
+        self.0.lease.as_ref().map(|lease| lease.link().clone())
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -154,58 +186,89 @@ impl Acker {
         self.0.block
     }
 
-    pub(crate) fn lease(&self) -> Option<Duration> {
-        self.0.lease
+    pub(crate) fn lasts(&self) -> Option<Duration> {
+        self.0.lasts
     }
 
     pub(crate) fn settlement(&self, how: Settlement) -> Settle {
         Settle { id: self.0.id.clone(), event: Some(self.0.event.clone()), block: Some(self.0.block), how }
     }
 
-    /// Keeps the lease while `work` runs, if the engine can: asks for it anew when a third of what is left of it is over.
-    pub(crate) async fn keeping<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Keeps the lease until what this returns is dropped, if the engine can: asks for it anew when a third of what is left of it is
+    /// over. In a task of its own, so that it does not depend on the task of who works with the event.
+    pub(crate) fn renew_lease(&self) -> Renewal {
         let leases = self.0.client.session.welcome().is_some_and(|welcome| welcome.config.has(Extension::Leases));
-        let long = self.0.lease.is_some_and(|lease| lease >= SHORTEST_LEASE);
-        let Some(until) = self.0.until.filter(|_| leases && long) else { return work.await };
-        tokio::select! {
-            biased;
-            done = work => done,
-            never = self.keep(until.saturating_duration_since(Instant::now())) => match never {},
-        }
+        let long = self.0.lasts.is_some_and(|lasts| lasts >= SHORTEST_LEASE);
+        Renewal((leases && long && self.0.lease.is_some()).then(|| tokio::spawn(self.clone().keep()).abort_handle()))
     }
 
-    /// `left` is what is left of the lease: a part of it went by while the event waited.
-    async fn keep(&self, mut left: Duration) -> Infallible {
+    async fn keep(self) {
         loop {
-            tokio::time::sleep(left / 3).await;
-            // After a reconnect it is no longer this client's.
-            let lost = self.0.generation != Some(self.0.client.session.generation());
-            if lost || self.is_settled() || self.0.left.load(Ordering::Acquire) {
-                return std::future::pending().await;
+            let Some(lease) = &self.0.lease else { return };
+            // A part of it went by while the event waited. Not in a loop, if nothing is left.
+            let left = lease.until().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            tokio::time::sleep((left / 3).max(SHORTEST_LEASE / 3)).await;
+            if self.is_lease_lost() || self.is_settled() || self.0.left.load(Ordering::Acquire) {
+                return;
             }
-            match self.extend().await {
-                Ok(anew) => left = anew.or(self.0.lease).unwrap_or_default().max(SHORTEST_LEASE),
-                Err(error) => {
-                    // Not in a loop, if nothing is left.
-                    left = left.max(SHORTEST_LEASE);
-                    tracing::warn!(event = %self.0.event, id = %self.0.id, %error, "the lease could not be extended");
-                }
+            let extended = tokio::select! {
+                biased;
+                extended = self.extend() => extended,
+                () = lease.lost() => return,
+            };
+            if let Err(error) = extended {
+                tracing::warn!(event = %self.0.event, id = %self.0.id, %error, "the lease could not be extended");
             }
         }
     }
 
-    async fn settle(&self, how: Settlement) -> Result<Option<Timestamp>> {
+    /// Settles it, and if the engine cannot now, tries for as long as the lease lasts.
+    pub(crate) async fn settle_at_last(&self, how: Settlement) -> Result<()> {
+        self.settle(how, Patience::OfTheLease).await.map(drop)
+    }
+
+    async fn settle(&self, how: Settlement, patience: Patience) -> Result<Option<Timestamp>> {
         let Owned { client, event, id, block, .. } = &*self.0;
-        let until = settle(client, event.clone(), id.clone(), Some(*block), how).await;
-        let until = until.map_err(|error| self.note(error))?;
-        self.0.settled.store(true, Ordering::Release);
-        self.0.make_room();
-        Ok(until)
+        let limit = match patience {
+            Patience::OfTheLease if self.0.lease.is_some() => Some(bounded(Duration::MAX)),
+            _ => None,
+        };
+        // If it is abandoned from here on, nobody knows what became of it.
+        self.0.unsure.store(true, Ordering::Release);
+        let within = Within { limit, bound: self.link() };
+        let settling = settle(client, event.clone(), id.clone(), Some(*block), how, within);
+        let outcome = match limit {
+            None => settling.await,
+            Some(_) => tokio::select! {
+                biased;
+                outcome = settling => outcome,
+                () = self.lease_lost() => Err(Error::new(
+                    ErrorKind::StaleDelivery,
+                    format!("{event} {id}: its lease was lost before the engine took the settlement; it is delivered again"),
+                )),
+            },
+        };
+        match outcome {
+            Ok(until) => {
+                self.0.settled.store(true, Ordering::Release);
+                self.0.make_room();
+                Ok(until)
+            }
+            Err(error) => {
+                self.0.unsure.store(error.may_have_happened(), Ordering::Release);
+                let passes = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded);
+                self.0.refused.store(passes, Ordering::Release);
+                Err(self.note(error))
+            }
+        }
     }
 
     /// What the engine has taken back need not be handed back.
-    fn note(&self, error: ensync_core::Error) -> ensync_core::Error {
+    fn note(&self, error: Error) -> Error {
         if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::NotFound) {
+            if let Some(lease) = &self.0.lease {
+                lease.lose();
+            }
             self.leave();
         }
         error
@@ -220,12 +283,13 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        let Some(generation) = self.generation else { return };
-        if *self.settled.get_mut() || *self.left.get_mut() {
+        let Some(epoch) = self.lease.as_ref().map(|lease| lease.link().epoch()) else { return };
+        if *self.settled.get_mut() || *self.left.get_mut() || *self.unsure.get_mut() {
             return;
         }
+        let seen = !*self.refused.get_mut();
         let (event, id) = (self.event.clone(), self.id.clone());
-        self.client.session.hand_back(HandBack { event, id, block: self.block, generation, seen: true });
+        self.client.session.hand_back(HandBack { event, id, block: self.block, epoch, seen });
     }
 }
 
@@ -242,6 +306,31 @@ impl fmt::Debug for Owned {
     }
 }
 
+/// For how long a settlement that is refused in passing is tried again.
+#[derive(Clone, Copy)]
+enum Patience {
+    OfACall,
+    OfTheLease,
+}
+
+/// Keeps a lease until it is dropped.
+pub(crate) struct Renewal(Option<AbortHandle>);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// For how long a settlement may take, unless as long as any call, and the link that it is bound to.
+#[derive(Default)]
+pub(crate) struct Within {
+    limit: Option<Duration>,
+    bound: Option<Arc<LinkLife>>,
+}
+
 /// Settles a delivery; tells when it comes again if it was deferred and the engine said.
 pub(crate) async fn settle(
     client: &Client,
@@ -249,9 +338,10 @@ pub(crate) async fn settle(
     id: EventId,
     block: Option<Block>,
     how: Settlement,
+    within: Within,
 ) -> Result<Option<Timestamp>> {
     let settling = Settling::begin(&event, &id, &how);
-    let settled = settle_now(client, event, id, block, how).instrument(settling.span()).await;
+    let settled = settle_now(client, event, id, block, how, within).instrument(settling.span()).await;
     settling.end(&settled);
     settled
 }
@@ -262,10 +352,12 @@ async fn settle_now(
     id: EventId,
     block: Option<Block>,
     how: Settlement,
+    within: Within,
 ) -> Result<Option<Timestamp>> {
     let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
     let command = Command::Settle(Settle { id, event: Some(event), block, how });
-    let reply = client.session.call(command).await;
+    let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
+    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound)).await;
     match reply.map_err(|error| error.context(&context))? {
         Reply::Done => Ok(None),
         Reply::Deferred { until } => Ok(until),

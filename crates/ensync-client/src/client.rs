@@ -38,7 +38,10 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Crypto {
     pub(crate) suite: Suite,
+    /// With the ring's current key, or none.
     pub(crate) sealer: Sealer,
+    /// With each other key of the ring that names an app.
+    others: Vec<Sealer>,
     pub(crate) opener: Opener,
     recipients: Recipients,
 }
@@ -49,9 +52,12 @@ impl Client {
             Some(own) => Sealer::new().own_key(own.clone()),
             None => Sealer::new(),
         };
+        let others = keys.iter().skip(1).filter(|key| key.app_id().is_some());
+        let others = others.map(|key| Sealer::new().own_key(key.clone()).keep(options.keep)).collect();
         let crypto = Arc::new(Crypto {
             suite: options.suite,
             sealer: sealer.keep(options.keep),
+            others,
             opener: Opener::new(keys),
             recipients: Recipients::default(),
         });
@@ -120,8 +126,13 @@ impl Client {
 
     pub(crate) async fn replay_with(&self, event: EventName, id: EventId, reading: Reading) -> Result<Event> {
         let context = format!("replay {event} {id} at {}", self.endpoint());
-        let command = Command::Replay { id, event: event.clone() };
+        let command = Command::Replay { id: id.clone(), event: event.clone() };
         match self.session.call(command).await.map_err(|error| error.context(&context))? {
+            // Another event would be opened, and settled, in the place of the one that is meant.
+            Reply::Replayed(delivery) if delivery.id != id || delivery.event != event => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("{context}: the engine answered with {} {}, another event", delivery.event, delivery.id),
+            )),
             Reply::Replayed(delivery) => Ok(Event::new(*delivery, event, reading, self.clone(), None)),
             other => Err(unexpected(&context, &other)),
         }
@@ -202,7 +213,7 @@ impl Client {
     /// [`close_timeout`](crate::Engine::close_timeout); the session is closed nevertheless.
     pub async fn close(&self) -> Result<()> {
         let closed = self.session.close().await;
-        self.crypto.sealer.forget();
+        self.crypto.sealers().for_each(Sealer::forget);
         self.crypto.opener.forget();
         closed
     }
@@ -212,13 +223,24 @@ impl Client {
     }
 }
 
+impl Crypto {
+    fn sealers(&self) -> impl Iterator<Item = &Sealer> {
+        std::iter::once(&self.sealer).chain(&self.others)
+    }
+
+    /// What seals for this app: the key of the ring that the engine knows the app by, or the current one.
+    pub(crate) fn sealer_of(&self, app: Option<AppId>) -> &Sealer {
+        self.sealers().find(|sealer| app.is_some() && sealer.own_id() == app).unwrap_or(&self.sealer)
+    }
+}
+
 /// Wipes kept agreements whose time is over, for nothing else does while nothing is sealed or opened.
 async fn tidy(crypto: Weak<Crypto>) {
     let mut ticks = tokio::time::interval(TIDY);
     loop {
         ticks.tick().await;
         let Some(crypto) = crypto.upgrade() else { return };
-        crypto.sealer.tidy();
+        crypto.sealers().for_each(Sealer::tidy);
         crypto.opener.tidy();
     }
 }
@@ -236,23 +258,32 @@ pub(crate) fn unexpected(context: &str, reply: &Reply) -> Error {
 }
 
 /// Recipients' keys, converted for sealing once each: a conversion costs more than the rest of a small publish but the agreement.
+///
+/// Two generations: when the younger is full the older is forgotten, so that what is in use stays.
 #[derive(Debug, Default)]
-struct Recipients(RwLock<HashMap<AppId, Recipient>>);
+struct Recipients(RwLock<[HashMap<AppId, Recipient>; 2]>);
 
 impl Recipients {
-    /// How many are kept: as many as the peers keep.
-    const MOST: usize = 1_000;
+    /// How many are kept in each: together as many as the peers keep.
+    const MOST: usize = 500;
 
     fn convert(&self, id: AppId) -> Result<Recipient> {
-        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
-            return Ok(known.clone());
+        let older = {
+            let [younger, older] = &*self.0.read().unwrap_or_else(PoisonError::into_inner);
+            match younger.get(&id) {
+                Some(known) => return Ok(known.clone()),
+                None => older.get(&id).cloned(),
+            }
+        };
+        let recipient = match older {
+            Some(known) => known,
+            None => Recipient::new(id)?,
+        };
+        let [younger, older] = &mut *self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if younger.len() >= Self::MOST {
+            *older = std::mem::take(younger);
         }
-        let recipient = Recipient::new(id)?;
-        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= Self::MOST {
-            kept.clear();
-        }
-        kept.insert(id, recipient.clone());
+        younger.insert(id, recipient.clone());
         Ok(recipient)
     }
 }

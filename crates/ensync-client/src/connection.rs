@@ -7,7 +7,7 @@ use ensync_core::{Error, EventName};
 use futures::Stream;
 use tokio::sync::broadcast;
 
-use crate::session::{State, Watched};
+use crate::session::{State, StateCell};
 
 /// How a client stands with its engine.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub enum ConnectionEvent {
         /// Why.
         cause: Error,
     },
-    /// Another attempt to connect will be made.
+    /// Another attempt to connect will be made; a wait of zero if the engine closed in order, or forgot the session.
     Reconnecting {
         /// Its number, counted from 1 since the last login that held.
         attempt: u32,
@@ -96,7 +96,7 @@ impl From<&State> for ConnectionState {
 }
 
 /// The state now, and each later one, up to the last. States that follow each other faster than they are read are left out.
-pub(crate) fn states(state: Arc<Watched<State>>) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
+pub(crate) fn states(state: Arc<StateCell<State>>) -> impl Stream<Item = ConnectionState> + Send + Unpin + 'static {
     Box::pin(futures::stream::unfold((None, Some(state)), |(seen, state)| async move {
         let state = state?;
         let (version, now) = state.wait_beyond(seen, |state| Some(ConnectionState::from(state))).await;

@@ -54,7 +54,11 @@ impl Engine<Custom> {
 }
 
 impl<T> Engine<T> {
-    /// How often to prove that the link is alive. A link that does not answer within this is given up. Default: 30 s.
+    /// How often to prove that the link is alive, and at the latest when to give up one from which nothing comes. Default: 30 s.
+    ///
+    /// A call that waits is a proof of its own, whatever this says: if nothing at all came for 5 s the link is asked for a sign of
+    /// life, and given up if there is none within 5 s more; and a link that answers others but leaves one call waiting for 20 s is
+    /// given up too. What waits is sent again over the next link, where that does no harm.
     #[must_use]
     pub fn heartbeat_interval(mut self, every: Duration) -> Self {
         self.options.heartbeat_interval = bounded(every).max(Duration::from_millis(1));
@@ -79,7 +83,10 @@ impl<T> Engine<T> {
     }
 
     /// How many attempts in a row to reconnect before the client closes with an error. The count starts anew only after a login
-    /// that held for [`reconnect_interval`](Self::reconnect_interval). Default: 10.
+    /// that held for [`reconnect_interval`](Self::reconnect_interval), or over which something was carried out. Default:
+    /// [`Unlimited`](Attempts::Unlimited): the client goes on, with waits of up to 60 s, tells so by its
+    /// [state](Client::connection_state) and [events](Client::events), and writes a line to the log once a minute. An app key that
+    /// the engine refuses ends it at once all the same.
     #[must_use]
     pub fn max_reconnect_attempts(mut self, attempts: impl Into<Attempts>) -> Self {
         self.options.max_reconnect_attempts = attempts.into();
@@ -150,6 +157,14 @@ impl<T> Engine<T> {
     #[must_use]
     pub fn max_publishes_in_flight(mut self, events: u32) -> Self {
         self.options.max_publishes_in_flight = NonZeroU32::new(events).unwrap_or(NonZeroU32::MIN);
+        self
+    }
+
+    /// How many bytes a client may have under way to the engine, as the wire has them. Events beyond that wait for room, within their
+    /// own deadlines; one that is larger alone goes alone. Default: 16 MiB.
+    #[must_use]
+    pub fn max_publish_bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.options.max_publish_bytes_in_flight = bytes;
         self
     }
 
@@ -237,8 +252,9 @@ impl CreateClient {
         self
     }
 
-    /// Several keys: the current one, which also seals, and retired ones that queued events may still be sealed for, so that
-    /// rotating a key loses none.
+    /// Several keys: the current one, which also seals, and others that queued events may still be sealed for, so that
+    /// rotating a key loses none. If the engine says at login that the app's id is that of another key of them, that one seals: with
+    /// the next and the present key a client publishes without a break through a rotation.
     ///
     /// A key that has leaked must not be among them: whoever has it can seal events that seem to come from anybody, unless they
     /// are signed.
@@ -268,8 +284,7 @@ impl IntoFuture for CreateClient {
             let claim = self.outbox.map(crate::Outbox::claim).transpose()?;
             let options = self.options.clone();
             let reach = Arc::new(Reach::new(self.ways, options.connect_timeout));
-            let first = reach.endpoint().clone();
-            let session = Session::open(reach.clone(), first, self.app_key?, self.options).await?;
+            let session = Session::open(reach.clone(), self.app_key?, self.options).await?;
             let client = Client::new(session, reach, keys, &options);
             #[cfg(feature = "outbox")]
             let client = client.drain(claim);

@@ -188,7 +188,29 @@ impl Event {
     /// How long this client may take to settle it, from when the engine sent it, if the engine said; a replay has no lease. Whoever
     /// needs longer says so with [`extend`](Event::extend).
     pub fn lease(&self) -> Option<Duration> {
-        self.acker.lease()
+        self.acker.lasts()
+    }
+
+    /// Whether this delivery is no longer this client's: its lease ran out, its connection ended, or the engine said so. Somebody else
+    /// has the event or will, and settling it is refused; work that is not done yet had better stop. Always false for a replay.
+    pub fn is_lease_lost(&self) -> bool {
+        self.acker.is_lease_lost()
+    }
+
+    /// Waits until [`is_lease_lost`](Self::is_lease_lost). Never resolves for a replay.
+    ///
+    /// ```no_run
+    /// # use ensync_client::{Event, core::Result};
+    /// # async fn work(_: &Event) {}
+    /// async fn handle(event: Event) -> Result<()> {
+    ///     tokio::select! {
+    ///         () = work(&event) => event.ack().await,
+    ///         () = event.lease_lost() => Ok(()), // done by whoever gets it next
+    ///     }
+    /// }
+    /// ```
+    pub async fn lease_lost(&self) {
+        self.acker.lease_lost().await;
     }
 
     /// Not yet: the lease starts anew, so that the event stays with this client. Tells how long it lasts from now, if the engine

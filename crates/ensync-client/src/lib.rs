@@ -10,6 +10,7 @@ mod connection;
 mod dial;
 mod engine;
 mod event;
+mod lease;
 mod observe;
 mod options;
 #[cfg(feature = "outbox")]
@@ -44,5 +45,6 @@ pub use outbox::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Qu
 pub use publish::Publish;
 pub use reading::{Sender, Unopenable};
 pub use receipt::{PartialPublish, Receipt};
+pub use session::RetryPolicy;
 pub use subscription::{Control, ForEach, Handler, OnError, Subscribe, Subscription};
 pub use transports::Transports;

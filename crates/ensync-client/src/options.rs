@@ -20,6 +20,7 @@ pub(crate) struct Options {
     pub(crate) request_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) max_publishes_in_flight: NonZeroU32,
+    pub(crate) max_publish_bytes_in_flight: u64,
     pub(crate) suite: Suite,
     pub(crate) keep: Keep,
     #[cfg(feature = "opentelemetry")]
@@ -32,13 +33,14 @@ impl Default for Options {
             heartbeat_interval: Duration::from_secs(30),
             reconnect_interval: Duration::from_secs(5),
             reconnect_factor: FACTOR,
-            max_reconnect_attempts: Attempts::AtMost(10),
+            max_reconnect_attempts: Attempts::Unlimited,
             retry_first_connect: false,
             jitter_seed: None,
             connect_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(30),
             max_publishes_in_flight: NonZeroU32::MIN.saturating_add(1_023),
+            max_publish_bytes_in_flight: 16 << 20,
             suite: Suite::default(),
             keep: Keep::default(),
             #[cfg(feature = "opentelemetry")]

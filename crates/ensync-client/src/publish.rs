@@ -1,10 +1,11 @@
+use std::fmt;
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use ensync_core::crypto::{Recipient, SealOptions, Suite};
+use ensync_core::crypto::{Recipient, SealOptions, Sealer, Suite};
 use ensync_core::{
-    AppId, Command, Error, ErrorKind, EventName, Extension, IdempotencyKey, Metadata, PayloadJson, Reply, Result,
-    Schema, WirePayload,
+    AppId, Command, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadJson, Reply, Result, Schema,
+    WirePayload,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -15,12 +16,14 @@ use tracing::Instrument;
 use crate::client::unexpected;
 use crate::observe::Publishing;
 use crate::options::bounded;
-use crate::{Client, PartialPublish, Receipt};
+use crate::session::Request;
+use crate::{Client, PartialPublish, Receipt, RetryPolicy};
 
 /// How many recipients of one publish are in flight together.
 const IN_FLIGHT: usize = 64;
-/// How long an engine remembers a publish, if it deduplicates and does not say.
-const WINDOW: Duration = Duration::from_secs(120);
+/// How much is sealed in the caller's task: bytes of payload, and for each recipient as many as take as long.
+const SHORT: usize = 256 << 10;
+const RECIPIENT: usize = 16 << 10;
 
 /// A publish about to happen: say whom it is for, and await it for the [`Receipt`].
 ///
@@ -33,7 +36,6 @@ const WINDOW: Duration = Duration::from_secs(120);
 /// # }
 /// ```
 #[must_use = "nothing is published until it is awaited"]
-#[derive(Debug)]
 pub struct Publish {
     client: Client,
     event: Result<EventName>,
@@ -45,7 +47,23 @@ pub struct Publish {
     schema: Option<Schema>,
     idempotency_key: Option<Result<IdempotencyKey>>,
     timeout: Option<Duration>,
+    retry: RetryPolicy,
     options: SealOptions,
+}
+
+/// Without the payload, which is for its recipients alone.
+impl fmt::Debug for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publish")
+            .field("event", &self.event)
+            .field("payload_bytes", &self.payload.as_ref().map(|payload| payload.as_str().len()))
+            .field("recipients", &self.recipients)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("persist", &self.persist)
+            .field("timeout", &self.timeout)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Publish {
@@ -62,6 +80,7 @@ impl Publish {
             schema: None,
             idempotency_key: None,
             timeout: None,
+            retry: RetryPolicy::default(),
         }
     }
 
@@ -147,9 +166,17 @@ impl Publish {
     /// handle's [`request_timeout`](crate::Engine::request_timeout).
     ///
     /// Within it the publish outlasts outages: it waits for the connection, and where the engine deduplicates it is sent again if its
-    /// answer was lost. Dropping the future instead forgets what was accepted already.
+    /// answer was lost, or it was refused in passing: see [`retry`](Self::retry). Zero is refused. Dropping the future instead forgets what was accepted already.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(bounded(limit));
+        self
+    }
+
+    /// How it is sent again within its deadline, if the engine cannot take it now or its answer is lost. Default: as often as there is
+    /// time for, with waits of up to 5 s. An answer that was lost is no reason for another attempt where the engine does not
+    /// deduplicate, or may have forgotten the first: then it is told.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
         self
     }
 
@@ -167,7 +194,7 @@ impl Publish {
             let client = self.client.clone();
             let event = self.event.clone().map_err(|error| error.context("queue"))?;
             let context = format!("queue {event}");
-            let commands = self.sealed(&context)?;
+            let commands = self.sealed(&context).await?;
             crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
         };
         let queued = queued.instrument(publishing.span()).await;
@@ -189,16 +216,24 @@ impl Publish {
     }
 
     async fn send_all(self) -> Result<Receipt> {
-        let (client, timeout) = (self.client.clone(), self.timeout);
+        let (client, retry) = (self.client.clone(), self.retry);
         let event = self.event.clone().map_err(|error| error.context("publish"))?;
         let context = format!("publish {event} at {}", client.endpoint());
-        let commands = self.sealed(&context)?;
-        deliver(&client, commands, timeout, &context).await
+        // Until each recipient's answer is there, not only while one is awaited.
+        let _admitted = client.session.admit().map_err(|error| error.context(&context))?;
+        let limit = self.timeout.unwrap_or_else(|| client.session.request_timeout());
+        if limit.is_zero() {
+            let text = format!("{context}: a timeout of zero leaves no time to send it; it was not sent");
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        let deadline = Instant::now() + limit;
+        let commands = self.sealed(&context).await?;
+        deliver(&client, commands, deadline, retry, &context).await
     }
 
     /// One sealed copy for each recipient.
     #[cfg_attr(not(feature = "opentelemetry"), expect(unused_mut, reason = "nothing is added to the headers"))]
-    fn sealed(mut self, context: &str) -> Result<Vec<ensync_core::Publish>> {
+    async fn sealed(mut self, context: &str) -> Result<Vec<ensync_core::Publish>> {
         #[cfg(feature = "opentelemetry")]
         if self.client.traced {
             crate::observe::inject(&mut self.headers);
@@ -212,7 +247,17 @@ impl Publish {
             idempotency_key: self.idempotency_key.transpose(),
             options: self.options,
         };
-        prepared.seal(&self.client).map_err(|error| error.context(context))
+        let client = self.client;
+        let work = prepared.payload.as_ref().map_or(0, |payload| payload.as_str().len())
+            + prepared.recipients.as_ref().map_or(0, Vec::len) * RECIPIENT;
+        let sealed = match work {
+            ..SHORT => prepared.seal(&client),
+            // It would keep a thread from everything else for too long.
+            _ => tokio::task::spawn_blocking(move || prepared.seal(&client)).await.unwrap_or_else(|cause| {
+                Err(Error::new(ErrorKind::Internal, "sealing was cancelled or panicked").with_source(cause))
+            }),
+        };
+        sealed.map_err(|error| error.context(context))
     }
 }
 
@@ -260,10 +305,12 @@ impl Prepared {
         }
         let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
         let welcome = client.session.welcome();
+        let app = client.session.app_id();
+        let sealer = client.crypto.sealer_of(app);
         if self.options.suite() == Suite::Aes256Gcm {
-            check_own_key(client, welcome.as_ref().and_then(|welcome| welcome.app_id))?;
+            check_own_key(sealer, app)?;
         }
-        let sealed = client.crypto.sealer.seal(payload.as_str().as_bytes(), &recipients, &self.event, self.options)?;
+        let sealed = sealer.seal(payload.as_str().as_bytes(), &recipients, &self.event, self.options)?;
         let config = welcome.as_ref().map(|welcome| &welcome.config);
         if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
             sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.as_str().len()))?;
@@ -287,8 +334,8 @@ impl Prepared {
 }
 
 /// An envelope that names another sender than the engine does is refused by its readers, so it is not sent.
-fn check_own_key(client: &Client, app: Option<AppId>) -> Result<()> {
-    match client.crypto.sealer.own_id().zip(app) {
+fn check_own_key(sealer: &Sealer, app: Option<AppId>) -> Result<()> {
+    match sealer.own_id().zip(app) {
         Some((own, app)) if own != app => Err(Error::new(
             ErrorKind::InvalidKey,
             format!(
@@ -313,69 +360,30 @@ fn fits(sealed: &WirePayload, most: usize, plain: usize) -> Result<()> {
     ))
 }
 
-/// What all sends of one publish share.
-#[derive(Clone, Copy)]
-struct Sending<'a> {
-    client: &'a Client,
-    deadline: Instant,
+/// Sends one copy. Under the same key each time, so that an engine that deduplicates accepts it once.
+async fn send(client: &Client, publish: ensync_core::Publish, deadline: Instant, retry: RetryPolicy) -> Result<Reply> {
+    let bytes = publish.payload.len() + publish.metadata.as_str().len();
+    let _room = client.session.room_to_publish(bytes, deadline).await?;
+    client.session.request(Request { command: Command::Publish(publish), deadline, retry, bound: None }).await
 }
 
-impl Sending<'_> {
-    /// Sends one. Where the engine deduplicates, one whose answer was lost with the connection is sent again, under the same key:
-    /// it is accepted once.
-    async fn send(self, publish: ensync_core::Publish) -> Result<Reply> {
-        let session = &self.client.session;
-        let _room = session.room_to_publish(self.deadline).await?;
-        let command = Command::Publish(publish);
-        let begun = Instant::now();
-        let mut lost = None;
-        loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            let error = match session.call_within(command.clone(), left).await {
-                Ok(reply) => return Ok(reply),
-                Err(error) => error,
-            };
-            if error.kind() == ErrorKind::Interrupted && self.may_repeat(begun).await {
-                lost = Some(error);
-                continue;
-            }
-            return Err(match lost {
-                Some(lost) if !error.may_have_happened() => {
-                    tracing::debug!(%error, "a publish whose answer was lost could not be sent again");
-                    lost
-                }
-                _ => error,
-            });
-        }
-    }
-
-    /// Whether the engine that is there now, which may not be the one of before, knows the first try if it happened. Half of its
-    /// window is left for the way there.
-    async fn may_repeat(self, begun: Instant) -> bool {
-        match self.client.session.announced(self.deadline).await {
-            Some(config) => {
-                config.has(Extension::Deduplication) && begun.elapsed() < config.dedup_window().unwrap_or(WINDOW) / 2
-            }
-            None => false,
-        }
-    }
-}
-
-/// Sends all of it together, and tells of each recipient what became of it.
+/// Sends all of it together, and tells of each recipient what became of it, in the order they were named.
 async fn deliver(
     client: &Client,
     commands: Vec<ensync_core::Publish>,
-    timeout: Option<Duration>,
+    deadline: Instant,
+    retry: RetryPolicy,
     context: &str,
 ) -> Result<Receipt> {
-    // Until each recipient's answer is there, not only while one is awaited.
-    let _busy = client.session.busy();
-    let deadline = Instant::now() + timeout.unwrap_or_else(|| client.session.request_timeout());
-    let sending = Sending { client, deadline };
-    let send = |command: ensync_core::Publish| async move { (command.recipient, sending.send(command).await) };
-    let mut answers = futures::stream::iter(commands).map(send).buffered(IN_FLIGHT);
+    let sending = |(place, command): (usize, ensync_core::Publish)| async move {
+        (place, command.recipient, send(client, command, deadline, retry).await)
+    };
+    // In whatever order: one that is slow holds up no other.
+    let sending = futures::stream::iter(commands.into_iter().enumerate()).map(sending).buffer_unordered(IN_FLIGHT);
+    let mut answers: Vec<_> = sending.collect().await;
+    answers.sort_unstable_by_key(|(place, ..)| *place);
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());
-    while let Some((recipient, reply)) = answers.next().await {
+    for (_, recipient, reply) in answers {
         match reply {
             Ok(Reply::Published { id }) => accepted.push((recipient, id)),
             Ok(other) => failed.push((recipient, unexpected("publish", &other))),

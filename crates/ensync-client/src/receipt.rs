@@ -34,7 +34,8 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// The source of a [`PartiallyPublished`](ErrorKind::PartiallyPublished) error: who was served and who was not.
+/// The source of a [`PartiallyPublished`](ErrorKind::PartiallyPublished) error, and of one that says that none of several recipients
+/// was served: who was served and who was not.
 ///
 /// ```no_run
 /// # async fn example(publish: ensync_client::Publish) {
@@ -57,28 +58,33 @@ pub struct PartialPublish {
 }
 
 impl PartialPublish {
-    /// The details of a partial failure; `None` for any other error.
+    /// The details of a failure of several recipients; `None` for any other error.
     pub fn of(error: &Error) -> Option<&Self> {
         std::error::Error::source(error)?.downcast_ref()
     }
 
-    /// One result of many answers. Failures of all recipients are one error, the first's.
+    /// One result of many answers. If nobody was served, the kind is that of all failures, or of one that may have been served all
+    /// the same.
     pub(crate) fn settle(mut accepted: Vec<(AppId, EventId)>, mut failed: Vec<(AppId, Error)>) -> Result<Receipt> {
         if failed.is_empty() && !accepted.is_empty() {
             let first = accepted.remove(0);
             return Ok(Receipt { first, others: accepted });
         }
-        if accepted.is_empty() && !failed.is_empty() {
-            let (recipient, error) = failed.swap_remove(0);
-            return Err(if failed.is_empty() {
-                error
-            } else {
-                error.context(format_args!("recipient {recipient}, as all others"))
-            });
+        let total = accepted.len() + failed.len();
+        if accepted.is_empty() {
+            if total == 1 {
+                return Err(failed.remove(0).1);
+            }
+            let open = failed.iter().find(|(_, error)| error.may_have_happened()).or(failed.first());
+            let Some((recipient, error)) = open else {
+                return Err(Error::new(ErrorKind::Internal, "a publish without a recipient was sent"));
+            };
+            let context =
+                format!("none of {total} recipients is known to be served, see PartialPublish::of; {recipient}");
+            return Err(error.clone().context(context).with_source(Self { accepted, failed }));
         }
-        let (served, refused) = (accepted.len(), failed.len());
-        let message =
-            format!("{served} of {} recipients were served; PartialPublish::of tells which", served + refused);
+        let served = accepted.len();
+        let message = format!("{served} of {total} recipients were served; PartialPublish::of tells which");
         Err(Error::new(ErrorKind::PartiallyPublished, message).with_source(Self { accepted, failed }))
     }
 }
@@ -110,6 +116,14 @@ mod tests {
 
         let error = PartialPublish::settle(vec![], vec![refusal(1), refusal(2)]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnknownRecipient);
+        assert_eq!(PartialPublish::of(&error).unwrap().failed.len(), 2);
+        assert!(error.to_string().starts_with("none of 2 recipients"), "{error}");
+
+        // One may have been served, so that is what is told.
+        let lost = (AppId::from_bytes([2; 32]), Error::new(ErrorKind::Interrupted, "lost"));
+        let error = PartialPublish::settle(vec![], vec![refusal(1), lost]).unwrap_err();
+        assert!(error.may_have_happened(), "{error}");
+        let error = PartialPublish::settle(vec![], vec![refusal(1)]).unwrap_err();
         assert!(PartialPublish::of(&error).is_none());
     }
 }

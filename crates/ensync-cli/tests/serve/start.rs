@@ -1,6 +1,7 @@
 //! How an engine starts, and when it does not.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
 use crate::process::{Engine, ensync, run};
@@ -25,6 +26,38 @@ fn in_development_mode_nothing_is_kept_unless_it_is_told_where() {
     drop(engine);
     let engine = Engine::start(place.path(), &["--dev", "--data", "here"]);
     assert!(engine.printed.contains("data in here") && place.path().join("here").is_dir());
+}
+
+#[test]
+fn the_config_manager_api_is_there_in_development_mode_and_where_it_is_asked_for() {
+    let place = tempfile::tempdir().unwrap();
+    let announced = |engine: &Engine| {
+        let line = engine.printed.lines().find_map(|line| line.strip_prefix("# Config Manager API at http://"));
+        line.map(|line| line.split_once("/api/v1/ensync, access key ").unwrap())
+            .map(|(to, key)| (to.to_owned(), key.to_owned()))
+    };
+    let names = |address: &str, key: &str| {
+        let mut tcp = TcpStream::connect(address).unwrap();
+        write!(
+            tcp,
+            "GET /api/v1/ensync/access-key HTTP/1.1\r\nhost: h\r\nx-access-key: {key}\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let engine = Engine::start(place.path(), &["--dev"]);
+    let (address, key) = announced(&engine).unwrap();
+    let answer = names(&address, &key);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"warehouse\""), "{answer}");
+    assert!(names(&address, &key[1..]).starts_with("HTTP/1.1 401 "));
+
+    assert_eq!(announced(&Engine::start(place.path(), &["--data", "off"])), None);
+    let engine = Engine::start(place.path(), &["--data", "on", "--set", "config_manager.listen=127.0.0.1:0"]);
+    let (address, key) = announced(&engine).unwrap();
+    assert_eq!(key, "in on/admin.token");
+    assert!(names(&address, &engine.token("on")).starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Dialling: DNS, TCP, proxies and TLS, in one place for every transport.
 
+mod phase;
 mod proxy;
 mod stream;
 mod tcp;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
 
+pub(crate) use phase::Phase;
+use phase::waits_for;
 use proxy::{Proxies, Proxy};
 use stream::Carrier;
 pub use stream::Stream;
@@ -84,14 +87,31 @@ impl Dialer {
     /// the handshake fails: the message says which certificate check failed, or that the port does not speak TLS.
     /// [`ErrorKind::InvalidUrl`] names a variable of the environment that is no proxy.
     pub async fn dial(&self, to: &Endpoint, alpn: &[&[u8]]) -> Result<Stream> {
-        let carrier = match self.proxies.toward(to)? {
-            Some(proxy) => proxy::open(proxy, to, &self.tls).await?,
-            None => Carrier::Left(tcp::connect(&to.host(), to.port()).await.map_err(|failed| {
-                Error::new(ErrorKind::Connect, format!("cannot connect to {to}: {}", failed.told("engine")))
-                    .with_source(failed.cause)
-            })?),
+        let proxy = self.proxies.toward(to)?;
+        let carrier = match proxy {
+            Some(proxy) => {
+                waits_for(format_args!("the proxy {proxy} to lead to {to}"));
+                proxy::open(proxy, to, &self.tls).await?
+            }
+            None => {
+                waits_for(format_args!("the name and the port of {to}"));
+                Carrier::Left(tcp::connect(&to.host(), to.port()).await.map_err(|failed| {
+                    Error::new(ErrorKind::Connect, format!("cannot connect to {to}: {}", failed.told("engine")))
+                        .with_source(failed.cause)
+                })?)
+            }
         };
-        if to.tls() { self.tls.handshake(to, carrier, alpn).await } else { Ok(Stream::plain(carrier)) }
+        let by = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+        let stream = match to.tls() {
+            true => {
+                waits_for(format_args!("the TLS handshake{by}"));
+                let shaken = self.tls.handshake(to, carrier, alpn).await;
+                shaken.map_err(|error| if by.is_empty() { error } else { error.context(by.trim_start()) })?
+            }
+            false => Stream::plain(carrier),
+        };
+        waits_for(format_args!("the answer to the login{by}"));
+        Ok(stream)
     }
 }
 

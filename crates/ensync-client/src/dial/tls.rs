@@ -6,9 +6,10 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
-use rustls::client::{ClientConfig, ResolvesClientCert};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ClientConfig, ResolvesClientCert, WebPkiServerVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{AlertDescription, CertificateError, SignatureScheme, crypto};
+use rustls::{AlertDescription, CertificateError, RootCertStore, SignatureScheme, crypto};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::Verifier;
@@ -20,7 +21,8 @@ use tokio_rustls::client::TlsStream;
 use super::Stream;
 use super::stream::Carrier;
 
-/// What TLS connections trust, and show. The system's roots are always trusted; verification cannot be turned off.
+/// What TLS connections trust, and show. The system's roots are trusted unless [`only_added_cas`](Self::only_added_cas) is called;
+/// verification cannot be turned off.
 ///
 /// ```no_run
 /// use ensync_client::TlsOptions;
@@ -33,6 +35,7 @@ use super::stream::Carrier;
 #[derive(Clone, Default)]
 pub struct TlsOptions {
     extra_roots: Vec<CertificateDer<'static>>,
+    extra_alone: bool,
     identity: Option<(Vec<CertificateDer<'static>>, Arc<PrivateKeyDer<'static>>)>,
 }
 
@@ -50,6 +53,13 @@ impl TlsOptions {
     pub fn add_ca_pem(mut self, pem: &[u8]) -> Result<Self> {
         self.extra_roots.extend(certificates(pem, "CA")?);
         Ok(self)
+    }
+
+    /// Trusts only what [`add_ca_pem`](Self::add_ca_pem) adds, and not the system's roots: no public CA can then speak for the engine.
+    #[must_use]
+    pub fn only_added_cas(mut self) -> Self {
+        self.extra_alone = true;
+        self
     }
 
     /// Shows a certificate to engines that ask for one: its chain, leaf first, and its private key (PKCS #8, PKCS #1 or SEC 1),
@@ -73,6 +83,7 @@ impl fmt::Debug for TlsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsOptions")
             .field("extra_roots", &self.extra_roots.len())
+            .field("extra_alone", &self.extra_alone)
             .field("client_certificate", &self.identity.is_some())
             .finish()
     }
@@ -131,13 +142,31 @@ impl Tls {
         let provider = Arc::new(crypto::ring::default_provider());
         let broken =
             |what: &'static str| move |cause: rustls::Error| Error::new(ErrorKind::Tls, what).with_source(cause);
-        let verifier = Verifier::new_with_extra_roots(self.options.extra_roots.iter().cloned(), provider.clone())
-            .map_err(broken("TLS: no usable root certificates; install the system's, or add a CA"))?;
+        let roots = self.options.extra_roots.iter().cloned();
+        let verifier: Arc<dyn ServerCertVerifier> = match self.options.extra_alone {
+            false => Arc::new(
+                Verifier::new_with_extra_roots(roots, provider.clone())
+                    .map_err(broken("TLS: no usable root certificates; install the system's, or add a CA"))?,
+            ),
+            true => {
+                let mut trusted = RootCertStore::empty();
+                roots
+                    .map(|root| trusted.add(root))
+                    .collect::<std::result::Result<Vec<()>, _>>()
+                    .map_err(broken("TLS: a CA that was added is no usable root certificate"))?;
+                WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider.clone()).build().map_err(
+                    |cause| {
+                        let text = "TLS: only the CAs that were added are to be trusted; add one with add_ca_pem";
+                        Error::new(ErrorKind::Tls, text).with_source(cause)
+                    },
+                )?
+            }
+        };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(broken("TLS: the crypto provider has no usable cipher suite"))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier);
         let config = match &self.options.identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => builder
@@ -254,5 +283,53 @@ fn explain_certificate(host: &str, certificate: &CertificateError) -> String {
         }
         CertificateError::Revoked => "the certificate is revoked".to_owned(),
         _ => "the certificate is not acceptable".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rustls::ServerConfig;
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+
+    /// A CA, as PEM, and what a server shows that has a certificate of it.
+    fn authority(name: &str) -> (String, Arc<ServerConfig>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let own = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["engine.test".to_owned()]).unwrap().signed_by(&own, &issuer).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(own.serialize_der()).into())
+            .unwrap();
+        (pem, Arc::new(config))
+    }
+
+    async fn handshake(options: TlsOptions, server: &Arc<ServerConfig>) -> Result<()> {
+        let config = Tls::new(options).build()?;
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let accepting = tokio::spawn(tokio_rustls::TlsAcceptor::from(server.clone()).accept(far));
+        let shaken = shake_hands(ClientConfig::clone(&config), "engine.test", "engine.test", near).await;
+        let _ = accepting.await;
+        shaken.map(drop)
+    }
+
+    #[tokio::test]
+    async fn added_cas_may_be_all_that_is_trusted() {
+        let ((own, server), (other, _)) = (authority("own"), authority("other"));
+        let alone = |pem: &str| TlsOptions::new().add_ca_pem(pem.as_bytes()).unwrap().only_added_cas();
+        handshake(alone(&own), &server).await.unwrap();
+        let error = handshake(alone(&other), &server).await.unwrap_err();
+        assert!(error.to_string().contains("issuer is not trusted"), "{error}");
+        let error = handshake(TlsOptions::new().only_added_cas(), &server).await.unwrap_err();
+        assert!(error.to_string().contains("add_ca_pem"), "{error}");
     }
 }

@@ -26,6 +26,7 @@ metrics! {
     PUBLISH_SECONDS = Seconds "ensync_client_publish_seconds", "From awaiting a publish to its last answer";
     DELIVERED = Counter "ensync_client_delivered_total", "Events that a subscription handed out";
     IN_FLIGHT = Gauge "ensync_client_in_flight", "Events handed out that are neither settled nor dropped";
+    UNOPENABLE = Counter "ensync_client_unopenable_total", "Events that could not be opened and did not come out, by kind of error and by policy";
     SETTLED = Counter "ensync_client_settled_total", "Settlements that the engine confirmed, by settlement";
     SETTLE_FAILURES = Counter "ensync_client_settle_failures_total", "Settlements that failed, by kind of error";
     CONNECTS = Counter "ensync_client_connects_total", "Connections that came about, login included, by scheme";
@@ -45,6 +46,16 @@ pub(crate) fn count(metric: Metric, by: u64, label: Label) {
     match label {
         Some((key, value)) => ::metrics::counter!(metric.name, key => value).increment(by),
         None => ::metrics::counter!(metric.name).increment(by),
+    }
+}
+
+/// Adds one to a counter with two labels.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "there are no metrics"))]
+pub(crate) fn count_by(metric: Metric, labels: [(&'static str, &'static str); 2]) {
+    #[cfg(feature = "metrics")]
+    {
+        let [(first, one), (second, two)] = labels;
+        ::metrics::counter!(metric.name, first => one, second => two).increment(1);
     }
 }
 

@@ -12,6 +12,16 @@ pub(crate) use spans::{Connecting, Publishing, Settling, delivered, handling};
 #[cfg(feature = "opentelemetry")]
 pub(crate) use trace_context::inject;
 
+/// An event that cannot be opened, and that its reader does not want to see.
+pub(crate) fn unopenable(kind: ensync_core::ErrorKind, policy: crate::Unopenable) {
+    let policy = match policy {
+        crate::Unopenable::HandOver => "hand_over",
+        crate::Unopenable::Discard => "discard",
+        crate::Unopenable::Leave => "leave",
+    };
+    metrics::count_by(metrics::UNOPENABLE, [("kind", kind.code()), ("policy", policy)]);
+}
+
 #[cfg(feature = "outbox")]
 pub(crate) fn outbox_outcome(outcome: &crate::Outcome) {
     let name = match outcome {

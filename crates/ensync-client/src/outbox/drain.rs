@@ -176,7 +176,7 @@ impl Drain {
                 return (Lane::Lost, None);
             }
             let answer = match self.check_app(&entry) {
-                Ok(()) => self.session.call(Command::Publish(entry.command())).await,
+                Ok(()) => self.session.try_call(Command::Publish(entry.command())).await,
                 Err(error) => Err(error),
             };
             let refusal = match answer {

@@ -16,6 +16,7 @@ use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, r
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::dial::Phase;
 use crate::observe::Connecting;
 
 /// For how long the way that worked last comes first. After that the first is tried again, at the next connection.
@@ -145,12 +146,13 @@ impl Reach {
             // One that does not answer leaves the others their share.
             let left = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
+            let phase = Phase::default();
             let attempt = async {
-                match tokio::time::timeout(share, connector.connect(endpoint, app_key)).await {
+                match tokio::time::timeout(share, phase.of(connector.connect(endpoint, app_key))).await {
                     Ok(outcome) => outcome,
                     Err(_) => Err(Error::new(
                         ErrorKind::Connect,
-                        format!("cannot connect to {endpoint}: not connected and logged in within {share:?}"),
+                        format!("cannot connect to {endpoint}: not connected and logged in within {share:?}{phase}"),
                     )),
                 }
             };

@@ -1,28 +1,36 @@
 //! One authenticated session that outlives its connections.
 //!
 //! The supervisor task owns the connection: it connects, logs in, heartbeats, subscribes again. It is not on the path of a call:
-//! a change of connection swaps one `watch` value, from which each call takes the live transport.
+//! a change of connection swaps one value, from which each call takes the live [link](link). What is sent again, and when, is
+//! decided by [retry].
 
 mod backoff;
-mod errand;
-mod lane;
+mod budget;
+mod buffer;
+mod call;
+mod flow;
+mod leases;
+mod link;
+mod link_command;
+mod registry;
 mod restore;
-mod routes;
+mod retry;
+mod route;
 mod shared;
+mod state_cell;
 mod supervisor;
-mod watched;
-mod window;
+mod vitals;
+mod watch;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{
-    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Link, Reply, Result, ServerConfig, Settle,
-    Subscribe, Welcome,
+    AppId, AppKey, Command, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Subscribe, Welcome,
 };
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,15 +39,21 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::ConnectionEvent;
 use crate::options::Options;
+use crate::reach::Reach;
 pub(crate) use backoff::FACTOR;
-use errand::Errand;
-pub(crate) use errand::HandBack;
-pub(crate) use lane::{Lane, Routed};
-pub(crate) use routes::{Opened, Routes};
+use budget::Budget;
+pub(crate) use buffer::{DeliveryBuffer, Routed};
+pub(crate) use call::Request;
+pub(crate) use flow::Credit;
+pub(crate) use link::LinkLife;
+use link::LiveLink;
+pub(crate) use link_command::HandBack;
+use link_command::LinkCommand;
+pub(crate) use registry::{Opened, SubscriptionRegistry};
+pub use retry::RetryPolicy;
 use shared::Shared;
-pub(crate) use shared::{Live, SHORTEST_LEASE, State};
-pub(crate) use watched::Watched;
-pub(crate) use window::Held;
+pub(crate) use shared::{SHORTEST_LEASE, State};
+pub(crate) use state_cell::StateCell;
 
 /// How many events a listener may be behind before it misses some.
 const EVENTS: usize = 64;
@@ -52,10 +66,10 @@ struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let (busy, unread) = (self.0.work.len(), self.0.routes.unread());
+        let (busy, unread) = (self.0.work.len(), self.0.registry.unread());
         if busy + unread > 0 && !self.0.stop.is_cancelled() {
             tracing::warn!(
-                endpoint = %self.0.endpoint, busy, unread,
+                endpoint = %self.0.endpoint(), busy, unread,
                 "a client was dropped: calls under way are abandoned, events that nobody read will be delivered again; close() waits"
             );
         }
@@ -65,39 +79,33 @@ impl Drop for Handle {
 
 impl Session {
     /// Connects and logs in once, unless the options leave that to the supervisor, and keeps the session from then on.
-    pub(crate) async fn open(
-        connector: Arc<dyn Connector>,
-        endpoint: Endpoint,
-        app_key: AppKey,
-        options: Options,
-    ) -> Result<Self> {
+    pub(crate) async fn open(reach: Arc<Reach>, app_key: AppKey, options: Options) -> Result<Self> {
         let first = match options.retry_first_connect {
             true => None,
-            false => Some(connect(&*connector, &endpoint, &app_key, options.connect_timeout).await?),
+            false => Some(LiveLink::new(shared::connect(&reach, &app_key, options.connect_timeout).await?, 1)),
         };
-        let live = |link: &Link| {
-            State::Live(Live {
-                transport: link.transport.clone(),
-                welcome: Arc::new(link.welcome.clone()),
-                generation: 1,
-            })
-        };
-        let (errands, to_run) = mpsc::unbounded_channel();
+        let state = first.as_ref().map_or(State::Connecting, |(link, _)| State::Live(link.clone()));
+        let (commands, to_run) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            endpoint,
-            connector,
+            reach,
             app_key,
-            state: Arc::new(Watched::new(first.as_ref().map_or(State::Connecting, live))),
+            state: Arc::new(StateCell::new(state)),
             events: broadcast::Sender::new(EVENTS),
             was_live: AtomicBool::new(false),
-            routes: Routes::default(),
-            shortest_lease: Watched::new(None),
+            registry: SubscriptionRegistry::default(),
+            shortest_lease: StateCell::new(None),
             publishes: Semaphore::new(usize::try_from(options.max_publishes_in_flight.get()).unwrap_or(usize::MAX)),
+            publish_kibibytes: Semaphore::new(kibibytes(&options)),
+            budget: Budget::new(),
             work: TaskTracker::new(),
-            errands,
+            commands,
+            hand_backs: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
-            link: AtomicU64::new(first.is_some().into()),
+            epoch: AtomicU64::new(first.is_some().into()),
             stop: CancellationToken::new(),
+            app: Mutex::default(),
+            random: Mutex::new(options.jitter_seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
+            logged: Mutex::default(),
             options,
         });
         tokio::spawn(supervisor::supervise(supervisor::Ended(shared.clone()), first, to_run));
@@ -105,11 +113,11 @@ impl Session {
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.shared().endpoint
+        self.shared().endpoint()
     }
 
-    pub(crate) fn routes(&self) -> &Routes {
-        &self.shared().routes
+    pub(crate) fn registry(&self) -> &SubscriptionRegistry {
+        &self.shared().registry
     }
 
     /// What the engine said at the last login; `None` while there is no connection.
@@ -120,17 +128,15 @@ impl Session {
         })
     }
 
+    /// Which app the engine said this is, now or at the last login.
+    pub(crate) fn app_id(&self) -> Option<AppId> {
+        let known = self.welcome().and_then(|welcome| welcome.app_id);
+        known.or_else(|| *self.shared().app.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How long a call may take unless it says otherwise.
     pub(crate) fn request_timeout(&self) -> Duration {
         self.shared().options.request_timeout
-    }
-
-    /// What the engine announced, once there is a connection; `None` if there is none in time, or never again.
-    pub(crate) async fn announced(&self, deadline: Instant) -> Option<ServerConfig> {
-        match tokio::time::timeout_at(deadline, self.shared().live()).await {
-            Ok(Ok(live)) => Some(live.welcome.config.clone()),
-            _ => None,
-        }
     }
 
     /// Waits for a connection.
@@ -138,21 +144,41 @@ impl Session {
         self.shared().live().await.map(drop)
     }
 
-    /// Waits for room for one publish more.
-    pub(crate) async fn room_to_publish(&self, deadline: Instant) -> Result<SemaphorePermit<'_>> {
+    /// Waits for room for one publish more, of so many bytes.
+    pub(crate) async fn room_to_publish(
+        &self,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
         let shared = self.shared();
-        match tokio::time::timeout_at(deadline, shared.publishes.acquire()).await {
-            Ok(Ok(permit)) if Instant::now() < deadline => Ok(permit),
-            Ok(Err(_)) => Err(shared.closed()),
-            Ok(Ok(_)) | Err(_) => Err(Error::new(
+        // One that is larger than all the room there is takes all of it.
+        let size = (bytes / 1_024 + 1).min(kibibytes(&shared.options));
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let room = async { (shared.publishes.acquire().await, shared.publish_kibibytes.acquire_many(size).await) };
+        match tokio::time::timeout_at(deadline, room).await {
+            Ok((Ok(one), Ok(bytes))) => Ok((one, bytes)),
+            Ok(_) => Err(shared.closed()),
+            Err(_) => Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
                     "there was no room for it until the deadline, for others were under way (see Engine::max_publishes_in_flight, \
-                     which is {}); it was not sent",
-                    shared.options.max_publishes_in_flight
+                     which is {}, and max_publish_bytes_in_flight, which is {}); it was not sent",
+                    shared.options.max_publishes_in_flight, shared.options.max_publish_bytes_in_flight
                 ),
             )),
         }
+    }
+
+    /// Whether a publish may begin: not once `close` was called. What it gives is kept until the publish ends.
+    pub(crate) fn admit(&self) -> Result<TaskTrackerToken> {
+        let token = self.busy();
+        if !self.is_draining() {
+            return Ok(token);
+        }
+        Err(self.shared().state.read(|state| match state {
+            State::Closed(why) => why.clone(),
+            _ => self.shared().closed(),
+        }))
     }
 
     /// Something that `close` waits for, while it is kept.
@@ -175,13 +201,18 @@ impl Session {
     }
 
     /// The state of the connection, now and as it changes.
-    pub(crate) fn state(&self) -> &Arc<Watched<State>> {
+    pub(crate) fn state(&self) -> &Arc<StateCell<State>> {
         &self.shared().state
     }
 
     /// The number of the link that is up, 0 while there is none.
-    pub(crate) fn generation(&self) -> u64 {
-        self.shared().link.load(Ordering::Acquire)
+    pub(crate) fn epoch(&self) -> u64 {
+        self.shared().epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether what repeats itself may be written to the log now.
+    pub(crate) fn may_log(&self, topic: &'static str) -> bool {
+        self.shared().may_log(topic)
     }
 
     /// Whether `close` was called.
@@ -194,14 +225,34 @@ impl Session {
         self.shared().work.spawn(work)
     }
 
-    /// Sends a command over the live link, waiting for one if there is none, and waits for the answer.
+    /// Sends a command over the live link, waiting for one if there is none, and waits for the answer: see [`retry`] for what is
+    /// sent again.
     pub(crate) async fn call(&self, command: Command) -> Result<Reply> {
-        self.shared().call(command, None).await.0
+        self.request(Request::new(command, self.request_timeout())).await
     }
 
-    /// The same with a deadline other than the engine's option.
-    pub(crate) async fn call_within(&self, command: Command, limit: Duration) -> Result<Reply> {
-        self.shared().call(command, Some(limit)).await.0
+    /// The same in one attempt: a refusal is told at once.
+    #[cfg(feature = "outbox")]
+    pub(crate) async fn try_call(&self, command: Command) -> Result<Reply> {
+        self.request(Request::new(command, self.request_timeout()).retry(RetryPolicy::never())).await
+    }
+
+    /// Tells the engine something that the next link is told by itself, so that this link's end is no failure.
+    pub(crate) async fn tell(&self, command: Command) -> Result<()> {
+        let (limit, shared) = (self.request_timeout(), self.shared());
+        let live = match tokio::time::timeout(limit, shared.live()).await {
+            Ok(live) => live?,
+            Err(_) => return Err(shared.no_connection(limit)),
+        };
+        match self.request(Request::new(command, limit).bound_to(Some(live.life.clone()))).await {
+            Err(_) if !live.is_usable() && !shared.stop.is_cancelled() => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// The same with all that a caller may say.
+    pub(crate) async fn request(&self, request: Request) -> Result<Reply> {
+        self.shared().call(request).await.0
     }
 
     /// Opens a route and subscribes. The route outlives the link: from then on the supervisor restores it.
@@ -210,91 +261,89 @@ impl Session {
             return Err(self.shared().closed());
         }
         let limit = self.request_timeout();
-        match tokio::time::timeout(limit, self.open_lane(&subscribe)).await {
-            Ok(lane) => lane,
+        match tokio::time::timeout(limit, self.open_buffer(&subscribe)).await {
+            Ok(buffer) => buffer,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.endpoint())))
             }
         }
     }
 
-    async fn open_lane(&self, subscribe: &Subscribe) -> Result<Opened> {
+    async fn open_buffer(&self, subscribe: &Subscribe) -> Result<Opened> {
         let event = &subscribe.event;
-        let lane = loop {
-            match self.routes().open(subscribe)? {
-                Ok(lane) => break lane,
+        let buffer = loop {
+            match self.registry().open(subscribe)? {
+                Ok(buffer) => break buffer,
                 Err(left) => left.cancelled().await,
             }
         };
         // If the caller gives up, the route must not stay behind, here or at the engine.
-        let guard = OnDrop(Some(|| self.leave(event, &lane.end)));
+        let guard = OnDrop(Some(|| self.leave(event, &buffer.end)));
         loop {
-            let (answer, generation) = self.shared().call(Command::Subscribe(subscribe.clone()), None).await;
+            let request = Request::new(Command::Subscribe(subscribe.clone()), self.request_timeout());
+            let (answer, epoch) = self.shared().call(request).await;
             match answer {
-                Ok(_) => self.routes().set_told(event, generation),
-                // To subscribe twice does no harm, so the next link is asked.
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Ok(_) => self.registry().set_subscribed(event, epoch),
                 // The engine may have subscribed: the guard tells it otherwise.
-                Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
+                Err(error) if error.may_have_happened() => return Err(error),
                 Err(error) => {
                     guard.disarm();
-                    self.routes().close(event, None);
+                    self.registry().close(event, None);
                     return Err(error);
                 }
             }
             // Another link may have come up in between, without the supervisor having known of this subscription.
-            let live = self.shared().live().await?.generation;
-            if self.routes().told(event).is_none_or(|told| told == live) {
+            let live = self.shared().live().await?.epoch();
+            if self.registry().subscribed_epoch(event).is_none_or(|told| told == live) {
                 break;
             }
         }
         guard.disarm();
-        Ok(lane)
+        Ok(buffer)
     }
 
     /// Ends a subscription's stream and tells the engine in the background; what was not read is handed back after that.
     pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) {
-        let shared = self.shared();
-        if let Some(unread) = shared.routes.leave(event, end) {
-            shared.leave(event, unread);
-        }
+        self.shared().leave(event, end, None);
     }
 
-    /// Ends a subscription's stream, and waits until the engine knows.
+    /// Ends a subscription's stream, and waits until the engine knows. The word is for the link that is up: with that link's end it
+    /// is done, for the engine has forgotten the subscription, and the next is not told of it.
     pub(crate) async fn unsubscribe(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Result<()> {
-        let Some(mut unread) = self.routes().leave(event, end) else { return Ok(()) };
-        // Handed back after the engine knows, or it would send them here again; or if the caller gives up.
-        let _left = OnDrop(Some(|| {
-            self.routes().left(event);
-            unread.drain(..).for_each(|routed| self.hand_back(routed.into()));
-        }));
-        self.call(Command::Unsubscribe { event: event.clone() }).await.map(drop)
+        let (said, answer) = oneshot::channel();
+        self.shared().leave(event, end, Some(said));
+        let limit = self.request_timeout();
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(Err(error))) if !error.may_have_happened() && error.kind() != ErrorKind::Closed => Err(error),
+            // Said, or dropped with the link; an error of a link that ended is its end.
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let text = format!("no answer from {} within {limit:?}", self.endpoint());
+                Err(Error::new(ErrorKind::Timeout, text))
+            }
+        }
     }
 
     /// Hands a delivery back in the background, if its link is still up; if not, the engine has it back already.
     pub(crate) fn hand_back(&self, which: HandBack) {
-        if which.generation == self.generation() {
-            self.shared().errand(Errand::HandBack(which));
-        }
+        self.shared().hand_back(which);
     }
 
     /// Whether the engine is paused because the reader of this subscription is slow.
     pub(crate) fn is_full(&self, event: &EventName) -> bool {
-        self.routes().is_full(event, self.generation())
+        self.registry().is_full(event, self.epoch())
     }
 
     /// Settles a delivery of a link in the background.
-    pub(crate) fn settle_later(&self, settle: Settle, generation: u64) {
-        self.shared().errand(Errand::Settle { settle, generation });
+    pub(crate) fn settle_later(&self, settle: Settle, epoch: u64) {
+        self.shared().command(LinkCommand::Settle { settle, epoch });
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.
     pub(crate) async fn close(&self) -> Result<()> {
         let shared = self.shared();
         shared.draining.store(true, Ordering::Release);
-        for (event, unread) in shared.routes.leave_all() {
-            shared.leave(&event, unread);
-        }
+        shared.leave_all();
         shared.work.close();
         let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
         let abandoned = shared.work.len();
@@ -319,14 +368,10 @@ impl Session {
     }
 }
 
-async fn connect(connector: &dyn Connector, to: &Endpoint, app_key: &AppKey, limit: Duration) -> Result<Link> {
-    match tokio::time::timeout(limit, connector.connect(to, app_key)).await {
-        Ok(link) => link,
-        Err(_) => Err(Error::new(
-            ErrorKind::Connect,
-            format!("cannot connect to {to}: not connected and logged in within {limit:?}"),
-        )),
-    }
+/// How much may be under way to the engine, in the unit that is counted.
+fn kibibytes(options: &Options) -> usize {
+    let kibibytes = (options.max_publish_bytes_in_flight / 1_024).max(1);
+    usize::try_from(kibibytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 struct OnDrop<F: FnMut()>(Option<F>);

@@ -1,74 +1,102 @@
 //! What a new link is told of what was before.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ensync_core::{Command, Error, ErrorKind, Result};
 use futures::StreamExt;
 
-use super::routes::Restore;
-use super::{Live, Shared, State};
+use super::link::LiveLink;
+use super::registry::Restore;
+use super::retry::{jittered, passes};
+use super::{Shared, State};
 use crate::ConnectionEvent;
 
 /// How many subscriptions are restored at a time.
 const AT_A_TIME: usize = 64;
+/// The waits before a subscription that was refused in passing is asked for again.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Subscribes again, and then lets calls use the link. Returns only if the link fails meanwhile.
-pub(super) async fn restore(shared: &Shared, live: &Live, attempt: u32) -> Error {
-    let restoring = |route: Restore| async move { one(shared, live, &route).await };
-    let mut restored = futures::stream::iter(shared.routes.to_restore()).map(restoring).buffer_unordered(AT_A_TIME);
-    while let Some(outcome) = restored.next().await {
-        if let Err(error) = outcome {
-            return error;
-        }
-    }
-    drop(restored);
+/// Subscribes again, and then lets calls use the link. Subscriptions that the engine cannot take now are asked for until it does;
+/// nothing else waits for them. Returns only if the link fails meanwhile.
+pub(super) async fn restore(shared: &Shared, live: &Arc<LiveLink>, attempt: u32) -> Error {
+    let mut later = match restore_all(shared, live, shared.registry.to_restore()).await {
+        Ok(later) => later,
+        Err(error) => return error,
+    };
     let first = !shared.was_live.swap(true, Ordering::Relaxed);
-    let is_known = |state: &_| matches!(state, State::Live(known) if known.generation == live.generation);
+    let is_known = |state: &_| matches!(state, State::Live(known) if known.epoch() == live.epoch());
     if !shared.state.read(is_known) {
         let event = if first { ConnectionEvent::Connected } else { ConnectionEvent::Reconnected { attempt } };
         shared.change(State::Live(live.clone()), event);
     }
+    let mut ceiling = WAITS.0;
+    while !later.is_empty() {
+        tokio::time::sleep(jittered(ceiling, ErrorKind::Unavailable, shared.random())).await;
+        ceiling = (ceiling * 2).min(WAITS.1);
+        later = match restore_all(shared, live, later).await {
+            Ok(later) => later,
+            Err(error) => return error,
+        };
+    }
     std::future::pending().await
 }
 
-/// Fails if the link does, or the engine is not ready: then the next link is asked.
-async fn one(shared: &Shared, live: &Live, route: &Restore) -> Result<()> {
-    let limit = shared.options.request_timeout;
-    let error = match tokio::time::timeout(limit, tell(shared, live, route)).await {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error,
-        Err(_) => {
-            let text = format!("no answer to a subscription from {} within {limit:?}", shared.endpoint);
-            return Err(Error::new(ErrorKind::Timeout, text));
-        }
-    };
-    if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::Unavailable)
-    {
-        return Err(error);
+/// Gives those that are to be asked for again. Fails if the link does.
+async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>) -> Result<Vec<Restore>> {
+    let restoring = |slot: Restore| async move { one(shared, live, slot).await };
+    let mut restored = futures::stream::iter(which).map(restoring).buffer_unordered(AT_A_TIME);
+    let mut later = Vec::new();
+    while let Some(outcome) = restored.next().await {
+        later.extend(outcome?);
     }
-    // The engine refuses this one: its reader must know, the others go on.
-    let event = route.subscribe.event.clone();
-    let error = error.context(format_args!("subscribe again to {event}"));
-    shared.routes.close(&event, Some(error.clone()));
-    shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
-    Ok(())
+    Ok(later)
 }
 
-async fn tell(shared: &Shared, live: &Live, route: &Restore) -> Result<()> {
-    let event = &route.subscribe.event;
-    if !shared.routes.is_open(event, &route.end) {
+/// Fails if the link does; gives the subscription back if the engine cannot take it now.
+async fn one(shared: &Shared, live: &Arc<LiveLink>, slot: Restore) -> Result<Option<Restore>> {
+    // No limit of its own: an answer that is too old ends the link.
+    let error = match tell(shared, live, &slot).await {
+        Ok(()) => return Ok(None),
+        Err(error) => error,
+    };
+    if !live.is_usable() || error.kind() == ErrorKind::Protocol {
+        return Err(error);
+    }
+    let event = slot.subscribe.event.clone();
+    if passes(&error) {
+        tracing::warn!(%event, %error, "not subscribed again yet; trying again");
+        return Ok(Some(slot));
+    }
+    // The engine refuses this one: its reader must know, the others go on.
+    let error = error.context(format_args!("subscribe again to {event}"));
+    shared.registry.close(&event, Some(error.clone()));
+    shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
+    Ok(None)
+}
+
+async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
+    let (event, limit) = (&slot.subscribe.event, shared.options.request_timeout);
+    if !shared.registry.is_open(event, &slot.end) {
         return Ok(());
     }
-    live.transport.call(Command::Subscribe(route.subscribe.clone())).await?;
-    if !shared.routes.is_open(event, &route.end) {
+    let pause = slot.paused.clone().map(|reason| Command::Pause { event: event.clone(), reason });
+    // First, so that nothing is sent in between; an engine that takes it only after the subscription is told again.
+    let paused = match pause.clone() {
+        Some(pause) => live.call(pause, limit).await.is_ok(),
+        None => true,
+    };
+    live.call(Command::Subscribe(slot.subscribe.clone()), limit).await?;
+    if !shared.registry.is_open(event, &slot.end) {
         // It was left meanwhile, and the word of that may have come before this one. A new subscription to the name waits until
         // all are restored.
-        return live.transport.call(Command::Unsubscribe { event: event.clone() }).await.map(drop);
+        return live.call(Command::Unsubscribe { event: event.clone() }, limit).await.map(drop);
     }
-    if let Some(reason) = route.paused.clone() {
-        live.transport.call(Command::Pause { event: event.clone(), reason }).await?;
+    if let Some(pause) = pause.filter(|_| !paused) {
+        live.call(pause, limit).await?;
     }
-    shared.routes.set_told(event, live.generation);
+    shared.registry.set_subscribed(event, live.epoch());
     tracing::info!(%event, "subscribed again");
     Ok(())
 }

@@ -1,50 +1,64 @@
-//! What the handles of a session and its supervisor share, and the path of a call.
+//! What the handles of a session and its supervisor share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ensync_core::{
-    AppKey, Command, Connector, Endpoint, Error, ErrorKind, EventName, Reply, Result, Transport, Welcome,
-};
-use tokio::sync::{Semaphore, broadcast};
+use ensync_core::{AppId, AppKey, Connector as _, Endpoint, Error, ErrorKind, EventName, Link, Result};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::errand::{Errand, Errands};
-use super::lane::Routed;
-use super::routes::Routes;
-use super::watched::Watched;
+use super::budget::Budget;
+use super::buffer::Routed;
+use super::link::LiveLink;
+use super::link_command::{HandBack, LinkCommand, LinkCommands};
+use super::registry::SubscriptionRegistry;
+use super::state_cell::StateCell;
 use crate::ConnectionEvent;
+use crate::dial::Phase;
 use crate::options::Options;
+use crate::reach::Reach;
 
 /// Leases below this are left to run out: to look after them would be all that a client does.
 pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
+/// How many commands that may be left out wait to be said. What is not handed back comes again when its lease runs out.
+const MOST_HAND_BACKS: usize = 4_096;
 
 pub(super) struct Shared {
-    pub(super) endpoint: Endpoint,
-    pub(super) connector: Arc<dyn Connector>,
+    pub(super) reach: Arc<Reach>,
     pub(super) app_key: AppKey,
     pub(super) options: Options,
-    pub(super) state: Arc<Watched<State>>,
+    pub(super) state: Arc<StateCell<State>>,
     /// What happened, for who listens. Sent while `state` is locked.
     pub(super) events: broadcast::Sender<ConnectionEvent>,
     /// Whether there ever was a connection.
     pub(super) was_live: AtomicBool,
-    pub(super) routes: Routes,
+    pub(super) registry: SubscriptionRegistry,
     /// The shortest lease that an event came with.
-    pub(super) shortest_lease: Watched<Option<Duration>>,
-    /// Room for publishes.
+    pub(super) shortest_lease: StateCell<Option<Duration>>,
+    /// Room for publishes, and for their kibibytes.
     pub(super) publishes: Semaphore,
+    pub(super) publish_kibibytes: Semaphore,
+    pub(super) budget: Budget,
     /// Calls, publishes and handlers under way, which `close` waits for.
     pub(super) work: TaskTracker,
-    pub(super) errands: Errands,
+    pub(super) commands: LinkCommands,
+    /// How many deliveries wait to be handed back.
+    pub(super) hand_backs: AtomicUsize,
     pub(super) draining: AtomicBool,
     /// The number of the link that is up, logged in and maybe not yet restored; 0 while there is none. What came over another is
     /// no longer this client's.
-    pub(super) link: AtomicU64,
+    pub(super) epoch: AtomicU64,
     pub(super) stop: CancellationToken,
+    /// Which app the engine said this is, at the last login.
+    pub(super) app: Mutex<Option<AppId>>,
+    /// What waits are made of.
+    pub(super) random: Mutex<fastrand::Rng>,
+    /// When repeated lines of the log were last written, by what they are about.
+    pub(super) logged: Mutex<BTreeMap<&'static str, Instant>>,
 }
 
 #[derive(Clone)]
@@ -57,99 +71,66 @@ pub(crate) enum State {
         next_try: Instant,
         cause: Error,
     },
-    Live(Live),
+    Live(Arc<LiveLink>),
     /// There never will be one again.
     Closed(Error),
 }
 
-#[derive(Clone)]
-pub(crate) struct Live {
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) welcome: Arc<Welcome>,
-    pub(super) generation: u64,
-}
-
 impl Shared {
-    /// The answer, and the link that brought it.
-    pub(super) async fn call(&self, command: Command, limit: Option<Duration>) -> (Result<Reply>, u64) {
-        let _busy = self.work.token();
-        let limit = limit.unwrap_or(self.options.request_timeout);
-        let mut link = 0;
-        let answer = async {
-            loop {
-                let live = self.live().await?;
-                link = live.generation;
-                match live.transport.call(command.clone()).await {
-                    // The link ended before the command went out: the next one carries it.
-                    Err(error) if error.kind() == ErrorKind::Closed => {
-                        link = 0;
-                        self.link_other_than(live.generation).await;
-                    }
-                    answer => return answer,
-                }
-            }
-        };
-        let answer = match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer,
-            Err(_) if link > 0 => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("no answer from {} within {limit:?}; it may or may not have been carried out", self.endpoint),
-            )),
-            Err(_) => Err(self.no_connection(limit)),
-        };
-        (answer, link)
+    /// Where the last connection led, or the first is tried.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.reach.endpoint()
     }
 
-    fn no_connection(&self, limit: Duration) -> Error {
-        let error = Error::new(
-            ErrorKind::Connect,
-            format!("no connection to {} within {limit:?}; it was not sent", self.endpoint),
-        );
-        match self.state.read(|state| match state {
-            State::Lost { cause, .. } => Some(cause.clone()),
-            _ => None,
-        }) {
-            Some(cause) => error.with_source(cause),
-            None => error,
+    /// Connects and logs in, once.
+    pub(super) async fn connect(&self) -> Result<Link> {
+        connect(&self.reach, &self.app_key, self.options.connect_timeout).await
+    }
+
+    /// Ends a subscription's stream, and tells the engine in the background, if it can know of it; says `said` what came of that.
+    pub(super) fn leave(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        said: Option<oneshot::Sender<Result<()>>>,
+    ) {
+        if let Some((unread, epoch)) = self.registry.leave(event, end, &self.epoch) {
+            self.tell_left(event.clone(), unread, epoch, said);
         }
     }
 
-    /// The live link, once there is one.
-    pub(super) async fn live(&self) -> Result<Live> {
-        self.state
-            .wait(|state| match state {
-                State::Live(live) => Some(Ok(live.clone())),
-                State::Closed(error) => Some(Err(error.clone())),
-                State::Connecting | State::Lost { .. } => None,
-            })
-            .await
-    }
-
-    async fn link_other_than(&self, generation: u64) {
-        self.state
-            .wait(|state| match state {
-                State::Live(live) if live.generation == generation => None,
-                _ => Some(()),
-            })
-            .await;
-    }
-
-    /// Tells the engine of a route that is leaving, if it can know of it.
-    pub(super) fn leave(&self, event: &EventName, unread: Vec<Routed>) {
-        match self.link.load(Ordering::Acquire) {
-            // The next link is not told of it in the first place.
-            0 => self.routes.left(event),
-            generation => {
-                let unread = unread.into_iter().map(Into::into).collect();
-                self.errand(Errand::Leave { event: event.clone(), unread, generation });
-            }
+    /// Ends every subscription.
+    pub(super) fn leave_all(&self) {
+        let (left, epoch) = self.registry.leave_all(&self.epoch);
+        for (event, unread) in left {
+            self.tell_left(event, unread, epoch, None);
         }
     }
 
-    pub(super) fn errand(&self, errand: Errand) {
-        if self.errands.send(errand).is_err() {
+    fn tell_left(&self, event: EventName, unread: Vec<Routed>, epoch: u64, said: Option<oneshot::Sender<Result<()>>>) {
+        if epoch > 0 {
+            let unread = unread.into_iter().map(Into::into).collect();
+            self.command(LinkCommand::Leave { event, unread, epoch, said });
+        }
+    }
+
+    /// Hands a delivery back in the background, if its link is still up; if not, the engine has it back already.
+    pub(super) fn hand_back(&self, which: HandBack) {
+        if which.epoch != self.epoch.load(Ordering::Acquire) {
+            return;
+        }
+        if self.hand_backs.fetch_add(1, Ordering::AcqRel) >= MOST_HAND_BACKS {
+            self.hand_backs.fetch_sub(1, Ordering::AcqRel);
+            tracing::debug!(event = %which.event, id = %which.id, "too many are being handed back; its lease runs out instead");
+            return;
+        }
+        self.command(LinkCommand::HandBack(which));
+    }
+
+    pub(super) fn command(&self, command: LinkCommand) {
+        if self.commands.send(command).is_err() {
             // The session has ended: the engine takes back what was unsettled by itself.
-            self.routes.all_left();
+            self.registry.all_left();
         }
     }
 
@@ -163,6 +144,22 @@ impl Shared {
             }
             shorter
         });
+    }
+
+    /// From 0 to 1; the same again in a client of the same seed.
+    pub(super) fn random(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
+    /// Whether what repeats itself may be written to the log at its level: once a minute for each topic.
+    pub(super) fn may_log(&self, topic: &'static str) -> bool {
+        const EVERY: Duration = Duration::from_secs(60);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = logged.get(topic).is_none_or(|last| last.elapsed() >= EVERY);
+        if due {
+            logged.insert(topic, Instant::now());
+        }
+        due
     }
 
     /// Something happened that changes no state.
@@ -186,12 +183,31 @@ impl Shared {
     /// The end, if it is not ended yet: every call gets `error`, and every stream `streams`.
     pub(super) fn end(&self, error: Error, streams: Option<&Error>) {
         self.draining.store(true, Ordering::Release);
-        self.link.store(0, Ordering::Release);
-        self.routes.close_all(streams);
+        self.epoch.store(0, Ordering::Release);
+        self.registry.close_all(streams);
+        self.state.read(|state| {
+            if let State::Live(link) = state {
+                link.declare_dead(error.clone());
+            }
+        });
         self.change(State::Closed(error.clone()), ConnectionEvent::Closed { why: error });
     }
 
     pub(super) fn closed(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("the client of {} is closed", self.endpoint))
+        Error::new(ErrorKind::Closed, format!("the client of {} is closed", self.endpoint()))
+    }
+}
+
+/// Connects and logs in, once, within a limit.
+pub(super) async fn connect(reach: &Reach, app_key: &AppKey, limit: Duration) -> Result<Link> {
+    // Where it is tried: the attempt itself may change what the last one was.
+    let to = reach.endpoint().clone();
+    let phase = Phase::default();
+    match tokio::time::timeout(limit, phase.of(reach.connect(&to, app_key))).await {
+        Ok(link) => link,
+        Err(_) => Err(Error::new(
+            ErrorKind::Connect,
+            format!("cannot connect to {to}: not connected and logged in within {limit:?}{phase}"),
+        )),
     }
 }

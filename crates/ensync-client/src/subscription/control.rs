@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ensync_core::{Block, Command, Delay, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
 
-use crate::acker::settle;
+use crate::acker::{Within, settle};
 use crate::reading::Reading;
 use crate::{Client, Event};
 
@@ -35,11 +35,16 @@ impl Control {
     /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
-        let gate = self.client.session.routes().gate(&self.event).unwrap_or_default();
+        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
         let _held = gate.lock().await;
-        self.call(Command::Pause { event: self.event.clone(), reason: reason.clone() }).await?;
-        self.client.session.routes().set_paused(&self.event, &self.end, Some(reason));
-        Ok(())
+        // Before the engine is told, so that a link that comes up meanwhile restores it.
+        let registry = self.client.session.registry();
+        let before = registry.set_paused(&self.event, &self.end, Some(reason.clone()));
+        let paused = self.call(Command::Pause { event: self.event.clone(), reason }).await;
+        if paused.is_err() {
+            registry.set_paused(&self.event, &self.end, before);
+        }
+        paused
     }
 
     /// Ends a pause.
@@ -48,9 +53,9 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`].
     pub async fn resume(&self) -> Result<()> {
-        let gate = self.client.session.routes().gate(&self.event).unwrap_or_default();
+        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
         let _held = gate.lock().await;
-        self.client.session.routes().set_paused(&self.event, &self.end, None);
+        self.client.session.registry().set_paused(&self.event, &self.end, None);
         if self.client.session.is_full(&self.event) {
             // The engine goes on by itself when there is room again.
             return Ok(());
@@ -135,15 +140,15 @@ impl Control {
     }
 
     async fn settle(&self, id: &EventId, block: Option<Block>, how: Settlement) -> Result<Option<Timestamp>> {
-        settle(&self.client, self.event.clone(), id.clone(), block, how).await
+        settle(&self.client, self.event.clone(), id.clone(), block, how, Within::default()).await
     }
 
     /// Calls on behalf of this subscription; a later one to the same name is none of its business.
     async fn call(&self, command: Command) -> Result<()> {
         let context = format!("{} {} at {}", command.name(), self.event, self.client.endpoint());
-        if !self.client.session.routes().is_open(&self.event, &self.end) {
+        if !self.client.session.registry().is_open(&self.event, &self.end) {
             return Err(Error::new(ErrorKind::Closed, format!("{context}: this subscription has ended")));
         }
-        self.client.session.call(command).await.map(drop).map_err(|error| error.context(context))
+        self.client.session.tell(command).await.map_err(|error| error.context(context))
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use ensync_core::{Error, ErrorKind, Result};
+use ensync_core::{Delay, Error, ErrorKind, Result, Settlement};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::{Control, Subscription};
+use crate::acker::Renewal;
 use crate::{Acker, Event};
 
 /// What becomes of an event whose handler failed or panicked.
@@ -38,12 +39,17 @@ impl Default for OnError {
 
 /// A loop over a subscription: await it, or [`spawn`](ForEach::spawn) it.
 ///
-/// While a handler runs, its event's lease is extended in the background, so that it may take as long as it needs. An engine that
-/// does not announce the extension "leases" cannot do that: there an event whose handler takes longer than the engine's ack timeout
-/// is delivered again meanwhile, to this client or another, and the late acknowledgement is refused. What waits for its handler is
-/// not extended: it is handed back when three quarters of its lease are over, uncounted, and if it ran out all the same it is not
-/// handed to the handler, for somebody else has it or will. So [`max_in_flight`](crate::Subscribe::max_in_flight) should be no more
-/// than what is handled within a lease.
+/// While a handler runs, its event's lease is extended in a task of its own, so that it may take as long as it needs; what waits for
+/// its handler is extended too, and so stays with this client: set [`max_in_flight`](crate::Subscribe::max_in_flight) to little more
+/// than the handlers at work if other clients of the app are to have their share. A settlement that the engine cannot take now is
+/// repeated for as long as the lease lasts. An engine that does not announce the extension "leases" cannot extend: there an event
+/// whose handler takes longer than the engine's ack timeout is delivered again meanwhile, to this client or another, the late
+/// acknowledgement is refused, and what waited for too long is not handed to the handler, for somebody else has it or will.
+///
+/// A handler that **blocks** its thread (computes for long, calls what does not await) holds up everything else on that thread. On a
+/// runtime with one thread that is all of the program, the extensions included: the lease is lost. On a runtime with several it goes
+/// on as long as one thread is free; `tokio::task::spawn_blocking` is the remedy for both. A handler learns that its lease is lost
+/// by [`Event::lease_lost`].
 ///
 /// ```no_run
 /// # async fn example(client: ensync_client::Client) -> ensync_client::core::Result<()> {
@@ -114,6 +120,7 @@ where
     async fn run(self) -> Result<()> {
         let Self { mut subscription, mut handler, concurrency, auto_ack, on_error, max_attempts } = self;
         let session = subscription.client().session.clone();
+        subscription.keep_waiting();
         let mut running = FuturesUnordered::new();
         let outcome = loop {
             tokio::select! {
@@ -122,13 +129,15 @@ where
                 item = subscription.next(), if running.len() < concurrency => match item {
                     Some(Ok(event)) => {
                         let acker = event.acker().clone();
+                        // Begun before the handler is: that may block its thread from its first line on.
+                        let renewal = acker.renew_lease();
                         let last = event.attempt().is_some_and(|attempt| attempt >= max_attempts);
                         let on_error = if last { OnError::Discard } else { on_error };
                         // The handler is called here, in order; only its future runs beside others. Its task outlives this loop, if
                         // that is dropped: what is begun is finished and settled, and `close` waits for it.
                         let span = event.span();
                         let called = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler(event))));
-                        running.push(session.spawn(settle(called, acker, auto_ack, on_error).instrument(span)));
+                        running.push(session.spawn(settle(called, acker, auto_ack, on_error, renewal).instrument(span)));
                     }
                     Some(Err(error)) => break Err(error),
                     None => break Ok(()),
@@ -155,19 +164,19 @@ where
 }
 
 /// Waits for a handler and settles its event.
-async fn settle<F, E>(called: thread::Result<F>, acker: Acker, auto_ack: bool, on_error: OnError)
+async fn settle<F, E>(called: thread::Result<F>, acker: Acker, auto_ack: bool, on_error: OnError, _renewal: Renewal)
 where
     F: Future<Output = std::result::Result<(), E>>,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     let handled = match called {
-        Ok(handling) => acker.keeping(AssertUnwindSafe(handling).catch_unwind()).await,
+        Ok(handling) => AssertUnwindSafe(handling).catch_unwind().await,
         Err(panic) => Err(panic),
     };
     let failed: Box<dyn StdError + Send + Sync> = match handled {
         Ok(Ok(())) => {
             if auto_ack && !acker.is_settled() {
-                report(&acker, acker.ack().await);
+                report(&acker, acker.settle_at_last(Settlement::Ack).await);
             }
             return;
         }
@@ -184,9 +193,15 @@ where
             acker.leave();
             Ok(())
         }
-        OnError::Defer(delay) => acker.defer(delay, "the handler failed").await.map(drop),
-        OnError::Rollback => acker.rollback().await,
-        OnError::Discard => acker.discard("the handler failed").await,
+        OnError::Defer(delay) => match Delay::new(delay) {
+            Ok(delay) => {
+                let reason = "the handler failed".into();
+                acker.settle_at_last(Settlement::Defer { delay, priority: 0, reason }).await
+            }
+            Err(error) => Err(error),
+        },
+        OnError::Rollback => acker.settle_at_last(Settlement::Rollback).await,
+        OnError::Discard => acker.settle_at_last(Settlement::Discard { reason: "the handler failed".into() }).await,
     };
     report(&acker, settled);
 }

@@ -112,7 +112,7 @@ impl Subscribe {
             .subscribe(subscribe)
             .await
             .map_err(|error| error.context(format_args!("subscribe to {event} at {}", self.client.endpoint())))?;
-        Ok(Subscription::new(Control::new(self.client, event, reading, opened.end), opened.lane, self.unopenable))
+        Ok(Subscription::new(Control::new(self.client, event, reading, opened.end), opened.buffer, self.unopenable))
     }
 }
 

@@ -8,7 +8,8 @@ use futures::Stream;
 
 use super::{Control, ForEach, Handler};
 use crate::acker::From;
-use crate::session::{Lane, Routed};
+use crate::lease::Lease;
+use crate::session::{DeliveryBuffer, Routed};
 use crate::{Event, Unopenable, observe};
 
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
@@ -31,20 +32,20 @@ use crate::{Event, Unopenable, observe};
 #[derive(Debug)]
 pub struct Subscription {
     control: Control,
-    lane: Arc<Lane>,
+    buffer: Arc<DeliveryBuffer>,
     unopenable: Unopenable,
     ended: bool,
 }
 
 impl Subscription {
-    pub(crate) fn new(control: Control, lane: Arc<Lane>, unopenable: Unopenable) -> Self {
-        Self { control, lane, unopenable, ended: false }
+    pub(crate) fn new(control: Control, buffer: Arc<DeliveryBuffer>, unopenable: Unopenable) -> Self {
+        Self { control, buffer, unopenable, ended: false }
     }
 
     /// How many events were not handed out because their lease ran out before they were read. The engine delivers them again. If it
     /// grows, the reader is too slow for its window: see [`max_in_flight`](crate::Subscribe::max_in_flight).
     pub fn ran_out(&self) -> u64 {
-        self.lane.ran_out()
+        self.buffer.ran_out()
     }
 
     /// The controls, for use beside a handler.
@@ -63,6 +64,11 @@ impl Subscription {
         ForEach::new(self, handler)
     }
 
+    /// What waits is worked off, so it is kept rather than handed back.
+    pub(crate) fn keep_waiting(&self) {
+        self.buffer.keep();
+    }
+
     /// [`for_each`](Self::for_each) in a task of its own: the peers' `on`.
     pub fn on<H, F, E>(self, handler: H) -> Handler
     where
@@ -76,17 +82,21 @@ impl Subscription {
 
 impl Subscription {
     /// Whether an event comes out. One that cannot be opened is dealt with here if its reader does not want it.
-    fn is_taken(&self, event: &Event, generation: u64) -> bool {
+    fn is_taken(&self, event: &Event, epoch: u64) -> bool {
         if self.unopenable == Unopenable::HandOver {
             return true;
         }
         let Some(error) = event.unopenable() else { return true };
-        tracing::warn!(event = %event.name(), id = %event.id(), %error, policy = ?self.unopenable, "an event cannot be opened");
+        observe::unopenable(error.kind(), self.unopenable);
+        // Somebody who sends such events decides how many there are, so not each is written down.
+        if self.control.client().session.may_log("unopenable") {
+            tracing::warn!(event = %event.name(), id = %event.id(), %error, policy = ?self.unopenable, "an event cannot be opened; others may follow unlogged for a minute");
+        }
         if self.unopenable == Unopenable::Discard {
             // The reason goes to the engine: a fixed word, that says nothing of the content.
             let how = Settlement::Discard { reason: error.kind().code().into() };
             let settle = event.acker().settlement(how);
-            self.control.client().session.settle_later(settle, generation);
+            self.control.client().session.settle_later(settle, epoch);
         }
         // Dealt with, or meant to wait for its lease's end.
         event.acker().leave();
@@ -99,15 +109,22 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, generation, until, held }) = ready!(this.lane.poll_next(cx)) {
+        while let Some(Routed { delivery, link, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
-            if generation != client.session.generation() {
+            let epoch = link.epoch();
+            if link.has_ended() || epoch != client.session.epoch() {
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(delivery, name, reading, client.clone(), Some(From { generation, until, held }));
-            if this.is_taken(&event, generation) {
+            let event = Event::new(
+                delivery,
+                name,
+                reading,
+                client.clone(),
+                Some(From { lease: Lease::new(link, until), held }),
+            );
+            if this.is_taken(&event, epoch) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
             }

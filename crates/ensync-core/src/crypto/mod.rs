@@ -117,8 +117,8 @@ impl<'a> Form<'a> {
             Some("hybrid") => Ok(Self::Hybrid(members)),
             Some("sealed") => Ok(Self::Sealed(members)),
             Some(other) => {
-                let shown: String = other.chars().take(32).collect();
-                Err(json::malformed(format!("type is {shown:?}, neither absent nor \"hybrid\" nor \"sealed\"")))
+                let given = crate::Given(other);
+                Err(json::malformed(format!("type is {given}, neither absent nor \"hybrid\" nor \"sealed\"")))
             }
         }
     }

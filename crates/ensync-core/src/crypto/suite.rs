@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text::Given;
 use crate::{Error, ErrorKind, Result};
 
 /// How a payload is sealed. Reading needs no choice: an envelope says which suite it is of.
@@ -53,8 +54,8 @@ impl FromStr for Suite {
     /// [`ErrorKind::InvalidInput`] if it is none.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.iter().copied().find(|suite| suite.name() == name).ok_or_else(|| {
-            let shown: String = name.chars().take(32).collect();
-            Error::new(ErrorKind::InvalidInput, format!("there is no suite {shown:?}; there are nacl and aes-256-gcm"))
+            let message = format!("there is no suite {}; there are nacl and aes-256-gcm", Given(name));
+            Error::new(ErrorKind::InvalidInput, message)
         })
     }
 }

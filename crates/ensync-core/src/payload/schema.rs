@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::json::{self, Member};
+use crate::text::Given;
 use crate::{Error, ErrorKind, FieldType, PayloadMetadata, Result};
 
 /// The fields that payloads of an event name must have, and their types.
@@ -38,18 +39,15 @@ impl Schema {
             .and_then(FieldType::of_schema)
         {
             Some(kind) => Ok((name.into_owned(), kind)),
-            None => {
-                let shown = |text: &str| text.chars().take(48).collect::<String>();
-                Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!(
-                        "schema: the type of field {:?} is {}; it must be one of string, integer, long, double, float, \
-                         number, boolean, object, array, null",
-                        shown(&name),
-                        shown(value)
-                    ),
-                ))
-            }
+            None => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "schema: the type of field {} is {}; it must be one of string, integer, long, double, float, number, \
+                     boolean, object, array, null",
+                    Given(&name),
+                    Given(value.trim_matches('"'))
+                ),
+            )),
         };
         fields.into_iter().map(read).collect::<Result<_>>().map(Self)
     }
@@ -71,26 +69,29 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::SchemaMismatch`] names every field that is missing or of another type.
+    /// [`ErrorKind::SchemaMismatch`] names the first 16 fields that are missing or of another type, and says how many more there are.
     pub fn check(&self, payload: &PayloadMetadata) -> Result<()> {
         let Some(skeleton) = &payload.skeleton else { return Ok(()) };
-        let complaints: Vec<String> = self
-            .fields()
-            .filter_map(|(field, wanted)| match skeleton.get(field) {
-                None => Some(format!("field {field:?} is missing")),
-                Some(&found) if !fits(found, wanted) => Some(format!("field {field:?} is {found}, not {wanted}")),
-                Some(_) => None,
-            })
-            .collect();
-        if complaints.is_empty() {
+        let mut complaints = self.fields().filter_map(|(field, wanted)| match skeleton.get(field) {
+            None => Some(format!("field {field:?} is missing")),
+            Some(&found) if !fits(found, wanted) => Some(format!("field {field:?} is {found}, not {wanted}")),
+            Some(_) => None,
+        });
+        let mut said = complaints.by_ref().take(MAX_COMPLAINTS).collect::<Vec<_>>();
+        if said.is_empty() {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::SchemaMismatch,
-            format!("the payload breaks the event's schema: {}", complaints.join("; ")),
-        ))
+        let more = complaints.count();
+        if more > 0 {
+            said.push(format!("and {more} more"));
+        }
+        let message = format!("the payload breaks the event's schema: {}", said.join("; "));
+        Err(Error::new(ErrorKind::SchemaMismatch, message))
     }
 }
+
+/// How many fields an error names.
+const MAX_COMPLAINTS: usize = 16;
 
 /// Whether a value whose skeleton says `found` may stand in a field of type `wanted`.
 fn fits(found: FieldType, wanted: FieldType) -> bool {

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::http2::{Driver, Http2};
 use super::link::{End, Shared, ended};
+use super::observed::Observation;
 use super::rpc::Rpc;
-use super::tap::Seen;
 use crate::generated::DisconnectRequest;
 
 /// How long the goodbye of a link that is closed may take.
@@ -33,12 +33,12 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 const MOVES: u32 = 8;
 
 /// Makes another connection to the same place.
-pub(super) type Redial = Arc<dyn Fn() -> BoxFuture<'static, Result<(Http2, Seen)>> + Send + Sync>;
+pub(super) type Redial = Arc<dyn Fn() -> BoxFuture<'static, Result<(Http2, Observation)>> + Send + Sync>;
 
 /// One HTTP/2 connection.
 pub(super) struct Connection {
     pub(super) rpc: Rpc,
-    pub(super) seen: Seen,
+    pub(super) seen: Observation,
     /// Calls under way on it.
     pub(super) calls: TaskTracker,
     /// They have taken too long.
@@ -46,7 +46,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(rpc: Rpc, seen: Seen) -> Self {
+    pub(super) fn new(rpc: Rpc, seen: Observation) -> Self {
         Self { rpc, seen, calls: TaskTracker::new(), cut: CancellationToken::new() }
     }
 }

@@ -7,11 +7,12 @@ mod gateway;
 mod http2;
 mod inbox;
 mod link;
+mod observed;
 mod outcome;
 mod read;
 mod rpc;
 mod streams;
-mod tap;
+
 mod write;
 
 use std::sync::Arc;
@@ -29,8 +30,8 @@ use crate::generated::{ConnectRequest, ConnectResponse};
 use crate::status;
 use connection::{Connection, Redial};
 use http2::Http2;
+use observed::{Observation, ObservedIo};
 use rpc::Rpc;
-use tap::{Seen, Tap};
 
 /// The transports of this crate's [`Engine`](crate::Engine): gRPC alone.
 #[derive(Debug)]
@@ -136,7 +137,7 @@ impl GrpcConnector {
 
     async fn log_in(
         &self,
-        (http2, seen): (Http2, Seen),
+        (http2, seen): (Http2, Observation),
         to: &Endpoint,
         app_key: &AppKey,
         redial: Option<Redial>,
@@ -159,12 +160,12 @@ impl GrpcConnector {
     }
 }
 
-async fn open<S>(stream: S, to: &Endpoint, options: &Options) -> Result<(Http2, Seen)>
+async fn open<S>(stream: S, to: &Endpoint, options: &Options) -> Result<(Http2, Observation)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (tap, seen) = Tap::new(stream);
-    let http2 = Http2::open(tap, to, options).await.map_err(|cause| seen.explain(to, Some(cause)))?;
+    let (io, seen) = ObservedIo::new(stream);
+    let http2 = Http2::open(io, to, options).await.map_err(|cause| seen.explain(to, Some(cause)))?;
     Ok((http2, seen))
 }
 
@@ -239,7 +240,7 @@ fn kind_of_login_refusal(text: &str) -> ErrorKind {
 }
 
 /// A status instead of an answer to the login.
-fn explain(to: &Endpoint, seen: &Seen, status: tonic::Status) -> Error {
+fn explain(to: &Endpoint, seen: &Observation, status: tonic::Status) -> Error {
     if let Some(page) = outcome::page(&status) {
         return page.error_of_login().context(format_args!("log in to {to}"));
     }

@@ -1,38 +1,46 @@
 //! The buffer between the connection and a subscription's reader.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use ensync_core::Delivery;
+use ensync_core::{Block, Delivery, EventId};
 use tokio::time::Instant;
 
-use super::window::Held;
+use super::flow::Credit;
+use super::link::LinkLife;
+use super::link_command::HandBack;
 
 /// An event on its way to a subscription.
 #[derive(Debug)]
 pub(crate) struct Routed {
     pub(crate) delivery: Delivery,
     /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
-    pub(crate) generation: u64,
+    pub(crate) link: Arc<LinkLife>,
     /// When its lease runs out, if the engine said.
     pub(crate) until: Option<Instant>,
-    pub(crate) held: Held,
+    pub(crate) held: Credit,
 }
 
 impl Routed {
+    fn is(&self, id: &EventId, block: Block) -> bool {
+        self.delivery.id == *id && self.delivery.block == block
+    }
+
     fn has_run_out(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
 }
 
-/// Events for one reader, in the order they came. How many there may be is the [`Window`](super::window::Window)'s business.
+/// Events for one reader, in the order they came. How many there may be is the [`FlowControl`](super::flow::FlowControl)'s business.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub(crate) struct DeliveryBuffer {
     inner: Mutex<Inner>,
     /// Events whose lease ran out in here.
     ran_out: AtomicU64,
+    /// Whether what waits is extended instead of handed back, because a handler works it off.
+    kept: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +50,7 @@ struct Inner {
     reader: Option<Waker>,
 }
 
-impl Lane {
+impl DeliveryBuffer {
     /// Adds an event; gives it back if nobody reads any more.
     pub(super) fn push(&self, routed: Routed) -> Option<Routed> {
         let mut inner = self.lock();
@@ -51,8 +59,18 @@ impl Lane {
         }
         // A reader that never comes must not pile up what the engine sends again each time.
         self.drop_run_out(&mut inner);
-        inner.events.push_back(routed);
+        // One that was not read yet and comes again takes the place of the other, which the engine has taken back.
+        let id = &routed.delivery.id;
+        let replaced = match inner.events.iter_mut().find(|known| known.delivery.id == *id) {
+            Some(known) => Some(std::mem::replace(known, routed)),
+            None => {
+                inner.events.push_back(routed);
+                None
+            }
+        };
         wake(inner);
+        // Dropped after the lock is free: it makes room.
+        drop(replaced);
         None
     }
 
@@ -81,8 +99,41 @@ impl Lane {
         unread.into()
     }
 
+    /// From now on what waits is extended instead of handed back.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
+    }
+
+    /// What is to be extended: kept, not read, and its lease runs out before `limit`.
+    pub(super) fn kept_ending(&self, limit: Instant) -> Vec<HandBack> {
+        if !self.kept.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let inner = self.lock();
+        inner.events.iter().filter(|routed| routed.has_run_out(limit)).map(HandBack::of).collect()
+    }
+
+    /// The lease of one that waits was extended.
+    pub(super) fn extended(&self, id: &EventId, block: Block, until: Instant) {
+        let mut inner = self.lock();
+        if let Some(routed) = inner.events.iter_mut().find(|routed| routed.is(id, block)) {
+            routed.until = Some(until);
+        }
+    }
+
+    /// One that waits is no longer this client's.
+    pub(super) fn remove(&self, id: &EventId, block: Block) {
+        let mut inner = self.lock();
+        let place = inner.events.iter().position(|routed| routed.is(id, block));
+        let _gone = place.and_then(|place| inner.events.remove(place));
+        drop(inner);
+    }
+
     /// Takes out what was not read and whose lease runs out before `limit`.
     pub(super) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
+        if self.kept.load(Ordering::Acquire) {
+            return Vec::new();
+        }
         let mut inner = self.lock();
         self.drop_run_out(&mut inner);
         let ending = inner.events.iter().take_while(|first| first.has_run_out(limit)).count();

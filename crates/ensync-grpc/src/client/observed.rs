@@ -16,17 +16,17 @@ use super::frames::Frames;
 /// A stream that remembers how the other side began, when it was last heard of, and how it ended; and that can be ended from
 /// outside. HTTP/2 libraries keep all of that to themselves.
 #[derive(Debug)]
-pub(super) struct Tap<S> {
+pub(super) struct ObservedIo<S> {
     stream: S,
     /// The first bytes, enough to know an HTTP/1 answer or a TLS record by.
     first: Vec<u8>,
     frames: Frames,
-    seen: Seen,
+    seen: Observation,
 }
 
-/// What a [`Tap`] saw.
+/// What a [`ObservedIo`] saw.
 #[derive(Clone, Debug)]
-pub(super) struct Seen(Arc<Shared>);
+pub(super) struct Observation(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -61,8 +61,8 @@ enum End {
 
 const FIRST: usize = 5;
 
-impl<S> Tap<S> {
-    pub(super) fn new(stream: S) -> (Self, Seen) {
+impl<S> ObservedIo<S> {
+    pub(super) fn new(stream: S) -> (Self, Observation) {
         let shared = Shared {
             start: Instant::now(),
             heard: AtomicU64::new(0),
@@ -73,7 +73,7 @@ impl<S> Tap<S> {
             task: AtomicWaker::new(),
             state: Mutex::default(),
         };
-        let seen = Seen(Arc::new(shared));
+        let seen = Observation(Arc::new(shared));
         (Self { stream, first: Vec::new(), frames: Frames::default(), seen: seen.clone() }, seen)
     }
 
@@ -109,13 +109,13 @@ impl<S> Tap<S> {
     }
 }
 
-impl<S> Drop for Tap<S> {
+impl<S> Drop for ObservedIo<S> {
     fn drop(&mut self) {
         self.seen.0.closed.cancel();
     }
 }
 
-impl Seen {
+impl Observation {
     /// The error of a connection that failed before the login was answered. `cause` is what the HTTP/2 library said, if anything.
     pub(super) fn explain<E>(&self, to: &Endpoint, cause: Option<E>) -> Error
     where
@@ -213,7 +213,7 @@ impl Seen {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ObservedIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check(cx)?;
@@ -228,7 +228,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ObservedIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check(cx)?;

@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ensync_core::{Delivery, EventName, Subscribe};
-use tokio::sync::Notify;
 
-use super::Errand;
-use super::errand::Errands;
+use super::LinkCommand;
+use super::link_command::LinkCommands;
 
 /// The bytes that may be unsettled if nobody says, where this side counts: as many as our engine allows.
 const BYTES: u64 = 8 << 20;
@@ -15,19 +14,16 @@ const BYTES: u64 = 8 << 20;
 /// The unsettled events of one subscription over one link.
 ///
 /// An engine with flow control sends no more than was asked for. Another is asked to pause when that much is here, and to go on
-/// when half of it is settled. What is on its way meanwhile still fits; an engine that takes no notice at all holds up its own
-/// link in the end.
-pub(crate) struct Window {
+/// when half of it is settled. What is on its way meanwhile still fits; what comes over four times that much is not kept.
+pub(crate) struct FlowControl {
     pub(super) event: EventName,
-    pub(super) generation: u64,
+    pub(super) epoch: u64,
     events: u64,
     bytes: u64,
     /// Whether the engine has to be asked.
     asks: bool,
-    errands: Errands,
+    commands: LinkCommands,
     inner: Mutex<Inner>,
-    /// There is room again, after there was none at all.
-    room: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -44,27 +40,26 @@ struct Inner {
 
 /// One event's place in a window. Dropping it makes room.
 #[derive(Debug)]
-pub(crate) struct Held {
-    window: Arc<Window>,
+pub(crate) struct Credit {
+    window: Arc<FlowControl>,
     bytes: u64,
 }
 
-impl Window {
-    pub(super) fn new(subscribe: &Subscribe, generation: u64, asks: bool, errands: Errands) -> Arc<Self> {
+impl FlowControl {
+    pub(super) fn new(subscribe: &Subscribe, epoch: u64, asks: bool, commands: LinkCommands) -> Arc<Self> {
         Arc::new(Self {
             event: subscribe.event.clone(),
-            generation,
+            epoch,
             events: subscribe.max_in_flight.map_or(u64::MAX, |events| events.get().into()),
             bytes: subscribe.max_bytes_in_flight.map_or(BYTES, Into::into),
             asks,
-            errands,
+            commands,
             inner: Mutex::default(),
-            room: Notify::new(),
         })
     }
 
     /// Takes a place. Never refused: it is here already.
-    pub(super) fn enter(self: &Arc<Self>, delivery: &Delivery) -> Held {
+    pub(super) fn enter(self: &Arc<Self>, delivery: &Delivery) -> Credit {
         let bytes = (delivery.payload.len() + delivery.metadata.as_str().len()) as u64;
         let mut inner = self.lock();
         inner.events += 1;
@@ -73,14 +68,7 @@ impl Window {
             inner.want = self.asks;
         }
         self.tell(inner);
-        Held { window: self.clone(), bytes }
-    }
-
-    /// Waits while there is far more here than was asked for: the engine takes no notice.
-    pub(super) async fn room(&self) {
-        while self.overflows() {
-            self.room.notified().await;
-        }
+        Credit { window: self.clone(), bytes }
     }
 
     /// Whether the engine is paused because of this.
@@ -96,7 +84,8 @@ impl Window {
         inner.telling.then_some(inner.want)
     }
 
-    fn overflows(&self) -> bool {
+    /// Whether there is far more here than was asked for: the engine takes no notice.
+    pub(super) fn overflows(&self) -> bool {
         let inner = self.lock();
         inner.events > self.events.saturating_mul(4).saturating_add(1_024)
             || inner.bytes > self.bytes.saturating_mul(4).saturating_add(2 * BYTES)
@@ -110,16 +99,15 @@ impl Window {
             inner.want = false;
         }
         self.tell(inner);
-        self.room.notify_one();
     }
 
-    /// One errand at a time tells the engine, so that its words keep their order.
+    /// One command at a time tells the engine, so that its words keep their order.
     fn tell(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
         if inner.want != inner.told && !inner.telling {
             inner.telling = true;
             drop(inner);
             // If nobody takes it, the link is gone, and the pause with it.
-            let _ = self.errands.send(Errand::Pace(self.clone()));
+            let _ = self.commands.send(LinkCommand::Pace(self.clone()));
         }
     }
 
@@ -129,15 +117,15 @@ impl Window {
     }
 }
 
-impl Drop for Held {
+impl Drop for Credit {
     fn drop(&mut self) {
         self.window.leave(self.bytes);
     }
 }
 
-impl fmt::Debug for Window {
+impl fmt::Debug for FlowControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Window").field("event", &self.event).field("inner", &*self.lock()).finish_non_exhaustive()
+        f.debug_struct("FlowControl").field("event", &self.event).field("inner", &*self.lock()).finish_non_exhaustive()
     }
 }
 
@@ -148,14 +136,14 @@ mod tests {
 
     use super::*;
 
-    fn window(asks: bool) -> (Arc<Window>, mpsc::UnboundedReceiver<Errand>) {
-        let (errands, asked) = mpsc::unbounded_channel();
+    fn window(asks: bool) -> (Arc<FlowControl>, mpsc::UnboundedReceiver<LinkCommand>) {
+        let (commands, asked) = mpsc::unbounded_channel();
         let subscribe = Subscribe {
             event: EventName::parse("a/b").unwrap(),
             max_in_flight: std::num::NonZeroU32::new(4),
             max_bytes_in_flight: std::num::NonZeroU64::new(1_000),
         };
-        (Window::new(&subscribe, 1, asks, errands), asked)
+        (FlowControl::new(&subscribe, 1, asks, commands), asked)
     }
 
     fn delivery(bytes: usize) -> Delivery {
@@ -179,14 +167,14 @@ mod tests {
         let mut held: Vec<_> = (0..3).map(|_| window.enter(&delivery(1))).collect();
         assert!(asked.try_recv().is_err());
         held.extend((0..3).map(|_| window.enter(&delivery(1))));
-        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
-        assert!(asked.try_recv().is_err(), "one errand at a time");
+        assert!(matches!(asked.try_recv(), Ok(LinkCommand::Pace(_))));
+        assert!(asked.try_recv().is_err(), "one command at a time");
         assert_eq!((window.next_word(), window.pauses()), (Some(true), true));
         assert_eq!(window.next_word(), None);
         held.truncate(3);
         assert!(asked.try_recv().is_err(), "not yet half empty");
         held.pop();
-        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
+        assert!(matches!(asked.try_recv(), Ok(LinkCommand::Pace(_))));
         // It fills again before the engine was told: nothing to tell.
         held.extend((0..3).map(|_| window.enter(&delivery(1))));
         assert_eq!((window.next_word(), window.pauses()), (None, true));
@@ -196,21 +184,20 @@ mod tests {
     fn bytes_count_too() {
         let (window, mut asked) = window(true);
         let large = window.enter(&delivery(2_000));
-        assert!(matches!(asked.try_recv(), Ok(Errand::Pace(_))));
+        assert!(matches!(asked.try_recv(), Ok(LinkCommand::Pace(_))));
         assert_eq!(window.next_word(), Some(true));
         drop(large);
-        assert!(asked.try_recv().is_err(), "the errand that is under way goes on with it");
+        assert!(asked.try_recv().is_err(), "the command that is under way goes on with it");
         assert_eq!((window.next_word(), window.next_word()), (Some(false), None));
     }
 
-    #[tokio::test]
-    async fn an_engine_with_flow_control_is_not_asked_and_one_that_floods_waits() {
+    #[test]
+    fn an_engine_with_flow_control_is_not_asked_and_one_that_floods_is_noticed() {
         let (window, mut asked) = window(false);
         let mut held: Vec<_> = (0..=(4 * 4 + 1_024)).map(|_| window.enter(&delivery(1))).collect();
         assert!(asked.try_recv().is_err());
-        let mut room = Box::pin(window.room());
-        assert!(futures::poll!(&mut room).is_pending());
+        assert!(window.overflows());
         held.pop();
-        room.await;
+        assert!(!window.overflows());
     }
 }

@@ -5,12 +5,12 @@ use tokio::sync::Notify;
 /// A value that many wait for. As tokio's `watch` channel, but who waits is woken in the order of coming, not a random one: the
 /// same run can be had twice.
 #[derive(Debug)]
-pub(crate) struct Watched<T> {
+pub(crate) struct StateCell<T> {
     value: Mutex<(u64, T)>,
     changed: Notify,
 }
 
-impl<T> Watched<T> {
+impl<T> StateCell<T> {
     pub(super) fn new(value: T) -> Self {
         Self { value: Mutex::new((0, value)), changed: Notify::new() }
     }
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_woken_in_order() {
-        let (watched, order) = (Arc::new(Watched::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (watched, order) = (Arc::new(StateCell::new(0)), Arc::new(Mutex::new(Vec::new())));
         let mut waiting = tokio::task::JoinSet::new();
         for n in 0..100 {
             let (watched, order) = (watched.clone(), order.clone());

@@ -1,0 +1,66 @@
+//! For how long a delivery is this client's.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::session::LinkLife;
+
+/// The lease of one delivery. It is over with the link that brought the delivery, when its time is up, or when the engine says so.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    link: Arc<LinkLife>,
+    /// When it runs out, if the engine said.
+    until: Mutex<Option<Instant>>,
+    lost: CancellationToken,
+}
+
+impl Lease {
+    pub(crate) fn new(link: Arc<LinkLife>, until: Option<Instant>) -> Self {
+        Self { link, until: Mutex::new(until), lost: CancellationToken::new() }
+    }
+
+    pub(crate) fn link(&self) -> &Arc<LinkLife> {
+        &self.link
+    }
+
+    /// When it runs out, if the engine said.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It was extended.
+    pub(crate) fn extend(&self, until: Instant) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// The engine says that it is over.
+    pub(crate) fn lose(&self) {
+        self.lost.cancel();
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.link.has_ended() || self.until().is_some_and(|until| until <= Instant::now())
+    }
+
+    /// Waits until it is lost.
+    pub(crate) async fn lost(&self) {
+        while !self.is_lost() {
+            let until = self.until();
+            let over = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = self.link.ended() => {}
+                () = self.lost.cancelled() => {}
+                // It may have been extended meanwhile.
+                () = over => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The path of a call: the link it goes over, its deadline, its repeats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{Command, Error, ErrorKind, Reply, Result};
+use tokio::time::Instant;
+
+use super::link::{LinkLife, LiveLink};
+use super::retry::{Attempts, Next, RetryPolicy};
+use super::watch::ANSWER_WITHIN;
+use super::{Shared, State};
+
+/// A command to carry out, and what its caller said about it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) deadline: Instant,
+    pub(crate) retry: RetryPolicy,
+    /// The only link that it may go over, because it is about something that came over that.
+    pub(crate) bound: Option<Arc<LinkLife>>,
+}
+
+impl Request {
+    pub(crate) fn new(command: Command, limit: Duration) -> Self {
+        Self { command, deadline: Instant::now() + limit, retry: RetryPolicy::default(), bound: None }
+    }
+
+    /// With a policy of its own.
+    pub(crate) fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Over this link or none.
+    pub(crate) fn bound_to(mut self, link: Option<Arc<LinkLife>>) -> Self {
+        self.bound = link;
+        self
+    }
+}
+
+impl Shared {
+    /// The answer, and the link that brought it; 0 if none did.
+    pub(super) async fn call(&self, request: Request) -> (Result<Reply>, u64) {
+        let _busy = self.work.token();
+        let Request { command, deadline, retry, bound } = request;
+        let begun = Instant::now();
+        let mut attempts = Attempts::new(retry);
+        let mut epoch = 0;
+        let failed = loop {
+            let link = match tokio::time::timeout_at(deadline, self.link(bound.as_deref())).await {
+                Ok(Ok(link)) => link,
+                Ok(Err(error)) => break error,
+                Err(_) => break self.no_connection(begun.elapsed()),
+            };
+            let engine = &link.welcome.config;
+            if !attempts.may_send(&command, engine) {
+                break Error::new(ErrorKind::Connect, "the engine may not know the first attempt any more");
+            }
+            epoch = link.epoch();
+            let sent = Instant::now();
+            // What the engine is told. No answer is waited for as long as that: see `watch`.
+            let left = deadline.saturating_duration_since(sent).min(2 * ANSWER_WITHIN);
+            let error = match tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await {
+                Ok(Ok(reply)) => {
+                    self.budget.pay();
+                    return (Ok(reply), epoch);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => break self.no_answer(begun.elapsed()),
+            };
+            let over_its_link = bound.is_none();
+            match attempts.failed(&command, engine, sent, &error, self.random()) {
+                Next::Tell => break error,
+                Next::OtherLink if over_its_link => {}
+                Next::OtherLink => break ended(&link.life),
+                // The link did the waiting.
+                Next::After(_) if link.is_dead() && over_its_link => {}
+                Next::After(wait) => {
+                    let again = Instant::now() + wait.max(self.budget.take());
+                    if again >= deadline {
+                        break error;
+                    }
+                    tracing::debug!(command = command.name(), %error, ?wait, "trying again");
+                    tokio::time::sleep_until(again).await;
+                }
+            }
+        };
+        (Err(attempts.told(failed)), epoch)
+    }
+
+    /// The link that is live, once there is one; with `bound` that link, or an error once it has ended.
+    async fn link(&self, bound: Option<&LinkLife>) -> Result<Arc<LiveLink>> {
+        let Some(bound) = bound else { return self.live().await };
+        let known = |state: &State| match state {
+            State::Closed(error) => Some(Err(error.clone())),
+            State::Live(link) if link.epoch() == bound.epoch() && link.is_usable() => Some(Ok(link.clone())),
+            _ => None,
+        };
+        tokio::select! {
+            biased;
+            link = self.state.wait(known) => link,
+            _ = bound.ended() => Err(ended(bound)),
+        }
+    }
+
+    /// The live link, once there is one.
+    pub(super) async fn live(&self) -> Result<Arc<LiveLink>> {
+        self.state
+            .wait(|state| match state {
+                State::Live(link) if link.is_usable() => Some(Ok(link.clone())),
+                State::Closed(error) => Some(Err(error.clone())),
+                _ => None,
+            })
+            .await
+    }
+
+    fn no_answer(&self, took: Duration) -> Error {
+        let text =
+            format!("no answer from {} within {took:?}; it may or may not have been carried out", self.endpoint());
+        Error::new(ErrorKind::Timeout, text)
+    }
+
+    pub(super) fn no_connection(&self, took: Duration) -> Error {
+        let text = format!("no connection to {} within {took:?}; it was not sent", self.endpoint());
+        let error = Error::new(ErrorKind::Connect, text);
+        match self.state.read(|state| match state {
+            State::Lost { cause, .. } => Some(cause.clone()),
+            _ => None,
+        }) {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }
+    }
+}
+
+/// The answer to a settlement of what an earlier link brought.
+fn ended(link: &LinkLife) -> Error {
+    let text = "the connection that brought the delivery has ended, so the engine has it back; it is delivered again";
+    Error::new(ErrorKind::StaleDelivery, text).with_source(link.cause())
+}

@@ -1,0 +1,208 @@
+//! What nobody waits for: the supervisor says it to the engine, over the link it is about.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ensync_core::{Block, Command, Delivery, EventId, EventName, Extension, Reply, Result, Settle, Settlement};
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::buffer::Routed;
+use super::flow::FlowControl;
+use super::link::LiveLink;
+use super::retry::{jittered, passes};
+
+/// How long the goodbye may take: commands that nobody waits for, and the close.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How many commands are said at a time.
+const AT_A_TIME: usize = 64;
+/// The longest wait before something is said again for the first time; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The reason of a pause that makes up for missing flow control.
+const FULL: &str = "the reader is slower than the events come";
+
+pub(super) type LinkCommands = mpsc::UnboundedSender<LinkCommand>;
+
+/// Something to tell the engine that nobody waits for. It is about one link: what it would say over a later one is wrong.
+#[derive(Debug)]
+pub(super) enum LinkCommand {
+    /// A delivery that nobody will settle.
+    HandBack(HandBack),
+    /// What became of a delivery.
+    Settle { settle: Settle, epoch: u64 },
+    /// A subscription that was left, and what it had not read; and who wants to know that the engine knows.
+    Leave { event: EventName, unread: Vec<HandBack>, epoch: u64, said: Option<oneshot::Sender<Result<()>>> },
+    /// A window that is full, or has room again.
+    Pace(Arc<FlowControl>),
+}
+
+/// A delivery to hand back.
+#[derive(Clone, Debug)]
+pub(crate) struct HandBack {
+    pub(crate) event: EventName,
+    pub(crate) id: EventId,
+    pub(crate) block: Block,
+    pub(crate) epoch: u64,
+    /// Whether somebody had it in hand: then it counts as a delivery, or one that fells every reader would go round for ever.
+    pub(crate) seen: bool,
+}
+
+impl HandBack {
+    /// One that waits, and that nobody has seen.
+    pub(super) fn of(Routed { delivery, link, .. }: &Routed) -> Self {
+        let Delivery { event, id, block, .. } = delivery;
+        Self { event: event.clone(), id: id.clone(), block: *block, epoch: link.epoch(), seen: false }
+    }
+}
+
+impl From<Routed> for HandBack {
+    fn from(Routed { delivery, link, .. }: Routed) -> Self {
+        let Delivery { event, id, block, .. } = delivery;
+        Self { event, id, block, epoch: link.epoch(), seen: false }
+    }
+}
+
+/// Runs commands over one link.
+pub(super) struct Runner<'a> {
+    shared: &'a Shared,
+    live: &'a LiveLink,
+    queue: &'a mut mpsc::UnboundedReceiver<LinkCommand>,
+    running: FuturesUnordered<BoxFuture<'a, ()>>,
+}
+
+impl<'a> Runner<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        live: &'a LiveLink,
+        queue: &'a mut mpsc::UnboundedReceiver<LinkCommand>,
+    ) -> Self {
+        Self { shared, live, queue, running: FuturesUnordered::new() }
+    }
+
+    /// Runs commands as they come. What is under way when this is dropped goes on in [`say_goodbye`](Self::say_goodbye).
+    pub(super) async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = self.running.next() => {}
+                command = self.queue.recv(), if self.running.len() < AT_A_TIME => match command {
+                    Some(command) => self.start(command),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Does what is left to do, and closes.
+    pub(super) async fn say_goodbye(&mut self) {
+        let last_words = async {
+            loop {
+                while self.running.len() < AT_A_TIME
+                    && let Ok(command) = self.queue.try_recv()
+                {
+                    self.start(command);
+                }
+                if self.running.next().await.is_none() {
+                    break;
+                }
+            }
+            self.live.close().await;
+        };
+        if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
+            tracing::debug!("the engine did not answer the goodbye in time");
+        }
+    }
+
+    fn start(&mut self, command: LinkCommand) {
+        if matches!(command, LinkCommand::HandBack(_)) {
+            // It waits no longer, whatever becomes of it.
+            self.shared.hand_backs.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.running.push(run(self.shared, self.live, command).boxed());
+    }
+}
+
+async fn run(shared: &Shared, live: &LiveLink, command: LinkCommand) {
+    match command {
+        LinkCommand::HandBack(which) => hand_back(shared, live, which).await,
+        LinkCommand::Settle { settle, epoch } => {
+            if epoch == live.epoch() {
+                let _told = say(shared, live, Command::Settle(settle)).await;
+            }
+        }
+        LinkCommand::Leave { event, unread, epoch, said } => {
+            // Of an earlier link: the name was given free when that ended, and the engine forgot it.
+            if epoch != live.epoch() {
+                return;
+            }
+            let answer = say(shared, live, Command::Unsubscribe { event: event.clone() }).await;
+            // If the link is dead the name is free with its end, not before.
+            if live.is_usable() {
+                shared.registry.left(&event, epoch);
+            }
+            if let Some(said) = said {
+                let _gone = said.send(answer.map(drop));
+            }
+            join_all(unread.into_iter().map(|which| hand_back(shared, live, which))).await;
+        }
+        LinkCommand::Pace(flow) => pace(shared, live, &flow).await,
+    }
+}
+
+/// Hands a delivery back, where the engine understands it as that. One that knows neither word might send it straight back; there
+/// its ack timeout does the same in its own time.
+async fn hand_back(shared: &Shared, live: &LiveLink, HandBack { event, id, block, epoch, seen }: HandBack) {
+    let config = &live.welcome.config;
+    let how = match seen {
+        false if config.has(Extension::Leases) => Settlement::Release,
+        _ if config.has(Extension::Fencing) => Settlement::Rollback,
+        _ => return,
+    };
+    if epoch == live.epoch() {
+        let settle = Settle { id, event: Some(event), block: Some(block), how };
+        let _told = say(shared, live, Command::Settle(settle)).await;
+    }
+}
+
+/// Tells an engine without flow control to pause a subscription, or to go on with it. A pause of the user's own stays.
+async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
+    while flow.epoch == live.epoch()
+        && let Some(gate) = shared.registry.gate(&flow.event)
+    {
+        let _held = gate.lock().await;
+        let Some(pause) = flow.next_word() else { return };
+        if shared.registry.is_paused(&flow.event) {
+            continue;
+        }
+        tracing::debug!(event = %flow.event, pause, "the engine has no flow control; told to pause or to go on");
+        let event = flow.event.clone();
+        let command = if pause { Command::Pause { event, reason: FULL.into() } } else { Command::Continue { event } };
+        let _told = say(shared, live, command).await;
+    }
+}
+
+/// Says something over this link, again if it is refused in passing; no longer than a call may take.
+async fn say(shared: &Shared, live: &LiveLink, command: Command) -> Result<Reply> {
+    let limit = shared.options.request_timeout;
+    let deadline = Instant::now() + limit;
+    let mut ceiling = FIRST_WAIT;
+    loop {
+        // Not cut off at the deadline: an answer that is too old ends the link, and until then it may still be carried out.
+        let error = match live.call(command.clone(), limit).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        let again = Instant::now() + jittered(ceiling, error.kind(), shared.random());
+        if live.is_dead() || !passes(&error) || again >= deadline {
+            tracing::debug!(%error, command = command.name(), "refused, and nobody waits for it");
+            return Err(error);
+        }
+        tokio::time::sleep_until(again).await;
+        ceiling *= 2;
+    }
+}

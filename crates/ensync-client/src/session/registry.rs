@@ -1,0 +1,340 @@
+//! Which subscription an event goes to. Only its name is read.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use ensync_core::{Error, ErrorKind, EventName, Result, Subscribe};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::buffer::{DeliveryBuffer, Routed};
+use super::flow::FlowControl;
+use super::link_command::HandBack;
+
+/// How many names may be being left for another to be, that nobody subscribed to.
+const MOST_UNKNOWN: usize = 64;
+
+/// The subscriptions of a client by event name.
+#[derive(Debug, Default)]
+pub(crate) struct SubscriptionRegistry(Mutex<BTreeMap<EventName, Slot>>);
+
+#[derive(Debug)]
+enum Slot {
+    Open(Open),
+    /// Its reader is gone, the engine is being told. Nobody may subscribe to the name until it is, or the late word would end
+    /// the new subscription. The word is for the link of this number, and dies with it.
+    Leaving {
+        left: CancellationToken,
+        epoch: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Open {
+    buffer: Arc<DeliveryBuffer>,
+    subscribe: Subscribe,
+    /// What of it is unsettled, over the link that last brought something.
+    window: Option<Arc<FlowControl>>,
+    /// Held while the engine is told to pause or to go on, so that its last word is the one that is meant.
+    gate: Arc<tokio::sync::Mutex<()>>,
+    /// The link over which the engine was last told of the subscription; 0 before the first time.
+    subscribed: u64,
+    /// The reason of a pause that the user has not ended.
+    paused: Option<String>,
+    /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
+    end: Arc<OnceLock<Error>>,
+}
+
+/// A subscription that the next link must be told of.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) subscribe: Subscribe,
+    /// The reason of a pause.
+    pub(crate) paused: Option<String>,
+    /// Which subscription to the name it is.
+    pub(crate) end: Arc<OnceLock<Error>>,
+}
+
+/// A subscription's end of a slot.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) buffer: Arc<DeliveryBuffer>,
+    pub(crate) end: Arc<OnceLock<Error>>,
+}
+
+impl SubscriptionRegistry {
+    /// Opens a slot, or says what to wait for before trying again.
+    pub(crate) fn open(&self, subscribe: &Subscribe) -> Result<Result<Opened, CancellationToken>> {
+        let mut registry = self.lock();
+        match registry.get(&subscribe.event) {
+            Some(Slot::Leaving { left, .. }) => return Ok(Err(left.clone())),
+            Some(Slot::Open(_)) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!(
+                        "this client is subscribed to {} already; read that subscription, raise its concurrency, or create \
+                         another client",
+                        subscribe.event
+                    ),
+                ));
+            }
+            None => {}
+        }
+        let opened = Opened { buffer: Arc::default(), end: Arc::default() };
+        let open = Open {
+            buffer: opened.buffer.clone(),
+            subscribe: subscribe.clone(),
+            window: None,
+            gate: Arc::default(),
+            subscribed: 0,
+            paused: None,
+            end: opened.end.clone(),
+        };
+        registry.insert(subscribe.event.clone(), Slot::Open(open));
+        Ok(Ok(opened))
+    }
+
+    /// Where events of this name go that a link brings, and what counts them: made by `window` for each link anew.
+    pub(crate) fn buffer(
+        &self,
+        event: &EventName,
+        epoch: u64,
+        window: impl FnOnce(&Subscribe) -> Arc<FlowControl>,
+    ) -> Option<(Arc<DeliveryBuffer>, Arc<FlowControl>)> {
+        let mut registry = self.lock();
+        let Some(Slot::Open(open)) = registry.get_mut(event) else { return None };
+        let window = match &open.window {
+            Some(known) if known.epoch == epoch => known.clone(),
+            _ => open.window.insert(window(&open.subscribe)).clone(),
+        };
+        Some((open.buffer.clone(), window))
+    }
+
+    /// What is held while the engine is told to pause an open slot, or to go on.
+    pub(crate) fn gate(&self, event: &EventName) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        match self.lock().get(event) {
+            Some(Slot::Open(open)) => Some(open.gate.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the user paused the slot.
+    pub(crate) fn is_paused(&self, event: &EventName) -> bool {
+        matches!(self.lock().get(event), Some(Slot::Open(open)) if open.paused.is_some())
+    }
+
+    /// Whether the engine is paused over this link because the reader is slow.
+    pub(crate) fn is_full(&self, event: &EventName, epoch: u64) -> bool {
+        match self.lock().get(event) {
+            Some(Slot::Open(open)) => {
+                open.window.as_ref().is_some_and(|window| window.epoch == epoch && window.pauses())
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes out of every buffer what was not read and whose lease runs out before `limit`.
+    pub(crate) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
+        let ending = |slot: &Slot| match slot {
+            Slot::Open(open) => open.buffer.take_ending(limit),
+            Slot::Leaving { .. } => Vec::new(),
+        };
+        self.lock().values().flat_map(ending).collect()
+    }
+
+    /// What waits behind handlers and whose lease runs out before `limit`, and where.
+    pub(crate) fn kept_ending(&self, limit: Instant) -> Vec<(Arc<DeliveryBuffer>, HandBack)> {
+        let ending = |slot: &Slot| match slot {
+            Slot::Open(open) => {
+                open.buffer.kept_ending(limit).into_iter().map(|which| (open.buffer.clone(), which)).collect()
+            }
+            Slot::Leaving { .. } => Vec::new(),
+        };
+        self.lock().values().flat_map(ending).collect()
+    }
+
+    /// How many events nobody has read.
+    pub(crate) fn unread(&self) -> usize {
+        let unread = |slot: &Slot| match slot {
+            Slot::Open(open) => open.buffer.len(),
+            Slot::Leaving { .. } => 0,
+        };
+        self.lock().values().map(unread).sum()
+    }
+
+    /// Ends the reader's stream, if the slot is still the one that `end` belongs to, and gives what was not read, and the link that
+    /// is to be told. Until [`left`](Self::left) is called, or that link ends, nobody can subscribe to the name. `None` if there was
+    /// nothing to end. Without a link there is nobody to tell: the next is not told of the name in the first place.
+    pub(crate) fn leave(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        link: &AtomicU64,
+    ) -> Option<(Vec<Routed>, u64)> {
+        let mut registry = self.lock();
+        // Read while nobody else changes a slot: a link that ends from now on gives the name free.
+        let epoch = link.load(Ordering::Acquire);
+        let unread = registry.get_mut(event).filter(|slot| slot.is(end))?.leave(epoch);
+        if epoch == 0 {
+            registry.remove(event);
+        }
+        Some((unread, epoch))
+    }
+
+    /// The same with every open slot.
+    pub(crate) fn leave_all(&self, link: &AtomicU64) -> (Vec<(EventName, Vec<Routed>)>, u64) {
+        let mut registry = self.lock();
+        let epoch = link.load(Ordering::Acquire);
+        let open = registry.iter_mut().filter(|(_, slot)| matches!(slot, Slot::Open(_)));
+        let left = open.map(|(event, slot)| (event.clone(), slot.leave(epoch))).collect();
+        if epoch == 0 {
+            registry.clear();
+        }
+        (left, epoch)
+    }
+
+    /// The engine knows over this link that the name was left, or never will.
+    pub(crate) fn left(&self, event: &EventName, link: u64) {
+        let mut registry = self.lock();
+        if let Some(Slot::Leaving { left, epoch }) = registry.get(event)
+            && *epoch == link
+        {
+            left.cancel();
+            registry.remove(event);
+        }
+    }
+
+    /// The link is gone, and with it what the engine was to be told over it.
+    pub(crate) fn all_left(&self) {
+        self.lock().retain(|_, slot| match slot {
+            Slot::Open(_) => true,
+            Slot::Leaving { left, .. } => {
+                left.cancel();
+                false
+            }
+        });
+    }
+
+    /// Removes an open slot; its reader's stream ends, with `error` first if there is one. What was not read is dropped: the
+    /// session it came in is over, or the engine refused the subscription.
+    pub(crate) fn close(&self, event: &EventName, error: Option<Error>) {
+        let mut registry = self.lock();
+        if matches!(registry.get(event), Some(Slot::Open(_)))
+            && let Some(Slot::Open(open)) = registry.remove(event)
+        {
+            open.close(error);
+        }
+    }
+
+    /// Removes every slot.
+    pub(crate) fn close_all(&self, error: Option<&Error>) {
+        self.all_left();
+        for slot in std::mem::take(&mut *self.lock()).into_values() {
+            if let Slot::Open(open) = slot {
+                open.close(error.cloned());
+            }
+        }
+    }
+
+    /// Takes a name that nobody subscribes to, to tell the engine so. False if somebody does, or is leaving it.
+    pub(crate) fn leave_unknown(&self, event: &EventName, epoch: u64) -> bool {
+        let mut registry = self.lock();
+        // Bounded: whoever sends names without end is not told of each.
+        let leaving = registry.values().filter(|slot| matches!(slot, Slot::Leaving { .. })).take(MOST_UNKNOWN).count();
+        match registry.entry(event.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(_) if leaving >= MOST_UNKNOWN => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(Slot::Leaving { left: CancellationToken::new(), epoch });
+                true
+            }
+        }
+    }
+
+    /// The link is gone, and with it the right to what it brought: empties every buffer, so that nobody reads it.
+    pub(crate) fn empty_all(&self) {
+        for slot in self.lock().values() {
+            if let Slot::Open(open) = slot {
+                open.buffer.clear();
+            }
+        }
+    }
+
+    /// Whether the slot is the one that `end` belongs to, and open.
+    pub(crate) fn is_open(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+        self.lock().get(event).is_some_and(|slot| slot.is(end))
+    }
+
+    /// Remembers a pause, or its end, for the next link; gives what was remembered before.
+    pub(crate) fn set_paused(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        reason: Option<String>,
+    ) -> Option<String> {
+        match self.lock().get_mut(event).filter(|slot| slot.is(end)) {
+            Some(Slot::Open(open)) => std::mem::replace(&mut open.paused, reason),
+            _ => None,
+        }
+    }
+
+    /// The engine was told of the subscription over this link.
+    pub(crate) fn set_subscribed(&self, event: &EventName, epoch: u64) {
+        if let Some(Slot::Open(open)) = self.lock().get_mut(event) {
+            open.subscribed = epoch;
+        }
+    }
+
+    /// The link over which the engine was last told of the subscription; `None` if there is none.
+    pub(crate) fn subscribed_epoch(&self, event: &EventName) -> Option<u64> {
+        match self.lock().get(event) {
+            Some(Slot::Open(open)) => Some(open.subscribed),
+            _ => None,
+        }
+    }
+
+    /// What to tell an engine after a login: the subscriptions it was told of before.
+    pub(crate) fn to_restore(&self) -> Vec<Restore> {
+        let restorable = |slot: &Slot| match slot {
+            Slot::Open(open) if open.subscribed > 0 => {
+                Some(Restore { subscribe: open.subscribe.clone(), paused: open.paused.clone(), end: open.end.clone() })
+            }
+            _ => None,
+        };
+        self.lock().values().filter_map(restorable).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EventName, Slot>> {
+        // Nothing panics while it is held, and a map is whole after every call anyway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn is(&self, end: &Arc<OnceLock<Error>>) -> bool {
+        matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
+    }
+
+    fn leave(&mut self, epoch: u64) -> Vec<Routed> {
+        match std::mem::replace(self, Self::Leaving { left: CancellationToken::new(), epoch }) {
+            Self::Open(open) => open.close(None),
+            leaving => {
+                *self = leaving;
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Open {
+    /// Ends the reader's stream, and gives what was not read.
+    fn close(self, error: Option<Error>) -> Vec<Routed> {
+        if let Some(error) = error {
+            // Set before the buffer closes, so that the reader, woken by that, finds it.
+            let _ = self.end.set(error);
+        }
+        self.buffer.close()
+    }
+}

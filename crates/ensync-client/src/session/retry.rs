@@ -1,0 +1,229 @@
+//! Which commands are sent again, when, and until when: decided here and nowhere else.
+//!
+//! | what came | publish | settlement of a delivery | subscribe, unsubscribe, pause, continue, replay | login |
+//! |---|---|---|---|---|
+//! | `Closed` (the link; it was not sent), `Unauthenticated` (the engine forgot the session) | over the next link | refused as stale: the engine has the delivery back | over the next link; unsubscribe is done with the link's end | a refused key is final |
+//! | `Interrupted` (no answer will come) | again if the engine deduplicates, within its window | again over its link, if that lives | again | again |
+//! | `Unavailable`, `LimitExceeded` | again, with the same condition where the error says that it may have happened | again over its link | again | again |
+//! | `Timeout` (of the engine, or the deadline), `Protocol`, `Internal` | told | told | told | again |
+//! | any other refusal | told: it will not pass | told | told | `Forbidden` is final, others are tried again |
+//!
+//! **The wait** doubles from [`RetryPolicy::first_wait`] up to [`RetryPolicy::longest_wait`], and is a random part of that; where the
+//! engine said that it cannot now, one in its upper half. A repeat over the next link does not wait: the link did. Every other repeat
+//! is paid from the session's budget, which grows with the answers that say done: however many wait, repeats at most double the load.
+//!
+//! **Until when**: the caller's deadline. A publish is repeated after an attempt that may have happened only while the engine that the
+//! repeat goes to remembers the first one: half of its window, at the moment of sending.
+//!
+//! **What is told** in the end is the error of an attempt that may have happened, if there was one: a later refusal does not unmake it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ensync_core::{Command, Error, ErrorKind, Extension, ServerConfig};
+use tokio::time::Instant;
+
+/// How long an engine remembers a publish, if it deduplicates and does not say.
+const WINDOW: Duration = Duration::from_secs(120);
+
+/// How a command that was refused in passing, or whose answer was lost, is sent again. It ends at the command's deadline whatever
+/// this says, and no command is repeated that might then be carried out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    first_wait: Duration,
+    longest_wait: Duration,
+    attempts: Option<NonZeroU32>,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { first_wait: Duration::from_millis(100), longest_wait: Duration::from_secs(5), attempts: None }
+    }
+}
+
+impl RetryPolicy {
+    /// Until the deadline, with waits of up to 100 ms that double, up to 5 s.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One attempt. It still waits for a connection, and what a connection that ended did not carry goes over the next.
+    pub fn never() -> Self {
+        Self::default().max_attempts(1)
+    }
+
+    /// The longest wait before the second attempt.
+    #[must_use]
+    pub fn first_wait(mut self, wait: Duration) -> Self {
+        self.first_wait = wait;
+        self
+    }
+
+    /// What the waits grow up to.
+    #[must_use]
+    pub fn longest_wait(mut self, wait: Duration) -> Self {
+        self.longest_wait = wait;
+        self
+    }
+
+    /// At most this many attempts, the first included. 0 counts as 1.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(NonZeroU32::new(attempts).unwrap_or(NonZeroU32::MIN));
+        self
+    }
+
+    fn ceiling(&self, attempt: u32) -> Duration {
+        let factor = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first_wait.saturating_mul(factor).min(self.longest_wait)
+    }
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// Tell it.
+    Tell,
+    /// Over another link, at once: this one is gone.
+    OtherLink,
+    /// After a wait.
+    After(Duration),
+}
+
+/// The attempts of one command.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    policy: RetryPolicy,
+    made: u32,
+    /// Since when, and with which error, an attempt may have happened.
+    unsure: Option<(Instant, Error)>,
+}
+
+impl Attempts {
+    pub(super) fn new(policy: RetryPolicy) -> Self {
+        Self { policy, made: 0, unsure: None }
+    }
+
+    /// Whether the command may go out now to this engine.
+    pub(super) fn may_send(&self, command: &Command, engine: &ServerConfig) -> bool {
+        match (&self.unsure, command) {
+            (Some((since, _)), Command::Publish(publish)) => {
+                publish.idempotency_key.is_some() && remembers(engine, *since)
+            }
+            _ => true,
+        }
+    }
+
+    /// An attempt that was sent at `sent` to `engine` failed. `random`, from 0 to 1, is what the wait is made of.
+    pub(super) fn failed(
+        &mut self,
+        command: &Command,
+        engine: &ServerConfig,
+        sent: Instant,
+        error: &Error,
+        random: f64,
+    ) -> Next {
+        self.made = self.made.saturating_add(1);
+        if error.may_have_happened() && self.unsure.is_none() {
+            self.unsure = Some((sent, error.clone()));
+        }
+        let next = match error.kind() {
+            // It was not carried out, and is no attempt of the caller's.
+            ErrorKind::Closed | ErrorKind::Unauthenticated => {
+                self.made -= 1;
+                return if self.may_send(command, engine) { Next::OtherLink } else { Next::Tell };
+            }
+            ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded => {
+                jittered(self.policy.ceiling(self.made), error.kind(), random)
+            }
+            _ => return Next::Tell,
+        };
+        let spent = self.policy.attempts.is_some_and(|most| self.made >= most.get());
+        if spent || !self.may_send(command, engine) { Next::Tell } else { Next::After(next) }
+    }
+
+    /// What the caller is told when this was the last.
+    pub(super) fn told(self, error: Error) -> Error {
+        match self.unsure {
+            Some((_, unsure)) if !error.may_have_happened() => {
+                tracing::debug!(%error, "what may have happened could not be repeated");
+                unsure
+            }
+            _ => error,
+        }
+    }
+}
+
+/// A random part of a wait; its upper half where the engine said that it cannot now.
+pub(super) fn jittered(ceiling: Duration, kind: ErrorKind, random: f64) -> Duration {
+    let random = random.clamp(0.0, 1.0);
+    match kind {
+        ErrorKind::LimitExceeded | ErrorKind::Unavailable => ceiling.mul_f64(0.5 + random / 2.0),
+        _ => ceiling.mul_f64(random),
+    }
+}
+
+/// Whether an engine still knows a publish that was first sent at `since`. Half of its window is left for the way there.
+fn remembers(engine: &ServerConfig, since: Instant) -> bool {
+    engine.has(Extension::Deduplication) && since.elapsed() < engine.dedup_window().unwrap_or(WINDOW) / 2
+}
+
+/// Whether an attempt to log in is the last: who the app is, and what it may do, does not change by trying again.
+pub(super) fn is_final_for_login(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden)
+}
+
+/// Whether a refusal passes by itself, so that what is said to an engine may be said again.
+pub(super) fn passes(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::LimitExceeded | ErrorKind::Interrupted | ErrorKind::Timeout
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle() -> Command {
+        Command::Pause { event: "a/b".parse().unwrap(), reason: String::new() }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let policy = RetryPolicy::new();
+        let ceilings: Vec<_> = (1..=8).map(|attempt| policy.ceiling(attempt).as_millis()).collect();
+        assert_eq!(ceilings, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        assert_eq!(policy.ceiling(u32::MAX), Duration::from_secs(5));
+        assert_eq!(jittered(Duration::from_secs(4), ErrorKind::Unavailable, 0.0), Duration::from_secs(2));
+        assert_eq!(jittered(Duration::from_secs(4), ErrorKind::Interrupted, 0.0), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_is_repeated_and_what_does_not_is_told() {
+        let (engine, now) = (ServerConfig::default(), Instant::now());
+        for &kind in ErrorKind::ALL {
+            let error = Error::new(kind, "no");
+            let next = Attempts::new(RetryPolicy::new()).failed(&settle(), &engine, now, &error, 0.5);
+            match kind {
+                ErrorKind::Closed | ErrorKind::Unauthenticated => assert_eq!(next, Next::OtherLink),
+                ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded => {
+                    assert!(matches!(next, Next::After(_)), "{kind:?}");
+                }
+                _ => assert_eq!(next, Next::Tell, "{kind:?}"),
+            }
+        }
+        let mut once = Attempts::new(RetryPolicy::never());
+        assert_eq!(once.failed(&settle(), &engine, now, &Error::new(ErrorKind::Unavailable, "no"), 0.5), Next::Tell);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_happened_is_what_is_told() {
+        let mut attempts = Attempts::new(RetryPolicy::new());
+        let lost = Error::new(ErrorKind::Interrupted, "lost");
+        attempts.failed(&settle(), &ServerConfig::default(), Instant::now(), &lost, 0.5);
+        assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Interrupted);
+        let attempts = Attempts::new(RetryPolicy::new());
+        assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Forbidden);
+    }
+}

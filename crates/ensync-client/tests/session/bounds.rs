@@ -1,0 +1,101 @@
+//! What is bounded, however much the other side sends.
+
+use std::time::Duration;
+
+use ensync_client::core::{Command, ErrorKind, Extension, Reply};
+use futures::StreamExt;
+
+use crate::scripted::{Answer, Scripted, delivery, somebody};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_unknown_names_makes_few_calls() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Heartbeat => Answer::Done,
+        _ => Answer::After(SECOND, Box::new(Answer::Done)),
+    });
+    let _client = engine.client().await;
+    for n in 0..100_000 {
+        engine.push(delivery(&format!("flood/{n}"), &format!("e{n}"), 1));
+    }
+    tokio::time::sleep(SECOND / 2).await;
+    let calls = engine.calls.lock().unwrap().len();
+    assert!((1..=64).contains(&calls), "{calls} at once");
+    tokio::time::sleep(600 * SECOND).await;
+    let calls = engine.calls.lock().unwrap().len();
+    assert!(calls < 10_000, "{calls} in all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_overflows_stops_no_other() {
+    // Sends on whatever it is told.
+    let engine = Scripted::with(&[], |_, _| Answer::Done);
+    let client = engine.client().await;
+    let _slow = client.subscribe("slow/one").max_in_flight(1).await.unwrap();
+    let mut other = client.subscribe("other/one").await.unwrap();
+    for n in 0..5_000 {
+        engine.push(delivery("slow/one", &format!("e{n}"), 1));
+    }
+    engine.push(delivery("other/one", "e", 1));
+    let event = tokio::time::timeout(SECOND, other.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(event.id().as_str(), "e");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_buffered_and_comes_again_is_handed_out_once() {
+    let engine = Scripted::with(&[], |_, _| Answer::Done);
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    for block in 1..=3 {
+        engine.push(delivery("a/b", "e1", block));
+    }
+    engine.push(delivery("a/b", "e2", 1));
+    tokio::time::sleep(SECOND).await;
+    let (first, second) = (orders.next().await.unwrap().unwrap(), orders.next().await.unwrap().unwrap());
+    assert_eq!((first.id().as_str(), first.block().to_string(), second.id().as_str()), ("e1", "3".to_owned(), "e2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_another_event_is_no_replay() {
+    let engine = Scripted::with(Extension::ALL, |_, command| match command {
+        Command::Replay { .. } => Answer::With(Reply::Replayed(Box::new(delivery("other/name", "other", 1)))),
+        _ => Answer::Done,
+    });
+    let error = engine.client().await.replay("a/b", "e1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("other/name"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishes_under_way_are_bounded_in_number_and_in_bytes() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::After(SECOND, Box::new(Answer::Done)),
+        _ => Answer::Done,
+    });
+    for (most, bytes, expected) in [(2, 1 << 30, 2), (1_000, 100 << 10, 3), (1_000, 1, 1)] {
+        engine.calls.lock().unwrap().clear();
+        let settings = engine.engine().max_publishes_in_flight(most).max_publish_bytes_in_flight(bytes);
+        let client = settings.create_client("key").await.unwrap();
+        // About 27 KiB each, once encrypted and in base64.
+        let text = "x".repeat(15 << 10);
+        let publishes =
+            (0..10).map(|_| std::future::IntoFuture::into_future(client.publish("a/b", &text).to(somebody())));
+        let all = tokio::spawn(futures::future::join_all(publishes));
+        tokio::time::sleep(SECOND / 2).await;
+        assert_eq!(engine.count("publish"), expected, "{most} and {bytes}");
+        assert!(all.await.unwrap().iter().all(Result::is_ok));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_of_a_publish_shows_no_payload_and_no_time_is_said_as_that() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.client().await;
+    let publish = client.publish("a/b", "a secret").to(somebody()).header("k", "a value");
+    let debug = format!("{publish:?}");
+    assert!(!debug.contains("secret") && !debug.contains("a value"), "{debug}");
+    let error = publish.timeout(Duration::ZERO).await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::InvalidInput, false), "{error}");
+    assert_eq!(engine.count("publish"), 0);
+}

@@ -1,0 +1,12 @@
+//! What a session promises when the other side keeps none of its own promises: against a scripted engine, with paused time.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod bounds;
+mod closing;
+mod delivered;
+mod links;
+#[cfg(feature = "metrics")]
+mod observed;
+mod retries;
+mod scripted;

@@ -1,0 +1,157 @@
+//! What is sent again, and what is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ensync_client::core::{Command, ErrorKind, Extension};
+use ensync_client::{PartialPublish, RetryPolicy};
+use tokio::time::Instant;
+
+use crate::scripted::{Answer, Scripted, somebody};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn refusing(kind: ErrorKind, times: usize) -> Arc<Scripted> {
+    let asked = AtomicUsize::new(0);
+    Scripted::new(move |_, command| match command {
+        Command::Publish(_) if asked.fetch_add(1, Ordering::Relaxed) < times => Answer::No(kind),
+        _ => Answer::Done,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_pass_are_outlasted() {
+    for kind in [ErrorKind::Unavailable, ErrorKind::LimitExceeded, ErrorKind::Interrupted] {
+        let engine = refusing(kind, 5);
+        engine.client().await.publish("a/b", &1).to(somebody()).await.unwrap();
+        assert_eq!(engine.count("publish"), 6, "{kind:?}");
+        let keys: Vec<_> = engine
+            .of("publish")
+            .into_iter()
+            .map(|call| match call.command {
+                Command::Publish(publish) => publish.idempotency_key.unwrap(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(keys.windows(2).all(|two| two[0] == two[1]), "under one key");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_do_not_pass_are_told_at_once() {
+    for kind in [ErrorKind::Forbidden, ErrorKind::UnknownEvent, ErrorKind::PayloadTooLarge, ErrorKind::Refused] {
+        let engine = refusing(kind, 1);
+        let since = Instant::now();
+        let error = engine.client().await.publish("a/b", &1).to(somebody()).await.unwrap_err();
+        assert_eq!((error.kind(), engine.count("publish")), (kind, 1));
+        assert!(since.elapsed().is_zero());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_refusals_are_told_at_the_deadline_and_are_no_storm() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::No(ErrorKind::Interrupted),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let since = Instant::now();
+    let error = client.publish("a/b", &1).to(somebody()).await.unwrap_err();
+    assert!(error.may_have_happened());
+    assert!(since.elapsed() <= 30 * SECOND);
+    assert!(engine.count("publish") < 60, "{}", engine.count("publish"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn repeats_never_multiply_the_load() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::No(ErrorKind::LimitExceeded),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let publishes = (0..1_000).map(|n| std::future::IntoFuture::into_future(client.publish("a/b", &n).to(somebody())));
+    let failed = futures::future::join_all(publishes).await.iter().filter(|published| published.is_err()).count();
+    assert_eq!(failed, 1_000);
+    // 1,000 first attempts; what may go out at once; and a hundred a second.
+    assert!(engine.count("publish") <= 1_000 + 256 + 30 * 100, "{}", engine.count("publish"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_may_have_its_own_policy() {
+    let engine = refusing(ErrorKind::Unavailable, 100);
+    let client = engine.client().await;
+    let error = client.publish("a/b", &1).to(somebody()).retry(RetryPolicy::never()).await.unwrap_err();
+    assert_eq!((error.kind(), engine.count("publish")), (ErrorKind::Unavailable, 1));
+    let policy = RetryPolicy::new().max_attempts(3);
+    client.publish("a/b", &1).to(somebody()).retry(policy).await.unwrap_err();
+    assert_eq!(engine.count("publish"), 4);
+}
+
+/// The window is looked at when the repeat would go out, not before the wait for a connection.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_repeated_that_the_engine_may_have_forgotten() {
+    let engine = Scripted::new(|link, command| match command {
+        Command::Publish(_) if link == 1 => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let publish = client.publish("a/b", &1).to(somebody()).timeout(600 * SECOND);
+    let publishing = tokio::spawn(std::future::IntoFuture::into_future(publish));
+    tokio::time::sleep(SECOND).await;
+    engine.logins(|_| Err(ErrorKind::Connect));
+    engine.end(1, Some(ErrorKind::Interrupted));
+    // Longer than the engine remembers.
+    tokio::time::sleep(300 * SECOND).await;
+    engine.logins(|_| Ok(()));
+    let error = publishing.await.unwrap().unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    assert_eq!(engine.count("publish"), 1, "it is not sent where it would be stored twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_deduplicated_a_lost_answer_is_told() {
+    let engine = Scripted::with(&[Extension::Fencing], |link, command| match command {
+        Command::Publish(_) if link == 1 => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let publishing = tokio::spawn(std::future::IntoFuture::into_future(client.publish("a/b", &1).to(somebody())));
+    tokio::time::sleep(SECOND).await;
+    engine.end(1, Some(ErrorKind::Interrupted));
+    let error = publishing.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), engine.count("publish")), (ErrorKind::Interrupted, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_may_have_been_served_is_not_told_as_refused() {
+    let (first, second) = (somebody(), somebody());
+    let engine = Scripted::with(&[], move |_, command| match command {
+        Command::Publish(publish) if publish.recipient == first => Answer::No(ErrorKind::UnknownRecipient),
+        Command::Publish(_) => Answer::No(ErrorKind::Interrupted),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let error = client.publish("a/b", &1).to(first).to(second).await.unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    let told = PartialPublish::of(&error).unwrap();
+    let kinds: Vec<_> = told.failed.iter().map(|(_, error)| error.kind()).collect();
+    assert_eq!(kinds, [ErrorKind::UnknownRecipient, ErrorKind::Interrupted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_recipient_holds_back_no_other() {
+    let slow = somebody();
+    let engine = Scripted::new(move |_, command| match command {
+        Command::Publish(publish) if publish.recipient == slow => Answer::After(10 * SECOND, Box::new(Answer::Done)),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let others: Vec<_> = (0..200).map(|_| somebody()).collect();
+    let publishing =
+        tokio::spawn(std::future::IntoFuture::into_future(client.publish("a/b", &1).to(slow).to_all(others)));
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(engine.count("publish"), 201);
+    let receipt = publishing.await.unwrap().unwrap();
+    assert_eq!(receipt.iter().next().unwrap().0, &slow, "in the order they were named");
+}

@@ -1,0 +1,255 @@
+//! An engine that does what a test's script says, one call at a time, and notes what it was asked.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ensync_client::core::{
+    AppId, AppKey, Block, ClientId, Command, Connector, Delivery, Endpoint, Error, ErrorKind, EventId, Extension, Link,
+    Metadata, Reply, Result, SecretKey, ServerConfig, Settlement, Transport, Welcome, WirePayload,
+};
+use ensync_client::{Client, Custom, Engine};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What becomes of a call.
+pub(crate) enum Answer {
+    /// What fits the command.
+    Done,
+    With(Reply),
+    No(ErrorKind),
+    /// None, ever.
+    Never,
+    After(Duration, Box<Answer>),
+}
+
+type Script = Box<dyn FnMut(usize, &Command) -> Answer + Send>;
+type Logins = Box<dyn FnMut(usize) -> Result<(), ErrorKind> + Send>;
+
+/// One call, as the engine saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Counted from 1.
+    pub(crate) link: usize,
+    pub(crate) command: Command,
+}
+
+pub(crate) struct Scripted {
+    script: Mutex<Script>,
+    logins: Mutex<Logins>,
+    pub(crate) calls: Mutex<Vec<Call>>,
+    /// When each login was tried.
+    pub(crate) tried: Mutex<Vec<Instant>>,
+    links: Mutex<Vec<(mpsc::UnboundedSender<Result<Delivery>>, CancellationToken)>>,
+    extensions: &'static [Extension],
+    app: Mutex<Option<AppId>>,
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl Scripted {
+    pub(crate) fn new(script: impl FnMut(usize, &Command) -> Answer + Send + 'static) -> Arc<Self> {
+        Self::with(Extension::ALL, script)
+    }
+
+    pub(crate) fn with(
+        extensions: &'static [Extension],
+        script: impl FnMut(usize, &Command) -> Answer + Send + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::new(Box::new(script)),
+            logins: Mutex::new(Box::new(|_| Ok(()))),
+            calls: Mutex::default(),
+            tried: Mutex::default(),
+            links: Mutex::default(),
+            extensions,
+            app: Mutex::default(),
+        })
+    }
+
+    /// What becomes of a login, by how many were tried before.
+    pub(crate) fn logins(&self, logins: impl FnMut(usize) -> Result<(), ErrorKind> + Send + 'static) {
+        *self.logins.lock().unwrap() = Box::new(logins);
+    }
+
+    /// What the engine calls the app from the next login on.
+    pub(crate) fn calls_the_app(&self, app: AppId) {
+        *self.app.lock().unwrap() = Some(app);
+    }
+
+    pub(crate) fn engine(self: &Arc<Self>) -> Engine<Custom> {
+        Engine::with_connector(Endpoint::parse("grpc://engine").unwrap(), Arc::new(Door(self.clone())))
+    }
+
+    pub(crate) async fn client(self: &Arc<Self>) -> Client {
+        self.engine().create_client("key").await.unwrap()
+    }
+
+    /// How many calls of a name there were.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.of(name).len()
+    }
+
+    pub(crate) fn of(&self, name: &str) -> Vec<Call> {
+        self.calls.lock().unwrap().iter().filter(|call| call.command.name() == name).cloned().collect()
+    }
+
+    /// Pushes an event over the newest link.
+    pub(crate) fn push(&self, delivery: Delivery) {
+        let links = self.links.lock().unwrap();
+        let _ = links.last().unwrap().0.send(Ok(delivery));
+    }
+
+    /// Ends a link in order, or with an error.
+    pub(crate) fn end(&self, link: usize, error: Option<ErrorKind>) {
+        let links = self.links.lock().unwrap();
+        let (inbox, closed) = &links[link - 1];
+        if let Some(kind) = error {
+            let _ = inbox.send(Err(Error::new(kind, "the link failed")));
+        }
+        closed.cancel();
+    }
+
+    /// Whether a link was ended, by either side.
+    pub(crate) fn is_over(&self, link: usize) -> bool {
+        self.links.lock().unwrap()[link - 1].1.is_cancelled()
+    }
+
+    pub(crate) fn links(&self) -> usize {
+        self.links.lock().unwrap().len()
+    }
+}
+
+#[derive(Debug)]
+struct Door(Arc<Scripted>);
+
+#[async_trait]
+impl Connector for Door {
+    async fn connect(&self, _: &Endpoint, _: &AppKey) -> Result<Link> {
+        let tried = {
+            let mut tried = self.0.tried.lock().unwrap();
+            tried.push(Instant::now());
+            tried.len() - 1
+        };
+        let outcome = (self.0.logins.lock().unwrap())(tried);
+        outcome.map_err(|kind| Error::new(kind, "the login was refused"))?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let over = CancellationToken::new();
+        let number = {
+            let mut links = self.0.links.lock().unwrap();
+            links.push((sender, over.clone()));
+            links.len()
+        };
+        let ended = over.clone();
+        let inbox = futures::stream::unfold((receiver, ended), |(mut receiver, ended)| async move {
+            let item = tokio::select! {
+                biased;
+                item = receiver.recv() => item,
+                () = ended.cancelled() => None,
+            };
+            item.map(|item| (item, (receiver, ended)))
+        });
+        let extensions: Vec<_> = self.0.extensions.iter().map(|extension| extension.name()).collect();
+        let config: ServerConfig = [(ServerConfig::EXTENSIONS, extensions.join("+"))].into_iter().collect();
+        Ok(Link {
+            transport: Arc::new(Way { engine: self.0.clone(), number, over }),
+            inbox: inbox.boxed(),
+            welcome: Welcome {
+                client_id: ClientId::parse(&format!("client-{number}")).unwrap(),
+                app_id: *self.0.app.lock().unwrap(),
+                config,
+            },
+        })
+    }
+}
+
+struct Way {
+    engine: Arc<Scripted>,
+    number: usize,
+    over: CancellationToken,
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Way")
+    }
+}
+
+#[async_trait]
+impl Transport for Way {
+    async fn call(&self, command: Command) -> Result<Reply> {
+        if self.over.is_cancelled() {
+            return Err(Error::new(ErrorKind::Closed, "the link has ended"));
+        }
+        let call = Call { link: self.number, command: command.clone() };
+        self.engine.calls.lock().unwrap().push(call);
+        let mut answer = (self.engine.script.lock().unwrap())(self.number, &command);
+        let answered = async {
+            loop {
+                match answer {
+                    Answer::Done => return Ok(fitting(&command)),
+                    Answer::With(reply) => return Ok(reply),
+                    Answer::No(kind) => return Err(Error::new(kind, "refused by the script")),
+                    Answer::Never => std::future::pending().await,
+                    Answer::After(wait, then) => {
+                        tokio::time::sleep(wait).await;
+                        answer = *then;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answered => answer,
+            () = self.over.cancelled() => Err(Error::new(ErrorKind::Interrupted, "the link ended")),
+        }
+    }
+
+    fn abort(&self, _cause: Error) {
+        self.over.cancel();
+    }
+
+    async fn close(&self) {
+        self.over.cancel();
+    }
+}
+
+fn fitting(command: &Command) -> Reply {
+    match command {
+        Command::Publish(_) => Reply::Published { id: EventId::parse("stored").unwrap() },
+        Command::Settle(settle) => match settle.how {
+            Settlement::Extend => Reply::Extended { lease: None },
+            Settlement::Defer { .. } => Reply::Deferred { until: None },
+            _ => Reply::Done,
+        },
+        _ => Reply::Done,
+    }
+}
+
+pub(crate) fn delivery(event: &str, id: &str, block: u64) -> Delivery {
+    Delivery {
+        event: event.parse().unwrap(),
+        id: id.parse().unwrap(),
+        block: Block::new(block).unwrap(),
+        payload: WirePayload::from_wire("AAAA"),
+        metadata: Metadata::default(),
+        sender: None,
+        recipient: None,
+        timestamp: None,
+        attempt: NonZeroU32::new(1).map(Into::into),
+        lease: None,
+    }
+}
+
+/// Somebody to publish to.
+pub(crate) fn somebody() -> AppId {
+    SecretKey::generate().unwrap().app_id().unwrap()
+}
