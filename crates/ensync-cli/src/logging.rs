@@ -213,6 +213,12 @@ impl Write for Line<'_> {
     }
 }
 
+/// Whether a line can be logged, whatever `RUST_LOG` says: those of the WebSocket library show whole frames at its finest levels,
+/// app keys and client ids included.
+fn is_harmless(target: &str, level: Level) -> bool {
+    !(target == "tungstenite" || target.starts_with("tungstenite::")) || level <= Level::INFO
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,10 +258,4 @@ mod tests {
             assert_eq!(written.recv_timeout(Duration::from_secs(60)).unwrap(), "good\n");
         }
     }
-}
-
-/// Whether a line can be logged, whatever `RUST_LOG` says: those of the WebSocket library show whole frames at its finest levels,
-/// app keys and client ids included.
-fn is_harmless(target: &str, level: Level) -> bool {
-    !(target == "tungstenite" || target.starts_with("tungstenite::")) || level <= Level::INFO
 }

@@ -121,7 +121,7 @@ async fn list(
     let more = letters.len() > limit;
     letters.truncate(limit);
     if more && let Some(last) = letters.last() {
-        let last = printable(text(last, "id"));
+        let last = foreign::printable(text(last, "id"));
         _ = writeln!(std::io::stderr(), "there are more: go on with --after {last}, or raise --limit");
     }
     if admin.json {

@@ -164,7 +164,7 @@ async fn queues_and_dead_letters_are_looked_at_and_cleared() {
     assert!(first.ok && first.out.lines().count() == 3, "{}", first.out);
     assert!(first.err.contains(&format!("there are more: go on with --after {after}")), "{}", first.err);
     let rest = shell.with(&["dead-letter", "list", "--json", "--after", after]).await;
-    assert_eq!((rest.err.as_str(), rest.json()), ("", serde_json::json!([all[2]])));
+    assert_eq!((rest.err.clone().as_str(), rest.json()), ("", serde_json::json!([all[2]])));
 
     let listed = shell.run("dead-letter list").await.ok();
     assert!(listed.lines().count() == 4 && listed.contains("no\u{fffd}[2Juse"), "{listed}");

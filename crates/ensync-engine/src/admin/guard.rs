@@ -62,7 +62,7 @@ impl Guard {
         };
         let host = host.host().trim_end_matches('.').to_ascii_lowercase();
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        address || host == "localhost" || host.ends_with(".localhost") || hosts.iter().any(|known| *known == host)
+        address || host == "localhost" || host.ends_with(".localhost") || hosts.contains(&host)
     }
 }
 

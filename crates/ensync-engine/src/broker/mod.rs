@@ -217,10 +217,7 @@ impl Broker {
             Ok(census) => Some(census?),
             Err(_) => None,
         };
-        let log = match tokio::time::timeout(UNANSWERED, self.usage()).await {
-            Ok(usage) => usage,
-            Err(_) => None,
-        };
+        let log = tokio::time::timeout(UNANSWERED, self.usage()).await.unwrap_or_default();
         let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
         self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
     }
