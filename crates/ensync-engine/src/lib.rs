@@ -55,6 +55,7 @@ pub mod log;
 pub mod manual;
 mod metrics;
 pub mod model;
+mod random;
 mod seldom;
 mod server;
 pub mod state;

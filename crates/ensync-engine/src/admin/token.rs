@@ -10,7 +10,7 @@ use ensync_core::{Error, ErrorKind, Result};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::broker::random;
+use crate::random::random;
 
 /// What every token that the engine makes begins with, so that leaked ones are recognised.
 const PREFIX: &str = "ensync_admin_";

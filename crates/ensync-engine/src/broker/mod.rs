@@ -36,6 +36,7 @@ use crate::counters::ConnectionCounters;
 use crate::log::{Log, LogUsage};
 use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
+use crate::random::random;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
 pub(crate) use login_throttle::LoginThrottle;
@@ -352,14 +353,4 @@ impl fmt::Debug for Broker {
 /// 192 random bits: whoever holds a client id may act as that session.
 fn new_client_id() -> Result<ClientId> {
     ClientId::parse(&URL_SAFE_NO_PAD.encode(random::<24>()?))
-}
-
-/// Random bytes from the operating system.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|cause| {
-        Error::new(ErrorKind::Internal, "the operating system gives no random bytes")
-            .with_source(std::io::Error::other(cause.to_string()))
-    })?;
-    Ok(bytes)
 }

@@ -104,7 +104,7 @@ impl DiskLog {
         let found = match recover::find(&directory)? {
             Some(found) => found,
             None => {
-                let id = crate::broker::random()?;
+                let id = crate::random::random()?;
                 // A small one: what makes it large is made while the engine is at work already.
                 let length = space::segment_length(&directory, segment_bytes).min(FIRST);
                 let made = directory.create_segment(&id, 1, length);
