@@ -131,7 +131,7 @@ impl Script {
         }
         *inner.stored.entry(n).or_default() += 1;
         let delivery = self.delivery(&publish.event, &id, publish.payload, publish.metadata);
-        if count % 5 == 0 {
+        if count.is_multiple_of(5) {
             let odd = match self.behaviour {
                 Behaviour::SendsUnknownNames => Some((format!("nobody/asked/{count}"), WirePayload::from_wire("e30="))),
                 Behaviour::SendsWrongIds => Some((EVENT.to_owned(), WirePayload::from_wire("e30="))),
