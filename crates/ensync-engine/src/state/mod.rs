@@ -42,6 +42,7 @@ pub(crate) mod totals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp, WirePayload, crypto};
 
@@ -57,13 +58,12 @@ pub use replay::Replay;
 pub use sessions::SessionNumber;
 pub use settings::{Defaults, Limits, Settings};
 
-use crate::model::{EventRef, KeyHash, Position, Record};
+use crate::model::{EventRef, KeyHash, Record};
 use dedup::Dedup;
 use queue::Queue;
 use rate::Rates;
 use registry::Registry;
 use sessions::Sessions;
-use settled::Settled;
 use timers::{Timer, Timers};
 
 /// What the engine knows.
@@ -81,15 +81,18 @@ pub struct State {
     next_number: u32,
     next_stored: u32,
     timers: Timers,
+    /// When leases end, in the time of leases: see [`State::stood_still`].
+    lease_ends: Timers,
+    /// How long the engine stood still, all in all.
+    still: Duration,
+    /// The latest time that a record of the log names.
+    logged_at: Timestamp,
     dedup: Dedup,
     /// For events in memory only, so that what is remembered of the others is what the log makes.
     dedup_in_memory: Dedup,
     rates: Rates,
-    settled: Settled,
     /// Events that are not in the log.
     memory: HashMap<EventRef, Arc<Record>>,
-    /// Where the log has the latest copy of events that were appended more than once.
-    moved: HashMap<EventRef, Position>,
     /// Events that were delivered too often, until the log has them as dead letters.
     doomed: BTreeSet<EventRef>,
     /// Queues that [`State::dispatch`] has to look at.
@@ -138,12 +141,13 @@ impl State {
             next_number: 0,
             next_stored: 0,
             timers: Timers::default(),
+            lease_ends: Timers::default(),
+            still: Duration::ZERO,
+            logged_at: Timestamp::default(),
             dedup: Dedup::new(&settings.limits),
             dedup_in_memory: Dedup::new(&settings.limits),
             rates: Rates::default(),
-            settled: Settled::default(),
             memory: HashMap::new(),
-            moved: HashMap::new(),
             doomed: BTreeSet::new(),
             hot: VecDeque::new(),
             retired: BTreeMap::new(),
@@ -164,7 +168,7 @@ impl State {
         self.dedup.forget_old(self.now);
         self.dedup_in_memory.forget_old(self.now);
         self.end_old_keys(self.now);
-        while let Some(timer) = self.timers.pop(self.now) {
+        while let Some(timer) = self.pop_timer() {
             match timer {
                 Timer::Lease(event) => self.release(event),
                 Timer::Defer(event) => self.put_back(event),
@@ -173,9 +177,44 @@ impl State {
         }
     }
 
+    /// What is due by now, the earliest first.
+    fn pop_timer(&mut self) -> Option<Timer> {
+        let (lease, other) = (self.next_lease_end(), self.timers.next());
+        match (lease, other) {
+            (Some(lease), other) if other.is_none_or(|other| lease <= other) => self.lease_ends.pop(self.lease_now()),
+            _ => self.timers.pop(self.now),
+        }
+    }
+
+    /// Tells that for so long nothing that clients had sent was looked at. Leases do not pass meanwhile: who holds one cannot have
+    /// done anything about it.
+    pub fn stood_still(&mut self, time: Duration) {
+        self.still = self.still.saturating_add(time);
+    }
+
+    /// Whether anybody holds a lease.
+    pub fn has_leases(&self) -> bool {
+        self.lease_ends.next().is_some()
+    }
+
+    /// The time by which leases are measured: it stands still with the engine.
+    fn lease_now(&self) -> Timestamp {
+        let still = u64::try_from(self.still.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(self.now.as_millis().saturating_sub(still))
+    }
+
+    fn next_lease_end(&self) -> Option<Timestamp> {
+        self.lease_ends.next().map(|end| end.after(self.still))
+    }
+
+    /// The latest time that a record of the log names. Whoever goes on from it begins no earlier.
+    pub fn logged_at(&self) -> Timestamp {
+        self.logged_at
+    }
+
     /// When something is due next; until then [`tick`](Self::tick) would do nothing.
     pub fn next_due(&self) -> Option<Timestamp> {
-        [self.timers.next(), self.registry.next_end()].into_iter().flatten().min()
+        [self.next_lease_end(), self.timers.next(), self.registry.next_end()].into_iter().flatten().min()
     }
 
     /// Ends the time of reading the log back: [`QueueCounters`] count from here.
