@@ -7,9 +7,11 @@
 //! - `steps`: what each client is put through, and its known defects;
 //! - `many`: one publish of ours to all of them;
 //! - `hybrid`: events to three of them, from each of them;
+//! - `json`: what JSON means to them, and documents through each of them and back;
 //! - `table`: the README, and the page beside this file, say the same.
 
 mod hybrid;
+mod json;
 mod many;
 mod peer;
 mod setup;
@@ -88,5 +90,20 @@ async fn events_to_three_from_each_of_them() {
     let Some(clients) = setup::clients().await else { return };
     if let Some(envelopes) = setup::envelopes(clients) {
         table::check_hybrid(&hybrid::everybody_to_everybody(clients, envelopes).await);
+    }
+}
+
+#[tokio::test]
+async fn json_means_the_same_to_python_and_node() {
+    let Some(clients) = setup::clients().await else { return };
+    json::what_we_take_is_taken(clients).await;
+    json::skeletons_and_schemas_agree(clients).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_documents_go_through_each_client() {
+    let Some(clients) = setup::clients().await else { return };
+    for kind in Kind::ALL {
+        json::documents_go_through(kind, clients).await;
     }
 }

@@ -15,6 +15,7 @@ mod secrets;
 mod signals;
 mod values;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -55,9 +56,8 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    if !matches!(cli.command, Command::Serve(_)) {
-        logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose));
-    }
+    let serves = matches!(cli.command, Command::Serve(_));
+    let log = (!serves).then(|| logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose)));
     let done = match cli.command {
         Command::Serve(serve) => serve.run(cli.verbose).await,
         Command::Config(config) => config.run(),
@@ -78,7 +78,9 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ensync: {}", foreign::message(&report(&*error)));
+            drop(log);
+            // Nobody may be there to read it.
+            _ = writeln!(std::io::stderr(), "ensync: {}", foreign::message(&report(&*error)));
             failure::code(&*error)
         }
     }

@@ -28,6 +28,11 @@ impl WirePayload {
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
+    /// The wire's text as it came. Costs no copy.
+    pub fn to_bytes(&self) -> Bytes {
+        self.text.clone()
+    }
+
     /// The length of the wire's text, in bytes.
     pub fn len(&self) -> usize {
         self.text.len()

@@ -61,9 +61,11 @@ counters! {
     logins,
     /// Logins that were refused because the app key is not known.
     logins_refused,
-    /// Logins that were not looked at: their address had too many refused before. See
+    /// Of those, the ones that were not told so, but to wait: their address had too many refused before. See
     /// [`login_failures`](crate::Limits::login_failures).
     logins_delayed,
+    /// Logins that were refused because the app is disabled.
+    logins_forbidden,
     /// Logins that were refused because of [`max_sessions`](crate::Limits::max_sessions) or
     /// [`max_sessions_per_app`](crate::Limits::max_sessions_per_app).
     sessions_refused,

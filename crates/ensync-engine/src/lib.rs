@@ -41,10 +41,12 @@
 //!
 //! # The parts
 //!
-//! [`state`] is all of that as a state machine without I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
+//! [`model`] is what is spoken of everywhere: ids, records, rights. [`state`] is all that happens to them, as a state machine without
+//! I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
 //! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
 //! move.
 
+mod address;
 mod admin;
 mod broker;
 mod counters;
@@ -52,16 +54,21 @@ mod in_process;
 pub mod log;
 pub mod manual;
 mod metrics;
+pub mod model;
+mod seldom;
 mod server;
 pub mod state;
 pub mod store;
 pub mod testing;
+mod tls;
 
 // The public interface is:
 pub use admin::{AdminApi, AdminToken};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
-pub use log::{DiskLog, DiskOptions, EventOptions, Log, MemoryLog, Rights};
-pub use server::{ClientCertificates, ConnectionLimits, NewApp, Server, ServerBuilder, ServerTls, Shutdown, TlsFiles};
-pub use state::{AppInfo, DeadLetter, Defaults, EventChange, Limits, QueueCounters, QueueStats, Rate};
+pub use log::{DiskLog, DiskOptions, Log, MemoryLog};
+pub use model::{EventChange, EventOptions, Rights};
+pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
+pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};
+pub use tls::{ClientCertificates, ServerTls, TlsFiles};

@@ -130,7 +130,19 @@ impl Api {
 
     /// Every item of a list, page by page. `path` may have a query.
     pub(crate) async fn list(&self, path: &str, name: &str, limit: Option<usize>) -> Result<Vec<Value>, Failure> {
-        let (mut items, mut after) = (Vec::new(), String::new());
+        self.list_after(path, name, limit, None).await
+    }
+
+    /// The same, from the one after `after` on.
+    pub(crate) async fn list_after(
+        &self,
+        path: &str,
+        name: &str,
+        limit: Option<usize>,
+        after: Option<&str>,
+    ) -> Result<Vec<Value>, Failure> {
+        let next = |after: &str| format!("&after={}", encoded(after));
+        let (mut items, mut after) = (Vec::new(), after.map_or_else(String::new, next));
         let joint = if path.contains('?') { '&' } else { '?' };
         loop {
             let left = limit.map_or(usize::MAX, |limit| limit.saturating_sub(items.len()));
@@ -143,7 +155,7 @@ impl Api {
                 _ => return Err("the admin API answered something else than a list: is this an EnSync engine?".into()),
             }
             match page.get("next").and_then(Value::as_str) {
-                Some(next) => after = format!("&after={}", encoded(next)),
+                Some(last) => after = next(last),
                 None => return Ok(items),
             }
         }

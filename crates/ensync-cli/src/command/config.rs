@@ -1,7 +1,7 @@
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ensync_sdk::core::report;
 
 use super::Outcome;
 use crate::config::{self, Loaded};
@@ -32,12 +32,8 @@ enum Action {
 impl Config {
     pub(crate) fn run(self) -> Outcome {
         let Action::Check { file, print } = self.action;
-        let mut loaded = config::load(false, file.as_deref(), std::env::vars(), Vec::new());
-        if loaded.problems.is_empty()
-            && let Err(error) = loaded.config.builder(false).and_then(|(builder, _)| builder.check())
-        {
-            loaded.problems.push(config::Problem { place: None, what: report(&error) });
-        }
+        let mut loaded = config::load(false, file.as_deref(), config::variables(), Vec::new());
+        loaded.check_builder(false);
         if print {
             print!("{}", loaded.print());
         }
@@ -53,7 +49,7 @@ impl Config {
 
 fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
-        eprintln!("warning: {}", foreign::message(warning));
+        _ = writeln!(std::io::stderr(), "warning: {}", foreign::message(warning));
     }
 }
 

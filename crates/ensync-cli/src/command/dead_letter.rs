@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value};
@@ -23,9 +25,12 @@ enum Command {
         /// Only those of this app.
         #[arg(long)]
         app: Option<String>,
-        /// How many at most.
+        /// How many at most. If there are more, the last line on standard error says how to go on.
         #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
         limit: usize,
+        /// Only those after this one: an event's id, of the page before.
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
         #[command(flatten)]
         admin: Admin,
     },
@@ -68,7 +73,7 @@ struct Which {
 impl DeadLetter {
     pub(crate) async fn run(self) -> Outcome {
         match self.command {
-            Command::List { event, app, limit, admin } => list(&admin, event, app, limit).await,
+            Command::List { event, app, limit, after, admin } => list(&admin, event, app, limit, after).await,
             Command::Requeue { which, admin } => which.post("requeue", &admin).await,
             Command::Drop { which, yes, admin } => {
                 confirmed(yes, "this drops events that somebody sent")?;
@@ -100,12 +105,25 @@ impl Which {
     }
 }
 
-async fn list(admin: &Admin, event: Option<String>, app: Option<String>, limit: usize) -> Outcome {
+async fn list(
+    admin: &Admin,
+    event: Option<String>,
+    app: Option<String>,
+    limit: usize,
+    after: Option<String>,
+) -> Outcome {
     let listed = async |api: &Api| {
         let path = narrowed(api, "/v1/dead-letters", event.as_deref(), app.as_deref()).await?;
-        api.list(&path, "dead_letters", Some(limit)).await
+        // One more than is shown tells whether there are more.
+        api.list_after(&path, "dead_letters", Some(limit.saturating_add(1)), after.as_deref()).await
     };
-    let letters = admin.run(listed).await?;
+    let mut letters = admin.run(listed).await?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    if more && let Some(last) = letters.last() {
+        let last = foreign::printable(text(last, "id"));
+        _ = writeln!(std::io::stderr(), "there are more: go on with --after {last}, or raise --limit");
+    }
     if admin.json {
         println!("{}", foreign::json(&Value::Array(letters).to_string()));
         return Ok(());

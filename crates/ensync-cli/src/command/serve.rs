@@ -75,10 +75,11 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self, verbose: u8) -> Outcome {
-        let loaded = config::load(self.dev, self.config.as_deref(), std::env::vars(), self.flags()?);
+        let mut loaded = config::load(self.dev, self.config.as_deref(), config::variables(), self.flags()?);
+        loaded.check_builder(self.dev);
         super::config::refuse(&loaded)?;
         let config = &loaded.config;
-        logging::start(config.log_format, logging::Filter::Engine(&config.log_level.0, verbose));
+        let _log = logging::start(config.log_format, logging::Filter::Engine(&config.log_level.0, verbose));
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -89,14 +90,19 @@ impl Serve {
             dev = self.dev,
             "starting"
         );
+        raise_descriptors();
         let mut signals = signals::Signals::listen()?;
         let (builder, tls) = config.builder(self.dev).map_err(|error| Usage(report(&error)))?;
         let begun = Instant::now();
         let server = builder.start().await?;
         self.announce(&server, config.data_dir(self.dev).as_deref());
         let result = self.serve(&server, tls, &mut signals, begun).await;
-        if result.is_err() {
-            server.shutdown().await;
+        // One that was stopped has had its time.
+        if result.as_ref().is_err_and(|error| !error.is::<Unfinished>()) {
+            tokio::select! {
+                _ = server.shutdown() => {}
+                name = signals.stop() => tracing::warn!(signal = name, "stopped at once"),
+            }
         }
         result
     }
@@ -111,7 +117,7 @@ impl Serve {
         self.register(server).await?;
         self.make_apps(server).await?;
         // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
-        _ = writeln!(std::io::stdout(), "# ready");
+        say(format_args!("# ready"));
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "ready");
         signals::tell_manager(signals::Manager::Ready);
         let why = loop {
@@ -179,20 +185,21 @@ impl Serve {
     fn announce(&self, server: &Server, data: Option<&std::path::Path>) {
         let mode = if self.dev { "development mode: " } else { "" };
         match data {
-            None => println!("# EnSync engine, {mode}in memory, gone when it stops."),
-            Some(path) => println!("# EnSync engine, {mode}data in {}.", path.display()),
-        }
+            None => say(format_args!("# EnSync engine, {mode}in memory, gone when it stops.")),
+            Some(path) => say(format_args!("# EnSync engine, {mode}data in {}.", path.display())),
+        };
         for (grpc, ws) in server.grpc_urls().iter().zip(server.ws_urls()) {
-            println!("# {grpc}  {ws}");
+            say(format_args!("# {grpc}  {ws}"));
         }
         if let Some(url) = server.admin_url() {
             match (data, server.admin_token()) {
                 (Some(path), _) => {
-                    println!("# administration at {url}, token in {}", path.join("admin.token").display())
+                    let token = path.join("admin.token");
+                    say(format_args!("# administration at {url}, token in {}", token.display()))
                 }
-                (None, Some(token)) => println!("# administration at {url}, token {}", token.expose()),
-                (None, None) => {}
-            }
+                (None, Some(token)) => say(format_args!("# administration at {url}, token {}", token.expose())),
+                (None, None) => true,
+            };
         }
         if let Some(url) = server.config_manager_url() {
             match (data, server.admin_token()) {
@@ -223,19 +230,50 @@ impl Serve {
         }
         for name in names {
             if let Some(app) = known.iter().find(|app| app.name == name) {
-                println!("# app {name:?} is there already: {}", app.id);
+                say(format_args!("# app {name:?} is there already: {}", app.id));
                 continue;
             }
             let app = server.create_app(name).await?;
             let secret = app.secret_key.to_base64().ok_or("the new key has no public half; please report this")?;
-            println!("\n# app {name:?}");
-            println!("ENSYNC_APP_ID={}", app.app_id);
-            println!("ENSYNC_APP_KEY={}", app.app_key.expose());
-            println!("ENSYNC_SECRET_KEY={}", &*secret);
+            let shown = say(format_args!(
+                "\n# app {name:?}\nENSYNC_APP_ID={}\nENSYNC_APP_KEY={}\nENSYNC_SECRET_KEY={}",
+                app.app_id,
+                app.app_key.expose(),
+                &*secret
+            ));
+            if !shown {
+                // They exist, and nobody has them.
+                server.broker().delete_app(app.app_id).await?;
+                return Err(format!(
+                    "standard output cannot be written, so the keys of app {name:?} could not be shown; it was not made"
+                )
+                .into());
+            }
         }
         Ok(())
     }
 }
+
+/// Prints a line; whether that was possible.
+fn say(line: std::fmt::Arguments<'_>) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+}
+
+/// Lets the process have as many files and sockets open as it may: shells and service managers give fewer at first.
+#[cfg(unix)]
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(cause) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%cause, "cannot raise the number of files and sockets that may be open");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() {}
 
 /// Reads the TLS files again. If they are of no use the certificate stays what it was.
 fn reload(tls: Option<&ServerTls>) {

@@ -83,6 +83,10 @@ settings! {
         "Where administration, metrics and health are served. In development mode: nowhere unless it is set.";
     "admin.tls" admin_tls: bool = false,
         "Whether that is with TLS, by the same files.";
+    "admin.hosts" admin_hosts: Vec<String> = Vec::new(),
+        "Names by which that is called without TLS, beside addresses and localhost. Requests for other names are refused.";
+    "admin.token_overlap" admin_token_overlap: Duration = Duration::from_secs(10 * 60),
+        "How long the admin token before the present one is taken too, after another was written to its file.";
     "admin.metrics_need_token" admin_metrics_need_token: bool = false,
         "Whether /metrics wants the administrator's token as well.";
     "admin.metrics_max_events" metrics_max_events: usize = ensync_engine::BrokerOptions::default().max_metric_events,
@@ -100,9 +104,14 @@ settings! {
     "storage.retention_age" retention_age: Duration = Retention::default().max_age,
         "How long what is settled can be replayed.";
     "storage.retention_check" retention_check: Duration = Retention::default().sweep_every,
-        "How often retention is looked at, beside whenever a sixteenth of storage.retention_size was written.";
+        "How often retention is looked at, beside whenever half a segment was written.";
     "storage.retention_size" retention_size: Size = Size(Retention::default().max_bytes),
-        "How large the log may get before the oldest part of what is settled goes. What waits is kept in any case.";
+        "How large the log may get before what is settled goes; sooner, if its disk has too little space left. What waits is kept.";
+
+    "dead_letters.max_age" dead_letter_age: Duration = Retention::default().dead_letter_age,
+        "How long a dead letter is kept.";
+    "dead_letters.max_per_queue" dead_letters_per_queue: usize = Retention::default().dead_letters_per_queue,
+        "How many dead letters a queue keeps; then its oldest go.";
 
     "limits.max_payload" max_payload: Size = Size(Limits::default().max_payload_bytes as u64),
         "The largest payload, counted as base64 on the wire.";

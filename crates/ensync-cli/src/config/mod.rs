@@ -6,10 +6,13 @@ mod risks;
 mod setup;
 mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ensync_sdk::core::Given;
+use ensync_sdk::core::report;
+
+use crate::foreign::secret_in;
 
 pub(crate) use keys::{Config, KEYS, Key};
 pub(crate) use value::{LogFormat, Raw};
@@ -47,7 +50,7 @@ pub(crate) type Flags = Vec<(&'static str, &'static str, Raw)>;
 pub(crate) fn load(
     dev: bool,
     path: Option<&Path>,
-    variables: impl IntoIterator<Item = (String, String)>,
+    variables: impl IntoIterator<Item = (String, Option<String>)>,
     flags: Flags,
 ) -> Loaded {
     let mut loaded = Loaded { places: vec![None; KEYS.len()], ..Loaded::default() };
@@ -66,7 +69,24 @@ pub(crate) fn load(
     loaded
 }
 
+/// The variables that are ours, as far as they can be read; one that is not UTF-8 has no value.
+pub(crate) fn variables() -> impl Iterator<Item = (String, Option<String>)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("ENSYNC_"))?;
+        Some((name, value.into_string().ok()))
+    })
+}
+
 impl Loaded {
+    /// Looks for what only shows when an engine is put together. Nothing is started.
+    pub(crate) fn check_builder(&mut self, dev: bool) {
+        if self.problems.is_empty()
+            && let Err(error) = self.config.builder(dev).and_then(|(builder, _)| builder.check())
+        {
+            self.refuse(None, report(&error));
+        }
+    }
+
     fn read_file(&mut self, path: &Path) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -78,12 +98,21 @@ impl Loaded {
         for (line, why) in file.broken {
             self.refuse(Some(Place::File(path.to_owned(), line)), format!("this is not TOML: {why}"));
         }
+        let mut unknown = BTreeSet::new();
         for (name, raw, line) in file.values {
-            self.set(&name, &raw, Place::File(path.to_owned(), line));
+            // One wrong name of a section is one mistake, however much is in it.
+            match name.split_once('.') {
+                Some((section, _)) if !is_section(section) => {
+                    if unknown.insert(section.to_owned()) {
+                        self.refuse_section(section, Place::File(path.to_owned(), line));
+                    }
+                }
+                _ => self.set(&name, &raw, Place::File(path.to_owned(), line)),
+            }
         }
     }
 
-    fn read_variables(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+    fn read_variables(&mut self, variables: impl IntoIterator<Item = (String, Option<String>)>) {
         let sections: Vec<_> = KEYS
             .iter()
             .filter_map(|key| key.name.split_once('.'))
@@ -93,8 +122,14 @@ impl Loaded {
         variables.sort();
         for (variable, value) in variables {
             match KEYS.iter().find(|key| key.variable() == variable) {
-                Some(_) if value.is_empty() => {}
-                Some(key) => self.set(key.name, &Raw::Words(value), Place::Variable(variable)),
+                Some(_) if value.as_deref() == Some("") => {}
+                Some(key) => match value {
+                    Some(value) => self.set(key.name, &Raw::Words(value), Place::Variable(variable)),
+                    None => {
+                        let what = format!("{} is not readable: the value is not UTF-8", key.name);
+                        self.refuse(Some(Place::Variable(variable)), what);
+                    }
+                },
                 // Other commands have variables too.
                 None if variable.starts_with("ENSYNC_ADMIN_") => {}
                 None if sections.iter().any(|section| variable.starts_with(section)) => {
@@ -109,8 +144,12 @@ impl Loaded {
     fn set(&mut self, name: &str, raw: &Raw, place: Place) {
         let Some((index, key)) = Key::find(name) else {
             // The value stays out of the message: it may be a secret in the wrong place.
+            let shown = match secret_in(name) {
+                Some(_) => "(not shown: a key)".to_owned(),
+                None => format!("{:?}", name.chars().take(64).collect::<String>()),
+            };
             let hint = nearest(name).map_or(String::new(), |known| format!("; did you mean {known}?"));
-            return self.refuse(Some(place), format!("there is no setting {}{hint}", Given(name)));
+            return self.refuse(Some(place), format!("there is no setting {shown}{hint}"));
         };
         if (key.set)(&mut self.config, raw).is_none() {
             return self.refuse(Some(place), format!("{name} cannot be {}: it is {}", raw.shown(), key.allowed));
@@ -118,6 +157,13 @@ impl Loaded {
         if let Some(entry) = self.places.get_mut(index) {
             *entry = Some(place);
         }
+    }
+
+    fn refuse_section(&mut self, section: &str, place: Place) {
+        let close = |known: &&str| distance(known, section) <= 2;
+        let hint = sections().find(close).map_or(String::new(), |known| format!("; did you mean [{known}]?"));
+        let shown: String = section.chars().take(64).collect();
+        self.refuse(Some(place), format!("there is no section {shown:?}{hint}"));
     }
 
     fn refuse(&mut self, place: Option<Place>, what: String) {
@@ -174,6 +220,14 @@ impl fmt::Display for Problem {
             None => f.write_str(&self.what),
         }
     }
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter_map(|key| key.name.split_once('.')).map(|(section, _)| section)
+}
+
+fn is_section(name: &str) -> bool {
+    sections().any(|section| section == name)
 }
 
 /// A setting that was likely meant: the same name in another section, or one that differs in two letters.

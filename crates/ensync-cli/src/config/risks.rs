@@ -14,6 +14,22 @@ impl Loaded {
         self.check_tls();
         self.check_storage();
         self.check_times();
+        self.check_limits();
+    }
+
+    /// Limits of nothing, under which nobody could do anything.
+    fn check_limits(&mut self) {
+        let config = &self.config;
+        let nothing = [
+            ("limits.max_sessions", config.max_sessions == 0),
+            ("limits.max_sessions_per_app", config.max_sessions_per_app == 0),
+            ("limits.max_subscriptions", config.max_subscriptions == 0),
+            ("limits.max_payload", config.max_payload == Size(0)),
+            ("limits.max_metadata", config.max_metadata == Size(0)),
+        ];
+        for (name, _) in nothing.into_iter().filter(|(_, nothing)| *nothing) {
+            self.refuse_setting(name, format!("{name} is 0, so that nobody could do anything; raise it"));
+        }
     }
 
     fn check_listeners(&mut self) {
@@ -67,7 +83,14 @@ impl Loaded {
             _ => {}
         }
         for (name, path) in files {
-            if let Err(cause) = std::fs::File::open(&path) {
+            let text = path.to_string_lossy();
+            if text.contains("-----BEGIN") || text.contains('\n') {
+                // It may be a key.
+                self.refuse_setting(
+                    name,
+                    format!("{name} is the path of a file; it holds what belongs into that file"),
+                );
+            } else if let Err(cause) = std::fs::File::open(&path) {
                 self.refuse_setting(name, format!("cannot read {}: {cause}", path.display()));
             } else if name == "tls.key" && others_may_read(&path) {
                 let path = path.display();
@@ -89,6 +112,9 @@ impl Loaded {
                 "storage.retention_size is less than four segments: little can be replayed, and what waits is copied often".into(),
             );
         }
+        if let Some(warning) = self.compare_with_disk() {
+            self.warnings.push(warning);
+        }
         if self.config.checkpoint_size < Size(1 << 20) {
             self.warnings
                 .push("storage.checkpoint_size is below 1 MiB: most of what is written will be checkpoints".into());
@@ -98,6 +124,41 @@ impl Loaded {
         {
             self.warnings.push(format!("data is {}, which does not outlive the machine's next start", data.display()));
         }
+    }
+
+    /// What the settings allow that the disk of the data does not.
+    #[cfg(unix)]
+    fn compare_with_disk(&self) -> Option<String> {
+        let data = self.config.data_dir(false)?;
+        // Where the directory will be made, if it is not there yet.
+        let place = std::path::absolute(&data).ok()?;
+        let place = place.ancestors().find(|path| path.exists())?;
+        let disk = rustix::fs::statvfs(place).ok()?;
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let (retention, segment) = (self.config.retention_size.0, self.config.segment_size.0);
+        let shown = |bytes: u64| bytesize::ByteSize(bytes).to_string();
+        if free < 2 * segment {
+            return Some(format!(
+                "the disk of {} has {} free, which is less than two segments (storage.segment_size); make space before the engine runs",
+                data.display(),
+                shown(free)
+            ));
+        }
+        // The default is for disks of any size.
+        (self.is_set("storage.retention_size") && retention > total / 20 * 19).then(|| {
+            format!(
+                "storage.retention_size is {}, and the disk of {} has {} in all: what is settled goes when that is nearly full",
+                shown(retention),
+                data.display(),
+                shown(total)
+            )
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn compare_with_disk(&self) -> Option<String> {
+        None
     }
 
     fn check_times(&mut self) {

@@ -29,6 +29,7 @@ impl Config {
             disk.segment_bytes = self.segment_size.0;
             builder = builder.data_dir(path).disk_options(disk);
         }
+        builder = builder.admin_hosts(&self.admin_hosts).admin_token_overlap(self.admin_token_overlap);
         if self.admin_metrics_need_token {
             builder = builder.guard_metrics();
         }
@@ -81,6 +82,8 @@ impl Config {
         retention.max_age = self.retention_age;
         retention.max_bytes = self.retention_size.0;
         retention.sweep_every = self.retention_check;
+        retention.dead_letter_age = self.dead_letter_age;
+        retention.dead_letters_per_queue = self.dead_letters_per_queue;
         let options = if dev { BrokerOptions::dev() } else { BrokerOptions::default() };
         let (checkpoint_bytes, max_metric_events) = (self.checkpoint_size.0, self.metrics_max_events);
         BrokerOptions { limits, defaults, retention, checkpoint_bytes, max_metric_events, ..options }

@@ -6,7 +6,8 @@ fn load_text(text: &str, variables: &[(&str, &str)], flags: Flags) -> Loaded {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("ensync.toml");
     std::fs::write(&path, text).unwrap();
-    load(false, Some(&path), variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), flags)
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
+    load(false, Some(&path), variables, flags)
 }
 
 fn problems(loaded: &Loaded) -> Vec<String> {
@@ -57,10 +58,10 @@ level = \"loud\"
         "ensync.toml:1: data cannot be 5: it is a path in quotes",
         "ensync.toml:2: listen cannot be a list: it is a list of IP addresses with ports",
         "ensync.toml:4: there is no setting \"limits.max_sesions\"; did you mean limits.max_sessions?",
-        "ensync.toml:5: limits.max_payload cannot be \"64 parsecs\": it is a size with its unit",
+        "ensync.toml:5: limits.max_payload cannot be \"64 parse…\": it is a size with its unit",
         "ensync.toml:6: limits.login_timeout cannot be 30: it is a time with its unit in quotes",
         "ensync.toml:7: limits.max_in_flight cannot be 0: it is a whole number from 1",
-        "ensync.toml:9: there is no setting \"nonsense.app_key\"",
+        "ensync.toml:9: there is no section \"nonsense\"",
         "ensync.toml:11: defaults.ttl cannot be \"forever\": it is \"never\", or a time",
         "ensync.toml:14: log.format cannot be \"xml\": it is \"text\" or \"json\"",
         "ensync.toml:15: log.level cannot be \"loud\"",
@@ -91,6 +92,10 @@ fn settings_that_contradict_each_other_are_refused() {
         ("[tls]\nkey = \"/nonexistent\"\ncertificate = \"/dev/null\"", "cannot read /nonexistent"),
         ("[tls]\nclient_ca = \"/dev/null\"", "tls.certificate and tls.key have to be set"),
         ("[admin]\ntls = true", "tls.certificate and tls.key have to be set"),
+        ("[limits]\nmax_sessions = 0", "limits.max_sessions is 0"),
+        ("[limits]\nmax_sessions_per_app = 0", "limits.max_sessions_per_app is 0"),
+        ("[limits]\nmax_subscriptions = 0", "limits.max_subscriptions is 0"),
+        ("[limits]\nmax_payload = \"0B\"", "limits.max_payload is 0"),
         ("[storage]\nsegment_size = \"1KiB\"", "has to be from \"64KiB\" to \"1GiB\""),
     ] {
         let found = problems(&load_text(text, &[], Vec::new()));
@@ -105,6 +110,7 @@ fn risky_settings_are_warned_of() {
         ("data = \"/tmp/x\"", "does not outlive"),
         ("[admin]\nlisten = \"0.0.0.0:1\"", "metrics are open"),
         ("[storage]\nretention_size = \"64MiB\"", "less than four segments"),
+        ("[storage]\nretention_size = \"1000PiB\"", "in all: what is settled goes"),
         ("[storage]\ncheckpoint_size = \"64KiB\"", "most of what is written will be checkpoints"),
         ("[deduplication]\nwindow = \"1s\"", "may be stored twice"),
         ("[defaults]\nack_timeout = \"10ms\"", "get events twice"),
@@ -167,4 +173,29 @@ fn the_manual_and_the_example_name_every_setting_with_its_default_and_no_other()
         assert!(path || (key.show)(&loaded.config) == (key.show)(&defaults), "{}", key.name);
         assert!(example.contains(&format!("{} = ", key.name.rsplit('.').next().unwrap())), "{}", key.name);
     }
+}
+
+#[test]
+fn a_wrong_section_is_one_mistake() {
+    let found =
+        problems(&load_text("[limit]\nmax_sessions = 1\nmax_subscriptions = 2\n[stor]\nx = 1\n", &[], Vec::new()));
+    let expected = [
+        "ensync.toml:2: there is no section \"limit\"; did you mean [limits]?",
+        "ensync.toml:5: there is no section \"stor\"",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_named_and_others_are_none_of_ours() {
+    let loaded = load(false, None, [("ENSYNC_DATA".to_owned(), None)], Vec::new());
+    assert_eq!(problems(&loaded), ["environment variable ENSYNC_DATA: data is not readable: the value is not UTF-8"]);
+}
+
+#[test]
+fn a_key_in_place_of_its_file_is_not_shown() {
+    let key = "-----BEGIN PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIHushHushHushHush\\n-----END PRIVATE KEY-----";
+    let found = problems(&load_text(&format!("[tls]\nkey = \"{key}\"\ncertificate = \"/dev/null\""), &[], Vec::new()));
+    assert!(found.iter().any(|problem| problem.contains("the path of a file")), "{found:?}");
+    assert!(!format!("{found:?}").contains("Hush"), "{found:?}");
 }

@@ -211,6 +211,26 @@ impl Setting for Vec<SocketAddr> {
     }
 }
 
+impl Setting for Vec<String> {
+    const ALLOWED: &'static str =
+        "a list of names, such as [\"engine.example\"]; in a variable, with commas between them";
+    fn read(raw: &Raw) -> Option<Self> {
+        let name = |text: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            (!text.is_empty() && text.chars().all(plain)).then(|| text.to_owned())
+        };
+        match raw {
+            Raw::List(items) => items.iter().map(|item| name(item.text()?)).collect(),
+            Raw::Words(text) => text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(name).collect(),
+            _ => None,
+        }
+    }
+    fn show(&self) -> Option<String> {
+        let items: Vec<_> = self.iter().map(|name| quoted(name)).collect();
+        Some(format!("[{}]", items.join(", ")))
+    }
+}
+
 impl Setting for Option<PathBuf> {
     const ALLOWED: &'static str = "a path in quotes, not what is in the file";
     fn read(raw: &Raw) -> Option<Self> {
@@ -305,6 +325,8 @@ mod tests {
         let addresses = Vec::<SocketAddr>::read(&words("127.0.0.1:1, [::1]:2"));
         assert_eq!(addresses.map(|list| list.len()), Some(2));
         assert_eq!(Vec::<SocketAddr>::read(&words("localhost:1")), None);
+        assert_eq!(Vec::<String>::read(&words("a.example, b")), Some(vec!["a.example".into(), "b".into()]));
+        assert_eq!(Vec::<String>::read(&words("http://a")), None);
         assert_eq!(NonZeroU32::read(&words("0")), None);
         assert_eq!(NonZeroU32::read(&Raw::Integer(i128::MAX)), None);
     }

@@ -115,9 +115,9 @@ async fn event_names_are_registered_changed_and_deleted() {
     assert!(shell.run("event list").await.ok().contains("orders/new"));
     for (words, part) in [
         ("event update orders/new", "nothing to change"),
-        ("event update orders/new --ttl soon", "--ttl soon"),
-        ("event update orders/new --max-deliveries 0", "--max-deliveries 0"),
-        ("event update orders/new --schema {", "--schema {"),
+        ("event update orders/new --ttl soon", "--ttl \"soon\""),
+        ("event update orders/new --max-deliveries 0", "--max-deliveries \"0\""),
+        ("event update orders/new --schema {", "--schema: "),
         ("event update orders/new --ttl 1ms", "at least 100 ms"),
         ("event update orders/old --ttl 1h", "not registered"),
         ("event delete orders/new", "add --yes"),
@@ -158,6 +158,13 @@ async fn queues_and_dead_letters_are_looked_at_and_cleared() {
     let row: Vec<_> = queue.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, ["stock", "a/b", "0", "0", "0", "3", "1", "-"]);
     assert_eq!(shell.run("queue list --json --event a/b").await.json()[0]["counters"]["published"], 3);
+    let (first, all) =
+        (shell.run("dead-letter list --limit 2").await, shell.run("dead-letter list --json").await.json());
+    let after = all[1]["id"].as_str().unwrap();
+    assert!(first.ok && first.out.lines().count() == 3, "{}", first.out);
+    assert!(first.err.contains(&format!("there are more: go on with --after {after}")), "{}", first.err);
+    let rest = shell.with(&["dead-letter", "list", "--json", "--after", after]).await;
+    assert_eq!((rest.err.clone().as_str(), rest.json()), ("", serde_json::json!([all[2]])));
 
     let listed = shell.run("dead-letter list").await.ok();
     assert!(listed.lines().count() == 4 && listed.contains("no\u{fffd}[2Juse"), "{listed}");

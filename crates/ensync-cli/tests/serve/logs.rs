@@ -61,3 +61,84 @@ fn the_level_is_a_setting_and_rust_log_goes_before_it() {
     loud.signal("TERM");
     assert!(loud.ended().1.contains("log read back"));
 }
+
+/// Standard error is a pipe that nobody reads, or one whose reader is gone.
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    for closed in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let arguments = ["--dev", "--log-level", "trace"];
+        let engine = Engine::start_with_stderr(place.path(), &arguments, writer);
+        let reader = (!closed).then_some(reader);
+        // Each is worth some lines at this level; a pipe holds 64 KiB.
+        for _ in 0..500 {
+            assert_eq!(engine.get_plain("/nothing").0, 404);
+        }
+        assert_eq!(engine.get("/healthz", None).0, 200);
+        engine.signal("TERM");
+        assert!(engine.ended().0.success(), "closed: {closed}");
+        drop(reader);
+    }
+}
+
+#[tokio::test]
+async fn each_change_by_an_administrator_is_a_line() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--log-format", "json"]);
+    let token = engine.token("ensync-data");
+    let secret = ensync_sdk::SecretKey::generate().unwrap();
+    let id = secret.app_id().unwrap().to_string();
+    let path: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let call = |method: &str, path: &str, body: &str| engine.call(method, path, &token, body).0;
+    assert_eq!(call("POST", "/v1/apps", &format!(r#"{{"name":"shop","public_key":"{id}"}}"#)), 201);
+    assert_eq!(call("POST", &format!("/v1/apps/{path}/disable"), ""), 200);
+    assert_eq!(call("POST", &format!("/v1/apps/{path}/access-key"), "{}"), 200);
+    assert_eq!(call("POST", "/v1/events", r#"{"name":"a/b"}"#), 201);
+    assert_eq!(call("PUT", &format!("/v1/apps/{path}/grants/a%2Fb"), r#"{"publish":true,"subscribe":false}"#), 200);
+    assert_eq!(call("POST", "/v1/dead-letters/drop", r#"{"all":true}"#), 200);
+    assert_eq!(call("DELETE", &format!("/v1/apps/{path}"), ""), 204);
+    assert_eq!(call("DELETE", &format!("/v1/apps/{path}"), ""), 404);
+    engine.signal("TERM");
+    let (_, log) = engine.ended();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let audit: Vec<_> = lines.iter().filter(|line| line["target"] == "ensync::audit").collect();
+    let seen: Vec<_> =
+        audit.iter().map(|line| (line["action"].as_str().unwrap(), line["outcome"].as_str().unwrap())).collect();
+    let expected = [
+        ("app.create", "done"),
+        ("app.disable", "done"),
+        ("app.access-key.rotate", "done"),
+        ("event.create", "done"),
+        ("app.grant.set", "done"),
+        ("dead-letter.drop", "done"),
+        ("app.delete", "done"),
+        ("app.delete", "not_found"),
+    ];
+    assert_eq!(seen, expected);
+    for line in &audit {
+        assert_eq!(line["level"], "INFO");
+        assert!(line["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        let who = line["who"].as_str().unwrap();
+        assert!(who.len() == 8 && !token.contains(who), "{line}");
+    }
+    let read = |line: usize, when: &str| serde_json::from_str::<Value>(audit[line][when].as_str().unwrap()).unwrap();
+    assert_eq!(audit[1]["subject"], id);
+    assert_eq!((&read(1, "before")["enabled"], &read(1, "after")["enabled"]), (&true.into(), &false.into()));
+    assert_eq!(read(4, "after"), serde_json::json!({"publish": true, "subscribe": false}));
+    assert!(audit[4]["before"].is_null() && audit[6]["after"].is_null());
+    assert!(!log.contains(&token) && !log.contains("ensync_key_"), "{log}");
+}
+
+#[test]
+fn the_admin_token_changes_without_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--set", "admin.token_overlap=1h"]);
+    let (old, new) = (engine.token("ensync-data"), "a-token-of-another-administrator");
+    assert_eq!(engine.get("/v1/apps", Some(new)).0, 401);
+    let file = place.path().join("ensync-data/admin.token");
+    std::fs::write(&file, new).unwrap();
+    engine.wait_for("there is another admin token");
+    assert_eq!([&old, new].map(|token| engine.get("/v1/apps", Some(token)).0), [200, 200]);
+    assert!(!engine.log().contains(new) && !engine.log().contains(&old));
+}

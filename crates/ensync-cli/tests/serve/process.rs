@@ -63,10 +63,20 @@ impl Engine {
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success());
     }
 
+    /// Starts one whose standard error goes elsewhere.
+    pub(crate) fn start_with_stderr(place: &Path, arguments: &[&str], stderr: impl Into<Stdio>) -> Self {
+        fs::write(place.join("engine.log"), "").unwrap();
+        Self::launch_to(place, ensync(&[]).args(SERVE).args(arguments), stderr.into())
+    }
+
     fn launch(place: &Path, command: &mut Command) -> Self {
+        let stderr = File::options().create(true).append(true).open(place.join("engine.log")).unwrap();
+        Self::launch_to(place, command, stderr.into())
+    }
+
+    fn launch_to(place: &Path, command: &mut Command, stderr: Stdio) -> Self {
         let log = place.join("engine.log");
         command.current_dir(place);
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let (place, printed, keys) = (place.to_owned(), String::new(), HashMap::new());
         let mut engine = Self { child, place, log, printed, keys };
@@ -117,9 +127,29 @@ impl Engine {
 
     /// Asks the admin listener: the status, and all that it says.
     pub(crate) fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
-        let mut tcp = TcpStream::connect(self.admin()).unwrap();
         let token = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
-        write!(tcp, "GET {path} HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\n\r\n").unwrap();
+        Self::ask(self.admin(), &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\n\r\n"))
+    }
+
+    /// Asks the listener for clients.
+    pub(crate) fn get_plain(&self, path: &str) -> (u16, String) {
+        Self::ask(self.address(), &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+    }
+
+    /// Asks the admin listener for a change.
+    pub(crate) fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
+        let head = format!(
+            "authorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}",
+            body.len()
+        );
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{head}\r\nconnection: close\r\n\r\n{body}");
+        Self::ask(self.admin(), &request)
+    }
+
+    fn ask(address: &str, request: &str) -> (u16, String) {
+        let mut tcp = TcpStream::connect(address).unwrap();
+        tcp.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).unwrap();
         (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)

@@ -95,3 +95,27 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
     let (code, _, said) = serve(&["--listen", "127.0.0.1:0", off[0], off[1], "--data", "file"]);
     assert!(code == 1 && said.contains("file"), "{said}");
 }
+
+#[test]
+fn what_config_check_refuses_serve_refuses_with_the_same_code() {
+    let place = tempfile::tempdir().unwrap();
+    for setting in ["limits.max_payload=64MiB", "limits.max_connections=0", "limits.login_timeout=0s"] {
+        let (name, value) = setting.split_once('=').unwrap();
+        let variable = format!("ENSYNC_{}", name.replace('.', "_").to_uppercase());
+        let (checked, _, why) = run(ensync(&["config", "check"]).env(variable, value));
+        let (served, _, said) = run(ensync(&["serve", "--set", setting]).current_dir(place.path()));
+        assert_eq!((checked, served), (2, 2), "{setting}: {said}");
+        assert!(why.contains(&said[..said.len() - 1]), "{why} {said}");
+    }
+    assert!(!place.path().join("ensync-data").exists());
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_does_no_harm_unless_it_is_a_setting() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let bad = OsStr::from_bytes(b"caf\xe9");
+    assert_eq!(run(ensync(&["config", "check"]).env("GREETING", bad).env(bad, "x")).0, 0);
+    let (code, _, said) = run(ensync(&["config", "check"]).env("ENSYNC_DATA", bad));
+    assert!(code == 2 && said.contains("environment variable ENSYNC_DATA") && said.contains("not UTF-8"), "{said}");
+}

@@ -9,15 +9,55 @@ use futures::StreamExt;
 
 use crate::process::Engine;
 
-/// A client in the middle of a request, for whom a stop waits.
+/// A client in the middle of a call, for whom a stop waits: the call's message has not come yet.
 fn slow_client(engine: &Engine) -> TcpStream {
+    // RFC 9113 section 4.1, RFC 7541 section 6.2.2.
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut head = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/ensync.EnSyncService/Connect"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ] {
+        head.push(0);
+        for text in [name, value] {
+            head.push(u8::try_from(text.len()).unwrap());
+            head.extend_from_slice(text.as_bytes());
+        }
+    }
+    let call = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, &[])[..], &frame(1, 4, 1, &head)].concat();
+    connected(engine, &call)
+}
+
+/// A client that sent something, which the engine has seen.
+fn connected(engine: &Engine, sent: &[u8]) -> TcpStream {
     let mut tcp = TcpStream::connect(engine.address()).unwrap();
-    tcp.write_all(b"GET /message HTTP/1.1\r\nhost: localhost\r\n").unwrap();
+    tcp.write_all(sent).unwrap();
     // An answer to somebody else, later, says that the engine has seen this one.
     let mut other = TcpStream::connect(engine.address()).unwrap();
     other.write_all(b"GET /x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     other.read_to_end(&mut Vec::new()).unwrap();
     tcp
+}
+
+#[test]
+fn who_asks_for_nothing_holds_no_stop() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = Engine::start(place.path(), &["--dev", "--set", "shutdown_timeout=1h"]);
+    let _silent = connected(&engine, b"");
+    let _half = connected(&engine, b"GET /message HTTP/1.1\r\nhost: localhost\r\n");
+    let _preface = connected(&engine, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let begun = std::time::Instant::now();
+    engine.signal("TERM");
+    let (status, log) = engine.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,10 +115,13 @@ fn it_says_that_it_is_not_ready_as_soon_as_it_stops() {
 #[test]
 fn who_takes_too_long_is_cut_off_at_the_deadline() {
     let place = tempfile::tempdir().unwrap();
-    let engine = Engine::start(place.path(), &["--dev", "--set", "shutdown_timeout=100ms"]);
+    let engine = Engine::start(place.path(), &["--dev", "--set", "shutdown_timeout=4s"]);
     let _slow = slow_client(&engine);
+    let begun = std::time::Instant::now();
     engine.signal("TERM");
     let (status, log) = engine.ended();
+    // Once, not once more for the error that this is.
+    assert!((4..8).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(status.code() == Some(3) && log.contains("1 connections were cut off"), "{status}: {log}");
 }
 
@@ -89,8 +132,10 @@ fn a_second_signal_stops_at_once() {
     let _slow = slow_client(&engine);
     engine.signal("TERM");
     engine.wait_for("stopping; once more stops at once");
+    let begun = std::time::Instant::now();
     engine.signal("INT");
     let (status, log) = engine.ended();
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(status.code() == Some(3) && log.contains("stopped at once by a second signal, SIGINT"), "{status}: {log}");
 }
 

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::clamp_integer;
@@ -41,6 +41,8 @@ struct Halves {
     agreement: StaticSecret,
     /// The public half of `agreement`.
     x25519_public: [u8; 32],
+    /// The key pair of `seed`, once something was signed: making it is half of what a signature costs.
+    signing: OnceLock<Box<SigningKey>>,
 }
 
 impl SecretKey {
@@ -120,6 +122,7 @@ impl SecretKey {
             id: None,
             agreement: StaticSecret::from([0; 32]),
             x25519_public: [0; 32],
+            signing: OnceLock::new(),
         });
         // Nobody else has it yet.
         if let Some(halves) = Arc::get_mut(&mut halves) {
@@ -210,7 +213,8 @@ impl SecretKey {
 
     /// The Ed25519 signature (RFC 8032) of a message; `None` for a bare X25519 secret.
     pub(crate) fn sign(&self, message: &[u8]) -> Option<[u8; 64]> {
-        self.0.id.map(|_| SigningKey::from_bytes(&self.0.seed).sign(message).to_bytes())
+        let signing = || self.0.signing.get_or_init(|| Box::new(SigningKey::from_bytes(&self.0.seed)));
+        self.0.id.map(|_| signing().sign(message).to_bytes())
     }
 }
 

@@ -6,8 +6,8 @@ use http::{StatusCode, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::context::Admin;
 use super::error::Result;
-use super::router::Admin;
 use crate::metrics::CONTENT_TYPE;
 
 /// The routes that need no token: what they show is of no use to an attacker.

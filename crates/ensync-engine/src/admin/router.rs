@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
@@ -8,15 +10,12 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::context::{Admin, TOKEN};
 use super::error::{Problem, Refusal};
-use super::{AdminToken, api, auth, body, open};
+use super::guard::{self, Guard};
+use super::tokens::Tokens;
+use super::{api, auth, body, bound, open};
 use crate::Broker;
-
-/// What every handler has at hand.
-#[derive(Clone, Debug)]
-pub(crate) struct Admin {
-    pub(super) broker: Broker,
-}
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -25,15 +24,17 @@ pub(crate) struct Admin {
 )]
 struct Document;
 
-/// The security scheme's name in the document.
-pub(super) const TOKEN: &str = "token";
-
-/// Everything that the listener serves. `open_metrics`: without the token.
+/// Everything that the listener serves. `open_metrics`: without the token. `hosts`: the names by which it is called, if that matters.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the routes make no document.
-pub(crate) fn router(broker: Broker, token: AdminToken, open_metrics: bool) -> Result<Router> {
+pub(crate) fn router(
+    broker: Broker,
+    tokens: Tokens,
+    open_metrics: bool,
+    hosts: Option<Arc<[String]>>,
+) -> Result<Router> {
     let mut document = Document::openapi();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme(TOKEN, bearer);
@@ -42,7 +43,7 @@ pub(crate) fn router(broker: Broker, token: AdminToken, open_metrics: bool) -> R
         true => (open::routes().merge(open::metrics()), api::routes()),
         false => (open::routes(), api::routes().merge(open::metrics())),
     };
-    let guarded = api.layer(from_fn(body::whole)).layer(from_fn_with_state(token, auth::require_token));
+    let guarded = api.layer(from_fn(body::whole)).layer(from_fn_with_state(tokens.clone(), auth::require_token));
     let routes = OpenApiRouter::with_openapi(document).merge(open).merge(guarded);
     let (router, document) = routes.split_for_parts();
     let document = document.to_json().map_err(|cause| {
@@ -50,7 +51,8 @@ pub(crate) fn router(broker: Broker, token: AdminToken, open_metrics: bool) -> R
     })?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
-    Ok(finish(router, broker))
+    let router = finish(router, broker).layer(from_fn(bound::answer));
+    Ok(router.layer(from_fn_with_state(Guard { hosts, tokens }, guard::check)))
 }
 
 /// The routes that need the token, without asking for it.

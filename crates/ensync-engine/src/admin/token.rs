@@ -1,7 +1,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -70,8 +70,8 @@ impl AdminToken {
     /// The token of a data directory, which is made if it is not there. Whoever calls holds the directory's lock, so nobody else
     /// makes it meanwhile.
     pub(crate) fn of_directory(directory: &Path) -> Result<Self> {
-        let path = directory.join(FILE);
-        match read(&path) {
+        let path = Self::file(directory);
+        match read(&path, true) {
             Ok(token) => token,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 let token = Self::generate()?;
@@ -80,6 +80,16 @@ impl AdminToken {
             }
             Err(cause) => Err(failed("read", &path, cause)),
         }
+    }
+
+    /// Where a data directory has it.
+    pub(super) fn file(directory: &Path) -> PathBuf {
+        directory.join(FILE)
+    }
+
+    /// The token in a file.
+    pub(super) fn read_file(path: &Path) -> Result<Self> {
+        read(path, false).unwrap_or_else(|cause| Err(failed("read", path, cause)))
     }
 
     /// Whether a text is this token, in a time that says nothing of where they differ.
@@ -110,15 +120,26 @@ impl fmt::Debug for AdminToken {
 }
 
 /// Reads the file, and looks at the rights of what it opened: not at what may be at that path a moment later.
-fn read(path: &Path) -> io::Result<Result<AdminToken>> {
+///
+/// That others on the machine may do something with it is refused. A group's rights are taken away: a volume that is mounted for a
+/// group (`fsGroup` of Kubernetes) gives them to every file that it finds. Where that is not possible they are told of, at the start.
+fn read(path: &Path, start: bool) -> io::Result<Result<AdminToken>> {
     let file = File::open(path)?;
-    if let Some(mode) = wider(&file)? {
+    let mode = mode(&file)?;
+    if mode & 0o007 != 0 {
         let message = format!(
             "{} may be read or written by others (mode {mode:o}): whoever has read it can administer this engine; remove it, and \
              the next start makes another, or keep it with `chmod 600`",
             path.display()
         );
         return Ok(Err(Error::new(ErrorKind::InvalidInput, message)));
+    }
+    if mode & 0o070 != 0 {
+        let narrowed = narrow(&file).is_ok();
+        if narrowed || start {
+            let file = path.display();
+            tracing::warn!(%file, mode = format!("{mode:o}"), narrowed, "the admin token could be read or written by a group");
+        }
     }
     let mut text = Zeroizing::new(String::new());
     file.take(1_024).read_to_string(&mut text)?;
@@ -149,16 +170,25 @@ fn create(directory: &Path, path: &Path, token: &AdminToken) -> io::Result<()> {
     Ok(())
 }
 
-/// The mode of a file that others than its owner can do something with.
 #[cfg(unix)]
-fn wider(file: &File) -> io::Result<Option<u32>> {
-    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions()) & 0o7777;
-    Ok((mode & 0o077 != 0).then_some(mode))
+fn mode(file: &File) -> io::Result<u32> {
+    Ok(std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions()) & 0o7777)
 }
 
 #[cfg(not(unix))]
-fn wider(_: &File) -> io::Result<Option<u32>> {
-    Ok(None)
+fn mode(_: &File) -> io::Result<u32> {
+    Ok(0o600)
+}
+
+/// Leaves a file to its owner alone.
+#[cfg(unix)]
+fn narrow(file: &File) -> io::Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn narrow(_: &File) -> io::Result<()> {
+    Ok(())
 }
 
 fn failed(verb: &str, path: &Path, cause: io::Error) -> Error {
@@ -210,7 +240,7 @@ mod tests {
         let token = AdminToken::of_directory(directory.path()).unwrap();
         let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        for wide in [0o640, 0o604, 0o620, 0o644, 0o601] {
+        for wide in [0o604, 0o646, 0o644, 0o601] {
             mode(wide);
             let error = AdminToken::of_directory(directory.path()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -219,6 +249,12 @@ mod tests {
         }
         mode(0o400);
         assert_eq!(AdminToken::of_directory(directory.path()).unwrap(), token);
+        // As a volume's fsGroup leaves it.
+        for wide in [0o660, 0o640, 0o620] {
+            mode(wide);
+            assert_eq!(AdminToken::of_directory(directory.path()).unwrap(), token);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The broker: the state machine, driven.
 
-mod attempts;
-mod checkpoint;
+mod admin;
 mod clock;
 mod inbox;
-mod keep;
+mod login_throttle;
+mod maintenance;
 mod options;
-mod provision;
+mod recent;
+mod reclaim;
+mod records;
 mod request;
 mod task;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,19 +27,19 @@ use ensync_core::{
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use checkpoint::decode as decode_checkpoint;
-#[cfg(test)]
-pub(crate) use checkpoint::encode as encode_checkpoint;
+pub(crate) use admin::new_access_key;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 
+use crate::address::network;
 use crate::counters::ConnectionCounters;
-use crate::log::{KeyHash, Log};
+use crate::log::{Log, LogUsage};
 use crate::metrics::{Metrics, Reading};
-use crate::server::network;
+use crate::model::KeyHash;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
-pub(crate) use attempts::Attempts;
+pub(crate) use login_throttle::LoginThrottle;
+use records::Records;
 use request::{Answer, Outcome, Request};
 use task::Task;
 
@@ -69,12 +72,14 @@ pub struct Broker(Arc<Shared>);
 
 struct Shared {
     requests: mpsc::Sender<Request>,
-    log: Arc<dyn Log>,
+    records: Arc<Records>,
     limits: Limits,
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
     metrics: Arc<Metrics>,
     stopping: AtomicBool,
+    /// Held by whoever looks at what the log takes up.
+    looking: Arc<tokio::sync::Mutex<()>>,
     running: watch::Receiver<()>,
     failure: watch::Receiver<Option<Error>>,
 }
@@ -87,11 +92,22 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
     /// [`ErrorKind::Internal`] if the system has no randomness.
     pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions { limits, defaults, dev, retention, checkpoint_bytes, max_metric_events, clock } = options;
+        let BrokerOptions {
+            limits,
+            defaults,
+            dev,
+            retention,
+            checkpoint_bytes,
+            recent_bytes,
+            max_metric_events,
+            clock,
+        } = options;
         let begun = std::time::Instant::now();
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let (state, keeper) = keep::recover(&log, settings, (retention, checkpoint_bytes), clock.now()).await?;
+        let records = Arc::new(Records::new(log.clone(), recent_bytes));
+        let (state, maintenance) =
+            maintenance::recover(&records, settings, (retention, checkpoint_bytes), clock.now()).await?;
         let census = state.census();
         let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
         tracing::info!(
@@ -108,20 +124,20 @@ impl Broker {
         let (failed, failure) = watch::channel(None);
         let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
         let metrics = Arc::new(Metrics::new(max_metric_events));
-        let (attempts, counters) = (Attempts::new(&limits), Arc::<ConnectionCounters>::default());
+        let (login_throttle, counters) = (LoginThrottle::new(&limits), Arc::<ConnectionCounters>::default());
         let task = Task {
             state,
-            log: log.clone(),
+            records: records.clone(),
             clock,
             requests,
             inboxes,
             log_pause,
             complained,
             failed,
-            attempts,
+            login_throttle,
             counters: counters.clone(),
             metrics: metrics.clone(),
-            keeper,
+            maintenance,
             _running,
         };
         tokio::spawn(task.run());
@@ -132,7 +148,19 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        let shared = Shared { requests: sender, log, limits, config, counters, metrics, stopping, running, failure };
+        let looking = Arc::default();
+        let shared = Shared {
+            requests: sender,
+            records,
+            limits,
+            config,
+            counters,
+            metrics,
+            stopping,
+            looking,
+            running,
+            failure,
+        };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -183,20 +211,37 @@ impl Broker {
     ///
     /// [`ErrorKind::Unavailable`] if the broker has stopped.
     pub async fn metrics(&self) -> Result<String> {
-        let census = self.inspect(State::census).await?;
-        let log = self.0.log.usage().await.unwrap_or_else(|error| {
+        // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
+        let census = match tokio::time::timeout(UNANSWERED, self.inspect(State::census)).await {
+            Ok(census) => Some(census?),
+            Err(_) => None,
+        };
+        let log = tokio::time::timeout(UNANSWERED, self.usage()).await.unwrap_or_default();
+        let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
+        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+    }
+
+    /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
+    async fn usage(&self) -> Option<LogUsage> {
+        let turn = self.0.looking.clone().lock_owned().await;
+        let log = self.0.records.log.clone();
+        // It goes on when nobody waits for it any more, and keeps its turn until then.
+        let looked = tokio::spawn(async move {
+            let usage = log.usage().await;
+            drop(turn);
+            usage
+        });
+        looked.await.ok()?.unwrap_or_else(|error| {
             tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
             None
-        });
-        let ready = self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+        })
     }
 
     /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then
     /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
     /// stored.
     pub fn failure(&self) -> Option<Error> {
-        self.0.failure.borrow().clone()
+        self.0.failure.borrow().clone().or_else(|| self.0.records.log.failure())
     }
 
     /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
@@ -204,7 +249,10 @@ impl Broker {
     /// A program that serves others ends then, so that what supervises it starts it again.
     pub async fn failed(&self) -> Error {
         let mut failure = self.0.failure.clone();
-        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        let failed = tokio::select! {
+            failed = failure.wait_for(Option::is_some) => failed.ok().and_then(|failure| failure.clone()),
+            failed = self.0.records.log.failed() => Some(failed),
+        };
         match failed {
             Some(error) => error,
             // The broker has stopped.
@@ -283,7 +331,7 @@ impl Broker {
         match outcome {
             Outcome::Reply(reply) => Ok(reply),
             // Read here, so that a replay of an old event holds up nobody else.
-            Outcome::Replay(replay) => replay.answer(task::read(&*self.0.log, &replay.source).await?.as_deref()),
+            Outcome::Replay(replay) => replay.answer(self.0.records.read(&replay.source).await?.as_deref()),
         }
     }
 }
@@ -291,7 +339,7 @@ impl Broker {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("log", &self.0.log)
+            .field("log", &self.0.records.log)
             .field("stopping", &self.is_stopping())
             .finish_non_exhaustive()
     }

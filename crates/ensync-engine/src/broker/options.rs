@@ -18,6 +18,9 @@ pub struct BrokerOptions {
     /// After how many bytes stored in a log on a disk a checkpoint is saved, records counting 512 each beside their payload; or after
     /// four times what the last one took, if that is more. A start reads back about that much. 64 MiB.
     pub checkpoint_bytes: u64,
+    /// How many bytes of the events that were stored last are kept in memory as well: most are delivered at once, and then need not
+    /// be read back. 16 MiB.
+    pub recent_bytes: usize,
     /// How many event names [`metrics`](super::Broker::metrics) tells apart; what is counted of further ones it sums up. Each
     /// name makes 15 time series. 1,000.
     pub max_metric_events: usize,
@@ -27,8 +30,10 @@ pub struct BrokerOptions {
 
 /// How long a log on a disk keeps what is settled, and so what can be replayed. What is not settled it keeps until it is.
 ///
-/// The log is dropped in whole parts, oldest first, as soon as either limit is passed. The few events of such a part that wait
-/// still, deferred ones and dead letters, are stored once more; a part of which more than half still waits stays.
+/// The log is dropped in whole parts: those that are too old; and, when it is too large or its disk has too little space left, those in
+/// which nothing waits, then those in which little does. The few events of such a part that wait still are stored once more; a part of
+/// which more than half waits stays (three quarters, on a disk without space). Of the disk two segments and two checkpoints stay
+/// free, or a twentieth of it if that is more, up to 1 GiB.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Retention {
@@ -36,8 +41,12 @@ pub struct Retention {
     pub max_age: Duration,
     /// How large the log may get, in bytes. 16 GiB.
     pub max_bytes: u64,
-    /// How often that is looked at. 60 s.
+    /// How often that is looked at, beside whenever half a segment was written. 60 s.
     pub sweep_every: Duration,
+    /// How long a dead letter is kept. 30 days.
+    pub dead_letter_age: Duration,
+    /// How many dead letters a queue keeps; then its oldest go. 100,000.
+    pub dead_letters_per_queue: usize,
 }
 
 impl Default for Retention {
@@ -46,6 +55,8 @@ impl Default for Retention {
             max_age: Duration::from_secs(7 * 24 * 60 * 60),
             max_bytes: 16 << 30,
             sweep_every: Duration::from_secs(60),
+            dead_letter_age: Duration::from_secs(30 * 24 * 60 * 60),
+            dead_letters_per_queue: 100_000,
         }
     }
 }
@@ -66,6 +77,7 @@ impl Default for BrokerOptions {
             dev: false,
             retention: Retention::default(),
             checkpoint_bytes: 64 << 20,
+            recent_bytes: 16 << 20,
             max_metric_events: 1_000,
             clock: Arc::new(SystemClock),
         }

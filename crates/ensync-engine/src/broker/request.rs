@@ -3,15 +3,18 @@
 use std::net::IpAddr;
 use std::{fmt, io};
 
-use ensync_core::{AppId, ClientId, Command, Error, ErrorKind, Peer, Reply, Result};
+use ensync_core::{AppId, ClientId, Command, Error, ErrorKind, EventId, Peer, Reply, Result};
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
-use crate::log::KeyHash;
-use crate::state::{Admitted, Provision, Replay, SessionNumber, State};
+use crate::model::{AdminCommand, KeyHash};
+use crate::state::{Admitted, LetterAction, Replay, SessionNumber, State};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// A look at the state.
+pub(super) type Look = Box<dyn FnOnce(&State) + Send>;
 
 pub(super) enum Request {
     Login {
@@ -34,16 +37,24 @@ pub(super) enum Request {
         command: Box<Command>,
         answer: Answer<Outcome>,
     },
-    Provision {
-        what: Box<Provision>,
+    Admin {
+        command: Box<AdminCommand>,
+        /// What is looked at right before it is carried out, and right after.
+        looks: (Look, Look),
         answer: Answer<Outcome>,
     },
-    /// Those of them that make sense.
-    ProvisionEach {
-        what: Vec<Provision>,
+    Letter {
+        what: LetterAction,
+        id: EventId,
+        answer: Answer<Outcome>,
+    },
+    /// Those of them that are dead letters.
+    Letters {
+        what: LetterAction,
+        ids: Vec<EventId>,
         answer: Answer<usize>,
     },
-    Inspect(Box<dyn FnOnce(&State) + Send>),
+    Inspect(Look),
     Shutdown,
 }
 
@@ -99,7 +110,8 @@ pub(super) fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: 
     }
 }
 
-fn is_full(error: &Error) -> bool {
+/// Whether the log found no space.
+pub(super) fn is_full(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }

@@ -5,19 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{ClientId, Delivery, Error, ErrorKind, Reply, Result};
+use ensync_core::{ClientId, Delivery, Error, ErrorKind, EventId, Reply, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Clock;
-use super::attempts::Attempts;
 use super::inbox;
-use super::keep::Keeper;
-use super::request::{Answer, Opened, Outcome, Request, refuse};
+use super::login_throttle::LoginThrottle;
+use super::maintenance::Maintenance;
+use super::records::Records;
+use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
-use crate::log::{KeyHash, Log, Position, Record};
 use crate::metrics::Metrics;
-use crate::state::{Change, Outgoing, Provision, SessionNumber, Source, State, Step};
+use crate::model::{KeyHash, Position, Record};
+use crate::state::{Change, LetterAction, Outgoing, SessionNumber, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -33,22 +34,22 @@ const NAP: Duration = Duration::from_secs(60);
 /// The broker's task: takes all that waits, decides, appends once, applies, answers, delivers.
 pub(super) struct Task {
     pub(super) state: State,
-    pub(super) log: Arc<dyn Log>,
+    pub(super) records: Arc<Records>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
     /// Logins that failed.
-    pub(super) attempts: Attempts,
+    pub(super) login_throttle: LoginThrottle,
     pub(super) counters: Arc<ConnectionCounters>,
     pub(super) metrics: Arc<Metrics>,
     /// When a refusal of the log was last told, so that a full disk does not fill the logs too.
     pub(super) complained: Option<Instant>,
     /// Why the log stores nothing more.
     pub(super) failed: watch::Sender<Option<Error>>,
-    /// Checkpoints and retention.
-    pub(super) keeper: Keeper,
+    /// Checkpoints and space.
+    pub(super) maintenance: Maintenance,
     /// Dropped with the task: whoever waits for its end sees that.
     pub(super) _running: watch::Sender<()>,
 }
@@ -69,14 +70,14 @@ impl Task {
             tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
         }
         self.inboxes.clear();
-        self.keeper.finish(&self.state).await;
+        self.maintenance.finish(&self.state).await;
     }
 
     async fn serve(&mut self) {
         let mut open = true;
         while open {
             let mut batch = Vec::new();
-            if self.state.has_work() || self.keeper.has_work() {
+            if self.state.has_work() || self.maintenance.has_work() {
                 // Others have their turn between two rounds of deliveries.
                 tokio::task::yield_now().await;
                 batch.extend(self.requests.try_recv().ok());
@@ -110,10 +111,12 @@ impl Task {
 
     /// How long to wait at most, whatever the clock says.
     fn nap(&self) -> Duration {
+        let now = Instant::now();
+        let nap = self.maintenance.next().saturating_duration_since(now).min(NAP);
         if self.state.verdicts(1).is_empty() {
-            return NAP;
+            return nap;
         }
-        self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now())).min(NAP)
+        self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)).min(nap)
     }
 
     /// Carries out a batch. `false` after a shutdown.
@@ -124,15 +127,21 @@ impl Task {
         for request in batch {
             // What administrators ask for is rare, and is decided by what is so, not by what is about to be.
             match request {
-                Request::Provision { what, answer } => {
+                Request::Admin { command, looks: (before, after), answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    let step = self.state.provision(*what).map(|change| Step::Commit(vec![change]));
-                    pending.add(step, answer);
-                    self.commit(std::mem::take(&mut pending)).await;
+                    before(&self.state);
+                    let change = self.state.administer(*command);
+                    self.commit(Pending::of(change, answer)).await;
+                    after(&self.state);
                 }
-                Request::ProvisionEach { what, answer } => {
+                Request::Letter { what, id, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    self.provision_each(what, answer).await;
+                    let change = self.state.dead_letter(what, &id);
+                    self.commit(Pending::of(change, answer)).await;
+                }
+                Request::Letters { what, ids, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    self.letters(what, &ids, answer).await;
                 }
                 request => open &= self.take(request, &mut pending),
             }
@@ -168,34 +177,28 @@ impl Task {
             }
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
             // These were taken before.
-            Request::Provision { .. } | Request::ProvisionEach { .. } => {}
+            Request::Admin { .. } | Request::Letter { .. } | Request::Letters { .. } => {}
             Request::Inspect(inspect) => inspect(&self.state),
             Request::Shutdown => return false,
         }
         true
     }
 
-    /// Looks at a login, unless too many from there failed.
+    /// Looks at a login. Who holds a key that is right never waits, whatever others at his address did: keys cannot be guessed,
+    /// and a delay for all from there would lock good clients out. Only a failure finds out that there were too many before it.
     fn log_in(&mut self, key: &KeyHash, from: Option<IpAddr>, client_id: &ClientId) -> Result<Opened> {
         let now = self.clock.now();
-        if let Some(from) = from {
-            self.attempts.check(from, now).inspect_err(|_| self.counters.logins_delayed.up())?;
-        }
         let opened = self.state.login(key, client_id.clone());
-        match (&opened, from) {
-            (Ok(_), from) => {
-                self.counters.logins.up();
-                if let Some(from) = from {
-                    self.attempts.succeeded(from);
-                }
-            }
-            (Err(error), from) if error.kind() == ErrorKind::Unauthenticated => {
+        match &opened {
+            Ok(_) => self.counters.logins.up(),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => {
                 self.counters.logins_refused.up();
                 if let Some(from) = from {
-                    self.attempts.failed(from, now);
+                    self.login_throttle.failed(from, now).inspect_err(|_| self.counters.logins_delayed.up())?;
                 }
             }
-            (Err(_), _) => self.counters.sessions_refused.up(),
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => self.counters.sessions_refused.up(),
+            Err(_) => self.counters.logins_forbidden.up(),
         }
         opened.map(|(number, app)| {
             let (outbox, inbox) = inbox::channel();
@@ -204,9 +207,9 @@ impl Task {
         })
     }
 
-    async fn provision_each(&mut self, what: Vec<Provision>, answer: Answer<usize>) {
+    async fn letters(&mut self, what: LetterAction, ids: &[EventId], answer: Answer<usize>) {
         let mut pending = Pending::default();
-        let changes = what.into_iter().filter_map(|what| self.state.provision(what).ok()).collect::<Vec<_>>();
+        let changes = ids.iter().filter_map(|id| self.state.dead_letter(what, id).ok()).collect::<Vec<_>>();
         let (count, (done, outcome)) = (changes.len(), oneshot::channel());
         pending.add(Ok(Step::Commit(changes)), done);
         self.commit(pending).await;
@@ -238,9 +241,13 @@ impl Task {
             return;
         }
         let mut stored = self.append(&changes).await;
+        // Nobody is refused for what can be dropped.
+        if stored.as_ref().is_err_and(is_full) && self.maintenance.make_space(&self.state, self.clock.now()).await {
+            stored = self.append(&changes).await;
+        }
         if let Err(error) = &stored {
             self.complain(error, changes.len());
-            if self.log.failure().is_some() {
+            if self.records.log.failure().is_some() {
                 return refuse(answers.into_iter().map(|(_, answer)| answer), error);
             }
             let (rest, publishes) = Pending { changes, answers }.split();
@@ -260,7 +267,7 @@ impl Task {
             }
         };
         self.log_pause = None;
-        self.keeper.stored(&positions, &changes);
+        self.maintenance.stored(&positions, &changes);
         let (mut positions, mut answers) = (positions.into_iter(), answers.into_iter().peekable());
         for (index, change) in changes.iter().enumerate() {
             let position = if change.durable { positions.next() } else { None };
@@ -272,55 +279,27 @@ impl Task {
     }
 
     /// Tells that the log refused, and whether it always will.
-    fn complain(&mut self, error: &Error, changes: usize) {
+    pub(super) fn complain(&mut self, error: &Error, changes: usize) {
         if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
             self.complained = Some(Instant::now());
             tracing::error!(error = %ensync_core::report(error), changes, "the log refused a batch");
         }
-        if let Some(failure) = self.log.failure() {
+        if let Some(failure) = self.records.log.failure() {
             self.log_pause = Some(Instant::now() + LOG_PAUSE);
             self.failed.send_if_modified(|known| known.replace(failure).is_none());
         }
     }
 
-    /// Checkpoints and retention, a bit at a time.
-    async fn keep(&mut self) {
-        self.keeper.checkpoint(&self.state);
-        let mut copies = self.keeper.sweep(&self.state, self.clock.now()).await;
-        copies.retain(|copy| self.state.holds(copy));
-        if copies.is_empty() {
-            return;
-        }
-        let copies: Vec<_> = copies.into_iter().map(|record| Change { record, durable: true }).collect();
-        match self.append(&copies).await {
-            Ok(positions) => {
-                self.keeper.stored(&positions, &copies);
-                for (copy, position) in copies.iter().zip(positions) {
-                    self.state.apply(Some(position), &copy.record);
-                }
-            }
-            Err(error) => {
-                self.complain(&error, copies.len());
-                self.keeper.give_up(&error);
-            }
-        }
-    }
-
-    async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {
+    pub(super) async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {
         let batch: Vec<_> =
             changes.iter().filter(|change| change.durable).map(|change| change.record.clone()).collect();
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let begun = std::time::Instant::now();
-        let stored = self.log.append(&batch).await;
+        let stored = self.records.append(&batch).await;
         self.metrics.committed(&batch, begun, stored.as_ref().err());
-        let positions = stored?;
-        if positions.len() != batch.len() {
-            let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
-            return Err(Error::new(ErrorKind::Internal, message));
-        }
-        Ok(positions)
+        stored
     }
 
     /// Makes the deliveries that can be made now.
@@ -339,7 +318,7 @@ impl Task {
     /// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up
     /// with the dead letters.
     async fn read(&self, outgoing: &Outgoing) -> Option<Delivery> {
-        let delivery = match read(&*self.log, &outgoing.source).await {
+        let delivery = match self.records.read(&outgoing.source).await {
             Ok(record) => record.and_then(|record| outgoing.delivery(&record)),
             Err(error) => {
                 tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
@@ -373,6 +352,12 @@ impl Pending {
         (rest, publishes)
     }
 
+    fn of(change: Result<Change>, answer: Answer<Outcome>) -> Self {
+        let mut pending = Self::default();
+        pending.add(change.map(|change| Step::Commit(vec![change])), answer);
+        pending
+    }
+
     fn add(&mut self, step: Result<Step>, answer: Answer<Outcome>) {
         let outcome = match step {
             Ok(Step::Commit(changes)) if !changes.is_empty() => {
@@ -385,12 +370,5 @@ impl Pending {
             Err(refusal) => Err(refusal),
         };
         _ = answer.send(outcome);
-    }
-}
-
-pub(super) async fn read(log: &dyn Log, source: &Source) -> Result<Option<Arc<crate::log::Record>>> {
-    match source {
-        Source::Log(position) => log.read(*position).await,
-        Source::Memory(record) => Ok(Some(record.clone())),
     }
 }

@@ -3,15 +3,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ensync_core::Result;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
-use super::{Log, Position, Record};
+use super::Log;
+use crate::model::{Encoded, Position};
 
 /// A log in memory: for tests, and for engines that may forget. It is gone with its last handle.
 ///
-/// It keeps everything until then, for nothing calls [`drop_before`](Log::drop_before) on it: events that are settled or expired
+/// It keeps everything until then, for nothing calls [`drop_range`](Log::drop_range) on it: events that are settled or expired
 /// stay and can be replayed, and memory grows with each publish. An engine that runs for long has its log on a disk.
 #[derive(Clone)]
 pub struct MemoryLog {
@@ -60,31 +62,35 @@ impl Log for MemoryLog {
         self.epoch
     }
 
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         let mut records = self.lock();
         let first = records.end();
-        records.kept.extend(batch.iter().cloned());
+        records.kept.extend(batch);
         Ok((first..records.end()).map(Position::new).collect())
     }
 
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
         let records = self.lock();
-        Ok(records.index(at).and_then(|index| records.kept.get(index)).cloned())
+        Ok(records.index(at).and_then(|index| records.kept.get(index)).map(Encoded::to_bytes))
     }
 
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         let records = self.lock();
         let first = from.as_u64().max(records.dropped + 1);
         let skipped = usize::try_from(first - records.dropped - 1).unwrap_or(usize::MAX);
         let found: Vec<_> =
-            records.kept.iter().skip(skipped).zip(first..).map(|(r, at)| Ok((Position::new(at), r.clone()))).collect();
-        stream::iter(found).boxed()
+            records.kept.iter().skip(skipped).zip(first..).map(|(r, at)| (Position::new(at), r.clone())).collect();
+        stream::iter(found).map(|(at, record)| Ok((at, record.to_bytes()))).boxed()
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
         let mut records = self.lock();
+        if from.as_u64() > records.dropped + 1 {
+            // It drops from its beginning only.
+            return Ok(());
+        }
         let end = records.end();
-        let gone = position.as_u64().min(end).saturating_sub(records.dropped + 1);
+        let gone = to.as_u64().min(end).saturating_sub(records.dropped + 1);
         let count = usize::try_from(gone).unwrap_or(usize::MAX).min(records.kept.len());
         records.kept.drain(..count);
         records.dropped += count as u64;
@@ -96,7 +102,7 @@ impl Log for MemoryLog {
 #[derive(Default)]
 struct Records {
     dropped: u64,
-    kept: VecDeque<Arc<Record>>,
+    kept: VecDeque<Encoded>,
 }
 
 impl Records {
@@ -112,10 +118,9 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::EventRef;
 
-    fn record(seq: u64) -> Arc<Record> {
-        Arc::new(Record::Drop { event: EventRef { queue: 0, seq } })
+    fn record(seq: u64) -> Encoded {
+        Encoded::new(vec![seq as u8], "payload", false)
     }
 
     async fn scanned(log: &MemoryLog, from: u64) -> Vec<u64> {
@@ -125,30 +130,30 @@ mod tests {
     #[tokio::test]
     async fn what_is_appended_is_read_until_it_is_dropped() {
         let log = MemoryLog::new();
-        let positions = log.append(&[record(1), record(2), record(3)]).await.unwrap();
-        assert_eq!(log.append(&[]).await.unwrap(), []);
+        let positions = log.append(vec![record(1), record(2), record(3)]).await.unwrap();
+        assert_eq!(log.append(vec![]).await.unwrap(), []);
         assert_eq!(positions.len(), 3);
         assert!(positions.is_sorted() && positions[0] > Position::START);
-        assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2)));
+        assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2).to_bytes()));
         assert_eq!(scanned(&log, 0).await, [1, 2, 3]);
         assert_eq!(scanned(&log, 2).await, [2, 3]);
         assert!(scanned(&log, u64::MAX).await.is_empty());
 
-        log.drop_before(positions[1]).await.unwrap();
-        log.drop_before(Position::START).await.unwrap();
+        log.drop_range(Position::START, positions[1]).await.unwrap();
+        log.drop_range(Position::START, Position::START).await.unwrap();
         assert_eq!(log.read(positions[0]).await.unwrap(), None);
-        assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2)));
+        assert_eq!(log.read(positions[1]).await.unwrap(), Some(record(2).to_bytes()));
         assert_eq!(scanned(&log, 0).await, [2, 3]);
 
-        log.drop_before(Position::new(u64::MAX)).await.unwrap();
+        log.drop_range(Position::START, Position::new(u64::MAX)).await.unwrap();
         assert!(scanned(&log, 0).await.is_empty());
-        assert_eq!(log.append(&[record(4)]).await.unwrap(), [Position::new(4)]);
+        assert_eq!(log.append(vec![record(4)]).await.unwrap(), [Position::new(4)]);
     }
 
     #[tokio::test]
     async fn forged_positions_read_nothing() {
         let log = MemoryLog::new();
-        log.append(&[record(1)]).await.unwrap();
+        log.append(vec![record(1)]).await.unwrap();
         for at in [0, 2, u64::MAX] {
             assert_eq!(log.read(Position::new(at)).await.unwrap(), None);
         }
@@ -157,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn reopening_keeps_the_records_and_raises_the_epoch() {
         let log = MemoryLog::new();
-        log.append(&[record(1)]).await.unwrap();
+        log.append(vec![record(1)]).await.unwrap();
         let again = log.reopen();
         assert_eq!((log.epoch(), again.epoch()), (1, 2));
         assert_eq!(scanned(&again, 0).await, [1]);

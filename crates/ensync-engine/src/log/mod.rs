@@ -2,10 +2,8 @@
 
 pub(crate) mod disk;
 mod memory;
-mod record;
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,32 +15,8 @@ pub mod format {}
 
 pub use disk::{DiskLog, DiskOptions};
 pub use memory::MemoryLog;
-pub use record::{EventOptions, EventRef, KeyHash, PublishRecord, Record, Rights};
 
-/// Where a record is in its log. Later records have larger positions; nothing else about the number has a meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position(u64);
-
-impl Position {
-    /// Before every record.
-    pub const START: Self = Self(0);
-
-    /// From its number.
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// As a number.
-    pub const fn as_u64(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::model::{Encoded, Position};
 
 /// What a log takes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +26,45 @@ pub struct LogUsage {
     pub bytes: u64,
     /// How many they are.
     pub segments: u64,
+    /// What is free where it is, in bytes.
+    pub free_bytes: u64,
     /// The newest checkpoint, in bytes; 0 without one.
     pub checkpoint_bytes: u64,
     /// When it was saved.
     pub checkpoint_at: Option<Timestamp>,
 }
 
-/// An append-only list of [`Record`]s.
+/// A part of a log that can be dropped as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogPart {
+    /// Where it begins.
+    pub from: Position,
+    /// Where the next one begins.
+    pub to: Position,
+    /// What it takes, in bytes.
+    pub bytes: u64,
+    /// When something was last stored in it.
+    pub written: Timestamp,
+}
+
+/// The space that a log takes, and has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogSpace {
+    /// The parts that a start does not need, in their order.
+    pub parts: Vec<LogPart>,
+    /// What all of it takes, checkpoints apart, in bytes.
+    pub used: u64,
+    /// What is free for more.
+    pub free: u64,
+    /// What there is for this log and whatever shares its place.
+    pub total: u64,
+    /// What it takes at a time.
+    pub segment_bytes: u64,
+}
+
+/// An append-only list of records, which are bytes to it.
 ///
 /// One broker writes; reads may come from any task at any time. The broker asks for nothing but what is here, so a log on a
 /// disk, one in memory, and one that a cluster replicates (a stream of JetStream, say, where a position is a stream sequence, an
@@ -67,7 +73,7 @@ pub struct LogUsage {
 ///
 /// 1. a batch is appended whole or not at all, in its order, and `append` returns only once it is durable;
 /// 2. positions ascend strictly, over batches and over restarts;
-/// 3. a record is read back equal to what was appended, at its position, until [`drop_before`](Log::drop_before) takes it away;
+/// 3. a record is read back equal to what was appended, at its position, until [`drop_range`](Log::drop_range) takes it away;
 /// 4. any position may be asked for, also one that a client forged: what is not the start of a record is `None`;
 /// 5. a batch is appended under this run's epoch or not at all: once a later run has opened the log, this one appends nothing.
 #[async_trait]
@@ -83,24 +89,29 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the batch was not stored; none of it will be read back.
     /// [`Interrupted`](ensync_core::ErrorKind::Interrupted) if that is not known: the batch is there when the log is opened again, or
     /// it is not. [`failure`](Log::failure) says why then, and later batches are not stored.
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>>;
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>>;
 
     /// The record at a position, or `None` if none starts there (any more).
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the record is there and cannot be read.
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>>;
+    async fn read(&self, at: Position) -> Result<Option<Bytes>>;
 
     /// Every record from a position on, in order. Ends at the end the log had when this was called, or after an error.
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>>;
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>>;
 
-    /// Gives up what lies before a position. It may stay readable for a while.
+    /// Where a position is, in words that help whoever looks after the log.
+    fn place(&self, at: Position) -> String {
+        format!("position {at} of the log")
+    }
+
+    /// Gives up what lies between two positions, as far as whole parts of it can go. It may stay readable for a while.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; nothing is lost by trying again.
-    async fn drop_before(&self, position: Position) -> Result<()>;
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()>;
 
     /// Whether [`save_checkpoint`](Log::save_checkpoint) is of any use.
     fn keeps_checkpoints(&self) -> bool {
@@ -125,14 +136,23 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// What could be dropped to hold nothing written before a time, and no more than so many bytes: for each step the position
-    /// for [`drop_before`](Log::drop_before), and how many bytes that step frees.
+    /// Forgets all checkpoints but the newest, and with them what keeps their parts of the log from being dropped: for a disk without
+    /// space.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; nothing is lost by trying again.
+    async fn drop_older_checkpoints(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What can be dropped, and how much space there is; `None` if that is no question.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
-    async fn expendable(&self, _written_before: Timestamp, _max_bytes: u64) -> Result<Vec<(Position, u64)>> {
-        Ok(Vec::new())
+    async fn space(&self) -> Result<Option<LogSpace>> {
+        Ok(None)
     }
 
     /// What it takes up; `None` if it takes up nothing but memory.
@@ -148,6 +168,11 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// over. What was stored can be read on.
     fn failure(&self) -> Option<Error> {
         None
+    }
+
+    /// Waits until [`failure`](Log::failure) has something to say. Never returns if it does not.
+    async fn failed(&self) -> Error {
+        std::future::pending().await
     }
 
     /// Finishes. Later appends are refused; another process may open the log.

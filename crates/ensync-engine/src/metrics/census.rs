@@ -25,7 +25,8 @@ impl Snapshot {
     /// `names` are those told apart so far; new ones are added while there are fewer than `max`.
     pub(super) fn new(mut reading: Reading, names: &mut BTreeSet<EventName>, max: usize) -> Self {
         let mut events: BTreeMap<String, Totals> = BTreeMap::new();
-        for (name, totals) in std::mem::take(&mut reading.census.events) {
+        let read = reading.census.as_mut().map(|census| std::mem::take(&mut census.events));
+        for (name, totals) in read.into_iter().flatten() {
             let shown = names.contains(&name) || names.len() < max && names.insert(name.clone());
             let name = if shown { name.as_str() } else { OTHER };
             events.entry(name.to_owned()).or_default().merge(&totals);
@@ -46,7 +47,8 @@ impl Snapshot {
     }
 
     fn age(&self, since: Timestamp) -> f64 {
-        self.reading.census.now.since(since).as_secs_f64()
+        let now = self.reading.census.as_ref().map_or_else(Timestamp::now, |census| census.now);
+        now.since(since).as_secs_f64()
     }
 }
 
@@ -83,10 +85,11 @@ impl Collector for Snapshot {
             self.events.iter().map(|(event, totals)| ([("event", event.as_str())], totals.consumers as f64));
         gauges(to, "queue_consumers", "Subscriptions, paused ones included", None, consumers)?;
 
-        let census = &self.reading.census;
-        gauge(to, "queues", "Queues: pairs of a recipient and an event name", None, census.queues as f64)?;
-        gauge(to, "sessions", "Sessions that are logged in", None, census.sessions as f64)?;
-        gauge(to, "apps", "Apps that are registered", None, census.apps as f64)?;
+        if let Some(census) = &self.reading.census {
+            gauge(to, "queues", "Queues: pairs of a recipient and an event name", None, census.queues as f64)?;
+            gauge(to, "sessions", "Sessions that are logged in", None, census.sessions as f64)?;
+            gauge(to, "apps", "Apps that are registered", None, census.apps as f64)?;
+        }
         gauge(to, "ready", "1 if the engine carries out commands", None, f64::from(u8::from(self.reading.ready)))?;
         self.connections(to)?;
         self.log(to)
@@ -112,8 +115,9 @@ impl Snapshot {
         counters(to, "connections_refused", "Connections that were refused or ended by a limit", refused)?;
         counters(to, "logins", "Logins that succeeded", [([], counts.logins)])?;
         let refused = [
-            ("unknown_key", counts.logins_refused),
+            ("unknown_key", counts.logins_refused.saturating_sub(counts.logins_delayed)),
             ("delayed", counts.logins_delayed),
+            ("disabled", counts.logins_forbidden),
             ("sessions", counts.sessions_refused),
         ]
         .map(|(reason, count)| ([("reason", reason)], count));
@@ -124,6 +128,7 @@ impl Snapshot {
     fn log(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Some(log) = self.reading.log else { return Ok(()) };
         gauge(to, "log_bytes", "The log's files, without checkpoints", None, log.bytes as f64)?;
+        gauge(to, "log_free_bytes", "What is free on the file system of the log", None, log.free_bytes as f64)?;
         gauge(to, "log_segments", "How many files the log has", None, log.segments as f64)?;
         let help = "The newest checkpoint";
         gauge(to, "log_checkpoint_bytes", help, None, log.checkpoint_bytes as f64)?;

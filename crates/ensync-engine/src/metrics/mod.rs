@@ -21,7 +21,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::counters::ConnectionCounts;
-use crate::log::{LogUsage, Record};
+use crate::log::LogUsage;
+use crate::model::Record;
 use crate::state::totals::Census;
 use census::Snapshot;
 
@@ -58,7 +59,8 @@ pub(crate) struct Metrics {
 /// What is read when somebody asks.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    pub(crate) census: Census,
+    /// `None` if the broker did not say in time.
+    pub(crate) census: Option<Census>,
     pub(crate) connections: ConnectionCounts,
     pub(crate) log: Option<LogUsage>,
     /// Whether commands are carried out.

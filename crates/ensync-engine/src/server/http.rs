@@ -2,17 +2,19 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ensync_core::{Service, report};
 use ensync_grpc::{Connection, GrpcServer};
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -21,17 +23,19 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use super::ConnectionLimits;
-use super::gate::{Kind, Permit, Refusal};
+use super::connection_limiter::{Kind, Permit, Refusal};
 use crate::counters::ConnectionCounters;
 
 /// How often HTTP/2 asks a silent client whether it is alive, and how long that may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How long a client may take over the head of an HTTP/1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// When the engine stops: how long a connection may stay on which nothing is under way. It was told, and there is nothing to wait for.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long requests under way may take when their connection is ended for its idleness.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long it may take to say that the engine stops, to who has asked nothing yet.
-const FAREWELL: Duration = Duration::from_millis(100);
 /// The longest head of a request, in bytes. What our clients and the peers send has a few hundred.
 const MAX_HEAD: u32 = 8 << 10;
 /// What HTTP/1 reads at a time, in bytes: the head has to fit.
@@ -77,12 +81,15 @@ impl Front {
         let client = Connection::new(Some(remote));
         let idle = client.idle(self.limits.login_timeout, self.limits.idle_timeout);
         let counters = self.counters.clone();
-        let heard = Arc::new(Heard::default());
-        let asked = heard.clone();
-        let answer = service_fn(move |request: Request<Incoming>| {
-            asked.note(request.version());
+        let under_way = Arc::<AtomicUsize>::default();
+        let count = under_way.clone();
+        let answer = service_fn(move |request| {
             let (front, client, permit) = (self.clone(), client.clone(), permit.clone());
-            async move { Ok::<_, Infallible>(front.answer(request, remote, client, &permit).await) }
+            let begun = UnderWay::new(&count);
+            async move {
+                let response = front.answer(request, remote, client, &permit).await;
+                Ok::<_, Infallible>(response.map(|body| Counted { body, _under_way: begun }))
+            }
         });
         let builder = builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
@@ -91,9 +98,9 @@ impl Front {
             served = connection.as_mut() => served,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                match heard.longest_end() {
-                    Some(longest) => tokio::time::timeout(longest, connection).await.unwrap_or(Ok(())),
-                    None => connection.await,
+                tokio::select! {
+                    served = connection => served,
+                    () = farewell(&under_way) => Ok(()),
                 }
             }
             () = idle => {
@@ -151,31 +158,54 @@ impl Front {
     }
 }
 
-/// What a connection has asked so far.
-#[derive(Debug, Default)]
-struct Heard {
-    anything: AtomicBool,
-    http2: AtomicBool,
+/// Returns when nothing was under way on a connection for a while.
+async fn farewell(under_way: &AtomicUsize) {
+    let mut quiet = Duration::ZERO;
+    while quiet < FAREWELL {
+        tokio::time::sleep(LOOK).await;
+        quiet = if under_way.load(Ordering::Relaxed) == 0 { quiet + LOOK } else { Duration::ZERO };
+    }
 }
 
-impl Heard {
-    fn note(&self, version: Version) {
-        self.anything.store(true, Ordering::Relaxed);
-        if version == Version::HTTP_2 {
-            self.http2.store(true, Ordering::Relaxed);
-        }
+/// A request that was begun, until its answer is sent.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer.
+struct Counted {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
-    /// How long its end may take when the engine stops, if something limits that. Half a request is nothing to wait for, and over
-    /// HTTP/1, where a WebSocket is no longer this connection's matter, every answer is a short one.
-    fn longest_end(&self) -> Option<Duration> {
-        if !self.anything.load(Ordering::Relaxed) {
-            Some(FAREWELL)
-        } else if self.http2.load(Ordering::Relaxed) {
-            None
-        } else {
-            Some(GRACE)
-        }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

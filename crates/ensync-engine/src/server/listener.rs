@@ -15,23 +15,26 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ServerTls;
-use super::gate::{Gate, Refusal};
+use super::connection_limiter::{ConnectionLimiter, Refusal};
 use super::http::Front;
 use super::stream::Admitted;
+use crate::seldom::Seldom;
+use crate::tls::ServerTls;
 
 /// How long a client that was refused may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many clients are told at a time why they are refused. Further ones just see their connection end.
-const REFUSALS: usize = 64;
+pub(super) const REFUSALS: usize = 64;
+
+static FAILED: Seldom = Seldom::new();
 
 /// A bound address, and what to speak there.
 pub(super) struct Listener {
     pub(super) tcp: TcpListener,
     pub(super) tls: Option<ServerTls>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) tls_timeout: Duration,
 }
 
@@ -61,15 +64,17 @@ impl Listener {
             let (tcp, remote) = match accepted {
                 Ok(accepted) => accepted,
                 Err(cause) => {
-                    tracing::warn!(%cause, "cannot accept a connection");
+                    if let Some(times) = FAILED.due() {
+                        tracing::warn!(%cause, times, "cannot accept a connection");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            match self.gate.admit(remote) {
+            match self.limiter.admit(remote) {
                 Ok(permit) => {
                     let (front, stop) = (front.clone(), stop.clone());
-                    let (gate, timeout) = (self.gate.clone(), self.tls_timeout);
+                    let (limiter, timeout) = (self.limiter.clone(), self.tls_timeout);
                     let tls = self.tls.clone();
                     connections.spawn(async move {
                         let permit = Arc::new(permit);
@@ -77,7 +82,7 @@ impl Listener {
                         let Some(tls) = tls else { return front.serve(tcp, remote, permit, stop).await };
                         match handshake(&tls, tcp, remote, timeout, &stop).await {
                             Some(stream) => front.serve(stream, remote, permit, stop).await,
-                            None => gate.counters().tls_failed.up(),
+                            None => limiter.counters().tls_failed.up(),
                         }
                     });
                 }

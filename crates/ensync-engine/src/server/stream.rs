@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::gate::Permit;
+use super::connection_limiter::Permit;
 
 /// A connection's stream and its place among the connections: who has the stream, after a WebSocket's upgrade too, has the place.
 pub(super) struct Admitted<S> {

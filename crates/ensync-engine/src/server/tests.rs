@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, advance, sleep};
+use tokio::time::{Instant, sleep};
 
-use super::gate::Gate;
+use super::connection_limiter::ConnectionLimiter;
+use super::http::Front;
 use super::*;
+use crate::MemoryLog;
 use crate::counters::ConnectionCounters;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -51,7 +53,7 @@ fn hello() -> Vec<u8> {
 
 struct Bench {
     front: Front,
-    gate: Arc<Gate>,
+    limiter: Arc<ConnectionLimiter>,
     stop: CancellationToken,
 }
 
@@ -60,17 +62,23 @@ impl Bench {
         let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await.unwrap();
         let counters = Arc::<ConnectionCounters>::default();
         let limits = ConnectionLimits::default();
-        let gate = Arc::new(Gate::new(&limits, counters.clone()));
+        let limiter = Arc::new(ConnectionLimiter::new(&limits, counters.clone()));
         let front = Front::new(Arc::new(broker), Default::default(), Default::default(), limits, counters);
-        Self { front, gate, stop: CancellationToken::new() }
+        Self { front, limiter, stop: CancellationToken::new() }
     }
 
     fn open(&self) -> (DuplexStream, JoinHandle<()>) {
+        let (stream, (_, serving)) = self.open_until(self.stop.clone());
+        (stream, serving)
+    }
+
+    fn open_until(&self, stop: CancellationToken) -> (DuplexStream, (CancellationToken, JoinHandle<()>)) {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let remote = SocketAddr::from(([192, 0, 2, 1], 1));
-        let permit = Arc::new(self.gate.admit(remote).unwrap());
+        let permit = Arc::new(self.limiter.admit(remote).unwrap());
         let stream = stream::Admitted::new(theirs, permit.clone());
-        (ours, tokio::spawn(self.front.clone().serve(stream, remote, permit, self.stop.clone())))
+        let serving = tokio::spawn(self.front.clone().serve(stream, remote, permit, stop.clone()));
+        (ours, (stop, serving))
     }
 }
 
@@ -130,9 +138,9 @@ async fn who_stalls_before_the_login_is_ended_at_every_stage() {
         assert!(seconds <= at_most, "{what}: {seconds} s");
         // The engine waits a moment for the client's own end.
         sleep(Duration::from_secs(3)).await;
-        assert_eq!(bench.gate.counters().open.value(), 0, "{what}");
+        assert_eq!(bench.limiter.counters().open.value(), 0, "{what}");
     }
-    assert!(bench.gate.counters().timed_out.value() >= 8);
+    assert!(bench.limiter.counters().timed_out.value() >= 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +210,7 @@ async fn a_web_socket_opens_at_message_and_at_the_root_and_nowhere_else() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_is_told_why() {
     let bench = Bench::start().await;
-    for refusal in [gate::Refusal::Full, gate::Refusal::Address] {
+    for refusal in [connection_limiter::Refusal::Full, connection_limiter::Refusal::Address] {
         let (mut ours, theirs) = tokio::io::duplex(64 << 10);
         tokio::spawn(bench.front.clone().refuse(theirs, refusal));
         ours.write_all(UPGRADE).await.unwrap();
@@ -214,12 +222,23 @@ async fn a_refused_connection_is_told_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_who_stalls() {
+async fn a_stop_does_not_wait_for_who_stalls_and_does_for_a_call() {
     let bench = Bench::start().await;
-    let (mut stream, serving) = bench.open();
-    stream.write_all(b"GE").await.unwrap();
-    tokio::task::yield_now().await;
-    bench.stop.cancel();
-    advance(Duration::from_millis(1)).await;
-    serving.await.unwrap();
+    for (what, sent, held) in [
+        ("half a method", b"GE".to_vec(), false),
+        ("half a head", b"GET / HTTP/1.1\r\nhost: h\r\n".to_vec(), false),
+        ("half an HTTP/2 preface", PREFACE[..10].to_vec(), false),
+        ("a preface and no settings", PREFACE.to_vec(), false),
+        ("no call", hello(), false),
+        ("half a frame", [hello(), frame(1, 0x4, 1, &call_head())[..20].to_vec()].concat(), false),
+        ("a call under way", [hello(), frame(1, 0x4, 1, &call_head())].concat(), true),
+    ] {
+        let (mut stream, serving) = bench.open_until(CancellationToken::new());
+        let (stop, serving) = serving;
+        stream.write_all(&sent).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(2), serving).await;
+        assert_eq!(ended.is_err(), held, "{what}");
+    }
 }

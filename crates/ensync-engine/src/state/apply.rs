@@ -13,7 +13,7 @@ use super::registry::App;
 use super::settle::stale;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
-use crate::log::{EventRef, Position, PublishRecord, Record};
+use crate::model::{AdminCommand, EventOptions, EventRef, Position, PublishRecord, Record, old_key_until};
 
 /// What a change came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Applied {
     Deferred(Timestamp),
     /// The event was settled otherwise before.
     Stale,
-    /// There is such an app already, or one with that key.
+    /// There is such an app, key or event name already.
     Taken,
     /// It speaks of something that is not there, or contradicts what is.
     Ignored,
@@ -45,7 +45,7 @@ impl Applied {
             Self::Done => Ok(Reply::Done),
             Self::Deferred(until) => Ok(Reply::Deferred { until: Some(until) }),
             Self::Stale => Err(stale()),
-            Self::Taken => Err(taken()),
+            Self::Taken => Err(Error::new(ErrorKind::Conflict, "the engine has something of that name or key already")),
             Self::Ignored => Err(Error::new(ErrorKind::NotFound, "the engine has nothing of that name")),
         }
     }
@@ -70,27 +70,26 @@ impl State {
                 }
                 _ => Applied::Ignored,
             },
-            Record::App { id, name, key_hash, rights, at } => {
-                self.end_old_keys(*at);
-                let app = App::new(*id, name.clone(), *key_hash, *rights, *at);
+            Record::Admin { at, command } => self.apply_admin(*at, command),
+        }
+    }
+
+    fn apply_admin(&mut self, at: Timestamp, command: &AdminCommand) -> Applied {
+        match command {
+            AdminCommand::CreateApp { id, name, key_hash, rights, same_name: _ } => {
+                self.end_old_keys(at);
+                let app = App::new(*id, name.clone(), *key_hash, *rights, at);
                 if self.registry.add_app(*id, app) { Applied::Done } else { Applied::Taken }
             }
-            Record::Event { name, options, auto } => {
-                self.registry.add_event(name.clone(), options.clone(), *auto);
-                Applied::Done
-            }
-            Record::Grant { app, event, rights } => done(self.registry.grant(app, event.as_ref(), *rights)),
-            Record::Revoke { app, event } => done(self.registry.revoke(app, event)),
-            Record::AccessKey { app, key_hash, at, old_until } => {
-                self.end_old_keys(*at);
-                let old_until = old_until.filter(|until| until > at);
-                let rotated = self.registry.rotate_key(app, *key_hash, old_until);
+            AdminCommand::RotateKey { app, key_hash, grace } => {
+                self.end_old_keys(at);
+                let rotated = self.registry.rotate_key(app, *key_hash, old_key_until(at, *grace));
                 if rotated {
                     self.end_old_sessions(app);
                 }
                 done(rotated)
             }
-            Record::KeyPair { app, public_key } => {
+            AdminCommand::RotateKeyPair { app, public_key } => {
                 let rotated = self.registry.rotate_key_pair(app, *public_key);
                 if rotated {
                     // They would go on as the old key's, which is not the sender of what they publish any more.
@@ -98,16 +97,34 @@ impl State {
                 }
                 done(rotated)
             }
-            Record::RetireKey { app, public_key } => done(self.registry.retire_key(app, public_key)),
-            Record::Enable { app, enabled } => {
+            AdminCommand::RetireKey { app, public_key } => done(self.registry.retire_key(app, public_key)),
+            AdminCommand::Enable { app, enabled } => {
                 let found = self.registry.enable(app, *enabled);
                 if found && !enabled {
                     self.end_sessions(app, |_| true);
                 }
                 done(found)
             }
-            Record::DeleteApp { app } => self.delete_app(app),
-            Record::DeleteEvent { name } => self.delete_event(name),
+            AdminCommand::DeleteApp { app } => self.delete_app(app),
+            AdminCommand::CreateEvent { name, .. } if self.registry.event(name).is_some() => Applied::Taken,
+            AdminCommand::CreateEvent { name, options } | AdminCommand::RegisterEvent { name, options } => {
+                self.registry.add_event(name.clone(), options.clone(), false);
+                Applied::Done
+            }
+            AdminCommand::UseEvent { name } => {
+                self.registry.add_event(name.clone(), EventOptions::default(), true);
+                Applied::Done
+            }
+            AdminCommand::ChangeEvent { name, change } => {
+                let Some(options) = self.registry.event(name).map(|options| change.made(options)) else {
+                    return Applied::Ignored;
+                };
+                self.registry.add_event(name.clone(), options, false);
+                Applied::Done
+            }
+            AdminCommand::DeleteEvent { name } => self.delete_event(name),
+            AdminCommand::Grant { app, event, rights } => done(self.registry.grant(app, event.as_ref(), *rights)),
+            AdminCommand::Revoke { app, event } => done(self.registry.revoke(app, event)),
         }
     }
 

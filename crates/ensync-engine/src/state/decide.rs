@@ -5,7 +5,7 @@ use ensync_core::{Command, Error, ErrorKind, EventName, Peer, Reply, Result, Sub
 use super::dedup::Fingerprint;
 use super::sessions::SessionNumber;
 use super::{Admitted, Change, Limits, State, Step};
-use crate::log::{EventOptions, EventRef, PublishRecord, Record, Rights};
+use crate::model::{AdminCommand, EventRef, PublishRecord, Record, Rights};
 
 impl State {
     /// Checks a command of a session. What needs no log (subscriptions, pauses, roll-backs) is done at once.
@@ -202,7 +202,7 @@ impl State {
                 format!("{event} is not registered, and first use has registered as many names as it may; register it"),
             ));
         }
-        let record = Record::Event { name: event.clone(), options: EventOptions::default(), auto: true };
+        let record = Record::Admin { at: self.now, command: AdminCommand::UseEvent { name: event.clone() } };
         Ok(Some(Change::new(record, true)))
     }
 

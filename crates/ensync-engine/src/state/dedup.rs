@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Limits;
 use super::event_id::EventKey;
-use crate::log::EventRef;
+use crate::model::EventRef;
 
 /// Names a publish: the ids of sender and recipient, the event name, the key and whether it went to the log, hashed, so that long names
 /// and keys cost no memory. 128 bits of SHA-256 are far from a collision at the number that is remembered.
@@ -183,7 +183,7 @@ fn is_current(events: &HashMap<Fingerprint, (EventKey, Timestamp)>, (publish, at
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Position;
+    use crate::model::Position;
 
     fn event(seq: u64) -> EventKey {
         EventKey { transient: false, tag: 0, event: EventRef { queue: 0, seq }, position: Position::START }

@@ -11,7 +11,7 @@ use super::sessions::SessionNumber;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
 use super::{EventKey, State};
-use crate::log::{EventRef, Position, PublishRecord, Record};
+use crate::model::{EventRef, Position, PublishRecord, Record};
 
 /// A delivery to make: the lease is given, the payload has yet to be read.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::EventId;
 
-use crate::log::{EventRef, Position};
+use crate::model::{EventRef, Position};
 
 /// The content of an [`EventId`]. Clients see it as opaque text: unpadded URL-safe base64 (RFC 4648 §5) of
 ///

@@ -10,7 +10,7 @@ use super::event_id::EventKey;
 use super::queue::Queue;
 use super::registry::App;
 use super::{QueueCounters, State};
-use crate::log::{EventOptions, EventRef, KeyHash, Rights};
+use crate::model::{EventOptions, EventRef, KeyHash, Rights};
 
 /// An app, as administrators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

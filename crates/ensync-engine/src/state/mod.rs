@@ -8,24 +8,23 @@
 //! 4. [`State::dispatch`] says what to deliver now.
 //!
 //! Between 1 and 3 nothing else happens to the state than 1 for other commands. If the log refuses, the changes are simply not
-//! applied. Applying the log's records to a new state makes the same durable state ([`State::durable`]) as living through them:
+//! applied. Applying the log's records to a new state makes the same durable state ([`State::snapshot`]) as living through them:
 //! leases and sessions are not in the log, so after a restart all that is unsettled can be delivered again.
 //!
 //! [`State::tick`] brings time; the state never looks at a clock. Given the same calls it does the same, always.
 
+mod admin;
 mod admit;
 mod apply;
 mod decide;
 mod dedup;
 mod dispatch;
-mod durable;
 mod entries;
 mod event_id;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod harness;
 mod inspect;
-mod provision;
 mod queue;
 mod rate;
 mod registry;
@@ -35,6 +34,7 @@ mod sessions;
 mod settings;
 mod settle;
 mod settled;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -45,23 +45,19 @@ use std::sync::Arc;
 
 use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp};
 
+pub use admin::LetterAction;
 pub use admit::Admitted;
 pub use apply::Applied;
 pub use dispatch::{Outgoing, Source};
-pub use durable::{
-    Durable, DurableApp, DurableEvent, DurableName, DurablePublish, DurablePublisher, DurableQueue, DurableSettled,
-    DurableWait,
-};
 pub(crate) use event_id::EventKey;
 pub use inspect::{AppInfo, DeadLetter, QueueStats};
-pub use provision::{EventChange, Provision};
 pub use queue::QueueCounters;
 pub use rate::Rate;
 pub use replay::Replay;
 pub use sessions::SessionNumber;
 pub use settings::{Defaults, Limits, Settings};
 
-use crate::log::{EventRef, KeyHash, Position, Record};
+use crate::model::{EventRef, KeyHash, Position, Record};
 use dedup::Dedup;
 use queue::Queue;
 use rate::Rates;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ensync_core::{AppId, AppName, EventName, Timestamp};
 
 use super::settings::Defaults;
-use crate::log::{EventOptions, KeyHash, Rights};
+use crate::model::{EventOptions, KeyHash, Rights};
 
 /// One app.
 #[derive(Clone, Debug, PartialEq, Eq)]

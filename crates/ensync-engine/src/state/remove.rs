@@ -5,7 +5,7 @@ use ensync_core::{AppId, EventName, Timestamp};
 use super::sessions::{Session, SessionNumber};
 use super::timers::Timer;
 use super::{Applied, State};
-use crate::log::EventRef;
+use crate::model::EventRef;
 
 impl State {
     /// The sessions that the engine ended by itself since this was asked last: nothing is to be pushed to them any more.

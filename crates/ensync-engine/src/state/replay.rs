@@ -7,7 +7,7 @@ use super::event_id::EventKey;
 use super::settle::not_found;
 use super::settled::Fate;
 use super::{State, Step};
-use crate::log::Record;
+use crate::model::Record;
 
 /// A replay that was allowed, and waits for the record to be read at its [`source`](Replay::source).
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ensync_core::{AppId, ClientId};
 
-use crate::log::KeyHash;
+use crate::model::KeyHash;
 
 /// The number of a session: given out once in the life of the process.
 pub type SessionNumber = u64;

@@ -46,11 +46,11 @@ pub struct Limits {
     pub max_sessions_per_app: usize,
     /// How many events an app may publish. No limit.
     pub publish_rate: Option<Rate>,
-    /// How many logins from one address (of IPv6: one /64 network) may fail in a row before it has to wait. 10; they are forgotten
-    /// after 15 minutes, or by a login that succeeds.
+    /// How many logins from one address (of IPv6: one /64 network) may fail before it has to wait. 10; they are forgotten
+    /// after 15 minutes. A login with a right key never waits.
     pub login_failures: u32,
-    /// How long it then has to wait at first. The wait doubles with every further failure; meanwhile no login from there is looked
-    /// at. 1 s.
+    /// How long it then has to wait at first. The wait doubles with every further failure; meanwhile whoever
+    /// fails there is told so, and nothing else. 1 s.
     pub login_delay: Duration,
     /// How long it may have to wait. 1 minute.
     pub max_login_delay: Duration,
@@ -89,14 +89,14 @@ impl Default for Limits {
     }
 }
 
-/// What holds for event names whose [`EventOptions`](crate::log::EventOptions) say nothing else.
+/// What holds for event names whose [`EventOptions`](crate::model::EventOptions) say nothing else.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Defaults {
     /// How long a client may take to settle a delivery. 60 s.
     pub ack_timeout: Duration,
     /// After how many deliveries an event that nobody settles goes to the dead letters, counted as
-    /// [`EventOptions::max_deliveries`](crate::log::EventOptions::max_deliveries) says. 16.
+    /// [`EventOptions::max_deliveries`](crate::model::EventOptions::max_deliveries) says. 16.
     pub max_deliveries: NonZeroU32,
     /// How long an event is of use. For ever.
     pub ttl: Option<Duration>,

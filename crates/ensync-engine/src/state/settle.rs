@@ -7,7 +7,7 @@ use super::event_id::EventKey;
 use super::sessions::SessionNumber;
 use super::settled::Fate;
 use super::{Change, State, Step};
-use crate::log::{EventRef, Record};
+use crate::model::{EventRef, Record};
 
 /// The reason of dead letters that were delivered too often.
 const MAX_DELIVERIES: &str = "max deliveries";

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use ensync_core::Block;
 
-use crate::log::EventRef;
+use crate::model::EventRef;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

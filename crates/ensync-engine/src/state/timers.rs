@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ensync_core::Timestamp;
 
-use crate::log::EventRef;
+use crate::model::EventRef;
 
 /// Later than every point in time.
 pub(super) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);

@@ -123,7 +123,9 @@ impl TestEngine {
 
     /// One that is told more before it starts.
     pub fn builder() -> TestEngineBuilder {
-        let setup = Setup { options: BrokerOptions::dev(), place: Place::Memory(MemoryLog::new()), patience: PATIENCE };
+        // Nothing is kept beside the log, so that a fault of the log is one for every reader.
+        let options = BrokerOptions { recent_bytes: 0, ..BrokerOptions::dev() };
+        let setup = Setup { options, place: Place::Memory(MemoryLog::new()), patience: PATIENCE };
         TestEngineBuilder { clock: ManualClock::new(), setup }
     }
 

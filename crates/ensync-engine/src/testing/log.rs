@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use ensync_core::{Error, ErrorKind, Result};
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::Fault;
-use crate::log::{Log, Position, Record};
+use crate::log::{Log, LogSpace};
+use crate::model::{Encoded, Position};
 
 /// What is wrong with a test engine's log. Cheap to clone; outlives restarts.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +88,7 @@ impl Log for FaultyLog {
         self.inner.epoch()
     }
 
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         let faults = &self.faults.0;
         // The sender lives in `self`.
         let _ = faults.held.subscribe().wait_for(|held| *held == 0 || self.is_crashed()).await;
@@ -95,7 +96,7 @@ impl Log for FaultyLog {
         if self.is_crashed() {
             return refuse("the engine has crashed");
         }
-        if *faults.full.borrow() > 0 && batch.iter().any(|record| matches!(**record, Record::Publish(_))) {
+        if *faults.full.borrow() > 0 && batch.iter().any(Encoded::grows) {
             return refuse("the disk is full, as the test wants it");
         }
         if take(&faults.refuse_appends) {
@@ -104,19 +105,23 @@ impl Log for FaultyLog {
         self.inner.append(batch).await
     }
 
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
         if take(&self.faults.0.fail_reads) {
             return Err(Error::new(ErrorKind::Unavailable, "the log cannot be read, as the test wants it"));
         }
         self.inner.read(at).await
     }
 
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         self.inner.scan(from)
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
-        self.inner.drop_before(position).await
+    fn place(&self, at: Position) -> String {
+        self.inner.place(at)
+    }
+
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.inner.drop_range(from, to).await
     }
 
     fn keeps_checkpoints(&self) -> bool {
@@ -131,8 +136,12 @@ impl Log for FaultyLog {
         self.inner.load_checkpoint().await
     }
 
-    async fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
-        self.inner.expendable(written_before, max_bytes).await
+    async fn drop_older_checkpoints(&self) -> Result<()> {
+        self.inner.drop_older_checkpoints().await
+    }
+
+    async fn space(&self) -> Result<Option<LogSpace>> {
+        self.inner.space().await
     }
 
     async fn close(&self) {

@@ -120,3 +120,26 @@ async fn a_list_comes_in_pages() {
     ids.sort_by_key(|id| *id.parse::<ensync_core::AppId>().unwrap().as_bytes());
     assert_eq!(found, ids);
 }
+
+/// Whoever is told of an app sees it as it was made, with its key, also if somebody else deletes it at once.
+#[tokio::test]
+async fn a_key_is_shown_whoever_deletes_its_app() {
+    let engine = Engine::start().await;
+    let public_key = new_key();
+    let id = ensync_core::AppId::parse(&public_key).unwrap();
+    let broker = engine.server.broker().clone();
+    let deleting = tokio::spawn(async move {
+        let mut deleted = 0;
+        while deleted < 100 {
+            deleted += u32::from(broker.delete_app(id).await.is_ok());
+        }
+    });
+    while !deleting.is_finished() {
+        let new = json!({"name": "shop", "public_key": public_key});
+        let made = engine.call("POST", "/v1/apps", Some(new)).await;
+        if made.status != 409 {
+            assert!(made.ok(201)["access_key"].is_string());
+        }
+    }
+    deleting.await.unwrap();
+}

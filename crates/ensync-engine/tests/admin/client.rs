@@ -47,11 +47,12 @@ impl Engine {
     pub(crate) async fn with(server: Server) -> Self {
         let address = server.admin_url().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
         let mut engine = Self { server, address, document: Value::Null };
-        engine.document = engine.send("GET /openapi.json HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.body;
+        engine.document =
+            engine.send("GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.body;
         engine
     }
 
-    pub(crate) fn token(&self) -> &AdminToken {
+    pub(crate) fn token(&self) -> AdminToken {
         self.server.admin_token().unwrap()
     }
 
@@ -76,7 +77,8 @@ impl Engine {
     /// A request with other headers.
     pub(crate) async fn raw(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let head = if head.is_empty() { String::new() } else { format!("{head}\r\n") };
-        self.send(&format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{head}\r\n{body}")).await
+        self.send(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\r\n{body}"))
+            .await
     }
 
     /// Bytes.

@@ -25,6 +25,15 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
             let named = named.filter(|parameter| parameter["in"] == "path").count();
             assert_eq!(path.matches('{').count(), named, "{path}");
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let schema = &parameter["schema"];
+                match parameter["name"].as_str().unwrap() {
+                    "limit" => assert_eq!((&schema["minimum"], &schema["maximum"]), (&1.into(), &1_000.into())),
+                    "app" => assert!(schema["pattern"].is_string(), "{method} {path}"),
+                    "event" if parameter["in"] == "path" => assert_eq!(schema["maxLength"], 256, "{method} {path}"),
+                    _ => {}
+                }
+            }
             operations.push(format!("{method} {path}"));
         }
     }

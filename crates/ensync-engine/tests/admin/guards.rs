@@ -109,8 +109,9 @@ async fn what_is_asked_must_be_known() {
 async fn who_dawdles_is_dropped() {
     let engine = Engine::start().await;
     let mut stream = TcpStream::connect(engine.address).await.unwrap();
-    let token = engine.token().expose();
-    let head = "POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 12";
+    let token = engine.token();
+    let token = token.expose();
+    let head = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 12";
     stream.write_all(format!("{head}\r\nAuthorization: Bearer {token}\r\n\r\n{{\"name").as_bytes()).await.unwrap();
     read(stream).await.refused(408, "timeout");
     // Without the token, nobody waits for the body.
@@ -126,11 +127,62 @@ async fn who_dawdles_is_dropped() {
     assert!(start.elapsed() < Duration::from_secs(3_600), "bounded, in the time of the test");
 }
 
+/// Twice as many as there are places, of every sort, and a program that watches the engine.
+#[tokio::test]
+async fn silent_connections_shut_nobody_out() {
+    let engine = Engine::start().await;
+    let mut silent = Vec::new();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for sent in [&b""[..], b"GET /healthz HTTP/1.1\r\nhost: loc", b"P", preface] {
+        for _ in 0..64 {
+            let mut stream = TcpStream::connect(engine.address).await.unwrap();
+            stream.write_all(sent).await.unwrap();
+            silent.push(stream);
+        }
+        let answer = engine.send("GET /v1/apps HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        tokio::time::timeout(Duration::from_secs(10), answer).await.unwrap().refused(401, "unauthenticated");
+    }
+    engine.call("GET", "/v1/apps", None).await.ok(200);
+}
+
+/// A name that a page's owner lets lead to this machine is not one of the listener's.
+#[tokio::test]
+async fn requests_for_another_name_are_refused() {
+    let engine = Engine::of(Server::builder().admin_hosts(["Engine.example"])).await;
+    let get = async |path: &str, head: &str| {
+        engine.send(&format!("GET {path} HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n")).await
+    };
+    for host in ["evil.example", "localhost.evil.example:50052"] {
+        for path in ["/openapi.json", "/v1/apps", "/nothing"] {
+            let message = get(path, &format!("Host: {host}")).await.refused(421, "forbidden");
+            assert!(message.contains("admin.hosts"), "{message}");
+        }
+    }
+    for host in ["engine.example:50052", "127.0.0.1", "localhost:1"] {
+        assert_eq!(get("/openapi.json", &format!("Host: {host}")).await.status, 200, "{host}");
+    }
+    // No page has the token.
+    let token = engine.token();
+    assert_eq!(get("/v1/apps", &format!("Host: e\r\nAuthorization: Bearer {}", token.expose())).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing_even_with_the_token() {
+    let engine = Engine::start().await;
+    let token = format!("Authorization: Bearer {}\r\nContent-Length: 0", engine.token().expose());
+    for head in ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site"] {
+        engine.raw("DELETE", "/v1/events/a", &format!("{token}\r\n{head}"), "").await.refused(403, "forbidden");
+    }
+    let answer = engine.raw("DELETE", "/v1/events/a", &format!("{token}\r\nOrigin: http://localhost"), "").await;
+    assert!(answer.head.contains("x-content-type-options: nosniff") && answer.head.contains("frame-ancestors"));
+    answer.refused(404, "unknown_event");
+}
+
 #[tokio::test]
 async fn the_token_of_an_embedder_is_taken_and_not_shown() {
     let token = AdminToken::generate().unwrap();
     let engine = Engine::of(Server::dev().admin_token(token.clone())).await;
-    assert_eq!(engine.token(), &token);
+    assert_eq!(engine.token(), token);
     engine.call("GET", "/v1/apps", None).await.ok(200);
     for shown in [format!("{:?}", engine.server), format!("{:?}", Server::dev().admin_token(token.clone()))] {
         assert!(!shown.contains(token.expose()), "{shown}");
@@ -144,7 +196,7 @@ async fn a_restart_keeps_the_token_and_everything_else() {
     let engine = Engine::of(Server::builder().data_dir(directory.path())).await;
     let (key, access_key) = engine.create_app("shop").await;
     engine.call("POST", "/v1/events", Some(json!({"name": "a/b", "ttl_ms": 60000}))).await.ok(201);
-    let (token, before) = (engine.token().clone(), engine.call("GET", "/v1/apps", None).await.ok(200));
+    let (token, before) = (engine.token(), engine.call("GET", "/v1/apps", None).await.ok(200));
     let written = std::fs::read_to_string(directory.path().join("admin.token")).unwrap();
     assert_eq!(written.trim_end(), token.expose());
     engine.server.shutdown().await;
@@ -161,7 +213,7 @@ async fn a_restart_keeps_the_token_and_everything_else() {
         }
     };
     let engine = Engine::with(tokio::time::timeout(Duration::from_secs(20), restart).await.unwrap()).await;
-    assert_eq!(engine.token(), &token);
+    assert_eq!(engine.token(), token);
     assert_eq!(engine.call("GET", "/v1/apps", None).await.ok(200), before);
     assert_eq!(engine.call("GET", "/v1/events/a%2Fb", None).await.ok(200)["ttl_ms"], 60_000);
     let login = ensync_core::Login { app_key: access_key.parse().unwrap(), transport: "local", remote: None };

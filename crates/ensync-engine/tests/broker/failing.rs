@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ensync_core::{Command, Error, ErrorKind, Reply, Result, Service, Settlement};
-use ensync_engine::log::{Position, Record};
+use ensync_engine::model::{Encoded, Position};
 use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -37,25 +38,25 @@ impl Log for Failing {
         self.log.epoch()
     }
 
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         Self::refuse(&self.append)?;
         self.log.append(batch).await
     }
 
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
         Self::refuse(&self.read)?;
         self.log.read(at).await
     }
 
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         if let Err(error) = Self::refuse(&self.read) {
             return futures::stream::iter([Err(error)]).boxed();
         }
         self.log.scan(from)
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
-        self.log.drop_before(position).await
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.log.drop_range(from, to).await
     }
 }
 

@@ -28,7 +28,9 @@ fn key(app: AppId) -> AppKey {
 }
 
 async fn start(log: impl Log) -> Broker {
-    Broker::start(BrokerOptions::dev(), Arc::new(log)).await.unwrap()
+    // Nothing is kept beside the log, so that it is the log that is read.
+    let options = BrokerOptions { recent_bytes: 0, ..BrokerOptions::dev() };
+    Broker::start(options, Arc::new(log)).await.unwrap()
 }
 
 /// A broker with two apps.

@@ -2,18 +2,20 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{AppId, AppKey, AppName, Error, ErrorKind};
+use ensync_core::{AppId, AppName, Error, ErrorKind};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Page;
 use super::rights::{Grant, May};
+use super::{Page, PathOfApp};
 use crate::AppInfo;
+use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named, Read};
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
-use crate::log::Rights;
+use crate::broker::new_access_key;
+use crate::model::{AdminCommand, KeyHash, Rights};
 
 /// An app.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,6 +59,28 @@ impl From<AppInfo> for App {
     }
 }
 
+/// An app, as the audit shows it.
+#[derive(Debug, Serialize)]
+struct Audited {
+    name: String,
+    public_key: String,
+    earlier_public_keys: usize,
+    old_access_key_until: Option<u64>,
+    enabled: bool,
+}
+
+impl From<&AppInfo> for Audited {
+    fn from(app: &AppInfo) -> Self {
+        Self {
+            name: app.name.clone(),
+            public_key: app.public_key.to_string(),
+            earlier_public_keys: app.earlier_keys.len(),
+            old_access_key_until: app.old_key_until.map(|until| until.as_millis()),
+            enabled: app.enabled,
+        }
+    }
+}
+
 /// An app and the access key that it just got.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Issued {
@@ -80,6 +104,7 @@ pub(super) struct ListApps {
     /// Only those of this name: names need not be unique.
     name: Option<String>,
     /// How many at most: 1 to 1,000. 100 if it is not said.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
     /// The `next` of the page before.
     after: Option<String>,
@@ -91,10 +116,12 @@ pub(super) struct ListApps {
 pub(super) struct CreateApp {
     /// Its name, for people: 1 to 256 bytes without characters that cannot be seen, and without a blank at either end. What reads
     /// as a public key is no name.
+    #[schema(min_length = 1, max_length = 256)]
     name: String,
     /// Whether another app may have that name already: then only ids tell the two apart. Refused as a conflict otherwise.
     same_name: Option<bool>,
     /// Its public key: Ed25519, 32 bytes in base64. Whoever creates it keeps the secret half.
+    #[schema(pattern = "^[A-Za-z0-9+/]{43}=$")]
     public_key: String,
     /// What it may do with every event name. Everything, if it is not said.
     rights: Option<May>,
@@ -105,6 +132,7 @@ pub(super) struct CreateApp {
 pub(super) struct RotateAccessKey {
     /// For how long the present key goes on logging in, in milliseconds: up to 30 days. 0 if it is not said: then the app's
     /// sessions end at once.
+    #[schema(maximum = 2_592_000_000_u64)]
     grace_ms: u64,
 }
 
@@ -112,6 +140,7 @@ pub(super) struct RotateAccessKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateKeyPair {
     /// The public half of the new pair: Ed25519, 32 bytes in base64.
+    #[schema(pattern = "^[A-Za-z0-9+/]{43}=$")]
     public_key: String,
 }
 
@@ -131,17 +160,20 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListApp
 )]
 pub(super) async fn create(
     State(admin): State<Admin>,
+    caller: Caller,
     Read(new): Read<CreateApp>,
 ) -> Result<(StatusCode, Json<Issued>)> {
     let (name, id) = (AppName::parse(&new.name)?, AppId::parse(&new.public_key)?);
-    let rights = new.rights.map_or(Rights::ALL, Rights::from);
-    let access_key = admin.broker.issue_app(name, id, rights, new.same_name.unwrap_or(false)).await?;
-    Ok((StatusCode::CREATED, issued(&admin, id, &access_key).await?))
+    let (rights, key) = (new.rights.map_or(Rights::ALL, Rights::from), new_access_key()?);
+    let same_name = new.same_name.unwrap_or(false);
+    let what = AdminCommand::CreateApp { id, name: name.into(), key_hash: KeyHash::of(&key), rights, same_name };
+    let app = change(&admin, &caller, "app.create", id, what).await?;
+    Ok((StatusCode::CREATED, Json(Issued { access_key: key.expose().to_owned(), app })))
 }
 
 /// Show an app. Here and below, `app` is its id, or a public key of it that can be published to, percent-encoded.
 #[utoipa::path(
-    get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)), responses((status = 200, body = App)),
+    get, path = "/v1/apps/{app}", tag = "apps", params(PathOfApp), responses((status = 200, body = App)),
 )]
 pub(super) async fn show(State(admin): State<Admin>, Named(app): Named<String>) -> Result<Json<App>> {
     shown(&admin, app.parse()?).await
@@ -149,87 +181,116 @@ pub(super) async fn show(State(admin): State<Admin>, Named(app): Named<String>) 
 
 /// Delete an app: its sessions end, and what was published to it is gone.
 #[utoipa::path(
-    delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)), responses((status = 204)),
+    delete, path = "/v1/apps/{app}", tag = "apps", params(PathOfApp), responses((status = 204)),
 )]
-pub(super) async fn delete(State(admin): State<Admin>, Named(app): Named<String>) -> Result<StatusCode> {
-    admin.broker.delete_app(app.parse()?).await?;
+pub(super) async fn delete(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Named(app): Named<String>,
+) -> Result<StatusCode> {
+    let app = app.parse()?;
+    changed(&admin, &caller, "app.delete", app, AdminCommand::DeleteApp { app }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Give an app another access key.
 #[utoipa::path(
-    post, path = "/v1/apps/{app}/access-key", tag = "apps", params(("app" = String, Path)),
+    post, path = "/v1/apps/{app}/access-key", tag = "apps", params(PathOfApp),
     request_body = RotateAccessKey, responses((status = 200, body = Issued)),
 )]
 pub(super) async fn rotate_access_key(
     State(admin): State<Admin>,
+    caller: Caller,
     Named(app): Named<String>,
     Read(asked): Read<RotateAccessKey>,
 ) -> Result<Json<Issued>> {
-    let app = app.parse()?;
-    let access_key = admin.broker.rotate_key(app, Duration::from_millis(asked.grace_ms)).await?;
-    issued(&admin, app, &access_key).await
+    let (app, key) = (app.parse()?, new_access_key()?);
+    let grace = Duration::from_millis(asked.grace_ms);
+    let what = AdminCommand::RotateKey { app, key_hash: KeyHash::of(&key), grace };
+    let app = change(&admin, &caller, "app.access-key.rotate", app, what).await?;
+    Ok(Json(Issued { access_key: key.expose().to_owned(), app }))
 }
 
 /// Give an app another key pair, of which the public half is sent. What is published to the keys before still reaches it. Its
 /// sessions end.
 #[utoipa::path(
-    post, path = "/v1/apps/{app}/key-pair", tag = "apps", params(("app" = String, Path)),
+    post, path = "/v1/apps/{app}/key-pair", tag = "apps", params(PathOfApp),
     request_body = RotateKeyPair, responses((status = 200, body = App)),
 )]
 pub(super) async fn rotate_key_pair(
     State(admin): State<Admin>,
+    caller: Caller,
     Named(app): Named<String>,
     Read(new): Read<RotateKeyPair>,
 ) -> Result<Json<App>> {
-    let public_key = new.public_key.parse()?;
-    admin.broker.rotate_key_pair(app.parse()?, public_key).await?;
-    shown(&admin, public_key).await
+    let (app, public_key) = (app.parse()?, new.public_key.parse()?);
+    change(&admin, &caller, "app.key-pair.rotate", app, AdminCommand::RotateKeyPair { app, public_key }).await.map(Json)
 }
 
 /// Retire an earlier public key of an app for good, after a leak or when nobody uses it: publishes to it are refused.
 #[utoipa::path(
-    delete, path = "/v1/apps/{app}/earlier-public-keys/{key}", tag = "apps",
-    params(("app" = String, Path), ("key" = String, Path)), responses((status = 204)),
+    delete, path = "/v1/apps/{app}/earlier-public-keys/{key}", tag = "apps", params(PathOfApp, ("key" = String, Path)),
+    responses((status = 204)),
 )]
 pub(super) async fn retire_public_key(
     State(admin): State<Admin>,
+    caller: Caller,
     Named((app, key)): Named<(String, String)>,
 ) -> Result<StatusCode> {
-    admin.broker.retire_key(app.parse()?, key.parse()?).await?;
+    let (app, public_key) = (app.parse()?, key.parse()?);
+    changed(&admin, &caller, "app.public-key.retire", app, AdminCommand::RetireKey { app, public_key }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Let an app log in again.
 #[utoipa::path(
-    post, path = "/v1/apps/{app}/enable", tag = "apps", params(("app" = String, Path)),
-    responses((status = 200, body = App)),
+    post, path = "/v1/apps/{app}/enable", tag = "apps", params(PathOfApp), responses((status = 200, body = App)),
 )]
-pub(super) async fn enable(State(admin): State<Admin>, Named(app): Named<String>) -> Result<Json<App>> {
-    switch(&admin, &app, true).await
+pub(super) async fn enable(State(admin): State<Admin>, caller: Caller, Named(app): Named<String>) -> Result<Json<App>> {
+    let app = app.parse()?;
+    change(&admin, &caller, "app.enable", app, AdminCommand::Enable { app, enabled: true }).await.map(Json)
 }
 
 /// Let an app log in no more. Its sessions end; what is published to it waits.
 #[utoipa::path(
-    post, path = "/v1/apps/{app}/disable", tag = "apps", params(("app" = String, Path)),
-    responses((status = 200, body = App)),
+    post, path = "/v1/apps/{app}/disable", tag = "apps", params(PathOfApp), responses((status = 200, body = App)),
 )]
-pub(super) async fn disable(State(admin): State<Admin>, Named(app): Named<String>) -> Result<Json<App>> {
-    switch(&admin, &app, false).await
-}
-
-async fn switch(admin: &Admin, app: &str, enabled: bool) -> Result<Json<App>> {
+pub(super) async fn disable(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Named(app): Named<String>,
+) -> Result<Json<App>> {
     let app = app.parse()?;
-    admin.broker.enable_app(app, enabled).await?;
-    shown(admin, app).await
+    change(&admin, &caller, "app.disable", app, AdminCommand::Enable { app, enabled: false }).await.map(Json)
 }
 
-async fn issued(admin: &Admin, app: AppId, access_key: &AppKey) -> Result<Json<Issued>> {
-    let Json(app) = shown(admin, app).await?;
-    Ok(Json(Issued { access_key: access_key.expose().to_owned(), app }))
+/// Carries out a change of an app, and says how the app is then: also if the next change, by somebody else, deletes it at once.
+async fn change(admin: &Admin, caller: &Caller, action: &'static str, app: AppId, what: AdminCommand) -> Result<App> {
+    let after = changed(admin, caller, action, app, what).await?;
+    Ok(after.map(App::from).ok_or_else(|| unknown(app))?)
 }
 
-pub(super) async fn shown(admin: &Admin, app: AppId) -> Result<Json<App>> {
-    let unknown = || Error::new(ErrorKind::NotFound, format!("no app of this engine has the id {app}"));
-    Ok(Json(admin.broker.app(app).await?.map(App::from).ok_or_else(unknown)?))
+async fn changed(
+    admin: &Admin,
+    caller: &Caller,
+    action: &'static str,
+    app: AppId,
+    what: AdminCommand,
+) -> Result<Option<AppInfo>> {
+    let done = admin.broker.change_app(app, what).await;
+    let was = done.as_ref().map(|[before, after]| Was {
+        before: before.as_ref().map(Audited::from),
+        after: after.as_ref().map(Audited::from),
+    });
+    caller.audit(action, app, &was.map_err(Clone::clone));
+    let [_, after] = done?;
+    Ok(after)
+}
+
+async fn shown(admin: &Admin, app: AppId) -> Result<Json<App>> {
+    Ok(Json(admin.broker.app(app).await?.map(App::from).ok_or_else(|| unknown(app))?))
+}
+
+pub(super) fn unknown(app: AppId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("no app of this engine has the id {app}"))
 }

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use axum::Json;
 use axum::extract::State;
 use ensync_core::{AppId, Error, ErrorKind, EventId, EventName};
@@ -6,9 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Page;
 use crate::DeadLetter;
+use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Read};
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
 
 /// An event that nobody could use. Its payload is the recipient's to read, by a replay.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,8 +60,10 @@ pub(super) struct ListLetters {
     /// Only those of this event name.
     event: Option<String>,
     /// Only those of this app: its id, or a public key of it that can be published to.
+    #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
     /// How many at most: 1 to 1,000. 100 if it is not said.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
     /// The `next` of the page before.
     after: Option<String>,
@@ -82,6 +87,20 @@ pub(super) struct Which {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Count {
     count: usize,
+}
+
+/// For the audit.
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.id, &self.event, &self.app) {
+            (Some(id), ..) => write!(f, "{id}"),
+            (None, None, None) => f.write_str("all"),
+            (None, event, app) => {
+                let event = event.as_deref().unwrap_or("every event name");
+                write!(f, "{event} for {}", app.as_deref().unwrap_or("every app"))
+            }
+        }
+    }
 }
 
 enum Meant {
@@ -130,12 +149,17 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListLet
     post, path = "/v1/dead-letters/requeue", tag = "dead letters", request_body = Which,
     responses((status = 200, body = Count)),
 )]
-pub(super) async fn requeue(State(admin): State<Admin>, Read(which): Read<Which>) -> Result<Json<Count>> {
-    let count = match which.meant()? {
-        Meant::One(id) => admin.broker.requeue_dead_letter(id).await.map(|()| 1)?,
-        Meant::Those(event, app) => admin.broker.requeue_dead_letters(event, app).await?,
+pub(super) async fn requeue(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Read(which): Read<Which>,
+) -> Result<Json<Count>> {
+    let (subject, meant) = (which.to_string(), which.meant()?);
+    let done = match meant {
+        Meant::One(id) => admin.broker.requeue_dead_letter(id).await.map(|()| 1),
+        Meant::Those(event, app) => admin.broker.requeue_dead_letters(event, app).await,
     };
-    Ok(Json(Count { count }))
+    told(&caller, "dead-letter.requeue", subject, done)
 }
 
 /// Give dead letters up.
@@ -143,10 +167,27 @@ pub(super) async fn requeue(State(admin): State<Admin>, Read(which): Read<Which>
     post, path = "/v1/dead-letters/drop", tag = "dead letters", request_body = Which,
     responses((status = 200, body = Count)),
 )]
-pub(super) async fn drop_them(State(admin): State<Admin>, Read(which): Read<Which>) -> Result<Json<Count>> {
-    let count = match which.meant()? {
-        Meant::One(id) => admin.broker.drop_dead_letter(id).await.map(|()| 1)?,
-        Meant::Those(event, app) => admin.broker.drop_dead_letters(event, app).await?,
+pub(super) async fn drop_them(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Read(which): Read<Which>,
+) -> Result<Json<Count>> {
+    let (subject, meant) = (which.to_string(), which.meant()?);
+    let done = match meant {
+        Meant::One(id) => admin.broker.drop_dead_letter(id).await.map(|()| 1),
+        Meant::Those(event, app) => admin.broker.drop_dead_letters(event, app).await,
     };
+    told(&caller, "dead-letter.drop", subject, done)
+}
+
+fn told(
+    caller: &Caller,
+    action: &'static str,
+    subject: String,
+    done: ensync_core::Result<usize>,
+) -> Result<Json<Count>> {
+    let done = done.map(|count| Was::<Count>::only(Count { count }));
+    caller.audit(action, subject, &done);
+    let count = done?.after.map_or(0, |after| after.count);
     Ok(Json(Count { count }))
 }

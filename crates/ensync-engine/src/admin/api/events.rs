@@ -9,10 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::Page;
+use super::{Page, PathOfEvent};
+use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named, Read};
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
+use crate::model::AdminCommand;
 use crate::{EventChange, EventOptions};
 
 /// An event name.
@@ -69,6 +71,7 @@ pub(super) struct CreateEvent {
     #[schema(value_type = Option<u32>, minimum = 1)]
     max_deliveries: Option<NonZeroU32>,
     /// How long a client may take to settle a delivery, in milliseconds: 100 to 86,400,000.
+    #[schema(minimum = 100, maximum = 86_400_000)]
     ack_timeout_ms: Option<u64>,
 }
 
@@ -110,6 +113,7 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(page): Asked<Page>) -
 )]
 pub(super) async fn create(
     State(admin): State<Admin>,
+    caller: Caller,
     Read(new): Read<CreateEvent>,
 ) -> Result<(StatusCode, Json<Event>)> {
     let name = EventName::parse(&new.name)?;
@@ -119,13 +123,13 @@ pub(super) async fn create(
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(Duration::from_millis),
     };
-    admin.broker.create_event(name.clone(), options).await?;
-    Ok((StatusCode::CREATED, shown(&admin, name).await?))
+    let what = AdminCommand::CreateEvent { name: name.clone(), options };
+    Ok((StatusCode::CREATED, changed(&admin, &caller, "event.create", name, what).await?))
 }
 
 /// Show an event name. Here and below it is percent-encoded in the path.
 #[utoipa::path(
-    get, path = "/v1/events/{event}", tag = "events", params(("event" = String, Path)),
+    get, path = "/v1/events/{event}", tag = "events", params(PathOfEvent),
     responses((status = 200, body = Event)),
 )]
 pub(super) async fn show(State(admin): State<Admin>, Named(event): Named<String>) -> Result<Json<Event>> {
@@ -134,11 +138,12 @@ pub(super) async fn show(State(admin): State<Admin>, Named(event): Named<String>
 
 /// Change some options of an event name.
 #[utoipa::path(
-    patch, path = "/v1/events/{event}", tag = "events", params(("event" = String, Path)),
+    patch, path = "/v1/events/{event}", tag = "events", params(PathOfEvent),
     request_body = ChangeEvent, responses((status = 200, body = Event)),
 )]
 pub(super) async fn change(
     State(admin): State<Admin>,
+    caller: Caller,
     Named(event): Named<String>,
     Read(new): Read<ChangeEvent>,
 ) -> Result<Json<Event>> {
@@ -149,24 +154,59 @@ pub(super) async fn change(
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(|ms| ms.map(Duration::from_millis)),
     };
-    admin.broker.change_event(event.clone(), change).await?;
-    shown(&admin, event).await
+    let what = AdminCommand::ChangeEvent { name: event.clone(), change };
+    changed(&admin, &caller, "event.change", event, what).await
 }
 
 /// Delete an event name that nothing waits under and nobody subscribes to, with the grants for it.
 #[utoipa::path(
-    delete, path = "/v1/events/{event}", tag = "events", params(("event" = String, Path)), responses((status = 204)),
+    delete, path = "/v1/events/{event}", tag = "events", params(PathOfEvent), responses((status = 204)),
 )]
-pub(super) async fn delete(State(admin): State<Admin>, Named(event): Named<String>) -> Result<StatusCode> {
-    admin.broker.delete_event(event.parse()?).await?;
+pub(super) async fn delete(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Named(event): Named<String>,
+) -> Result<StatusCode> {
+    let name = EventName::parse(&event)?;
+    apply(&admin, &caller, "event.delete", &name, AdminCommand::DeleteEvent { name: name.clone() }).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn changed(
+    admin: &Admin,
+    caller: &Caller,
+    action: &'static str,
+    name: EventName,
+    what: AdminCommand,
+) -> Result<Json<Event>> {
+    Ok(Json(apply(admin, caller, action, &name, what).await?.ok_or_else(|| unknown(&name))?))
+}
+
+/// Carries out a change of an event name, and says how it is then.
+async fn apply(
+    admin: &Admin,
+    caller: &Caller,
+    action: &'static str,
+    name: &EventName,
+    what: AdminCommand,
+) -> Result<Option<Event>> {
+    let done = admin.broker.change_name(name.clone(), what).await;
+    let was = done.map(|was| {
+        let [before, after] = was.map(|options| options.map(|options| Event::new(name, options)));
+        Was { before, after }
+    });
+    caller.audit(action, name, &was);
+    Ok(was?.after)
+}
+
+fn unknown(name: &EventName) -> Error {
+    Error::new(ErrorKind::UnknownEvent, format!("the event name {name} is not registered"))
 }
 
 async fn shown(admin: &Admin, name: EventName) -> Result<Json<Event>> {
     let asked = name.clone();
     let options = admin.broker.inspect(move |state| state.event(&asked)).await?;
-    let unknown = || Error::new(ErrorKind::UnknownEvent, format!("the event name {name} is not registered"));
-    Ok(Json(Event::new(&name, options.ok_or_else(unknown)?)))
+    Ok(Json(Event::new(&name, options.ok_or_else(|| unknown(&name))?)))
 }
 
 fn schema(fields: Map<String, Value>) -> ensync_core::Result<Schema> {

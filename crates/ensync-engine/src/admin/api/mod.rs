@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, Ref, Response, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::router::{Admin, TOKEN};
+use super::context::{Admin, TOKEN};
 
 /// The most items of a page, and how many it has if nobody says.
 const MAX_PAGE: usize = 1_000;
@@ -56,12 +56,33 @@ fn complete(operation: &mut Operation) {
     }
 }
 
+/// An app, in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it only describes")]
+struct PathOfApp {
+    /// The app's id, or a public key of it that can be published to: 32 bytes in base64, percent-encoded.
+    #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
+    app: String,
+}
+
+/// An event name, in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it only describes")]
+struct PathOfEvent {
+    /// The event name, percent-encoded.
+    #[param(min_length = 1, max_length = 256)]
+    event: String,
+}
+
 /// Which part of a list is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Page {
     /// How many at most: 1 to 1,000. 100 if it is not said.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
     /// The `next` of the page before.
     after: Option<String>,

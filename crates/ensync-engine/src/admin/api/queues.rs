@@ -6,8 +6,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::Page;
 use crate::QueueStats;
 use crate::admin::body::Asked;
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
 
 /// A queue: the events of one app under one event name.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,6 +40,8 @@ struct Counters {
     /// Deliveries that were not an event's first.
     redelivered: u64,
     acked: u64,
+    /// Deliveries that clients deferred.
+    deferred: u64,
     /// Events that became dead letters.
     dead: u64,
     expired: u64,
@@ -67,6 +69,7 @@ impl Queue {
                 delivered: counters.delivered,
                 redelivered: counters.redelivered,
                 acked: counters.acked,
+                deferred: counters.deferred,
                 dead: counters.dead,
                 expired: counters.expired,
                 requeued: counters.requeued,
@@ -91,8 +94,10 @@ pub(super) struct ListQueues {
     /// Only those of this event name.
     event: Option<String>,
     /// Only those of this app: its id, or a public key of it that can be published to.
+    #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
     /// How many at most: 1 to 1,000. 100 if it is not said.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
     /// The `next` of the page before.
     after: Option<String>,

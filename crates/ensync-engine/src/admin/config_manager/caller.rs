@@ -10,10 +10,11 @@ use ensync_core::{AppId, AppKey, Error, ErrorKind, Timestamp};
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
-use crate::admin::AdminToken;
+use crate::admin::Tokens;
+use crate::admin::audit::{Caller as Asker, Was};
 use crate::admin::error::{Refusal, Result};
-use crate::broker::Attempts;
-use crate::log::KeyHash;
+use crate::broker::LoginThrottle;
+use crate::model::KeyHash;
 use crate::{Broker, Limits};
 
 /// The header that holds the key.
@@ -54,28 +55,25 @@ impl Caller {
 #[derive(Clone)]
 pub(super) struct Gate {
     broker: Broker,
-    token: AdminToken,
+    tokens: Tokens,
     /// The same delays as for logins of apps, counted apart from them.
-    attempts: Arc<Mutex<Attempts>>,
+    throttle: Arc<Mutex<LoginThrottle>>,
     begun: Instant,
 }
 
 impl Gate {
-    pub(super) fn new(broker: Broker, token: AdminToken, limits: &Limits) -> Self {
-        Self { broker, token, attempts: Arc::new(Mutex::new(Attempts::new(limits))), begun: Instant::now() }
+    pub(super) fn new(broker: Broker, tokens: Tokens, limits: &Limits) -> Self {
+        Self { broker, tokens, throttle: Arc::new(Mutex::new(LoginThrottle::new(limits))), begun: Instant::now() }
     }
 
     async fn caller(&self, key: &str, from: Option<IpAddr>) -> Result<Caller> {
-        let attempts = || self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let throttle = || self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::from_millis(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-        if let Some(from) = from {
-            attempts().check(from, now)?;
-        }
-        let known = if self.token.is(key) { Ok(Caller::Account) } else { self.app(key).await };
-        match (&known, from) {
-            (Ok(_), Some(from)) => attempts().succeeded(from),
-            (Err(error), Some(from)) if error.kind() == ErrorKind::Unauthenticated => attempts().failed(from, now),
-            _ => {}
+        let known = if self.tokens.whose(key).is_some() { Ok(Caller::Account) } else { self.app(key).await };
+        if let (Err(error), Some(from)) = (&known, from)
+            && error.kind() == ErrorKind::Unauthenticated
+        {
+            throttle().failed(from, now)?;
         }
         match known {
             Err(error) if error.kind() == ErrorKind::Unauthenticated => {
@@ -107,8 +105,8 @@ impl Gate {
 pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let from = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
     let key = request.headers().get(HEADER).map(|key| key.to_str().unwrap_or_default().to_owned());
-    let caller = match key {
-        Some(key) => gate.caller(&key, from).await,
+    let caller = match &key {
+        Some(key) => gate.caller(key, from).await,
         None => {
             let message = format!("no access key: send one in the header {HEADER}");
             Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message))
@@ -124,8 +122,21 @@ pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: N
             response
         }
         Ok(caller) => {
+            let asker = Asker {
+                who: key.and_then(|key| gate.tokens.whose(&key)),
+                from: request.extensions().get::<SocketAddr>().copied(),
+            };
+            let change =
+                (!request.method().is_safe()).then(|| format!("{} {}", request.method(), request.uri().path()));
             request.extensions_mut().insert(caller);
             let mut response = next.run(request).await;
+            if let Some(change) = change {
+                let done = match response.status() {
+                    status if status.is_success() => Ok(Was::<u16>::only(status.as_u16())),
+                    status => Err(Error::new(ErrorKind::InvalidInput, format!("answered with {status}"))),
+                };
+                asker.audit("config-manager", change, &done);
+            }
             // Some answers hold keys.
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response

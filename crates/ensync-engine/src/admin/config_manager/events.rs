@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use super::caller::Caller;
 use super::listing::{Listing, Page};
 use crate::admin::body::{Asked, Named, Read};
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
-use crate::log::Rights;
+use crate::model::Rights;
 use crate::{AppInfo, EventChange, EventOptions};
 
 /// An event name.

@@ -12,9 +12,9 @@ use super::permissions::Permissions;
 use super::time::rfc3339;
 use crate::AppInfo;
 use crate::admin::body::{Asked, Named, Read};
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
-use crate::log::KeyHash;
+use crate::model::KeyHash;
 
 /// How many apps are looked at at once, so that others are served in between.
 const AT_ONCE: usize = 1_000;

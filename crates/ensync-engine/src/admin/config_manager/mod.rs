@@ -30,9 +30,9 @@ use utoipa::openapi::{Content, Ref, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::context::Admin;
 use super::error::{Problem, Refusal};
-use super::router::Admin;
-use super::{AdminToken, body};
+use super::{Tokens, body};
 use crate::{Broker, Limits};
 use caller::Gate;
 
@@ -57,8 +57,8 @@ struct Document;
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the routes make no document.
-pub(crate) fn router(broker: Broker, token: AdminToken, limits: &Limits) -> Result<Router> {
-    let gate = Gate::new(broker.clone(), token, limits);
+pub(crate) fn router(broker: Broker, tokens: Tokens, limits: &Limits) -> Result<Router> {
+    let gate = Gate::new(broker.clone(), tokens, limits);
     // The last layer is the first to see a request: without a key, no body is read.
     let guarded = guarded().layer(from_fn(body::whole)).layer(from_fn_with_state(gate, caller::know));
     let mut document = Document::openapi();

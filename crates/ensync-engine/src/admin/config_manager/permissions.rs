@@ -6,7 +6,7 @@ use ensync_core::{Error, ErrorKind, EventName, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::log::Rights;
+use crate::model::Rights;
 use crate::{AppInfo, Broker};
 
 const EVERY: &str = "*";

@@ -10,8 +10,8 @@ use super::caller::Caller;
 use super::events::{id_of, visible};
 use super::listing::{Listing, Page};
 use crate::admin::body::{Asked, Read};
+use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::admin::router::Admin;
 
 /// What event names have before a slash. It is there as long as an event name is in it, and holds no rights of its own.
 #[derive(Debug, Serialize, ToSchema)]

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use ensync_core::Result;
 
-use super::bytes::Writer;
-use super::directory::{Directory, bad_header, failed, read};
+use super::directory::{Directory, bad_header, failed};
 use super::format::{self, BadHeader, LogId, VERSION, u32_at};
-use crate::log::Position;
+use crate::model::Position;
+use crate::model::codec::bytes::Writer;
 
 const MAGIC: &[u8; 8] = b"ENSYNCKP";
 /// The length of the header.
@@ -32,8 +32,12 @@ pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]
     bytes.resize(HEAD, 0);
     bytes.extend_from_slice(state);
     directory.create(&path, &bytes, None).map_err(|cause| failed("write", &path, cause))?;
-    let kept = directory.checkpoints()?;
-    for old in kept.iter().rev().skip(KEPT) {
+    keep_newest(directory, KEPT)
+}
+
+/// Removes all checkpoints but so many.
+pub(super) fn keep_newest(directory: &Directory, count: usize) -> Result<()> {
+    for old in directory.checkpoints()?.iter().rev().skip(count) {
         directory.remove(&directory.checkpoint(*old))?;
     }
     Ok(())
@@ -42,7 +46,7 @@ pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]
 /// Reads a checkpoint.
 pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<Bytes> {
     let path = directory.checkpoint(at);
-    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     check(&bytes, id, at).map_err(|bad| bad_header(&path, bad))?;
     Ok(bytes.slice(HEAD..))
 }
@@ -50,7 +54,7 @@ pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<By
 /// Reads a checkpoint; `None` if it is damaged.
 pub(super) fn load_if_whole(directory: &Directory, id: &LogId, at: Position) -> Result<Option<Bytes>> {
     let path = directory.checkpoint(at);
-    let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     match check(&bytes, id, at) {
         Ok(()) => Ok(Some(bytes.slice(HEAD..))),
         Err(BadHeader::Damaged) => Ok(None),
@@ -67,7 +71,7 @@ pub(super) fn id(bytes: &[u8]) -> Result<LogId, BadHeader> {
 pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
     for at in directory.checkpoints()?.into_iter().rev() {
         let path = directory.checkpoint(at);
-        let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+        let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
         match check(&bytes, id, at) {
             Ok(()) => return Ok(Some(at)),
             Err(BadHeader::Damaged) => tracing::warn!(file = %path.display(), "a checkpoint is damaged"),

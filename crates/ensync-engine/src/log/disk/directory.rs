@@ -1,16 +1,17 @@
 //! The files of a data directory, by name.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
 
+use super::folder::{Folder, Identity, Open};
 use super::format::{self, BadHeader, HEADER, LogId};
 use super::io::Io;
-use crate::log::Position;
+use crate::model::Position;
 
 const LOCK: &str = "lock";
 const SEGMENT: &str = "log";
@@ -25,34 +26,82 @@ const UNFINISHED: &str = "unfinished";
 pub(super) struct Directory {
     pub(super) path: PathBuf,
     pub(super) io: Arc<dyn Io>,
+    /// From the first look into it on.
+    folder: Arc<OnceLock<Folder>>,
+    /// Which file the lock is, from when it was taken on.
+    lock: Arc<OnceLock<Identity>>,
 }
 
 impl Directory {
+    pub(super) fn new(path: impl Into<PathBuf>, io: Arc<dyn Io>) -> Self {
+        Self { path: path.into(), io, folder: Arc::default(), lock: Arc::default() }
+    }
+
+    /// The directory itself, held open.
+    pub(super) fn folder(&self) -> io::Result<&Folder> {
+        match self.folder.get() {
+            Some(folder) => Ok(folder),
+            None => {
+                let folder = Folder::open(&self.path)?;
+                Ok(self.folder.get_or_init(|| folder))
+            }
+        }
+    }
+
+    /// Opens a file of it.
+    pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<File> {
+        self.folder()?.file(path, how)
+    }
+
+    pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.folder()?.metadata(path)
+    }
+
+    /// Whether the path still leads to it, and to the lock that was taken. If not, another engine may have the path for its own.
+    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+        let (folder, lock) = (self.folder()?, self.lock.get());
+        lock.map_or(Ok(true), |lock| folder.is_in_place(Path::new(LOCK), lock))
+    }
+
+    /// How many bytes its file system has, and how many of them are free.
+    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
+        self.folder()?.space()
+    }
+
     /// Makes it if it is not there, readable by its owner only, and keeps other processes out while the file that is returned
     /// lives.
     pub(super) fn enter(&self) -> Result<File> {
         self.make()?;
-        let path = self.path.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = self.open(Path::new(LOCK), Open::Make);
         let lock = lock.map_err(|cause| self.cannot_use("open a file in", cause))?;
         self.locked(lock.try_lock(), "stop that, or choose another directory")?;
+        let metadata = lock.metadata().map_err(|cause| self.cannot_use("open a file in", cause))?;
+        _ = self.lock.set(Identity::of(&metadata));
         Ok(lock)
     }
 
     /// Makes it if it is not there, readable by its owner only.
     pub(super) fn make(&self) -> Result<()> {
+        let missing: Vec<_> = self.path.ancestors().take_while(|path| !path.exists()).collect();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.path).map_err(|cause| self.cannot_use("make", cause))
+        builder.create(&self.path).map_err(|cause| self.cannot_use("make", cause))?;
+        // Else a power failure could take the name of what was just made away, with all that is in it.
+        for made in missing {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let synced = Folder::open(parent).and_then(|folder| folder.sync());
+            synced.map_err(|cause| failed("sync", parent, cause))?;
+        }
+        Ok(())
     }
 
     /// Keeps engines out while the file that is returned lives, and changes nothing. `None` if no engine was ever here.
     pub(super) fn look(&self) -> Result<Option<File>> {
-        fs::read_dir(&self.path).map_err(|cause| self.cannot_use("look into", cause))?;
+        self.folder().map_err(|cause| self.cannot_use("look into", cause))?;
         let path = self.path.join(LOCK);
-        match File::open(&path) {
+        match self.open(&path, Open::Read) {
             Ok(lock) => {
                 self.locked(lock.try_lock_shared(), "stop it first, or make a backup and look at that")?;
                 Ok(Some(lock))
@@ -119,7 +168,8 @@ impl Directory {
     /// Makes a file that begins with `bytes`. It is there whole or not at all.
     pub(super) fn create(&self, path: &Path, bytes: &[u8], length: Option<u64>) -> io::Result<File> {
         let unfinished = path.with_extension(UNFINISHED);
-        let file = self.io.create(&unfinished)?;
+        let folder = self.folder()?;
+        let file = self.io.create(folder, &unfinished)?;
         let fill = || {
             if let Some(length) = length {
                 self.io.preallocate(&file, length)?;
@@ -127,14 +177,14 @@ impl Directory {
             self.io.write(&file, bytes, 0)?;
             // The length too, which `sync_data` need not store where nothing was written.
             self.io.sync_all(&file)?;
-            self.io.rename(&unfinished, path)?;
+            self.io.rename(folder, &unfinished, path)?;
             self.sync()
         };
         match fill() {
             Ok(()) => Ok(file),
             Err(cause) => {
                 // The space it took may be what others lack.
-                _ = self.io.remove(&unfinished);
+                _ = self.io.remove(folder, &unfinished);
                 Err(cause)
             }
         }
@@ -143,16 +193,25 @@ impl Directory {
     /// Reads a segment, and the log's id from its header.
     pub(super) fn read_segment(&self, number: u32) -> Result<(Bytes, LogId)> {
         let path = self.segment(number);
-        let bytes = read(&path).map_err(|cause| failed("read", &path, cause))?;
+        let bytes = self.read(&path).map_err(|cause| failed("read", &path, cause))?;
         let id = format::read_header(&bytes, number).map_err(|bad| bad_header(&path, bad))?;
         Ok((bytes, id))
+    }
+
+    /// A whole file.
+    pub(super) fn read(&self, path: &Path) -> io::Result<Bytes> {
+        let mut file = self.open(path, Open::Read)?;
+        let length = file.metadata()?.len();
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes.into())
     }
 
     /// The log's id, from a segment's header.
     pub(super) fn read_id(&self, number: u32) -> Result<LogId> {
         let path = self.segment(number);
         let mut bytes = Vec::new();
-        File::open(&path)
+        self.open(&path, Open::Read)
             .and_then(|file| file.take(HEADER.into()).read_to_end(&mut bytes))
             .map_err(|cause| failed("read", &path, cause))?;
         format::read_header(&bytes, number).map_err(|bad| bad_header(&path, bad))
@@ -160,7 +219,7 @@ impl Directory {
 
     /// Removes a file. Whether it is gone for good is only sure after [`sync`](Self::sync).
     pub(super) fn remove(&self, path: &Path) -> Result<()> {
-        match self.io.remove(path) {
+        match self.folder().and_then(|folder| self.io.remove(folder, path)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, cause)),
             _ => Ok(()),
         }
@@ -168,14 +227,14 @@ impl Directory {
 
     /// Returns once the names in the directory are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.io.sync_directory(&self.path)
+        self.io.sync_directory(self.folder()?)
     }
 
     fn list<T: std::str::FromStr + Ord>(&self, extension: &str, digits: usize) -> Result<Vec<T>> {
         let list = || -> io::Result<Vec<T>> {
             let mut found = Vec::new();
-            for entry in fs::read_dir(&self.path)? {
-                let path = PathBuf::from(entry?.file_name());
+            for name in self.folder()?.names()? {
+                let path = PathBuf::from(name);
                 let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
                 let ours = path.extension().is_some_and(|found| found == extension);
                 if ours && stem.len() == digits && stem.bytes().all(|b| b.is_ascii_digit()) {
@@ -195,15 +254,6 @@ pub(super) fn is_ours(name: &str) -> bool {
     name == LOCK || name.starts_with("damaged-") || matches!(extension, Some(SEGMENT | CHECKPOINT | UNFINISHED))
 }
 
-/// A whole file.
-pub(super) fn read(path: &Path) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes.into())
-}
-
 /// What the operating system said about a file.
 pub(super) fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {what} {}", path.display())).with_source(cause)
@@ -217,6 +267,11 @@ pub(super) fn unusable(message: String) -> Error {
 pub(super) fn bad_header(path: &Path, bad: BadHeader) -> Error {
     let path = path.display();
     unusable(match bad {
+        BadHeader::Version(version) if version < format::VERSION => format!(
+            "{path} is of format {version}, and this engine reads only format {}; use the engine that wrote it, or start this one \
+             on another directory; nothing was changed",
+            format::VERSION
+        ),
         BadHeader::Version(version) => format!(
             "{path} is of format {version}, and this engine reads format {}; use the engine that wrote it, or a later one",
             format::VERSION
@@ -233,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_the_operating_system_says_becomes_what_to_do() {
-        let directory = Directory { path: "/var/lib/ensync".into(), io: Arc::new(super::super::io::SystemIo) };
+        let directory = Directory::new("/var/lib/ensync", Arc::new(super::super::io::SystemIo));
         for (kind, words) in [
             (io::ErrorKind::PermissionDenied, "give the user that runs the engine the right to write there"),
             (io::ErrorKind::ReadOnlyFilesystem, "its file system is mounted read-only; mount it for writing"),

@@ -4,15 +4,22 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::bytes::Writer;
-use crate::log::Position;
+use crate::model::Position;
+use crate::model::codec::bytes::Writer;
 
 /// The version of everything in a data directory.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The length of a segment's header, and where its first frame is.
 pub(super) const HEADER: u32 = 64;
 const SEGMENT_MAGIC: &[u8; 8] = b"ENSYNLOG";
+
+/// The kind of a mark; it holds no record.
+pub(super) const MARK: u8 = 0;
+/// The kind of what holds a record.
+pub(super) const RECORD: u8 = 1;
+/// The kind of what could not be read when the log was repaired; it holds no record.
+pub(super) const LOST: u8 = 255;
 
 /// The length of a frame without its body.
 pub(super) const FRAME: usize = 24;
@@ -59,7 +66,7 @@ pub(super) fn header(id: &LogId, segment: u32) -> [u8; HEADER as usize] {
 /// Why a header is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHeader {
-    /// Of a later version.
+    /// Of another version.
     Version(u32),
     /// Not a header, or that of another segment.
     Damaged,
@@ -79,7 +86,7 @@ pub(super) fn header_id(bytes: &[u8], magic: &[u8; 8]) -> Result<LogId, BadHeade
     }
     match u32_at(bytes, 8) {
         Some(VERSION) => bytes.get(16..32).and_then(|id| id.try_into().ok()).ok_or(BadHeader::Damaged),
-        Some(version) if version > VERSION => Err(BadHeader::Version(version)),
+        Some(version) if version > 0 => Err(BadHeader::Version(version)),
         _ => Err(BadHeader::Damaged),
     }
 }
@@ -243,7 +250,7 @@ mod tests {
         for byte in 0..HEADER as usize {
             let mut bad = good;
             bad[byte] ^= 0x10;
-            let expected = if byte == 8 { BadHeader::Version(17) } else { BadHeader::Damaged };
+            let expected = if byte == 8 { BadHeader::Version(18) } else { BadHeader::Damaged };
             let expected = match byte {
                 9..=11 => BadHeader::Version(u32_at(&bad, 8).unwrap()),
                 _ => expected,

@@ -1,15 +1,22 @@
 //! What can fail: the few calls that change files, in one place, so that tests can make them fail, and stop between any two.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::folder::{Folder, Open};
+
 /// Changes files.
 pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
-    /// Makes an empty file, in place of one of that name.
-    fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)
+    /// Does something on a thread of its own, and nothing if there is none to be had.
+    fn meanwhile(&self, work: Box<dyn FnOnce() + Send>) {
+        _ = std::thread::Builder::new().name("ensync-segment".into()).spawn(work);
+    }
+
+    /// Makes an empty file for its owner only, in place of one of that name.
+    fn create(&self, folder: &Folder, name: &Path) -> io::Result<File> {
+        folder.file(name, Open::MakeEmpty)
     }
 
     /// Gives a file at least this length, and as far as the file system can, the space for it.
@@ -39,19 +46,18 @@ pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Gives a file another name, in place of one that has it.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+    fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()> {
+        folder.rename(from, to)
     }
 
     /// Removes a file.
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+    fn remove(&self, folder: &Folder, name: &Path) -> io::Result<()> {
+        folder.remove(name)
     }
 
     /// Returns once the names in a directory are on the disk.
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        // Only Unix lets a directory be opened for that.
-        if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    fn sync_directory(&self, folder: &Folder) -> io::Result<()> {
+        folder.sync()
     }
 }
 

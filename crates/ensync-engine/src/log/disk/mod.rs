@@ -1,15 +1,15 @@
 //! A log in a directory: [`format`](crate::log::format) says what the files hold.
 
-pub(crate) mod bytes;
 mod checkpoint;
 mod directory;
+mod failure;
+mod folder;
 mod format;
 mod io;
-mod recent;
-pub(crate) mod record;
 mod records;
 mod recover;
 mod shared;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -21,19 +21,21 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ::bytes::Bytes;
 use async_trait::async_trait;
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use bytes::Bytes;
+use ensync_core::{Error, ErrorKind, Result};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::oneshot;
 
-use super::{Log, LogUsage, Position, Record};
+use super::{Log, LogSpace, LogUsage};
+use crate::model::{Encoded, Position};
 use directory::{Directory, failed, unusable};
+use failure::Failure;
 use format::{HEADER, split};
 use io::{Io, SystemIo};
 use records::Records;
@@ -67,10 +69,15 @@ impl Default for DiskOptions {
     }
 }
 
+/// The length of the first segment of all, at most.
+const FIRST: u64 = 1 << 20;
+
 #[derive(Debug)]
 struct Running {
     jobs: Sender<Append>,
-    thread: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    /// Ends when its sender is gone.
+    watch: (Sender<()>, JoinHandle<()>),
     /// Released last.
     lock: File,
 }
@@ -92,13 +99,15 @@ impl DiskLog {
         if !(64 << 10..=format::MAX_SEGMENT).contains(&segment_bytes) {
             return Err(unusable(format!("segments of {segment_bytes} bytes: they must have 64 KiB to 1 GiB")));
         }
-        let directory = Directory { path, io };
+        let directory = Directory::new(path, io);
         let lock_file = directory.enter()?;
         let found = match recover::find(&directory)? {
             Some(found) => found,
             None => {
                 let id = crate::broker::random()?;
-                let made = directory.create_segment(&id, 1, segment_bytes);
+                // A small one: what makes it large is made while the engine is at work already.
+                let length = space::segment_length(&directory, segment_bytes).min(FIRST);
+                let made = directory.create_segment(&id, 1, length);
                 made.map_err(|cause| failed("make the log in", &directory.path, cause))?;
                 let segments = BTreeMap::from([(1, HEADER)]);
                 recover::Found { id, segments, segment: 1, spare: None, commit: 0, epoch: 0 }
@@ -107,19 +116,19 @@ impl DiskLog {
         let recover::Found { id, segments, segment, spare, commit, epoch } = found;
         let epoch = epoch.checked_add(1).ok_or_else(|| unusable("the log was opened too often".into()))?;
         let offset = segments.get(&segment).copied().unwrap_or(HEADER);
-        let (segments, recent, failure) = (Mutex::new(segments), Mutex::default(), OnceLock::new());
-        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, recent, failure });
+        let (segments, failure, busy) = (Mutex::new(segments), Failure::default(), Mutex::default());
+        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, failure, busy });
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
         writer.begin().map_err(|error| error.context("start"))?;
         let (jobs, waiting) = std::sync::mpsc::channel();
         let mark_after = options.mark_after;
-        let thread = std::thread::Builder::new().name("ensync-log".into());
-        let thread = thread.spawn(move || writer.run(&waiting, mark_after));
-        let thread = thread.map_err(|cause| {
-            Error::new(ErrorKind::Unavailable, "cannot start the thread that writes the log").with_source(cause)
-        })?;
-        Ok(Self { shared, running: Mutex::new(Some(Running { jobs, thread, lock: lock_file })) })
+        let (end, ended) = std::sync::mpsc::channel();
+        let watched = shared.clone();
+        let watch = thread("ensync-log-watch", move || watched.watch(&ended))?;
+        let writer = thread("ensync-log", move || writer.run(&waiting, mark_after))?;
+        let running = Running { jobs, writer, watch: (end, watch), lock: lock_file };
+        Ok(Self { shared, running: Mutex::new(Some(running)) })
     }
 
     /// The directory.
@@ -134,26 +143,23 @@ impl Log for DiskLog {
         self.shared.epoch.into()
     }
 
-    async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let closed = || Error::new(ErrorKind::Unavailable, "the log is closed");
         let (answer, answered) = oneshot::channel();
-        let append = Append { batch: batch.to_vec(), answer };
+        let append = Append { batch, answer };
         lock(&self.running).as_ref().and_then(|running| running.jobs.send(append).ok()).ok_or_else(closed)?;
         answered.await.map_err(|_| closed())?
     }
 
-    async fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
-        if let Some(record) = lock(&self.shared.recent).find(at) {
-            return Ok(Some(record));
-        }
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
         let shared = self.shared.clone();
         blocking(move || shared.read(at)).await
     }
 
-    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         let shared = self.shared.clone();
         let segments: Vec<_> = lock(&shared.segments).range(split(from).0..).map(|(n, end)| (*n, *end)).collect();
         let read = move |(number, end)| {
@@ -181,9 +187,14 @@ impl Log for DiskLog {
             .boxed()
     }
 
-    async fn drop_before(&self, position: Position) -> Result<()> {
+    fn place(&self, at: Position) -> String {
+        let (number, offset) = split(at);
+        format!("byte {offset} of {}", self.shared.directory.segment(number).display())
+    }
+
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
         let shared = self.shared.clone();
-        blocking(move || shared.drop_before(position)).await
+        blocking(move || shared.drop_range(from, to)).await
     }
 
     fn keeps_checkpoints(&self) -> bool {
@@ -204,13 +215,22 @@ impl Log for DiskLog {
         .await
     }
 
-    async fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
+    async fn drop_older_checkpoints(&self) -> Result<()> {
         let shared = self.shared.clone();
-        blocking(move || shared.expendable(written_before, max_bytes)).await
+        blocking(move || checkpoint::keep_newest(&shared.directory, 1)).await
+    }
+
+    async fn space(&self) -> Result<Option<LogSpace>> {
+        let shared = self.shared.clone();
+        blocking(move || shared.space().map(Some)).await
     }
 
     fn failure(&self) -> Option<Error> {
         self.shared.failure.get().cloned()
+    }
+
+    async fn failed(&self) -> Error {
+        self.shared.failure.happened().await
     }
 
     async fn usage(&self) -> Result<Option<LogUsage>> {
@@ -233,7 +253,9 @@ impl Running {
     /// Finishes what waits, then lets others have the directory.
     fn stop(self) {
         drop(self.jobs);
-        _ = self.thread.join();
+        _ = self.writer.join();
+        drop(self.watch.0);
+        _ = self.watch.1.join();
         drop(self.lock);
     }
 }
@@ -251,6 +273,12 @@ impl fmt::Debug for DiskLog {
         let shared = &self.shared;
         f.debug_struct("DiskLog").field("path", &shared.directory.path).field("epoch", &shared.epoch).finish()
     }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|cause| {
+        Error::new(ErrorKind::Unavailable, format!("cannot start the thread {name}")).with_source(cause)
+    })
 }
 
 /// Runs what waits for the disk on a thread for that.

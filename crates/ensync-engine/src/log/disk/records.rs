@@ -8,10 +8,9 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use super::directory::unusable;
-use super::format::{Frame, position};
-use super::record;
+use super::format::{Frame, RECORD, position};
 use super::shared::Shared;
-use crate::log::{Position, Record};
+use crate::model::Position;
 
 /// The records of a segment.
 pub(super) struct Records {
@@ -25,13 +24,13 @@ pub(super) struct Records {
 
 impl Records {
     /// Those from a position on.
-    pub(super) fn left_from(self, from: Position) -> BoxStream<'static, Result<(Position, Arc<Record>)>> {
+    pub(super) fn left_from(self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         stream::iter(self.skip_while(move |read| read.as_ref().is_ok_and(|(at, _)| *at < from))).boxed()
     }
 }
 
 impl Iterator for Records {
-    type Item = Result<(Position, Arc<Record>)>;
+    type Item = Result<(Position, Bytes)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let base = position(self.number, 0);
@@ -44,9 +43,8 @@ impl Iterator for Records {
             };
             let (at, offset) = (Position::new(base.as_u64() + self.offset as u64), self.offset);
             self.offset += Frame::size(frame.body);
-            if record::is_kind(frame.kind) {
-                let decoded = self.shared.decode(at, &frame, frame.body_of(&self.bytes, offset));
-                return Some(decoded.map(|record| (at, record)));
+            if frame.kind == RECORD {
+                return Some(Ok((at, frame.body_of(&self.bytes, offset))));
             }
         }
         None

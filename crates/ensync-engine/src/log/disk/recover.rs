@@ -7,9 +7,9 @@ use ensync_core::Result;
 
 use super::checkpoint;
 use super::directory::{ADVICE, Directory, failed, unusable};
-use super::format::{ALIGN, Frame, HEADER, LogId, position};
-use super::record::LOST;
-use crate::log::Position;
+use super::folder::Open;
+use super::format::{ALIGN, Frame, HEADER, LOST, LogId, position};
+use crate::model::Position;
 
 /// What disks write whole or not at all.
 const SECTOR: usize = 512;
@@ -205,8 +205,8 @@ pub(super) fn used(bytes: &[u8], from: usize) -> usize {
 fn cut(directory: &Directory, segment: u32, end: u32) -> Result<()> {
     let path = directory.segment(segment);
     let cut = || {
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
-        let bytes = super::directory::read(&path)?;
+        let file = directory.open(&path, Open::Write)?;
+        let bytes = directory.read(&path)?;
         let rest = used(&bytes, end as usize).saturating_sub(end as usize);
         if rest > 0 {
             tracing::warn!(file = %path.display(), at = end, bytes = rest, "cut off a commit that was not finished");

@@ -1,21 +1,22 @@
 //! What readers share with the thread that writes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ensync_core::{Error, Result, Timestamp};
+use ensync_core::{Result, Timestamp};
 
-use super::directory::{Directory, failed, unusable};
-use super::format::{ALIGN, Frame, HEADER, LogId, position, split};
+use super::directory::{Directory, failed};
+use super::failure::Failure;
+use super::folder::Open;
+use super::format::{ALIGN, Frame, HEADER, LogId, RECORD, split};
 use super::lock;
-use super::recent::Recent;
-use super::record;
-use crate::log::{LogUsage, Position, Record};
+use crate::log::LogUsage;
+use crate::model::Position;
 
 /// An open log.
 #[derive(Debug)]
@@ -26,20 +27,43 @@ pub(super) struct Shared {
     pub(super) segment_bytes: u64,
     /// Each segment, and where what is durable of it ends; `u32::MAX` if that was never looked up.
     pub(super) segments: Mutex<BTreeMap<u32, u32>>,
-    pub(super) recent: Mutex<Recent>,
     /// Why nothing more is stored.
-    pub(super) failure: OnceLock<Error>,
+    pub(super) failure: Failure,
+    /// Since when the writer is at the disk, while it is.
+    pub(super) busy: Mutex<Option<Instant>>,
 }
 
+/// How long the disk may take before that is told, and how often it is looked at.
+const HANGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+
 impl Shared {
-    pub(super) fn read(&self, at: Position) -> Result<Option<Arc<Record>>> {
+    /// Tells once when the disk does not answer, and once when it does again. Until `ended`.
+    pub(super) fn watch(&self, ended: &Receiver<()>) {
+        let mut hanging: Option<Instant> = None;
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(HANGS.1) {
+            let (busy, path) = (*lock(&self.busy), self.directory.path.display());
+            match (hanging, busy) {
+                (Some(since), now) if now != Some(since) => {
+                    tracing::warn!(seconds = since.elapsed().as_secs(), %path, "the disk answers again");
+                    hanging = None;
+                }
+                (None, Some(since)) if since.elapsed() >= HANGS.0 => {
+                    tracing::error!(%path, "the disk has not answered for {} s; nothing is stored until it does", HANGS.0.as_secs());
+                    hanging = Some(since);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn read(&self, at: Position) -> Result<Option<Bytes>> {
         let (number, offset) = split(at);
         let end = lock(&self.segments).get(&number).copied();
         let in_place = offset >= HEADER && (offset as usize).is_multiple_of(ALIGN);
         let Some(end) = end.filter(|end| in_place && offset < *end) else { return Ok(None) };
         let path = self.directory.segment(number);
         let read = || {
-            let mut file = match File::open(&path) {
+            let mut file = match self.directory.open(&path, Open::Read) {
                 // Retention was faster.
                 Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 file => file?,
@@ -56,44 +80,20 @@ impl Shared {
             Ok(Some(Bytes::from(bytes)))
         };
         let Some(bytes) = read().map_err(|cause| failed("read", &path, cause))? else { return Ok(None) };
-        let Some(frame) = Frame::read(&bytes, 0, &self.id, at).filter(|frame| record::is_kind(frame.kind)) else {
-            return Ok(None);
-        };
-        self.decode(at, &frame, frame.body_of(&bytes, 0)).map(Some)
-    }
-
-    pub(super) fn decode(&self, at: Position, frame: &Frame, body: Bytes) -> Result<Arc<Record>> {
-        record::decode(frame.kind, body).map(Arc::new).map_err(|_| {
-            let (number, offset) = split(at);
-            unusable(format!(
-                "the record at byte {offset} of {} has no meaning here (its checksum is right): a later engine wrote it; \
-                 use that, or a later one",
-                self.directory.segment(number).display()
-            ))
-        })
-    }
-
-    pub(super) fn drop_before(&self, position: Position) -> Result<()> {
-        // What the older checkpoint needs stays, for when the newer cannot be read.
-        let Some(oldest) = self.directory.checkpoints()?.first().copied() else { return Ok(()) };
-        let keep = split(position.min(oldest)).0;
-        let gone: Vec<u32> = lock(&self.segments).range(..keep).map(|(number, _)| *number).collect();
-        // From the first on: the numbers have no gap, whenever this is interrupted.
-        for number in gone {
-            self.directory.remove(&self.directory.segment(number))?;
-            lock(&self.segments).remove(&number);
-        }
-        self.directory.sync().map_err(|cause| failed("sync", &self.directory.path, cause))
+        let frame = Frame::read(&bytes, 0, &self.id, at).filter(|frame| frame.kind == RECORD);
+        Ok(frame.map(|frame| frame.body_of(&bytes, 0)))
     }
 
     pub(super) fn usage(&self) -> Result<LogUsage> {
-        let look = |path: &Path| match std::fs::metadata(path) {
+        let look = |path: &Path| match self.directory.metadata(path) {
             Ok(metadata) => Ok(Some(metadata)),
             // Retention was faster.
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(failed("read", path, cause)),
         };
-        let mut usage = LogUsage { bytes: 0, segments: 0, checkpoint_bytes: 0, checkpoint_at: None };
+        let free =
+            self.directory.space().map_err(|cause| failed("look at the space of", &self.directory.path, cause))?.1;
+        let mut usage = LogUsage { bytes: 0, segments: 0, free_bytes: free, checkpoint_bytes: 0, checkpoint_at: None };
         let numbers: Vec<u32> = lock(&self.segments).keys().copied().collect();
         for number in numbers {
             if let Some(metadata) = look(&self.directory.segment(number))? {
@@ -107,27 +107,5 @@ impl Shared {
             usage.checkpoint_at = metadata.modified().ok().map(Timestamp::from);
         }
         Ok(usage)
-    }
-
-    pub(super) fn expendable(&self, written_before: Timestamp, max_bytes: u64) -> Result<Vec<(Position, u64)>> {
-        let Some(oldest) = self.directory.checkpoints()?.first().copied() else { return Ok(Vec::new()) };
-        let numbers: Vec<u32> = lock(&self.segments).keys().copied().collect();
-        let mut found = Vec::new();
-        for number in numbers {
-            let path = self.directory.segment(number);
-            let metadata = std::fs::metadata(&path).map_err(|cause| failed("read", &path, cause))?;
-            let written = metadata.modified().unwrap_or_else(|_| SystemTime::now());
-            found.push((number, metadata.len(), Timestamp::from(written)));
-        }
-        let mut total: u64 = found.iter().map(|(_, length, _)| length).sum();
-        let mut expendable = Vec::new();
-        for (number, length, written) in found {
-            if number >= split(oldest).0 || (total <= max_bytes && written >= written_before) {
-                break;
-            }
-            total -= length;
-            expendable.push((position(number + 1, 0), length));
-        }
-        Ok(expendable)
     }
 }

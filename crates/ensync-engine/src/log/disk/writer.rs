@@ -1,28 +1,35 @@
 //! The one thread that writes: takes all that waits, writes once, syncs once, answers.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
 
 use ensync_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use super::directory::failed;
-use super::format::{self, Frame, HEADER, MARKS, MAX_SEGMENT, position};
+use super::folder::Open;
+use super::format::{self, Frame, HEADER, MARK, MARKS, MAX_SEGMENT, RECORD, position};
 use super::io::is_full;
 use super::lock;
-use super::record::{self, MARK};
 use super::shared::Shared;
-use crate::log::{Position, Record};
+use super::space::segment_length;
+use crate::model::{Encoded, Position};
+use crate::seldom::Seldom;
 
 /// The most records of a commit, and the bytes after which no more are taken in.
 const COMMIT: (usize, usize) = (2_048, 8 << 20);
 
+/// How often the directory is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+static UNMADE: Seldom = Seldom::new();
+
 /// A batch, and who waits for its positions.
 pub(super) struct Append {
-    pub(super) batch: Vec<Arc<Record>>,
+    pub(super) batch: Vec<Encoded>,
     pub(super) answer: oneshot::Sender<Result<Vec<Position>>>,
 }
 
@@ -37,25 +44,48 @@ pub(super) struct Writer {
     /// The last commit.
     commit: u64,
     epoch: u32,
-    /// The next segment, made ahead.
+    /// The next segment, made ahead; and where it comes from while it is being made.
     spare: Option<(File, u64)>,
+    making: Option<Receiver<io::Result<(File, u64)>>>,
+    /// When that failed last.
+    unmade: Option<Instant>,
     /// How far a write that found no space may have come: zeros go there before anything else, for recovery counts on a commit
     /// being written over zeros.
     dirty: u64,
     /// Whether something was stored since the last mark.
     unmarked: bool,
     buffer: Vec<u8>,
+    /// When the directory was last looked for, and how often in a row there was nothing else to do.
+    looked: Instant,
+    idle: u32,
 }
 
 impl Writer {
     /// Goes on at the end of a segment.
     pub(super) fn open(shared: Arc<Shared>, segment: u32, offset: u32, (commit, epoch): (u64, u32)) -> Result<Self> {
         let path = shared.directory.segment(segment);
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(|cause| failed("open", &path, cause))?;
+        let file = shared.directory.open(&path, Open::Write).map_err(|cause| failed("open", &path, cause))?;
         let capacity = file.metadata().map_err(|cause| failed("open", &path, cause))?.len().min(MAX_SEGMENT);
-        let (spare, dirty, unmarked, buffer) = (None, 0, false, Vec::new());
-        Ok(Self { shared, segment, file, offset, capacity, commit, epoch, spare, dirty, unmarked, buffer })
+        let (spare, making, unmade) = (None, None, None);
+        let (dirty, unmarked, buffer) = (0, false, Vec::new());
+        let (looked, idle) = (Instant::now(), 0);
+        Ok(Self {
+            shared,
+            segment,
+            file,
+            offset,
+            capacity,
+            commit,
+            epoch,
+            spare,
+            making,
+            unmade,
+            dirty,
+            unmarked,
+            buffer,
+            looked,
+            idle,
+        })
     }
 
     /// Takes a next segment that was made ahead in an earlier run. If that fails, another is made.
@@ -63,7 +93,7 @@ impl Writer {
         let Some(number) = spare else { return };
         let open = || {
             let path = self.shared.directory.segment(number);
-            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            let file = self.shared.directory.open(&path, Open::Write)?;
             let length = file.metadata()?.len().min(MAX_SEGMENT);
             Ok::<_, io::Error>((file, length))
         };
@@ -78,19 +108,24 @@ impl Writer {
     /// Serves appends until nobody can send any more. `mark_after` a commit that nothing follows comes a mark.
     pub(super) fn run(mut self, jobs: &Receiver<Append>, mark_after: Duration) {
         loop {
-            let first = if self.unmarked {
-                jobs.recv_timeout(mark_after)
-            } else {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            let first = match first {
+            let mark = self.unmarked && mark_after <= LOOK;
+            let first = match jobs.recv_timeout(if mark { mark_after } else { LOOK }) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.mark();
+                    self.look();
+                    self.idle += 1;
+                    if mark || self.unmarked && LOOK * self.idle >= mark_after {
+                        self.mark();
+                    }
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                // Nobody else may use the directory before that.
+                Err(RecvTimeoutError::Disconnected) => return self.finish_making(),
             };
+            self.idle = 0;
+            if self.looked.elapsed() >= LOOK {
+                self.look();
+            }
             let (mut records, mut bytes) = (first.batch.len(), size(&first.batch));
             let mut appends = vec![first];
             while records < COMMIT.0 && bytes < COMMIT.1 {
@@ -103,9 +138,26 @@ impl Writer {
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
+            *lock(&self.shared.busy) = Some(Instant::now());
             self.commit(appends);
             self.prepare();
+            *lock(&self.shared.busy) = None;
         }
+    }
+
+    /// Sees that the path of the directory still leads to it. Else nobody would find what is stored, and another engine may be there.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let directory = &self.shared.directory;
+        if self.shared.failure.get().is_some() || directory.is_in_place().unwrap_or(true) {
+            return;
+        }
+        let message = format!(
+            "the data directory {} is not where it was: it was moved or removed, or something else is mounted there; nothing more is \
+             stored; put it back, then start the engine again",
+            directory.path.display()
+        );
+        self.shared.failure.set(Error::new(ErrorKind::Unavailable, message));
     }
 
     /// Stores a mark, unless that would take what the next runs need.
@@ -118,7 +170,7 @@ impl Writer {
     }
 
     fn commit(&mut self, appends: Vec<Append>) {
-        let batches: Vec<&[Arc<Record>]> = appends.iter().map(|append| &append.batch[..]).collect();
+        let batches: Vec<&[Encoded]> = appends.iter().map(|append| &append.batch[..]).collect();
         let stored = self.store(&batches);
         for (index, append) in appends.into_iter().enumerate() {
             let answer = match &stored {
@@ -130,12 +182,12 @@ impl Writer {
     }
 
     /// Stores batches as one commit; none: a mark.
-    fn store(&mut self, batches: &[&[Arc<Record>]]) -> Result<Vec<Vec<Position>>> {
+    fn store(&mut self, batches: &[&[Encoded]]) -> Result<Vec<Vec<Position>>> {
         if let Some(failure) = self.shared.failure.get() {
             return Err(failure.clone());
         }
         self.clean()?;
-        let publishes = batches.iter().flat_map(|batch| batch.iter()).any(|r| matches!(**r, Record::Publish(_)));
+        let grows = batches.iter().flat_map(|batch| batch.iter()).any(Encoded::grows);
         let mut positions = self.encode(batches)?;
         let mut end = u64::from(self.offset) + self.buffer.len() as u64;
         let limit = if batches.is_empty() { self.capacity } else { self.capacity.saturating_sub(MARKS) };
@@ -143,7 +195,7 @@ impl Writer {
             self.roll(self.buffer.len() as u64)?;
             positions = self.encode(batches)?;
             end = u64::from(self.offset) + self.buffer.len() as u64;
-        } else if publishes && end > limit - limit / 8 && self.spare.is_none() {
+        } else if grows && end > limit - limit / 8 && self.spare.is_none() {
             // What is left is for acknowledgements, which are what makes space again.
             self.make_spare(0).map_err(|cause| self.full(cause))?;
         }
@@ -158,12 +210,6 @@ impl Writer {
         self.commit += 1;
         self.offset = end as u32;
         lock(&self.shared.segments).insert(self.segment, self.offset);
-        let mut recent = lock(&self.shared.recent);
-        for (positions, batch) in positions.iter().zip(batches) {
-            for (at, record) in positions.iter().zip(batch.iter()) {
-                recent.insert(*at, record);
-            }
-        }
         Ok(positions)
     }
 
@@ -184,7 +230,7 @@ impl Writer {
     }
 
     /// Lays out a commit as it will be at the end of the segment.
-    fn encode(&mut self, batches: &[&[Arc<Record>]]) -> Result<Vec<Vec<Position>>> {
+    fn encode(&mut self, batches: &[&[Encoded]]) -> Result<Vec<Vec<Position>>> {
         let (id, base) = (self.shared.id, position(self.segment, self.offset));
         let (commit, epoch) = (self.commit + 1, self.epoch);
         let buffer = &mut self.buffer;
@@ -198,8 +244,9 @@ impl Writer {
         if batches.is_empty() {
             frame(MARK, &|_| ());
         }
-        let place = |record: &Arc<Record>| frame(record::kind(record), &|out| record::encode(record, out));
-        let mut place = place;
+        let mut place = |record: &Encoded| {
+            frame(RECORD, &|out| record.parts().into_iter().for_each(|part| out.extend_from_slice(part)))
+        };
         let positions = batches.iter().map(|batch| batch.iter().map(&mut place).collect()).collect();
         if let Some((start, at)) = last {
             Frame::end_commit(&mut self.buffer, start, &id, at);
@@ -216,7 +263,6 @@ impl Writer {
     fn roll(&mut self, length: u64) -> Result<()> {
         let needed = length + u64::from(HEADER) + MARKS;
         if self.spare.as_ref().is_none_or(|(_, capacity)| *capacity < needed) {
-            self.spare = None;
             self.make_spare(needed).map_err(|cause| self.full(cause))?;
         }
         let Some((file, capacity)) = self.spare.take() else { return Ok(()) };
@@ -227,23 +273,72 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the next segment once half of this one is used.
+    /// Has the next segment made once half of this one is used, or at once after a short one. That takes its time, and commits go on
+    /// meanwhile.
     fn prepare(&mut self) {
-        if self.spare.is_none()
-            && self.shared.failure.get().is_none()
-            && u64::from(self.offset) > self.capacity / 2
-            && let Err(cause) = self.make_spare(0)
+        if let Some(making) = &self.making {
+            match making.try_recv() {
+                Ok(made) => self.made(made),
+                Err(TryRecvError::Disconnected) => self.making = None,
+                Err(TryRecvError::Empty) => {}
+            }
+            return;
+        }
+        let waits = self.unmade.is_some_and(|last| last.elapsed() < LOOK);
+        let Some(number) = self.segment.checked_add(1) else { return };
+        if self.spare.is_some() || waits || self.shared.failure.get().is_some() {
+            return;
+        }
+        if u64::from(self.offset) <= self.capacity / 2 && self.capacity >= self.length(0) {
+            return;
+        }
+        let (shared, length) = (self.shared.clone(), self.length(0));
+        let (made, making) = sync_channel(1);
+        self.making = Some(making);
+        self.shared.directory.io.meanwhile(Box::new(move || {
+            let file = shared.directory.create_segment(&shared.id, number, length);
+            _ = made.send(file.map(|file| (file, length)));
+        }));
+    }
+
+    /// Takes what was made meanwhile.
+    fn made(&mut self, made: io::Result<(File, u64)>) {
+        self.making = None;
+        match made {
+            Ok(spare) => (self.spare, self.unmade) = (Some(spare), None),
+            Err(cause) => {
+                self.unmade = Some(Instant::now());
+                if let Some(times) = UNMADE.due() {
+                    tracing::warn!(%cause, times, "cannot make the next segment of the log yet");
+                }
+            }
+        }
+    }
+
+    /// Waits for what is being made.
+    fn finish_making(&mut self) {
+        if let Some(making) = self.making.take()
+            && let Ok(made) = making.recv()
         {
-            tracing::warn!(%cause, "cannot make the next segment of the log yet");
+            self.made(made);
         }
     }
 
     fn make_spare(&mut self, needed: u64) -> io::Result<()> {
+        self.finish_making();
+        if self.spare.as_ref().is_some_and(|(_, length)| *length >= needed) {
+            return Ok(());
+        }
         let number = self.segment.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
-        let length = self.shared.segment_bytes.max(needed).min(MAX_SEGMENT);
+        let length = self.length(needed);
         let file = self.shared.directory.create_segment(&self.shared.id, number, length)?;
         self.spare = Some((file, length));
         Ok(())
+    }
+
+    /// How long a segment is made.
+    fn length(&self, needed: u64) -> u64 {
+        segment_length(&self.shared.directory, self.shared.segment_bytes).max(needed).min(MAX_SEGMENT)
     }
 
     fn full(&self, cause: io::Error) -> Error {
@@ -263,17 +358,12 @@ impl Writer {
         let cause = Arc::new(cause);
         let later = format!("{message}: nothing more is stored; look after the disk, then start the engine again");
         let later = Error::new(ErrorKind::Unavailable, later).with_source(cause.clone());
-        tracing::error!(error = %ensync_core::report(&later), "the log has failed");
-        _ = self.shared.failure.set(later);
+        self.shared.failure.set(later);
         let message = format!("{message}: whether this is stored shows when the engine is started again");
         Error::new(ErrorKind::Interrupted, message).with_source(cause)
     }
 }
 
-fn size(batch: &[Arc<Record>]) -> usize {
-    let size = |record: &Arc<Record>| match &**record {
-        Record::Publish(publish) => publish.size(),
-        _ => format::FRAME,
-    };
-    batch.iter().map(size).sum()
+fn size(batch: &[Encoded]) -> usize {
+    batch.iter().map(|record| record.len() + format::FRAME).sum()
 }

@@ -7,8 +7,7 @@ use ensync_core::{ErrorKind, Peer, Timestamp};
 
 use super::bench::*;
 use super::model::{World, names, options};
-use crate::log::Rights;
-use crate::state::Provision;
+use crate::model::{AdminCommand, Rights};
 
 /// The keys that apps are given, access keys and public keys alike: few, so that one app's becomes another's.
 const KEYS: [u8; 6] = [SHOP, WAREHOUSE, 10, 11, 12, 13];
@@ -160,7 +159,7 @@ impl World {
             expected = expected.and(Err(ErrorKind::Conflict));
         }
         self.before_queues_go(what, expected.is_ok());
-        let done = self.bench.provision(provision);
+        let done = self.bench.administer(provision);
         assert_eq!(done.as_ref().map(drop).map_err(|error| error.kind()), expected, "{what:?} {done:?}");
         if expected.is_err() {
             return;
@@ -250,20 +249,20 @@ impl World {
     }
 }
 
-fn provision(what: Admin) -> Provision {
+fn provision(what: Admin) -> AdminCommand {
     match what {
         Admin::RotateKey { app: n, key, grace } => {
-            Provision::RotateKey { app: app(n), key_hash: key_hash(key), grace: Duration::from_millis(grace) }
+            AdminCommand::RotateKey { app: app(n), key_hash: key_hash(key), grace: Duration::from_millis(grace) }
         }
-        Admin::RotateKeyPair { app: n, key } => Provision::RotateKeyPair { app: app(n), public_key: app(key) },
-        Admin::RetireKey { app: n, key } => Provision::RetireKey { app: app(n), public_key: app(key) },
-        Admin::Enable { app: n, enabled } => Provision::Enable { app: app(n), enabled },
-        Admin::Delete { app: n } => Provision::DeleteApp { app: app(n) },
+        Admin::RotateKeyPair { app: n, key } => AdminCommand::RotateKeyPair { app: app(n), public_key: app(key) },
+        Admin::RetireKey { app: n, key } => AdminCommand::RetireKey { app: app(n), public_key: app(key) },
+        Admin::Enable { app: n, enabled } => AdminCommand::Enable { app: app(n), enabled },
+        Admin::Delete { app: n } => AdminCommand::DeleteApp { app: app(n) },
         Admin::Create { app: n, key } => {
-            let (name, rights) = (app_name(n), Rights::ALL);
-            Provision::CreateApp { id: app(n), name, key_hash: key_hash(key), rights, same_name: false }
+            let (name, rights) = (app_name(n).into(), Rights::ALL);
+            AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(key), rights, same_name: false }
         }
-        Admin::DeleteEvent(name) => Provision::DeleteEvent { name: names()[name].clone() },
-        Admin::CreateEvent(name) => Provision::CreateEvent { name: names()[name].clone(), options: options(name) },
+        Admin::DeleteEvent(name) => AdminCommand::DeleteEvent { name: names()[name].clone() },
+        Admin::CreateEvent(name) => AdminCommand::CreateEvent { name: names()[name].clone(), options: options(name) },
     }
 }

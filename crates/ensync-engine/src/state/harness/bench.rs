@@ -10,7 +10,7 @@ use ensync_core::{
 
 use super::super::entries::{Place, chunk_of};
 use super::super::*;
-use crate::log::{EventOptions, Rights};
+use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
 
 pub(in crate::state) use ensync_core::Command;
 
@@ -43,7 +43,7 @@ pub(in crate::state) struct Bench {
     /// The record at position n is at index n − 1.
     pub(in crate::state) log: Vec<Arc<Record>>,
     /// A checkpoint, and how many records it covers.
-    pub(in crate::state) base: (Durable, usize),
+    pub(in crate::state) base: (Snapshot, usize),
     /// How many records retention has dropped.
     pub(in crate::state) dropped: usize,
     /// Dead letters that were made because of too many deliveries.
@@ -66,7 +66,7 @@ impl Bench {
         let mut bench = Self {
             state: State::new(settings.clone()),
             log: Vec::new(),
-            base: (Durable::default(), 0),
+            base: (Snapshot::default(), 0),
             dropped: 0,
             doomed: 0,
             now: Timestamp::from_millis(1_000_000),
@@ -76,11 +76,11 @@ impl Bench {
         };
         bench.state.tick(bench.now);
         for n in [SHOP, WAREHOUSE, STRANGER] {
-            let (name, rights) = (app_name(n), Rights::ALL);
-            let new = Provision::CreateApp { id: app(n), name, key_hash: key_hash(n), rights, same_name: false };
-            bench.provision(new).unwrap();
+            let (name, rights) = (app_name(n).into(), Rights::ALL);
+            let new = AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(n), rights, same_name: false };
+            bench.administer(new).unwrap();
         }
-        bench.provision(Provision::RegisterEvent { name: event(), options }).unwrap();
+        bench.administer(AdminCommand::RegisterEvent { name: event(), options }).unwrap();
         bench
     }
 
@@ -136,8 +136,17 @@ impl Bench {
         reply
     }
 
-    pub(in crate::state) fn provision(&mut self, what: Provision) -> Result<Reply> {
-        let change = self.state.provision(what)?;
+    pub(in crate::state) fn administer(&mut self, command: AdminCommand) -> Result<Reply> {
+        let change = self.state.administer(command)?;
+        self.made(change)
+    }
+
+    pub(in crate::state) fn letter(&mut self, what: LetterAction, id: &EventId) -> Result<Reply> {
+        let change = self.state.dead_letter(what, id)?;
+        self.made(change)
+    }
+
+    fn made(&mut self, change: Change) -> Result<Reply> {
         let reply = self.commit(&[change]).pop().unwrap().answer();
         self.check();
         reply

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::bench::{SHOP, WAREHOUSE, app};
 use super::model::{World, names};
-use crate::log::EventRef;
+use crate::model::{EventRef, Snapshot, SnapshotWait};
 use crate::state::dispatch::key_of;
-use crate::state::{Durable, DurableWait, QueueCounters, QueueStats, State};
+use crate::state::{QueueCounters, QueueStats, State};
 
 impl World {
     /// Every event that was accepted is there, unless it is over or had time to expire; and nothing else is. The counters are what
@@ -60,22 +60,22 @@ impl World {
     /// Reading back all of the log, or going on from a checkpoint that was taken at some time, is as good as living.
     fn read_back(&self) {
         let bench = &self.bench;
-        let lived = comparable(bench.state.durable(), &bench.state);
-        assert_eq!(comparable(bench.replayed().durable(), &bench.state), lived);
+        let lived = comparable(bench.state.snapshot(), &bench.state);
+        assert_eq!(comparable(bench.replayed().snapshot(), &bench.state), lived);
         // Another one after each operation.
         let nth = bench.now.as_millis() as usize % self.snapshots.len();
         let (&at, checkpoint) = self.snapshots.iter().nth(nth).unwrap();
         let restored = State::restore(bench.settings.clone(), checkpoint.clone());
         let restored = bench.replayed_onto(restored, at..bench.log.len());
-        assert_eq!(comparable(restored.durable(), &bench.state), lived);
+        assert_eq!(comparable(restored.snapshot(), &bench.state), lived);
     }
 }
 
 /// Events that have expired may or may not be there.
-fn comparable(mut durable: Durable, state: &State) -> Durable {
+fn comparable(mut durable: Snapshot, state: &State) -> Snapshot {
     for queue in &mut durable.queues {
         queue.events.retain(|event| {
-            let dead = matches!(event.waits, DurableWait::Administrator { .. });
+            let dead = matches!(event.waits, SnapshotWait::Administrator { .. });
             dead || event.expires_at.is_none_or(|at| at > state.now)
         });
     }

@@ -12,8 +12,8 @@ use ensync_core::{
 use super::apps::Apps;
 use super::bench::*;
 use super::op::{How, Op};
-use crate::log::{EventOptions, Position};
-use crate::state::{Admitted, Applied, Durable, EventKey, Provision, QueueCounters, Step};
+use crate::model::{AdminCommand, EventOptions, Position, Snapshot};
+use crate::state::{Admitted, Applied, EventKey, LetterAction, QueueCounters, Step};
 
 /// The second name's events live 3 s and are delivered twice at most; its leases last 1 s.
 const SHORT: &str = "short/lived";
@@ -82,14 +82,14 @@ pub(super) struct World {
     /// A log may not end before this: what lies before was copied or dropped on the strength of it.
     floor: usize,
     /// What a checkpoint would have held when the log was so long, from `floor` on.
-    pub(super) snapshots: BTreeMap<usize, Durable>,
+    pub(super) snapshots: BTreeMap<usize, Snapshot>,
     any: bool,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let mut bench = Bench::new();
-        bench.provision(Provision::RegisterEvent { name: names()[1].clone(), options: options(1) }).unwrap();
+        bench.administer(AdminCommand::RegisterEvent { name: names()[1].clone(), options: options(1) }).unwrap();
         let floor = bench.log.len();
         let mut world = Self {
             bench,
@@ -196,7 +196,7 @@ impl World {
             }
             Op::Requeue(index) => {
                 if let Some(letter) = self.bench.state.dead_letters(None, None, 9).get(index) {
-                    self.bench.provision(Provision::Requeue(letter.id.clone())).unwrap();
+                    self.bench.letter(LetterAction::Requeue, &letter.id).unwrap();
                     let at = (self.bench.log.len(), self.bench.now);
                     self.bench.verdicts();
                     let seen = self.seen.get_mut(&letter.id).unwrap();
@@ -207,7 +207,7 @@ impl World {
             }
             Op::DropDead(index) => {
                 if let Some(letter) = self.bench.state.dead_letters(None, None, 9).get(index) {
-                    self.bench.provision(Provision::DropDead(letter.id.clone())).unwrap();
+                    self.bench.letter(LetterAction::Drop, &letter.id).unwrap();
                     let seen = self.seen.get_mut(&letter.id).unwrap();
                     seen.over = Some(self.bench.log.len());
                     let queue = seen.queue;
@@ -443,7 +443,7 @@ impl World {
 
     /// What a checkpoint would hold now.
     pub(super) fn remember(&mut self) {
-        self.snapshots.insert(self.bench.log.len(), self.bench.state.durable());
+        self.snapshots.insert(self.bench.log.len(), self.bench.state.snapshot());
     }
 
     /// The log ends earlier, and the engine starts from it: what came after was never accepted.

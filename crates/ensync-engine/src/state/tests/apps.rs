@@ -5,25 +5,20 @@ use std::time::Duration;
 use ensync_core::{ClientId, ErrorKind, IdempotencyKey, Peer, Publish, Result};
 
 use super::bench::*;
-use crate::log::Rights;
-use crate::state::{Provision, SessionNumber};
+use crate::model::{AdminCommand, Rights};
+use crate::state::{LetterAction, SessionNumber};
 
-fn rotate(n: u8, key: u8, grace_ms: u64) -> Provision {
-    Provision::RotateKey { app: app(n), key_hash: key_hash(key), grace: Duration::from_millis(grace_ms) }
+fn rotate(n: u8, key: u8, grace_ms: u64) -> AdminCommand {
+    AdminCommand::RotateKey { app: app(n), key_hash: key_hash(key), grace: Duration::from_millis(grace_ms) }
 }
 
-fn enable(n: u8, enabled: bool) -> Provision {
-    Provision::Enable { app: app(n), enabled }
+fn enable(n: u8, enabled: bool) -> AdminCommand {
+    AdminCommand::Enable { app: app(n), enabled }
 }
 
-fn create(n: u8) -> Provision {
-    Provision::CreateApp {
-        id: app(n),
-        name: "again".parse().unwrap(),
-        key_hash: key_hash(n),
-        rights: Rights::ALL,
-        same_name: false,
-    }
+fn create(n: u8) -> AdminCommand {
+    let (name, rights) = ("again".into(), Rights::ALL);
+    AdminCommand::CreateApp { id: app(n), name, key_hash: key_hash(n), rights, same_name: false }
 }
 
 /// Logs in with a key that need not be an app's first.
@@ -45,7 +40,7 @@ fn a_rotated_access_key_logs_in_nobody_and_its_sessions_end() {
     bench.publish("b25l");
     let delivery = bench.deliver_one(&old);
     let shop = bench.login(SHOP);
-    bench.provision(rotate(WAREHOUSE, 50, 0)).unwrap();
+    bench.administer(rotate(WAREHOUSE, 50, 0)).unwrap();
     assert_eq!(bench.state.take_ended(), [number]);
     refused(bench.ack(&old, &delivery), ErrorKind::Unauthenticated);
     refused(login(&mut bench, WAREHOUSE, "late"), ErrorKind::Unauthenticated);
@@ -63,7 +58,7 @@ fn an_old_access_key_goes_on_for_its_time_and_takes_its_sessions_with_it() {
     for restart in [false, true] {
         let mut bench = Bench::new();
         let (old, number) = login(&mut bench, WAREHOUSE, "old").unwrap();
-        bench.provision(rotate(WAREHOUSE, 50, 5_000)).unwrap();
+        bench.administer(rotate(WAREHOUSE, 50, 5_000)).unwrap();
         assert!(alive(&mut bench, &old));
         assert_eq!(
             bench.state.app(&app(WAREHOUSE)).unwrap().old_key_until,
@@ -83,7 +78,7 @@ fn an_old_access_key_goes_on_for_its_time_and_takes_its_sessions_with_it() {
         assert_eq!(number, 1);
         refused(login(&mut bench, WAREHOUSE, "later"), ErrorKind::Unauthenticated);
         assert_eq!((bench.state.app(&app(WAREHOUSE)).unwrap().old_key_until, bench.state.next_due()), (None, None));
-        assert_eq!(bench.replayed().durable(), bench.state.durable());
+        assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     }
 }
 
@@ -91,22 +86,22 @@ fn an_old_access_key_goes_on_for_its_time_and_takes_its_sessions_with_it() {
 fn a_second_rotation_ends_the_first_key_at_once() {
     let mut bench = Bench::new();
     let (first, _) = login(&mut bench, WAREHOUSE, "first").unwrap();
-    bench.provision(rotate(WAREHOUSE, 50, 60_000)).unwrap();
+    bench.administer(rotate(WAREHOUSE, 50, 60_000)).unwrap();
     let (second, _) = login(&mut bench, 50, "second").unwrap();
-    bench.provision(rotate(WAREHOUSE, 51, 60_000)).unwrap();
+    bench.administer(rotate(WAREHOUSE, 51, 60_000)).unwrap();
     assert!(!alive(&mut bench, &first) && alive(&mut bench, &second));
     refused(login(&mut bench, WAREHOUSE, "late"), ErrorKind::Unauthenticated);
     // The other app's key, this one's, and the one that goes on.
     for taken in [SHOP, 51, 50] {
-        refused(bench.provision(rotate(WAREHOUSE, taken, 0)), ErrorKind::Conflict);
+        refused(bench.administer(rotate(WAREHOUSE, taken, 0)), ErrorKind::Conflict);
     }
-    refused(bench.provision(rotate(99, 60, 0)), ErrorKind::NotFound);
-    refused(bench.provision(rotate(WAREHOUSE, 60, 31 * 24 * 3_600_000)), ErrorKind::InvalidInput);
+    refused(bench.administer(rotate(99, 60, 0)), ErrorKind::NotFound);
+    refused(bench.administer(rotate(WAREHOUSE, 60, 31 * 24 * 3_600_000)), ErrorKind::InvalidInput);
     // A key that ended is free again, also when the log is read back, where nothing ticks in between.
     bench.advance(60_000);
-    bench.provision(rotate(SHOP, 50, 0)).unwrap();
+    bench.administer(rotate(SHOP, 50, 0)).unwrap();
     assert_eq!(login(&mut bench, 50, "shop").unwrap().0.app_id, app(SHOP));
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     bench.restart();
     assert_eq!(login(&mut bench, 50, "shop").unwrap().0.app_id, app(SHOP));
 }
@@ -115,7 +110,7 @@ fn a_second_rotation_ends_the_first_key_at_once() {
 fn a_disabled_app_is_out_and_its_events_wait() {
     let mut bench = Bench::new();
     let warehouse = bench.consumer(WAREHOUSE);
-    bench.provision(enable(WAREHOUSE, false)).unwrap();
+    bench.administer(enable(WAREHOUSE, false)).unwrap();
     assert_eq!(bench.state.take_ended().len(), 1);
     refused(bench.run(&warehouse, Command::Heartbeat), ErrorKind::Unauthenticated);
     let error = login(&mut bench, WAREHOUSE, "late").unwrap_err();
@@ -125,12 +120,12 @@ fn a_disabled_app_is_out_and_its_events_wait() {
     bench.restart();
     refused(login(&mut bench, WAREHOUSE, "late"), ErrorKind::Forbidden);
     assert!(!bench.state.app(&app(WAREHOUSE)).unwrap().enabled);
-    bench.provision(enable(WAREHOUSE, true)).unwrap();
-    bench.provision(enable(WAREHOUSE, true)).unwrap();
+    bench.administer(enable(WAREHOUSE, true)).unwrap();
+    bench.administer(enable(WAREHOUSE, true)).unwrap();
     let warehouse = bench.consumer(WAREHOUSE);
     assert_eq!(bench.deliver_one(&warehouse).id, id);
     assert!(alive(&mut bench, &warehouse));
-    refused(bench.provision(enable(99, true)), ErrorKind::NotFound);
+    refused(bench.administer(enable(99, true)), ErrorKind::NotFound);
 }
 
 #[test]
@@ -145,27 +140,26 @@ fn a_deleted_app_takes_its_queues_and_leaves_what_it_published() {
     let shop = bench.login(SHOP);
     bench.publish_as(&shop, transient("b25l")).unwrap();
     bench.publish_as(&warehouse, Publish { recipient: app(STRANGER), ..publish("dHdv") }).unwrap();
-    let copy = bench.log.iter().find(|record| matches!(&***record, crate::log::Record::Publish(_))).unwrap().clone();
+    let copy = bench.log.iter().find(|record| matches!(&***record, crate::model::Record::Publish(_))).unwrap().clone();
     assert!(bench.state.holds(&copy));
 
-    bench.provision(Provision::DeleteApp { app: app(WAREHOUSE) }).unwrap();
+    bench.administer(AdminCommand::DeleteApp { app: app(WAREHOUSE) }).unwrap();
     assert_eq!(bench.state.take_ended().len(), 1);
     refused(bench.run(&warehouse, Command::Heartbeat), ErrorKind::Unauthenticated);
     refused(login(&mut bench, WAREHOUSE, "late"), ErrorKind::Unauthenticated);
     refused(bench.publish_as(&shop, publish("b25l")), ErrorKind::UnknownRecipient);
     assert_eq!(bench.state.queue(&app(WAREHOUSE), &event()), None);
     assert_eq!((bench.state.dead_letters(None, None, 9), bench.state.app(&app(WAREHOUSE))), (vec![], None));
-    for what in
-        [Provision::DeleteApp { app: app(WAREHOUSE) }, rotate(WAREHOUSE, 60, 0), Provision::Requeue(ids[2].clone())]
-    {
-        refused(bench.provision(what), ErrorKind::NotFound);
+    for what in [AdminCommand::DeleteApp { app: app(WAREHOUSE) }, rotate(WAREHOUSE, 60, 0)] {
+        refused(bench.administer(what), ErrorKind::NotFound);
     }
+    refused(bench.letter(LetterAction::Requeue, &ids[2]), ErrorKind::NotFound);
     // Nothing of it is left to look at, and retention would not bring it back.
     assert!(!bench.state.holds(&copy));
     assert!(bench.state.memory.is_empty() && bench.state.next_due().is_none() && !bench.state.has_work());
     let stranger = bench.consumer(STRANGER);
     assert_eq!(texts(&bench.deliver(&stranger)), ["dHdv"]);
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
 }
 
 #[test]
@@ -175,8 +169,8 @@ fn an_app_that_comes_back_begins_anew() {
         let keyed = || Publish { idempotency_key: Some(IdempotencyKey::parse("once").unwrap()), ..publish("b25l") };
         let shop = bench.login(SHOP);
         let old = bench.publish_as(&shop, keyed()).unwrap();
-        bench.provision(Provision::DeleteApp { app: app(WAREHOUSE) }).unwrap();
-        bench.provision(create(WAREHOUSE)).unwrap();
+        bench.administer(AdminCommand::DeleteApp { app: app(WAREHOUSE) }).unwrap();
+        bench.administer(create(WAREHOUSE)).unwrap();
         if restart {
             bench.restart();
         }
@@ -187,7 +181,7 @@ fn an_app_that_comes_back_begins_anew() {
         assert_eq!(bench.deliver_one(&warehouse).id, new);
         refused(bench.replay(&warehouse, &old), ErrorKind::NotFound);
         refused(bench.settle(&warehouse, &old, None, defer(0)), ErrorKind::NotFound);
-        assert_eq!(bench.replayed().durable(), bench.state.durable());
+        assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     }
 }
 
@@ -196,38 +190,38 @@ fn coming_and_going_leaves_nothing_behind() {
     let mut bench = Bench::new();
     let warehouse = bench.login(WAREHOUSE);
     for n in 0..50 {
-        bench.provision(create(99)).unwrap();
-        bench.provision(Provision::Grant { app: app(99), event: Some(event()), rights: Rights::ALL }).unwrap();
-        bench.provision(rotate(99, 100, 1_000)).unwrap();
-        bench.provision(Provision::RotateKeyPair { app: app(99), public_key: app(101) }).unwrap();
+        bench.administer(create(99)).unwrap();
+        bench.administer(AdminCommand::Grant { app: app(99), event: Some(event()), rights: Rights::ALL }).unwrap();
+        bench.administer(rotate(99, 100, 1_000)).unwrap();
+        bench.administer(AdminCommand::RotateKeyPair { app: app(99), public_key: app(101) }).unwrap();
         let (peer, _) = login(&mut bench, 100, &format!("come-{n}")).unwrap();
         bench.subscribe(&peer, None).unwrap();
         bench.publish_as(&warehouse, Publish { recipient: app(101), ..publish("b25l") }).unwrap();
         bench.deliver(&peer);
-        bench.provision(Provision::DeleteApp { app: app(99) }).unwrap();
+        bench.administer(AdminCommand::DeleteApp { app: app(99) }).unwrap();
     }
     let state = &bench.state;
     assert_eq!((state.queues.len(), state.numbers.len(), state.sessions(), state.apps().len()), (0, 0, 1, 3));
     assert_eq!(
-        (state.hot.len(), state.next_due(), state.settled.find(crate::log::EventRef { queue: 0, seq: 0 })),
+        (state.hot.len(), state.next_due(), state.settled.find(crate::model::EventRef { queue: 0, seq: 0 })),
         (0, None, None)
     );
     // Numbers of queues go up all the same: an id never names another app's event.
-    assert_eq!(state.durable().next_queue, 50);
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
-    let restored = crate::state::State::restore(bench.settings.clone(), bench.state.durable());
-    assert_eq!(restored.durable(), bench.state.durable());
+    assert_eq!(state.snapshot().next_queue, 50);
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
+    let restored = crate::state::State::restore(bench.settings.clone(), bench.state.snapshot());
+    assert_eq!(restored.snapshot(), bench.state.snapshot());
 }
 
 #[test]
 fn a_checkpoint_keeps_all_of_an_app() {
     let mut bench = Bench::new();
-    bench.provision(rotate(WAREHOUSE, 50, 5_000)).unwrap();
-    bench.provision(Provision::RotateKeyPair { app: app(WAREHOUSE), public_key: app(20) }).unwrap();
-    bench.provision(enable(SHOP, false)).unwrap();
-    let durable = bench.state.durable();
+    bench.administer(rotate(WAREHOUSE, 50, 5_000)).unwrap();
+    bench.administer(AdminCommand::RotateKeyPair { app: app(WAREHOUSE), public_key: app(20) }).unwrap();
+    bench.administer(enable(SHOP, false)).unwrap();
+    let durable = bench.state.snapshot();
     bench.adopt(crate::state::State::restore(bench.settings.clone(), durable.clone()));
-    assert_eq!(bench.state.durable(), durable);
+    assert_eq!(bench.state.snapshot(), durable);
     login(&mut bench, WAREHOUSE, "old").unwrap();
     refused(login(&mut bench, SHOP, "shop"), ErrorKind::Forbidden);
     bench.advance(5_000);

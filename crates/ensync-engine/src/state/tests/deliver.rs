@@ -1,7 +1,7 @@
 use ensync_core::ErrorKind;
 
 use super::bench::*;
-use crate::log::EventOptions;
+use crate::model::EventOptions;
 
 #[test]
 fn each_event_goes_to_one_client_in_turn() {

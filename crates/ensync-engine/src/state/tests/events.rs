@@ -6,11 +6,11 @@ use std::time::Duration;
 use ensync_core::{ErrorKind, EventName, Publish, Schema};
 
 use super::bench::*;
-use crate::log::{EventOptions, Rights};
-use crate::state::{EventChange, Provision, State};
+use crate::model::{AdminCommand, EventChange, EventOptions, Rights};
+use crate::state::{LetterAction, State};
 
-fn delete() -> Provision {
-    Provision::DeleteEvent { name: event() }
+fn delete() -> AdminCommand {
+    AdminCommand::DeleteEvent { name: event() }
 }
 
 #[test]
@@ -18,12 +18,12 @@ fn a_name_is_created_once() {
     let mut bench = Bench::new();
     let create = |name: EventName, ttl| {
         let options = EventOptions { ttl: Some(Duration::from_millis(ttl)), ..EventOptions::default() };
-        Provision::CreateEvent { name, options }
+        AdminCommand::CreateEvent { name, options }
     };
-    refused(bench.provision(create(event(), 1_000)), ErrorKind::Conflict);
+    refused(bench.administer(create(event(), 1_000)), ErrorKind::Conflict);
     let other = EventName::parse("other").unwrap();
-    refused(bench.provision(create(other.clone(), 1)), ErrorKind::InvalidInput);
-    bench.provision(create(other.clone(), 1_000)).unwrap();
+    refused(bench.administer(create(other.clone(), 1)), ErrorKind::InvalidInput);
+    bench.administer(create(other.clone(), 1_000)).unwrap();
     assert_eq!(bench.state.event(&other).unwrap().ttl, Some(Duration::from_secs(1)));
     assert_eq!(bench.state.event(&EventName::parse("unknown").unwrap()), None);
 }
@@ -44,15 +44,15 @@ fn a_change_leaves_the_rest() {
         ack_timeout: Some(Some(Duration::from_secs(1))),
         ..EventChange::default()
     };
-    let change = |change: &EventChange, name: EventName| Provision::ChangeEvent { name, change: change.clone() };
-    bench.provision(change(&new, event())).unwrap();
+    let change = |change: &EventChange, name: EventName| AdminCommand::ChangeEvent { name, change: change.clone() };
+    bench.administer(change(&new, event())).unwrap();
     let changed = bench.state.event(&event()).unwrap();
     assert_eq!((changed.schema, changed.ttl, changed.max_deliveries), (Some(schema), None, NonZeroU32::new(5)));
     assert_eq!(changed.ack_timeout, Some(Duration::from_secs(1)));
     let bad = EventChange { ttl: Some(Some(Duration::ZERO)), ..EventChange::default() };
-    refused(bench.provision(change(&bad, event())), ErrorKind::InvalidInput);
-    refused(bench.provision(change(&bad, EventName::parse("unknown").unwrap())), ErrorKind::UnknownEvent);
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    refused(bench.administer(change(&bad, event())), ErrorKind::InvalidInput);
+    refused(bench.administer(change(&bad, EventName::parse("unknown").unwrap())), ErrorKind::UnknownEvent);
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
 }
 
 #[test]
@@ -60,19 +60,19 @@ fn a_name_in_use_stays() {
     let mut bench = Bench::new();
     let warehouse = bench.login(WAREHOUSE);
     let id = bench.publish("b25l");
-    let error = bench.provision(delete()).unwrap_err();
+    let error = bench.administer(delete()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("1 unsettled events, 0 dead letters, 0 subscriptions"), "{error}");
     bench.subscribe(&warehouse, None).unwrap();
     bench.deliver(&warehouse);
     bench.settle(&warehouse, &id, None, discard("no")).unwrap();
-    let error = bench.provision(delete()).unwrap_err().to_string();
+    let error = bench.administer(delete()).unwrap_err().to_string();
     assert!(error.contains("0 unsettled events, 1 dead letters, 1 subscriptions"), "{error}");
-    bench.provision(Provision::DropDead(id)).unwrap();
-    refused(bench.provision(delete()), ErrorKind::Conflict);
+    bench.letter(LetterAction::Drop, &id).unwrap();
+    refused(bench.administer(delete()), ErrorKind::Conflict);
     bench.run(&warehouse, Command::Unsubscribe { event: event() }).unwrap();
-    bench.provision(delete()).unwrap();
-    refused(bench.provision(delete()), ErrorKind::UnknownEvent);
+    bench.administer(delete()).unwrap();
+    refused(bench.administer(delete()), ErrorKind::UnknownEvent);
 }
 
 #[test]
@@ -87,13 +87,13 @@ fn a_deleted_name_takes_its_grants_and_its_past() {
         bench.run(&warehouse, Command::Pause { event: event(), reason: String::new() }).unwrap();
         bench.run(&warehouse, Command::Unsubscribe { event: event() }).unwrap();
         bench.run(&warehouse, Command::Pause { event: event(), reason: String::new() }).unwrap();
-        bench.provision(Provision::Grant { app: app(SHOP), event: Some(event()), rights: Rights::NONE }).unwrap();
-        bench.provision(delete()).unwrap();
+        bench.administer(AdminCommand::Grant { app: app(SHOP), event: Some(event()), rights: Rights::NONE }).unwrap();
+        bench.administer(delete()).unwrap();
         let shop = bench.login(SHOP);
         refused(bench.publish_as(&shop, publish("b25l")), ErrorKind::UnknownEvent);
         refused(bench.subscribe(&warehouse, None), ErrorKind::UnknownEvent);
         assert_eq!((bench.state.queues(), bench.state.apps()[0].grants.len()), (vec![], 0));
-        bench.provision(Provision::CreateEvent { name: event(), options: EventOptions::default() }).unwrap();
+        bench.administer(AdminCommand::CreateEvent { name: event(), options: EventOptions::default() }).unwrap();
         if restart {
             bench.restart();
         }
@@ -102,7 +102,7 @@ fn a_deleted_name_takes_its_grants_and_its_past() {
         let new = bench.publish_as(&shop, publish("dHdv")).unwrap();
         refused(bench.replay(&warehouse, &old), ErrorKind::NotFound);
         assert_eq!(bench.deliver_one(&warehouse).id, new);
-        assert_eq!(bench.replayed().durable(), bench.state.durable());
+        assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     }
 }
 
@@ -124,14 +124,14 @@ fn names_of_first_use_make_room_when_they_go() {
     refused(bench.publish_as(&shop, named("c")), ErrorKind::LimitExceeded);
     // Registered by an administrator, it does not count any more; nor does one that is deleted.
     let name = EventName::parse("a").unwrap();
-    bench.provision(Provision::RegisterEvent { name, options: EventOptions::default() }).unwrap();
+    bench.administer(AdminCommand::RegisterEvent { name, options: EventOptions::default() }).unwrap();
     bench.publish_as(&shop, named("c")).unwrap();
     bench.restart();
-    bench.provision(Provision::DeleteEvent { name: EventName::parse("b").unwrap() }).unwrap();
+    bench.administer(AdminCommand::DeleteEvent { name: EventName::parse("b").unwrap() }).unwrap();
     let shop = bench.login(SHOP);
     bench.publish_as(&shop, named("d")).unwrap();
     refused(bench.publish_as(&shop, named("e")), ErrorKind::LimitExceeded);
-    bench.adopt(State::restore(bench.settings.clone(), bench.state.durable()));
+    bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
     let shop = bench.login(SHOP);
     refused(bench.publish_as(&shop, named("e")), ErrorKind::LimitExceeded);
 }
@@ -139,15 +139,15 @@ fn names_of_first_use_make_room_when_they_go() {
 #[test]
 fn a_grant_can_be_taken_back() {
     let mut bench = Bench::new();
-    let grant = |event, rights| Provision::Grant { app: app(SHOP), event, rights };
-    let revoke = |n| Provision::Revoke { app: app(n), event: event() };
-    bench.provision(grant(None, Rights::NONE)).unwrap();
-    bench.provision(grant(Some(event()), Rights { publish: true, subscribe: false })).unwrap();
+    let grant = |event, rights| AdminCommand::Grant { app: app(SHOP), event, rights };
+    let revoke = |n| AdminCommand::Revoke { app: app(n), event: event() };
+    bench.administer(grant(None, Rights::NONE)).unwrap();
+    bench.administer(grant(Some(event()), Rights { publish: true, subscribe: false })).unwrap();
     let shop = bench.login(SHOP);
     bench.publish_as(&shop, publish("b25l")).unwrap();
-    bench.provision(revoke(SHOP)).unwrap();
+    bench.administer(revoke(SHOP)).unwrap();
     refused(bench.publish_as(&shop, publish("b25l")), ErrorKind::Forbidden);
-    refused(bench.provision(revoke(SHOP)), ErrorKind::NotFound);
-    refused(bench.provision(revoke(99)), ErrorKind::NotFound);
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    refused(bench.administer(revoke(SHOP)), ErrorKind::NotFound);
+    refused(bench.administer(revoke(99)), ErrorKind::NotFound);
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
 }

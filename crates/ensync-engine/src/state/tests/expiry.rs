@@ -3,8 +3,8 @@ use std::time::Duration;
 use ensync_core::{ErrorKind, Settlement};
 
 use super::bench::*;
-use crate::log::EventOptions;
-use crate::state::Provision;
+use crate::model::{AdminCommand, EventOptions};
+use crate::state::LetterAction;
 
 fn bench(ttl: u64) -> Bench {
     Bench::with(|_| {}, EventOptions { ttl: Some(Duration::from_millis(ttl)), ..EventOptions::default() })
@@ -76,7 +76,7 @@ fn dead_letters_do_not_expire_and_get_a_new_time_when_put_back() {
     bench.logout(&warehouse);
     bench.advance(100_000);
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
-    bench.provision(Provision::Requeue(id)).unwrap();
+    bench.letter(LetterAction::Requeue, &id).unwrap();
     bench.advance(9_999);
     assert_eq!(bench.counts(), [1, 0, 0, 0]);
     bench.restart();
@@ -90,7 +90,7 @@ fn a_shorter_time_to_live_overtakes_a_longer_one() {
     let mut bench = Bench::new();
     bench.publish("b25l");
     let options = EventOptions { ttl: Some(Duration::from_secs(1)), ..EventOptions::default() };
-    bench.provision(Provision::RegisterEvent { name: event(), options }).unwrap();
+    bench.administer(AdminCommand::RegisterEvent { name: event(), options }).unwrap();
     bench.publish("dHdv");
     bench.advance(1_000);
     let warehouse = bench.consumer(WAREHOUSE);

@@ -10,7 +10,7 @@ fn another_apps_events_do_not_exist() {
     let (warehouse, stranger) = (bench.consumer(WAREHOUSE), bench.consumer(STRANGER));
     bench.publish("b25l");
     let delivery = bench.deliver_one(&warehouse);
-    let before = format!("{:?}", bench.state.durable());
+    let before = format!("{:?}", bench.state.snapshot());
     for block in [None, Some(delivery.block)] {
         for how in [Settlement::Ack, Settlement::Rollback, defer(0), defer(1_000), discard("")] {
             let error = bench.settle(&stranger, &delivery.id, block, how).unwrap_err();
@@ -29,7 +29,7 @@ fn another_apps_events_do_not_exist() {
     ] {
         bench.run(&stranger, command).unwrap();
     }
-    assert_eq!(format!("{:?}", bench.state.durable()), before);
+    assert_eq!(format!("{:?}", bench.state.snapshot()), before);
     assert_eq!(bench.counts(), [0, 1, 0, 0]);
     bench.ack(&warehouse, &delivery).unwrap();
     // A settled one neither, and its acknowledgement cannot be repeated by others.

@@ -1,21 +1,23 @@
 //! An app gets other key pairs, and stays who it is.
 
+use std::time::Duration;
+
 use ensync_core::{IdempotencyKey, Publish};
 
 use super::bench::*;
-use crate::log::{PublishRecord, Record};
-use crate::state::{Applied, Provision};
+use crate::model::{AdminCommand, EventChange, PublishRecord, Record};
+use crate::state::Applied;
 
 /// The warehouse's keys after the first.
 const SECOND: u8 = 20;
 const THIRD: u8 = 21;
 
-fn rotate(app_key: u8, to: u8) -> Provision {
-    Provision::RotateKeyPair { app: app(app_key), public_key: app(to) }
+fn rotate(app_key: u8, to: u8) -> AdminCommand {
+    AdminCommand::RotateKeyPair { app: app(app_key), public_key: app(to) }
 }
 
-fn retire(app_key: u8, key: u8) -> Provision {
-    Provision::RetireKey { app: app(app_key), public_key: app(key) }
+fn retire(app_key: u8, key: u8) -> AdminCommand {
+    AdminCommand::RetireKey { app: app(app_key), public_key: app(key) }
 }
 
 fn to(recipient: u8, text: &str) -> Publish {
@@ -34,11 +36,11 @@ fn events_for_old_and_new_keys_come_in_one_order_and_name_the_key_they_are_for()
     for restart in [false, true] {
         let mut bench = Bench::new();
         send(&mut bench, WAREHOUSE, "b25l");
-        bench.provision(rotate(WAREHOUSE, SECOND)).unwrap();
+        bench.administer(rotate(WAREHOUSE, SECOND)).unwrap();
         send(&mut bench, SECOND, "dHdv");
         send(&mut bench, WAREHOUSE, "dGhyZWU=");
         // Either key names the app.
-        bench.provision(rotate(SECOND, THIRD)).unwrap();
+        bench.administer(rotate(SECOND, THIRD)).unwrap();
         for (key, text) in [(THIRD, "Zm91cg=="), (SECOND, "Zml2ZQ=="), (WAREHOUSE, "c2l4")] {
             send(&mut bench, key, text);
         }
@@ -70,7 +72,7 @@ fn what_a_client_held_comes_back_to_the_app_after_a_rotation() {
     let first = bench.consumer(WAREHOUSE);
     bench.publish("b25l");
     let delivery = bench.deliver_one(&first);
-    bench.provision(rotate(WAREHOUSE, SECOND)).unwrap();
+    bench.administer(rotate(WAREHOUSE, SECOND)).unwrap();
     assert_eq!(bench.state.take_ended().len(), 1);
     assert!(bench.state.take_ended().is_empty());
     refused(bench.ack(&first, &delivery), ensync_core::ErrorKind::Unauthenticated);
@@ -86,7 +88,7 @@ fn what_a_client_held_comes_back_to_the_app_after_a_rotation() {
 #[test]
 fn what_it_publishes_is_the_new_keys() {
     let mut bench = Bench::new();
-    bench.provision(rotate(SHOP, SECOND)).unwrap();
+    bench.administer(rotate(SHOP, SECOND)).unwrap();
     assert_eq!(bench.state.public_key(&app(SHOP)), app(SECOND));
     let shop = bench.login(SHOP);
     bench.publish_as(&shop, publish("b25l")).unwrap();
@@ -104,8 +106,8 @@ fn a_repeated_publish_is_one_event_whichever_keys_were_used() {
         };
         let shop = bench.login(SHOP);
         let first = bench.publish_as(&shop, keyed(WAREHOUSE)).unwrap();
-        bench.provision(rotate(WAREHOUSE, SECOND)).unwrap();
-        bench.provision(rotate(SHOP, THIRD)).unwrap();
+        bench.administer(rotate(WAREHOUSE, SECOND)).unwrap();
+        bench.administer(rotate(SHOP, THIRD)).unwrap();
         if restart {
             bench.restart();
         }
@@ -122,8 +124,8 @@ fn a_retired_key_is_nobodys() {
     for restart in [false, true] {
         let mut bench = Bench::new();
         let queued = send(&mut bench, WAREHOUSE, "b25l");
-        bench.provision(rotate(WAREHOUSE, SECOND)).unwrap();
-        bench.provision(retire(SECOND, WAREHOUSE)).unwrap();
+        bench.administer(rotate(WAREHOUSE, SECOND)).unwrap();
+        bench.administer(retire(SECOND, WAREHOUSE)).unwrap();
         if restart {
             bench.restart();
         }
@@ -132,7 +134,7 @@ fn a_retired_key_is_nobodys() {
         // It was the first, so it is the app's id, and names it to administrators. It is not to be had again.
         assert_eq!(bench.state.app(&app(WAREHOUSE)).unwrap().public_key, app(SECOND));
         for what in [rotate(WAREHOUSE, WAREHOUSE), rotate(SHOP, WAREHOUSE)] {
-            refused(bench.provision(what), ensync_core::ErrorKind::Conflict);
+            refused(bench.administer(what), ensync_core::ErrorKind::Conflict);
         }
         // What was queued is delivered and replayed all the same.
         let warehouse = bench.consumer(WAREHOUSE);
@@ -146,12 +148,12 @@ fn a_retired_key_is_nobodys() {
 #[test]
 fn a_retired_key_may_be_anothers_who_then_sees_nothing_of_before() {
     let mut bench = Bench::new();
-    bench.provision(rotate(WAREHOUSE, SECOND)).unwrap();
+    bench.administer(rotate(WAREHOUSE, SECOND)).unwrap();
     let old = send(&mut bench, SECOND, "b25l");
     let copy = bench.log.last().unwrap().clone();
-    bench.provision(rotate(WAREHOUSE, THIRD)).unwrap();
-    bench.provision(retire(WAREHOUSE, SECOND)).unwrap();
-    bench.provision(rotate(STRANGER, SECOND)).unwrap();
+    bench.administer(rotate(WAREHOUSE, THIRD)).unwrap();
+    bench.administer(retire(WAREHOUSE, SECOND)).unwrap();
+    bench.administer(rotate(STRANGER, SECOND)).unwrap();
     let new = send(&mut bench, SECOND, "dHdv");
     // Retention stores the first one's event once more: it is still the warehouse's.
     let copied = bench.commit(&[crate::state::Change { record: copy, durable: true }]);
@@ -164,7 +166,7 @@ fn a_retired_key_may_be_anothers_who_then_sees_nothing_of_before() {
     let warehouse = bench.consumer(WAREHOUSE);
     assert_eq!(bench.deliver_one(&warehouse).id, old);
     refused(bench.replay(&warehouse, &new), ensync_core::ErrorKind::NotFound);
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
 }
 
 #[test]
@@ -178,40 +180,43 @@ fn keys_are_refused_with_the_reason() {
         (retire(WAREHOUSE, WAREHOUSE), ensync_core::ErrorKind::Conflict),
         (retire(WAREHOUSE, SHOP), ensync_core::ErrorKind::NotFound),
     ] {
-        refused(bench.provision(what), kind);
+        refused(bench.administer(what), kind);
     }
     for key in 100..116 {
-        bench.provision(rotate(WAREHOUSE, key)).unwrap();
+        bench.administer(rotate(WAREHOUSE, key)).unwrap();
     }
-    refused(bench.provision(rotate(WAREHOUSE, 116)), ensync_core::ErrorKind::Conflict);
-    bench.provision(retire(WAREHOUSE, 100)).unwrap();
-    bench.provision(rotate(WAREHOUSE, 116)).unwrap();
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    refused(bench.administer(rotate(WAREHOUSE, 116)), ensync_core::ErrorKind::Conflict);
+    bench.administer(retire(WAREHOUSE, 100)).unwrap();
+    bench.administer(rotate(WAREHOUSE, 116)).unwrap();
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
 }
 
 #[test]
 fn records_about_keys_that_make_no_sense_are_harmless() {
     let mut bench = Bench::new();
     bench.publish("b25l");
-    let before = bench.state.durable();
+    let before = bench.state.snapshot();
     let Record::Publish(good) = &**bench.log.last().unwrap() else { panic!() };
-    let (nobody, name) = (app(99), event());
-    let elsewhere = crate::log::EventRef { queue: 8, seq: 0 };
+    let (nobody, name, at) = (app(99), event(), bench.now);
+    let unknown = ensync_core::EventName::parse("unknown").unwrap();
+    let admin = |command| Record::Admin { at, command };
+    let elsewhere = crate::model::EventRef { queue: 8, seq: 0 };
     for record in [
-        Record::KeyPair { app: nobody, public_key: app(SECOND) },
-        Record::KeyPair { app: app(SHOP), public_key: app(WAREHOUSE) },
-        Record::RetireKey { app: app(SHOP), public_key: app(SHOP) },
-        Record::AccessKey { app: nobody, key_hash: key_hash(9), at: bench.now, old_until: None },
-        Record::AccessKey { app: app(SHOP), key_hash: key_hash(WAREHOUSE), at: bench.now, old_until: None },
-        Record::Enable { app: nobody, enabled: false },
-        Record::DeleteApp { app: nobody },
-        Record::Revoke { app: app(SHOP), event: name.clone() },
-        Record::DeleteEvent { name: ensync_core::EventName::parse("unknown").unwrap() },
+        admin(AdminCommand::RotateKeyPair { app: nobody, public_key: app(SECOND) }),
+        admin(AdminCommand::RotateKeyPair { app: app(SHOP), public_key: app(WAREHOUSE) }),
+        admin(AdminCommand::RetireKey { app: app(SHOP), public_key: app(SHOP) }),
+        admin(AdminCommand::RotateKey { app: nobody, key_hash: key_hash(9), grace: Duration::ZERO }),
+        admin(AdminCommand::RotateKey { app: app(SHOP), key_hash: key_hash(WAREHOUSE), grace: Duration::ZERO }),
+        admin(AdminCommand::Enable { app: nobody, enabled: false }),
+        admin(AdminCommand::DeleteApp { app: nobody }),
+        admin(AdminCommand::Revoke { app: app(SHOP), event: name.clone() }),
+        admin(AdminCommand::DeleteEvent { name: unknown.clone() }),
+        admin(AdminCommand::ChangeEvent { name: unknown, change: EventChange::default() }),
         Record::Publish(PublishRecord { at: elsewhere, recipient: nobody, ..good.clone() }),
     ] {
-        let position = crate::log::Position::new(99);
+        let position = crate::model::Position::new(99);
         assert_eq!(bench.state.apply(Some(position), &record.clone().into()), Applied::Ignored, "{record:?}");
         bench.check();
     }
-    assert_eq!(bench.state.durable(), before);
+    assert_eq!(bench.state.snapshot(), before);
 }

@@ -5,8 +5,8 @@ use ensync_core::{ErrorKind, Reply, Settlement};
 
 use super::super::dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH};
 use super::bench::*;
-use crate::log::EventOptions;
-use crate::state::Provision;
+use crate::model::{AdminCommand, EventOptions};
+use crate::state::LetterAction;
 
 #[test]
 fn a_lease_that_runs_out_is_redelivered_with_a_higher_attempt_and_block() {
@@ -97,7 +97,7 @@ fn roll_backs_count_and_ends_of_sessions_do_not() {
     let letter = bench.state.dead_letters(None, None, 9).pop().unwrap();
     assert_eq!(letter.deliveries, attempt);
     // Put back, it has as many deliveries as at first.
-    bench.provision(Provision::Requeue(letter.id)).unwrap();
+    bench.letter(LetterAction::Requeue, &letter.id).unwrap();
     for left in [2, 1, 0] {
         assert_eq!(bench.counts(), [1, 0, 0, 0], "{left} left");
         bench.deliver_one(&warehouse);
@@ -145,7 +145,7 @@ fn an_extension_lasts_as_long_as_the_name_says_now() {
     bench.publish("b25l");
     let delivery = bench.deliver_one(&warehouse);
     let options = EventOptions { ack_timeout: Some(Duration::from_secs(5)), ..EventOptions::default() };
-    bench.provision(Provision::RegisterEvent { name: event(), options }).unwrap();
+    bench.administer(AdminCommand::RegisterEvent { name: event(), options }).unwrap();
     let extended = bench.settle(&warehouse, &delivery.id, None, Settlement::Extend).unwrap();
     assert_eq!(extended, Reply::Extended { lease: Some(Duration::from_secs(5)) });
     bench.advance(5_000);
@@ -272,7 +272,7 @@ fn a_block_is_never_used_twice_even_at_its_end() {
     bench.settle(&warehouse, &id, Some(last.block), Settlement::Rollback).unwrap();
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
     // Putting it back is no way around.
-    bench.provision(Provision::Requeue(id)).unwrap();
+    bench.letter(LetterAction::Requeue, &id).unwrap();
     bench.verdicts();
     assert_eq!((bench.deliver(&warehouse), bench.counts()), (vec![], [0, 0, 0, 1]));
 }

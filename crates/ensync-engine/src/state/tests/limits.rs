@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use ensync_core::{AppKey, ClientId, ErrorKind};
 
 use super::bench::*;
-use crate::log::{EventOptions, KeyHash};
+use crate::model::{EventOptions, KeyHash};
 use crate::state::Rate;
 
 #[test]

@@ -1,5 +1,6 @@
 //! The state machine's promises, one test each; pure, without a runtime.
 
+mod admin;
 mod apps;
 mod deliver;
 mod events;
@@ -8,7 +9,6 @@ mod isolation;
 mod key_pairs;
 mod leases;
 mod limits;
-mod provision;
 mod publish;
 mod random;
 mod replay;

@@ -1,8 +1,8 @@
 use ensync_core::{IdempotencyKey, Metadata, PayloadMetadata, Publish, Schema, WirePayload};
 
 use super::bench::*;
-use crate::log::{EventOptions, Record, Rights};
-use crate::state::{Admitted, Provision, Step};
+use crate::model::{AdminCommand, EventOptions, Record, Rights};
+use crate::state::{Admitted, LetterAction, Step};
 use ensync_core::{ErrorKind, EventName};
 
 fn keyed(text: &str, key: &str) -> Publish {
@@ -130,15 +130,15 @@ fn rights_are_per_name_or_for_all() {
     let mut bench = Bench::new();
     let (shop, warehouse) = (bench.login(SHOP), bench.login(WAREHOUSE));
     let read = Rights { publish: false, subscribe: true };
-    let grant = |n, event, rights| Provision::Grant { app: app(n), event, rights };
-    bench.provision(grant(SHOP, Some(event()), read)).unwrap();
+    let grant = |n, event, rights| AdminCommand::Grant { app: app(n), event, rights };
+    bench.administer(grant(SHOP, Some(event()), read)).unwrap();
     refused(bench.publish_as(&shop, publish("b25l")), ErrorKind::Forbidden);
     bench.subscribe(&shop, None).unwrap();
 
-    bench.provision(grant(WAREHOUSE, None, Rights::NONE)).unwrap();
+    bench.administer(grant(WAREHOUSE, None, Rights::NONE)).unwrap();
     refused(bench.subscribe(&warehouse, None), ErrorKind::Forbidden);
     refused(bench.run(&warehouse, Command::Pause { event: event(), reason: String::new() }), ErrorKind::Forbidden);
-    bench.provision(grant(WAREHOUSE, Some(event()), Rights::ALL)).unwrap();
+    bench.administer(grant(WAREHOUSE, Some(event()), Rights::ALL)).unwrap();
     bench.restart();
     let (shop, warehouse) = (bench.login(SHOP), bench.login(WAREHOUSE));
     bench.subscribe(&warehouse, None).unwrap();
@@ -161,7 +161,7 @@ fn a_publish_is_deduplicated_by_sender_recipient_name_and_key() {
     assert_ne!(bench.publish_as(&shop, keyed("b25l", "l")).unwrap(), first);
     assert_ne!(bench.publish_as(&other, keyed("b25l", "k")).unwrap(), first);
     let name = EventName::parse("orders/status/other").unwrap();
-    bench.provision(Provision::RegisterEvent { name: name.clone(), options: EventOptions::default() }).unwrap();
+    bench.administer(AdminCommand::RegisterEvent { name: name.clone(), options: EventOptions::default() }).unwrap();
     let named = Publish { event: name, ..keyed("b25l", "k") };
     let second = bench.publish_as(&shop, named.clone()).unwrap();
     assert_ne!(second, first);
@@ -210,8 +210,8 @@ fn one_app_does_not_shorten_the_window_of_another() {
     assert_eq!(bench.publish_as(&stranger, keyed("b25l", "k")).unwrap(), quiet);
     assert_eq!(bench.publish_as(&shop, keyed("b25l", "c")).unwrap(), busy[2]);
     assert_ne!(bench.publish_as(&shop, keyed("b25l", "a")).unwrap(), busy[0]);
-    bench.adopt(crate::state::State::restore(bench.settings.clone(), bench.state.durable()));
-    assert_eq!(bench.state.durable(), bench.replayed().durable());
+    bench.adopt(crate::state::State::restore(bench.settings.clone(), bench.state.snapshot()));
+    assert_eq!(bench.state.snapshot(), bench.replayed().snapshot());
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn an_event_that_need_not_persist_is_not_logged_and_otherwise_the_same() {
     assert_eq!((second.attempt, second.id == first.id), (Some(2), true));
     bench.settle(&warehouse, &id, None, discard("no")).unwrap();
     let letter = bench.state.dead_letters(None, None, 9).pop().unwrap();
-    bench.provision(Provision::Requeue(letter.id)).unwrap();
+    bench.letter(LetterAction::Requeue, &letter.id).unwrap();
     let third = bench.deliver_one(&warehouse);
     assert_eq!(bench.replay(&warehouse, &id).unwrap().payload, third.payload);
     bench.ack(&warehouse, &third).unwrap();

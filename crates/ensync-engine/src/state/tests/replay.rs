@@ -1,8 +1,8 @@
 use ensync_core::{ErrorKind, EventName, Metadata, Publish};
 
 use super::bench::*;
-use crate::log::{Position, Rights};
-use crate::state::{EventKey, Provision};
+use crate::model::{AdminCommand, Position, Rights};
+use crate::state::{EventKey, LetterAction};
 
 #[test]
 fn a_replay_returns_the_event_before_and_after_its_acknowledgement() {
@@ -39,7 +39,7 @@ fn only_under_its_name_and_with_the_right_to_it() {
     let other = EventName::parse("other").unwrap();
     refused(bench.run(&warehouse, Command::Replay { id: id.clone(), event: other }), ErrorKind::NotFound);
     let rights = Rights { publish: true, subscribe: false };
-    bench.provision(Provision::Grant { app: app(WAREHOUSE), event: None, rights }).unwrap();
+    bench.administer(AdminCommand::Grant { app: app(WAREHOUSE), event: None, rights }).unwrap();
     refused(bench.replay(&warehouse, &id), ErrorKind::Forbidden);
 }
 
@@ -85,6 +85,6 @@ fn a_dead_letter_was_not_acknowledged() {
         let info = bench.replay(&warehouse, &id).unwrap().metadata.replay_info().unwrap();
         assert_eq!(info.was_acknowledged, Some(false));
         // The second time it is given up.
-        bench.provision(Provision::DropDead(id.clone())).ok();
+        bench.letter(LetterAction::Drop, &id).ok();
     }
 }

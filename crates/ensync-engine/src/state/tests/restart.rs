@@ -3,7 +3,7 @@ use std::sync::Arc;
 use ensync_core::{Settlement, Timestamp};
 
 use super::bench::*;
-use crate::log::{EventRef, Position, Record};
+use crate::model::{AdminCommand, EventRef, Position, Record};
 use crate::state::{Applied, State};
 
 #[test]
@@ -29,7 +29,7 @@ fn a_checkpoint_and_the_records_after_it_are_as_good_as_all() {
     bench.settle(&warehouse, &ids[0], None, Settlement::Ack).unwrap();
     bench.settle(&warehouse, &ids[1], None, defer(5_000)).unwrap();
     bench.settle(&warehouse, &ids[2], None, discard("no")).unwrap();
-    let (checkpoint, after) = (bench.state.durable(), bench.log.len());
+    let (checkpoint, after) = (bench.state.snapshot(), bench.log.len());
     bench.publish("dHdv");
     bench.settle(&warehouse, &ids[3], None, Settlement::Ack).unwrap();
 
@@ -38,8 +38,8 @@ fn a_checkpoint_and_the_records_after_it_are_as_good_as_all() {
         restored.apply(Some(Position::new(index as u64 + 1)), record);
     }
     restored.tick(bench.now);
-    assert_eq!(restored.durable(), bench.state.durable());
-    assert_eq!(restored.durable(), bench.replayed().durable());
+    assert_eq!(restored.snapshot(), bench.state.snapshot());
+    assert_eq!(restored.snapshot(), bench.replayed().snapshot());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn an_event_may_move_in_the_log_and_keeps_its_id() {
     assert_eq!(bench.state.unsettled_before(end), []);
     bench.log[unsettled[0].as_u64() as usize - 1] = Arc::new(Record::Drop { event: EventRef { queue: 9, seq: 9 } });
 
-    bench.adopt(State::restore(bench.settings.clone(), bench.state.durable()));
+    bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
     let warehouse = bench.consumer(WAREHOUSE);
     assert!(bench.deliver(&warehouse).iter().map(|delivery| &delivery.id).eq(&ids));
     assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
@@ -81,26 +81,29 @@ fn records_that_make_no_sense_are_harmless() {
     bench.publish("b25l");
     let publish = bench.log.last().unwrap().clone();
     let Record::Publish(good) = &*publish else { panic!() };
-    let before = bench.state.durable();
+    let before = bench.state.snapshot();
     let event = EventRef { queue: 0, seq: 0 };
     let nowhere = [EventRef { queue: 7, seq: 0 }, EventRef { queue: 0, seq: u64::MAX }];
     let mut records = vec![
         // A queue under another number, a number under another name, another event in the same place.
-        Record::Publish(crate::log::PublishRecord { at: EventRef { queue: 5, seq: 9 }, ..good.clone() }),
-        Record::Publish(crate::log::PublishRecord {
+        Record::Publish(crate::model::PublishRecord { at: EventRef { queue: 5, seq: 9 }, ..good.clone() }),
+        Record::Publish(crate::model::PublishRecord {
             at: EventRef { queue: 0, seq: 9 },
             recipient: app(SHOP),
             ..good.clone()
         }),
-        Record::Publish(crate::log::PublishRecord {
+        Record::Publish(crate::model::PublishRecord {
             at: EventRef { queue: 9, seq: 9 },
             recipient: app(99),
             ..good.clone()
         }),
-        Record::Publish(crate::log::PublishRecord { tag: 1, ..good.clone() }),
+        Record::Publish(crate::model::PublishRecord { tag: 1, ..good.clone() }),
         Record::Requeue { event, expires_at: None },
         Record::Drop { event },
-        Record::Grant { app: app(99), event: None, rights: Default::default() },
+        Record::Admin {
+            at: bench.now,
+            command: AdminCommand::Grant { app: app(99), event: None, rights: Default::default() },
+        },
     ];
     let block = ensync_core::Block::new(1).unwrap();
     for event in nowhere {
@@ -117,7 +120,7 @@ fn records_that_make_no_sense_are_harmless() {
         assert!(matches!(applied, Applied::Ignored | Applied::Stale), "{record:?}: {applied:?}");
         bench.check();
     }
-    assert_eq!(bench.state.durable(), before);
+    assert_eq!(bench.state.snapshot(), before);
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn the_ends_of_the_numbers_are_survived() {
     bench.publish("b25l");
     let Record::Publish(good) = &**bench.log.last().unwrap() else { panic!() };
     let last = EventRef { queue: 0, seq: u64::MAX };
-    let record = Record::Publish(crate::log::PublishRecord { at: last, ..good.clone() });
+    let record = Record::Publish(crate::model::PublishRecord { at: last, ..good.clone() });
     bench.state.apply(Some(Position::new(99)), &Arc::new(record));
     let shop = bench.login(SHOP);
     refused(bench.publish_as(&shop, publish("b25l")), ensync_core::ErrorKind::LimitExceeded);

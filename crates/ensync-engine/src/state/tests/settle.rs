@@ -3,8 +3,8 @@ use std::time::Duration;
 use ensync_core::{Block, ErrorKind, EventId, Reply, Settle, Settlement};
 
 use super::bench::*;
-use crate::log::{EventOptions, Record};
-use crate::state::{Applied, Provision, Step};
+use crate::model::{EventOptions, Record};
+use crate::state::{Applied, LetterAction, Step};
 
 #[test]
 fn an_acknowledged_event_is_gone() {
@@ -58,7 +58,7 @@ fn settle_at_once(ways: &[Settlement]) -> (Vec<Applied>, [usize; 4]) {
     }
     let applied = bench.commit(&batch);
     bench.check();
-    assert_eq!(bench.replayed().durable(), bench.state.durable());
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     (applied, bench.counts())
 }
 
@@ -178,8 +178,8 @@ fn a_dead_letter_can_be_put_back() {
     bench.publish("b25l");
     let first = bench.deliver_one(&warehouse);
     bench.settle(&warehouse, &first.id, None, discard("no")).unwrap();
-    bench.provision(Provision::Requeue(first.id.clone())).unwrap();
-    refused(bench.provision(Provision::Requeue(first.id.clone())), ErrorKind::NotFound);
+    bench.letter(LetterAction::Requeue, &first.id).unwrap();
+    refused(bench.letter(LetterAction::Requeue, &first.id), ErrorKind::NotFound);
     let second = bench.deliver_one(&warehouse);
     assert_eq!((second.id.clone(), second.attempt), (first.id, Some(1)));
     assert!(second.block > first.block);
@@ -192,12 +192,12 @@ fn a_dead_letter_can_be_given_up() {
     let mut bench = Bench::new();
     let warehouse = bench.consumer(WAREHOUSE);
     let id = bench.publish("b25l");
-    refused(bench.provision(Provision::DropDead(id.clone())), ErrorKind::NotFound);
+    refused(bench.letter(LetterAction::Drop, &id), ErrorKind::NotFound);
     bench.deliver_one(&warehouse);
     bench.settle(&warehouse, &id, None, discard("no")).unwrap();
-    bench.provision(Provision::DropDead(id.clone())).unwrap();
-    for what in [Provision::DropDead(id.clone()), Provision::Requeue(id)] {
-        refused(bench.provision(what), ErrorKind::NotFound);
+    bench.letter(LetterAction::Drop, &id).unwrap();
+    for what in [LetterAction::Drop, LetterAction::Requeue] {
+        refused(bench.letter(what, &id), ErrorKind::NotFound);
     }
     bench.restart();
     assert_eq!(bench.counts(), [0; 4]);
@@ -233,7 +233,7 @@ fn ids_of_nothing_are_not_found() {
         forge(|key| key.event.seq = 7),
         forge(|key| key.event.queue = 7),
         forge(|key| key.tag += 1),
-        forge(|key| key.position = crate::log::Position::new(1)),
+        forge(|key| key.position = crate::model::Position::new(1)),
         forge(|key| key.transient = true),
         EventId::parse("01J8ZQ4V9T0000000000000000").unwrap(),
     ];

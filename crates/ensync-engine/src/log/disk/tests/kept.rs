@@ -1,6 +1,6 @@
-//! A data directory of the first format, kept: whoever has data in it can read that with every later version.
+//! A data directory of this format, kept: whoever has data in it can read that with every later version.
 //!
-//! `format-1` holds a log with every kind of record and a checkpoint with every field, and records after that.
+//! `format-2` holds a log with every kind of record and a checkpoint with every field, and records after that.
 //! `ENSYNC_WRITE_FORMAT=1 cargo test -p ensync-engine --lib kept` writes it; never again, once anybody has data in this format.
 
 use std::num::NonZeroU32;
@@ -11,17 +11,16 @@ use ensync_core::{
     Session, Subscribe, WirePayload,
 };
 
-use super::super::format::{Frame, read_header};
-use super::super::record;
+use super::super::format::{Frame, RECORD, read_header};
 use super::super::tools::verify;
 use super::*;
-use crate::broker::{decode_checkpoint, encode_checkpoint};
-use crate::log::{EventOptions, KeyHash, PublishRecord, Rights};
-use crate::state::{Durable, Settings, State};
+use crate::model::codec::snapshot;
+use crate::model::{AdminCommand, EventOptions, KeyHash, Rights, Snapshot};
+use crate::state::{Settings, State};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions, Log};
 
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/log/disk/tests/format-1");
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/log/disk/tests/format-2");
 /// When all of it happened.
 const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// Far from that.
@@ -52,7 +51,17 @@ fn hash(key: &str) -> KeyHash {
 }
 
 fn app(id: AppId, name: &str, rights: Rights) -> Record {
-    Record::App { id, name: name.into(), key_hash: hash(&format!("key-of-{name}")), rights, at: AT }
+    admin(AdminCommand::CreateApp {
+        id,
+        name: name.into(),
+        key_hash: hash(&format!("key-of-{name}")),
+        rights,
+        same_name: true,
+    })
+}
+
+fn admin(command: AdminCommand) -> Record {
+    Record::Admin { at: AT, command }
 }
 
 fn publish(seq: u64) -> Record {
@@ -79,15 +88,19 @@ fn before() -> Vec<Record> {
         app(SHOP, "shop", Rights { publish: true, subscribe: false }),
         app(STORE, "store", Rights::ALL),
         app(CLOSED, "closed", Rights::NONE),
-        Record::Event { name: paid(), options: full(), auto: false },
-        Record::Event { name: EventName::parse("auto").unwrap(), options: EventOptions::default(), auto: true },
-        Record::Grant { app: STORE, event: Some(paid()), rights: Rights { publish: false, subscribe: true } },
-        Record::AccessKey { app: SHOP, key_hash: hash("new-key-of-shop"), at: AT, old_until: Some(LATER) },
-        Record::Enable { app: CLOSED, enabled: false },
+        admin(AdminCommand::RegisterEvent { name: paid(), options: full() }),
+        admin(AdminCommand::UseEvent { name: EventName::parse("auto").unwrap() }),
+        admin(AdminCommand::Grant {
+            app: STORE,
+            event: Some(paid()),
+            rights: Rights { publish: false, subscribe: true },
+        }),
+        admin(AdminCommand::RotateKey { app: SHOP, key_hash: hash("new-key-of-shop"), grace: LATER.since(AT) }),
+        admin(AdminCommand::Enable { app: CLOSED, enabled: false }),
     ]);
     records.push(publish(0));
-    records.push(Record::KeyPair { app: STORE, public_key: STORE_2 });
-    records.push(Record::KeyPair { app: STORE, public_key: STORE_3 });
+    records.push(admin(AdminCommand::RotateKeyPair { app: STORE, public_key: STORE_2 }));
+    records.push(admin(AdminCommand::RotateKeyPair { app: STORE, public_key: STORE_3 }));
     records.extend((1..7).map(publish));
     records.extend([
         Record::Ack { event: event(0), block: Block::new(1 << 32 | 1).unwrap() },
@@ -108,7 +121,7 @@ fn after() -> Vec<Record> {
         Record::Ack { event: event(5), block: Block::new(2 << 32 | 1).unwrap() },
         publish(7),
         app(LATE, "late", Rights::ALL),
-        Record::RetireKey { app: STORE, public_key: STORE_2 },
+        admin(AdminCommand::RetireKey { app: STORE, public_key: STORE_2 }),
     ]
 }
 
@@ -117,13 +130,13 @@ fn shared(records: Vec<Record>) -> Vec<Arc<Record>> {
 }
 
 /// What records at their positions come to.
-fn fold(stored: &[(Position, Arc<Record>)]) -> Durable {
+fn fold(stored: &[(Position, Arc<Record>)]) -> Snapshot {
     let mut state = State::new(Settings::default());
     for (at, record) in stored {
         state.apply(Some(*at), record);
     }
     state.tick(AT);
-    state.durable()
+    state.snapshot()
 }
 
 async fn write() {
@@ -132,12 +145,12 @@ async fn write() {
     let mut stored = Vec::new();
     let before = shared(before());
     for part in before.chunks(3) {
-        stored.extend(log.append(part).await.unwrap().into_iter().zip(part.iter().cloned()));
+        stored.extend(log.store(part).await.unwrap().into_iter().zip(part.iter().cloned()));
     }
-    log.save_checkpoint(stored.last().unwrap().0, encode_checkpoint(&fold(&stored))).await.unwrap();
+    log.save_checkpoint(stored.last().unwrap().0, snapshot::encode(&fold(&stored))).await.unwrap();
     drop(log);
     let log = place.open();
-    log.append(&shared(after())).await.unwrap();
+    log.store(&shared(after())).await.unwrap();
     drop(log);
     place.alter(&place.segment(1), |bytes| bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 9));
     _ = fs::remove_dir_all(KEPT);
@@ -234,7 +247,7 @@ async fn a_kept_directory_is_opened_with_all_that_is_in_it() {
 }
 
 /// The id of the first event that waits.
-const ID: &str = "AQAA_u0DAfCWgIAQ";
+const ID: &str = "AQAA_u0DAdCZgIAQ";
 
 #[tokio::test]
 async fn the_kept_bytes_are_what_is_written_today() {
@@ -248,16 +261,18 @@ async fn the_kept_bytes_are_what_is_written_today() {
     for (at, kept) in &found {
         let offset = split(*at).1 as usize;
         let frame = Frame::read(&bytes, offset, &id, super::super::format::position(1, 0)).unwrap();
-        let mut body = Vec::new();
-        record::encode(kept, &mut body);
-        assert_eq!((frame.kind, frame.body_of(&bytes, offset)), (record::kind(kept), Bytes::from(body)), "{kept:?}");
+        assert_eq!(
+            (frame.kind, frame.body_of(&bytes, offset)),
+            (RECORD, Encoded::from(&**kept).to_bytes()),
+            "{kept:?}"
+        );
     }
     let (at, state) = log.load_checkpoint().await.unwrap().unwrap();
     let covered: Vec<_> = found.iter().filter(|(position, _)| *position <= at).cloned().collect();
     assert_eq!(covered.len(), before().len());
     let durable = fold(&covered);
-    assert_eq!(decode_checkpoint(state.clone()).unwrap(), durable);
-    assert_eq!(encode_checkpoint(&durable), state);
+    assert_eq!(snapshot::decode(state.clone()).unwrap(), durable);
+    assert_eq!(snapshot::encode(&durable), state);
     // Nothing is left out of it.
     let store = &durable.apps[1];
     assert!(durable.apps[0].old_key.is_some() && !store.earlier_keys.is_empty() && !store.grants.is_empty());

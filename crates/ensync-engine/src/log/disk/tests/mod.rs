@@ -5,6 +5,8 @@ mod faults;
 mod fire;
 mod format;
 mod kept;
+#[cfg(unix)]
+mod place;
 mod provisioned;
 mod random;
 mod space;
@@ -19,15 +21,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ensync_core::{ErrorKind, Result, Timestamp};
 use futures::StreamExt;
 use tempfile::TempDir;
 
 use super::format::{HEADER, split};
 use super::io::{Io, SystemIo};
-use super::record::tests::samples;
 use super::{DiskLog, DiskOptions};
-use crate::log::{EventRef, Log, Position, Record};
+use crate::log::Log;
+use crate::model::codec::record::decode;
+use crate::model::codec::record::tests::samples;
+use crate::model::{Encoded, EventRef, Position, PublishRecord, Record};
 
 /// The smallest segments there are, and no marks but those of the runs.
 fn options() -> DiskOptions {
@@ -102,6 +107,22 @@ impl Place {
     }
 }
 
+/// A log, as records.
+trait Records {
+    async fn store(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>>;
+    async fn fetch(&self, at: Position) -> Result<Option<Arc<Record>>>;
+}
+
+impl<L: Log> Records for L {
+    async fn store(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+        self.append(batch.iter().map(|record| Encoded::from(&**record)).collect()).await
+    }
+
+    async fn fetch(&self, at: Position) -> Result<Option<Arc<Record>>> {
+        Ok(self.read(at).await?.map(|bytes| Arc::new(decode(bytes).unwrap())))
+    }
+}
+
 /// A small record.
 fn small(seq: u64) -> Arc<Record> {
     Arc::new(Record::Drop { event: EventRef { queue: 0, seq } })
@@ -113,11 +134,12 @@ fn large(seq: u64, bytes: usize) -> Arc<Record> {
         panic!()
     };
     let payload = ensync_core::WirePayload::from_wire("A".repeat(bytes));
-    Arc::new(Record::Publish(crate::log::PublishRecord { at: EventRef { queue: 0, seq }, payload, ..sample }))
+    Arc::new(Record::Publish(PublishRecord { at: EventRef { queue: 0, seq }, payload, ..sample }))
 }
 
 async fn scanned(log: &DiskLog, from: Position) -> Vec<(Position, Arc<Record>)> {
-    log.scan(from).map(Result::unwrap).collect().await
+    let read = |read: Result<(Position, Bytes)>| read.map(|(at, bytes)| (at, Arc::new(decode(bytes).unwrap())));
+    log.scan(from).map(|found| read(found).unwrap()).collect().await
 }
 
 async fn records(log: &DiskLog) -> Vec<Arc<Record>> {

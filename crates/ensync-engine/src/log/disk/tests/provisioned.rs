@@ -4,7 +4,7 @@ use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Pu
 
 use super::super::tools::{assess, verify};
 use super::*;
-use crate::log::{EventOptions, Rights};
+use crate::model::{AdminCommand, EventOptions, Rights};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions};
 
@@ -93,7 +93,7 @@ async fn a_lost_app_costs_its_events_and_that_is_said() {
     let log = place.open();
     let all = scanned(&log, Position::START).await;
     drop(log);
-    let app = |record: &Record| matches!(record, Record::App { id, .. } if *id == STORE);
+    let app = |record: &Record| matches!(record, Record::Admin { command: AdminCommand::CreateApp { id, .. }, .. } if *id == STORE);
     let (at, _) = all.iter().find(|(_, record)| app(record)).unwrap();
     let (segment, offset) = split(*at);
     place.alter(&place.segment(segment), |bytes| bytes[offset as usize + 30] ^= 1);

@@ -23,11 +23,11 @@ async fn what_was_answered_is_there_and_what_was_torn_is_not() {
                 let batch: Vec<_> = (0..random.u64(1..6))
                     .map(|seq| if random.bool() { small(seq) } else { large(seq, random.usize(1..9_000)) })
                     .collect();
-                let positions = log.append(&batch).await.unwrap();
+                let positions = log.store(&batch).await.unwrap();
                 stored.extend(positions.into_iter().zip(batch));
             }
             if let Some((at, record)) = stored.get(random.usize(..stored.len().max(1))) {
-                assert_eq!(log.read(*at).await.unwrap().as_ref(), Some(record));
+                assert_eq!(log.fetch(*at).await.unwrap().as_ref(), Some(record));
             }
             drop(log);
             tear(&place, &mut random).await;
@@ -35,40 +35,40 @@ async fn what_was_answered_is_there_and_what_was_torn_is_not() {
     }
 }
 
-/// What a crash leaves of a commit that nobody was answered: some of its bytes, in any order, and other bytes.
+/// What a crash leaves of a commit that nobody was answered: some of its bytes, in any order.
 async fn tear(place: &Place, random: &mut fastrand::Rng) {
     let before = place.files();
     let log = place.open();
     let batch: Vec<_> = (0..random.u64(1..4)).map(|seq| large(seq, random.usize(1..3_000))).collect();
-    let positions = log.append(&batch).await.unwrap();
+    let positions = log.store(&batch).await.unwrap();
     drop(log);
     let (segment, begin) = split(positions[0]);
     let after = place.files();
-    for path in after.keys().filter(|path| !before.contains_key(*path)) {
-        fs::remove_file(path).unwrap();
-    }
-    for (path, bytes) in &before {
-        fs::write(path, bytes).unwrap();
-    }
     let path = place.segment(segment);
     if !before.contains_key(&path) {
+        // As if the run had never been.
+        for path in after.keys().filter(|path| !before.contains_key(*path)) {
+            fs::remove_file(path).unwrap();
+        }
+        for (path, bytes) in &before {
+            fs::write(path, bytes).unwrap();
+        }
         return;
     }
     let mut torn = before[&path].clone();
     torn.resize(after[&path].len().max(torn.len()), 0);
     let begin = begin as usize;
-    // The mark that a run begins was on the disk before.
+    // The mark that a run begins was on the disk before, here or in the segment before.
     torn[begin - 24..begin].copy_from_slice(&after[&path][begin - 24..begin]);
+    // An interrupted write either ends at some byte of the commit, or lost some of the sectors in which disks write.
+    let length = after[&path].iter().rposition(|byte| *byte != 0).unwrap() - begin;
+    let cut = random.bool().then(|| begin + random.usize(..length));
     for (at, byte) in torn.iter_mut().enumerate().skip(begin) {
-        // In pieces of 512 bytes, as disks write; never the first one whole.
-        let piece = (at - begin) / 512;
-        let kept = piece > 0 && !(piece ^ begin).is_multiple_of(3);
+        let sector = at / 512 - begin / 512;
+        let kept = cut.map_or(sector > 0 && !(sector ^ begin).is_multiple_of(3), |cut| at < cut);
         if kept {
             *byte = after[&path][at];
         }
-    }
-    if random.bool() {
-        torn[begin..begin + 8].fill(random.u8(..));
     }
     fs::write(path, torn).unwrap();
 }

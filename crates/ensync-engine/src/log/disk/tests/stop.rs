@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::super::folder::Folder;
 use super::*;
 
 /// A disk of which is known what a loss of power leaves.
@@ -95,9 +96,14 @@ fn content(mut file: &File) -> Vec<u8> {
 }
 
 impl Io for Stopping {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    /// In one order, each time.
+    fn meanwhile(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
+    fn create(&self, folder: &Folder, path: &Path) -> io::Result<File> {
         let _one = self.step()?;
-        let file = SystemIo.create(path)?;
+        let file = SystemIo.create(folder, path)?;
         let kept = (file.try_clone()?, Vec::new());
         self.model.lock().unwrap().files.insert(file.metadata()?.ino(), kept);
         self.renamed();
@@ -132,21 +138,21 @@ impl Io for Stopping {
         self.sync(file)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()> {
         let _one = self.step()?;
-        SystemIo.rename(from, to)?;
+        SystemIo.rename(folder, from, to)?;
         self.renamed();
         Ok(())
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, folder: &Folder, path: &Path) -> io::Result<()> {
         let _one = self.step()?;
-        SystemIo.remove(path)?;
+        SystemIo.remove(folder, path)?;
         self.renamed();
         Ok(())
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+    fn sync_directory(&self, _: &Folder) -> io::Result<()> {
         let _one = self.step()?;
         let names = self.names();
         self.model.lock().unwrap().names = vec![names];
@@ -167,7 +173,7 @@ impl Io for Unsynced {
         Ok(())
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+    fn sync_directory(&self, _: &Folder) -> io::Result<()> {
         Ok(())
     }
 }
@@ -190,7 +196,7 @@ async fn live(place: &Place, io: Arc<dyn Io>) -> Story {
             let sizes = [300, 12_000, 25_000];
             let batch: Vec<_> =
                 (0..random.u64(1..4)).map(|n| large(run * 100 + seq * 10 + n, sizes[random.usize(..3)])).collect();
-            match log.append(&batch).await {
+            match log.store(&batch).await {
                 Ok(positions) => story.stored.extend(positions.into_iter().zip(batch)),
                 Err(_) => {
                     story.open = batch;
@@ -203,7 +209,7 @@ async fn live(place: &Place, io: Arc<dyn Io>) -> Story {
                     return story;
                 }
                 story.saved = Some(last);
-                if log.drop_before(last).await.is_err() {
+                if log.drop_range(Position::START, last).await.is_err() {
                     return story;
                 }
             }
@@ -229,7 +235,7 @@ async fn check(place: &Place, story: &Story, which: &str) {
     let rest: Vec<_> = found.iter().skip(answered.len()).map(|(_, record)| record.clone()).collect();
     assert!(rest.is_empty() || rest == story.open, "{which}: a part of a batch");
     // And it goes on.
-    log.append(&[small(1)]).await.unwrap();
+    log.store(&[small(1)]).await.unwrap();
 }
 
 #[tokio::test]

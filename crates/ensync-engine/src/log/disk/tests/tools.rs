@@ -1,13 +1,16 @@
 //! What can be done from outside: checked, repaired, copied.
 
+mod copies;
+
 use std::collections::BTreeSet;
 
 use ensync_core::{AppId, EventName};
 
 use super::super::tools::{Assessment, Contents, assess, backup, repair, restore, verify};
 use super::*;
-use crate::broker::encode_checkpoint;
-use crate::log::PublishRecord;
+use crate::model::AdminCommand;
+use crate::model::PublishRecord;
+use crate::model::codec::snapshot;
 use crate::state::{Settings, State};
 
 const QUEUES: u32 = 3;
@@ -18,12 +21,15 @@ fn recipient(queue: u32) -> AppId {
 
 /// The recipients.
 fn apps() -> Vec<Arc<Record>> {
-    let app = |queue| Record::App {
-        id: recipient(queue),
-        name: format!("app {queue}"),
-        key_hash: crate::log::KeyHash::from_bytes([queue as u8; 32]),
-        rights: crate::log::Rights::ALL,
+    let app = |queue| Record::Admin {
         at: Timestamp::from_millis(1),
+        command: AdminCommand::CreateApp {
+            id: recipient(queue),
+            name: format!("app {queue}"),
+            key_hash: crate::model::KeyHash::from_bytes([queue as u8; 32]),
+            rights: crate::model::Rights::ALL,
+            same_name: true,
+        },
     };
     (0..QUEUES).map(|queue| Arc::new(app(queue))).collect()
 }
@@ -47,7 +53,7 @@ impl History {
         let place = Place::quick();
         let mut history = Self { place, stored: Vec::new(), checkpoints: Vec::new() };
         // Nothing is kept for who is no app.
-        history.place.open().append(&apps()).await.unwrap();
+        history.place.open().store(&apps()).await.unwrap();
         let mut next = [0; QUEUES as usize];
         for commit in 0..60 {
             // Several runs.
@@ -68,12 +74,12 @@ impl History {
                     *seq += 1;
                 }
             }
-            let positions = log.append(&batch).await.unwrap();
+            let positions = log.store(&batch).await.unwrap();
             history.stored.extend(positions.into_iter().zip(batch));
             if checkpoints.contains(&commit) {
                 let at = history.stored.last().unwrap().0;
                 let state = fold(&history.stored);
-                log.save_checkpoint(at, encode_checkpoint(&state.durable())).await.unwrap();
+                log.save_checkpoint(at, snapshot::encode(&state.snapshot())).await.unwrap();
                 history.checkpoints.push(at);
             }
         }
@@ -87,8 +93,7 @@ impl History {
     /// The bytes of a record's frame.
     fn frame(&self, index: usize) -> (PathBuf, std::ops::Range<usize>) {
         let (number, offset) = split(self.stored[index].0);
-        let mut body = Vec::new();
-        super::super::record::encode(&self.stored[index].1, &mut body);
+        let body = Encoded::from(&*self.stored[index].1);
         let offset = offset as usize;
         (self.place.segment(number), offset..offset + 24 + body.len())
     }
@@ -115,8 +120,8 @@ fn fold(stored: &[(Position, Arc<Record>)]) -> State {
 
 /// Which events wait, and which are dead letters.
 fn waiting(state: &State) -> BTreeSet<EventRef> {
-    let durable = state.durable();
-    let of = |queue: &crate::state::DurableQueue| {
+    let durable = state.snapshot();
+    let of = |queue: &crate::model::SnapshotQueue| {
         let number = queue.number;
         queue.events.iter().map(move |event| EventRef { queue: number, seq: event.seq }).collect::<Vec<_>>()
     };
@@ -129,9 +134,7 @@ async fn started(place: &Place) -> (State, BTreeMap<Position, Arc<Record>>) {
     let found: BTreeMap<_, _> = scanned(&log, Position::START).await.into_iter().collect();
     let (mut state, from) = match log.load_checkpoint().await.unwrap() {
         None => (State::new(Settings::default()), Position::START),
-        Some((at, bytes)) => {
-            (State::restore(Settings::default(), crate::broker::decode_checkpoint(bytes).unwrap()), at)
-        }
+        Some((at, bytes)) => (State::restore(Settings::default(), snapshot::decode(bytes).unwrap()), at),
     };
     for (at, record) in found.iter().filter(|(at, _)| **at > from) {
         state.apply(Some(*at), record);
@@ -196,10 +199,10 @@ async fn a_sound_directory_is_verified() {
 async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
     let history = History::new(&mut fastrand::Rng::with_seed(2), &[20]).await;
     let at = history.checkpoints[0];
-    let mut wrong = fold(&history.stored[..10]).durable();
+    let mut wrong = fold(&history.stored[..10]).snapshot();
     wrong.queues.pop();
     let log = history.place.open();
-    log.save_checkpoint(at, encode_checkpoint(&wrong)).await.unwrap();
+    log.save_checkpoint(at, snapshot::encode(&wrong)).await.unwrap();
     drop(log);
     let report = verify(history.place.path()).await.unwrap();
     let said = report.damage.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -211,23 +214,24 @@ async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
 async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let (place, due) = (Place::quick(), Timestamp::from_millis(1_000));
     let event = EventRef { queue: 0, seq: 0 };
-    let key_hash = crate::log::KeyHash::from_bytes([9; 32]);
+    let key_hash = crate::model::KeyHash::from_bytes([9; 32]);
     let at = Timestamp::from_millis(5);
     let mut records = apps();
     records.push(publish(0, 0, 100));
     records.push(Arc::new(Record::Defer { event, until: due, deliveries: 3 }));
-    records.push(Arc::new(Record::AccessKey { app: recipient(1), key_hash, at, old_until: Some(due) }));
-    let positions = place.open().append(&records).await.unwrap();
+    let command = AdminCommand::RotateKey { app: recipient(1), key_hash, grace: due.since(at) };
+    records.push(Arc::new(Record::Admin { at, command }));
+    let positions = place.open().store(&records).await.unwrap();
     let stored: Vec<_> = positions.into_iter().zip(records).collect();
     let mut state = fold(&stored);
-    let before = state.durable();
+    let before = state.snapshot();
     state.tick(due);
-    let after = state.durable();
+    let after = state.snapshot();
     assert!(after.queues != before.queues && after.apps != before.apps);
     let mut wrong = before.clone();
     wrong.queues[0].events[0].deliveries = 4;
     for (saved, is_right) in [(before, true), (after, true), (wrong, false)] {
-        place.open().save_checkpoint(stored.last().unwrap().0, encode_checkpoint(&saved)).await.unwrap();
+        place.open().save_checkpoint(stored.last().unwrap().0, snapshot::encode(&saved)).await.unwrap();
         let report = verify(place.path()).await.unwrap();
         assert_eq!((report.compared, report.damage.is_empty()), (1, is_right), "{:?}", report.damage);
     }
@@ -368,7 +372,7 @@ async fn whatever_is_damaged_the_rest_is_there_after_a_repair() {
             assert!(same || hit, "{which}: record {index} was not touched");
         }
         let log = history.place.open();
-        log.append(&[small(1)]).await.unwrap();
+        log.store(&[small(1)]).await.unwrap();
     }
 }
 
@@ -376,7 +380,7 @@ async fn whatever_is_damaged_the_rest_is_there_after_a_repair() {
 async fn a_log_without_its_beginning_goes_on() {
     let history = History::new(&mut fastrand::Rng::with_seed(5), &[50]).await;
     let log = history.place.open();
-    log.drop_before(Position::new(3 << 32)).await.unwrap();
+    log.drop_range(Position::START, Position::new(3 << 32)).await.unwrap();
     drop(log);
     history.place.alter(&history.checkpoint(0), |bytes| bytes[70] ^= 1);
     history.place.refused(ErrorKind::InvalidInput, &["no checkpoint", "ensync store repair"]);
@@ -385,62 +389,4 @@ async fn a_log_without_its_beginning_goes_on() {
     let (_, found) = started(&history.place).await;
     let left = history.stored.iter().filter(|(at, _)| split(*at).0 >= 3);
     assert!(left.clone().all(|(at, record)| found.get(at) == Some(record)) && left.count() > 5);
-}
-
-#[tokio::test]
-async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
-    let mut history = History::new(&mut fastrand::Rng::with_seed(6), &[20, 40]).await;
-    let to = Place::new();
-    fs::write(history.place.path().join("admin.token"), "secret").unwrap();
-    for replays in [true, false] {
-        let log = history.place.open();
-        if !replays {
-            // Once nothing waits, nothing of before is needed.
-            let block = ensync_core::Block::new(9).unwrap();
-            let drops = |event| [Arc::new(Record::Ack { event, block }), Arc::new(Record::Drop { event })];
-            let batch: Vec<_> = waiting(&fold(&history.stored)).into_iter().flat_map(drops).collect();
-            history.stored.extend(log.append(&batch).await.unwrap().into_iter().zip(batch));
-            let at = history.stored.last().unwrap().0;
-            log.save_checkpoint(at, encode_checkpoint(&fold(&history.stored).durable())).await.unwrap();
-        }
-        let _ = fs::remove_dir_all(to.path());
-        let made = backup(history.place.path(), to.path(), replays).await.unwrap();
-        assert_eq!(made.left_out, ["admin.token"]);
-        let all = made.report.records == history.stored.len() as u64 + u64::from(QUEUES);
-        assert!(all == replays, "{:?}", made.report);
-        drop(log);
-        let error = backup(history.place.path(), to.path(), replays).await.unwrap_err();
-        assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("not empty"), "{error}");
-
-        let back = Place::new();
-        restore(to.path(), back.path()).await.unwrap();
-        let (state, found) = started(&back).await;
-        assert_eq!(state.durable(), fold(&history.stored).durable());
-        let known = |at: &Position, record: &Arc<Record>| {
-            matches!(**record, Record::App { .. }) || history.stored.contains(&(*at, record.clone()))
-        };
-        assert!(found.iter().all(|(at, record)| known(at, record)));
-        let source = history.place.open().epoch();
-        let log = back.open();
-        assert!(log.epoch() > source + 65_000, "{} {source}", log.epoch());
-        let next = log.append(&[small(1)]).await.unwrap();
-        assert!(next[0] > history.stored.last().unwrap().0);
-        drop(log);
-        let error = restore(to.path(), back.path()).await.unwrap_err();
-        assert!(error.to_string().contains("not empty"), "{error}");
-        assert_eq!(verify(back.path()).await.unwrap().damage, []);
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_copied_of_a_damaged_log() {
-    let history = History::new(&mut fastrand::Rng::with_seed(7), &[]).await;
-    history.damage(&BTreeSet::from([20]), |frame| frame[30] ^= 1);
-    let to = Place::new();
-    let error = backup(history.place.path(), to.path(), true).await.unwrap_err();
-    assert!(error.to_string().contains("ensync store repair"), "{error}");
-    assert!(fs::read_dir(to.path()).unwrap().next().is_none());
-    // And nothing of a damaged backup comes back.
-    let error = restore(history.place.path(), to.path()).await.unwrap_err();
-    assert!(error.to_string().contains("is damaged"), "{error}");
 }

@@ -11,15 +11,14 @@ use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
 
 use super::super::checkpoint;
-use super::super::directory::{Directory, failed, read, unusable};
-use super::super::format::{FRAME, Frame, HEADER, LogId, position, split};
+use super::super::directory::{Directory, failed, unusable};
+use super::super::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
 use super::super::io::SystemIo;
-use super::super::record::MARK;
 use super::super::recover::Walk;
 use super::super::{blocking, directory};
-use super::known::decode;
+use super::salvage::decode;
 use super::verify::{Report, verify_now};
-use crate::log::Position;
+use crate::model::Position;
 
 /// How often the copy is begun again because the engine was faster.
 const ATTEMPTS: usize = 20;
@@ -66,7 +65,7 @@ pub struct Restored {
 pub async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: bool) -> Result<Backup> {
     let (data, to) = (data.into(), to.into());
     blocking(move || {
-        let from = Directory { path: data, io: Arc::new(SystemIo) };
+        let from = Directory::new(data, Arc::new(SystemIo));
         let target = empty(&to)?;
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -103,7 +102,7 @@ pub async fn restore(backup: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Re
     let (backup, data) = (backup.into(), data.into());
     blocking(move || {
         sound(&backup)?;
-        let from = Directory { path: backup, io: Arc::new(SystemIo) };
+        let from = Directory::new(backup, Arc::new(SystemIo));
         let target = empty(&data)?;
         let copied = Copy::read(&from, &target, true).map_err(Stop::into_error);
         let copied = copied.inspect_err(|_| _ = clean(&target))?;
@@ -124,7 +123,7 @@ fn sound(path: &Path) -> Result<Report> {
 
 /// A directory that is empty, and is made if it is not there.
 fn empty(path: &Path) -> Result<Directory> {
-    let target = Directory { path: path.to_owned(), io: Arc::new(SystemIo) };
+    let target = Directory::new(path.to_owned(), Arc::new(SystemIo));
     target.make()?;
     let names = names(path).map_err(|cause| failed("list", path, cause))?;
     // A volume of its own has this.
@@ -273,7 +272,7 @@ impl Copy {
         {
             let path = unfinished(&target.segment(number));
             let epoch = epoch.checked_add(epochs).ok_or_else(|| unusable("the log was restored too often".into()))?;
-            let mut bytes = Vec::from(read(&path).map_err(|cause| failed("read", &path, cause))?);
+            let mut bytes = Vec::from(target.read(&path).map_err(|cause| failed("read", &path, cause))?);
             let at = position(number, end);
             let start = bytes.len();
             let mut mark = Vec::with_capacity(FRAME);
@@ -288,7 +287,8 @@ impl Copy {
         }
         for &(number, _) in segments.iter().rev() {
             let path = target.segment(number);
-            target.io.rename(&unfinished(&path), &path).map_err(|cause| failed("write", &path, cause))?;
+            let renamed = target.folder().and_then(|folder| target.io.rename(folder, &unfinished(&path), &path));
+            renamed.map_err(|cause| failed("write", &path, cause))?;
         }
         // A try before this one may have come further back.
         let wanted: BTreeSet<u32> = segments.iter().map(|(number, _)| *number).collect();
@@ -308,7 +308,7 @@ fn unfinished(path: &Path) -> PathBuf {
 
 fn write(target: &Directory, path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
-        let file = target.io.create(path)?;
+        let file = target.io.create(target.folder()?, path)?;
         target.io.write(&file, bytes, 0)?;
         target.io.sync_all(&file)
     };

@@ -1,10 +1,11 @@
 //! What can be done with a data directory from outside: check it, repair it, copy it.
 
 mod backup;
-mod known;
+mod pieces;
 mod repair;
 mod report;
-mod survey;
+mod salvage;
+mod scan;
 mod verify;
 
 pub use backup::{Backup, Restored, backup, restore};

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
 use super::super::directory::{Directory, failed};
-use super::super::format::{self, FRAME, Frame, HEADER, position};
+use super::super::folder::Folder;
+use super::super::format::{self, FRAME, Frame, HEADER, LOST, position};
 use super::super::io::SystemIo;
-use super::super::record::LOST;
 use super::super::{DiskLog, DiskOptions, blocking};
-use super::known::known;
 use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
-use super::survey::{Hole, Survey, read_segment, survey};
-use crate::log::{EventRef, Log, Position, Record};
+use super::salvage::salvage;
+use super::scan::{Gap, LogScan, read_segment, scan_log};
+use crate::log::Log;
+use crate::model::{Encoded, EventRef, Position, Record};
 
 /// What is wrong with a data directory, and what it costs to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub struct LostEvents {
 pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     blocking(move || {
-        let directory = Directory { path, io: Arc::new(SystemIo) };
+        let directory = Directory::new(path, Arc::new(SystemIo));
         let _lock = directory.look()?;
         Ok(Plan::make(&directory)?.assessment)
     })
@@ -81,7 +82,7 @@ pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     let place = path.clone();
     let plan = blocking(move || {
-        let directory = Directory { path: place, io: Arc::new(SystemIo) };
+        let directory = Directory::new(place, Arc::new(SystemIo));
         directory.look()?;
         let _lock = directory.enter()?;
         let mut plan = Plan::make(&directory)?;
@@ -97,14 +98,14 @@ pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let mut records = Vec::new();
     for event in plan.gone {
         let (reason, at) = ("lost: the log was damaged".to_owned(), ensync_core::Timestamp::now());
-        records.push(Arc::new(Record::Discard { event, reason, at, deliveries: 0 }));
-        records.push(Arc::new(Record::Drop { event }));
+        records.push(Encoded::from(&Record::Discard { event, reason, at, deliveries: 0 }));
+        records.push(Encoded::from(&Record::Drop { event }));
     }
     for at in plan.copied {
-        records.extend(log.read(at).await?);
+        records.extend(log.read(at).await?.map(|bytes| Encoded::new(bytes, Bytes::new(), true)));
     }
     for records in records.chunks(1_024) {
-        log.append(records).await?;
+        log.append(records.to_vec()).await?;
     }
     log.close().await;
     Ok(plan.assessment)
@@ -112,7 +113,7 @@ pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
 
 #[derive(Debug)]
 struct Plan {
-    survey: Survey,
+    scan: LogScan,
     assessment: Assessment,
     /// Events that wait and are not there any more.
     gone: Vec<EventRef>,
@@ -122,13 +123,13 @@ struct Plan {
 
 impl Plan {
     fn make(directory: &Directory) -> Result<Self> {
-        let survey = survey(directory)?;
-        let mut damage = damage(&survey);
-        let known = known(directory, &survey)?;
+        let scan = scan_log(directory)?;
+        let mut damage = damage(&scan);
+        let salvaged = salvage(directory, &scan)?;
         let (mut gone, mut copied) = (Vec::new(), Vec::new());
         let mut lost: BTreeMap<(AppId, EventName), (u64, u64)> = BTreeMap::new();
-        for waiting in known.waiting().filter(|waiting| !survey.has(waiting.event.current)) {
-            if survey.has(waiting.event.position) {
+        for waiting in salvaged.waiting().filter(|waiting| !scan.has(waiting.event.current)) {
+            if scan.has(waiting.event.position) {
                 copied.push(waiting.event.position);
                 continue;
             }
@@ -140,10 +141,10 @@ impl Plan {
             let what = format!("{} events that wait are not where the log should have them", gone.len() + copied.len());
             damage.push(Damage::new(directory.path.display().to_string(), None, what));
         }
-        for queue in known.orphans.values() {
+        for queue in salvaged.orphans.values() {
             lost.entry(queue.clone()).or_default().0 += 1;
         }
-        for (queue, maybe) in &known.perhaps {
+        for (queue, maybe) in &salvaged.perhaps {
             lost.entry(queue.clone()).or_default().1 += maybe;
         }
         let events = lost.into_iter().map(|((recipient, event), (waiting, perhaps))| LostEvents {
@@ -152,62 +153,62 @@ impl Plan {
             waiting,
             perhaps,
         });
-        let first = survey.segments.keys().next().copied().unwrap_or(1);
+        let first = scan.segments.keys().next().copied().unwrap_or(1);
         let assessment = Assessment {
             damage,
-            records: survey.holes.iter().map(|hole| hole.records).sum(),
+            records: scan.gaps.iter().map(|gap| gap.records).sum(),
             events: events.collect(),
-            settlements: known.settlements,
-            beginning: first > 1 && survey.checkpoint().is_none() && !survey.begins_lost(),
-            unfinished: unfinished(&survey),
+            settlements: salvaged.settlements,
+            beginning: first > 1 && scan.checkpoint().is_none() && !scan.begins_lost(),
+            unfinished: unfinished(&scan),
             kept: None,
         };
-        Ok(Self { survey, assessment, gone, copied })
+        Ok(Self { scan, assessment, gone, copied })
     }
 
     /// Replaces every damaged file by one that says what is missing in it.
     fn mend(&mut self, directory: &Directory) -> Result<()> {
-        let damaged = self.survey.checkpoints.values().any(Option::is_none)
-            || !self.survey.holes.is_empty()
-            || self.survey.segments.values().any(|segment| !segment.header)
+        let damaged = self.scan.checkpoints.values().any(Option::is_none)
+            || !self.scan.gaps.is_empty()
+            || self.scan.segments.values().any(|segment| !segment.header)
             || self.assessment.beginning;
         if !damaged {
             return Ok(());
         }
-        let aside = Aside::new(directory)?;
-        for (&at, _) in self.survey.checkpoints.iter().filter(|(_, state)| state.is_none()) {
-            aside.keep(&checkpoint_name(at))?;
+        let quarantine = Quarantine::new(directory)?;
+        for (&at, _) in self.scan.checkpoints.iter().filter(|(_, state)| state.is_none()) {
+            quarantine.keep(&checkpoint_name(at))?;
             directory.remove(&directory.checkpoint(at))?;
         }
-        let first = self.survey.segments.keys().next().copied().unwrap_or(1);
+        let first = self.scan.segments.keys().next().copied().unwrap_or(1);
         if self.assessment.beginning {
-            let hole = Hole::first(first - 1, &self.survey);
-            self.write(directory, first - 1, &[hole], Bytes::new())?;
+            let gap = Gap::first(first - 1, &self.scan);
+            self.write(directory, first - 1, &[gap], Bytes::new())?;
         }
-        // From the last on: as long as it is not done, the first hole keeps engines out.
-        for (&number, segment) in self.survey.segments.iter().rev() {
-            let holes: Vec<_> = self.survey.holes.iter().filter(|hole| hole.segment == number).cloned().collect();
-            if holes.is_empty() && segment.header {
+        // From the last on: as long as it is not done, the first gap keeps engines out.
+        for (&number, segment) in self.scan.segments.iter().rev() {
+            let gaps: Vec<_> = self.scan.gaps.iter().filter(|gap| gap.segment == number).cloned().collect();
+            if gaps.is_empty() && segment.header {
                 continue;
             }
             let bytes = if segment.length.is_some() {
-                aside.keep(&segment_name(number))?;
+                quarantine.keep(&segment_name(number))?;
                 read_segment(directory, number)?
             } else {
                 Bytes::new()
             };
-            self.write(directory, number, &holes, bytes)?;
+            self.write(directory, number, &gaps, bytes)?;
         }
         directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
-        self.assessment.kept = Some(aside.path);
+        self.assessment.kept = Some(quarantine.path);
         Ok(())
     }
 
-    /// Writes a segment anew, with a frame over each hole.
-    fn write(&self, directory: &Directory, number: u32, holes: &[Hole], bytes: Bytes) -> Result<()> {
-        let id = &self.survey.id;
+    /// Writes a segment anew, with a frame over each gap.
+    fn write(&self, directory: &Directory, number: u32, gaps: &[Gap], bytes: Bytes) -> Result<()> {
+        let id = &self.scan.id;
         let mut bytes = Vec::from(bytes);
-        let end = holes.last().map_or(HEADER as usize, |hole| hole.to as usize).max(bytes.len());
+        let end = gaps.last().map_or(HEADER as usize, |gap| gap.to as usize).max(bytes.len());
         bytes.resize(end, 0);
         let mut put = |from: usize, new: &[u8]| {
             if let Some(place) = bytes.get_mut(from..from + new.len()) {
@@ -215,11 +216,11 @@ impl Plan {
             }
         };
         put(0, &format::header(id, number));
-        for hole in holes {
-            let (from, to) = (hole.from as usize, hole.to as usize);
-            let at = position(number, hole.from);
+        for gap in gaps {
+            let (from, to) = (gap.from as usize, gap.to as usize);
+            let at = position(number, gap.from);
             let mut frame = Vec::with_capacity(to - from);
-            let kind = (hole.commit, hole.epoch, LOST);
+            let kind = (gap.commit, gap.epoch, LOST);
             Frame::write(&mut frame, id, at, kind, |out| out.resize(to - from, 0));
             Frame::end_commit(&mut frame, 0, id, at);
             put(from, &frame);
@@ -229,21 +230,21 @@ impl Plan {
     }
 }
 
-impl Hole {
+impl Gap {
     /// Before everything that is there.
-    fn first(segment: u32, survey: &Survey) -> Self {
+    fn first(segment: u32, scan: &LogScan) -> Self {
         let (from, to) = (HEADER, HEADER + FRAME as u32);
-        Self { segment, from, to, commit: survey.first_commit.saturating_sub(1), epoch: 0, records: None }
+        Self { segment, from, to, commit: scan.first_commit.saturating_sub(1), epoch: 0, records: None }
     }
 }
 
 /// The folder for what is replaced.
-struct Aside<'a> {
+struct Quarantine<'a> {
     directory: &'a Directory,
     path: PathBuf,
 }
 
-impl<'a> Aside<'a> {
+impl<'a> Quarantine<'a> {
     fn new(directory: &'a Directory) -> Result<Self> {
         let names = (1..).map(|n| directory.path.join(format!("damaged-{n}")));
         for path in names {
@@ -262,7 +263,7 @@ impl<'a> Aside<'a> {
         // A second name costs no space; not every file system has such.
         fs::hard_link(&from, &to)
             .or_else(|_| fs::copy(&from, &to).and_then(|_| fs::File::open(&to)?.sync_all()))
-            .and_then(|()| self.directory.io.sync_directory(&self.path))
+            .and_then(|()| self.directory.io.sync_directory(&Folder::open(&self.path)?))
             .map_err(|cause| failed("keep a copy of", &from, cause))
     }
 }

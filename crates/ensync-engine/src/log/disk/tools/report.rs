@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::format::{HEADER, split};
-use super::survey::{Hole, Survey};
+use super::scan::{Gap, LogScan};
 
 /// A file of a data directory, and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,14 +77,14 @@ pub(super) fn segment_name(number: u32) -> String {
     format!("{number:010}.log")
 }
 
-pub(super) fn checkpoint_name(at: crate::log::Position) -> String {
+pub(super) fn checkpoint_name(at: crate::model::Position) -> String {
     format!("{:020}.checkpoint", at.as_u64())
 }
 
 /// What is wrong with the files, one by one.
-pub(super) fn damage(survey: &Survey) -> Vec<Damage> {
+pub(super) fn damage(scan: &LogScan) -> Vec<Damage> {
     let mut found = Vec::new();
-    for (&number, segment) in &survey.segments {
+    for (&number, segment) in &scan.segments {
         let name = segment_name(number);
         match segment.length {
             None => found.push(Damage::new(name, None, "is missing")),
@@ -95,21 +95,21 @@ pub(super) fn damage(survey: &Survey) -> Vec<Damage> {
             Some(_) => {}
         }
     }
-    let there = |hole: &&Hole| survey.segments.get(&hole.segment).is_some_and(|segment| segment.length.is_some());
-    for hole in survey.holes.iter().filter(there) {
-        let range = Some((hole.from.into(), hole.to.into()));
-        let what = match hole.records {
+    let there = |gap: &&Gap| scan.segments.get(&gap.segment).is_some_and(|segment| segment.length.is_some());
+    for gap in scan.gaps.iter().filter(there) {
+        let range = Some((gap.from.into(), gap.to.into()));
+        let what = match gap.records {
             Some(1) => "1 record cannot be read".to_owned(),
             Some(records) => format!("{records} records cannot be read"),
             None => "cannot be read; how many records were there cannot be told".to_owned(),
         };
-        found.push(Damage::new(segment_name(hole.segment), range, what));
+        found.push(Damage::new(segment_name(gap.segment), range, what));
     }
-    for (at, _) in survey.checkpoints.iter().filter(|(_, state)| state.is_none()) {
+    for (at, _) in scan.checkpoints.iter().filter(|(_, state)| state.is_none()) {
         found.push(Damage::new(checkpoint_name(*at), None, "the checkpoint is damaged"));
     }
-    let first = survey.segments.keys().next().copied().unwrap_or(1);
-    if first > 1 && survey.checkpoint().is_none() && !survey.begins_lost() {
+    let first = scan.segments.keys().next().copied().unwrap_or(1);
+    if first > 1 && scan.checkpoint().is_none() && !scan.begins_lost() {
         let what = "no checkpoint can be read, and the log before this is not there any more";
         found.push(Damage::new(segment_name(first), None, what));
     }
@@ -117,7 +117,7 @@ pub(super) fn damage(survey: &Survey) -> Vec<Damage> {
 }
 
 /// The start and end of what was not finished, with its file.
-pub(super) fn unfinished(survey: &Survey) -> Option<(String, u64)> {
-    let (from, to) = survey.unfinished?;
+pub(super) fn unfinished(scan: &LogScan) -> Option<(String, u64)> {
+    let (from, to) = scan.unfinished?;
     Some((segment_name(split(from).0), to.as_u64() - from.as_u64()))
 }

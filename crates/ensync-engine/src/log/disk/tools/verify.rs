@@ -8,11 +8,13 @@ use super::super::blocking;
 use super::super::directory::Directory;
 use super::super::format::{FRAME, HEADER, position, split};
 use super::super::io::SystemIo;
-use super::known::{decode, known, no_meaning};
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
-use super::survey::{Found, Survey, survey};
-use crate::log::{Position, Record};
-use crate::state::{Durable, DurableApp, DurableEvent, DurablePublish, DurablePublisher, DurableWait, Settings, State};
+use super::salvage::{decode, no_meaning, salvage};
+use super::scan::{Found, LogScan, scan_log};
+use crate::model::{
+    Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotWait,
+};
+use crate::state::{Settings, State};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -54,50 +56,50 @@ pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
 }
 
 pub(super) fn verify_now(path: &Path) -> Result<Report> {
-    let directory = Directory { path: path.to_owned(), io: Arc::new(SystemIo) };
+    let directory = Directory::new(path.to_owned(), Arc::new(SystemIo));
     let _lock = directory.look()?;
-    let survey = survey(&directory)?;
-    let mut report = Report { damage: damage(&survey), unfinished: unfinished(&survey), ..Report::default() };
-    for (&number, segment) in &survey.segments {
+    let scan = scan_log(&directory)?;
+    let mut report = Report { damage: damage(&scan), unfinished: unfinished(&scan), ..Report::default() };
+    for (&number, segment) in &scan.segments {
         let Some(bytes) = segment.length else { continue };
         let contents = Contents::Segment { commits: segment.commits, records: segment.records };
         report.files.push(FileReport { name: segment_name(number), bytes, contents });
         report.commits += segment.commits;
         report.records += segment.records;
     }
-    for (&at, state) in &survey.checkpoints {
+    for (&at, state) in &scan.checkpoints {
         let unsettled = match state {
             Some(state) => Some(decode(at, state)?.queues.iter().map(|queue| queue.events.len() as u64).sum()),
             None => None,
         };
         let path = directory.checkpoint(at);
-        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let bytes = directory.metadata(&path).map_or(0, |metadata| metadata.len());
         let contents = Contents::Checkpoint { unsettled };
         report.files.push(FileReport { name: checkpoint_name(at), bytes, contents });
     }
     report.bytes = report.files.iter().map(|file| file.bytes).sum();
-    compare(&directory, &survey, &mut report)?;
-    count(&directory, &survey, &mut report)?;
+    compare(&directory, &scan, &mut report)?;
+    count(&directory, &scan, &mut report)?;
     Ok(report)
 }
 
 /// Reads the log from as far back as possible, and holds what it comes to against each checkpoint on the way.
-fn compare(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<()> {
-    let whole = survey.checkpoints.iter().filter_map(|(at, state)| Some((*at, state.as_ref()?)));
+fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result<()> {
+    let whole = scan.checkpoints.iter().filter_map(|(at, state)| Some((*at, state.as_ref()?)));
     let mut ahead = whole.peekable();
-    let first = survey.segments.keys().next().copied().unwrap_or(1);
+    let first = scan.segments.keys().next().copied().unwrap_or(1);
     let lost = if first > 1 { position(first, HEADER) } else { Position::START };
     let mut reading = Reading { state: State::new(Settings::default()), from: Position::START, lost };
-    survey.each(directory, 0, |found| {
+    scan.each(directory, 0, |found| {
         let at = match &found {
             Found::Record(at, ..) | Found::Lost(at, _) => *at,
-            Found::Hole(index) => survey.bounds(*index).0,
+            Found::Gap(index) => scan.bounds(*index).0,
         };
         while let Some((place, bytes)) = ahead.next_if(|(place, _)| *place < at) {
             reading.meet(place, bytes, report)?;
         }
         match found {
-            Found::Hole(index) => reading.lost = survey.bounds(index).1,
+            Found::Gap(index) => reading.lost = scan.bounds(index).1,
             Found::Lost(_, end) => reading.lost = end,
             Found::Record(at, _, None) => {
                 let (file, offset) = (segment_name(split(at).0), u64::from(split(at).1));
@@ -132,7 +134,7 @@ impl Reading {
             return Ok(());
         }
         report.compared += 1;
-        if let Err(what) = agree(&self.state.durable(), &saved) {
+        if let Err(what) = agree(&self.state.snapshot(), &saved) {
             let what = format!("the checkpoint is not what the log comes to: {what}");
             report.damage.push(Damage::new(checkpoint_name(at), None, what));
         }
@@ -142,12 +144,12 @@ impl Reading {
 
 /// Whether a checkpoint says what the log does. It may lack what had expired when it was saved, and know of numbers that were
 /// given to events which were never in the log.
-fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
+fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     // By name, so that what is added is looked at here.
-    let Durable { apps, events, next_queue, queues: _, publishes, settled } = log;
-    let same_app = |(log, saved): (&DurableApp, &DurableApp)| {
+    let Snapshot { apps, events, next_queue, queues: _, publishes, settled } = log;
+    let same_app = |(log, saved): (&SnapshotApp, &SnapshotApp)| {
         let old_key = saved.old_key.and(log.old_key);
-        DurableApp { old_key, ..log.clone() } == *saved
+        SnapshotApp { old_key, ..log.clone() } == *saved
     };
     if apps.len() != saved.apps.len() || !apps.iter().zip(&saved.apps).all(same_app) {
         return Err("the apps differ".into());
@@ -162,7 +164,7 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         return Err("what became of the last events differs".into());
     }
     // How long they are remembered, and how many, is a setting that the log does not tell.
-    let all = |durable: &'_ [DurablePublisher]| -> HashMap<[u8; 16], DurablePublish> {
+    let all = |durable: &'_ [SnapshotPublisher]| -> HashMap<[u8; 16], SnapshotPublish> {
         durable.iter().flat_map(|of| &of.publishes).map(|publish| (publish.fingerprint, publish.clone())).collect()
     };
     let (known, remembered) = (all(publishes), all(&saved.publishes));
@@ -179,8 +181,8 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
             // Nothing in the log says that the time of a deferred one had come.
-            let due = || DurableEvent { waits: DurableWait::Client, deliveries: 0, ..event.clone() };
-            let came_due = |found: &DurableEvent| matches!(event.waits, DurableWait::Until(_)) && *found == due();
+            let due = || SnapshotEvent { waits: SnapshotWait::Client, deliveries: 0, ..event.clone() };
+            let came_due = |found: &SnapshotEvent| matches!(event.waits, SnapshotWait::Until(_)) && *found == due();
             let same = found.is_some_and(|found| found == event || came_due(found));
             let expired = found.is_none() && event.expires_at.is_some();
             if !same && !expired {
@@ -198,18 +200,18 @@ fn agree(log: &Durable, saved: &Durable) -> Result<(), String> {
     unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
 }
 
-fn differs(event: &DurableEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {
+fn differs(event: &SnapshotEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {
     format!("event {} of queue {queue} ({name} for {recipient}) differs", event.seq)
 }
 
 /// Counts what waits, and sees that the log has it.
-fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<()> {
+fn count(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result<()> {
     // What has no meaning has been told.
-    let Ok(known) = known(directory, survey) else { return Ok(()) };
+    let Ok(salvaged) = salvage(directory, scan) else { return Ok(()) };
     let mut places = Vec::new();
-    for waiting in known.waiting() {
+    for waiting in salvaged.waiting() {
         match waiting.event.waits {
-            DurableWait::Administrator { .. } => report.dead += 1,
+            SnapshotWait::Administrator { .. } => report.dead += 1,
             _ => report.unsettled += 1,
         }
         places.push((waiting.event.current, waiting.at()));
@@ -217,7 +219,7 @@ fn count(directory: &Directory, survey: &Survey, report: &mut Report) -> Result<
     places.sort_unstable();
     let mut missing = 0_u64;
     let mut left = places.into_iter().peekable();
-    survey.each(directory, 0, |found| {
+    scan.each(directory, 0, |found| {
         let Found::Record(at, true, Some(record)) = found else { return Ok(()) };
         while left.next_if(|(place, _)| *place < at).is_some() {
             missing += 1;

@@ -1,0 +1,180 @@
+//! The tokens that are taken now: the one in the file, and for a while the one that was there before.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ensync_core::{Result, report};
+use http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::AdminToken;
+
+/// How often the file is looked at.
+const CHECK: Duration = Duration::from_secs(5);
+/// For how long the token before the present one is taken too, if nobody says.
+pub(crate) const OVERLAP: Duration = Duration::from_secs(10 * 60);
+
+/// The tokens of an admin API. A handle, cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    file: Option<PathBuf>,
+    overlap: Duration,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    present: AdminToken,
+    /// The one before, and until when it is taken.
+    before: Option<(AdminToken, Instant)>,
+    /// What was last told of a file that is of no use, so that it is told once.
+    complaint: Option<String>,
+}
+
+impl Tokens {
+    /// One that never changes.
+    pub(crate) fn fixed(token: AdminToken) -> Self {
+        Self::new(token, None, OVERLAP)
+    }
+
+    /// The one in the file of a data directory, which is made if it is not there; see [`follow`](Self::follow).
+    pub(crate) fn of_directory(directory: &Path, overlap: Duration) -> Result<Self> {
+        Ok(Self::new(AdminToken::of_directory(directory)?, Some(AdminToken::file(directory)), overlap))
+    }
+
+    fn new(present: AdminToken, file: Option<PathBuf>, overlap: Duration) -> Self {
+        Self(Arc::new(Shared { file, overlap, taken: Mutex::new(Taken { present, before: None, complaint: None }) }))
+    }
+
+    /// The present one.
+    pub(crate) fn present(&self) -> AdminToken {
+        self.lock().present.clone()
+    }
+
+    /// Looks at the file again and again, and takes what it holds.
+    pub(crate) async fn follow(self) {
+        while self.0.file.is_some() {
+            tokio::time::sleep(CHECK).await;
+            let tokens = self.clone();
+            // A disk that hangs holds nobody else up.
+            _ = tokio::task::spawn_blocking(move || tokens.look()).await;
+        }
+    }
+
+    /// Looks at the file now.
+    pub(crate) fn look(&self) {
+        let Some(file) = &self.0.file else { return };
+        let found = AdminToken::read_file(file);
+        let mut taken = self.lock();
+        match found {
+            Ok(token) => {
+                taken.complaint = None;
+                if token != taken.present {
+                    let before = std::mem::replace(&mut taken.present, token);
+                    tracing::info!(
+                        file = %file.display(),
+                        old = &*fingerprint(&before),
+                        new = &*fingerprint(&taken.present),
+                        old_for_s = self.0.overlap.as_secs(),
+                        "there is another admin token"
+                    );
+                    taken.before = Some((before, Instant::now() + self.0.overlap));
+                }
+            }
+            Err(error) => {
+                let why = report(&error);
+                if taken.complaint.as_ref() != Some(&why) {
+                    tracing::warn!(
+                        error = why,
+                        "the file of the admin token is of no use; the token stays what it was"
+                    );
+                    taken.complaint = Some(why);
+                }
+            }
+        }
+    }
+
+    /// Whose token the headers of a request show, if they show one that is taken.
+    pub(super) fn shown_by(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        self.whose(bearer(headers)?)
+    }
+
+    /// The name of a token that is taken.
+    pub(super) fn whose(&self, shown: &str) -> Option<Arc<str>> {
+        let taken = self.lock();
+        if taken.present.is(shown) {
+            return Some(fingerprint(&taken.present));
+        }
+        let (before, until) = taken.before.as_ref()?;
+        (*until > Instant::now() && before.is(shown)).then(|| fingerprint(before))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        // Nothing panics while it is held.
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands behind "Bearer". RFC 9110, section 11.1: the scheme's name is read in either case.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// What a token is called in logs. Of a token with 128 random bits its hash gives nothing away.
+fn fingerprint(token: &AdminToken) -> Arc<str> {
+    let hash = Sha256::digest(token.expose());
+    hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path, token: &AdminToken) {
+        std::fs::write(AdminToken::file(directory), token.expose()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_token_in_the_file_is_taken_and_the_old_one_for_a_while() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = Tokens::of_directory(directory.path(), Duration::from_secs(60)).unwrap();
+        let following = tokio::spawn(tokens.clone().follow());
+        let (old, new) = (tokens.present(), AdminToken::generate().unwrap());
+        let names = |token: &AdminToken| tokens.whose(token.expose());
+        assert!(names(&old).is_some() && names(&new).is_none());
+        write(directory.path(), &new);
+        tokio::time::sleep(CHECK + Duration::from_millis(1)).await;
+        assert!(names(&old).is_some() && names(&new).is_some() && names(&old) != names(&new));
+        assert_eq!(tokens.present(), new);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(names(&old).is_none() && names(&new).is_some());
+        following.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_of_no_use_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = Tokens::of_directory(directory.path(), OVERLAP).unwrap();
+        let (token, file) = (tokens.present(), AdminToken::file(directory.path()));
+        for removed in [false, true] {
+            if removed { std::fs::remove_file(&file) } else { std::fs::write(&file, "x") }.unwrap();
+            tokens.look();
+            assert_eq!(tokens.present(), token);
+            assert!(tokens.whose(token.expose()).is_some() && tokens.lock().complaint.is_some());
+        }
+        write(directory.path(), &token);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        tokens.look();
+        assert!(tokens.lock().complaint.is_none() && tokens.lock().before.is_none(), "it is the same");
+    }
+}

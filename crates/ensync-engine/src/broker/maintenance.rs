@@ -1,0 +1,368 @@
+//! What a log on a disk needs beside appends: checkpoints, so that a start is quick, and space, so that it does not grow for ever.
+//!
+//! Space is reclaimed by need, a part of the log at a time: parts in which nothing waits first, then those of which so little waits that
+//! it can be stored once more. What needs no space and is not too old stays, for replays.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ensync_core::{Error, ErrorKind, EventId, Result, Timestamp};
+use futures::{FutureExt, StreamExt};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Duration, Instant};
+
+use super::Retention;
+use super::reclaim::{RECORD, Reclaim, plan, reserve};
+use super::records::Records;
+use crate::log::LogPart;
+use crate::model::codec::snapshot;
+use crate::model::{Position, Record};
+use crate::state::{Change, Settings, State};
+
+/// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
+const COPIES: (usize, u64) = (256, 4 << 20);
+/// The most parts that are dropped between two batches.
+const DROPS: usize = 4;
+/// How long to wait before what failed, or was of no use, is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How many dead letters are looked at between two batches.
+const LETTERS: usize = 1_024;
+
+/// Looks after a log that keeps checkpoints; does nothing for others.
+#[derive(Debug)]
+pub(super) struct Maintenance {
+    records: Arc<Records>,
+    retention: Retention,
+    /// The bytes after which a checkpoint is due.
+    due: u64,
+    /// The last record that was applied, and the last that a checkpoint covers.
+    last: Position,
+    covered: Position,
+    /// What was stored since the last checkpoint, in bytes.
+    weight: u64,
+    /// What the last checkpoint took.
+    size: u64,
+    saving: Option<Saving>,
+    /// After a checkpoint that could not be saved.
+    save_again: Option<Instant>,
+    next_look: Instant,
+    /// What was stored since space was looked at, and after how much that is done again, in bytes.
+    unseen: u64,
+    step: u64,
+    /// What is about to be dropped.
+    reclaiming: VecDeque<Reclaim>,
+    /// Whether there was too little to reclaim: a checkpoint makes more of it.
+    short: bool,
+    /// When there was nothing to be had at all.
+    fruitless: Option<Instant>,
+    /// Where in the dead letters the search for old ones is, while it is under way.
+    letters: Option<Option<EventId>>,
+}
+
+/// A checkpoint that is being saved.
+#[derive(Debug)]
+struct Saving {
+    task: JoinHandle<Result<()>>,
+    /// What was covered, and stored since, before it.
+    before: (Position, u64),
+}
+
+/// What a log holds, as a state.
+pub(super) async fn recover(
+    records: &Arc<Records>,
+    settings: Settings,
+    (retention, due): (Retention, u64),
+    now: Timestamp,
+) -> Result<(State, Maintenance)> {
+    let log = &records.log;
+    let (mut state, covered, size) = match log.load_checkpoint().await? {
+        None => (State::new(settings), Position::START, 0),
+        Some((at, bytes)) => {
+            let size = bytes.len() as u64;
+            let durable = snapshot::decode(bytes).map_err(|_| {
+                Error::new(
+                    ErrorKind::InvalidInput,
+                    "the log's checkpoint is none of this engine; use the one that wrote it",
+                )
+            })?;
+            (State::restore(settings, durable), at, size)
+        }
+    };
+    let (mut last, mut weight) = (covered, 0);
+    let mut scan = log.scan(covered);
+    while let Some(read) = scan.next().await {
+        let (position, bytes) = read.map_err(|error| error.context("read the log back"))?;
+        if position > covered {
+            let record = records.decode(position, bytes)?;
+            state.apply(Some(position), &record);
+            last = position;
+            weight += weigh(&record);
+        }
+    }
+    state.recovered(now);
+    let maintenance = Maintenance {
+        records: records.clone(),
+        due,
+        last,
+        covered,
+        weight,
+        size,
+        saving: None,
+        save_again: None,
+        // What was stored by the run before may lack space now.
+        next_look: Instant::now(),
+        unseen: 0,
+        step: u64::MAX,
+        reclaiming: VecDeque::new(),
+        short: false,
+        fruitless: None,
+        letters: None,
+        retention,
+    };
+    Ok((state, maintenance))
+}
+
+impl Maintenance {
+    /// Takes note of what was stored, and is applied next.
+    pub(super) fn stored(&mut self, positions: &[Position], changes: &[Change]) {
+        let durable = changes.iter().filter(|change| change.durable);
+        let weight = durable.map(|change| weigh(&change.record)).sum::<u64>();
+        (self.weight, self.unseen) = (self.weight + weight, self.unseen + weight);
+        self.last = positions.last().copied().unwrap_or(self.last);
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.records.log.keeps_checkpoints() && self.records.log.failure().is_none()
+    }
+
+    /// Saves a checkpoint if one is due. The broker goes on meanwhile.
+    pub(super) fn checkpoint(&mut self, state: &State) {
+        self.saved();
+        // A long backlog is not to be written over and over, unless space is wanted.
+        let due = self.weight >= self.due.max(4 * self.size)
+            || self.short && self.weight >= self.step.min(self.due).max(self.size / 2);
+        let waits = self.save_again.is_some_and(|again| Instant::now() < again);
+        if !due || waits || self.saving.is_some() || !self.is_of_use() {
+            return;
+        }
+        self.begin_to_save(state);
+    }
+
+    fn begin_to_save(&mut self, state: &State) {
+        let (at, bytes, log) = (self.last, snapshot::encode(&state.snapshot()), self.records.log.clone());
+        let before = (self.covered, self.weight);
+        self.save_again = None;
+        (self.covered, self.weight, self.size) = (at, 0, bytes.len() as u64);
+        let task = tokio::spawn(async move { log.save_checkpoint(at, bytes).await });
+        self.saving = Some(Saving { task, before });
+    }
+
+    /// Looks whether the checkpoint that is under way is there.
+    fn saved(&mut self) {
+        let done = self.saving.as_mut().and_then(|saving| (&mut saving.task).now_or_never());
+        if let (Some(done), Some(saving)) = (done, self.saving.take_if(|saving| saving.task.is_finished())) {
+            self.settle(joined(done), saving.before);
+        }
+    }
+
+    /// What a checkpoint came to. One that could not be saved covers nothing, and is tried again soon.
+    fn settle(&mut self, done: Result<()>, (covered, weight): (Position, u64)) {
+        match done {
+            Ok(()) => {
+                self.save_again = None;
+                if self.short {
+                    self.next_look = Instant::now();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; it will be tried again");
+                (self.covered, self.weight) = (covered, self.weight.saturating_add(weight));
+                self.save_again = Some(Instant::now() + AGAIN);
+            }
+        }
+    }
+
+    /// Whether [`sweep`](Self::sweep) or [`letters`](Self::letters) has something to do now.
+    pub(super) fn has_work(&self) -> bool {
+        !self.reclaiming.is_empty() || self.letters.is_some()
+    }
+
+    /// When there is something to do, though nothing happens.
+    pub(super) fn next(&self) -> Instant {
+        let again = self.save_again.filter(|again| *again > Instant::now());
+        again.map_or(self.next_look, |again| again.min(self.next_look))
+    }
+
+    /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
+    pub(super) async fn sweep(&mut self, state: &State, now: Timestamp) -> Vec<Arc<Record>> {
+        let due = self.next_look <= Instant::now() || self.unseen >= self.step;
+        if due && self.reclaiming.is_empty() {
+            (self.next_look, self.unseen) = (Instant::now() + self.retention.sweep_every, 0);
+            self.letters.get_or_insert_default();
+            if self.is_of_use() {
+                self.look(state, now, 0).await;
+            }
+        }
+        for _ in 0..DROPS {
+            let Some(next) = self.reclaiming.front_mut() else { return Vec::new() };
+            let (mut copies, mut bytes) = (Vec::new(), 0);
+            while copies.len() < COPIES.0
+                && bytes < COPIES.1
+                && let Some((at, size)) = next.left.pop()
+            {
+                bytes += u64::from(size);
+                match self.records.read_at(at).await {
+                    Ok(Some(record)) => copies.push(record),
+                    Ok(None) => tracing::error!(%at, "the log does not have an event that waits; it cannot be kept"),
+                    Err(error) => {
+                        self.give_up(&error);
+                        return Vec::new();
+                    }
+                }
+            }
+            if !copies.is_empty() {
+                return copies;
+            }
+            let part = next.part;
+            self.reclaiming.pop_front();
+            self.drop_part(&part).await;
+        }
+        Vec::new()
+    }
+
+    /// Leaves the log as it is, for now.
+    pub(super) fn give_up(&mut self, error: &Error) {
+        tracing::warn!(error = %ensync_core::report(error), "cannot reclaim space of the log; it will be tried again");
+        self.reclaiming.clear();
+        self.next_look = Instant::now() + AGAIN;
+    }
+
+    /// Makes space at once, for something that found none. Whether there is more now.
+    pub(super) async fn make_space(&mut self, state: &State, now: Timestamp) -> bool {
+        if !self.is_of_use() || self.fruitless.is_some_and(|last| last.elapsed() < AGAIN) {
+            return false;
+        }
+        self.reclaiming.clear();
+        self.look(state, now, 1).await;
+        if self.drop_unneeded().await {
+            return true;
+        }
+        // What a checkpoint of now covers need not be read back; what the one before it needs is given up with that one.
+        if let Some(Saving { task, before }) = self.saving.take() {
+            let done = joined(task.await);
+            self.settle(done, before);
+        }
+        if self.last > self.covered {
+            self.begin_to_save(state);
+            if let Some(Saving { task, before }) = self.saving.take() {
+                let done = joined(task.await);
+                self.settle(done, before);
+            }
+        }
+        if let Err(error) = self.records.log.drop_older_checkpoints().await {
+            self.give_up(&error);
+        }
+        self.look(state, now, 1).await;
+        let more = self.drop_unneeded().await;
+        self.fruitless = (!more).then(Instant::now);
+        more
+    }
+
+    /// Drops every part in which nothing waits of those that are about to be. Whether there was one.
+    async fn drop_unneeded(&mut self) -> bool {
+        let planned = std::mem::take(&mut self.reclaiming).into_iter();
+        let (unneeded, needed): (VecDeque<Reclaim>, _) = planned.partition(|next| next.left.is_empty());
+        self.reclaiming = needed;
+        let mut dropped = false;
+        for next in unneeded {
+            dropped |= self.drop_part(&next.part).await;
+        }
+        dropped
+    }
+
+    async fn drop_part(&mut self, part: &LogPart) -> bool {
+        match self.records.log.drop_range(part.from, part.to).await {
+            Ok(()) => {
+                tracing::info!(from = %part.from, to = %part.to, bytes = part.bytes, "dropped a part of the log");
+                true
+            }
+            Err(error) => {
+                self.give_up(&error);
+                false
+            }
+        }
+    }
+
+    /// Finds out what is to be dropped. `wanted`: at least so many bytes.
+    async fn look(&mut self, state: &State, now: Timestamp, wanted: u64) {
+        let space = match self.records.log.space().await {
+            Ok(Some(space)) => space,
+            Ok(None) => return,
+            Err(error) => return self.give_up(&error),
+        };
+        self.step = (space.segment_bytes / 2).max(64 << 10);
+        let short = reserve(&space, self.size).saturating_sub(space.free);
+        let wanted = wanted.max(short).max(space.used.saturating_sub(self.retention.max_bytes));
+        let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
+        let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
+        self.short = short > 0;
+        if wanted == 0 && space.parts.iter().all(|part| part.written >= before) {
+            return;
+        }
+        let Some(end) = space.parts.last().map(|part| part.to) else { return };
+        let (plan, enough) = plan(&space.parts, state.waiting_before(end), (wanted, short > 0), before);
+        // A backlog that alone is more than is to be kept is no reason to save it again and again.
+        (self.reclaiming, self.short) = (plan, !enough && short > 0);
+    }
+
+    /// Which dead letters are too old, or too many; some at a time.
+    pub(super) fn letters(&mut self, state: &State, now: Timestamp) -> Vec<EventId> {
+        let Some(after) = self.letters.take() else { return Vec::new() };
+        let page = state.dead_letters_after(None, None, after.as_ref(), LETTERS);
+        if let Some(last) = page.last().filter(|_| page.len() == LETTERS) {
+            self.letters = Some(Some(last.id.clone()));
+        }
+        let age = self.retention.dead_letter_age;
+        let (mut surplus, mut queue) = (0, None);
+        let mut gone = Vec::new();
+        for letter in page {
+            let this = (letter.recipient, letter.event);
+            if queue.as_ref() != Some(&this) {
+                let dead = state.queue(&this.0, &this.1).map_or(0, |stats| stats.dead);
+                surplus = dead.saturating_sub(self.retention.dead_letters_per_queue);
+                queue = Some(this);
+            }
+            if surplus > 0 || now.since(letter.at) > age {
+                surplus = surplus.saturating_sub(1);
+                gone.push(letter.id);
+            }
+        }
+        gone
+    }
+
+    /// Saves a last checkpoint and closes the log.
+    pub(super) async fn finish(&mut self, state: &State) {
+        if let Some(Saving { task, before }) = self.saving.take() {
+            let done = joined(task.await);
+            self.settle(done, before);
+        }
+        if self.last > self.covered && self.is_of_use() {
+            let saved = self.records.log.save_checkpoint(self.last, snapshot::encode(&state.snapshot())).await;
+            if let Err(error) = saved {
+                tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; the next start takes longer");
+            }
+        }
+        self.records.log.close().await;
+    }
+}
+
+fn joined(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
+    done.unwrap_or_else(|cause| Err(Error::new(ErrorKind::Internal, "saving a checkpoint failed").with_source(cause)))
+}
+
+fn weigh(record: &Record) -> u64 {
+    match record {
+        Record::Publish(publish) => RECORD + publish.size() as u64,
+        _ => RECORD,
+    }
+}

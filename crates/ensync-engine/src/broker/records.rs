@@ -1,0 +1,72 @@
+//! The log, as records.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use ensync_core::{Error, ErrorKind, Result};
+
+use super::recent::Recent;
+use crate::log::Log;
+use crate::model::codec::record::decode;
+use crate::model::{Encoded, Position, Record};
+use crate::state::Source;
+
+/// A log, and the events that were stored last: most are delivered at once, and need not be read back.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub(super) log: Arc<dyn Log>,
+    recent: Mutex<Recent>,
+}
+
+impl Records {
+    /// Keeps so many bytes of what was stored last.
+    pub(super) fn new(log: Arc<dyn Log>, recent_bytes: usize) -> Self {
+        Self { log, recent: Mutex::new(Recent::new(recent_bytes)) }
+    }
+
+    /// Stores records: all or none.
+    pub(super) async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+        let positions = self.log.append(batch.iter().map(|record| Encoded::from(&**record)).collect()).await?;
+        if positions.len() != batch.len() {
+            let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        let mut recent = self.recent();
+        for (at, record) in positions.iter().zip(batch) {
+            recent.insert(*at, record);
+        }
+        Ok(positions)
+    }
+
+    pub(super) async fn read(&self, source: &Source) -> Result<Option<Arc<Record>>> {
+        match source {
+            Source::Log(position) => self.read_at(*position).await,
+            Source::Memory(record) => Ok(Some(record.clone())),
+        }
+    }
+
+    pub(super) async fn read_at(&self, at: Position) -> Result<Option<Arc<Record>>> {
+        let recent = self.recent().find(at);
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let Some(bytes) = self.log.read(at).await? else { return Ok(None) };
+        self.decode(at, bytes).map(Some)
+    }
+
+    /// The record of bytes that were read at a position.
+    pub(super) fn decode(&self, at: Position, bytes: Bytes) -> Result<Arc<Record>> {
+        decode(bytes).map(Arc::new).map_err(|_| {
+            let place = self.log.place(at);
+            let message = format!(
+                "the record at {place} has no meaning here, though it is whole: a later engine wrote it; use that, or a later one"
+            );
+            Error::new(ErrorKind::InvalidInput, message)
+        })
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // No code that holds the lock can panic half-way through a change.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

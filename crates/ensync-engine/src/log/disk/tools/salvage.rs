@@ -1,0 +1,114 @@
+//! What is known of the engine's state from what can be read.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
+
+use super::super::directory::Directory;
+use super::super::directory::unusable;
+use super::super::format::{FRAME, split};
+use super::scan::{Found, LogScan};
+use crate::model::codec::snapshot;
+use crate::model::{AdminCommand, EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
+use crate::state::{Applied, Settings, State};
+
+/// The state, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Salvaged {
+    pub(super) durable: Snapshot,
+    /// Sequence numbers of each queue that only a gap can have had: at most so many events were published there.
+    pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
+    /// Events of whose recipient nothing is known: the gap had its app, or the key that it was sealed for.
+    pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
+    /// Whether a gap may have held what was done to events.
+    pub(super) settlements: bool,
+}
+
+/// An event that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting<'a> {
+    pub(super) queue: &'a SnapshotQueue,
+    pub(super) event: &'a SnapshotEvent,
+}
+
+impl Waiting<'_> {
+    pub(super) fn at(&self) -> EventRef {
+        EventRef { queue: self.queue.number, seq: self.event.seq }
+    }
+}
+
+impl Salvaged {
+    /// Every event that waits, for whatever.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
+        self.durable.queues.iter().flat_map(|queue| queue.events.iter().map(move |event| Waiting { queue, event }))
+    }
+}
+
+/// Reads a checkpoint's state.
+pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Snapshot> {
+    snapshot::decode(state.clone()).map_err(|_| {
+        let name = super::report::checkpoint_name(at);
+        unusable(format!("{name} has no meaning here (its checksum is right): a later engine wrote it; use that"))
+    })
+}
+
+/// Goes from the newest checkpoint, or the start, to the end, over all gaps.
+pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged> {
+    let (mut state, from) = match scan.checkpoint() {
+        None => (State::new(Settings::default()), Position::START),
+        Some((at, bytes)) => (State::restore(Settings::default(), decode(at, &bytes)?), at),
+    };
+    // Up to which sequence number each queue was seen, and after how many gaps.
+    let mut seen: HashMap<u32, (u64, usize)> =
+        state.snapshot().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
+    let (mut gaps, mut perhaps, mut orphans) = (0, BTreeMap::new(), BTreeMap::new());
+    scan.each(directory, split(from).0, |found| {
+        match found {
+            Found::Gap(index) => {
+                // What a checkpoint covers, it knows.
+                let after = scan.bounds(index).1.as_u64() > from.as_u64() + FRAME as u64;
+                gaps += usize::from(after);
+            }
+            Found::Record(at, _, record) if at > from => {
+                let record = record.ok_or_else(|| no_meaning(at))?;
+                if let Record::Publish(publish) = &*record {
+                    let (next, passed) = seen.entry(publish.at.queue).or_insert((0, 0));
+                    if *passed < gaps && publish.at.seq > *next {
+                        let queue = (publish.recipient, publish.event.clone());
+                        *perhaps.entry(queue).or_default() += publish.at.seq - *next;
+                    }
+                    (*next, *passed) = ((*next).max(publish.at.seq + 1), gaps);
+                }
+                let applied = state.apply(Some(at), &record);
+                match &*record {
+                    Record::Publish(publish)
+                        if gaps > 0 && applied == Applied::Ignored && state.app(&publish.recipient).is_none() =>
+                    {
+                        orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
+                    }
+                    Record::Ack { event, .. } | Record::Drop { event } => _ = orphans.remove(event),
+                    Record::Admin { command: AdminCommand::DeleteApp { app }, .. } => {
+                        orphans.retain(|_, (recipient, _)| recipient != app);
+                    }
+                    Record::Admin { command: AdminCommand::DeleteEvent { name }, .. } => {
+                        orphans.retain(|_, (_, event)| event != name);
+                    }
+                    _ => {}
+                }
+            }
+            // What an earlier repair said is no news.
+            Found::Record(..) | Found::Lost(..) => {}
+        }
+        Ok(())
+    })?;
+    Ok(Salvaged { durable: state.snapshot(), perhaps, orphans, settlements: gaps > 0 })
+}
+
+pub(super) fn no_meaning(at: Position) -> Error {
+    let (number, offset) = split(at);
+    let name = super::report::segment_name(number);
+    let message = format!(
+        "the record at byte {offset} of {name} has no meaning here (its checksum is right): a later engine wrote it; use that"
+    );
+    Error::new(ErrorKind::InvalidInput, message)
+}

@@ -1,0 +1,407 @@
+//! Everything in a data directory, whether an engine would start on it or not. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ensync_core::Result;
+
+use super::super::checkpoint;
+use super::super::directory::{Directory, bad_header, failed, unusable};
+use super::super::folder::Open;
+use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
+use super::super::recover::{Walk, used};
+use super::pieces::{Piece, Pieces};
+use crate::model::codec::record::{decode, is_publish};
+use crate::model::{Position, Record};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct LogScan {
+    pub(super) id: LogId,
+    /// From the first that is there to the last that is there, or that a checkpoint speaks of.
+    pub(super) segments: BTreeMap<u32, Segment>,
+    /// The state that each checkpoint holds, or why it cannot be read.
+    pub(super) checkpoints: BTreeMap<Position, Option<Bytes>>,
+    /// What cannot be read, in order.
+    pub(super) gaps: Vec<Gap>,
+    /// Where a commit that was not finished lies: from, to. An engine cuts it off when it starts.
+    pub(super) unfinished: Option<(Position, Position)>,
+    /// After the last whole commit.
+    pub(super) end: Position,
+    /// What an earlier repair found lost: from, to.
+    lost: Vec<(Position, Position)>,
+    begins_lost: bool,
+    /// The number of the first commit that is there.
+    pub(super) first_commit: u64,
+}
+
+/// A segment.
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    /// In bytes; `None` if it is missing.
+    pub(super) length: Option<u64>,
+    /// Whether its first bytes are what they should be.
+    pub(super) header: bool,
+    pub(super) records: u64,
+    pub(super) commits: u64,
+    /// Where its last frame ends.
+    end: u32,
+}
+
+/// A part of a segment that holds no frames any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) segment: u32,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    /// The number and the epoch that a frame in its place must have for the log to go on.
+    pub(super) commit: u64,
+    pub(super) epoch: u32,
+    /// How many records were in it, as far as the lengths in it can be followed.
+    pub(super) records: Option<u64>,
+}
+
+impl Gap {
+    fn new(segment: u32, from: usize, to: usize) -> Self {
+        let to = to.max(from + FRAME).next_multiple_of(ALIGN);
+        Self { segment, from: from as u32, to: to as u32, commit: 0, epoch: 0, records: None }
+    }
+
+    pub(super) fn start(&self) -> Position {
+        position(self.segment, self.from)
+    }
+
+    fn end(&self) -> Position {
+        position(self.segment, self.to)
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+///
+/// If there is no log, if something is of a later format, or if the operating system refuses.
+pub(super) fn scan_log(directory: &Directory) -> Result<LogScan> {
+    let there: BTreeSet<u32> = directory.segments()?.into_iter().collect();
+    let places = directory.checkpoints()?;
+    let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
+        let path = directory.path.display();
+        return Err(unusable(format!("the data directory {path} holds no log")));
+    };
+    let id = log_id(directory, &there, &places)?;
+    let mut checkpoints = BTreeMap::new();
+    for at in places {
+        checkpoints.insert(at, checkpoint::load_if_whole(directory, &id, at)?);
+    }
+    let covered = checkpoints.iter().rev().find(|(_, state)| state.is_some()).map(|(at, _)| *at);
+    let last = covered.map_or(last, |at| last.max(split(at).0));
+    let whole = (position(first, HEADER), 0, 0);
+    let mut look = Look {
+        id,
+        segments: BTreeMap::new(),
+        gaps: Vec::new(),
+        open: 0,
+        last: None,
+        whole,
+        begins_lost: false,
+        first_commit: 0,
+        lost: Vec::new(),
+    };
+    let mut tail = None;
+    for number in first..=last {
+        let before = look.last.filter(|_| look.open == look.gaps.len());
+        let Some(bytes) = there.contains(&number).then(|| read_segment(directory, number)).transpose()? else {
+            look.segments.insert(number, Segment::default());
+            look.gaps.push(Gap::new(number, HEADER as usize, 0));
+            continue;
+        };
+        if look.segment(number, &bytes)? {
+            tail = Some((number, bytes, before));
+        }
+    }
+    look.finish(directory, covered, checkpoints, tail)
+}
+
+struct Look {
+    id: LogId,
+    segments: BTreeMap<u32, Segment>,
+    gaps: Vec<Gap>,
+    /// The first of the gaps that no frame follows yet.
+    open: usize,
+    last: Option<Last>,
+    /// The end of the last commit whose end is there, its number and its epoch.
+    whole: (Position, u64, u32),
+    /// Whether the first frame of all says that what was before it is lost.
+    begins_lost: bool,
+    first_commit: u64,
+    lost: Vec<(Position, Position)>,
+}
+
+/// The last frame.
+#[derive(Clone, Copy)]
+struct Last {
+    commit: u64,
+    ended: bool,
+    epoch: u32,
+    /// Where it ends.
+    end: Position,
+}
+
+impl Look {
+    /// Whether there is any frame in it.
+    fn segment(&mut self, number: u32, bytes: &Bytes) -> Result<bool> {
+        let header = format::read_header(bytes, number).is_ok_and(|id| id == self.id);
+        let mut found = Segment { length: Some(bytes.len() as u64), header, ..Segment::default() };
+        let mut any = false;
+        for piece in Pieces::of(bytes, self.id, number) {
+            match piece {
+                Piece::Unreadable(from, to) => {
+                    let records = chain(bytes, from, to);
+                    self.gaps.push(Gap { records, ..Gap::new(number, from, to) });
+                }
+                Piece::Frame(offset, frame) => {
+                    self.frame(number, offset, &frame)?;
+                    any = true;
+                    found.records += u64::from(frame.kind == RECORD);
+                    found.commits += u64::from(frame.last);
+                    found.end = (offset + Frame::size(frame.body)) as u32;
+                }
+            }
+        }
+        self.segments.insert(number, found);
+        Ok(any)
+    }
+
+    fn frame(&mut self, number: u32, offset: usize, frame: &Frame) -> Result<()> {
+        if let Some(last) = self.last
+            && self.open == self.gaps.len()
+            && frame.kind != LOST
+            && frame.commit != last.commit + u64::from(last.ended)
+        {
+            // The end of a segment is missing, cut off between two frames.
+            let (segment, from) = split(last.end);
+            if segment == number || frame.commit < last.commit {
+                let message = format!("segment {number} goes on at byte {offset} with a commit that does not follow");
+                return Err(unusable(message));
+            }
+            self.gaps.push(Gap::new(segment, from as usize, 0));
+        }
+        for gap in self.gaps.iter_mut().skip(self.open) {
+            (gap.commit, gap.epoch) = (frame.commit.saturating_sub(1), frame.epoch);
+        }
+        self.open = self.gaps.len();
+        let end = position(number, (offset + Frame::size(frame.body)) as u32);
+        if frame.kind == LOST {
+            self.lost.push((position(number, offset as u32), end));
+        }
+        if self.last.is_none() {
+            self.first_commit = frame.commit;
+        }
+        self.begins_lost |= self.last.is_none() && frame.kind == LOST && offset == HEADER as usize;
+        self.last = Some(Last { commit: frame.commit, ended: frame.last, epoch: frame.epoch, end });
+        if frame.last {
+            self.whole = (end, frame.commit, frame.epoch);
+        }
+        Ok(())
+    }
+
+    /// Judges the end of the log as a start judges it. `tail` is the last segment with a frame in it, and the frame before, if it
+    /// goes on after that.
+    fn finish(
+        mut self,
+        directory: &Directory,
+        covered: Option<Position>,
+        checkpoints: BTreeMap<Position, Option<Bytes>>,
+        tail: Option<(u32, Bytes, Option<Last>)>,
+    ) -> Result<LogScan> {
+        let (mut end, mut commit, mut epoch) = self.whole;
+        let mut unfinished = None;
+        if let Some((number, bytes, before)) = tail {
+            let mut walk = Walk::new(directory, self.id);
+            let goes_on = |last: &Last| match Pieces::of(&bytes, self.id, number).next() {
+                Some(Piece::Frame(_, frame)) => last.ended && frame.commit == last.commit + 1,
+                _ => last.ended,
+            };
+            if let Some(last) = before.filter(goes_on) {
+                (walk.start, walk.commit, walk.epoch) = (Some(0), last.commit, last.epoch);
+            }
+            if let Ok(whole) = walk.segment(number, &bytes) {
+                end = position(number, whole);
+                // The first commit of a segment may be the unfinished one.
+                (commit, epoch) = if walk.commit == 0 { (commit, epoch) } else { (walk.commit, walk.epoch) };
+            } else if let Some(last) = self.last.filter(|last| last.end > end) {
+                // Damage, and an unfinished commit behind it, whose beginning may be in the damage.
+                let from = if split(end).0 == number { split(end).1 } else { HEADER };
+                self.gaps.retain(|gap| gap.start() < position(number, from));
+                let gap = Gap::new(number, from as usize, split(last.end).1 as usize);
+                end = position(number, gap.to);
+                self.gaps.push(Gap { commit, epoch, ..gap });
+            }
+            let used = used(&bytes, split(end).1 as usize);
+            if used > split(end).1 as usize {
+                unfinished = Some((end, position(number, used as u32)));
+            }
+        }
+        // Nothing follows the others.
+        self.gaps.retain(|gap| gap.start() < end);
+        if let Some(at) = covered.filter(|at| *at >= end) {
+            let ((number, from), (last, offset)) = (split(end), split(at));
+            for segment in number..=last {
+                let from = if segment == number { from } else { HEADER };
+                let to = if segment == last { offset + FRAME as u32 } else { 0 };
+                self.gaps.push(Gap { commit, epoch, ..Gap::new(segment, from as usize, to as usize) });
+            }
+            (unfinished, end) = (None, position(last, offset + FRAME as u32));
+        }
+        let Self { id, segments, gaps, lost, begins_lost, first_commit, .. } = self;
+        Ok(LogScan { id, segments, checkpoints, gaps, unfinished, end, lost, begins_lost, first_commit })
+    }
+}
+
+impl LogScan {
+    /// Calls `found` with every record from a segment on that lies before the end, with the number of every gap, and with
+    /// what is known to be lost.
+    pub(super) fn each(
+        &self,
+        directory: &Directory,
+        from: u32,
+        mut found: impl FnMut(Found) -> Result<()>,
+    ) -> Result<()> {
+        for (&number, segment) in self.segments.range(from..) {
+            let mut gaps: Vec<(usize, &Gap)> =
+                self.gaps.iter().enumerate().filter(|(_, gap)| gap.segment == number).collect();
+            gaps.reverse();
+            if segment.length.is_some() {
+                let bytes = read_segment(directory, number)?;
+                for piece in Pieces::of(&bytes, self.id, number) {
+                    let Piece::Frame(offset, frame) = piece else { continue };
+                    let at = position(number, offset as u32);
+                    if at >= self.end {
+                        break;
+                    }
+                    while let Some((index, _)) = gaps.pop_if(|(_, gap)| (gap.from as usize) < offset) {
+                        found(Found::Gap(index))?;
+                    }
+                    if frame.kind == LOST {
+                        let end = position(number, (offset + Frame::size(frame.body)) as u32);
+                        found(Found::Lost(at, self.lost_until(end)))?;
+                    } else if frame.kind == RECORD {
+                        let body = frame.body_of(&bytes, offset);
+                        let publish = is_publish(&body);
+                        found(Found::Record(at, publish, decode(body).ok().map(Arc::new)))?;
+                    }
+                }
+            }
+            for (index, _) in gaps.into_iter().rev() {
+                found(Found::Gap(index))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the log says that what was before it is lost.
+    pub(super) fn begins_lost(&self) -> bool {
+        self.begins_lost
+    }
+
+    /// The newest checkpoint that can be read.
+    pub(super) fn checkpoint(&self) -> Option<(Position, Bytes)> {
+        self.checkpoints.iter().rev().find_map(|(at, state)| Some((*at, state.clone()?)))
+    }
+
+    /// Where the part ends of which nothing is known, if a gap ends at `end`: where no frame follows in the segment, there may have
+    /// been more.
+    fn lost_until(&self, end: Position) -> Position {
+        let (number, offset) = split(end);
+        let last = self.segments.get(&number).is_none_or(|segment| segment.end <= offset);
+        if last { position(number + 1, 0) } else { end }
+    }
+
+    /// Where a gap begins and ends.
+    pub(super) fn bounds(&self, gap: usize) -> (Position, Position) {
+        let bounds = self.gaps.get(gap).map(|gap| (gap.start(), self.lost_until(gap.end())));
+        bounds.unwrap_or((Position::START, Position::START))
+    }
+
+    /// Whether what lies at a position can be read, if anything did.
+    pub(super) fn has(&self, at: Position) -> bool {
+        let there = self.segments.get(&split(at).0).is_some_and(|segment| split(at).1 < segment.end);
+        let lost = self.lost.iter().any(|(from, to)| (*from..*to).contains(&at));
+        there && at < self.end && !lost && !self.gaps.iter().any(|gap| (gap.start()..gap.end()).contains(&at))
+    }
+}
+
+/// What [`LogScan::each`] finds.
+pub(super) enum Found {
+    /// A record; `None` if its kind or its layout has no meaning here. The flag says whether it is a publish.
+    Record(Position, bool, Option<Arc<Record>>),
+    Gap(usize),
+    /// What an earlier repair found lost: from, to.
+    Lost(Position, Position),
+}
+
+/// A segment's bytes, whatever they are.
+pub(super) fn read_segment(directory: &Directory, number: u32) -> Result<Bytes> {
+    let path = directory.segment(number);
+    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
+    match format::read_header(&bytes, number) {
+        Err(bad @ BadHeader::Version(_)) if !torn_version(&bytes) => Err(bad_header(&path, bad)),
+        _ => Ok(bytes),
+    }
+}
+
+/// Whether a header that speaks of a later version is one of this version that was damaged: everything but the version is right.
+fn torn_version(bytes: &Bytes) -> bool {
+    let Some(head) = bytes.get(..HEADER as usize) else { return false };
+    let mut head = head.to_vec();
+    if let Some(version) = head.get_mut(8..12) {
+        version.copy_from_slice(&format::VERSION.to_le_bytes());
+    }
+    let number = format::u32_at(&head, 12).unwrap_or_default();
+    format::read_header(&head, number).is_ok()
+}
+
+/// The id that most files of the log have.
+fn log_id(directory: &Directory, segments: &BTreeSet<u32>, checkpoints: &[Position]) -> Result<LogId> {
+    let mut votes: BTreeMap<LogId, usize> = BTreeMap::new();
+    let mut vote = |path: PathBuf, read: &dyn Fn(&[u8]) -> Result<LogId, BadHeader>| -> Result<()> {
+        let mut bytes = Vec::new();
+        let head = directory
+            .open(&path, Open::Read)
+            .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, HEADER.into()), &mut bytes));
+        head.map_err(|cause| failed("read", &path, cause))?;
+        if let Ok(id) = read(&bytes) {
+            *votes.entry(id).or_default() += 1;
+        }
+        Ok(())
+    };
+    for number in segments {
+        vote(directory.segment(*number), &|bytes| format::read_header(bytes, *number))?;
+    }
+    for at in checkpoints {
+        vote(directory.checkpoint(*at), &|bytes| checkpoint::id(bytes))?;
+    }
+    let most = votes.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id);
+    if let Some(id) = most {
+        return Ok(id);
+    }
+    // None can be read: of a later format, perhaps.
+    for number in segments {
+        read_segment(directory, *number)?;
+    }
+    let path = directory.path.display();
+    Err(unusable(format!("no file in {path} has a header that can be read; restore the data directory from a backup")))
+}
+
+/// How many records lie from one offset to another, if the lengths there lead from the one to the other.
+fn chain(bytes: &Bytes, from: usize, to: usize) -> Option<u64> {
+    let (mut at, mut records) = (from, 0);
+    while at < to {
+        let frame = bytes.get(at..)?;
+        at += Frame::size(Frame::announced(frame)?);
+        records += u64::from(*frame.get(20)? == RECORD);
+    }
+    (at == to.next_multiple_of(ALIGN)).then_some(records)
+}

@@ -1,0 +1,254 @@
+//! Records: a kind, and what [`log::format`](crate::log::format) says of it.
+
+use bytes::Bytes;
+use ensync_core::{AppId, Block, IdempotencyKey, Metadata, WirePayload};
+
+use super::admin;
+use super::bytes::{Malformed, Read, Reader, Writer};
+use crate::model::{Encoded, EventRef, PublishRecord, Record};
+
+const PUBLISH: u8 = 1;
+const ACK: u8 = 2;
+const DEFER: u8 = 3;
+const DISCARD: u8 = 4;
+const REQUEUE: u8 = 5;
+const DROP: u8 = 6;
+const ADMIN: u8 = 7;
+
+/// Whether a record that begins like this is an accepted event, whatever the rest is.
+pub(crate) fn is_publish(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&PUBLISH)
+}
+
+impl From<&Record> for Encoded {
+    fn from(record: &Record) -> Self {
+        let mut out = Vec::with_capacity(64);
+        let mut payload = Bytes::new();
+        let mut w = Writer(&mut out);
+        match record {
+            Record::Publish(publish) => {
+                w.u8(PUBLISH);
+                payload = encode_publish(publish, &mut w);
+            }
+            Record::Ack { event: at, block } => {
+                w.u8(ACK);
+                event(&mut w, *at);
+                w.u64(block.as_u64());
+            }
+            Record::Defer { event: at, until, deliveries } => {
+                w.u8(DEFER);
+                event(&mut w, *at);
+                w.time(*until);
+                w.u32(*deliveries);
+            }
+            Record::Discard { event: at, reason, at: time, deliveries } => {
+                w.u8(DISCARD);
+                event(&mut w, *at);
+                w.time(*time);
+                w.u32(*deliveries);
+                w.text(reason);
+            }
+            Record::Requeue { event: at, expires_at } => {
+                w.u8(REQUEUE);
+                event(&mut w, *at);
+                w.option(*expires_at, Writer::time);
+            }
+            Record::Drop { event: at } => {
+                w.u8(DROP);
+                event(&mut w, *at);
+            }
+            Record::Admin { at, command } => {
+                w.u8(ADMIN);
+                w.time(*at);
+                admin::encode(command, &mut w);
+            }
+        }
+        Self::new(out, payload, matches!(record, Record::Publish(_)))
+    }
+}
+
+/// Reads a record. What is long in it shares the bytes.
+pub(crate) fn decode(bytes: Bytes) -> Read<Record> {
+    let mut r = Reader(bytes);
+    let record = match r.u8()? {
+        PUBLISH => Record::Publish(decode_publish(&mut r)?),
+        ACK => Record::Ack { event: read_event(&mut r)?, block: Block::new(r.u64()?).map_err(|_| Malformed)? },
+        DEFER => Record::Defer { event: read_event(&mut r)?, until: r.time()?, deliveries: r.u32()? },
+        DISCARD => {
+            let (event, at, deliveries) = (read_event(&mut r)?, r.time()?, r.u32()?);
+            Record::Discard { event, at, deliveries, reason: r.string()? }
+        }
+        REQUEUE => Record::Requeue { event: read_event(&mut r)?, expires_at: r.option(Reader::time)? },
+        DROP => Record::Drop { event: read_event(&mut r)? },
+        ADMIN => Record::Admin { at: r.time()?, command: admin::decode(&mut r)? },
+        _ => return Err(Malformed),
+    };
+    r.end()?;
+    Ok(record)
+}
+
+/// All but the payload, whose length comes last.
+fn encode_publish(publish: &PublishRecord, w: &mut Writer<'_>) -> Bytes {
+    event(w, publish.at);
+    w.u32(publish.tag);
+    w.array(publish.recipient.as_bytes());
+    w.array(publish.sender.as_bytes());
+    w.time(publish.accepted_at);
+    w.option(publish.expires_at, Writer::time);
+    w.option(publish.idempotency_key.as_ref(), |w, key| w.text(key.as_str()));
+    w.text(publish.event.as_str());
+    w.text(publish.metadata.as_str());
+    let payload = publish.payload.to_bytes();
+    w.u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+    payload
+}
+
+fn decode_publish(r: &mut Reader) -> Read<PublishRecord> {
+    Ok(PublishRecord {
+        at: read_event(r)?,
+        tag: r.u32()?,
+        recipient: r.app()?,
+        sender: AppId::from_bytes(r.array()?),
+        accepted_at: r.time()?,
+        expires_at: r.option(Reader::time)?,
+        idempotency_key: r.option(|r| r.text(IdempotencyKey::parse))?,
+        event: r.event()?,
+        metadata: r.text(Metadata::parse)?,
+        payload: WirePayload::from_wire(r.bytes()?),
+    })
+}
+
+/// Appends a queue's number and a sequence number.
+pub(crate) fn event(w: &mut Writer<'_>, event: EventRef) {
+    w.u32(event.queue);
+    w.u64(event.seq);
+}
+
+/// Reads a queue's number and a sequence number.
+pub(crate) fn read_event(r: &mut Reader) -> Read<EventRef> {
+    Ok(EventRef { queue: r.u32()?, seq: r.u64()? })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use ensync_core::{EventName, Schema, Timestamp};
+
+    use super::*;
+    use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
+
+    /// One record of each kind, with and without what is optional.
+    pub(crate) fn samples() -> Vec<Record> {
+        let event = EventRef { queue: 7, seq: 1 << 40 };
+        let at = Timestamp::from_millis(1_700_000_000_123);
+        let name = EventName::parse("orders/status/updated").unwrap();
+        let app = AppId::from_bytes([7; 32]);
+        let publish = PublishRecord {
+            at: event,
+            tag: 0xdead_beef,
+            recipient: app,
+            event: name.clone(),
+            sender: AppId::from_bytes([9; 32]),
+            payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
+            metadata: Metadata::parse(r#"{"headers":{"é":1}}"#).unwrap(),
+            accepted_at: at,
+            expires_at: None,
+            idempotency_key: None,
+        };
+        let options = EventOptions {
+            schema: Some(Schema::parse(r#"{"order":"string","n":"long"}"#).unwrap()),
+            ttl: Some(Duration::new(3, 7)),
+            max_deliveries: NonZeroU32::new(3),
+            ack_timeout: Some(Duration::from_millis(500)),
+        };
+        let change = EventChange {
+            schema: Some(None),
+            ttl: Some(Some(Duration::new(3, 7))),
+            max_deliveries: None,
+            ack_timeout: Some(Some(Duration::from_millis(500))),
+        };
+        let (key_hash, public_key) = (KeyHash::from_bytes([3; 32]), AppId::from_bytes([8; 32]));
+        let admin = [
+            AdminCommand::UseEvent { name: name.clone() },
+            AdminCommand::CreateEvent { name: name.clone(), options: EventOptions::default() },
+            AdminCommand::RegisterEvent { name: name.clone(), options },
+            AdminCommand::ChangeEvent { name: name.clone(), change },
+            AdminCommand::CreateApp { id: app, name: "shop".into(), key_hash, rights: Rights::ALL, same_name: true },
+            AdminCommand::Grant { app, event: None, rights: Rights { publish: true, subscribe: false } },
+            AdminCommand::Grant { app, event: Some(name.clone()), rights: Rights::NONE },
+            AdminCommand::RotateKey { app, key_hash: KeyHash::from_bytes([4; 32]), grace: Duration::ZERO },
+            AdminCommand::RotateKey { app, key_hash: KeyHash::from_bytes([4; 32]), grace: Duration::from_secs(7) },
+            AdminCommand::RotateKeyPair { app, public_key },
+            AdminCommand::RetireKey { app, public_key },
+            AdminCommand::Enable { app, enabled: false },
+            AdminCommand::DeleteApp { app },
+            AdminCommand::Revoke { app, event: name.clone() },
+            AdminCommand::DeleteEvent { name },
+        ];
+        let admin = admin.into_iter().map(|command| Record::Admin { at, command });
+        let records = [
+            Record::Publish(publish.clone()),
+            Record::Publish(PublishRecord {
+                expires_at: Some(at),
+                idempotency_key: Some(IdempotencyKey::parse("once").unwrap()),
+                ..publish
+            }),
+            Record::Ack { event, block: Block::new(1 << 32 | 5).unwrap() },
+            Record::Defer { event, until: at, deliveries: 2 },
+            Record::Discard { event, reason: "no; {é}".into(), at, deliveries: 1 },
+            Record::Requeue { event, expires_at: None },
+            Record::Requeue { event, expires_at: Some(at) },
+            Record::Drop { event },
+        ];
+        admin.chain(records).collect()
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        for record in samples() {
+            let bytes = Encoded::from(&record).to_bytes();
+            assert_eq!(decode(bytes.clone()), Ok(record.clone()));
+            assert_eq!(is_publish(&bytes), matches!(record, Record::Publish(_)));
+            // No beginning of one is another, nor is one with something after it.
+            for end in 0..bytes.len() {
+                assert_eq!(decode(bytes.slice(..end)), Err(Malformed), "{record:?} {end}");
+            }
+            let longer = Bytes::from([&bytes[..], &[0]].concat());
+            assert_eq!(decode(longer), Err(Malformed), "{record:?}");
+            for kind in [0, 200] {
+                assert_eq!(decode([&[kind], &bytes[1..]].concat().into()), Err(Malformed));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_is_neither_copied_to_be_stored_nor_to_be_read() {
+        let Some(Record::Publish(publish)) = samples().into_iter().find(|r| matches!(r, Record::Publish(_))) else {
+            panic!()
+        };
+        let (payload, encoded) = (publish.payload.to_bytes(), Encoded::from(&Record::Publish(publish)));
+        assert_eq!(encoded.parts()[1].as_ptr(), payload.as_ptr());
+        let bytes = encoded.to_bytes();
+        let Ok(Record::Publish(read)) = decode(bytes.clone()) else { panic!() };
+        assert_eq!(read.payload.to_bytes().as_ptr_range().end, bytes.as_ptr_range().end);
+    }
+
+    #[test]
+    fn altered_bytes_are_another_record_or_none() {
+        // The type names of a schema are read in either case.
+        let exact = |r: &Record| !matches!(r, Record::Admin { command: AdminCommand::RegisterEvent { options, .. }, .. } if options.schema.is_some());
+        for record in samples().into_iter().filter(exact) {
+            let bytes = Encoded::from(&record).to_bytes();
+            for at in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut altered = bytes.to_vec();
+                    altered[at] ^= 1 << bit;
+                    let read = decode(altered.into());
+                    assert!(read.as_ref() != Ok(&record), "{record:?} {at} {bit}: {read:?}");
+                }
+            }
+        }
+    }
+}

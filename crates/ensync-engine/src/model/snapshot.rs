@@ -1,0 +1,147 @@
+//! What all records up to one come to: the engine's durable state, spelled out.
+
+use ensync_core::{AppId, Block, EventName, Timestamp};
+
+use super::{EventOptions, EventRef, KeyHash, Position, Rights};
+
+/// What is left of an engine's state when sessions, leases and events in memory are gone. A state goes on from it, so that only
+/// later records have to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Apps, by id.
+    pub apps: Vec<SnapshotApp>,
+    /// Event names.
+    pub events: Vec<SnapshotName>,
+    /// The number after the largest that a queue with an event in the log ever had.
+    pub next_queue: u32,
+    /// Queues that ever had an event in the log, by number. One that only had others is made anew when it is used, and may then
+    /// get another number.
+    pub queues: Vec<SnapshotQueue>,
+    /// Publishes under idempotency keys, by the id of who sent them.
+    pub publishes: Vec<SnapshotPublisher>,
+    /// The last events that are settled, in the order in which they were.
+    pub settled: Vec<SnapshotSettled>,
+}
+
+/// An app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotApp {
+    /// The public key that it was created with.
+    pub id: AppId,
+    /// Its name.
+    pub name: String,
+    /// The public key that it has now.
+    pub public_key: AppId,
+    /// Those before it that can still be published to, oldest first.
+    pub earlier_keys: Vec<AppId>,
+    /// What its access key hashes to.
+    pub key_hash: KeyHash,
+    /// What the one before hashes to, and until when that logs in.
+    pub old_key: Option<(KeyHash, Timestamp)>,
+    /// Whether it may log in.
+    pub enabled: bool,
+    /// Its rights where it has no grant.
+    pub rights: Rights,
+    /// Its rights for single names.
+    pub grants: Vec<(EventName, Rights)>,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// An event name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotName {
+    /// The name.
+    pub name: EventName,
+    /// What holds for it.
+    pub options: EventOptions,
+    /// Whether it was registered by its first use.
+    pub auto: bool,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotQueue {
+    /// Its number.
+    pub number: u32,
+    /// Its recipient's id.
+    pub recipient: AppId,
+    /// Its event name.
+    pub event: EventName,
+    /// The sequence number after its last event in the log.
+    pub next_seq: u64,
+    /// Its unsettled events, in order.
+    pub events: Vec<SnapshotEvent>,
+}
+
+/// An unsettled event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotEvent {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Where the log had it first.
+    pub position: Position,
+    /// Where its payload is now.
+    pub current: Position,
+    /// See [`PublishRecord::tag`](super::PublishRecord::tag).
+    pub tag: u32,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When it expires, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// Payload and metadata, in bytes.
+    pub size: u32,
+    /// How often it was delivered, as far as the log knows: 0 unless it is deferred or dead.
+    pub deliveries: u32,
+    /// What it waits for.
+    pub waits: SnapshotWait,
+}
+
+/// What an unsettled event waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotWait {
+    /// A client.
+    Client,
+    /// A time.
+    Until(Timestamp),
+    /// An administrator: it is a dead letter.
+    Administrator {
+        /// Why.
+        reason: String,
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// An app that published under idempotency keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPublisher {
+    /// Its id.
+    pub app: AppId,
+    /// What it published, in the order it came.
+    pub publishes: Vec<SnapshotPublish>,
+}
+
+/// A publish under an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPublish {
+    /// The hash of sender, recipient, event name and key.
+    pub fingerprint: [u8; 16],
+    /// The event that was stored.
+    pub event: EventRef,
+    /// See [`PublishRecord::tag`](super::PublishRecord::tag).
+    pub tag: u32,
+    /// Where the log had it first.
+    pub position: Position,
+    /// When it was accepted.
+    pub at: Timestamp,
+}
+
+/// An event that was settled, so that a repeated acknowledgement is answered as the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSettled {
+    /// Which.
+    pub event: EventRef,
+    /// The delivery that acknowledged it; `None` if it was a dead letter that was given up.
+    pub by: Option<Block>,
+}

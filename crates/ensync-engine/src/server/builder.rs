@@ -1,0 +1,395 @@
+//! An engine about to start: what it is told, and the start itself.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{Error, ErrorKind, Result, Service};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection_limiter::ConnectionLimiter;
+use super::http::Front;
+use super::listener::{Listener, check_plaintext};
+use super::{ConnectionLimits, Server};
+use crate::admin::{self, AdminListener, AdminToken, Tokens};
+use crate::tls::ServerTls;
+use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Limits, Log, MemoryLog};
+
+/// How long a shutdown waits, if it is not told.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a message holds beside payload and metadata, in bytes: names, ids, keys, the skeleton.
+const FRAME: usize = 64 << 10;
+
+/// An engine about to start.
+#[derive(Debug)]
+#[must_use = "nothing runs until it is started"]
+pub struct ServerBuilder {
+    broker: BrokerOptions,
+    log: Arc<dyn Log>,
+    data_dir: Option<PathBuf>,
+    disk: DiskOptions,
+    shutdown_timeout: Duration,
+    listen: Vec<(SocketAddr, Option<ServerTls>)>,
+    around: Option<Around>,
+    admin: Option<(SocketAddr, Option<ServerTls>)>,
+    config_manager: Option<(SocketAddr, Option<ServerTls>)>,
+    admin_token: Option<AdminToken>,
+    admin_token_overlap: Duration,
+    admin_hosts: Vec<String>,
+    open_metrics: bool,
+    plaintext: bool,
+    limits: ConnectionLimits,
+}
+
+/// Puts something between the transports and the broker.
+struct Around(Box<Wrap>);
+
+type Wrap = dyn FnOnce(Arc<dyn Service>) -> Arc<dyn Service> + Send;
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Around(..)")
+    }
+}
+
+impl ServerBuilder {
+    pub(super) fn new(broker: BrokerOptions) -> Self {
+        Self {
+            broker,
+            log: Arc::new(MemoryLog::new()),
+            data_dir: None,
+            disk: DiskOptions::default(),
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+            listen: Vec::new(),
+            around: None,
+            admin: None,
+            config_manager: None,
+            admin_token: None,
+            admin_token_overlap: admin::OVERLAP,
+            admin_hosts: Vec::new(),
+            open_metrics: true,
+            plaintext: false,
+            limits: ConnectionLimits::default(),
+        }
+    }
+
+    /// Puts something between the transports and the broker.
+    pub(crate) fn around(mut self, around: impl FnOnce(Arc<dyn Service>) -> Arc<dyn Service> + Send + 'static) -> Self {
+        self.around = Some(Around(Box::new(around)));
+        self
+    }
+
+    /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
+    /// in memory.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// How the files in [`data_dir`](Self::data_dir) are written.
+    pub fn disk_options(mut self, options: DiskOptions) -> Self {
+        self.disk = options;
+        self
+    }
+
+    /// How long [`Server::shutdown`] waits for connections to finish what they are at. 10 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Goes on with what a log holds, and writes to it. Default: a new log in memory.
+    pub fn log(mut self, log: Arc<dyn Log>) -> Self {
+        (self.log, self.data_dir) = (log, None);
+        self
+    }
+
+    /// Listens on an address in plaintext; port 0 takes a free one. May be called several times. Where others can listen too, app
+    /// keys could be read off the network, so an address that is not a loopback one must be [allowed](Self::allow_plaintext).
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push((address, None));
+        self
+    }
+
+    /// Listens on an address with TLS; port 0 takes a free one. May be called several times.
+    pub fn listen_tls(mut self, address: SocketAddr, tls: ServerTls) -> Self {
+        self.listen.push((address, Some(tls)));
+        self
+    }
+
+    /// Serves the admin API at an address, in plaintext; port 0 takes a free one. Default: nowhere.
+    ///
+    /// Whoever asks there shows a token: see [`admin_token`](ServerBuilder::admin_token).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().admin(([127, 0, 0, 1], 0)).start().await?;
+    /// let (url, token) = (server.admin_url(), server.admin_token());
+    /// # assert!(url.unwrap().starts_with("http://127.0.0.1:") && token.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.admin = Some((address.into(), None));
+        self
+    }
+
+    /// Serves the admin API at an address, with TLS; port 0 takes a free one.
+    pub fn admin_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.admin = Some((address.into(), Some(tls)));
+        self
+    }
+
+    /// Serves the API of the makers' Config Manager at an address, in plaintext, for their command line and programs that speak to it;
+    /// port 0 takes a free one. Default: nowhere. It is another face of what the [admin API](Self::admin) does, with the same token.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ensync_core::Result<()> {
+    /// let server = ensync_engine::Server::dev().config_manager(([127, 0, 0, 1], 0)).start().await?;
+    /// let (base_url, access_key) = (server.config_manager_url(), server.admin_token());
+    /// # assert!(base_url.unwrap().ends_with("/api/v1/ensync") && access_key.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn config_manager(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.config_manager = Some((address.into(), None));
+        self
+    }
+
+    /// The same, with TLS.
+    pub fn config_manager_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
+        self.config_manager = Some((address.into(), Some(tls)));
+        self
+    }
+
+    /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
+    /// the first start, readable by its owner only; without a data directory, one that is made for this run:
+    /// [`Server::admin_token`] says it.
+    ///
+    /// The file is followed: another token that is written there is taken within some seconds, without a restart, and the one before
+    /// goes on [for a while](ServerBuilder::admin_token_overlap). One that is given here never changes.
+    pub fn admin_token(mut self, token: AdminToken) -> Self {
+        self.admin_token = Some(token);
+        self
+    }
+
+    /// For how long the admin token before the present one is taken too, after another was written to its file. 10 minutes; after a
+    /// leak a start ends it at once.
+    pub fn admin_token_overlap(mut self, overlap: Duration) -> Self {
+        self.admin_token_overlap = overlap;
+        self
+    }
+
+    /// Names by which the admin API is called without TLS, beside addresses and `localhost`, which are always known. A request for
+    /// another name is refused unless it shows the token: else a web page whose name is made to lead here could read what is open.
+    pub fn admin_hosts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.admin_hosts.extend(names.into_iter().map(|name| name.into().to_ascii_lowercase()));
+        self
+    }
+
+    /// Asks for the token at `/metrics` as well. Default: `/healthz`, `/readyz` and `/metrics` are open.
+    pub fn guard_metrics(mut self) -> Self {
+        self.open_metrics = false;
+        self
+    }
+
+    /// Allows plaintext on every address: where something in front of the engine does TLS, or the network is trusted.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.plaintext = true;
+        self
+    }
+
+    /// What connections may use up.
+    pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Limits and defaults of the broker. Call it before anything of it is changed otherwise.
+    pub fn options(mut self, options: BrokerOptions) -> Self {
+        self.broker = options;
+        self
+    }
+
+    /// Whether an engine with these options could start, as far as can be told without starting one: no address is bound, no
+    /// directory opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if an option is out of its range, or contradicts another.
+    pub fn check(&self) -> Result<()> {
+        self.limits.check()?;
+        check(&self.broker.limits, self.limits.max_message_bytes)?;
+        let plain = self.listen.iter().filter(|(_, tls)| tls.is_none());
+        plain.into_iter().try_for_each(|(address, _)| check_plaintext("the engine", *address, self.plaintext))?;
+        for (what, listener) in [("the admin API", &self.admin), ("the Config Manager API", &self.config_manager)] {
+            if let Some((address, None)) = listener {
+                check_plaintext(what, *address, self.plaintext)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds the addresses and starts.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if an address cannot be bound, or is one for which plaintext must be
+    /// [allowed](Self::allow_plaintext); if an option is out of its range, or the data directory is damaged;
+    /// [`ErrorKind::Unavailable`] if the log cannot be read, or another engine uses the directory.
+    pub async fn start(mut self) -> Result<Server> {
+        if self.listen.is_empty() {
+            self.listen.push((SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None));
+        }
+        self.check()?;
+        self.limits.fit();
+        let max_message_bytes = self.limits.max_message_bytes;
+        let grpc = ensync_grpc::ServerOptions { max_message_bytes, ..ensync_grpc::ServerOptions::default() };
+        let (connections, stop, admin_stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let ws = ensync_ws::ServerOptions::default();
+        let ws = ensync_ws::ServerOptions {
+            login_timeout: ws.login_timeout.min(self.limits.login_timeout),
+            max_frame_bytes: max_message_bytes,
+            stop: stop.clone(),
+            connections: connections.clone(),
+            ..ws
+        };
+        let (mut addresses, mut bound) = (Vec::new(), Vec::new());
+        for (address, tls) in self.listen {
+            let (tcp, address) = bind(address).await?;
+            addresses.push((address, tls.is_some()));
+            bound.push((tcp, tls));
+        }
+        let (admin, config_manager) = (bind_if(self.admin).await?, bind_if(self.config_manager).await?);
+        let limits = self.broker.limits.clone();
+        let log = match &self.data_dir {
+            Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
+            None => self.log,
+        };
+        let broker = Broker::start(self.broker, log).await?;
+        let mut followed: Vec<ServerTls> = Vec::new();
+        let mut follow = |tls: &ServerTls| {
+            if !followed.iter().any(|other| other.is(tls)) {
+                tokio::spawn(stop.clone().run_until_cancelled_owned(tls.clone().follow()));
+                followed.push(tls.clone());
+            }
+        };
+        let tokens = match (self.admin_token, &self.data_dir) {
+            _ if admin.is_none() && config_manager.is_none() => None,
+            (Some(token), _) => Some(Tokens::fixed(token)),
+            // The log has the directory's lock.
+            (None, Some(path)) => Some(Tokens::of_directory(path, self.admin_token_overlap)?),
+            (None, None) => Some(Tokens::fixed(AdminToken::generate()?)),
+        };
+        if let Some(tokens) = &tokens {
+            tokio::spawn(admin_stop.clone().run_until_cancelled_owned(tokens.clone().follow()));
+        }
+        // Until the very end, so that they can say that the engine is stopping.
+        let mut administer = |(tcp, bound, tls): Bound, router| {
+            tls.as_ref().inspect(|tls| follow(tls));
+            let with_tls = tls.is_some();
+            tokio::spawn(AdminListener { tcp, tls, router }.run(admin_stop.clone()));
+            (bound, with_tls)
+        };
+        let admin = match admin.zip(tokens.clone()) {
+            None => None,
+            Some((bound, tokens)) => {
+                // Over TLS its certificate says what it is called.
+                let hosts = bound.2.is_none().then(|| self.admin_hosts.into());
+                Some(administer(bound, admin::router(broker.clone(), tokens, self.open_metrics, hosts)?))
+            }
+        };
+        let config_manager = match config_manager.zip(tokens.clone()) {
+            None => None,
+            Some((bound, tokens)) => {
+                Some(administer(bound, admin::config_manager_router(broker.clone(), tokens, &limits)?))
+            }
+        };
+        let counters = broker.counters();
+        let limiter = Arc::new(ConnectionLimiter::new(&self.limits, counters.clone()));
+        let tls_timeout = self.limits.tls_timeout;
+        let service = Arc::new(broker.clone()) as Arc<dyn Service>;
+        let service = match self.around {
+            Some(Around(around)) => around(service),
+            None => service,
+        };
+        let front = Front::new(service, grpc, ws, self.limits, counters);
+        for (tcp, tls) in bound {
+            tls.as_ref().inspect(|tls| follow(tls));
+            let listener = Listener { tcp, tls, limiter: limiter.clone(), tls_timeout };
+            tokio::spawn(listener.run(front.clone(), connections.clone(), stop.clone()));
+        }
+        let shutdown_timeout = self.shutdown_timeout;
+        for (address, with_tls) in &addresses {
+            tracing::info!(%address, tls = *with_tls, "listening");
+        }
+        if let Some((address, tls)) = admin {
+            tracing::info!(%address, tls, "listening for administrators");
+        }
+        if let Some((address, tls)) = config_manager {
+            tracing::info!(%address, tls, "listening for the Config Manager API");
+        }
+        let runtime = Handle::current();
+        Ok(Server {
+            broker,
+            addresses,
+            connections,
+            stop,
+            admin_stop,
+            shutdown_timeout,
+            admin,
+            config_manager,
+            tokens,
+            runtime,
+        })
+    }
+}
+
+/// Refuses to promise a payload that no client could send or receive. `carried` is the longest message of the transports.
+fn check(limits: &Limits, carried: usize) -> Result<()> {
+    // A byte of metadata may be escaped to six (`\u003b`).
+    let rest = limits.max_metadata_bytes.saturating_mul(6).saturating_add(FRAME);
+    let most = carried.saturating_sub(rest);
+    if limits.max_payload_bytes <= most {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "max_payload_bytes is {}, but gRPC and WebSocket carry messages of {carried} bytes, which, beside metadata of up to {} \
+             bytes, leaves {most} bytes for a payload; lower the limit, and let large data travel as references",
+            limits.max_payload_bytes, limits.max_metadata_bytes
+        ),
+    ))
+}
+
+/// An address that is listened on, and what is shown there.
+type Bound = (TcpListener, SocketAddr, Option<ServerTls>);
+
+async fn bind_if(listener: Option<(SocketAddr, Option<ServerTls>)>) -> Result<Option<Bound>> {
+    let Some((address, tls)) = listener else { return Ok(None) };
+    let (tcp, bound) = bind(address).await?;
+    Ok(Some((tcp, bound, tls)))
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let refuse = |cause: std::io::Error| {
+        let why = match cause.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port",
+            std::io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need a privilege",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            _ => "not possible",
+        };
+        Error::new(ErrorKind::InvalidInput, format!("cannot listen on {address}: {why}")).with_source(cause)
+    };
+    let tcp = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = tcp.local_addr().map_err(refuse)?;
+    Ok((tcp, bound))
+}

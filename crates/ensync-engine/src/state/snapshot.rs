@@ -1,0 +1,221 @@
+//! The part of the state that the log holds: for checkpoints, and to compare.
+
+use ensync_core::{AppId, EventName, Timestamp};
+
+use super::dedup::Fingerprint;
+use super::dispatch::key_of;
+use super::entries::{Entry, Place};
+use super::event_id::EventKey;
+use super::queue::{Dead, Queue};
+use super::registry::{App, Name};
+use super::settled::Fate;
+use super::timers::{NEVER, Timer};
+use super::{Settings, State};
+use crate::model::{
+    EventRef, Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher,
+    SnapshotQueue, SnapshotSettled, SnapshotWait,
+};
+
+impl State {
+    /// The durable part. What has expired by now, and is with nobody, is not in it.
+    pub fn snapshot(&self) -> Snapshot {
+        let publish = |(fingerprint, key, at): (Fingerprint, EventKey, Timestamp)| SnapshotPublish {
+            fingerprint: *fingerprint.as_bytes(),
+            event: key.event,
+            tag: key.tag,
+            position: key.position,
+            at,
+        };
+        Snapshot {
+            apps: self.registry.apps().map(|(id, app)| self.durable_app(*id, app)).collect(),
+            events: self.registry.events().map(|(name, known)| durable_name(name, known)).collect(),
+            next_queue: self.next_stored,
+            queues: self
+                .queues
+                .iter()
+                .filter(|(_, q)| q.logged_seq > 0)
+                .map(|(n, q)| self.durable_queue(*n, q))
+                .collect(),
+            publishes: self
+                .dedup
+                .iter()
+                .map(|(app, publishes)| SnapshotPublisher { app, publishes: publishes.map(publish).collect() })
+                .collect(),
+            settled: self
+                .settled
+                .logged()
+                .map(|(event, fate)| SnapshotSettled {
+                    event,
+                    by: match fate {
+                        Fate::Acked(block) => Some(block),
+                        Fate::Expired | Fate::Dropped => None,
+                    },
+                })
+                .collect(),
+        }
+    }
+
+    /// A state that goes on from a durable part. The log's records after the one that was applied last come next.
+    pub fn restore(settings: Settings, durable: Snapshot) -> Self {
+        let mut state = Self::new(settings);
+        for app in durable.apps {
+            let grants = app.grants.into_iter().collect();
+            let SnapshotApp {
+                id, name, public_key, earlier_keys, key_hash, old_key, enabled, rights, created_at, ..
+            } = app;
+            let app = App { name, public_key, earlier_keys, key_hash, old_key, enabled, rights, grants, created_at };
+            state.registry.add_app(id, app);
+        }
+        for SnapshotName { name, options, auto } in durable.events {
+            state.registry.add_event(name, options, auto);
+        }
+        (state.next_number, state.next_stored) = (durable.next_queue, durable.next_queue);
+        for queue in durable.queues {
+            if state.add_queue(queue.number, queue.recipient, &queue.event) {
+                state.restore_queue(queue);
+            }
+        }
+        for SnapshotPublisher { app, publishes } in durable.publishes {
+            for SnapshotPublish { fingerprint, event, tag, position, at } in publishes {
+                let key = EventKey { transient: false, tag, event, position };
+                state.dedup.restore(app, Fingerprint::from_bytes(fingerprint), key, at);
+            }
+        }
+        for SnapshotSettled { event, by } in durable.settled {
+            state.settled.insert(event, by.map_or(Fate::Dropped, Fate::Acked), true);
+        }
+        state
+    }
+
+    /// Where the log has the payloads of unsettled events before a position: what must be appended again, as it is, before
+    /// that part of the log can be dropped. Takes time in proportion to the number of unsettled events.
+    pub fn unsettled_before(&self, position: Position) -> Vec<Position> {
+        self.waiting_before(position).into_iter().map(|(current, _)| current).collect()
+    }
+
+    /// The same, each with the bytes of its payload and metadata.
+    pub(crate) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
+        let mut found: Vec<_> = self
+            .queues
+            .iter()
+            .flat_map(|(&queue, q)| q.entries.from(0).map(move |(seq, entry)| (EventRef { queue, seq }, entry)))
+            .filter(|(_, entry)| !entry.transient)
+            .map(|(event, entry)| (self.current(event, entry), entry.size))
+            .filter(|(current, _)| *current < position)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Whether an event of this record is unsettled still. A copy of another would bring back what was deleted.
+    pub(crate) fn holds(&self, record: &Record) -> bool {
+        let Record::Publish(publish) = record else { return false };
+        let entry = self.queues.get(&publish.at.queue).and_then(|queue| queue.entries.get(publish.at.seq));
+        entry.is_some_and(|entry| entry.tag == publish.tag)
+    }
+
+    fn current(&self, event: EventRef, entry: &Entry) -> Position {
+        self.moved.get(&event).copied().unwrap_or(Position::new(entry.position))
+    }
+
+    fn durable_app(&self, id: AppId, app: &App) -> SnapshotApp {
+        SnapshotApp {
+            id,
+            name: app.name.clone(),
+            public_key: app.public_key,
+            earlier_keys: app.earlier_keys.clone(),
+            key_hash: app.key_hash,
+            old_key: app.old_key.filter(|(_, until)| *until > self.now),
+            enabled: app.enabled,
+            rights: app.rights,
+            grants: app.grants.iter().map(|(event, rights)| (event.clone(), *rights)).collect(),
+            created_at: app.created_at,
+        }
+    }
+
+    fn durable_queue(&self, number: u32, queue: &Queue) -> SnapshotQueue {
+        // A client may still settle what it has when that expires.
+        let kept = |entry: &Entry| matches!(entry.place, Place::Leased | Place::Doomed | Place::Dead);
+        let lasts = |entry: &Entry| !entry.transient && (kept(entry) || entry.expires_at > self.now);
+        let event = |(seq, entry): (u64, &Entry)| {
+            let event = EventRef { queue: number, seq };
+            let waits = match entry.place {
+                Place::Deferred => queue.deferred.get(&seq).map(|until| SnapshotWait::Until(*until)),
+                Place::Dead => queue
+                    .dead
+                    .get(&seq)
+                    .map(|dead| SnapshotWait::Administrator { reason: dead.reason.clone(), at: dead.at }),
+                _ => None,
+            };
+            SnapshotEvent {
+                seq,
+                position: key_of(event, entry).position,
+                current: self.current(event, entry),
+                tag: entry.tag,
+                accepted_at: entry.accepted_at,
+                expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at),
+                size: entry.size,
+                deliveries: waits.as_ref().map_or(0, |_| entry.deliveries),
+                waits: waits.unwrap_or(SnapshotWait::Client),
+            }
+        };
+        SnapshotQueue {
+            number,
+            recipient: queue.recipient,
+            event: queue.event.clone(),
+            next_seq: queue.logged_seq,
+            events: queue.entries.from(0).filter(|(_, entry)| lasts(entry)).map(event).collect(),
+        }
+    }
+
+    fn restore_queue(&mut self, durable: SnapshotQueue) {
+        for event in durable.events {
+            let SnapshotEvent { seq, position, current, tag, accepted_at, expires_at, size, deliveries, waits } = event;
+            let event = EventRef { queue: durable.number, seq };
+            let Some(queue) = self.queues.get_mut(&durable.number) else { return };
+            let place = match waits {
+                SnapshotWait::Client => {
+                    queue.fresh += 1;
+                    Place::Fresh
+                }
+                SnapshotWait::Until(until) => {
+                    queue.deferred.insert(seq, until);
+                    self.timers.arm(until, Timer::Defer(event));
+                    Place::Deferred
+                }
+                SnapshotWait::Administrator { reason, at } => {
+                    queue.dead.insert(seq, Dead { reason, at });
+                    Place::Dead
+                }
+            };
+            let expires_at = expires_at.unwrap_or(NEVER);
+            let entry = Entry {
+                position: position.as_u64(),
+                accepted_at,
+                expires_at,
+                tag,
+                size,
+                deliveries,
+                in_epoch: 0,
+                handed_back: 0,
+                place,
+                transient: false,
+                slot: 0,
+            };
+            queue.entries.insert(seq, entry);
+            if current != position {
+                self.moved.insert(event, current);
+            }
+            if place != Place::Dead {
+                self.arm_expiry(event, expires_at);
+            }
+        }
+        if let Some(queue) = self.queues.get_mut(&durable.number) {
+            (queue.next_seq, queue.logged_seq) = (durable.next_seq, durable.next_seq);
+        }
+    }
+}
+
+fn durable_name(name: &EventName, known: &Name) -> SnapshotName {
+    SnapshotName { name: name.clone(), options: known.options.clone(), auto: known.auto }
+}
