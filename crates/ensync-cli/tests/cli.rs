@@ -104,6 +104,28 @@ fn a_payload_goes_out_as_it_was_written() {
 }
 
 #[test]
+fn the_finest_log_shows_no_key_and_the_terminal_gets_no_controls() {
+    let engine = Engine::start();
+    let stock = engine.apps["stock"]["ENSYNC_APP_ID"].clone();
+    for url in &engine.urls {
+        let payload = "{\"a\":\"\u{202e}\u{9b}2J\u{7f}é\"}";
+        let publish = ["publish", EVENT, payload, "--to", &stock];
+        let (ok, _, said) = run(engine.command("shop", url, &publish).env("RUST_LOG", "trace"));
+        assert!(ok && said.contains("DEBUG"), "{said}");
+        let subscribe = ["subscribe", EVENT, "--count", "1"];
+        let (ok, printed, more) = run(engine.command("stock", url, &subscribe).env("RUST_LOG", "trace"));
+        assert!(ok && printed.contains(r#"{"a":"\u202e\u009b2J\u007fé"}"#), "{printed}");
+        for app in ["shop", "stock"] {
+            for key in ["ENSYNC_APP_KEY", "ENSYNC_SECRET_KEY"] {
+                let key = &engine.apps[app][key];
+                assert!(!said.contains(key.as_str()) && !more.contains(key.as_str()), "{url}: {key}");
+            }
+        }
+        assert!(!said.contains("CLIENT_ID=:") && !more.contains("CLIENT_ID=:"), "{url}");
+    }
+}
+
+#[test]
 fn what_cannot_be_opened_is_printed_and_left() {
     let engine = Engine::start();
     let stock = engine.apps["stock"]["ENSYNC_APP_ID"].clone();

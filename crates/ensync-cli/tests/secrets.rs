@@ -176,7 +176,7 @@ fn what_is_refused_says_which_argument() {
     for (arguments, part) in [
         (&["publish", "a", "1", "--to", SECRET][..], "--to holds a secret key"),
         (&["app", "show", SEED][..], "APP holds a secret key"),
-        (&["app", "create", APP_KEY][..], "NAME holds a key or token of an engine"),
+        (&["app", "create", APP_KEY][..], "this is an app key, not an app's name"),
         (&["event", "create", SECRET][..], "NAME holds a secret key"),
         (&["restore", "--data", "d", "--from", APP_KEY][..], "--from holds a key or token of an engine"),
     ] {

@@ -254,7 +254,10 @@ impl CreateClient {
 
     /// Several keys: the current one, which also seals, and others that queued events may still be sealed for, so that
     /// rotating a key loses none. If the engine says at login that the app's id is that of another key of them, that one seals: with
-    /// the next and the present key a client publishes without a break through a rotation.
+    /// the next and the present key a client publishes without a break through a rotation. Its steps: every client of the app gets
+    /// a ring of both keys; `ensync app rotate-keypair --public-key NEW` at the engine, which ends the sessions, so that each client
+    /// logs in anew and seals with the next key; and once the queues hold nothing for the earlier key, it is retired there and taken
+    /// out of the rings.
     ///
     /// A key that has leaked must not be among them: whoever has it can seal events that seem to come from anybody, unless they
     /// are signed.

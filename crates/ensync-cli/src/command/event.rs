@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use ensync_sdk::core::Given;
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -164,7 +165,9 @@ impl Options {
         let mut add = |field: &str, flag: &str, text: Option<&str>, read: &dyn Fn(&str) -> Result<Value, Failure>| {
             let Some(text) = text else { return Ok::<(), Failure>(()) };
             let value = if text == DEFAULT { Ok(Value::Null) } else { read(text) };
-            found.insert(field.into(), value.map_err(|cause| format!("{flag}: {cause}"))?);
+            // A schema may be long, and is named by its place.
+            let given = if field == "schema" { String::new() } else { format!(" {}", Given(text)) };
+            found.insert(field.into(), value.map_err(|cause| format!("{flag}{given}: {cause}"))?);
             Ok(())
         };
         let file = self.schema_file.as_ref().map(|path| format!("--schema-file {}", path.display()));

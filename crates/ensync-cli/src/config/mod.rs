@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ensync_sdk::core::{Given, report};
+use ensync_sdk::core::report;
+
+use crate::foreign::secret_in;
 
 pub(crate) use keys::{Config, KEYS, Key};
 pub(crate) use value::{LogFormat, Raw};
@@ -142,8 +144,12 @@ impl Loaded {
     fn set(&mut self, name: &str, raw: &Raw, place: Place) {
         let Some((index, key)) = Key::find(name) else {
             // The value stays out of the message: it may be a secret in the wrong place.
+            let shown = match secret_in(name) {
+                Some(_) => "(not shown: a key)".to_owned(),
+                None => format!("{:?}", name.chars().take(64).collect::<String>()),
+            };
             let hint = nearest(name).map_or(String::new(), |known| format!("; did you mean {known}?"));
-            return self.refuse(Some(place), format!("there is no setting {}{hint}", Given(name)));
+            return self.refuse(Some(place), format!("there is no setting {shown}{hint}"));
         };
         if (key.set)(&mut self.config, raw).is_none() {
             return self.refuse(Some(place), format!("{name} cannot be {}: it is {}", raw.shown(), key.allowed));

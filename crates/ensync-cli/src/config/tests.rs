@@ -58,7 +58,7 @@ level = \"loud\"
         "ensync.toml:1: data cannot be 5: it is a path in quotes",
         "ensync.toml:2: listen cannot be a list: it is a list of IP addresses with ports",
         "ensync.toml:4: there is no setting \"limits.max_sesions\"; did you mean limits.max_sessions?",
-        "ensync.toml:5: limits.max_payload cannot be \"64 parsecs\": it is a size with its unit",
+        "ensync.toml:5: limits.max_payload cannot be \"64 parse…\": it is a size with its unit",
         "ensync.toml:6: limits.login_timeout cannot be 30: it is a time with its unit in quotes",
         "ensync.toml:7: limits.max_in_flight cannot be 0: it is a whole number from 1",
         "ensync.toml:9: there is no section \"nonsense\"",

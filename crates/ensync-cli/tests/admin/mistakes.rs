@@ -53,7 +53,9 @@ async fn another_engines_token_and_something_else_than_an_engine() {
 async fn a_name_that_several_apps_have_is_not_guessed_at() {
     let server = Server::builder().admin(([127, 0, 0, 1], 0)).start().await.unwrap();
     let shell = Shell::of(&server);
-    let ids = [shell.run("app create shop").await.keys(), shell.run("app create shop").await.keys()];
+    let first = shell.run("app create shop").await.keys();
+    assert!(shell.run("app create shop").await.failed().contains("has the name shop already"));
+    let ids = [first, shell.run("app create shop --same-name").await.keys()];
     let said = shell.run("app delete shop --yes").await.failed();
     assert!(ids.iter().all(|keys| said.contains(&keys["ENSYNC_APP_ID"])), "{said}");
     shell.with(&["app", "delete", &ids[0]["ENSYNC_APP_ID"], "--yes"]).await.ok();

@@ -115,9 +115,9 @@ async fn event_names_are_registered_changed_and_deleted() {
     assert!(shell.run("event list").await.ok().contains("orders/new"));
     for (words, part) in [
         ("event update orders/new", "nothing to change"),
-        ("event update orders/new --ttl soon", "--ttl soon"),
-        ("event update orders/new --max-deliveries 0", "--max-deliveries 0"),
-        ("event update orders/new --schema {", "--schema {"),
+        ("event update orders/new --ttl soon", "--ttl \"soon\""),
+        ("event update orders/new --max-deliveries 0", "--max-deliveries \"0\""),
+        ("event update orders/new --schema {", "--schema: "),
         ("event update orders/new --ttl 1ms", "at least 100 ms"),
         ("event update orders/old --ttl 1h", "not registered"),
         ("event delete orders/new", "add --yes"),

@@ -1,4 +1,4 @@
-//! What of a subscription's events is with this client, and how an engine without flow control is kept from sending more.
+//! What of a subscription's events is with this client.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +7,7 @@ use ensync_core::{Delivery, EventName, Subscribe};
 
 use super::LinkCommand;
 use super::link_command::LinkCommands;
+use super::pacing::Pacing;
 
 /// The bytes that may be unsettled if nobody says, where this side counts: as many as our engine allows.
 const BYTES: u64 = 8 << 20;
@@ -30,12 +31,7 @@ pub(crate) struct FlowControl {
 struct Inner {
     events: u64,
     bytes: u64,
-    /// Whether the engine should pause.
-    want: bool,
-    /// What it was told last.
-    told: bool,
-    /// Somebody is telling it.
-    telling: bool,
+    pacing: Pacing,
 }
 
 /// One event's place in a window. Dropping it makes room.
@@ -65,7 +61,7 @@ impl FlowControl {
         inner.events += 1;
         inner.bytes = inner.bytes.saturating_add(bytes);
         if inner.events >= self.events || inner.bytes >= self.bytes {
-            inner.want = self.asks;
+            inner.pacing.wish(self.asks);
         }
         self.tell(inner);
         Credit { window: self.clone(), bytes }
@@ -73,15 +69,12 @@ impl FlowControl {
 
     /// Whether the engine is paused because of this.
     pub(super) fn pauses(&self) -> bool {
-        self.lock().told
+        self.lock().pacing.pauses()
     }
 
     /// What to tell the engine next: pause, or go on. `None` if there is nothing more to tell.
     pub(super) fn next_word(&self) -> Option<bool> {
-        let mut inner = self.lock();
-        inner.telling = inner.want != inner.told;
-        inner.told = inner.want;
-        inner.telling.then_some(inner.want)
+        self.lock().pacing.next_word()
     }
 
     /// Whether there is far more here than was asked for: the engine takes no notice.
@@ -96,15 +89,14 @@ impl FlowControl {
         inner.events = inner.events.saturating_sub(1);
         inner.bytes = inner.bytes.saturating_sub(bytes);
         if inner.events <= self.events / 2 && inner.bytes <= self.bytes / 2 {
-            inner.want = false;
+            inner.pacing.wish(false);
         }
         self.tell(inner);
     }
 
     /// One command at a time tells the engine, so that its words keep their order.
     fn tell(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
-        if inner.want != inner.told && !inner.telling {
-            inner.telling = true;
+        if inner.pacing.begin_telling() {
             drop(inner);
             // If nobody takes it, the link is gone, and the pause with it.
             let _ = self.commands.send(LinkCommand::Pace(self.clone()));

@@ -12,6 +12,7 @@ mod flow;
 mod leases;
 mod link;
 mod link_command;
+mod pacing;
 mod registry;
 mod restore;
 mod retry;

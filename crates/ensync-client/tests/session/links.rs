@@ -319,3 +319,46 @@ async fn hand_backs_go_on_after_many_links() {
         assert_eq!(engine.links(), link + 1);
     }
 }
+
+/// Publishes from several tasks until the time is over, and gives the longest that one of them took.
+async fn publish_for(client: &ensync_client::Client, time: Duration) -> Duration {
+    let until = Instant::now() + time;
+    let to = somebody();
+    let publishers = (0..8).map(|n| {
+        let client = client.clone();
+        async move {
+            let mut longest = Duration::ZERO;
+            while Instant::now() < until {
+                let since = Instant::now();
+                client.publish("a/b", &n).to(to).await.unwrap();
+                longest = longest.max(since.elapsed());
+            }
+            longest
+        }
+    });
+    futures::future::join_all(publishers).await.into_iter().max().unwrap()
+}
+
+/// Whether a call hears of it first or the inbox: an end in order is followed at once, a failure after a random wait, for the many
+/// that were cut off with this client are not to come back together.
+#[tokio::test(start_paused = true)]
+async fn under_load_too_an_end_in_order_is_told_from_a_failure() {
+    for (error, at_once) in [(None, true), (Some(ErrorKind::Interrupted), false)] {
+        let engine = Scripted::new(|_, command| match command {
+            Command::Publish(_) => Answer::After(Duration::from_millis(130), Box::new(Answer::Done)),
+            _ => Answer::Done,
+        });
+        let client = engine.engine().jitter_seed(7).create_client("key").await.unwrap();
+        let ender = engine.clone();
+        let ending = tokio::spawn(async move {
+            for _ in 0..5 {
+                tokio::time::sleep(7 * SECOND).await;
+                ender.end(ender.links(), error);
+            }
+        });
+        let longest = publish_for(&client, 40 * SECOND).await;
+        ending.await.unwrap();
+        assert_eq!(engine.links(), 6);
+        assert_eq!(longest < SECOND, at_once, "{error:?}: {longest:?}");
+    }
+}
