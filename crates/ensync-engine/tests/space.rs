@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 const PAYLOAD: usize = 8 << 10;
-const SHOP: AppId = AppId::from_bytes([1; 32]);
-const STOCK: AppId = AppId::from_bytes([2; 32]);
+const SHOP: AppId = AppId::from_bytes([6; 32]);
+const STOCK: AppId = AppId::from_bytes([25; 32]);
 
 /// A file system of a size.
 struct Disk(TempDir);
