@@ -400,8 +400,10 @@ fn chain(bytes: &Bytes, from: usize, to: usize) -> Option<u64> {
     let (mut at, mut records) = (from, 0);
     while at < to {
         let frame = bytes.get(at..)?;
-        at += Frame::size(Frame::announced(frame)?);
-        records += u64::from(*frame.get(20)? == RECORD);
+        let body = Frame::announced(frame)?;
+        at += Frame::size(body);
+        // Its kind may be what was damaged; but a mark has no body.
+        records += u64::from(body > 0 && *frame.get(20)? != LOST);
     }
     (at == to.next_multiple_of(ALIGN)).then_some(records)
 }
