@@ -103,7 +103,7 @@ async fn each_delivery_field_arrives(world: World) {
     assert_eq!(got.attempt, Some(1));
     assert!(got.block.as_u64() >= 1);
     assert!(got.timestamp.is_some());
-    assert_eq!(got.lease, Some(Duration::from_secs(60)));
+    assert!(is_left(got.lease, Duration::from_secs(60)), "{:?}", got.lease);
 }
 
 async fn every_command_is_answered(world: World) {
@@ -153,6 +153,11 @@ async fn every_command_is_answered(world: World) {
     }
 }
 
+/// Whether that is what may be left of a lease when it arrives: the way took a moment.
+fn is_left(lease: Option<Duration>, whole: Duration) -> bool {
+    lease.is_some_and(|left| left > Duration::ZERO && left <= whole)
+}
+
 async fn a_lease_is_told_extended_and_fenced(world: World) {
     let options = EventOptions { ack_timeout: Some(Duration::from_millis(1_500)), ..EventOptions::default() };
     world.server.register_event(EVENT, options).await.unwrap();
@@ -162,7 +167,7 @@ async fn a_lease_is_told_extended_and_fenced(world: World) {
     shop.transport.call(publish(&world, "1")).await.unwrap();
     let held = delivery(&mut stock).await;
     let lease = Some(Duration::from_millis(1_500));
-    assert_eq!(held.lease, lease);
+    assert!(is_left(held.lease, Duration::from_millis(1_500)), "{:?}", held.lease);
     let extend = |delivery: &Delivery| settle(delivery, Settlement::Extend);
     for _ in 0..2 {
         assert_eq!(soon(stock.transport.call(extend(&held))).await.unwrap(), Reply::Extended { lease });

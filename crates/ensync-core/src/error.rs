@@ -27,6 +27,8 @@ pub struct Error {
 
 /// The longest text of a refusal that is kept, in bytes. It comes from the other side, and is stored, logged and shown.
 const MAX_REFUSAL: usize = 1_024;
+/// What a text may be longer than that before it is cut: room for what says that it was cut, and for its code.
+const SLACK: usize = 96;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,11 +125,15 @@ impl Error {
 }
 
 fn bounded(text: &str) -> String {
-    if text.len() <= MAX_REFUSAL {
-        return printable(text).into_owned();
+    // A text that was cut once, and got a code in front on its way, is not cut again.
+    let most = MAX_REFUSAL + SLACK;
+    let head = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
+    let shown = printable(head);
+    if head.len() == text.len() && shown.len() <= most {
+        return shown.into_owned();
     }
-    let end = text.floor_char_boundary(MAX_REFUSAL);
-    format!("{}… ({} bytes)", printable(text.get(..end).unwrap_or_default()), text.len())
+    let end = shown.floor_char_boundary(MAX_REFUSAL);
+    format!("{}… ({} bytes)", shown.get(..end).unwrap_or_default(), text.len())
 }
 
 /// An error and its causes on one line, each said once: for logs and for people.

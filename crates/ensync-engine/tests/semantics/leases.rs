@@ -21,7 +21,9 @@ async fn a_lease_runs_out_and_the_event_comes_again(store: Store) {
     let mut client = world.consumer().await;
     world.publish("b25l").await;
     let first = world.delivery(&mut client).await;
-    assert_eq!((first.attempt, first.lease), (Some(1), Some(seconds(60))));
+    assert_eq!(first.attempt, Some(1));
+    // What is left of it: the way here took a moment.
+    assert!(first.lease.is_some_and(|left| left > seconds(55) && left <= seconds(60)), "{:?}", first.lease);
     world.advance(seconds(59)).await;
     assert_eq!(world.deliveries(&mut client).await, []);
     world.advance(seconds(1)).await;

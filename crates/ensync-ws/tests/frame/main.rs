@@ -254,7 +254,7 @@ fn a_bad_frame_is_refused_with_its_verb_and_key() {
         (publish("e30=", "me", ";METADATA=:{}"), ErrorKind::InvalidKey, "PUB DELIVERY_TO: "),
         (publish("e30=", KEY, ""), ErrorKind::Protocol, "PUB: the key METADATA is missing"),
         (publish("e30=", KEY, ";METADATA=:[1]"), ErrorKind::InvalidInput, "PUB METADATA: "),
-        (publish("e30=", KEY, &deep), ErrorKind::InvalidInput, "PUB METADATA: "),
+        (publish("e30=", KEY, &deep), ErrorKind::Protocol, "METADATA is not JSON: "),
         (
             publish("e30=", KEY, ";METADATA=:{};PAYLOAD_METADATA=:{\"byte_size\":-1}"),
             ErrorKind::InvalidInput,
