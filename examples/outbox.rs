@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use ensync_engine::Server;
-use ensync_sdk::{Attempts, Engine, Error, ErrorKind, Outbox, OutboxOptions, Outcome, Result};
+use ensync_sdk::{Attempts, Engine, Error, ErrorKind, Outbox, OutboxOptions, OutboxOutcome, Result};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -33,8 +33,8 @@ async fn main() -> Result<()> {
     outbox.flush().await?;
     for _ in 1..=3 {
         match outcomes.next().await {
-            Some(Outcome::Accepted { about, id }) => println!("{} is accepted as {id}", about.queued),
-            Some(Outcome::Parked { about, why }) => println!("{} is refused: {why}", about.queued),
+            Some(OutboxOutcome::Accepted { about, id }) => println!("{} is accepted as {id}", about.queued),
+            Some(OutboxOutcome::Parked { about, why }) => println!("{} is refused: {why}", about.queued),
             other => println!("{other:?}"),
         }
     }

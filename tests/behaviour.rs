@@ -180,8 +180,11 @@ async fn an_event_is_held_for_as_long_as_its_holder_says_so(world: World) {
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     publish(&world, &till, ORDERS, 1).await.unwrap();
     let event = next(&mut orders).await;
-    let minute = Some(Duration::from_secs(60));
-    assert_eq!((event.lease(), event.extend().await.unwrap()), (minute, minute));
+    // What is left of it: a part went by on the way here.
+    let minute = Duration::from_secs(60);
+    let left = event.lease().unwrap();
+    assert!((minute / 2..=minute).contains(&left), "{left:?}");
+    assert_eq!(event.extend().await.unwrap(), Some(minute));
     assert_eq!(orders.replay(event.id()).await.unwrap().lease(), None);
     event.ack().await.unwrap();
     let late = event.extend().await.unwrap_err();
@@ -217,7 +220,7 @@ async fn defer_and_discard(world: World) {
     let event = next(&mut orders).await;
     let error = event.defer(Duration::from_millis(10), "").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("1,000 ms to 86,400,000 ms"), "{error}");
+    assert!(error.to_string().contains("1 second to 24 hours"), "{error}");
     event.defer(Duration::ZERO, "again").await.unwrap();
     let event = next(&mut orders).await;
     assert_eq!(event.attempt(), Some(2));

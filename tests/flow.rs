@@ -82,7 +82,7 @@ async fn what_is_left_waits_for_its_lease(world: World) {
     let mut orders = stock.subscribe(ORDERS).await.unwrap();
     publish(&world, &till, ORDERS, 1).await.unwrap();
     let event = next(&mut orders).await;
-    assert_eq!(event.lease(), Some(Duration::from_millis(300)));
+    assert!(event.lease().is_some_and(|left| left <= Duration::from_millis(300)));
     event.leave();
     stock.publish(OTHERS, &0).to(world.shop.app_id).await.unwrap();
     assert_eq!(queue(&world, ORDERS).await.counters.redelivered, 0, "it was handed back");

@@ -3,6 +3,7 @@
 //! - `fallback`: more than one URL, and what lies between that lets only one of them through;
 //! - `proxy`: CONNECT proxies of the tests' own;
 //! - `outbox`: events that wait on disk, across outages and killed processes;
+//! - `outbox_lanes`: recipients in trouble, a client that closes, and another key pair;
 //! - `observe`: spans, log events, metrics and trace context, by the names in the documentation.
 
 mod ca;
@@ -10,6 +11,7 @@ mod fallback;
 mod middlebox;
 mod observe;
 mod outbox;
+mod outbox_lanes;
 mod proxy;
 #[path = "../world.rs"]
 #[allow(dead_code, unused_macros, reason = "shared with the other suite, which uses the rest")]

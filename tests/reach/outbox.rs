@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ensync_client::{Attempts, Client, Engine, Outbox, OutboxOptions, Outcome, Subscription};
+use ensync_client::{Attempts, Client, Engine, Outbox, OutboxOptions, OutboxOutcome, Subscription};
 use ensync_core::{AppId, ErrorKind, SecretKey};
 use futures::StreamExt;
 
@@ -144,8 +144,8 @@ async fn what_the_engine_refuses_is_parked_and_holds_up_nobody(transport: Transp
     let (mut parked, mut accepted) = (None, None);
     while parked.is_none() || accepted.is_none() {
         match soon(outcomes.next()).await.unwrap() {
-            Outcome::Parked { about, why } => parked = Some((about, why)),
-            Outcome::Accepted { about, id } => accepted = Some((about, id)),
+            OutboxOutcome::Parked { about, why } => parked = Some((about, why)),
+            OutboxOutcome::Accepted { about, id } => accepted = Some((about, id)),
             other => panic!("{other:?}"),
         }
     }

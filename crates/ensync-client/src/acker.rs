@@ -96,7 +96,8 @@ impl Acker {
     ///
     /// As [`Event::defer`](crate::Event::defer).
     pub async fn defer(&self, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
-        let delay = Delay::new(delay)?;
+        let named = |error: Error| error.context(format_args!("defer {} {}", self.0.event, self.0.id));
+        let delay = Delay::new(delay).map_err(named)?;
         self.settle(Settlement::Defer { delay, priority: 0, reason: reason.into() }, Patience::OfACall).await
     }
 

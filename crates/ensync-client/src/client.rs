@@ -212,7 +212,15 @@ impl Client {
     /// [`Timeout`](ErrorKind::Timeout) if some were still running after the engine handle's
     /// [`close_timeout`](crate::Engine::close_timeout); the session is closed nevertheless.
     pub async fn close(&self) -> Result<()> {
+        #[cfg(feature = "outbox")]
+        if let Some(outbox) = &self.outbox {
+            outbox.stop();
+        }
         let closed = self.session.close().await;
+        #[cfg(feature = "outbox")]
+        if let Some(outbox) = &self.outbox {
+            outbox.ended().await;
+        }
         self.crypto.sealers().for_each(Sealer::forget);
         self.crypto.opener.forget();
         closed

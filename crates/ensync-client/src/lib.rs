@@ -41,7 +41,9 @@ pub use event::{Event, Payload};
 pub use observe::describe_metrics;
 pub use options::Attempts;
 #[cfg(feature = "outbox")]
-pub use outbox::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Queued, QueuedId, WhenFull};
+pub use outbox::{
+    Outbox, OutboxOptions, OutboxOutcome, OutboxStatus, ParkedEvent, QueuedEvent, QueuedId, QueuedPublish, WhenFull,
+};
 pub use publish::Publish;
 pub use reading::{Sender, Unopenable};
 pub use receipt::{PartialPublish, Receipt};

@@ -188,7 +188,7 @@ impl Publish {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the client has no outbox; [`LimitExceeded`](ErrorKind::LimitExceeded) if that is
     /// full; [`Unavailable`](ErrorKind::Unavailable) if the disk does not take it; what is wrong with the event itself.
     #[cfg(feature = "outbox")]
-    pub async fn queue(self) -> Result<crate::Queued> {
+    pub async fn queue(self) -> Result<crate::QueuedPublish> {
         let publishing = self.begin(true);
         let queued = async {
             let client = self.client.clone();

@@ -28,6 +28,10 @@ impl ServerConfig {
     /// Key of how long the engine remembers an idempotency key, in milliseconds.
     pub const DEDUP_WINDOW_MS: &'static str = "ensync.dedup_window_ms";
 
+    /// Key of the ids that the app had before its key pair was rotated and that the engine still knows as its own, the earliest
+    /// first, with spaces between them. See [`Extension::EarlierIds`].
+    pub const EARLIER_IDS: &'static str = "ensync.earlier_ids";
+
     /// One announcement.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
@@ -47,6 +51,21 @@ impl ServerConfig {
     /// The largest payload the engine takes, in bytes of its text on the wire, if it said.
     pub fn max_payload_bytes(&self) -> Option<usize> {
         self.value(Self::MAX_PAYLOAD_BYTES)?.parse().ok()
+    }
+
+    /// The app's earlier ids, if the engine told some. What is none is left out.
+    pub fn earlier_ids(&self) -> impl Iterator<Item = AppId> {
+        self.value(Self::EARLIER_IDS).unwrap_or_default().split(' ').filter_map(|id| AppId::parse(id).ok())
+    }
+
+    /// The same announcements and the app's earlier ids.
+    #[must_use]
+    pub fn with_earlier_ids(mut self, ids: &[AppId]) -> Self {
+        if !ids.is_empty() {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            self.0.insert(Self::EARLIER_IDS.to_owned(), ids.join(" "));
+        }
+        self
     }
 
     /// How long the engine remembers an idempotency key, if it said.
@@ -73,11 +92,15 @@ pub enum Extension {
     Fencing,
     /// [`Settlement::Extend`] and [`Settlement::Release`] are known, and [`Delivery::lease`] is told.
     Leases,
+    /// [`ServerConfig::earlier_ids`] are told, if there are some. An event that was sealed with the secret key of one of them has that
+    /// one as its sender.
+    EarlierIds,
 }
 
 impl Extension {
     /// Every extension.
-    pub const ALL: &'static [Extension] = &[Self::Deduplication, Self::FlowControl, Self::Fencing, Self::Leases];
+    pub const ALL: &'static [Extension] =
+        &[Self::Deduplication, Self::FlowControl, Self::Fencing, Self::Leases, Self::EarlierIds];
 
     /// Its name in [`ServerConfig::EXTENSIONS`].
     pub fn name(self) -> &'static str {
@@ -86,6 +109,7 @@ impl Extension {
             Self::FlowControl => "flow-control",
             Self::Fencing => "fencing",
             Self::Leases => "leases",
+            Self::EarlierIds => "earlier-ids",
         }
     }
 
@@ -110,5 +134,16 @@ mod tests {
         let config: ServerConfig = [(ServerConfig::EXTENSIONS, Extension::announcement())].into_iter().collect();
         assert!(Extension::ALL.iter().all(|&e| config.has(e)));
         assert!(!ServerConfig::default().has(Extension::FlowControl));
+    }
+
+    #[test]
+    fn earlier_ids_are_told_and_read() {
+        let ids = [AppId::from_bytes([7; 32]), AppId::from_bytes([0xfb; 32])];
+        let config = ServerConfig::default().with_earlier_ids(&ids);
+        assert_eq!(config.earlier_ids().collect::<Vec<_>>(), ids);
+        let none = ServerConfig::default().with_earlier_ids(&[]);
+        assert_eq!((none.earlier_ids().count(), none), (0, ServerConfig::default()));
+        let odd: ServerConfig = [(ServerConfig::EARLIER_IDS, "  x A==")].into_iter().collect();
+        assert_eq!(odd.earlier_ids().count(), 0);
     }
 }

@@ -19,11 +19,13 @@ pub use ensync_client::core::{
 };
 #[cfg(feature = "metrics")]
 pub use ensync_client::describe_metrics;
-#[cfg(feature = "outbox")]
-pub use ensync_client::{About, Outbox, OutboxOptions, OutboxStatus, Outcome, Parked, Queued, QueuedId, WhenFull};
 pub use ensync_client::{
     Acker, Attempts, Client, ConnectionEvent, ConnectionState, Control, CreateClient, Dialer, Event, ForEach, Handler,
     OnError, PartialPublish, Payload, Publish, Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
+};
+#[cfg(feature = "outbox")]
+pub use ensync_client::{
+    Outbox, OutboxOptions, OutboxOutcome, OutboxStatus, ParkedEvent, QueuedEvent, QueuedId, QueuedPublish, WhenFull,
 };
 pub use transports::AllTransports;
 

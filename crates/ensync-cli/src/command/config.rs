@@ -35,7 +35,7 @@ impl Config {
         let mut loaded = config::load(false, file.as_deref(), config::variables(), Vec::new());
         loaded.check_builder(false);
         if print {
-            print!("{}", loaded.print());
+            print!("{}", foreign::redacted(&loaded.print()));
         }
         warn(&loaded);
         refuse(&loaded)?;

@@ -232,12 +232,10 @@ impl Setting for Vec<String> {
 }
 
 impl Setting for Option<PathBuf> {
-    const ALLOWED: &'static str = "a path in quotes, not what is in the file";
+    const ALLOWED: &'static str = "a path in quotes";
     fn read(raw: &Raw) -> Option<Self> {
         let text = raw.text()?;
-        // A key or certificate itself has lines, and would be printed as a path.
-        let fits = !text.is_empty() && !text.contains(char::is_control) && !text.contains("-----BEGIN");
-        fits.then(|| Some(text.into()))
+        (!text.is_empty()).then(|| Some(text.into()))
     }
     fn show(&self) -> Option<String> {
         self.as_ref().map(|path| quoted(&path.to_string_lossy()))

@@ -23,14 +23,14 @@ pub(crate) fn unopenable(kind: ensync_core::ErrorKind, policy: crate::Unopenable
 }
 
 #[cfg(feature = "outbox")]
-pub(crate) fn outbox_outcome(outcome: &crate::Outcome) {
+pub(crate) fn outbox_outcome(outcome: &crate::OutboxOutcome) {
     let name = match outcome {
-        crate::Outcome::Accepted { .. } => "accepted",
-        crate::Outcome::Parked { .. } => "parked",
-        crate::Outcome::Expired { .. } => "expired",
-        crate::Outcome::Dropped { .. } => "dropped",
-        crate::Outcome::Damaged { .. } => "damaged",
-        crate::Outcome::Missed { .. } => return,
+        crate::OutboxOutcome::Accepted { .. } => "accepted",
+        crate::OutboxOutcome::Parked { .. } => "parked",
+        crate::OutboxOutcome::Expired { .. } => "expired",
+        crate::OutboxOutcome::Dropped { .. } => "dropped",
+        crate::OutboxOutcome::Damaged { .. } => "damaged",
+        crate::OutboxOutcome::Missed { .. } => return,
     };
     metrics::count(metrics::OUTBOX, 1, Some(("outcome", name)));
 }

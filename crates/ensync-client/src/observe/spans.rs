@@ -123,7 +123,7 @@ impl Publishing {
 
     /// The same for one that went to the outbox.
     #[cfg(feature = "outbox")]
-    pub(crate) fn end_queued(&self, outcome: &Result<crate::Queued>) {
+    pub(crate) fn end_queued(&self, outcome: &Result<crate::QueuedPublish>) {
         self.span.in_scope(|| match outcome {
             Ok(_) => tracing::debug!(target: TARGET, "queued"),
             Err(error) => {

@@ -1,46 +1,67 @@
 //! Sending what waits, whenever there is a connection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ensync_core::{AppId, Command, Error, ErrorKind, EventName, Reply, Result};
+use ensync_core::{Command, Error, ErrorKind, EventId, Extension, Reply, Result};
 use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::backoff::Holds;
 use super::entry::{Entry, Reason};
-use super::outcome::{Outcome, QueuedId, tell};
+use super::lanes::Lane;
+use super::outcome::{OutboxOutcome, QueuedId, tell};
 use super::thread::Write;
 use super::{Outbox, Shared};
 use crate::client::unexpected;
 use crate::session::{Session, State};
 
-/// How many waiting events are looked at in one round.
-const ROUND: usize = 256;
-/// How many lanes (an event name and a recipient) are sent at a time.
+/// How many lanes are sent at a time.
 const LANES: usize = 32;
-/// The waits after an engine that cannot take it now, or a disk that does not take what became of it.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How often an event may meet an answer that is none before it counts as refused.
 const PATIENCE: u32 = 5;
+/// How long a drain may take over what was answered already when its client closes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An outbox that a client drains, until this is dropped or the client closes.
 #[derive(Debug)]
 pub(crate) struct Attached {
     outbox: Outbox,
-    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    abort: tokio::task::AbortHandle,
 }
 
 impl Attached {
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
+
+    /// Sends nothing more. What is on its way is still answered.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until the outbox is free, once the session has ended.
+    pub(crate) async fn ended(&self) {
+        let Some(mut task) = self.task.lock().await.take() else { return };
+        if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
         // The task holds the session, which would live on with it.
-        self.task.abort();
+        self.abort.abort();
     }
 }
 
@@ -62,8 +83,13 @@ impl Outbox {
 impl Claim {
     /// Drains it over a session from now on.
     pub(crate) fn attach(self, session: Session) -> Attached {
-        let outbox = self.0.clone();
-        Attached { task: tokio::spawn(Drain { claim: self, session, odd: HashMap::new() }.run()), outbox }
+        let (outbox, (stop, stopped)) = (self.0.clone(), watch::channel(false));
+        let sender = Sender { outbox: outbox.clone(), session, stopped };
+        let drain =
+            Drain { _claim: self, sender, holds: Holds::default(), odd: HashMap::new(), answered: HashMap::new() };
+        let task = tokio::spawn(drain.run());
+        let abort = task.abort_handle();
+        Attached { outbox, stop, task: tokio::sync::Mutex::new(Some(task)), abort }
     }
 }
 
@@ -76,162 +102,231 @@ impl Drop for Claim {
 }
 
 struct Drain {
-    claim: Claim,
-    session: Session,
+    _claim: Claim,
+    sender: Sender,
+    /// What waits before it is tried again.
+    holds: Holds<Lane>,
     /// How often an event met an answer that is none.
     odd: HashMap<QueuedId, u32>,
+    /// What the engine accepted and the disk did not let go of yet. It is not sent again.
+    answered: HashMap<QueuedId, EventId>,
 }
 
-/// How a lane's part of a round ended.
-enum Lane {
-    Sent,
+type Running = FuturesUnordered<BoxFuture<'static, End>>;
+
+impl Drain {
+    async fn run(mut self) {
+        let (mut running, mut busy) = (Running::new(), HashSet::new());
+        let mut stopped = self.sender.stopped.clone();
+        let closed = |state: &State| matches!(state, State::Closed(_)).then_some(());
+        let mut over = false;
+        loop {
+            over |= self.sender.is_over();
+            if over && running.is_empty() {
+                return;
+            }
+            let live = self.sender.session.welcome().is_some();
+            let room = !over && live && running.len() < self.holds.at_a_time(LANES) && !self.holds.all(Instant::now());
+            if room && self.fill(&mut running, &mut busy).await.is_err() {
+                over = true;
+                continue;
+            }
+            let (again, session) = (self.holds.next(Instant::now()), &self.sender.session);
+            tokio::select! {
+                Some(end) = running.next(), if !running.is_empty() => {
+                    busy.remove(&end.lane);
+                    self.learn(end);
+                }
+                ended = session.wait_until_live(), if !over && !live => over |= ended.is_err(),
+                _ = session.state().wait_beyond(None, closed), if !over && live => over = true,
+                () = self.sender.shared().queued.notified(), if room => {}
+                () = until(again), if again.is_some() && live && !over => {}
+                _ = stopped.wait_for(|stop| *stop), if !over => over = true,
+            }
+        }
+    }
+
+    /// Begins to send the oldest lanes that neither are being sent nor held. `Err` if the outbox is closed.
+    async fn fill(&mut self, running: &mut Running, busy: &mut HashSet<Lane>) -> Result<(), ()> {
+        let now = Instant::now();
+        let most = self.holds.at_a_time(LANES).saturating_sub(running.len());
+        let not: HashSet<Lane> = self.holds.held(now).chain(&*busy).cloned().collect();
+        match self.sender.shared().thread.take(most, Arc::new(not)).await {
+            Ok(lanes) => {
+                if lanes.is_empty() && running.is_empty() && self.holds.held(now).next().is_none() {
+                    // Nothing waits at all.
+                    self.odd.clear();
+                    self.holds = Holds::default();
+                }
+                for (lane, entries) in lanes {
+                    busy.insert(lane.clone());
+                    let known = |id| Known {
+                        odd: self.odd.get(&id).copied().unwrap_or(0),
+                        answer: self.answered.get(&id).cloned(),
+                    };
+                    let entries = entries.into_iter().map(|(id, entry)| (id, entry, known(id))).collect();
+                    running.push(Box::pin(self.sender.clone().send(lane, entries)));
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => Err(()),
+            Err(error) => {
+                tracing::warn!(outbox = ?self.sender.outbox, %error, "the outbox cannot be read; trying again");
+                self.holds.hold_all(now);
+                Ok(())
+            }
+        }
+    }
+
+    fn learn(&mut self, end: End) {
+        for id in end.done {
+            self.odd.remove(&id);
+            self.answered.remove(&id);
+            self.holds.release(&end.lane);
+        }
+        match end.stopped_by {
+            None => {}
+            // The next connection is waited for, not a time.
+            Some(Trouble::Lost) if self.sender.session.welcome().is_none() => {}
+            Some(trouble) => {
+                match trouble {
+                    Trouble::Odd(id) => *self.odd.entry(id).or_default() += 1,
+                    Trouble::Unwritten(id, answer) => drop(self.answered.insert(id, answer)),
+                    Trouble::Lost | Trouble::Later => {}
+                }
+                self.holds.hold(end.lane, Instant::now());
+            }
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the drain knows of an event from earlier attempts.
+struct Known {
+    odd: u32,
+    answer: Option<EventId>,
+}
+
+/// How a lane's turn ended.
+struct End {
+    lane: Lane,
+    /// What is sent, or parked.
+    done: Vec<QueuedId>,
+    stopped_by: Option<Trouble>,
+}
+
+/// Why a lane has to wait.
+enum Trouble {
     /// The connection is gone, or answers nothing.
     Lost,
     /// The engine cannot take it now, or the outbox's disk does not.
     Later,
+    /// The answer was none.
+    Odd(QueuedId),
+    /// The engine accepted it, and the disk did not let go of it.
+    Unwritten(QueuedId, EventId),
 }
 
-impl Drain {
-    async fn run(mut self) {
-        let mut pause = PAUSES.0;
-        let closed = |state: &State| matches!(state, State::Closed(_)).then_some(());
-        loop {
-            if self.session.wait_until_live().await.is_err() || self.session.is_draining() {
-                return;
-            }
-            let again = match self.round().await {
-                Ok(Some(Lane::Sent)) => {
-                    pause = PAUSES.0;
-                    continue;
-                }
-                // Nothing waits.
-                Ok(None) => {
-                    tokio::select! {
-                        () = self.shared().queued.notified() => {}
-                        _ = self.session.state().wait_beyond(None, closed) => {}
-                    }
-                    continue;
-                }
-                // The next connection is waited for, not a time.
-                Ok(Some(Lane::Lost)) if self.session.welcome().is_none() => {
-                    pause = PAUSES.0;
-                    continue;
-                }
-                Ok(Some(Lane::Lost | Lane::Later)) => None,
-                Err(error) if error.kind() == ErrorKind::Closed => return,
-                Err(error) => Some(error),
-            };
-            if let Some(error) = again {
-                tracing::warn!(outbox = ?self.claim.0, %error, ?pause, "the outbox cannot be read; trying again");
-            }
-            // Random, so that the many that an engine turned away do not come back together.
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(PAUSES.1);
-        }
-    }
+/// Sends the events of one lane.
+#[derive(Clone)]
+struct Sender {
+    outbox: Outbox,
+    session: Session,
+    stopped: watch::Receiver<bool>,
+}
 
+impl Sender {
     fn shared(&self) -> &Shared {
-        &self.claim.0.0
+        &self.outbox.0
     }
 
-    /// Sends the oldest that wait. `None` if there are none.
-    async fn round(&mut self) -> Result<Option<Lane>> {
-        let waiting = self.shared().thread.take(ROUND).await?;
-        if waiting.is_empty() {
-            self.odd.clear();
-            return Ok(None);
-        }
-        // In the order of their first events.
-        let mut lanes: Vec<Vec<(QueuedId, Entry)>> = Vec::new();
-        let mut places: HashMap<(EventName, AppId), usize> = HashMap::new();
-        for (id, entry) in waiting {
-            let lane = (entry.publish.event.clone(), entry.publish.recipient);
-            let place = *places.entry(lane).or_insert(lanes.len());
-            match lanes.get_mut(place) {
-                Some(entries) => entries.push((id, entry)),
-                None => lanes.push(vec![(id, entry)]),
-            }
-        }
-        let this = &*self;
-        let sent: Vec<_> =
-            futures::stream::iter(lanes).map(|entries| this.send_lane(entries)).buffer_unordered(LANES).collect().await;
-        let mut outcome = Lane::Sent;
-        for (lane, met) in sent {
-            if let Some(id) = met {
-                *self.odd.entry(id).or_default() += 1;
-            }
-            outcome = match (outcome, lane) {
-                (Lane::Lost, _) | (_, Lane::Lost) => Lane::Lost,
-                (Lane::Later, _) | (_, Lane::Later) => Lane::Later,
-                (Lane::Sent, Lane::Sent) => Lane::Sent,
-            };
-        }
-        Ok(Some(outcome))
+    fn is_over(&self) -> bool {
+        *self.stopped.borrow() || self.session.is_draining()
     }
 
-    /// Sends a lane's events in order, and says which of them, if one, met an answer that is none.
-    async fn send_lane(&self, entries: Vec<(QueuedId, Entry)>) -> (Lane, Option<QueuedId>) {
-        for (id, entry) in entries {
-            if self.session.is_draining() {
-                return (Lane::Lost, None);
+    async fn send(self, lane: Lane, entries: Vec<(QueuedId, Entry, Known)>) -> End {
+        let mut end = End { lane, done: Vec::new(), stopped_by: None };
+        for (id, entry, known) in entries {
+            if self.is_over() {
+                break;
             }
-            let answer = match self.check_app(&entry) {
-                Ok(()) => self.session.try_call(Command::Publish(entry.command())).await,
-                Err(error) => Err(error),
-            };
-            let refusal = match answer {
-                Ok(Reply::Published { id: event }) => {
-                    if self.settle(id, Write::Done(id)).await.is_err() {
-                        return (Lane::Later, None);
-                    }
-                    tell(&self.shared().listeners, Outcome::Accepted { about: entry.about(id), id: event });
-                    continue;
+            match self.send_one(id, &entry, known).await {
+                Ok(()) => end.done.push(id),
+                Err(trouble) => {
+                    end.stopped_by = Some(trouble);
+                    break;
                 }
-                Ok(other) => unexpected("publish", &other),
-                Err(error) => error,
-            };
-            match refusal.kind() {
-                ErrorKind::Connect | ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Timeout => {
-                    return (Lane::Lost, None);
-                }
-                // About the session, which ends by it, not about the event.
-                ErrorKind::Unauthenticated => return (Lane::Lost, None),
-                ErrorKind::Unavailable | ErrorKind::LimitExceeded => return (Lane::Later, None),
-                ErrorKind::Protocol | ErrorKind::Internal if self.odd_times(id) < PATIENCE => {
-                    return (Lane::Later, Some(id));
-                }
-                _ => {}
             }
-            let park = Write::Park(id, Box::new(entry.clone()), Reason::of(&refusal));
-            if self.settle(id, park).await.is_err() {
-                return (Lane::Later, None);
-            }
-            tell(&self.shared().listeners, Outcome::Parked { about: entry.about(id), why: refusal });
         }
-        (Lane::Sent, None)
+        end
     }
 
-    fn odd_times(&self, id: QueuedId) -> u32 {
-        self.odd.get(&id).copied().unwrap_or_default()
+    async fn send_one(&self, id: QueuedId, entry: &Entry, known: Known) -> Result<(), Trouble> {
+        let answer = match (known.answer, self.check_app(entry)) {
+            (Some(id), _) => Ok(Reply::Published { id }),
+            (None, Ok(())) => self.session.try_call(Command::Publish(entry.command())).await,
+            (None, Err(error)) => Err(error),
+        };
+        let refusal = match answer {
+            Ok(Reply::Published { id: event }) => {
+                if self.settle(id, Write::Done(id)).await.is_err() {
+                    return Err(Trouble::Unwritten(id, event));
+                }
+                tell(&self.shared().listeners, OutboxOutcome::Accepted { about: entry.about(id), id: event });
+                return Ok(());
+            }
+            Ok(other) => unexpected("publish", &other),
+            Err(error) => error,
+        };
+        match refusal.kind() {
+            ErrorKind::Connect | ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Timeout => {
+                return Err(Trouble::Lost);
+            }
+            // About the session, which ends by it, not about the event.
+            ErrorKind::Unauthenticated => return Err(Trouble::Lost),
+            ErrorKind::Unavailable | ErrorKind::LimitExceeded => return Err(Trouble::Later),
+            ErrorKind::Protocol | ErrorKind::Internal if known.odd < PATIENCE => return Err(Trouble::Odd(id)),
+            _ => {}
+        }
+        let park = Write::Park(id, Box::new(entry.clone()), Reason::of(&refusal));
+        if self.settle(id, park).await.is_err() {
+            return Err(Trouble::Later);
+        }
+        tell(&self.shared().listeners, OutboxOutcome::Parked { about: entry.about(id), why: refusal });
+        Ok(())
     }
 
     async fn settle(&self, id: QueuedId, write: Write) -> Result<()> {
-        let written = self.claim.0.write(write).await.map(drop);
+        let written = self.outbox.write(write).await.map(drop);
         if let Err(error) = &written {
-            tracing::warn!(queued = %id, %error, "what became of a queued event is not kept; it will be sent again");
+            tracing::warn!(queued = %id, %error, "what became of a queued event is not kept yet");
         }
         written
     }
 
-    /// What another app's key sealed would be refused by its readers, or taken for this app's.
+    /// What another app's key sealed would be refused by its readers, or taken for this app's. An earlier key of this app's is not
+    /// another's.
     fn check_app(&self, entry: &Entry) -> Result<()> {
-        let app = self.session.welcome().and_then(|welcome| welcome.app_id);
-        match entry.own.zip(app) {
-            Some((own, app)) if own != app => Err(Error::new(
-                ErrorKind::InvalidKey,
-                format!("it was queued by app {own}, and this client is app {app}; an outbox is for one app"),
-            )),
-            _ => Ok(()),
+        let Some(welcome) = self.session.welcome() else { return Ok(()) };
+        let Some((own, app)) = entry.own.zip(welcome.app_id) else { return Ok(()) };
+        let ours = own == app || welcome.config.earlier_ids().any(|id| id == own);
+        // An engine that tells no earlier ids may have some; then only what is bound to its sender cannot be sent.
+        let may_be_ours = || !welcome.config.has(Extension::EarlierIds) && !entry.names_its_sender();
+        if ours || may_be_ours() {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::InvalidKey,
+            format!(
+                "it was queued by app {own}, and this client is app {app}; an outbox is for one app (of a key pair that was rotated the \
+                 engine must know the earlier one still)"
+            ),
+        ))
     }
 }

@@ -2,9 +2,12 @@
 
 use ensync_core::{
     AppId, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish, Result, Timestamp,
-    WirePayload,
+    WirePayload, crypto,
 };
 use serde::{Deserialize, Serialize};
+
+use super::lanes::Lane;
+use super::outcome::{QueuedEvent, QueuedId};
 
 /// One event for one recipient, sealed.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +29,15 @@ pub(super) struct Reason {
 }
 
 impl Reason {
+    /// The error's kind, and the beginning of what it says: that is the engine's, and takes up the outbox's room.
     pub(super) fn of(error: &Error) -> Self {
-        Self { kind: error.kind().code().to_owned(), message: error.to_string() }
+        const MOST: usize = 1_024;
+        let mut message = error.to_string();
+        if message.len() > MOST {
+            message.truncate(message.floor_char_boundary(MOST));
+            message.push('…');
+        }
+        Self { kind: error.kind().code().to_owned(), message }
     }
 
     pub(super) fn error(&self) -> Error {
@@ -61,6 +71,19 @@ impl Entry {
             None => IdempotencyKey::random()?,
         };
         Ok(Self { publish, key, at, own, parked: None })
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        (self.publish.event.clone(), self.publish.recipient)
+    }
+
+    pub(super) fn about(&self, queued: QueuedId) -> QueuedEvent {
+        QueuedEvent { queued, event: self.publish.event.clone(), recipient: self.publish.recipient, at: self.at }
+    }
+
+    /// Whether the envelope names its sender: then nobody else can publish it.
+    pub(super) fn names_its_sender(&self) -> bool {
+        matches!(crypto::inspect(&self.publish.payload), Ok(crypto::Inspected::Sealed { from: Some(_), .. }))
     }
 
     /// What is sent: always under the key of the first time.
@@ -150,5 +173,14 @@ pub(super) mod tests {
         let mut odd = crc32c::crc32c(b"{}").to_le_bytes().to_vec();
         odd.extend(b"{}");
         assert_eq!(Entry::decode(&odd).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn what_an_engine_says_takes_little_room() {
+        let reason = Reason::of(&Error::new(ErrorKind::Refused, "é".repeat(5 << 20)));
+        let said = reason.error().to_string();
+        assert!(said.len() <= 1_030 && said.starts_with("éé") && said.ends_with('…'), "{}", said.len());
+        let short = Error::new(ErrorKind::Forbidden, "no right");
+        assert_eq!(Reason::of(&short).error().to_string(), "no right");
     }
 }

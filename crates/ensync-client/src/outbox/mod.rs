@@ -1,9 +1,13 @@
 //! Publishing by way of a file: accepted once the event is on disk here, sent once there is a connection.
 
+mod backoff;
+mod batch;
 mod drain;
 mod entry;
+mod lanes;
 mod options;
 mod outcome;
+mod reserve;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -22,7 +26,8 @@ use crate::Client;
 pub(crate) use drain::{Attached, Claim};
 use entry::Entry;
 pub use options::{OutboxOptions, WhenFull};
-pub use outcome::{About, Outcome, Parked, Queued, QueuedId};
+pub use outcome::{OutboxOutcome, ParkedEvent, QueuedEvent, QueuedId, QueuedPublish};
+use store::Now;
 use thread::{Thread, Write, Written};
 
 /// How many outcomes a listener may be behind.
@@ -60,7 +65,15 @@ const OUTCOMES: usize = 1_024;
 /// "aes-256-gcm".
 ///
 /// **Refused.** An event that the engine refuses is parked, and those behind it go on: see [`parked`](Self::parked). What the engine
-/// cannot take now (it is stopping, over a limit) is tried again, with waits up to 30 s, and holds up what is behind it.
+/// cannot take now (it is stopping, over a limit) is tried again, with waits up to 30 s, and holds up what is behind it: events of
+/// the same name for the same recipient, and no others.
+///
+/// **A full disk.** The database needs room on the disk to delete. So a file of 1 MiB lies beside the outbox, `….reserve`, which is
+/// given up where there is no other room; until it is there again, nothing more is taken. What the engine has answered is not sent
+/// again by this process, even if the disk cannot note it.
+///
+/// **Another key pair.** What was queued before the app's key pair was rotated is sent under the earlier one, as long as the engine
+/// knows that as the app's (it is not retired).
 ///
 /// **Bounds** are those of [`OutboxOptions`]; what they cost is told by [`outcomes`](Self::outcomes), and logged.
 ///
@@ -73,8 +86,8 @@ pub struct Outbox(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     thread: Thread,
-    status: watch::Receiver<OutboxStatus>,
-    listeners: broadcast::Sender<Outcome>,
+    now: watch::Receiver<Now>,
+    listeners: broadcast::Sender<OutboxOutcome>,
     /// Something was queued.
     queued: Notify,
     /// Whether a client drains it.
@@ -106,13 +119,13 @@ impl Outbox {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if it is no outbox, is damaged, or was written by a newer version.
     pub async fn open(path: impl AsRef<Path>, options: OutboxOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let (status, watched) = watch::channel(OutboxStatus::default());
+        let (status, watched) = watch::channel(Now::default());
         let listeners = broadcast::Sender::new(OUTCOMES);
         let thread = Thread::start(path.as_path().into(), options, status, listeners.clone()).await?;
         Ok(Self(Arc::new(Shared {
             path,
             thread,
-            status: watched,
+            now: watched,
             listeners,
             queued: Notify::new(),
             attached: AtomicBool::new(false),
@@ -122,33 +135,35 @@ impl Outbox {
 
     /// What it holds now.
     pub fn status(&self) -> OutboxStatus {
-        *self.0.status.borrow()
+        self.0.now.borrow().status
     }
 
     /// What becomes of queued events, from now on. Ends when the outbox is gone; it does not keep it.
-    pub fn outcomes(&self) -> impl Stream<Item = Outcome> + Send + Unpin + 'static {
+    pub fn outcomes(&self) -> impl Stream<Item = OutboxOutcome> + Send + Unpin + 'static {
         outcome::stream(self.0.listeners.subscribe())
     }
 
-    /// Waits until nothing waits any more: all was accepted, or is parked or gone as [`outcomes`](Self::outcomes) told. It waits as
-    /// long as that takes; put a timeout around it.
+    /// Waits until nothing waits any more of what was queued before this: all of it was accepted, or is parked or gone as
+    /// [`outcomes`](Self::outcomes) told. It waits as long as that takes; put a timeout around it. What is queued meanwhile is not
+    /// waited for.
     ///
     /// # Errors
     ///
     /// [`Closed`](ErrorKind::Closed) if something waits and no client drains it, or that one closes before it is done.
     pub async fn flush(&self) -> Result<OutboxStatus> {
-        let (mut status, mut drains) = (self.0.status.clone(), self.0.drains.subscribe());
+        let (mut now, mut drains) = (self.0.now.clone(), self.0.drains.subscribe());
+        let before = now.borrow().next;
         loop {
-            let now = *status.borrow_and_update();
-            if now.waiting == 0 {
-                return Ok(now);
+            let Now { status, first, .. } = *now.borrow_and_update();
+            if first.is_none_or(|first| first >= before) {
+                return Ok(status);
             }
             if !self.0.attached.load(Ordering::Acquire) {
-                let what = format!("{} events wait and no client drains them", now.waiting);
+                let what = format!("{} events wait and no client drains them", status.waiting);
                 return Err(self.at(Error::new(ErrorKind::Closed, what)));
             }
             let gone = tokio::select! {
-                changed = status.changed() => changed.is_err(),
+                changed = now.changed() => changed.is_err(),
                 _ = drains.changed() => false,
             };
             if gone {
@@ -162,14 +177,19 @@ impl Outbox {
     /// # Errors
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) and the like if the file cannot be read.
-    pub async fn parked(&self) -> Result<Vec<Parked>> {
+    pub async fn parked(&self) -> Result<Vec<ParkedEvent>> {
         let entries = self.0.thread.parked().await.map_err(|error| self.at(error))?;
         let parked = |(id, entry): (QueuedId, Entry)| {
             let why = match &entry.parked {
                 Some(reason) => reason.error(),
                 None => Error::new(ErrorKind::Refused, "no reason was kept"),
             };
-            Parked { about: entry.about(id), why }
+            ParkedEvent {
+                about: entry.about(id),
+                why,
+                payload: entry.publish.payload,
+                metadata: entry.publish.metadata,
+            }
         };
         Ok(entries.into_iter().map(parked).collect())
     }
@@ -225,16 +245,18 @@ impl fmt::Debug for Outbox {
 }
 
 /// Puts sealed copies of a publish into the outbox of a client.
-pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<Queued> {
+pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<QueuedPublish> {
     let Some(attached) = &client.outbox else {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             "this client has no outbox; give create_client one with outbox(), or await the publish without queue()",
         ));
     };
-    let (own, now) = (client.crypto.sealer.own_id(), Timestamp::now());
+    // The same key that sealed them.
+    let own = client.crypto.sealer_of(client.session.app_id()).own_id();
+    let now = Timestamp::now();
     let recipients: Vec<AppId> = copies.iter().map(|copy| copy.recipient).collect();
     let entries = copies.into_iter().map(|copy| Entry::new(copy, own, now)).collect::<Result<Vec<_>>>()?;
     let ids = attached.outbox().put(entries).await?;
-    Ok(Queued(recipients.into_iter().zip(ids).collect()))
+    Ok(QueuedPublish(recipients.into_iter().zip(ids).collect()))
 }

@@ -16,7 +16,7 @@ pub enum WhenFull {
     /// It is refused, as [`LimitExceeded`](ensync_core::ErrorKind::LimitExceeded).
     #[default]
     Refuse,
-    /// The oldest events make room, those that are parked first, and are told as [`Dropped`](crate::Outcome::Dropped).
+    /// The oldest events make room, those that are parked first, and are told as [`Dropped`](crate::OutboxOutcome::Dropped).
     DropOldest,
 }
 
@@ -51,7 +51,7 @@ impl OutboxOptions {
         self
     }
 
-    /// How old an event may become, by this machine's clock, before it is given up as [`Expired`](crate::Outcome::Expired) instead
+    /// How old an event may become, by this machine's clock, before it is given up as [`Expired`](crate::OutboxOutcome::Expired) instead
     /// of being sent. What is parked does not expire. Default: 7 days.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ensync_core::{AppId, Error, EventId, EventName, Timestamp};
+use ensync_core::{AppId, Error, EventId, EventName, Metadata, Timestamp, WirePayload};
 use futures::Stream;
 use tokio::sync::broadcast;
 
@@ -18,19 +18,19 @@ impl fmt::Display for QueuedId {
 
 /// The outbox's word that a publish is on disk: a [`QueuedId`] for each recipient, in the order they were named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queued(pub(super) Vec<(AppId, QueuedId)>);
+pub struct QueuedPublish(pub(super) Vec<(AppId, QueuedId)>);
 
-impl Queued {
+impl QueuedPublish {
     /// Each recipient and the name of its copy.
     pub fn iter(&self) -> impl Iterator<Item = (&AppId, QueuedId)> {
         self.0.iter().map(|(recipient, id)| (recipient, *id))
     }
 }
 
-/// A queued event that an [`Outcome`] is about.
+/// A queued event that an [`OutboxOutcome`] is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct About {
+pub struct QueuedEvent {
     /// Its name in the outbox.
     pub queued: QueuedId,
     /// The event name.
@@ -44,11 +44,11 @@ pub struct About {
 /// What became of a queued event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum OutboxOutcome {
     /// The engine accepted it.
     Accepted {
         /// Which.
-        about: About,
+        about: QueuedEvent,
         /// The event's id at the engine.
         id: EventId,
     },
@@ -56,19 +56,19 @@ pub enum Outcome {
     /// behind it go on.
     Parked {
         /// Which.
-        about: About,
+        about: QueuedEvent,
         /// Why.
         why: Error,
     },
     /// It was older than allowed, and is gone.
     Expired {
         /// Which.
-        about: About,
+        about: QueuedEvent,
     },
     /// It made room for a newer one, and is gone.
     Dropped {
         /// Which.
-        about: About,
+        about: QueuedEvent,
     },
     /// It could not be read any more: somebody altered the file, or the disk did. It is gone.
     Damaged {
@@ -87,42 +87,48 @@ pub enum Outcome {
 /// An event that the engine refused.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Parked {
+pub struct ParkedEvent {
     /// Which.
-    pub about: About,
-    /// Why.
+    pub about: QueuedEvent,
+    /// Why, in at most 1 KiB of the engine's words.
     pub why: Error,
+    /// What is published, sealed: it can be read by its recipient, [inspected](ensync_core::crypto::inspect), or kept elsewhere.
+    pub payload: WirePayload,
+    /// What goes along in clear.
+    pub metadata: Metadata,
 }
 
-pub(super) fn stream(receiver: broadcast::Receiver<Outcome>) -> impl Stream<Item = Outcome> + Send + Unpin + 'static {
+pub(super) fn stream(
+    receiver: broadcast::Receiver<OutboxOutcome>,
+) -> impl Stream<Item = OutboxOutcome> + Send + Unpin + 'static {
     Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
         match receiver.recv().await {
             Ok(outcome) => Some((outcome, receiver)),
-            Err(broadcast::error::RecvError::Lagged(outcomes)) => Some((Outcome::Missed { outcomes }, receiver)),
+            Err(broadcast::error::RecvError::Lagged(outcomes)) => Some((OutboxOutcome::Missed { outcomes }, receiver)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }))
 }
 
 /// Tells an outcome to those who listen, and to the log.
-pub(super) fn tell(listeners: &broadcast::Sender<Outcome>, outcome: Outcome) {
+pub(super) fn tell(listeners: &broadcast::Sender<OutboxOutcome>, outcome: OutboxOutcome) {
     match &outcome {
-        Outcome::Accepted { about, id } => {
+        OutboxOutcome::Accepted { about, id } => {
             tracing::debug!(queued = %about.queued, event = %about.event, %id, "a queued event is accepted");
         }
-        Outcome::Parked { about, why } => {
+        OutboxOutcome::Parked { about, why } => {
             tracing::warn!(queued = %about.queued, event = %about.event, error = %why, "a queued event is refused, and parked");
         }
-        Outcome::Expired { about } => {
+        OutboxOutcome::Expired { about } => {
             tracing::warn!(queued = %about.queued, event = %about.event, "a queued event has expired");
         }
-        Outcome::Dropped { about } => {
+        OutboxOutcome::Dropped { about } => {
             tracing::warn!(queued = %about.queued, event = %about.event, "a queued event made room for a newer one");
         }
-        Outcome::Damaged { queued, why } => {
+        OutboxOutcome::Damaged { queued, why } => {
             tracing::error!(%queued, error = %why, "a queued event cannot be read any more");
         }
-        Outcome::Missed { .. } => {}
+        OutboxOutcome::Missed { .. } => {}
     }
     crate::observe::outbox_outcome(&outcome);
     // Nobody has to listen.

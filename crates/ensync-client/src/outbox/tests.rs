@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use tokio::sync::oneshot;
 
+use super::entry::Reason;
 use super::entry::tests::entry;
-use super::store::{Store, open_file};
-use super::thread::Worker;
+use super::reserve::{Reserve, ReserveFile};
+use super::store::{Now, Store, open_file};
+use super::thread::{Worker, Write};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(2_000);
@@ -27,17 +30,28 @@ impl Place {
 
     fn store(&self, options: OutboxOptions) -> Result<Store> {
         let path = self.path();
-        Store::open(Box::new(move || open_file(&path)), options)
+        let reserve = Box::new(ReserveFile::beside(&path));
+        Store::open(Box::new(move || open_file(&path)), options, reserve)
     }
 }
 
-fn put(store: &mut Store, n: u8) -> Result<(Vec<QueuedId>, Vec<Outcome>)> {
+fn put(store: &mut Store, n: u8) -> Result<(Vec<QueuedId>, Vec<OutboxOutcome>)> {
     store.transact(|batch| batch.put(&[entry(n)], NOW))
 }
 
-fn waiting(store: &mut Store, now: Timestamp) -> (Vec<u64>, Vec<Outcome>) {
-    let (entries, outcomes) = store.transact(|batch| batch.take(100, now)).unwrap();
+fn waiting(store: &mut Store, now: Timestamp) -> (Vec<u64>, Vec<OutboxOutcome>) {
+    let (entries, outcomes) = taken(store, now).unwrap();
     (entries.into_iter().map(|(QueuedId(id), _)| id).collect(), outcomes)
+}
+
+/// All that waits, in the order it was queued.
+type Waiting = Vec<(QueuedId, Entry)>;
+
+fn taken(store: &mut Store, now: Timestamp) -> Result<(Waiting, Vec<OutboxOutcome>)> {
+    let (turns, outcomes) = store.transact(|batch| batch.take(100, &HashSet::new(), now))?;
+    let mut entries: Vec<_> = turns.into_iter().flat_map(|(_, entries)| entries).collect();
+    entries.sort_by_key(|(id, _)| *id);
+    Ok((entries, outcomes))
 }
 
 #[test]
@@ -53,7 +67,7 @@ fn what_was_put_is_there_after_a_restart_in_its_order() {
     let mut store = place.store(OutboxOptions::new()).unwrap();
     assert_eq!(store.count, before);
     assert_eq!(store.count.status().waiting, 2);
-    let (entries, _) = store.transact(|batch| batch.take(9, NOW)).unwrap();
+    let (entries, _) = taken(&mut store, NOW).unwrap();
     assert_eq!(entries, [(QueuedId(1), entry(1)), (QueuedId(3), entry(3))]);
     for id in [1, 3] {
         store.transact(|batch| batch.done(QueuedId(id))).unwrap();
@@ -81,9 +95,15 @@ fn a_full_outbox_refuses_or_drops_the_oldest() {
         let mut store = place.store(options.when_full(WhenFull::DropOldest)).unwrap();
         store.transact(|batch| batch.park(QueuedId(2), &entry(2))).unwrap();
         let (_, outcomes) = put(&mut store, 3).unwrap();
-        assert!(matches!(&outcomes[..], [Outcome::Dropped { about }] if about.queued == QueuedId(2)), "{outcomes:?}");
+        assert!(
+            matches!(&outcomes[..], [OutboxOutcome::Dropped { about }] if about.queued == QueuedId(2)),
+            "{outcomes:?}"
+        );
         let (_, outcomes) = put(&mut store, 4).unwrap();
-        assert!(matches!(&outcomes[..], [Outcome::Dropped { about }] if about.queued == QueuedId(1)), "{outcomes:?}");
+        assert!(
+            matches!(&outcomes[..], [OutboxOutcome::Dropped { about }] if about.queued == QueuedId(1)),
+            "{outcomes:?}"
+        );
         // What fits nowhere drops nobody.
         let many: Vec<_> = (0..3).map(entry).collect();
         store.transact(|batch| batch.put(&many, NOW)).unwrap_err();
@@ -101,7 +121,7 @@ fn what_is_too_old_is_told_and_makes_room() {
     assert_eq!(waiting(&mut store, later).0, [1], "exactly as old as allowed");
     let later = Timestamp::from_millis(11_001);
     let (_, outcomes) = store.transact(|batch| batch.put(&[entry(2)], later)).unwrap();
-    assert!(matches!(&outcomes[..], [Outcome::Expired { about }] if about.queued == QueuedId(1)));
+    assert!(matches!(&outcomes[..], [OutboxOutcome::Expired { about }] if about.queued == QueuedId(1)));
     assert_eq!(store.count.status().waiting, 1);
     let (left, outcomes) = waiting(&mut store, later);
     assert_eq!((left.len(), outcomes.len(), store.count.status().bytes), (0, 1, 0));
@@ -187,7 +207,7 @@ fn an_altered_file_gives_nothing_that_was_not_put() {
         // redb may panic on what it finds; the thread of an outbox turns that into an error.
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut store = place.store(OutboxOptions::new()).ok()?;
-            store.transact(|batch| batch.take(100, NOW)).ok()
+            taken(&mut store, NOW).ok()
         }));
         if let Ok(Some((entries, _))) = read {
             assert!(entries.iter().all(|(_, entry)| known.contains(entry)), "round {round}");
@@ -226,6 +246,98 @@ impl StorageBackend for Disk {
     }
 }
 
+/// No room is kept.
+struct NoRoom;
+
+impl Reserve for NoRoom {
+    fn take(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn give_up(&mut self) -> bool {
+        false
+    }
+}
+
+/// Room on such a disk: there is as much as a file takes, while the disk is full.
+struct Room {
+    disk: Arc<AtomicU64>,
+    taken: bool,
+}
+
+impl Reserve for Room {
+    fn take(&mut self) -> std::io::Result<()> {
+        self.taken |= self.disk.load(Ordering::Relaxed) == u64::MAX;
+        if self.taken { Ok(()) } else { Err(std::io::ErrorKind::StorageFull.into()) }
+    }
+    fn give_up(&mut self) -> bool {
+        if self.taken {
+            self.disk.store(u64::MAX - 1, Ordering::Relaxed);
+        }
+        std::mem::take(&mut self.taken)
+    }
+}
+
+#[test]
+fn what_filled_the_disk_can_be_taken_out_and_nothing_is_put_in_meanwhile() {
+    let room = Arc::new(AtomicU64::new(u64::MAX));
+    let disk = Disk { bytes: Arc::default(), room: room.clone() };
+    let open = move || {
+        let database = redb::Builder::new().create_with_backend(disk.clone());
+        database.map_err(|cause| Error::new(ErrorKind::Unavailable, "open").with_source(cause))
+    };
+    let reserve = Room { disk: room.clone(), taken: false };
+    let store = Store::open(Box::new(open), OutboxOptions::new().max_age(Duration::MAX), Box::new(reserve)).unwrap();
+    let (status, _) = watch::channel(Now::default());
+    let mut worker = Worker { store, status, listeners: broadcast::Sender::new(1) };
+    let mut write = |write: Write| {
+        let (answer, mut waiter) = oneshot::channel();
+        worker.write(vec![(write, answer)]);
+        let waiting = worker.status.borrow().status.waiting;
+        (waiter.try_recv().unwrap().map(drop).map_err(|error| error.kind()), waiting)
+    };
+    for n in 1..=3 {
+        assert_eq!(write(Write::Put(vec![entry(n)])), (Ok(()), n.into()));
+    }
+    room.store(0, Ordering::Relaxed);
+    assert_eq!(write(Write::Put(vec![entry(4)])), (Err(ErrorKind::Unavailable), 3));
+    assert_eq!(write(Write::Done(QueuedId(1))), (Ok(()), 2));
+    // The room that was given up is not for new events.
+    assert_eq!(write(Write::Put(vec![entry(4)])), (Err(ErrorKind::Unavailable), 2));
+    assert_eq!(
+        write(Write::Park(QueuedId(2), Box::new(entry(2)), Reason::of(&Error::new(ErrorKind::Refused, "no")))),
+        (Ok(()), 1)
+    );
+    room.store(u64::MAX, Ordering::Relaxed);
+    assert_eq!(write(Write::Put(vec![entry(4)])), (Ok(()), 2));
+}
+
+#[test]
+fn a_lane_that_is_held_is_passed_over() {
+    let place = Place::new();
+    let mut store = place.store(OutboxOptions::new()).unwrap();
+    for _ in 0..300 {
+        put(&mut store, 1).unwrap();
+    }
+    for n in [2, 3, 2] {
+        put(&mut store, n).unwrap();
+    }
+    let turns = |store: &mut Store, most, not: &[u8]| {
+        let not = not.iter().map(|n| entry(*n).lane()).collect();
+        let (turns, _) = store.transact(|batch| batch.take(most, &not, NOW)).unwrap();
+        turns.iter().map(|(lane, entries)| (lane.1.as_bytes()[0], entries.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(turns(&mut store, 9, &[]), [(1, 32), (2, 2), (3, 1)]);
+    assert_eq!(turns(&mut store, 9, &[1]), [(2, 2), (3, 1)]);
+    assert_eq!(turns(&mut store, 1, &[1]), [(2, 2)]);
+    drop(store);
+    // The same after a restart, and each turn begins with the oldest.
+    let mut store = place.store(OutboxOptions::new()).unwrap();
+    assert_eq!(turns(&mut store, 9, &[3]), [(1, 32), (2, 2)]);
+    assert_eq!(store.now().first, Some(1));
+    store.transact(|batch| batch.done(QueuedId(301))).unwrap();
+    assert_eq!(turns(&mut store, 9, &[1]), [(3, 1), (2, 1)]);
+}
+
 #[test]
 fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     let disk = Disk { bytes: Arc::default(), room: Arc::new(AtomicU64::new(u64::MAX)) };
@@ -234,7 +346,7 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
         let database = redb::Builder::new().create_with_backend(opened.clone());
         database.map_err(|cause| Error::new(ErrorKind::Unavailable, "open").with_source(cause))
     };
-    let mut store = Store::open(Box::new(open), OutboxOptions::new()).unwrap();
+    let mut store = Store::open(Box::new(open), OutboxOptions::new(), Box::new(NoRoom)).unwrap();
     put(&mut store, 1).unwrap();
     disk.room.store(0, Ordering::Relaxed);
     for _ in 0..3 {
@@ -244,7 +356,7 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     }
     disk.room.store(u64::MAX, Ordering::Relaxed);
     put(&mut store, 3).unwrap();
-    let (entries, _) = store.transact(|batch| batch.take(9, NOW)).unwrap();
+    let (entries, _) = taken(&mut store, NOW).unwrap();
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     assert_eq!(entries, [entry(1), entry(3)]);
 }
@@ -254,7 +366,7 @@ fn what_shares_a_transaction_shares_no_refusal() {
     let place = Place::new();
     // By the clock of the thread, which is the machine's, these events are old.
     let store = place.store(OutboxOptions::new().max_events(2).max_age(Duration::MAX)).unwrap();
-    let (status, _) = watch::channel(OutboxStatus::default());
+    let (status, _) = watch::channel(Now::default());
     let mut worker = Worker { store, status, listeners: broadcast::Sender::new(1) };
     let (writes, answers): (Vec<_>, Vec<_>) = (1..=4)
         .map(|n| {
@@ -266,7 +378,7 @@ fn what_shares_a_transaction_shares_no_refusal() {
     worker.write(writes);
     let accepted: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap().is_ok()).collect();
     assert_eq!(accepted, [true, false, true, false]);
-    assert_eq!(worker.status.borrow().waiting, 2);
+    assert_eq!(worker.status.borrow().status.waiting, 2);
 }
 
 #[tokio::test]
@@ -274,10 +386,10 @@ async fn a_slow_listener_is_told_how_much_it_missed() {
     let listeners = broadcast::Sender::new(1);
     let mut heard = outcome::stream(listeners.subscribe());
     for n in 1..=3 {
-        outcome::tell(&listeners, Outcome::Expired { about: entry(n).about(QueuedId(n.into())) });
+        outcome::tell(&listeners, OutboxOutcome::Expired { about: entry(n).about(QueuedId(n.into())) });
     }
-    assert!(matches!(heard.next().await, Some(Outcome::Missed { outcomes: 2 })));
-    assert!(matches!(heard.next().await, Some(Outcome::Expired { about }) if about.queued == QueuedId(3)));
+    assert!(matches!(heard.next().await, Some(OutboxOutcome::Missed { outcomes: 2 })));
+    assert!(matches!(heard.next().await, Some(OutboxOutcome::Expired { about }) if about.queued == QueuedId(3)));
     drop(listeners);
     assert!(heard.next().await.is_none());
 }

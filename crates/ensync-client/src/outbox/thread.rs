@@ -1,5 +1,6 @@
 //! The thread that owns the file. What waits for it is done in one transaction, so that many publishes share a sync of the disk.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,18 +8,21 @@ use std::sync::Arc;
 use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::OutboxOptions;
+use super::batch::{Batch, Turn};
 use super::entry::{Entry, Reason};
-use super::outcome::{Outcome, QueuedId, tell};
-use super::store::{Batch, Store, open_file};
-use super::{OutboxOptions, OutboxStatus};
+use super::lanes::Lane;
+use super::outcome::{OutboxOutcome, QueuedId, tell};
+use super::reserve::ReserveFile;
+use super::store::{Now, Store, open_file};
 
 /// How many requests may wait; the next wait for room.
 const QUEUE: usize = 1_024;
 
 pub(super) enum Request {
     Write(Write, oneshot::Sender<Result<Written>>),
-    /// The oldest that wait, at most this many.
-    Take(usize, oneshot::Sender<Result<Vec<(QueuedId, Entry)>>>),
+    /// The oldest that wait, of at most this many lanes, and none of these.
+    Take(usize, Arc<HashSet<Lane>>, oneshot::Sender<Result<Vec<Turn>>>),
     Parked(oneshot::Sender<Result<Vec<(QueuedId, Entry)>>>),
     Close(oneshot::Sender<()>),
 }
@@ -47,20 +51,21 @@ impl Thread {
     pub(super) async fn start(
         path: Arc<Path>,
         options: OutboxOptions,
-        status: watch::Sender<OutboxStatus>,
-        listeners: broadcast::Sender<Outcome>,
+        status: watch::Sender<Now>,
+        listeners: broadcast::Sender<OutboxOutcome>,
     ) -> Result<Self> {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (opened, outcome) = oneshot::channel();
         let place = path.clone();
         let run = move || {
+            let reserve = Box::new(ReserveFile::beside(&path));
             let open = move || open_file(&path);
             // The database checks a damaged file by panicking here and there; that must not take the program with it.
-            let store = catch_unwind(AssertUnwindSafe(|| Store::open(Box::new(open), options)))
+            let store = catch_unwind(AssertUnwindSafe(|| Store::open(Box::new(open), options, reserve)))
                 .unwrap_or_else(|_| Err(Error::new(ErrorKind::InvalidInput, "the file is no outbox, or is damaged")));
             match store {
                 Ok(store) => {
-                    status.send_replace(store.count.status());
+                    status.send_replace(store.now());
                     if opened.send(Ok(())).is_ok() {
                         Worker { store, status, listeners }.run(queue);
                     }
@@ -79,8 +84,8 @@ impl Thread {
         self.ask(|answer| Request::Write(write, answer)).await?
     }
 
-    pub(super) async fn take(&self, most: usize) -> Result<Vec<(QueuedId, Entry)>> {
-        self.ask(|answer| Request::Take(most, answer)).await?
+    pub(super) async fn take(&self, most: usize, not: Arc<HashSet<Lane>>) -> Result<Vec<Turn>> {
+        self.ask(|answer| Request::Take(most, not, answer)).await?
     }
 
     pub(super) async fn parked(&self) -> Result<Vec<(QueuedId, Entry)>> {
@@ -104,8 +109,8 @@ fn gone() -> Error {
 
 pub(super) struct Worker {
     pub(super) store: Store,
-    pub(super) status: watch::Sender<OutboxStatus>,
-    pub(super) listeners: broadcast::Sender<Outcome>,
+    pub(super) status: watch::Sender<Now>,
+    pub(super) listeners: broadcast::Sender<OutboxOutcome>,
 }
 
 impl Worker {
@@ -122,8 +127,8 @@ impl Worker {
                 self.write(std::mem::take(&mut writes));
                 match request {
                     Request::Write(..) => {}
-                    Request::Take(most, answer) => {
-                        let taken = self.read(|batch| batch.take(most, Timestamp::now()));
+                    Request::Take(most, not, answer) => {
+                        let taken = self.read(|batch| batch.take(most, &not, Timestamp::now()));
                         let _ = answer.send(taken);
                     }
                     Request::Parked(answer) => {
@@ -143,8 +148,8 @@ impl Worker {
         }
     }
 
-    fn read<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<T>) -> Result<T> {
-        let (value, outcomes) = self.store.transact(work)?;
+    fn read<T>(&mut self, work: impl Fn(&mut Batch<'_>) -> Result<T>) -> Result<T> {
+        let (value, outcomes) = self.store.take_out(work)?;
         self.tell(outcomes);
         Ok(value)
     }
@@ -154,7 +159,13 @@ impl Worker {
         if writes.is_empty() {
             return;
         }
-        let all = self.store.transact(|batch| writes.iter().map(|(write, _)| carry_out(batch, write)).collect());
+        let work = |batch: &mut Batch<'_>| writes.iter().map(|(write, _)| carry_out(batch, write)).collect();
+        // What takes out goes by itself if there is no room to put anything in.
+        let all = if writes.iter().any(|(write, _)| matches!(write, Write::Put(_))) {
+            self.store.put(work)
+        } else {
+            self.store.take_out(work)
+        };
         match all {
             Ok((done, outcomes)) => {
                 let done: Vec<Written> = done;
@@ -172,9 +183,9 @@ impl Worker {
         }
     }
 
-    fn tell(&self, outcomes: Vec<Outcome>) {
+    fn tell(&self, outcomes: Vec<OutboxOutcome>) {
         self.status.send_if_modified(|known| {
-            let now = self.store.count.status();
+            let now = self.store.now();
             let news = *known != now;
             *known = now;
             news

@@ -1,33 +1,56 @@
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_core::Timestamp;
 use tokio::time::Instant;
 
-/// Tells the time. The broker takes care that it does not run backwards.
+/// Tells the time.
+///
+/// The broker asks for the time of day once, when it starts, and from then on measures what passes: a time of day that is corrected
+/// while it runs changes nothing. Where the log knows of a later time than the time of day, the broker goes on from that one.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time now.
-    fn now(&self) -> Timestamp;
+    /// The time of day, right or wrong.
+    fn wall(&self) -> Timestamp;
 
-    /// Waits until it is `due`. It may return early, whoever waits looks again; and it may be dropped. A clock that does not go with
-    /// tokio's has its own way to wait.
-    async fn reach(&self, due: Timestamp) {
+    /// How much time has passed since some moment. Never runs backwards.
+    fn elapsed(&self) -> Duration;
+
+    /// Waits until so much has passed since that moment. It may return early, whoever waits looks again; and it may be dropped. A
+    /// clock that does not go with tokio's has its own way to wait.
+    async fn reach(&self, elapsed: Duration) {
         // Whole milliseconds and at least one, for that is how the time is counted.
-        let whole = u64::try_from(due.since(self.now()).as_millis()).unwrap_or(u64::MAX).max(1);
+        let left = elapsed.saturating_sub(self.elapsed());
+        let whole = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
         tokio::time::sleep(Duration::from_millis(whole)).await;
+    }
+
+    /// Whether it goes on while the process is stopped or the machine is overloaded. Time that passes between two looks of the broker
+    /// then is time in which it could do nothing, and leases last longer by that. A clock that jumps because a test moves it says
+    /// no.
+    fn runs_alone(&self) -> bool {
+        false
     }
 }
 
-/// The system's clock.
+/// The system's clock: its time of day, and from then on its monotonic time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
+    fn wall(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        static SINCE: OnceLock<std::time::Instant> = OnceLock::new();
+        SINCE.get_or_init(std::time::Instant::now).elapsed()
+    }
+
+    fn runs_alone(&self) -> bool {
+        true
     }
 }
 
@@ -58,8 +81,69 @@ impl Default for TokioClock {
 }
 
 impl Clock for TokioClock {
-    fn now(&self) -> Timestamp {
-        self.start.after(self.first.get_or_init(Instant::now).elapsed())
+    fn wall(&self) -> Timestamp {
+        self.start.after(self.elapsed())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.first.get_or_init(Instant::now).elapsed()
+    }
+}
+
+/// The engine's time: anchored once, and never backwards.
+#[derive(Debug)]
+pub(super) struct Time {
+    clock: Arc<dyn Clock>,
+    /// The time when so much had passed.
+    start: Timestamp,
+    first: Duration,
+    /// When the broker last looked.
+    looked: Duration,
+}
+
+impl Time {
+    /// How often somebody has to look while leases are held, so that it is seen when nobody could.
+    pub(super) const LOOK: Duration = Duration::from_millis(500);
+    /// The gap between two looks that is none.
+    const GAP: Duration = Duration::from_secs(1);
+
+    /// Begins with the time of day, but no earlier than a time that is known to have been.
+    pub(super) fn anchored(clock: Arc<dyn Clock>, known: Timestamp) -> Self {
+        let (wall, first) = (clock.wall(), clock.elapsed());
+        if known > wall {
+            tracing::warn!(
+                seconds = known.since(wall).as_secs_f64(),
+                "the clock is behind what the log says: it is wrong, or was; the engine goes on from the later time"
+            );
+        }
+        Self { clock, start: wall.max(known), first, looked: first }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.start.after(self.clock.elapsed().saturating_sub(self.first))
+    }
+
+    /// The time of day, for what others stamped with it.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    /// Waits until a time, or less long.
+    pub(super) fn reach(&self, due: Timestamp) -> impl Future<Output = ()> + Send + 'static {
+        let (clock, elapsed) = (self.clock.clone(), self.first.saturating_add(due.since(self.start)));
+        async move { clock.reach(elapsed).await }
+    }
+
+    /// Whether [`look`](Self::look) is of any use.
+    pub(super) fn runs_alone(&self) -> bool {
+        self.clock.runs_alone()
+    }
+
+    /// Looks, and tells for how long nobody could, if that was longer than is usual.
+    pub(super) fn look(&mut self) -> Option<Duration> {
+        let now = self.clock.elapsed();
+        let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        (self.clock.runs_alone() && gap > Self::GAP).then_some(gap)
     }
 }
 
@@ -70,8 +154,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_goes_with_tokio() {
         let clock = TokioClock::starting_at(Timestamp::from_millis(1_000));
-        assert_eq!(clock.now().as_millis(), 1_000);
+        assert_eq!(clock.wall().as_millis(), 1_000);
         tokio::time::advance(Duration::from_millis(250)).await;
-        assert_eq!(clock.now().as_millis(), 1_250);
+        assert_eq!(clock.wall().as_millis(), 1_250);
     }
 }

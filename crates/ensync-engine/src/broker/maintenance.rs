@@ -51,6 +51,8 @@ pub(super) struct Maintenance {
     step: u64,
     /// What is about to be dropped.
     reclaiming: VecDeque<Reclaim>,
+    /// What was dropped, until somebody asks.
+    dropped: Vec<LogPart>,
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
     short: bool,
     /// When there was nothing to be had at all.
@@ -72,7 +74,6 @@ pub(super) async fn recover(
     records: &Arc<Records>,
     settings: Settings,
     (retention, due): (Retention, u64),
-    now: Timestamp,
 ) -> Result<(State, Maintenance)> {
     let log = &records.log;
     let (mut state, covered, size) = match log.load_checkpoint().await? {
@@ -99,7 +100,6 @@ pub(super) async fn recover(
             weight += weigh(&record);
         }
     }
-    state.recovered(now);
     let maintenance = Maintenance {
         records: records.clone(),
         due,
@@ -114,6 +114,7 @@ pub(super) async fn recover(
         unseen: 0,
         step: u64::MAX,
         reclaiming: VecDeque::new(),
+        dropped: Vec::new(),
         short: false,
         fruitless: None,
         letters: None,
@@ -283,6 +284,7 @@ impl Maintenance {
     async fn drop_part(&mut self, part: &LogPart) -> bool {
         match self.records.log.drop_range(part.from, part.to).await {
             Ok(()) => {
+                self.dropped.push(*part);
                 tracing::info!(from = %part.from, to = %part.to, bytes = part.bytes, "dropped a part of the log");
                 true
             }
@@ -291,6 +293,11 @@ impl Maintenance {
                 false
             }
         }
+    }
+
+    /// The parts of the log that were dropped since this was asked last.
+    pub(super) fn take_dropped(&mut self) -> Vec<LogPart> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Finds out what is to be dropped. `wanted`: at least so many bytes.

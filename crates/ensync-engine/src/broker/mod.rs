@@ -39,6 +39,7 @@ use crate::model::KeyHash;
 use crate::random::random;
 use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
+use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
 use records::Records;
 use request::{Answer, Outcome, Request};
@@ -107,8 +108,9 @@ impl Broker {
         let tag = u32::from_be_bytes(random()?);
         let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
         let records = Arc::new(Records::new(log.clone(), recent_bytes));
-        let (state, maintenance) =
-            maintenance::recover(&records, settings, (retention, checkpoint_bytes), clock.now()).await?;
+        let (mut state, maintenance) = maintenance::recover(&records, settings, (retention, checkpoint_bytes)).await?;
+        let time = Time::anchored(clock, state.logged_at());
+        state.recovered(time.now());
         let census = state.census();
         let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
         tracing::info!(
@@ -129,7 +131,7 @@ impl Broker {
         let task = Task {
             state,
             records: records.clone(),
-            clock,
+            time,
             requests,
             inboxes,
             log_pause,
@@ -298,7 +300,11 @@ impl Service for Broker {
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },
             inbox: opened.inbox.boxed(),
-            welcome: Welcome { client_id, app_id: Some(opened.public_key), config: self.0.config.clone() },
+            welcome: Welcome {
+                client_id,
+                app_id: Some(opened.public_key),
+                config: self.0.config.clone().with_earlier_ids(&opened.earlier_keys),
+            },
         })
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Opened {
     /// For logs: unlike the client id it gives nobody any rights.
     pub(super) number: SessionNumber,
     pub(super) public_key: AppId,
+    /// The public keys that it had before, and still is known by.
+    pub(super) earlier_keys: Vec<AppId>,
     pub(super) inbox: Inbox,
 }
 

@@ -9,7 +9,7 @@ use ensync_core::{ClientId, Delivery, Error, ErrorKind, EventId, Reply, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::Clock;
+use super::clock::Time;
 use super::inbox;
 use super::login_throttle::LoginThrottle;
 use super::maintenance::Maintenance;
@@ -28,14 +28,14 @@ const DELIVERIES: usize = 1_024;
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// How often is told that the log refuses.
 const COMPLAINT: Duration = Duration::from_secs(10);
-/// The longest sleep: the clock may be set meanwhile.
+/// The longest sleep.
 const NAP: Duration = Duration::from_secs(60);
 
 /// The broker's task: takes all that waits, decides, appends once, applies, answers, delivers.
 pub(super) struct Task {
     pub(super) state: State,
     pub(super) records: Arc<Records>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) time: Time,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender)>,
     /// After the log refused: when to try again what the engine itself has to store.
@@ -82,14 +82,15 @@ impl Task {
                 tokio::task::yield_now().await;
                 batch.extend(self.requests.try_recv().ok());
             } else {
-                let (due, nap, clock) = (self.state.next_due(), self.nap(), self.clock.clone());
+                let (due, nap) = (self.state.next_due(), self.nap());
+                let reached = self.time.reach(due.unwrap_or_default());
                 tokio::select! {
                     biased;
                     request = self.requests.recv() => match request {
                         Some(request) => batch.push(request),
                         None => return,
                     },
-                    () = clock.reach(due.unwrap_or_default()), if due.is_some() => {}
+                    () = reached, if due.is_some() => {}
                     () = tokio::time::sleep(nap) => {}
                 }
             }
@@ -112,7 +113,8 @@ impl Task {
     /// How long to wait at most, whatever the clock says.
     fn nap(&self) -> Duration {
         let now = Instant::now();
-        let nap = self.maintenance.next().saturating_duration_since(now).min(NAP);
+        let longest = if self.state.has_leases() && self.time.runs_alone() { Time::LOOK } else { NAP };
+        let nap = self.maintenance.next().saturating_duration_since(now).min(longest);
         if self.state.verdicts(1).is_empty() {
             return nap;
         }
@@ -121,7 +123,14 @@ impl Task {
 
     /// Carries out a batch. `false` after a shutdown.
     async fn round(&mut self, batch: Vec<Request>) -> bool {
-        self.state.tick(self.clock.now());
+        if let Some(gap) = self.time.look().filter(|_| self.state.has_leases()) {
+            tracing::warn!(
+                ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
+                "the engine stood still; leases last longer by that"
+            );
+            self.state.stood_still(gap);
+        }
+        self.state.tick(self.time.now());
         let mut pending = Pending::default();
         let mut open = true;
         for request in batch {
@@ -187,7 +196,7 @@ impl Task {
     /// Looks at a login. Who holds a key that is right never waits, whatever others at his address did: keys cannot be guessed,
     /// and a delay for all from there would lock good clients out. Only a failure finds out that there were too many before it.
     fn log_in(&mut self, key: &KeyHash, from: Option<IpAddr>, client_id: &ClientId) -> Result<Opened> {
-        let now = self.clock.now();
+        let now = self.time.now();
         let opened = self.state.login(key, client_id.clone());
         match &opened {
             Ok(_) => self.counters.logins.up(),
@@ -203,7 +212,8 @@ impl Task {
         opened.map(|(number, app)| {
             let (outbox, inbox) = inbox::channel();
             self.inboxes.insert(number, (client_id.clone(), outbox));
-            Opened { app, public_key: self.state.public_key(&app), number, inbox }
+            let earlier_keys = self.state.earlier_keys(&app).to_vec();
+            Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
         })
     }
 
@@ -242,7 +252,7 @@ impl Task {
         }
         let mut stored = self.append(&changes).await;
         // Nobody is refused for what can be dropped.
-        if stored.as_ref().is_err_and(is_full) && self.maintenance.make_space(&self.state, self.clock.now()).await {
+        if stored.as_ref().is_err_and(is_full) && self.maintenance.make_space(&self.state, self.time.wall()).await {
             stored = self.append(&changes).await;
         }
         if let Err(error) = &stored {

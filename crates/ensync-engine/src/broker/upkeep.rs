@@ -8,9 +8,11 @@ use crate::state::{Change, LetterAction};
 impl Task {
     /// Checkpoints, space and old dead letters, a bit at a time.
     pub(super) async fn keep(&mut self) {
-        let now = self.clock.now();
         self.maintenance.checkpoint(&self.state);
-        let copies = self.maintenance.sweep(&self.state, now).await;
+        let copies = self.maintenance.sweep(&self.state, self.time.wall()).await;
+        for part in self.maintenance.take_dropped() {
+            self.state.dropped(part.from, part.to);
+        }
         let copies: Vec<_> = copies
             .into_iter()
             .filter(|copy| self.state.holds(copy))
@@ -19,7 +21,7 @@ impl Task {
         if let Err(error) = self.store(copies).await {
             self.maintenance.give_up(&error);
         }
-        let letters = self.maintenance.letters(&self.state, now);
+        let letters = self.maintenance.letters(&self.state, self.time.now());
         let gone: Vec<_> =
             letters.iter().filter_map(|id| self.state.dead_letter(LetterAction::Drop, id).ok()).collect();
         let count = gone.len();

@@ -20,6 +20,8 @@ pub enum Record {
         event: EventRef,
         /// By which delivery, so that a repeated acknowledgement is recognised.
         block: Block,
+        /// When.
+        at: Timestamp,
     },
     /// An event is not to be delivered before a time.
     Defer {
@@ -60,6 +62,17 @@ pub enum Record {
         /// What.
         command: AdminCommand,
     },
+}
+
+impl Record {
+    /// When it was made, if it says so.
+    pub fn time(&self) -> Option<Timestamp> {
+        match self {
+            Self::Publish(publish) => Some(publish.accepted_at),
+            Self::Ack { at, .. } | Self::Discard { at, .. } | Self::Admin { at, .. } => Some(*at),
+            Self::Defer { .. } | Self::Requeue { .. } | Self::Drop { .. } => None,
+        }
+    }
 }
 
 /// An accepted event.

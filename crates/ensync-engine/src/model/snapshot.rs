@@ -8,6 +8,8 @@ use super::{EventOptions, EventRef, KeyHash, Position, Rights};
 /// later records have to be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// The latest time that a record names.
+    pub logged_at: Timestamp,
     /// Apps, by id.
     pub apps: Vec<SnapshotApp>,
     /// Event names.
@@ -19,8 +21,6 @@ pub struct Snapshot {
     pub queues: Vec<SnapshotQueue>,
     /// Publishes under idempotency keys, by the id of who sent them.
     pub publishes: Vec<SnapshotPublisher>,
-    /// The last events that are settled, in the order in which they were.
-    pub settled: Vec<SnapshotSettled>,
 }
 
 /// An app.
@@ -72,6 +72,10 @@ pub struct SnapshotQueue {
     pub next_seq: u64,
     /// Its unsettled events, in order.
     pub events: Vec<SnapshotEvent>,
+    /// Events that were settled lately.
+    pub settled: Vec<SnapshotSettled>,
+    /// Settled events that were appended more than once, and where their latest copies are.
+    pub moved: Vec<(u64, Position)>,
 }
 
 /// An unsettled event.
@@ -137,11 +141,15 @@ pub struct SnapshotPublish {
     pub at: Timestamp,
 }
 
-/// An event that was settled, so that a repeated acknowledgement is answered as the first.
+/// Events with neighbouring sequence numbers that were settled alike, so that a repeated acknowledgement is answered as the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotSettled {
-    /// Which.
-    pub event: EventRef,
-    /// The delivery that acknowledged it; `None` if it was a dead letter that was given up.
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// The block of the deliveries that acknowledged them; `None` if they were dead letters that were given up.
     pub by: Option<Block>,
+    /// When the latest of them was.
+    pub at: Timestamp,
 }

@@ -55,9 +55,12 @@ impl State {
     /// Makes a change: at its position in the log, or at none if it is not durable. Records read back from the log are applied
     /// the same way.
     pub fn apply(&mut self, position: Option<Position>, record: &Arc<Record>) -> Applied {
+        if position.is_some() {
+            self.logged_at = self.logged_at.max(record.time().unwrap_or_default());
+        }
         match &**record {
             Record::Publish(publish) => self.apply_publish(position, publish, record),
-            Record::Ack { event, block } => self.apply_ack(*event, *block),
+            Record::Ack { event, block, .. } => self.apply_ack(*event, *block),
             Record::Defer { event, until, deliveries } => self.apply_defer(*event, *until, *deliveries),
             Record::Discard { event, reason, at, deliveries } => {
                 self.apply_discard(*event, Dead { reason: reason.clone(), at: *at }, *deliveries)
@@ -123,8 +126,16 @@ impl State {
                 Applied::Done
             }
             AdminCommand::DeleteEvent { name } => self.delete_event(name),
-            AdminCommand::Grant { app, event, rights } => done(self.registry.grant(app, event.as_ref(), *rights)),
-            AdminCommand::Revoke { app, event } => done(self.registry.revoke(app, event)),
+            AdminCommand::Grant { app, event, rights } => {
+                let found = self.registry.grant(app, event.as_ref(), *rights);
+                self.end_forbidden_sessions(app);
+                done(found)
+            }
+            AdminCommand::Revoke { app, event } => {
+                let found = self.registry.revoke(app, event);
+                self.end_forbidden_sessions(app);
+                done(found)
+            }
         }
     }
 
@@ -136,7 +147,9 @@ impl State {
             let same = queue.event == publish.event && (entry.tag, entry.transient) == (publish.tag, false);
             let Some(position) = position.filter(|_| same) else { return Applied::Ignored };
             let id = key_of(event, entry).to_id();
-            self.moved.insert(event, position);
+            if let Some(queue) = self.queues.get_mut(&event.queue) {
+                queue.moved.insert(event.seq, position);
+            }
             return Applied::Stored(id);
         }
         let Some(recipient) = self.registry.recipient(&publish.recipient) else { return Applied::Ignored };
@@ -188,7 +201,8 @@ impl State {
     }
 
     fn apply_ack(&mut self, event: EventRef, block: Block) -> Applied {
-        match (self.place(event), self.settled.find(event)) {
+        let fate = self.queues.get(&event.queue).and_then(|queue| queue.settled.find(event.seq));
+        match (self.place(event), fate) {
             (None, Some(Fate::Acked(by))) if by == block => Applied::Done,
             (None | Some(Place::Dead), _) => Applied::Stale,
             _ => {

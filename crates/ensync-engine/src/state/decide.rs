@@ -67,7 +67,7 @@ impl State {
             at: EventRef { queue, seq: self.reserve(queue)? },
             tag: self.settings.tag,
             recipient: publish.recipient,
-            sender: self.public_key(&peer.app_id),
+            sender: self.sender(&peer.app_id, &publish.payload),
             payload: publish.payload,
             metadata: publish.metadata,
             accepted_at: self.now,

@@ -97,6 +97,7 @@ impl State {
     }
 
     fn deliver_next(&mut self, number: u32) -> Option<Outgoing> {
+        let lease_now = self.lease_now();
         let (seq, entry) = loop {
             let queue = self.queues.get_mut(&number)?;
             let (seq, entry) = queue.next_ready()?;
@@ -139,11 +140,11 @@ impl State {
         entry.in_epoch = entry.in_epoch.saturating_add(1);
         let (entry, block) = (*entry, block(self.settings.epoch, entry.in_epoch));
         let lease = self.registry.ack_timeout(&queue.event);
-        let until = self.now.after(lease);
+        let until = lease_now.after(lease);
         queue.leases.insert(seq, Lease { session, block, until });
         queue.counters.delivered += 1;
         queue.counters.redelivered += u64::from(entry.deliveries > 1);
-        self.timers.arm(until, Timer::Lease(event));
+        self.lease_ends.arm(until, Timer::Lease(event));
         Some(Outgoing {
             session,
             source: self.source(event, &entry)?,
@@ -160,8 +161,7 @@ impl State {
         if entry.transient {
             return self.memory.get(&event).cloned().map(Source::Memory);
         }
-        let moved = self.moved.get(&event).copied();
-        Some(Source::Log(moved.unwrap_or(Position::new(entry.position))))
+        Some(Source::Log(self.current(event, entry)))
     }
 
     /// Has [`dispatch`](Self::dispatch) look at a queue, if it has events and, perhaps, clients.
@@ -209,7 +209,7 @@ impl State {
             }
             Place::Leased => {
                 if let Some(lease) = queue.leases.remove(&seq) {
-                    self.timers.cancel(lease.until, Timer::Lease(event));
+                    self.lease_ends.cancel(lease.until, Timer::Lease(event));
                     if let Some(consumer) = self.sessions.consumer_mut(lease.session, number) {
                         consumer.held.remove(&seq);
                         consumer.bytes = consumer.bytes.saturating_sub(u64::from(entry.size));
@@ -238,7 +238,10 @@ impl State {
             Fate::Dropped => queue.counters.dropped += 1,
         }
         let logged = self.forget(event) && fate != Fate::Expired;
-        self.settled.insert(event, fate, logged);
+        let (at, window) = (if logged { self.logged_at } else { self.now }, self.settings.limits.dedup_window);
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.settled.insert(event.seq, fate, logged, at, window);
+        }
         self.heat(event.queue);
     }
 
@@ -261,12 +264,13 @@ impl State {
 
     /// Starts a lease anew, and says how long it lasts from now.
     pub(super) fn extend(&mut self, event: EventRef) -> Option<Duration> {
+        let now = self.lease_now();
         let queue = self.queues.get_mut(&event.queue)?;
         let lasts = self.registry.ack_timeout(&queue.event);
         let lease = queue.leases.get_mut(&event.seq)?;
-        let until = self.now.after(lasts);
-        self.timers.cancel(std::mem::replace(&mut lease.until, until), Timer::Lease(event));
-        self.timers.arm(until, Timer::Lease(event));
+        let until = now.after(lasts);
+        self.lease_ends.cancel(std::mem::replace(&mut lease.until, until), Timer::Lease(event));
+        self.lease_ends.arm(until, Timer::Lease(event));
         Some(lasts)
     }
 

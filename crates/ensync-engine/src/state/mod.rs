@@ -42,8 +42,9 @@ pub(crate) mod totals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp};
+use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp, WirePayload, crypto};
 
 pub use admin::LetterAction;
 pub use admit::Admitted;
@@ -57,13 +58,12 @@ pub use replay::Replay;
 pub use sessions::SessionNumber;
 pub use settings::{Defaults, Limits, Settings};
 
-use crate::model::{EventRef, KeyHash, Position, Record};
+use crate::model::{EventRef, KeyHash, Record};
 use dedup::Dedup;
 use queue::Queue;
 use rate::Rates;
 use registry::Registry;
 use sessions::Sessions;
-use settled::Settled;
 use timers::{Timer, Timers};
 
 /// What the engine knows.
@@ -81,15 +81,18 @@ pub struct State {
     next_number: u32,
     next_stored: u32,
     timers: Timers,
+    /// When leases end, in the time of leases: see [`State::stood_still`].
+    lease_ends: Timers,
+    /// How long the engine stood still, all in all.
+    still: Duration,
+    /// The latest time that a record of the log names.
+    logged_at: Timestamp,
     dedup: Dedup,
     /// For events in memory only, so that what is remembered of the others is what the log makes.
     dedup_in_memory: Dedup,
     rates: Rates,
-    settled: Settled,
     /// Events that are not in the log.
     memory: HashMap<EventRef, Arc<Record>>,
-    /// Where the log has the latest copy of events that were appended more than once.
-    moved: HashMap<EventRef, Position>,
     /// Events that were delivered too often, until the log has them as dead letters.
     doomed: BTreeSet<EventRef>,
     /// Queues that [`State::dispatch`] has to look at.
@@ -138,12 +141,13 @@ impl State {
             next_number: 0,
             next_stored: 0,
             timers: Timers::default(),
+            lease_ends: Timers::default(),
+            still: Duration::ZERO,
+            logged_at: Timestamp::default(),
             dedup: Dedup::new(&settings.limits),
             dedup_in_memory: Dedup::new(&settings.limits),
             rates: Rates::default(),
-            settled: Settled::default(),
             memory: HashMap::new(),
-            moved: HashMap::new(),
             doomed: BTreeSet::new(),
             hot: VecDeque::new(),
             retired: BTreeMap::new(),
@@ -164,7 +168,7 @@ impl State {
         self.dedup.forget_old(self.now);
         self.dedup_in_memory.forget_old(self.now);
         self.end_old_keys(self.now);
-        while let Some(timer) = self.timers.pop(self.now) {
+        while let Some(timer) = self.pop_timer() {
             match timer {
                 Timer::Lease(event) => self.release(event),
                 Timer::Defer(event) => self.put_back(event),
@@ -173,9 +177,44 @@ impl State {
         }
     }
 
+    /// What is due by now, the earliest first.
+    fn pop_timer(&mut self) -> Option<Timer> {
+        let (lease, other) = (self.next_lease_end(), self.timers.next());
+        match (lease, other) {
+            (Some(lease), other) if other.is_none_or(|other| lease <= other) => self.lease_ends.pop(self.lease_now()),
+            _ => self.timers.pop(self.now),
+        }
+    }
+
+    /// Tells that for so long nothing that clients had sent was looked at. Leases do not pass meanwhile: who holds one cannot have
+    /// done anything about it.
+    pub fn stood_still(&mut self, time: Duration) {
+        self.still = self.still.saturating_add(time);
+    }
+
+    /// Whether anybody holds a lease.
+    pub fn has_leases(&self) -> bool {
+        self.lease_ends.next().is_some()
+    }
+
+    /// The time by which leases are measured: it stands still with the engine.
+    fn lease_now(&self) -> Timestamp {
+        let still = u64::try_from(self.still.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(self.now.as_millis().saturating_sub(still))
+    }
+
+    fn next_lease_end(&self) -> Option<Timestamp> {
+        self.lease_ends.next().map(|end| end.after(self.still))
+    }
+
+    /// The latest time that a record of the log names. Whoever goes on from it begins no earlier.
+    pub fn logged_at(&self) -> Timestamp {
+        self.logged_at
+    }
+
     /// When something is due next; until then [`tick`](Self::tick) would do nothing.
     pub fn next_due(&self) -> Option<Timestamp> {
-        [self.timers.next(), self.registry.next_end()].into_iter().flatten().min()
+        [self.next_lease_end(), self.timers.next(), self.registry.next_end()].into_iter().flatten().min()
     }
 
     /// Ends the time of reading the log back: [`QueueCounters`] count from here.
@@ -248,6 +287,23 @@ impl State {
     /// The public key of an app, by its id: what its clients and others know it by.
     pub fn public_key(&self, app: &AppId) -> AppId {
         self.registry.app(app).map_or(*app, |app| app.public_key)
+    }
+
+    /// The public keys that an app had before, and that are still its own: the earliest first.
+    pub fn earlier_keys(&self, app: &AppId) -> &[AppId] {
+        self.registry.app(app).map_or(&[], |app| &app.earlier_keys)
+    }
+
+    /// Who is told to be the sender of what an app publishes: it by its public key of now, or by an earlier one of its own, if that
+    /// sealed the envelope. A reader would take anything else for a forgery.
+    fn sender(&self, app: &AppId, payload: &WirePayload) -> AppId {
+        let earlier = self.earlier_keys(app);
+        let sealed_by = || match crypto::inspect(payload) {
+            Ok(crypto::Inspected::Sealed { from, .. }) => from.filter(|from| earlier.contains(from)),
+            _ => None,
+        };
+        // Only then is it worth a look into the envelope.
+        if earlier.is_empty() { None } else { sealed_by() }.unwrap_or_else(|| self.public_key(app))
     }
 
     /// The session that speaks.

@@ -6,12 +6,15 @@ use ensync_core::{AppId, Block, EventName, Timestamp};
 
 use super::entries::{Entries, Entry, Place};
 use super::sessions::SessionNumber;
+use super::settled::Settled;
+use crate::model::Position;
 
 /// A delivery that is with a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     pub(super) session: SessionNumber,
     pub(super) block: Block,
+    /// When it ends, in the time of leases.
     pub(super) until: Timestamp,
 }
 
@@ -95,6 +98,11 @@ pub(super) struct Queue {
     /// Whether the state's list of queues to look at holds this one.
     pub(super) hot: bool,
     pub(super) counters: QueueCounters,
+    /// What became of events that are gone.
+    pub(super) settled: Settled,
+    /// Where the log has the latest copy of events that were appended more than once; also of events that are gone, for as long as
+    /// it has them.
+    pub(super) moved: BTreeMap<u64, Position>,
 }
 
 impl Queue {
@@ -119,6 +127,8 @@ impl Queue {
             consumers: 0,
             hot: false,
             counters: QueueCounters::default(),
+            settled: Settled::default(),
+            moved: BTreeMap::new(),
         }
     }
 

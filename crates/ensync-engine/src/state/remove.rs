@@ -2,6 +2,7 @@
 
 use ensync_core::{AppId, EventName, Timestamp};
 
+use super::queue::Queue;
 use super::sessions::{Session, SessionNumber};
 use super::timers::Timer;
 use super::{Applied, State};
@@ -31,6 +32,19 @@ impl State {
     /// Ends the sessions of an app that some are.
     pub(super) fn end_sessions(&mut self, app: &AppId, which: impl Fn(&Session) -> bool) {
         let sessions = self.sessions.iter().filter(|(_, session)| session.app == *app && which(session));
+        for client_id in sessions.map(|(_, session)| session.client_id.clone()).collect::<Vec<_>>() {
+            let number = self.logout(&client_id);
+            self.ended.extend(number);
+        }
+    }
+
+    /// Ends the sessions of an app that subscribe to what it may not subscribe to any more. A client that comes back is told so when
+    /// it subscribes again, and goes on with the rest.
+    pub(super) fn end_forbidden_sessions(&mut self, app: &AppId) {
+        let forbidden = |queue: &Queue| !self.registry.rights(app, &queue.event).subscribe;
+        let sessions = self.sessions.iter().filter(|(_, session)| {
+            session.app == *app && session.consumers.keys().any(|queue| self.queues.get(queue).is_some_and(forbidden))
+        });
         for client_id in sessions.map(|(_, session)| session.client_id.clone()).collect::<Vec<_>>() {
             let number = self.logout(&client_id);
             self.ended.extend(number);
@@ -96,7 +110,6 @@ impl State {
             self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk });
         }
         self.memory.remove(&event);
-        self.moved.remove(&event);
         !entry.transient
     }
 }

@@ -61,14 +61,15 @@ impl State {
         let entry = queue.entries.get(key.event.seq);
         let source = match entry {
             Some(entry) if key_of(key.event, entry) == key => self.source(key.event, entry).ok_or_else(not_found)?,
-            None if !key.transient => Source::Log(key.position),
+            // The id says where it was first: what was stored once more since lies elsewhere.
+            None if !key.transient => Source::Log(queue.moved.get(&key.event.seq).copied().unwrap_or(key.position)),
             _ => return Err(not_found()),
         };
         Ok(Step::Replay(Box::new(Replay {
             source,
             key,
             block: entry.and_then(|entry| self.last_block(entry.in_epoch)),
-            fate: self.settled.find(key.event),
+            fate: queue.settled.find(key.event.seq),
             waits: entry.is_some(),
             now: self.now,
         })))

@@ -26,7 +26,7 @@ impl State {
                 return Err(not_found());
             }
             // An acknowledgement whose answer was lost is sent again: it gets the same answer.
-            let again = match (&settle.how, self.settled.find(event), settle.block) {
+            let again = match (&settle.how, queue.settled.find(event.seq), settle.block) {
                 (Settlement::Ack, Some(Fate::Acked(by)), Some(block)) => by == block,
                 _ => false,
             };
@@ -41,7 +41,7 @@ impl State {
         }
         let (durable, deliveries, block) = (!entry.transient, entry.deliveries, lease.block);
         let record = match &settle.how {
-            Settlement::Ack => Record::Ack { event, block },
+            Settlement::Ack => Record::Ack { event, block, at: self.now },
             Settlement::Defer { delay, .. } if delay.is_none() => {
                 if let Some(queue) = self.queues.get_mut(&event.queue) {
                     queue.counters.deferred += 1;

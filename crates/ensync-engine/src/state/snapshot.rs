@@ -8,7 +8,7 @@ use super::entries::{Entry, Place};
 use super::event_id::EventKey;
 use super::queue::{Dead, Queue};
 use super::registry::{App, Name};
-use super::settled::Fate;
+use super::settled::{Fate, Run};
 use super::timers::{NEVER, Timer};
 use super::{Settings, State};
 use crate::model::{
@@ -27,6 +27,7 @@ impl State {
             at,
         };
         Snapshot {
+            logged_at: self.logged_at,
             apps: self.registry.apps().map(|(id, app)| self.durable_app(*id, app)).collect(),
             events: self.registry.events().map(|(name, known)| durable_name(name, known)).collect(),
             next_queue: self.next_stored,
@@ -41,23 +42,13 @@ impl State {
                 .iter()
                 .map(|(app, publishes)| SnapshotPublisher { app, publishes: publishes.map(publish).collect() })
                 .collect(),
-            settled: self
-                .settled
-                .logged()
-                .map(|(event, fate)| SnapshotSettled {
-                    event,
-                    by: match fate {
-                        Fate::Acked(block) => Some(block),
-                        Fate::Expired | Fate::Dropped => None,
-                    },
-                })
-                .collect(),
         }
     }
 
     /// A state that goes on from a durable part. The log's records after the one that was applied last come next.
     pub fn restore(settings: Settings, durable: Snapshot) -> Self {
         let mut state = Self::new(settings);
+        state.logged_at = durable.logged_at;
         for app in durable.apps {
             let grants = app.grants.into_iter().collect();
             let SnapshotApp {
@@ -80,9 +71,6 @@ impl State {
                 let key = EventKey { transient: false, tag, event, position };
                 state.dedup.restore(app, Fingerprint::from_bytes(fingerprint), key, at);
             }
-        }
-        for SnapshotSettled { event, by } in durable.settled {
-            state.settled.insert(event, by.map_or(Fate::Dropped, Fate::Acked), true);
         }
         state
     }
@@ -114,8 +102,17 @@ impl State {
         entry.is_some_and(|entry| entry.tag == publish.tag)
     }
 
-    fn current(&self, event: EventRef, entry: &Entry) -> Position {
-        self.moved.get(&event).copied().unwrap_or(Position::new(entry.position))
+    /// Where the log has an unsettled event.
+    pub(super) fn current(&self, event: EventRef, entry: &Entry) -> Position {
+        let moved = self.queues.get(&event.queue).and_then(|queue| queue.moved.get(&event.seq));
+        moved.copied().unwrap_or(Position::new(entry.position))
+    }
+
+    /// Forgets what was needed to find what the log does not have any more.
+    pub(crate) fn dropped(&mut self, from: Position, to: Position) {
+        for queue in self.queues.values_mut() {
+            queue.moved.retain(|_, at| !(from..to).contains(at));
+        }
     }
 
     fn durable_app(&self, id: AppId, app: &App) -> SnapshotApp {
@@ -159,12 +156,26 @@ impl State {
                 waits: waits.unwrap_or(SnapshotWait::Client),
             }
         };
+        let settled = |Run { first, last, fate, at }: Run| {
+            let by = match fate {
+                Fate::Acked(block) => Some(block),
+                Fate::Expired | Fate::Dropped => None,
+            };
+            SnapshotSettled { first, last, by, at }
+        };
         SnapshotQueue {
             number,
             recipient: queue.recipient,
             event: queue.event.clone(),
             next_seq: queue.logged_seq,
             events: queue.entries.from(0).filter(|(_, entry)| lasts(entry)).map(event).collect(),
+            settled: queue.settled.logged().map(settled).collect(),
+            moved: queue
+                .moved
+                .iter()
+                .filter(|(seq, _)| queue.entries.get(**seq).is_none())
+                .map(|(s, at)| (*s, *at))
+                .collect(),
         }
     }
 
@@ -204,7 +215,7 @@ impl State {
             };
             queue.entries.insert(seq, entry);
             if current != position {
-                self.moved.insert(event, current);
+                queue.moved.insert(seq, current);
             }
             if place != Place::Dead {
                 self.arm_expiry(event, expires_at);
@@ -212,6 +223,10 @@ impl State {
         }
         if let Some(queue) = self.queues.get_mut(&durable.number) {
             (queue.next_seq, queue.logged_seq) = (durable.next_seq, durable.next_seq);
+            queue.moved.extend(durable.moved);
+            for SnapshotSettled { first, last, by, at } in durable.settled {
+                queue.settled.restore(Run { first, last, fate: by.map_or(Fate::Dropped, Fate::Acked), at });
+            }
         }
     }
 }

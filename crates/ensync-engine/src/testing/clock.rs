@@ -26,6 +26,11 @@ impl ManualClock {
         Self(Arc::new(watch::Sender::new(start)))
     }
 
+    /// The time that it shows.
+    pub fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
     /// Moves it forward. A broker that goes by it wakes up if something is due; to wait for what comes of that, use
     /// [`TestEngine::advance`](super::TestEngine::advance).
     pub fn advance(&self, by: Duration) {
@@ -50,13 +55,17 @@ impl Default for ManualClock {
 
 #[async_trait]
 impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        *self.0.borrow()
+    fn wall(&self) -> Timestamp {
+        self.now()
     }
 
-    async fn reach(&self, due: Timestamp) {
+    fn elapsed(&self) -> Duration {
+        self.now().since(Timestamp::default())
+    }
+
+    async fn reach(&self, elapsed: Duration) {
         // The sender lives in `self`.
-        let _ = self.0.subscribe().wait_for(|now| *now >= due).await;
+        let _ = self.0.subscribe().wait_for(|now| now.since(Timestamp::default()) >= elapsed).await;
     }
 }
 
@@ -71,7 +80,7 @@ mod tests {
         let clock = ManualClock::new();
         let due = clock.now().after(Duration::from_secs(60));
         let other = clock.clone();
-        let mut reached = std::pin::pin!(other.reach(due));
+        let mut reached = std::pin::pin!(other.reach(due.since(Timestamp::default())));
         assert!(reached.as_mut().now_or_never().is_none());
         clock.advance(Duration::from_millis(59_999));
         assert!(reached.as_mut().now_or_never().is_none());

@@ -11,7 +11,7 @@ use super::log::FaultyLog;
 use super::network::Network;
 use super::{Fault, LogFaults, ManualClock};
 use crate::in_process::InProcess;
-use crate::{Broker, BrokerOptions, Clock, DiskLog, DiskOptions, Log, MemoryLog, QueueStats, Server};
+use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Log, MemoryLog, QueueStats, Server};
 
 /// How long a wait may take in real time, unless the builder says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);

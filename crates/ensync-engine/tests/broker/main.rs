@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic here is a failed test")]
 
 mod failing;
+mod time;
 
 use std::num::NonZeroU32;
 use std::pin::pin;

@@ -30,10 +30,11 @@ impl From<&Record> for Encoded {
                 w.u8(PUBLISH);
                 payload = encode_publish(publish, &mut w);
             }
-            Record::Ack { event: at, block } => {
+            Record::Ack { event: at, block, at: time } => {
                 w.u8(ACK);
                 event(&mut w, *at);
                 w.u64(block.as_u64());
+                w.time(*time);
             }
             Record::Defer { event: at, until, deliveries } => {
                 w.u8(DEFER);
@@ -72,7 +73,10 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Record> {
     let mut r = Reader(bytes);
     let record = match r.u8()? {
         PUBLISH => Record::Publish(decode_publish(&mut r)?),
-        ACK => Record::Ack { event: read_event(&mut r)?, block: Block::new(r.u64()?).map_err(|_| Malformed)? },
+        ACK => {
+            let (event, block) = (read_event(&mut r)?, Block::new(r.u64()?).map_err(|_| Malformed)?);
+            Record::Ack { event, block, at: r.time()? }
+        }
         DEFER => Record::Defer { event: read_event(&mut r)?, until: r.time()?, deliveries: r.u32()? },
         DISCARD => {
             let (event, at, deliveries) = (read_event(&mut r)?, r.time()?, r.u32()?);
@@ -195,7 +199,7 @@ pub(crate) mod tests {
                 idempotency_key: Some(IdempotencyKey::parse("once").unwrap()),
                 ..publish
             }),
-            Record::Ack { event, block: Block::new(1 << 32 | 5).unwrap() },
+            Record::Ack { event, block: Block::new(1 << 32 | 5).unwrap(), at },
             Record::Defer { event, until: at, deliveries: 2 },
             Record::Discard { event, reason: "no; {é}".into(), at, deliveries: 1 },
             Record::Requeue { event, expires_at: None },

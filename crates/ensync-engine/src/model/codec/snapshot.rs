@@ -14,6 +14,7 @@ use crate::model::{
 pub(crate) fn encode(state: &Snapshot) -> Bytes {
     let mut out = Vec::new();
     let mut w = Writer(&mut out);
+    w.time(state.logged_at);
     w.list(&state.apps, |w, app| {
         w.array(app.id.as_bytes());
         w.text(&app.name);
@@ -44,6 +45,16 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
         w.text(queue.event.as_str());
         w.u64(queue.next_seq);
         w.list(&queue.events, write_event);
+        w.list(&queue.settled, |w, settled| {
+            w.u64(settled.first);
+            w.u64(settled.last);
+            w.option(settled.by.map(Block::as_u64), Writer::u64);
+            w.time(settled.at);
+        });
+        w.list(&queue.moved, |w, (seq, position)| {
+            w.u64(*seq);
+            w.u64(position.as_u64());
+        });
     });
     w.list(&state.publishes, |w, publisher| {
         w.array(publisher.app.as_bytes());
@@ -55,16 +66,13 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
             w.time(publish.at);
         });
     });
-    w.list(&state.settled, |w, settled| {
-        event(w, settled.event);
-        w.option(settled.by.map(Block::as_u64), Writer::u64);
-    });
     out.into()
 }
 
 pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
     let mut r = Reader(bytes);
     let state = Snapshot {
+        logged_at: r.time()?,
         apps: r.list(|r| {
             Ok(SnapshotApp {
                 id: r.app()?,
@@ -88,13 +96,11 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
                 event: r.event()?,
                 next_seq: r.u64()?,
                 events: r.list(read_unsettled)?,
+                settled: r.list(read_settled)?,
+                moved: r.list(|r| Ok((r.u64()?, Position::new(r.u64()?))))?,
             })
         })?,
         publishes: r.list(|r| Ok(SnapshotPublisher { app: r.app()?, publishes: r.list(read_publish)? }))?,
-        settled: r.list(|r| {
-            let (event, by) = (read_event(r)?, r.option(Reader::u64)?);
-            Ok(SnapshotSettled { event, by: by.map(Block::new).transpose().map_err(|_| Malformed)? })
-        })?,
     };
     r.end()?;
     Ok(state)
@@ -121,6 +127,12 @@ fn write_event(w: &mut Writer<'_>, event: &SnapshotEvent) {
             w.text(reason);
         }
     }
+}
+
+fn read_settled(r: &mut Reader) -> Read<SnapshotSettled> {
+    let (first, last, by) = (r.u64()?, r.u64()?, r.option(Reader::u64)?);
+    let by = by.map(Block::new).transpose().map_err(|_| Malformed)?;
+    if first <= last { Ok(SnapshotSettled { first, last, by, at: r.time()? }) } else { Err(Malformed) }
 }
 
 fn read_publish(r: &mut Reader) -> Read<SnapshotPublish> {
@@ -178,6 +190,7 @@ mod tests {
         };
         let dead = SnapshotWait::Administrator { reason: "no".into(), at };
         Snapshot {
+            logged_at: at,
             apps: vec![SnapshotApp {
                 id: app,
                 name: "shop".into(),
@@ -197,6 +210,8 @@ mod tests {
                 recipient: app,
                 event: name,
                 next_seq: 9,
+                settled: [None, Block::new(7).ok()].map(|by| SnapshotSettled { first: 4, last: 5, by, at }).into(),
+                moved: vec![(4, Position::new(192))],
                 events: vec![event(1, SnapshotWait::Client), event(2, SnapshotWait::Until(at)), event(3, dead)],
             }],
             publishes: vec![SnapshotPublisher {
@@ -209,9 +224,6 @@ mod tests {
                     at,
                 }],
             }],
-            settled: [None, Block::new(7).ok()]
-                .map(|by| SnapshotSettled { event: EventRef { queue: 3, seq: 0 }, by })
-                .into(),
         }
     }
 

@@ -10,7 +10,7 @@ use ensync_core::{
 
 use super::super::entries::{Place, chunk_of};
 use super::super::*;
-use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
+use crate::model::{AdminCommand, EventOptions, Position, Rights, Snapshot};
 
 pub(in crate::state) use ensync_core::Command;
 
@@ -337,7 +337,8 @@ impl Bench {
         }
         let doomed: usize = state.queues.values().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());
-        assert_eq!(timers, state.timers.iter().filter(|timer| !matches!(timer, Timer::Expiry { .. })).count());
+        let armed = state.timers.iter().chain(state.lease_ends.iter());
+        assert_eq!(timers, armed.filter(|timer| !matches!(timer, Timer::Expiry { .. })).count());
         for (number, session) in state.sessions.iter() {
             for (queue_number, consumer) in &session.consumers {
                 let queue = &state.queues[queue_number];

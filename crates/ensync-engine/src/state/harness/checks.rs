@@ -71,9 +71,11 @@ impl World {
     }
 }
 
-/// Events that have expired may or may not be there.
+/// Events that have expired may or may not be there. Where settled ones were moved to is forgotten with what the log drops, which it
+/// does not say.
 fn comparable(mut durable: Snapshot, state: &State) -> Snapshot {
     for queue in &mut durable.queues {
+        queue.moved.clear();
         queue.events.retain(|event| {
             let dead = matches!(event.waits, SnapshotWait::Administrator { .. });
             dead || event.expires_at.is_none_or(|at| at > state.now)

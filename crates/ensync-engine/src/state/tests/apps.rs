@@ -202,10 +202,7 @@ fn coming_and_going_leaves_nothing_behind() {
     }
     let state = &bench.state;
     assert_eq!((state.queues.len(), state.numbers.len(), state.sessions(), state.apps().len()), (0, 0, 1, 3));
-    assert_eq!(
-        (state.hot.len(), state.next_due(), state.settled.find(crate::model::EventRef { queue: 0, seq: 0 })),
-        (0, None, None)
-    );
+    assert_eq!((state.hot.len(), state.next_due()), (0, None));
     // Numbers of queues go up all the same: an id never names another app's event.
     assert_eq!(state.snapshot().next_queue, 50);
     assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
@@ -228,4 +225,31 @@ fn a_checkpoint_keeps_all_of_an_app() {
     refused(login(&mut bench, WAREHOUSE, "late"), ErrorKind::Unauthenticated);
     login(&mut bench, 50, "new").unwrap();
     assert_eq!(bench.state.public_key(&app(WAREHOUSE)), app(20));
+}
+
+#[test]
+fn a_right_that_is_taken_back_ends_the_sessions_that_use_it() {
+    let mut bench = Bench::new();
+    let (subscribed, idle, other) = (bench.consumer(WAREHOUSE), bench.login(WAREHOUSE), bench.consumer(STRANGER));
+    bench.publish("b25l");
+    assert_eq!(texts(&bench.deliver(&subscribed)), ["b25l"]);
+    let publish_only = Rights { publish: true, subscribe: false };
+    let grant = |event, rights| AdminCommand::Grant { app: app(WAREHOUSE), event, rights };
+    // One that leaves it as it is, or is overruled, ends nobody.
+    bench.administer(grant(Some(event()), Rights::ALL)).unwrap();
+    bench.administer(grant(None, publish_only)).unwrap();
+    assert!(bench.state.take_ended().is_empty());
+    bench.administer(AdminCommand::Revoke { app: app(WAREHOUSE), event: event() }).unwrap();
+    assert_eq!(bench.state.take_ended().len(), 1);
+    refused(bench.run(&subscribed, Command::Heartbeat), ErrorKind::Unauthenticated);
+    for peer in [&idle, &other] {
+        bench.run(peer, Command::Heartbeat).unwrap();
+    }
+    refused(bench.subscribe(&idle, None), ErrorKind::Forbidden);
+    // What it held waits for whoever may have it.
+    bench.administer(grant(None, Rights::ALL)).unwrap();
+    bench.subscribe(&idle, None).unwrap();
+    assert_eq!(texts(&bench.deliver(&idle)), ["b25l"]);
+    bench.administer(grant(Some(event()), publish_only)).unwrap();
+    assert_eq!(bench.state.take_ended().len(), 1);
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use ensync_core::ErrorKind;
 use ensync_core::{Settlement, Timestamp};
 
 use super::bench::*;
@@ -61,6 +62,19 @@ fn an_event_may_move_in_the_log_and_keeps_its_id() {
     let warehouse = bench.consumer(WAREHOUSE);
     assert!(bench.deliver(&warehouse).iter().map(|delivery| &delivery.id).eq(&ids));
     assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    // For as long as the log has it: also once it is settled, and after another start.
+    for id in &ids {
+        bench.settle(&warehouse, id, None, Settlement::Ack).unwrap();
+    }
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
+    let warehouse = bench.consumer(WAREHOUSE);
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    bench.state.dropped(Position::START, moved);
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    bench.state.dropped(moved, Position::new(moved.as_u64() + 1));
+    refused(bench.replay(&warehouse, &ids[0]), ErrorKind::NotFound);
+    assert!(bench.state.snapshot().queues.iter().all(|queue| queue.moved.is_empty()));
 }
 
 #[test]
@@ -108,7 +122,7 @@ fn records_that_make_no_sense_are_harmless() {
     let block = ensync_core::Block::new(1).unwrap();
     for event in nowhere {
         records.extend([
-            Record::Ack { event, block },
+            Record::Ack { event, block, at: Timestamp::default() },
             Record::Defer { event, until: Timestamp::from_millis(u64::MAX), deliveries: u32::MAX },
             Record::Discard { event, reason: String::new(), at: Timestamp::default(), deliveries: 0 },
             Record::Requeue { event, expires_at: None },

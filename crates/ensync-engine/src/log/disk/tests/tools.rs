@@ -66,7 +66,11 @@ impl History {
                     let event = EventRef { queue, seq: random.u64(..*seq) };
                     let at = Timestamp::from_millis(5);
                     batch.push(Arc::new(match random.bool() {
-                        true => Record::Ack { event, block: ensync_core::Block::new(9).unwrap() },
+                        true => Record::Ack {
+                            event,
+                            block: ensync_core::Block::new(9).unwrap(),
+                            at: Timestamp::from_millis(1),
+                        },
                         false => Record::Discard { event, reason: "no".into(), at, deliveries: 1 },
                     }));
                 } else {

@@ -12,7 +12,8 @@ use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segme
 use super::salvage::{decode, no_meaning, salvage};
 use super::scan::{Found, LogScan, scan_log};
 use crate::model::{
-    Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotWait,
+    Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotSettled,
+    SnapshotWait,
 };
 use crate::state::{Settings, State};
 
@@ -146,7 +147,10 @@ impl Reading {
 /// given to events which were never in the log.
 fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     // By name, so that what is added is looked at here.
-    let Snapshot { apps, events, next_queue, queues: _, publishes, settled } = log;
+    let Snapshot { logged_at, apps, events, next_queue, queues: _, publishes } = log;
+    if *logged_at != saved.logged_at {
+        return Err("the time of the latest record differs".into());
+    }
     let same_app = |(log, saved): (&SnapshotApp, &SnapshotApp)| {
         let old_key = saved.old_key.and(log.old_key);
         SnapshotApp { old_key, ..log.clone() } == *saved
@@ -159,9 +163,6 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     }
     if *next_queue != saved.next_queue {
         return Err("the number of the next queue differs".into());
-    }
-    if *settled != saved.settled {
-        return Err("what became of the last events differs".into());
     }
     // How long they are remembered, and how many, is a setting that the log does not tell.
     let all = |durable: &'_ [SnapshotPublisher]| -> HashMap<[u8; 16], SnapshotPublish> {
@@ -177,6 +178,10 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
         let Some(other) = same.filter(|other| (other.recipient, &other.event) == name) else {
             return Err(format!("it lacks the queue of {} for {}", queue.event, queue.recipient));
         };
+        // How long what became of events is remembered is a setting, too.
+        if let Some(seq) = contradiction(&queue.settled, &other.settled) {
+            return Err(format!("what became of event {seq} of queue {} differs", queue.number));
+        }
         let mut events = other.events.iter().peekable();
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
@@ -198,6 +203,14 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
         .iter()
         .find(|queue| !queue.events.is_empty() && !log.queues.iter().any(|other| other.number == queue.number));
     unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
+}
+
+/// An event that one says was settled otherwise than the other.
+fn contradiction(log: &[SnapshotSettled], saved: &[SnapshotSettled]) -> Option<u64> {
+    saved.iter().find_map(|run| {
+        let other = log.iter().find(|other| other.by != run.by && other.first <= run.last && run.first <= other.last);
+        other.map(|other| other.first.max(run.first))
+    })
 }
 
 fn differs(event: &SnapshotEvent, queue: u32, name: &EventName, recipient: &AppId) -> String {

@@ -12,7 +12,12 @@ async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
         if !replays {
             // Once nothing waits, nothing of before is needed.
             let block = ensync_core::Block::new(9).unwrap();
-            let drops = |event| [Arc::new(Record::Ack { event, block }), Arc::new(Record::Drop { event })];
+            let drops = |event| {
+                [
+                    Arc::new(Record::Ack { event, block, at: Timestamp::from_millis(1) }),
+                    Arc::new(Record::Drop { event }),
+                ]
+            };
             let batch: Vec<_> = waiting(&fold(&history.stored)).into_iter().flat_map(drops).collect();
             history.stored.extend(log.store(&batch).await.unwrap().into_iter().zip(batch));
             let at = history.stored.last().unwrap().0;
