@@ -18,6 +18,8 @@ use crate::process::{Process, address, ensync, output, recipient, sender};
 use crate::{EVENT, PATIENCE};
 
 const BALLAST: usize = 512 << 10;
+/// How long a publish is tried again that finds no space.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// A small disk, in a namespace that a process holds open.
 struct Disk {
@@ -74,7 +76,7 @@ async fn fill(client: &Client, keys: &Keys, ledger: &Ledger) {
     loop {
         let n = ledger.number();
         let payload = Payload { n, fill: "x".repeat(6_000) };
-        let Err(error) = client.publish(EVENT, &payload).to(address(keys)).timeout(PATIENCE).await else {
+        let Err(error) = client.publish(EVENT, &payload).to(address(keys)).timeout(REFUSED).await else {
             ledger.accept(n);
             continue;
         };
