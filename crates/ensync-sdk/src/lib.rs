@@ -14,14 +14,15 @@ pub mod coming_from_python_node_or_go {}
 // The public interface is:
 pub use ensync_client::core::crypto::{self, Keep, SealedId, Suite};
 pub use ensync_client::core::{
-    AppId, AppKey, Block, ClientId, Endpoint, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey, Keyring,
-    Metadata, PayloadJson, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
+    AppId, AppKey, Block, ClientId, Delay, Endpoint, Error, ErrorKind, EventId, EventName, FieldType, IdempotencyKey,
+    Keyring, Metadata, PayloadJson, PayloadMetadata, ReplayInfo, Result, Schema, Scheme, SecretKey, Timestamp,
 };
 #[cfg(feature = "metrics")]
 pub use ensync_client::describe_metrics;
 pub use ensync_client::{
     Acker, Attempts, Client, ConnectionEvent, ConnectionState, Control, CreateClient, Dialer, Event, ForEach, Handler,
-    OnError, PartialPublish, Payload, Publish, Receipt, Sender, Subscribe, Subscription, TlsOptions, Unopenable, core,
+    OnError, PartialPublish, Payload, Publish, Receipt, RetryPolicy, Sender, Subscribe, Subscription, TlsOptions,
+    Unopenable, core,
 };
 #[cfg(feature = "outbox")]
 pub use ensync_client::{
