@@ -112,7 +112,7 @@ pub(super) async fn log_in(socket: &mut WebSocketStream<Stream>, app_key: &AppKe
 /// Other engines refuse a login in their own words. Mostly it is the key that is wrong, and then nothing is gained by trying again;
 /// but one that says that it cannot do it now must not be taken for that.
 fn refused_login(reason: &str) -> Error {
-    let refusal = frame::refusal(reason);
+    let refusal = Error::from_refusal(reason);
     match refusal.kind() {
         ErrorKind::Refused if reason.trim().is_empty() => {
             Error::new(ErrorKind::Unauthenticated, "the engine refused the app key and gave no reason")

@@ -93,7 +93,7 @@ impl<'a> Answer<'a> {
     pub fn read(&self, expect: Expect) -> Result<Reply> {
         let wrong = |what: &str| Error::new(ErrorKind::Protocol, format!("the engine's answer {what}"));
         match (*self, expect) {
-            (Self::Fail(reason), _) => Err(refusal(reason)),
+            (Self::Fail(reason), _) => Err(Error::from_refusal(reason)),
             (Self::Pass(json) | Self::Replay(json), Expect::Replayed) => parse_record(json)
                 .map(|delivery| Reply::Replayed(Box::new(delivery)))
                 .map_err(|cause| wrong("to replay holds no event").with_source(cause)),
@@ -111,16 +111,6 @@ impl<'a> Answer<'a> {
                 Ok(Reply::Extended { lease: lease.map(Duration::from_millis) })
             }
         }
-    }
-}
-
-/// Reads the text with which an engine refused something, as [`Error::from_refusal`]. Of a text longer than 1 KiB only the beginning
-/// is kept, for errors are kept and logged.
-pub fn refusal(reason: &str) -> Error {
-    const MOST: usize = 1024;
-    match reason.get(..reason.floor_char_boundary(MOST)) {
-        Some(beginning) if beginning.len() < reason.len() => Error::from_refusal(&format!("{beginning}…")),
-        _ => Error::from_refusal(reason),
     }
 }
 

@@ -39,7 +39,7 @@ mod record;
 mod request;
 mod welcome;
 
-pub use answer::{Answer, Expect, Pushed, refusal, write_answer};
+pub use answer::{Answer, Expect, Pushed, write_answer};
 pub use record::{parse_record, write_record};
 pub use request::{Dialect, Request, write_login, write_request};
 pub use welcome::{parse_welcome, write_welcome};

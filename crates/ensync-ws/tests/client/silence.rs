@@ -181,5 +181,5 @@ async fn what_a_refusal_says_is_bounded() {
     say(&mut engine, &format!("-FAIL:unknown_event: {}", "é".repeat(1024 * 1024))).await;
     let error = refused.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownEvent);
-    assert!(error.to_string().len() <= 1100 && error.to_string().ends_with('…'), "{}", error.to_string().len());
+    assert!(error.to_string().len() <= 1100 && error.to_string().contains('…'), "{}", error.to_string().len());
 }
