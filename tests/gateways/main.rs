@@ -1,0 +1,46 @@
+//! Clients behind nginx, HAProxy and Envoy, with TLS ended there, while the gateway is reloaded and the engine restarted in order.
+//!
+//! Nothing reaches the caller but answers: no publish, subscription or acknowledgement fails, nothing accepted is lost, and with
+//! deduplication nothing is stored twice.
+//!
+//! - `setup`: finds the programs, or gets them;
+//! - `gateway`: their configurations, and their lives;
+//! - `scenario`: one gateway and one transport.
+//!
+//! It takes longer on request: `ENSYNC_GATEWAYS_SECONDS`.
+
+mod ca;
+mod gateway;
+mod scenario;
+
+use gateway::Kind;
+
+/// How long there is traffic, unless the environment says otherwise.
+const SECONDS: u64 = 25;
+/// How many publishes each row must see accepted for each second of traffic: a floor, far below what there is, under which
+/// nothing was tested.
+const FLOOR: u64 = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_reaches_the_caller_but_answers() {
+    let Some(programs) = gateway::programs().await else { return };
+    let seconds = std::env::var("ENSYNC_GATEWAYS_SECONDS").map_or(SECONDS, |text| text.parse().unwrap());
+    let mut rows = Vec::new();
+    for kind in Kind::ALL {
+        for transport in ["grpcs", "wss"] {
+            rows.push(tokio::spawn(scenario::run(kind, transport, programs.clone(), seconds)));
+        }
+    }
+    println!("{}", scenario::HEAD);
+    let mut failed = Vec::new();
+    for row in rows {
+        match row.await {
+            Ok(row) => {
+                println!("{row}");
+                failed.extend(row.faults(FLOOR * seconds));
+            }
+            Err(cause) => failed.push(cause.to_string()),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
