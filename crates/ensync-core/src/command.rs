@@ -137,11 +137,11 @@ pub enum Settlement {
     /// Give back: delivered again at once, to whoever is free.
     Rollback,
     /// Give back what was not looked at: as [`Rollback`](Self::Rollback), but it does not count towards the deliveries after which an event is given
-    /// up. For what was buffered when its reader went. With an engine that has [`Extension::Leases`].
+    /// up. For what was buffered when its reader went. With an engine that has [`Extension::Leases`](crate::Extension::Leases).
     Release,
     /// Keep: the lease starts anew and lasts as long as at first, so that the event stays with this client. Nothing is settled.
     /// There is no limit to it: an event is held for as long as its holder lives and says so. With an engine that has
-    /// [`Extension::Leases`].
+    /// [`Extension::Leases`](crate::Extension::Leases).
     Extend,
 }
 

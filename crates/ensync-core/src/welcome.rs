@@ -84,13 +84,13 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for ServerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Extension {
-    /// [`Publish::idempotency_key`] is honoured.
+    /// [`Publish::idempotency_key`](crate::Publish::idempotency_key) is honoured.
     Deduplication,
-    /// [`Subscribe::max_in_flight`] and [`Subscribe::max_bytes_in_flight`] are honoured.
+    /// [`Subscribe::max_in_flight`](crate::Subscribe::max_in_flight) and [`Subscribe::max_bytes_in_flight`](crate::Subscribe::max_bytes_in_flight) are honoured.
     FlowControl,
-    /// [`Settle::block`] is honoured for every settlement, as a fencing token.
+    /// [`Settle::block`](crate::Settle::block) is honoured for every settlement, as a fencing token.
     Fencing,
-    /// [`Settlement::Extend`] and [`Settlement::Release`] are known, and [`Delivery::lease`] is told.
+    /// [`Settlement::Extend`](crate::Settlement::Extend) and [`Settlement::Release`](crate::Settlement::Release) are known, and [`Delivery::lease`](crate::Delivery::lease) is told.
     Leases,
     /// [`ServerConfig::earlier_ids`] are told, if there are some. An event that was sealed with the secret key of one of them has that
     /// one as its sender.

@@ -27,6 +27,7 @@ impl Request {
     }
 
     /// With a policy of its own.
+    #[cfg(feature = "outbox")]
     pub(crate) fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self

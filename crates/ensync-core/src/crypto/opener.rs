@@ -47,21 +47,21 @@ impl Opener {
     /// Opens a payload, whatever its suite, if it is what is expected.
     ///
     /// What can be checked before anything is decrypted is checked before: form, recipient, event name, sender. "nacl" carries
-    /// neither an event name nor a sender: of what is expected, only the senders count, and any but [`Senders::Any`] refuses it.
+    /// neither an event name nor a sender: of what is expected, only the senders count, and any but [`Senders::Any`](super::Senders::Any) refuses it.
     ///
     /// # Errors
     ///
     /// In the order in which they are found:
     ///
-    /// - [`ErrorKind::MalformedEnvelope`]: it is not an envelope; the message names the member and what is wrong with it.
-    /// - [`ErrorKind::UnsupportedEnvelope`]: it is of a version that this build cannot read.
-    /// - [`ErrorKind::NotForMe`]: the ring is empty, or none of its keys is one that the envelope says it is for. (A "nacl" envelope
+    /// - [`ErrorKind::MalformedEnvelope`](crate::ErrorKind::MalformedEnvelope): it is not an envelope; the message names the member and what is wrong with it.
+    /// - [`ErrorKind::UnsupportedEnvelope`](crate::ErrorKind::UnsupportedEnvelope): it is of a version that this build cannot read.
+    /// - [`ErrorKind::NotForMe`](crate::ErrorKind::NotForMe): the ring is empty, or none of its keys is one that the envelope says it is for. (A "nacl" envelope
     ///   for one recipient does not say; one for several is tried under the ring's ids, and where entries are named after no app at all,
     ///   8 times more.)
-    /// - [`ErrorKind::Misdirected`]: it was sealed for another event name, or by another sender than the engine says.
-    /// - [`ErrorKind::SenderNotVerified`]: it does not prove its sender, or that sender is not allowed.
-    /// - [`ErrorKind::DoesNotOpen`]: sealed for another key, altered or forged, which cannot be told apart.
-    /// - [`ErrorKind::BadSignature`]: it opens, and its signature is not the sender's.
+    /// - [`ErrorKind::Misdirected`](crate::ErrorKind::Misdirected): it was sealed for another event name, or by another sender than the engine says.
+    /// - [`ErrorKind::SenderNotVerified`](crate::ErrorKind::SenderNotVerified): it does not prove its sender, or that sender is not allowed.
+    /// - [`ErrorKind::DoesNotOpen`](crate::ErrorKind::DoesNotOpen): sealed for another key, altered or forged, which cannot be told apart.
+    /// - [`ErrorKind::BadSignature`](crate::ErrorKind::BadSignature): it opens, and its signature is not the sender's.
     pub fn open(&self, payload: &WirePayload, expected: &Expected<'_>) -> Result<Opened> {
         let open = || {
             let envelope = envelope(payload)?;
