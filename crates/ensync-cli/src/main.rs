@@ -11,6 +11,7 @@ mod connection;
 mod failure;
 mod foreign;
 mod logging;
+mod manager;
 mod secrets;
 mod signals;
 mod values;

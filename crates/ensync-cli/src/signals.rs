@@ -1,4 +1,4 @@
-//! What the operating system asks of a running engine, and what its service manager is told.
+//! What the operating system asks of a running engine.
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -9,12 +9,6 @@ pub(crate) enum Signal {
     Stop(&'static str),
     /// To read the files of which the contents may change again.
     Reload,
-}
-
-/// What a service manager wants to know.
-pub(crate) enum Manager {
-    Ready,
-    Stopping,
 }
 
 /// The signals, from when it was made on.
@@ -71,20 +65,4 @@ impl Signals {
             }
         }
     }
-}
-
-/// Tells systemd, or whoever else set `NOTIFY_SOCKET`. Without one, nobody.
-pub(crate) fn tell_manager(what: Manager) {
-    #[cfg(target_os = "linux")]
-    {
-        let state = match what {
-            Manager::Ready => sd_notify::NotifyState::Ready,
-            Manager::Stopping => sd_notify::NotifyState::Stopping,
-        };
-        if let Err(cause) = sd_notify::notify(&[state]) {
-            tracing::warn!(%cause, "cannot tell the service manager");
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = what;
 }

@@ -68,7 +68,7 @@ pub use admin::{AdminApi, AdminToken};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
-pub use log::{DiskLog, DiskOptions, Log, MemoryLog};
+pub use log::{DiskLog, DiskOptions, Log, MemoryLog, ReadProgress};
 pub use model::{EventChange, EventOptions, Rights};
 pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
 pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};

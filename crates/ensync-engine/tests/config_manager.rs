@@ -40,7 +40,7 @@ impl Engine {
     async fn raw(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, String, String) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-ACCESS-KEY: {key}\r\nAccept: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-ACCESS-KEY: {key}\r\nAccept: application/json\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -279,6 +279,49 @@ async fn who_guesses_keys_is_told_to_wait_and_learns_nothing() {
     assert_eq!(seen[39], 429, "{seen:?}");
     // Only failures wait: a good key from the same address is let in.
     assert_eq!(engine.ask("GET", "/event", Value::Null).await.0, 200);
+}
+
+/// A name that leads to this machine may be somebody else's: only who has the admin token may call it by any.
+#[tokio::test]
+async fn it_goes_by_no_strange_name_and_takes_nothing_from_strange_pages() {
+    let engine = Engine::start().await;
+    let made = engine.app("shop", json!({})).await;
+    let service = text(&made, "/accessKey").to_owned();
+    let ask = async |method: &str, head: &str, key: &str| {
+        let mut stream = TcpStream::connect(engine.address).await.unwrap();
+        let request = format!(
+            "{method} /api/v1/ensync/access-key HTTP/1.1\r\n{head}\r\nX-ACCESS-KEY: {key}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!(ask("GET", "Host: evil.example", "guess").await, 421);
+    assert_eq!(ask("GET", "Host: evil.example", &service).await, 421);
+    assert_eq!(ask("GET", "Host: evil.example", &engine.key).await, 200, "no page has it");
+    for host in ["localhost", "127.0.0.1:443", "a.localhost", "[::1]"] {
+        assert_eq!(ask("GET", &format!("Host: {host}"), &service).await, 200, "{host}");
+    }
+    let crossing = "Host: localhost\r\nOrigin: https://evil.example";
+    assert_eq!(ask("POST", crossing, &engine.key).await, 403);
+    assert_eq!(ask("GET", crossing, &engine.key).await, 200);
+
+    let hosts = ["config.example".to_owned()];
+    let server = Server::builder().admin_hosts(&hosts).config_manager(([127, 0, 0, 1], 0)).start().await.unwrap();
+    let url = server.config_manager_url().unwrap();
+    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().parse().unwrap();
+    let engine = Engine { key: String::new(), address, server };
+    let ask = async |host: &str| {
+        let mut stream = TcpStream::connect(engine.address).await.unwrap();
+        let request = format!("GET /api/v1/ensync/ping HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!((ask("config.example").await, ask("other.example").await), (200, 421));
 }
 
 #[tokio::test]

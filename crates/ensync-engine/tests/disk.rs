@@ -198,3 +198,40 @@ async fn a_server_keeps_what_it_has_in_a_directory() {
     let apps = server.broker().apps().await.unwrap();
     assert_eq!((apps.len(), apps[0].id, apps[0].name.as_str()), (1, app.app_id, "warehouse"));
 }
+
+/// Damage that a checkpoint covers keeps no engine from starting; the event that is lost is a dead letter that says so.
+#[tokio::test]
+async fn an_event_that_cannot_be_read_any_more_is_a_dead_letter_with_a_reason() {
+    let place = TempDir::new().unwrap();
+    let broker = start(place.path()).await;
+    provision(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    let lost = publish(&broker, &shop.peer, "bG9zdGxvc3Q=".into()).await;
+    let kept = publish(&broker, &shop.peer, "a2VwdGtlcHQ=".into()).await;
+    broker.shutdown().await;
+    let path = place.path().join("0000000001.log");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(12).position(|part| part == b"bG9zdGxvc3Q=").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    let broker = start(place.path()).await;
+    let mut warehouse = consumer(&broker).await;
+    assert_eq!(warehouse.inbox.next().await.unwrap().id, kept, "what comes after it is not held up");
+    let dead = broker.dead_letters(None, None, 10).await.unwrap();
+    let told: Vec<_> = dead.iter().map(|letter| (&letter.id, letter.reason.as_str())).collect();
+    assert_eq!(told, [(&lost, "the log is damaged where this event was stored")]);
+    let stats = broker.queue(event(), WAREHOUSE).await.unwrap().unwrap();
+    assert_eq!((stats.ready, stats.in_flight, stats.dead), (0, 1, 1));
+    // It stays one, also over a restart, and goes as others do.
+    broker.shutdown().await;
+    let broker = start(place.path()).await;
+    assert_eq!(broker.dead_letters(None, None, 10).await.unwrap(), dead);
+    broker.requeue_dead_letter(lost.clone()).await.unwrap();
+    let _warehouse = consumer(&broker).await;
+    while broker.dead_letters(None, None, 10).await.unwrap().len() != 1 {
+        tokio::task::yield_now().await;
+    }
+    broker.drop_dead_letter(lost).await.unwrap();
+    assert!(broker.dead_letters(None, None, 10).await.unwrap().is_empty());
+}

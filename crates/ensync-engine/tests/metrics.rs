@@ -13,6 +13,8 @@ use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, M
 use futures::StreamExt;
 
 const MANUAL: &str = include_str!("../src/manual/metrics.md");
+const DASHBOARD: &str = include_str!("../src/manual/dashboard.json");
+const ALERTS: &str = include_str!("../src/manual/alerts.yml");
 const OTHER: &str = "(all other)";
 
 /// Every series and its value.
@@ -218,4 +220,56 @@ async fn a_stopped_broker_is_not_ready_and_says_why() {
     broker.shutdown().await;
     assert!(broker.ready().await.unwrap_err().to_string().contains("stopping"));
     assert!(broker.metrics().await.is_err());
+}
+
+/// The metrics that a text names.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("ensync_") || word.starts_with("process_")).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (name, kind) in documented() {
+        if kind == "histogram" {
+            known.extend(["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")));
+        } else {
+            known.insert(name);
+        }
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let shown: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    let alerts: Vec<&str> = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+    assert!(panels.len() >= 20 && alerts.len() >= 12, "{} {}", panels.len(), alerts.len());
+    for expression in shown.iter().chain(&alerts) {
+        let named = named(expression);
+        assert!(!named.is_empty(), "{expression}");
+        for name in named {
+            assert!(known.contains(name), "{name} in {expression}");
+        }
+        for [open, close] in [['(', ')'], ['{', '}'], ['[', ']']] {
+            assert_eq!(expression.matches(open).count(), expression.matches(close).count(), "{expression}");
+        }
+    }
+    // Nothing that is measured is left out of sight.
+    let on_it: BTreeSet<_> = shown.iter().flat_map(|expression| named(expression)).collect();
+    let base = |name: &str| {
+        ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    };
+    let on_it: BTreeSet<String> = on_it.into_iter().map(base).collect();
+    for (name, _) in documented() {
+        assert!(on_it.contains(&name), "{name} is on no panel");
+    }
+    // The manual's table and the rules say the same.
+    let table = MANUAL.split("# What to alert on").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| alert")).count();
+    assert_eq!(rows, ALERTS.lines().filter(|line| line.trim().starts_with("- alert: ")).count());
+    for expression in alerts {
+        for name in named(expression) {
+            assert!(table.contains(name), "{name} is in a rule, and not in the manual's table");
+        }
+    }
 }

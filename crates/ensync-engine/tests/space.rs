@@ -18,9 +18,12 @@ use futures::StreamExt;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
+/// The sizes of disks, in MiB.
+const DISKS: [usize; 3] = [8, 16, 64];
 const PAYLOAD: usize = 8 << 10;
 const SHOP: AppId = AppId::from_bytes([6; 32]);
 const STOCK: AppId = AppId::from_bytes([25; 32]);
+const OTHER: AppId = AppId::from_bytes([9; 32]);
 
 /// A file system of a size.
 struct Disk(TempDir);
@@ -53,9 +56,32 @@ impl Drop for Disk {
     }
 }
 
+/// What came of a disk that was full.
+struct Row {
+    disk: usize,
+    full_of: &'static str,
+    accepted: usize,
+    waiting: usize,
+    refused: &'static str,
+    recovered: &'static str,
+}
+
+impl Row {
+    /// A line of the table. Not with println, which the test harness would keep to itself.
+    fn print(&self) {
+        let Self { disk, full_of, accepted, waiting, refused, recovered } = self;
+        let (accepted, waiting) = (accepted * PAYLOAD / 1_024, waiting * PAYLOAD / 1_024);
+        _ = writeln!(
+            std::io::stderr(),
+            "\n| {disk:>2} MiB, full of {full_of:<26} | accepted {accepted:>6} KiB | owed {waiting:>5} KiB | refused: {refused:<28} | {recovered:<40} | 0 lost |"
+        );
+    }
+}
+
 struct World {
     broker: Broker,
     shop: Session,
+    other: Session,
     stock: Session,
     /// What was accepted and not settled.
     owed: BTreeSet<String>,
@@ -78,13 +104,37 @@ async fn broker(path: &Path, change: impl FnOnce(&mut BrokerOptions)) -> Broker 
 impl World {
     async fn start(disk: &Disk, change: impl FnOnce(&mut BrokerOptions)) -> Self {
         let broker = broker(&disk.path(), change).await;
-        for (name, app) in [("shop", SHOP), ("stock", STOCK)] {
+        for (name, app) in [("shop", SHOP), ("stock", STOCK), ("other", OTHER)] {
             broker.create_app_with_key(name, app, &key(app)).await.unwrap();
         }
         broker.register_event(event(), EventOptions::default()).await.unwrap();
-        let (shop, stock) = (login(&broker, SHOP).await, login(&broker, STOCK).await);
+        let (shop, other, stock) =
+            (login(&broker, SHOP).await, login(&broker, OTHER).await, login(&broker, STOCK).await);
         subscribe(&broker, &stock).await;
-        Self { broker, shop, stock, owed: BTreeSet::new(), accepted: 0 }
+        Self { broker, shop, other, stock, owed: BTreeSet::new(), accepted: 0 }
+    }
+
+    /// Who is refused now: the app that filled the disk, or another too.
+    async fn who_is_refused(&mut self) -> &'static str {
+        let publish = Publish {
+            event: event(),
+            recipient: OTHER,
+            payload: WirePayload::from_wire("A".repeat(PAYLOAD)),
+            metadata: Metadata::default(),
+            payload_metadata: None,
+            idempotency_key: None,
+        };
+        match self.broker.handle(&self.other.peer, Command::Publish(publish)).await {
+            Ok(_) => "who filled it; another app not",
+            Err(refused) => {
+                no_space(&refused);
+                "publishes of every app"
+            }
+        }
+    }
+
+    fn row(&self, disk: usize, full_of: &'static str, refused: &'static str, recovered: &'static str) -> Row {
+        Row { disk, full_of, accepted: self.accepted, waiting: self.owed.len(), refused, recovered }
     }
 
     async fn publish(&mut self) -> Result<EventId> {
@@ -198,97 +248,121 @@ fn later() -> Settlement {
 /// Four times what fits: nobody is refused for what is settled.
 #[tokio::test]
 async fn settled_events_refuse_nobody() {
-    let Some(disk) = Disk::mount(16) else { return };
-    let mut world = World::start(&disk, |_| ()).await;
-    while world.accepted * PAYLOAD < 64 * MIB {
-        world.publish().await.unwrap();
-        let delivery = world.receive().await;
-        world.settle(&delivery, Settlement::Ack).await.unwrap();
+    for size in DISKS {
+        let Some(disk) = Disk::mount(size) else { return };
+        let mut world = World::start(&disk, |_| ()).await;
+        while world.accepted * PAYLOAD < 4 * size * MIB {
+            world.publish().await.unwrap();
+            let delivery = world.receive().await;
+            world.settle(&delivery, Settlement::Ack).await.unwrap();
+        }
+        let row = world.row(size, "settled events", "nobody", "by itself: the oldest go");
+        world.nothing_is_lost(&disk).await;
+        row.print();
     }
-    world.nothing_is_lost(&disk).await;
 }
 
 #[tokio::test]
 async fn an_absent_consumers_events_fill_it_and_he_empties_it() {
-    let Some(disk) = Disk::mount(16) else { return };
-    let mut world = World::start(&disk, |_| ()).await;
-    world.fill().await;
-    let full = world.accepted;
-    assert!(full * PAYLOAD > 6 * MIB, "{full} events of {PAYLOAD} bytes on 16 MiB");
-    for _ in 0..full / 2 {
-        let delivery = world.receive().await;
-        world.settle(&delivery, Settlement::Ack).await.unwrap();
+    for size in DISKS {
+        let Some(disk) = Disk::mount(size) else { return };
+        let mut world = World::start(&disk, |_| ()).await;
+        world.fill().await;
+        let (full, refused) = (world.accepted, world.who_is_refused().await);
+        assert!(full * PAYLOAD * 100 > size * MIB * 35, "{full} events of {PAYLOAD} bytes on {size} MiB");
+        for _ in 0..full / 2 {
+            let delivery = world.receive().await;
+            world.settle(&delivery, Settlement::Ack).await.unwrap();
+        }
+        world.recover().await;
+        world.fill().await;
+        assert!(world.accepted > full + full / 4, "the space is used again: {full}, {}", world.accepted);
+        let row = world.row(size, "one app's waiting events", refused, "when half are acknowledged");
+        world.nothing_is_lost(&disk).await;
+        row.print();
     }
-    world.recover().await;
-    world.fill().await;
-    assert!(world.accepted > full + full / 4, "the space is used again: {full}, {}", world.accepted);
-    world.nothing_is_lost(&disk).await;
 }
 
 #[tokio::test]
 async fn dead_letters_fill_it_until_somebody_drops_them() {
-    let Some(disk) = Disk::mount(16) else { return };
-    let mut world = World::start(&disk, |_| ()).await;
-    let refused = loop {
-        match world.publish().await {
-            Ok(_) => {
-                let delivery = world.receive().await;
-                world.settle(&delivery, Settlement::Discard { reason: "no use".into() }).await.unwrap();
+    for size in DISKS {
+        let Some(disk) = Disk::mount(size) else { return };
+        let mut world = World::start(&disk, |_| ()).await;
+        let refused = loop {
+            match world.publish().await {
+                Ok(_) => {
+                    let delivery = world.receive().await;
+                    world.settle(&delivery, Settlement::Discard { reason: "no use".into() }).await.unwrap();
+                }
+                Err(refused) => break refused,
             }
-            Err(refused) => break refused,
+        };
+        no_space(&refused);
+        let (full, who) = (world.accepted, world.who_is_refused().await);
+        for letter in world.broker.dead_letters(None, None, full / 2).await.unwrap() {
+            world.broker.drop_dead_letter(letter.id.clone()).await.unwrap();
+            world.owed.remove(letter.id.as_str());
         }
-    };
-    no_space(&refused);
-    let full = world.accepted;
-    for letter in world.broker.dead_letters(None, None, full / 2).await.unwrap() {
-        world.broker.drop_dead_letter(letter.id.clone()).await.unwrap();
-        world.owed.remove(letter.id.as_str());
+        world.recover().await;
+        let row = world.row(size, "dead letters", who, "when half are given up");
+        world.nothing_is_lost(&disk).await;
+        row.print();
     }
-    world.recover().await;
-    world.nothing_is_lost(&disk).await;
 }
 
 /// They have a number and an age of their own.
 #[tokio::test]
 async fn dead_letters_that_are_too_many_or_too_old_go_by_themselves() {
-    let Some(disk) = Disk::mount(16) else { return };
-    let change = |options: &mut BrokerOptions| {
-        options.retention.sweep_every = Duration::from_millis(10);
-        options.retention.dead_letters_per_queue = 10;
-    };
-    let mut world = World::start(&disk, change).await;
-    while world.accepted * PAYLOAD < 64 * MIB {
-        world.publish().await.unwrap();
-        let delivery = world.receive().await;
-        world.settle(&delivery, Settlement::Discard { reason: "no use".into() }).await.unwrap();
-    }
-    world.broker.shutdown().await;
-    let old = broker(&disk.path(), |options| options.retention.dead_letter_age = Duration::ZERO).await;
-    let begun = Instant::now();
-    while !old.dead_letters(None, None, 1).await.unwrap().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    for size in DISKS {
+        let Some(disk) = Disk::mount(size) else { return };
+        let change = |options: &mut BrokerOptions| {
+            options.retention.sweep_every = Duration::from_millis(10);
+            options.retention.dead_letters_per_queue = 10;
+        };
+        let mut world = World::start(&disk, change).await;
+        while world.accepted * PAYLOAD < 4 * size * MIB {
+            world.publish().await.unwrap();
+            let delivery = world.receive().await;
+            world.settle(&delivery, Settlement::Discard { reason: "no use".into() }).await.unwrap();
+        }
+        let row =
+            Row { waiting: 0, ..world.row(size, "dead letters with a bound", "nobody", "by itself: the oldest go") };
+        world.broker.shutdown().await;
+        let old = broker(&disk.path(), |options| options.retention.dead_letter_age = Duration::ZERO).await;
+        let begun = Instant::now();
+        while !old.dead_letters(None, None, 1).await.unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        row.print();
     }
 }
 
 /// One of eight events waits, in every part of the log: those are stored once more, again and again, while there is space for it.
 #[tokio::test]
 async fn what_waits_is_moved_together_until_it_alone_fills_the_disk() {
-    let Some(disk) = Disk::mount(16) else { return };
-    let mut world = World::start(&disk, |_| ()).await;
-    let refused = 'full: loop {
-        for n in 0..8 {
-            if let Err(refused) = world.publish().await {
-                break 'full refused;
+    for size in DISKS {
+        let Some(disk) = Disk::mount(size) else { return };
+        let mut world = World::start(&disk, |_| ()).await;
+        let refused = 'full: loop {
+            for n in 0..8 {
+                if let Err(refused) = world.publish().await {
+                    break 'full refused;
+                }
+                let delivery = world.receive().await;
+                let how = if n == 0 { later() } else { Settlement::Ack };
+                world.settle(&delivery, how).await.unwrap();
             }
-            let delivery = world.receive().await;
-            let how = if n == 0 { later() } else { Settlement::Ack };
-            world.settle(&delivery, how).await.unwrap();
-        }
-    };
-    no_space(&refused);
-    let (accepted, waiting) = (world.accepted * PAYLOAD, world.owed.len() * PAYLOAD);
-    println!("{accepted} bytes were accepted, and {waiting} of them wait, on a disk of {}", 16 * MIB);
-    assert!(waiting > 5 * MIB && accepted > 40 * MIB, "{waiting} of {accepted}");
-    world.nothing_is_lost(&disk).await;
+        };
+        no_space(&refused);
+        let (accepted, waiting) = (world.accepted * PAYLOAD, world.owed.len() * PAYLOAD);
+        assert!(
+            waiting * 100 > size * MIB * 30 && accepted * 10 > size * MIB * 24,
+            "{waiting} of {accepted} on {size} MiB"
+        );
+        let who = world.who_is_refused().await;
+        let row = world.row(size, "what was copied forward", who, "not needed: only what waits is there");
+        world.nothing_is_lost(&disk).await;
+        row.print();
+    }
 }

@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -162,7 +163,19 @@ impl Create {
         let created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
         let issued =
             Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(text(&created, "access_key")) };
-        issued.hand_over(file, self.admin.json)
+        let Err(why) = issued.hand_over(file, self.admin.json) else { return Ok(()) };
+        // It is there, and nobody has its keys.
+        let path = format!("/v1/apps/{}", encoded(text(created.get("app").unwrap_or(&Value::Null), "id")));
+        let undone = self.admin.run(async |api| api.call(Method::DELETE, &path, None).await).await;
+        Err(match undone {
+            Ok(_) => format!("its keys could not be handed over ({why}), so the app was not made"),
+            Err(error) => format!(
+                "the app {:?} was made, its keys could not be handed over ({why}), and it could not be deleted again ({error}): \
+                 delete it, or give it other keys",
+                self.name
+            ),
+        }
+        .into())
     }
 }
 
@@ -213,7 +226,10 @@ impl RotateKey {
             eprintln!("the old key logs in until {}", time(Some(until)));
         }
         let access_key = Some(text(&rotated, "access_key"));
-        Issued { name: text(app, "name"), pair: None, access_key }.hand_over(file, self.admin.json)
+        let handed_over = Issued { name: text(app, "name"), pair: None, access_key }.hand_over(file, self.admin.json);
+        handed_over.map_err(|why| {
+            format!("the key was changed, and the new one could not be handed over ({why}): change it once more").into()
+        })
     }
 }
 
@@ -227,7 +243,14 @@ impl RotateKeyPair {
         };
         let app = self.admin.run(rotated).await?;
         eprintln!("keep the earlier secret key beside the new one until what was sent to it is read");
-        Issued { name: text(&app, "name"), pair: Some(&pair), access_key: None }.hand_over(file, self.admin.json)
+        let issued = Issued { name: text(&app, "name"), pair: Some(&pair), access_key: None };
+        issued.hand_over(file, self.admin.json).map_err(|why| {
+            format!(
+                "the key pair was changed, and the new secret key could not be handed over ({why}): change it once more; what is \
+                 sent until then cannot be read"
+            )
+            .into()
+        })
     }
 }
 
@@ -356,7 +379,8 @@ impl Issued<'_> {
         match file {
             Some(file) => file.write(&lines),
             None => {
-                print!("{}", &*lines);
+                let mut out = std::io::stdout().lock();
+                out.write_all(lines.as_bytes()).and_then(|()| out.flush())?;
                 Ok(())
             }
         }

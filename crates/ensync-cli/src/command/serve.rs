@@ -1,6 +1,6 @@
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use ensync_engine::{EventOptions, Server, ServerTls};
@@ -9,7 +9,11 @@ use ensync_sdk::core::{Given, report};
 use super::Outcome;
 use crate::config::{self, Raw};
 use crate::failure::{Unfinished, Usage};
+use crate::manager::{self, Told};
 use crate::{logging, signals};
+
+/// What a stop may take beside waiting for clients: the last checkpoint, mostly.
+const CLOSING: Duration = Duration::from_secs(20);
 
 /// The apps that a development engine makes if it is not told.
 const DEV_APPS: [&str; 2] = ["shop", "warehouse"];
@@ -94,9 +98,9 @@ impl Serve {
         let mut signals = signals::Signals::listen()?;
         let (builder, tls) = config.builder(self.dev).map_err(|error| Usage(report(&error)))?;
         let begun = Instant::now();
-        let server = builder.start().await?;
+        let server = manager::starting(builder.progress(), builder.start(), manager::tell).await?;
         self.announce(&server, config.data_dir(self.dev).as_deref());
-        let result = self.serve(&server, tls, &mut signals, begun).await;
+        let result = self.serve(&server, tls, &mut signals, (begun, config.shutdown_timeout)).await;
         // One that was stopped has had its time.
         if result.as_ref().is_err_and(|error| !error.is::<Unfinished>()) {
             tokio::select! {
@@ -112,19 +116,25 @@ impl Serve {
         server: &Server,
         tls: Option<ServerTls>,
         signals: &mut signals::Signals,
-        begun: Instant,
+        (begun, stop_within): (Instant, Duration),
     ) -> Outcome {
         self.register(server).await?;
         self.make_apps(server).await?;
         // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
         say(format_args!("# ready"));
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "ready");
-        signals::tell_manager(signals::Manager::Ready);
+        manager::tell(&[Told::Ready, Told::Status("ready".to_owned())]);
+        let mut watchdog = std::pin::pin!(manager::watchdog(server.broker().clone()));
         let why = loop {
             tokio::select! {
+                () = &mut watchdog => {}
                 signal = signals.next() => match signal {
                     signals::Signal::Stop(name) => break name,
-                    signals::Signal::Reload => reload(tls.as_ref()),
+                    signals::Signal::Reload => {
+                        manager::tell(&[Told::Reloading]);
+                        reload(tls.as_ref());
+                        manager::tell(&[Told::Ready]);
+                    }
                 },
                 // Whoever supervises this starts it again, which tells what of the last commands was stored.
                 error = server.failed() => return Err(error.into()),
@@ -132,7 +142,7 @@ impl Serve {
             }
         };
         tracing::info!(signal = why, "stopping; once more stops at once");
-        signals::tell_manager(signals::Manager::Stopping);
+        manager::tell(&[Told::Stopping, Told::Longer(stop_within.saturating_add(CLOSING))]);
         let unfinished = tokio::select! {
             stopped = server.shutdown() => (!stopped.in_order()).then(|| {
                 let saved = if stopped.saved { "" } else { ", and its state is not saved: the next start takes longer" };

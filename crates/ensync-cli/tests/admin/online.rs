@@ -180,3 +180,19 @@ async fn queues_and_dead_letters_are_looked_at_and_cleared() {
     assert!(!shell.run("dead-letter drop --yes").await.ok, "which?");
     assert!(!shell.run("dead-letter requeue x --all").await.ok, "which?");
 }
+
+/// Keys that cannot be shown are nobody's: an app that has none but those is not made.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn keys_that_cannot_be_shown_are_told_of() {
+    let (_server, shell) = engine().await;
+    let full = || std::process::Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let said = shell.output_to(&["app", "create", "shop"], full()).await.failed();
+    assert!(said.contains("could not be handed over") && said.contains("was not made"), "{said}");
+    assert!(shell.run("app list --json").await.json().as_array().unwrap().is_empty());
+    shell.run("app create shop").await.ok();
+    for command in ["rotate-key", "rotate-keypair"] {
+        let said = shell.output_to(&["app", command, "shop"], full()).await;
+        assert!(!said.ok && said.err.contains("change it once more"), "{}", said.err);
+    }
+}

@@ -79,6 +79,11 @@ impl Shell {
     }
 
     pub(crate) async fn with(&self, arguments: &[&str]) -> Said {
+        self.output_to(arguments, Stdio::piped()).await
+    }
+
+    /// The same, with its standard output elsewhere.
+    pub(crate) async fn output_to(&self, arguments: &[&str], stdout: Stdio) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ensync"));
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("ENSYNC_") || key == "RUST_LOG") {
             command.env_remove(key);
@@ -89,7 +94,8 @@ impl Shell {
         if let Some(data) = &self.data {
             command.arg("--data").arg(data);
         }
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        command.stdout(stdout).stderr(Stdio::piped());
+        let output = tokio::task::spawn_blocking(move || command.spawn()?.wait_with_output()).await.unwrap().unwrap();
         let Output { status, stdout, stderr } = output;
         let [out, err] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         Said { ok: status.success(), out, err }

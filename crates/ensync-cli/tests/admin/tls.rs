@@ -1,5 +1,9 @@
+use std::sync::Arc;
+
 use ensync_engine::{Server, ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::shell::Shell;
 
@@ -18,6 +22,16 @@ impl Ca {
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         ServerTls::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    /// A client that trusts it alone.
+    fn agent(&self) -> Agent {
+        let roots = [Certificate::from_pem(self.0.pem().as_bytes()).unwrap()];
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::new_with_certs(&roots))
+            .build();
+        Agent::config_builder().tls_config(tls).proxy(None).build().into()
     }
 
     fn write(&self, directory: &tempfile::TempDir, name: &str) -> String {
@@ -46,4 +60,23 @@ async fn the_admin_api_over_tls() {
     // Plaintext on that port is nothing.
     let plain = server.admin_url().unwrap().replace("https://", "http://");
     Shell::of(&server).with(&["app", "list", "--admin-url", &plain]).await.failed();
+}
+
+#[tokio::test]
+async fn the_config_manager_api_over_tls() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let server = Server::builder().config_manager_tls(([127, 0, 0, 1], 0), ca.issue()).start().await.unwrap();
+    let url = server.config_manager_url().unwrap();
+    assert!(url.starts_with("https://"));
+    let key = server.admin_token().unwrap().expose().to_owned();
+    let ask = async |agent: Agent, url: &str| {
+        let request = agent.get(format!("{url}/access-key")).header("X-ACCESS-KEY", &key);
+        tokio::task::spawn_blocking(move || request.call()).await.unwrap()
+    };
+    let mut answer = ask(ca.agent(), &url).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.body_mut().read_to_string().unwrap().contains("resultsLength"));
+    let refused = ask(other.agent(), &url).await.unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "{refused}");
+    ask(ca.agent(), &url.replace("https://", "http://")).await.unwrap_err();
 }

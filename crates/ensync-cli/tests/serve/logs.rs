@@ -130,6 +130,56 @@ async fn each_change_by_an_administrator_is_a_line() {
     assert!(!log.contains(&token) && !log.contains("ensync_key_"), "{log}");
 }
 
+/// Of the makers' API, too: what was so before and after, and no key, by whatever it was asked for.
+#[test]
+fn each_change_over_the_config_manager_api_is_a_line() {
+    let place = tempfile::tempdir().unwrap();
+    let arguments = ["--log-format", "json", "--set", "config_manager.listen=127.0.0.1:0"];
+    let engine = Engine::start(place.path(), &arguments);
+    let token = engine.token("ensync-data");
+    let call = |method: &str, path: &str, body: &str| engine.manage(method, path, &token, body);
+    assert_eq!(call("POST", "/event", r#"{"name":"a/b","payload":{"n":"string"}}"#).0, 201);
+    assert_eq!(call("PUT", "/event/YS9i", r#"{"payload":{"n":"double"}}"#).0, 200);
+    let (status, answer) = call("POST", "/access-key", r#"{"name":"shop","permissions":{"send":["a/b"]}}"#);
+    assert_eq!(status, 201, "{answer}");
+    let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let (id, key) = (made["id"].as_str().unwrap(), made["accessKey"].as_str().unwrap());
+    let secret = made["service_key_pair"]["private_key"].as_str().unwrap();
+    assert_eq!(call("POST", &format!("/access-key/{key}/permissions"), r#"{"receive":["*"]}"#).0, 200);
+    assert_eq!(call("POST", &format!("/access-key/{key}x/permissions"), "{}").0, 404);
+    assert_eq!(engine.manage("DELETE", &format!("/access-key/{key}"), key, "").0, 403);
+    assert_eq!(call("PUT", "/access/service-key-pair", &format!(r#"{{"access_key":"{key}"}}"#)).0, 200);
+    assert_eq!(call("DELETE", &format!("/access-key/{id}"), "").0, 200);
+    engine.signal("TERM");
+    let (_, log) = engine.ended();
+    for hidden in [token.as_str(), key, secret] {
+        assert!(!log.contains(hidden), "{log}");
+    }
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let audit: Vec<Value> = lines.filter(|line| line["target"] == "ensync::audit").collect();
+    let seen: Vec<_> =
+        audit.iter().map(|line| [&line["action"], &line["outcome"]].map(|text| text.as_str().unwrap())).collect();
+    let expected = [
+        ["event.create", "done"],
+        ["event.change", "done"],
+        ["app.create", "done"],
+        ["app.permissions.set", "done"],
+        ["config-manager", "not_found"],
+        ["config-manager", "forbidden"],
+        ["app.key-pair.rotate", "done"],
+        ["app.delete", "done"],
+    ];
+    assert_eq!(seen, expected);
+    let read = |line: usize, when: &str| serde_json::from_str::<Value>(audit[line][when].as_str().unwrap()).unwrap();
+    assert_eq!((&audit[1]["subject"], &read(1, "before")["payload"]["n"]), (&"a/b".into(), &"string".into()));
+    assert_eq!(read(1, "after")["payload"]["n"], "double");
+    assert_eq!(read(3, "before"), serde_json::json!({"send": ["a/b"], "receive": []}));
+    assert_eq!(read(3, "after"), serde_json::json!({"send": [], "receive": ["*"]}));
+    assert_eq!(audit[4]["subject"], "/access-key/…/permissions");
+    assert_ne!(read(6, "before")["service_key_pair"], read(6, "after")["service_key_pair"]);
+    assert!(audit[7]["after"].is_null() && read(7, "before")["name"] == "shop");
+}
+
 #[test]
 fn the_admin_token_changes_without_a_restart() {
     let place = tempfile::tempdir().unwrap();

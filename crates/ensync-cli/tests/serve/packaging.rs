@@ -45,15 +45,83 @@ fn the_service_manager_is_told() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
-    let engine = crate::process::Engine::start_with(place.path(), &["--dev"], &variables);
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let engine =
+        crate::process::Engine::start_with(place.path(), &["--dev", "--set", "shutdown_timeout=7s"], &variables);
     let next = || {
-        let mut bytes = [0; 64];
+        let mut bytes = [0; 256];
         let length = socket.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
+        let said = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert!(next().contains("READY=1"));
+    // Until something else comes than that it is alive, and how often that came before.
+    let other = || {
+        let mut alive = 0;
+        loop {
+            match next() {
+                said if said == ["WATCHDOG=1"] => alive += 1,
+                said => return (alive, said),
+            }
+        }
+    };
+    let (alive, said) = other();
+    assert_eq!((alive, said[0].as_str()), (0, "READY=1"), "{said:?}");
+    for _ in 0..3 {
+        assert_eq!(next(), ["WATCHDOG=1"], "twice as often as it has to be, or more");
+    }
+    let mut last = 0_u64;
+    for _ in 0..2 {
+        engine.signal("HUP");
+        let (_, said) = other();
+        assert_eq!(said[0], "RELOADING=1");
+        let stamp = said[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
+        assert!(stamp > last);
+        last = stamp;
+        assert_eq!(other().1, ["READY=1"]);
+    }
     engine.signal("TERM");
-    assert!(next().contains("STOPPING=1"));
+    assert_eq!(other().1, ["STOPPING=1", "EXTEND_TIMEOUT_USEC=27000000"]);
     assert!(engine.ended().0.success());
+}
+
+/// What the manual shows for Kubernetes is taken by the engine: every variable is a setting, and the settings go together.
+#[test]
+fn the_example_for_kubernetes_passes_its_check() {
+    let example = std::fs::read_to_string(packaging("kubernetes.yaml")).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(place.path().join("tls.crt"), made.cert.pem()).unwrap();
+    std::fs::write(place.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    let value = |line: &str| line.split_once(':').unwrap().1.trim().trim_matches('"').to_owned();
+    let lines: Vec<&str> = example.lines().map(str::trim).collect();
+    let mut command = ensync(&["config", "check"]);
+    let mut variables = 0;
+    for pair in lines.windows(2).filter(|pair| pair[0].starts_with("- name: ENSYNC_")) {
+        let value = value(pair[1]).replace("/tls/", &format!("{}/", place.path().display()));
+        command.env(pair[0].trim_start_matches("- name: "), value.replace("/var/lib/ensync", "data"));
+        variables += 1;
+    }
+    assert!(variables >= 6, "{variables}");
+    let (code, printed, said) = run(command.current_dir(place.path()));
+    assert_eq!(code, 0, "{said}");
+    assert!(printed.contains("no problems"), "{printed}");
+    // It is given more time to stop than it takes.
+    let seconds = |name: &str| {
+        let line = lines.iter().position(|line| !line.starts_with('#') && line.contains(name)).unwrap();
+        let text = if lines[line].starts_with("- name") { value(lines[line + 1]) } else { value(lines[line]) };
+        text.trim_end_matches('s').parse::<u64>().unwrap()
+    };
+    assert!(seconds("terminationGracePeriodSeconds") > seconds("ENSYNC_SHUTDOWN_TIMEOUT"));
+}
+
+#[test]
+fn the_image_stops_in_the_time_that_docker_gives_it() {
+    let image = std::fs::read_to_string(packaging("Dockerfile")).unwrap();
+    let line = image.lines().find(|line| line.contains("ENSYNC_SHUTDOWN_TIMEOUT=")).unwrap();
+    let seconds: u64 =
+        line.split_once('=').unwrap().1.trim_end_matches([' ', '\\']).trim_end_matches('s').parse().unwrap();
+    // `docker stop` kills after 10 s.
+    assert!((1..10).contains(&seconds));
+    let left_out = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.dockerignore")).unwrap();
+    assert!(left_out.lines().any(|line| line == "target") && left_out.lines().any(|line| line == ".git"));
 }

@@ -131,6 +131,22 @@ impl Engine {
         Self::ask(self.admin(), &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\n\r\n"))
     }
 
+    /// Asks the listener of the Config Manager API.
+    pub(crate) fn manage(&self, method: &str, path: &str, key: &str, body: &str) -> (u16, String) {
+        let line = self.printed.lines().find_map(|line| line.strip_prefix("# Config Manager API at http://")).unwrap();
+        let (address, base) = line.split(',').next().unwrap().split_once('/').unwrap();
+        let head = format!("x-access-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}", body.len());
+        let request =
+            format!("{method} /{base}{path} HTTP/1.1\r\nhost: localhost\r\n{head}\r\nconnection: close\r\n\r\n{body}");
+        Self::ask(address, &request)
+    }
+
+    /// All that the admin listener says to who accepts a media type.
+    pub(crate) fn get_as(&self, path: &str, accept: &str) -> String {
+        let head = format!("host: localhost\r\naccept: {accept}\r\nconnection: close");
+        Self::ask(self.admin(), &format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n")).1
+    }
+
     /// Asks the listener for clients.
     pub(crate) fn get_plain(&self, path: &str) -> (u16, String) {
         Self::ask(self.address(), &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
@@ -153,6 +169,14 @@ impl Engine {
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).unwrap();
         (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+    }
+
+    /// The most memory that it has had, in KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -6,12 +6,16 @@ use crate::process::Engine;
 fn health_and_metrics_are_open_and_nothing_else_is() {
     let place = tempfile::tempdir().unwrap();
     let engine = Engine::start(place.path(), &["--app", "shop"]);
-    for (path, part) in [("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", "# EOF")] {
+    for (path, part) in [("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", "process_open_fds")] {
         let (status, said) = engine.get(path, None);
-        assert!(status == 200 && said.trim_end().ends_with(part), "{path}: {said}");
+        assert!(status == 200 && said.contains(part), "{path}: {said}");
     }
     let (_, text) = engine.get("/metrics", None);
-    assert!(text.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{text}");
+    assert!(text.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{text}");
+    assert!(text.contains("\n# TYPE ensync_logins_total counter\n") && !text.contains("# EOF"), "{text}");
+    let open_metrics = engine.get_as("/metrics", "application/openmetrics-text; version=1.0.0");
+    assert!(open_metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    assert!(open_metrics.contains("\n# TYPE ensync_logins counter\n") && open_metrics.ends_with("# EOF\n"));
     assert!(text.contains("\nensync_apps 1.0\n") && text.contains("\nensync_log_segments 1.0\n"), "{text}");
     assert_eq!(engine.get("/v1/apps", None).0, 401);
     assert_eq!(engine.get("/v1/apps", Some(&engine.token("ensync-data"))).0, 200);

@@ -24,17 +24,25 @@ pub(super) struct Guard {
     /// The names by which the listener is called, beside addresses and those of the loopback interface; `None`: any, for TLS checks it.
     pub(super) hosts: Option<Arc<[String]>>,
     pub(super) tokens: Tokens,
+    /// Whether a request shows one of the tokens.
+    pub(super) shown: fn(&Tokens, &HeaderMap) -> bool,
+}
+
+/// Whether a request shows a token where the admin API looks for it.
+pub(super) fn bearer(tokens: &Tokens, headers: &HeaderMap) -> bool {
+    tokens.shown_by(headers).is_some()
 }
 
 /// Refuses what a strange page sent.
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let host = host(&request);
     if crosses(request.method(), request.headers(), host.as_ref()) {
-        let message = "a web page of another site sent this; the admin API takes changes from programs, and from pages of its own";
+        let message =
+            "a web page of another site sent this; this API takes changes from programs, and from pages of its own";
         return Refusal::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
     }
     // No page has the token.
-    let known = guard.knows(host.as_ref()) || guard.tokens.shown_by(request.headers()).is_some();
+    let known = guard.knows(host.as_ref()) || (guard.shown)(&guard.tokens, request.headers());
     let mut response = if known {
         next.run(request).await
     } else {
@@ -96,7 +104,7 @@ mod tests {
 
     fn guard(hosts: &[&str]) -> Guard {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Guard { hosts: Some(hosts), tokens: Tokens::fixed(crate::AdminToken::generate().unwrap()) }
+        Guard { hosts: Some(hosts), tokens: Tokens::fixed(crate::AdminToken::generate().unwrap()), shown: bearer }
     }
 
     #[test]

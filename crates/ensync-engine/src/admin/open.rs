@@ -2,13 +2,13 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::Admin;
 use super::error::Result;
-use crate::metrics::CONTENT_TYPE;
+use crate::metrics::Format;
 
 /// The routes that need no token: what they show is of no use to an attacker.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
@@ -43,14 +43,20 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// Numbers, in the text format of OpenMetrics.
+/// Numbers, in the text format of OpenMetrics for whoever names that in `Accept`, else in that of Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "health",
-    responses((status = 200, description = "The numbers.", body = String, content_type = "application/openmetrics-text"))
+    responses((status = 200, description = "The numbers.", content(
+        (String = "text/plain; version=0.0.4; charset=utf-8"),
+        (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    )))
 )]
-async fn numbers(State(admin): State<Admin>) -> Result<Response> {
-    let text = admin.broker.metrics().await?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+async fn numbers(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response> {
+    // Several lines are one list: RFC 9110, section 5.3.
+    let accept: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::wanted(&accept.join(","));
+    let text = format.of(admin.broker.metrics().await?);
+    Ok(([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response())
 }

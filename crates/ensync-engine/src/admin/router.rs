@@ -52,7 +52,7 @@ pub(crate) fn router(
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
     let router = finish(router, broker).layer(from_fn(bound::answer));
-    Ok(router.layer(from_fn_with_state(Guard { hosts, tokens }, guard::check)))
+    Ok(router.layer(from_fn_with_state(Guard { hosts, tokens, shown: guard::bearer }, guard::check)))
 }
 
 /// The routes that need the token, without asking for it.

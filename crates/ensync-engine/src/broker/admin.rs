@@ -278,7 +278,7 @@ impl Broker {
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if it is none; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn requeue_dead_letter(&self, id: EventId) -> Result<()> {
-        self.letter(LetterAction::Requeue, id).await
+        self.settle_dead_letter(LetterAction::Requeue, id).await
     }
 
     /// Gives a dead letter up.
@@ -287,7 +287,7 @@ impl Broker {
     ///
     /// [`NotFound`](ensync_core::ErrorKind::NotFound) if it is none; [`Unavailable`](ensync_core::ErrorKind::Unavailable).
     pub async fn drop_dead_letter(&self, id: EventId) -> Result<()> {
-        self.letter(LetterAction::Drop, id).await
+        self.settle_dead_letter(LetterAction::Drop, id).await
     }
 
     /// Has the dead letters of one event name and recipient, or of all, delivered again: those that are dead now, oldest first
@@ -297,7 +297,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then.
     pub async fn requeue_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.letters(LetterAction::Requeue, event, recipient).await
+        self.settle_dead_letters(LetterAction::Requeue, event, recipient).await
     }
 
     /// Gives the dead letters of one event name and recipient, or of all, up: those that are dead now. Says how many.
@@ -306,11 +306,16 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then.
     pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.letters(LetterAction::Drop, event, recipient).await
+        self.settle_dead_letters(LetterAction::Drop, event, recipient).await
     }
 
     /// Goes through dead letters once, in order: one that becomes dead again meanwhile is not met again.
-    async fn letters(&self, what: LetterAction, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
+    pub(crate) async fn settle_dead_letters(
+        &self,
+        what: LetterAction,
+        event: Option<EventName>,
+        recipient: Option<AppId>,
+    ) -> Result<usize> {
         let (mut done, mut after) = (0, None::<EventId>);
         loop {
             let (name, last) = (event.clone(), after.take());
@@ -358,7 +363,8 @@ impl Broker {
         Ok([was.await.map_err(ended)?, is.await.map_err(ended)?])
     }
 
-    async fn letter(&self, what: LetterAction, id: EventId) -> Result<()> {
+    /// Does it to one dead letter.
+    pub(crate) async fn settle_dead_letter(&self, what: LetterAction, id: EventId) -> Result<()> {
         self.ask(|answer| Request::Letter { what, id, answer }).await.map(drop)
     }
 

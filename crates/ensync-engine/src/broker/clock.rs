@@ -27,11 +27,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
         tokio::time::sleep(Duration::from_millis(whole)).await;
     }
 
-    /// Whether it goes on while the process is stopped or the machine is overloaded. Time that passes between two looks of the broker
-    /// then is time in which it could do nothing, and leases last longer by that. A clock that jumps because a test moves it says
-    /// no.
-    fn runs_alone(&self) -> bool {
-        false
+    /// If it goes on while the process is stopped or the machine is overloaded: the longest time between two looks of the broker that is
+    /// usual. A longer one is time in which it could do nothing, and leases last longer by that. `None` says that it jumps because a
+    /// test moves it.
+    fn standstill(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -49,8 +49,8 @@ impl Clock for SystemClock {
         SINCE.get_or_init(std::time::Instant::now).elapsed()
     }
 
-    fn runs_alone(&self) -> bool {
-        true
+    fn standstill(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
     }
 }
 
@@ -104,8 +104,6 @@ pub(super) struct Time {
 impl Time {
     /// How often somebody has to look while leases are held, so that it is seen when nobody could.
     pub(super) const LOOK: Duration = Duration::from_millis(500);
-    /// The gap between two looks that is none.
-    const GAP: Duration = Duration::from_secs(1);
 
     /// Begins with the time of day, but no earlier than a time that is known to have been.
     pub(super) fn anchored(clock: Arc<dyn Clock>, known: Timestamp) -> Self {
@@ -136,14 +134,14 @@ impl Time {
 
     /// Whether [`look`](Self::look) is of any use.
     pub(super) fn runs_alone(&self) -> bool {
-        self.clock.runs_alone()
+        self.clock.standstill().is_some()
     }
 
     /// Looks, and tells for how long nobody could, if that was longer than is usual.
     pub(super) fn look(&mut self) -> Option<Duration> {
         let now = self.clock.elapsed();
         let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
-        (self.clock.runs_alone() && gap > Self::GAP).then_some(gap)
+        self.clock.standstill().filter(|usual| gap > *usual).map(|_| gap)
     }
 }
 

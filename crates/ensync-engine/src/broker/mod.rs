@@ -202,11 +202,20 @@ impl Broker {
         }
         match tokio::time::timeout(UNANSWERED, self.sessions()).await {
             Ok(answer) => answer.map(drop),
-            Err(_) => refuse(format!("the broker has not answered for {} s", UNANSWERED.as_secs())),
+            Err(_) => refuse(match self.0.records.log.hangs() {
+                Some(hangs) => format!("the disk has not answered for {} s", hangs.as_secs()),
+                None => format!("the broker has not answered for {} s", UNANSWERED.as_secs()),
+            }),
         }
     }
 
-    /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics`.
+    /// Whether a restart would be of no use: it answers, or waits for a disk that does not. A watchdog ends it otherwise.
+    pub async fn is_alive(&self) -> bool {
+        let answers = tokio::time::timeout(UNANSWERED, self.sessions()).await.is_ok_and(|answer| answer.is_ok());
+        answers || self.is_stopping() || self.0.records.log.hangs().is_some()
+    }
+
+    /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics` to who asks for that.
     ///
     /// Costs the broker one look at each queue.
     ///

@@ -18,7 +18,7 @@ use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
-use crate::state::{Change, LetterAction, Outgoing, SessionNumber, State, Step};
+use crate::state::{Change, LetterAction, Outgoing, SessionNumber, Source, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -314,8 +314,16 @@ impl Task {
 
     /// Makes the deliveries that can be made now.
     async fn deliver(&mut self) {
+        let mut lost = Vec::new();
         for outgoing in self.state.dispatch(DELIVERIES) {
-            let Some(delivery) = self.read(&outgoing).await else { continue };
+            let delivery = match self.read(&outgoing).await {
+                Ok(Some(delivery)) => delivery,
+                Ok(None) => {
+                    lost.extend(self.state.unreadable(outgoing.event, &outgoing.source));
+                    continue;
+                }
+                Err(()) => continue,
+            };
             let Some((client_id, outbox)) = self.inboxes.get(&outgoing.session) else { continue };
             if !outbox.send(delivery) {
                 // The transport let go of the inbox, and will log out, or cannot any more.
@@ -323,22 +331,30 @@ impl Task {
                 self.log_out(&client_id, "unread");
             }
         }
+        // If that cannot be stored, they are looked for once more when their leases run out.
+        _ = self.store(lost).await;
     }
 
-    /// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up
-    /// with the dead letters.
-    async fn read(&self, outgoing: &Outgoing) -> Option<Delivery> {
-        let delivery = match self.records.read(&outgoing.source).await {
-            Ok(record) => record.and_then(|record| outgoing.delivery(&record)),
-            Err(error) => {
-                tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
-                return None;
-            }
-        };
+    /// Reads a payload; `None` if the log does not have it. If the log cannot be read now, the lease runs out and the delivery counts.
+    async fn read(&self, outgoing: &Outgoing) -> Result<Option<Delivery>, ()> {
+        let record = self.records.read(&outgoing.source).await.map_err(|error| {
+            let error = ensync_core::report(&error);
+            tracing::error!(error, event = %outgoing.id, "cannot read an event; it is tried again when its lease ends");
+        })?;
+        let delivery = record.and_then(|record| outgoing.delivery(&record));
         if delivery.is_none() {
-            tracing::error!(event = ?outgoing.event, "the log does not have an event that waits for delivery");
+            let place = match &outgoing.source {
+                Source::Log(at) => self.records.log.place(*at),
+                Source::Memory(_) => "memory".to_owned(),
+            };
+            tracing::error!(
+                event = %outgoing.id,
+                place,
+                "the log is damaged: an event that waits cannot be read there, and is a dead letter now; stop the engine, and let \
+                 `ensync store verify` look for more, or restore the data directory from a backup"
+            );
         }
-        delivery
+        Ok(delivery)
     }
 }
 

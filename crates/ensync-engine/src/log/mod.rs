@@ -4,6 +4,7 @@ pub(crate) mod disk;
 mod memory;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use futures::stream::BoxStream;
 #[doc = include_str!("disk/format.md")]
 pub mod format {}
 
-pub use disk::{DiskLog, DiskOptions};
+pub use disk::{DiskLog, DiskOptions, ReadProgress};
 pub use memory::MemoryLog;
 
 use crate::model::{Encoded, Position};
@@ -180,6 +181,11 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if that cannot be found out.
     async fn usage(&self) -> Result<Option<LogUsage>> {
         Ok(None)
+    }
+
+    /// For how long an append has been waiting for its disk, if that is so long that the disk has to be taken for hanging.
+    fn hangs(&self) -> Option<Duration> {
+        None
     }
 
     /// Why nothing more is stored until the log is opened again, if that is so: its disk failed, or another engine has taken it

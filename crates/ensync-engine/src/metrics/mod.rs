@@ -5,6 +5,7 @@
 
 mod census;
 mod process;
+mod text;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,9 +26,7 @@ use crate::log::LogUsage;
 use crate::model::Record;
 use crate::state::totals::Census;
 use census::Snapshot;
-
-/// The media type of [`Metrics::encode`]'s text.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) use text::Format;
 
 /// The event name that stands for all that are too many. No event can have it, for it holds a space.
 pub(crate) const OTHER: &str = "(all other)";
@@ -135,7 +134,7 @@ impl Metrics {
         refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSED).map(|(_, why)| why.clone())
     }
 
-    /// Everything, as text.
+    /// Everything, as text of OpenMetrics.
     ///
     /// # Errors
     ///

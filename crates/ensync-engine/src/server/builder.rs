@@ -18,7 +18,7 @@ use super::listener::{Listener, check_plaintext};
 use super::{ConnectionLimits, Server};
 use crate::admin::{self, AdminListener, AdminToken, Tokens};
 use crate::tls::ServerTls;
-use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Limits, Log, MemoryLog};
+use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Limits, Log, MemoryLog, ReadProgress};
 
 /// How long a shutdown waits, if it is not told.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,6 +95,11 @@ impl ServerBuilder {
     pub fn disk_options(mut self, options: DiskOptions) -> Self {
         self.disk = options;
         self
+    }
+
+    /// How far [`start`](Self::start) has read the log in [`data_dir`](Self::data_dir): a start on a long log takes its time.
+    pub fn progress(&self) -> ReadProgress {
+        self.disk.progress.clone()
     }
 
     /// How long [`Server::shutdown`] waits for connections to finish what they are at. 10 s.
@@ -298,18 +303,20 @@ impl ServerBuilder {
             tokio::spawn(AdminListener { tcp, tls, router }.run(admin_stop.clone()));
             (bound, with_tls)
         };
+        let hosts: Arc<[String]> = self.admin_hosts.into();
         let admin = match admin.zip(tokens.clone()) {
             None => None,
             Some((bound, tokens)) => {
                 // Over TLS its certificate says what it is called.
-                let hosts = bound.2.is_none().then(|| self.admin_hosts.into());
+                let hosts = bound.2.is_none().then(|| hosts.clone());
                 Some(administer(bound, admin::router(broker.clone(), tokens, self.open_metrics, hosts)?))
             }
         };
         let config_manager = match config_manager.zip(tokens.clone()) {
             None => None,
             Some((bound, tokens)) => {
-                Some(administer(bound, admin::config_manager_router(broker.clone(), tokens, &limits)?))
+                let hosts = bound.2.is_none().then(|| hosts.clone());
+                Some(administer(bound, admin::config_manager_router(broker.clone(), tokens, &limits, hosts)?))
             }
         };
         let counters = broker.counters();

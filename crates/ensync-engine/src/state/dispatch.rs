@@ -22,7 +22,8 @@ pub struct Outgoing {
     pub source: Source,
     /// Which event.
     pub event: EventRef,
-    id: EventId,
+    /// Its id.
+    pub id: EventId,
     block: Block,
     attempt: u32,
     lease: Duration,

@@ -6,11 +6,14 @@ use super::entries::Place;
 use super::event_id::EventKey;
 use super::sessions::SessionNumber;
 use super::settled::Fate;
-use super::{Change, State, Step};
+use super::{Change, Source, State, Step};
 use crate::model::{EventRef, Record};
 
 /// The reason of dead letters that were delivered too often.
 const MAX_DELIVERIES: &str = "max deliveries";
+
+/// The reason of dead letters that the log does not have.
+const UNREADABLE: &str = "the log is damaged where this event was stored";
 
 /// The longest reason that is kept, in bytes.
 const MAX_REASON: usize = 1_024;
@@ -76,6 +79,15 @@ impl State {
         let (reason, deliveries) = (MAX_DELIVERIES.to_owned(), entry.deliveries);
         let doomed = entry.place == Place::Doomed;
         doomed.then(|| Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient))
+    }
+
+    /// The change that makes a dead letter of an event that is not where the log should have it: at a position where it was looked for.
+    pub fn unreadable(&self, event: EventRef, source: &Source) -> Option<Change> {
+        let entry = self.queues.get(&event.queue)?.entries.get(event.seq)?;
+        // One that was stored once more meanwhile is there.
+        let same = matches!(source, Source::Log(at) if *at == self.current(event, entry));
+        let (reason, deliveries) = (UNREADABLE.to_owned(), entry.deliveries);
+        same.then(|| Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient))
     }
 
     /// The block of an unsettled event's last delivery in this run.

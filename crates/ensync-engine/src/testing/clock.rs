@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,6 +67,32 @@ impl Clock for ManualClock {
     async fn reach(&self, elapsed: Duration) {
         // The sender lives in `self`.
         let _ = self.0.subscribe().wait_for(|now| now.since(Timestamp::default()) >= elapsed).await;
+    }
+}
+
+/// The clock of a test engine: a manual one, and whether leases pass when it is moved.
+#[derive(Clone, Debug)]
+pub(super) struct KitClock {
+    pub(super) time: ManualClock,
+    pub(super) holds_leases: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Clock for KitClock {
+    fn wall(&self) -> Timestamp {
+        self.time.wall()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.time.elapsed()
+    }
+
+    async fn reach(&self, elapsed: Duration) {
+        self.time.reach(elapsed).await;
+    }
+
+    fn standstill(&self) -> Option<Duration> {
+        self.holds_leases.load(Ordering::SeqCst).then_some(Duration::ZERO)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result, Timestamp};
 
+use super::clock::KitClock;
 use super::gate::{Gate, Orders};
 use super::log::FaultyLog;
 use super::network::Network;
@@ -28,6 +29,7 @@ pub struct TestEngine {
     server: Server,
     network: Network,
     clock: ManualClock,
+    holds_leases: Arc<AtomicBool>,
     log_faults: LogFaults,
     orders: Arc<Orders>,
     crashed: Arc<AtomicBool>,
@@ -88,11 +90,12 @@ impl TestEngineBuilder {
     /// As [`ServerBuilder::start`](crate::ServerBuilder::start).
     pub async fn start(self) -> Result<TestEngine> {
         let Self { clock, mut setup } = self;
-        setup.options.clock = Arc::new(clock.clone());
+        let holds_leases = Arc::<AtomicBool>::default();
+        setup.options.clock = Arc::new(KitClock { time: clock.clone(), holds_leases: holds_leases.clone() });
         let (log_faults, orders, crashed) = (LogFaults::default(), Arc::<Orders>::default(), Arc::default());
         let server = setup.start(&log_faults, &orders, &crashed).await?;
         let network = Network::before(address(&server)?).await?;
-        Ok(TestEngine { server, network, clock, log_faults, orders, crashed, setup })
+        Ok(TestEngine { server, network, clock, holds_leases, log_faults, orders, crashed, setup })
     }
 }
 
@@ -158,6 +161,9 @@ impl TestEngine {
     /// Lets time pass, and returns when the engine has done all that became due meanwhile, each thing at its time, and has handed what
     /// it delivered to the connections.
     ///
+    /// Leases end meanwhile, also of an event that a handler is at: it extends its lease by tokio's time, of which none passes here. Where
+    /// handlers are at work use [`advance_while_handled`](Self::advance_while_handled), or an event is handed to several at once.
+    ///
     /// # Errors
     ///
     /// [`Timeout`](ErrorKind::Timeout) if it does not come to an end, as when its log hangs;
@@ -169,6 +175,21 @@ impl TestEngine {
         }
         self.clock.advance_to(end);
         self.idle().await.map(drop)
+    }
+
+    /// Lets time pass as [`advance`](Self::advance) does, and ends no lease: as in production, where the SDK's handlers extend theirs for as
+    /// long as they are at work. What is deferred comes back, what expires goes.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub async fn advance_while_handled(&self, by: Duration) -> Result<()> {
+        // What was delivered until now is looked at under the old rule.
+        self.idle().await?;
+        self.holds_leases.store(true, Ordering::SeqCst);
+        let done = self.advance(by).await;
+        self.holds_leases.store(false, Ordering::SeqCst);
+        done
     }
 
     /// Returns when the engine has done all that it can do at this time. Tells when something will be due.

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -142,6 +143,10 @@ impl Log for FaultyLog {
 
     async fn space(&self) -> Result<Option<LogSpace>> {
         self.inner.space().await
+    }
+
+    fn hangs(&self) -> Option<Duration> {
+        self.inner.hangs()
     }
 
     async fn close(&self) {

@@ -39,6 +39,7 @@
 //! | to see what your app does when | |
 //! |---|---|
 //! | a handler takes too long, a defer is over, an event expires | [`advance`](TestEngine::advance) |
+//! | a defer is over while handlers are at work | [`advance_while_handled`](TestEngine::advance_while_handled) |
 //! | connections are cut | [`cut`](TestEngine::cut), [`cut_app`](TestEngine::cut_app) |
 //! | the engine cannot be reached | [`unreachable`](TestEngine::unreachable) |
 //! | it is connected to and says nothing (half-open) | [`stall`](TestEngine::stall) |

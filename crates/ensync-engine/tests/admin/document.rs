@@ -64,6 +64,28 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
     for operation in expected {
         assert!(operations.iter().any(|known| known == operation), "{operation} is missing in {operations:#?}");
     }
+    // A body says what it may hold, as the parameters do.
+    let schema = |name: &str, field: &str| {
+        let field = &document["components"]["schemas"][name]["properties"][field];
+        assert!(field.is_object(), "{name} has no such field: {}", document["components"]["schemas"][name]);
+        field.clone()
+    };
+    for (name, field, limit, value) in [
+        ("CreateEvent", "name", "maxLength", 256_u64),
+        ("CreateEvent", "ttl_ms", "minimum", 100),
+        ("CreateEvent", "ack_timeout_ms", "maximum", 86_400_000),
+        ("ChangeEvent", "ttl_ms", "minimum", 100),
+        ("ChangeEvent", "ack_timeout_ms", "minimum", 100),
+        ("ChangeEvent", "ack_timeout_ms", "maximum", 86_400_000),
+        ("CreateApp", "name", "maxLength", 256),
+        ("RotateAccessKey", "grace_ms", "maximum", 2_592_000_000),
+        ("Which", "event", "maxLength", 256),
+    ] {
+        assert_eq!(schema(name, field)[limit], value, "{name}.{field}");
+    }
+    for (name, field) in [("CreateApp", "public_key"), ("RotateKeyPair", "public_key"), ("Which", "app")] {
+        assert!(schema(name, field)["pattern"].is_string(), "{name}.{field}");
+    }
     assert_eq!(operations.iter().filter(|known| known.contains("/v1/")).count(), expected.len(), "{operations:#?}");
     references(document, document);
 }

@@ -55,8 +55,8 @@ impl Clock for Hands {
         let _ = self.elapsed.subscribe().wait_for(|now| *now >= elapsed).await;
     }
 
-    fn runs_alone(&self) -> bool {
-        self.runs_alone
+    fn standstill(&self) -> Option<Duration> {
+        self.runs_alone.then_some(Duration::from_secs(1))
     }
 }
 

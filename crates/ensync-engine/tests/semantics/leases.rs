@@ -8,6 +8,7 @@ use crate::world::*;
 over_every_log!(
     a_lease_runs_out_and_the_event_comes_again,
     a_lease_that_is_extended_lasts,
+    time_may_pass_while_handlers_extend_their_leases,
     each_lease_ends_in_its_time_however_much_passes_at_once,
     what_its_client_left_comes_again_at_once,
     too_many_deliveries_make_a_dead_letter,
@@ -37,6 +38,30 @@ async fn a_lease_runs_out_and_the_event_comes_again(store: Store) {
     world.ack(&client, &second).await;
     let counters = world.stats().await.counters;
     assert_eq!((counters.delivered, counters.redelivered, counters.acked), (2, 1, 1));
+}
+
+async fn time_may_pass_while_handlers_extend_their_leases(store: Store) {
+    let world = World::new(store).await;
+    let mut client = world.consumer().await;
+    world.publish("b25l").await;
+    let handled = world.delivery(&mut client).await;
+    world.publish("dHdv").await;
+    let later = world.delivery(&mut client).await;
+    world.settle(&client, &later, defer(seconds(90))).await.unwrap();
+    // In steps of any size.
+    for step in [1_u64, 500, 30_000, 600_000] {
+        world.engine.advance_while_handled(std::time::Duration::from_millis(step)).await.unwrap();
+    }
+    let again = world.delivery(&mut client).await;
+    assert_eq!((&again.id, again.attempt), (&later.id, Some(2)), "what is deferred comes in its time");
+    assert_eq!(world.deliveries(&mut client).await, [], "and what is handled comes to nobody else");
+    world.ack(&client, &again).await;
+    // Afterwards leases end as ever, with what was left of them.
+    world.advance(seconds(59)).await;
+    assert_eq!(world.deliveries(&mut client).await, []);
+    world.advance(seconds(1)).await;
+    let ended = world.delivery(&mut client).await;
+    assert_eq!((&ended.id, ended.attempt), (&handled.id, Some(2)));
 }
 
 async fn a_lease_that_is_extended_lasts(store: Store) {

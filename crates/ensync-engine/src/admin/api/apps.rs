@@ -102,6 +102,7 @@ pub(super) struct Apps {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListApps {
     /// Only those of this name: names need not be unique.
+    #[param(min_length = 1, max_length = 256)]
     name: Option<String>,
     /// How many at most: 1 to 1,000. 100 if it is not said.
     #[param(minimum = 1, maximum = 1_000)]

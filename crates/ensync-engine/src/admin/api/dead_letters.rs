@@ -12,6 +12,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::state::LetterAction;
 
 /// An event that nobody could use. Its payload is the recipient's to read, by a replay.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,6 +59,7 @@ pub(super) struct Letters {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListLetters {
     /// Only those of this event name.
+    #[param(min_length = 1, max_length = 256)]
     event: Option<String>,
     /// Only those of this app: its id, or a public key of it that can be published to.
     #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
@@ -76,8 +78,10 @@ pub(super) struct Which {
     /// The event's id.
     id: Option<String>,
     /// The event name.
+    #[schema(min_length = 1, max_length = 256)]
     event: Option<String>,
     /// The recipient: its id, or a public key of it that can be published to.
+    #[schema(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
     /// Every dead letter of the engine.
     all: bool,
@@ -154,12 +158,7 @@ pub(super) async fn requeue(
     caller: Caller,
     Read(which): Read<Which>,
 ) -> Result<Json<Count>> {
-    let (subject, meant) = (which.to_string(), which.meant()?);
-    let done = match meant {
-        Meant::One(id) => admin.broker.requeue_dead_letter(id).await.map(|()| 1),
-        Meant::Those(event, app) => admin.broker.requeue_dead_letters(event, app).await,
-    };
-    told(&caller, "dead-letter.requeue", subject, done)
+    settle(&admin, &caller, ("dead-letter.requeue", LetterAction::Requeue), which).await
 }
 
 /// Give dead letters up.
@@ -172,21 +171,22 @@ pub(super) async fn drop_them(
     caller: Caller,
     Read(which): Read<Which>,
 ) -> Result<Json<Count>> {
-    let (subject, meant) = (which.to_string(), which.meant()?);
-    let done = match meant {
-        Meant::One(id) => admin.broker.drop_dead_letter(id).await.map(|()| 1),
-        Meant::Those(event, app) => admin.broker.drop_dead_letters(event, app).await,
-    };
-    told(&caller, "dead-letter.drop", subject, done)
+    settle(&admin, &caller, ("dead-letter.drop", LetterAction::Drop), which).await
 }
 
-fn told(
+/// Does it to all that are meant.
+async fn settle(
+    admin: &Admin,
     caller: &Caller,
-    action: &'static str,
-    subject: String,
-    done: ensync_core::Result<usize>,
+    (action, what): (&'static str, LetterAction),
+    which: Which,
 ) -> Result<Json<Count>> {
-    let done = done.map(|count| Was::<Count>::only(Count { count }));
+    let (subject, meant) = (which.to_string(), which.meant()?);
+    let count = match meant {
+        Meant::One(id) => admin.broker.settle_dead_letter(what, id).await.map(|()| 1),
+        Meant::Those(event, app) => admin.broker.settle_dead_letters(what, event, app).await,
+    };
+    let done = count.map(|count| Was::<Count>::only(Count { count }));
     caller.audit(action, subject, &done);
     let count = done?.after.map_or(0, |after| after.count);
     Ok(Json(Count { count }))

@@ -61,11 +61,13 @@ pub(super) struct Events {
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateEvent {
     /// The name, such as `company/service/action`.
+    #[schema(min_length = 1, max_length = 256)]
     name: String,
     /// What payloads must look like: the type of each field, such as `{"order": "string", "total": "double"}`.
     #[schema(value_type = Option<Object>)]
     schema: Option<Map<String, Value>>,
     /// How long an event is of use, in milliseconds: at least 100.
+    #[schema(minimum = 100)]
     ttl_ms: Option<u64>,
     /// After how many deliveries an event that nobody settles goes to the dead letters.
     #[schema(value_type = Option<u32>, minimum = 1)]
@@ -83,17 +85,17 @@ pub(super) struct ChangeEvent {
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<Object>)]
     schema: Option<Option<Map<String, Value>>>,
-    /// How long an event is of use, in milliseconds. Holds for later events.
+    /// How long an event is of use, in milliseconds: at least 100. Holds for later events.
     #[serde(deserialize_with = "said")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 100)]
     ttl_ms: Option<Option<u64>>,
     /// After how many deliveries an event that nobody settles goes to the dead letters.
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     max_deliveries: Option<Option<NonZeroU32>>,
-    /// How long a client may take to settle a delivery, in milliseconds.
+    /// How long a client may take to settle a delivery, in milliseconds: 100 to 86,400,000.
     #[serde(deserialize_with = "said")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 100, maximum = 86_400_000)]
     ack_timeout_ms: Option<Option<u64>>,
 }
 

@@ -92,6 +92,7 @@ pub(super) struct Queues {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQueues {
     /// Only those of this event name.
+    #[param(min_length = 1, max_length = 256)]
     event: Option<String>,
     /// Only those of this app: its id, or a public key of it that can be published to.
     #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]

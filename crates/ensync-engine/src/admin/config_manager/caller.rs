@@ -7,11 +7,12 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ensync_core::{AppId, AppKey, Error, ErrorKind, Timestamp};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
+use super::changes::Changes;
 use crate::admin::Tokens;
-use crate::admin::audit::{Caller as Asker, Was};
+use crate::admin::audit::Caller as Asker;
 use crate::admin::error::{Refusal, Result};
 use crate::broker::LoginThrottle;
 use crate::model::KeyHash;
@@ -100,6 +101,11 @@ impl Gate {
     }
 }
 
+/// Whether the headers of a request show a key that only administrators have.
+pub(super) fn shows_account(tokens: &Tokens, headers: &HeaderMap) -> bool {
+    headers.get(HEADER).and_then(|key| key.to_str().ok()).is_some_and(|key| tokens.whose(key).is_some())
+}
+
 /// Refuses whoever shows no key that this engine knows, and tells the routes who asks. What was sent instead is neither said nor
 /// logged.
 pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
@@ -126,16 +132,13 @@ pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: N
                 who: key.and_then(|key| gate.tokens.whose(&key)),
                 from: request.extensions().get::<SocketAddr>().copied(),
             };
-            let change =
-                (!request.method().is_safe()).then(|| format!("{} {}", request.method(), request.uri().path()));
+            let change = (!request.method().is_safe()).then(|| request.uri().path().to_owned());
+            let changes = Changes::default();
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(changes.clone());
             let mut response = next.run(request).await;
-            if let Some(change) = change {
-                let done = match response.status() {
-                    status if status.is_success() => Ok(Was::<u16>::only(status.as_u16())),
-                    status => Err(Error::new(ErrorKind::InvalidInput, format!("answered with {status}"))),
-                };
-                asker.audit("config-manager", change, &done);
+            if let Some(path) = change {
+                changes.audit(&asker, &path, response.status());
             }
             // Some answers hold keys.
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::changes::Changes;
 use super::listing::{Listing, Page};
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::model::Rights;
+use crate::model::{AdminCommand, Rights};
 use crate::{AppInfo, EventChange, EventOptions};
 
 /// An event name.
@@ -105,13 +106,17 @@ pub(super) async fn show(
 pub(super) async fn create(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
+    Extension(changes): Extension<Changes>,
     Read(wanted): Read<Wanted>,
 ) -> Result<(StatusCode, Json<Event>)> {
+    changes.begins("event.create", &wanted.name);
     caller.administers()?;
     let name = EventName::parse(&wanted.name)?;
     let options = EventOptions { schema: wanted.schema()?, ..EventOptions::default() };
     admin.broker.create_event(name.clone(), options.clone()).await?;
-    Ok((StatusCode::CREATED, Json(Event::new(&name, &options))))
+    let event = Event::new(&name, &options);
+    changes.made(None::<Event>, Some(&event));
+    Ok((StatusCode::CREATED, Json(event)))
 }
 
 /// Change what payloads of an event name, which the path names by its id, must look like. The name itself stays: it is what publishers and subscribers call it by.
@@ -122,6 +127,7 @@ pub(super) async fn create(
 pub(super) async fn change(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
+    Extension(changes): Extension<Changes>,
     Named(id): Named<String>,
     Read(wanted): Read<Wanted>,
 ) -> Result<Json<Event>> {
@@ -129,6 +135,7 @@ pub(super) async fn change(
     let no_such = || Error::new(ErrorKind::NotFound, "no event of this engine has that id; list them to see the ids");
     let text = URL_SAFE_NO_PAD.decode(&id).ok().and_then(|name| String::from_utf8(name).ok()).ok_or_else(no_such)?;
     let name = EventName::parse(&text).map_err(|_| no_such())?;
+    changes.begins("event.change", &name);
     if !wanted.name.is_empty() && wanted.name != name.as_str() {
         let message = format!(
             "an event name cannot be changed, for events wait under it and clients call it by it: register {:?} beside {name}, \
@@ -138,10 +145,12 @@ pub(super) async fn change(
         return Err(Error::new(ErrorKind::Conflict, message).into());
     }
     let change = EventChange { schema: Some(wanted.schema()?), ..EventChange::default() };
-    admin.broker.change_event(name.clone(), change).await?;
-    let asked = name.clone();
-    let options = admin.broker.inspect(move |state| state.event(&asked)).await?.ok_or_else(|| unknown(&name))?;
-    Ok(Json(Event::new(&name, &options)))
+    let command = AdminCommand::ChangeEvent { name: name.clone(), change };
+    let [before, after] = admin.broker.change_name(name.clone(), command).await?;
+    let shown = |options: &EventOptions| Event::new(&name, options);
+    let event = after.as_ref().map(shown).ok_or_else(|| unknown(&name))?;
+    changes.made(before.as_ref().map(shown), Some(&event));
+    Ok(Json(event))
 }
 
 fn unknown(name: &EventName) -> Error {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::changes::Changes;
 use super::listing::{By, Listing, Page};
 use super::permissions::Permissions;
 use super::time::rfc3339;
@@ -90,6 +91,7 @@ pub(super) struct Create {
     #[serde(default)]
     r#type: Option<Type>,
     /// Its name, for people: 1 to 256 bytes without control characters.
+    #[schema(min_length = 1, max_length = 256)]
     name: String,
     /// What it may do. Nothing, if it is not said.
     #[serde(default)]
@@ -167,8 +169,10 @@ pub(super) async fn show(
 pub(super) async fn create(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
+    Extension(changes): Extension<Changes>,
     Read(wanted): Read<Create>,
 ) -> Result<(http::StatusCode, Json<Created>)> {
+    changes.begins("app.create", &wanted.name);
     caller.administers()?;
     if wanted.r#type == Some(Type::Account) {
         let message = "an engine has one ACCOUNT key, its admin token (the file admin.token of its data directory); it makes no others";
@@ -180,8 +184,9 @@ pub(super) async fn create(
     let key = admin.broker.create_app_with_rights(&wanted.name, id, meant.default).await?;
     let app = one(&admin, &caller, &id_of(&id)).await?;
     meant.give(&admin.broker, &app).await?;
-    let Key { id, name, r#type, created_at, permissions, service_key_id, .. } =
-        one(&admin, &caller, &id_of(&id)).await?.into();
+    let made = Key::from(one(&admin, &caller, &id_of(&id)).await?);
+    changes.made(None::<Key>, Some(&made));
+    let Key { id, name, r#type, created_at, permissions, service_key_id, .. } = made;
     let access_key = key.expose().to_owned();
     let created =
         Created { id, access_key, name, r#type, created_at, permissions, service_key_id, service_key_pair: pair };
@@ -196,12 +201,16 @@ pub(super) async fn create(
 pub(super) async fn delete(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
+    Extension(changes): Extension<Changes>,
     Named(id): Named<String>,
 ) -> Result<Json<Key>> {
     caller.administers()?;
     let app = one(&admin, &caller, &id).await?;
+    changes.begins("app.delete", app.id);
     admin.broker.delete_app(app.id).await?;
-    Ok(Json(app.into()))
+    let key = Key::from(app);
+    changes.made(Some(&key), None::<Key>);
+    Ok(Json(key))
 }
 
 /// Show what an access key may do, by the key or its id.
@@ -225,42 +234,21 @@ pub(super) async fn permissions(
 pub(super) async fn set_permissions(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
+    Extension(changes): Extension<Changes>,
     Named(key): Named<String>,
     Read(wanted): Read<Permissions>,
 ) -> Result<Json<Key>> {
     caller.administers()?;
     let meant = wanted.read()?;
     let app = one(&admin, &caller, &key).await?;
+    changes.begins("app.permissions.set", app.id);
     meant.check(&admin.broker).await?;
-    meant.give(&admin.broker, &app).await?;
-    Ok(Json(one(&admin, &caller, &id_of(&app.id)).await?.into()))
-}
-
-/// The same, at its earlier path.
-#[utoipa::path(
-    get, path = "/access-key/permissions/{id}", tag = "access keys", params(("id" = String, Path)),
-    responses((status = 200, body = Key)),
-)]
-pub(super) async fn permissions_as_before(
-    admin: State<Admin>,
-    caller: Extension<Caller>,
-    key: Named<String>,
-) -> Result<Json<Key>> {
-    permissions(admin, caller, key).await
-}
-
-/// The same, at its earlier path.
-#[utoipa::path(
-    post, path = "/access-key/permissions/{id}", tag = "access keys", params(("id" = String, Path)),
-    request_body = Permissions, responses((status = 200, body = Key)),
-)]
-pub(super) async fn set_permissions_as_before(
-    admin: State<Admin>,
-    caller: Extension<Caller>,
-    key: Named<String>,
-    wanted: Read<Permissions>,
-) -> Result<Json<Key>> {
-    set_permissions(admin, caller, key, wanted).await
+    let given = meant.give(&admin.broker, &app).await;
+    // Also of what was done before a failure.
+    let key = Key::from(one(&admin, &caller, &id_of(&app.id)).await?);
+    changes.made(Some(Permissions::of(&app)), Some(&key.permissions));
+    given?;
+    Ok(Json(key))
 }
 
 /// Give an access key another key pair, made for this answer. Its sessions end; what is published to its earlier public keys still
@@ -272,12 +260,16 @@ pub(super) async fn set_permissions_as_before(
 pub(super) async fn new_pair(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
+    Extension(changes): Extension<Changes>,
     Read(wanted): Read<NewPair>,
 ) -> Result<Json<Pair>> {
     caller.administers()?;
     let app = one(&admin, &caller, &wanted.access_key).await?;
+    changes.begins("app.key-pair.rotate", app.id);
     let (public_key, pair) = Pair::make()?;
     admin.broker.rotate_key_pair(app.id, public_key).await?;
+    let after = one(&admin, &caller, &id_of(&app.id)).await?;
+    changes.made(Some(Key::from(app)), Some(Key::from(after)));
     Ok(Json(pair))
 }
 

@@ -10,12 +10,15 @@
 //! before its last slash. Where there is no word for what is asked, the answer is a refusal that says so.
 
 mod caller;
+mod changes;
 mod events;
 mod keys;
 mod listing;
 mod permissions;
 mod time;
 mod workspaces;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -32,12 +35,16 @@ use utoipa_axum::routes;
 
 use super::context::Admin;
 use super::error::{Problem, Refusal};
-use super::{Tokens, body};
+use super::guard::{self, Guard};
+use super::{Tokens, body, bound};
 use crate::{Broker, Limits};
 use caller::Gate;
 
 /// Where everything is.
 pub(crate) const BASE: &str = "/api/v1/ensync";
+/// Where the permissions of an access key are, and where they were.
+const PERMISSIONS: &str = "/access-key/{id}/permissions";
+const EARLIER: &str = "/access-key/permissions/{id}";
 /// The security scheme's name in the document.
 const KEY: &str = "access key";
 
@@ -52,12 +59,13 @@ const KEY: &str = "access key";
 )]
 struct Document;
 
-/// Everything that the listener serves.
+/// Everything that the listener serves. `hosts`: the names by which it is called, if that matters.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the routes make no document.
-pub(crate) fn router(broker: Broker, tokens: Tokens, limits: &Limits) -> Result<Router> {
+pub(crate) fn router(broker: Broker, tokens: Tokens, limits: &Limits, hosts: Option<Arc<[String]>>) -> Result<Router> {
+    let guard = Guard { hosts, tokens: tokens.clone(), shown: caller::shows_account };
     let gate = Gate::new(broker.clone(), tokens, limits);
     // The last layer is the first to see a request: without a key, no body is read.
     let guarded = guarded().layer(from_fn(body::whole)).layer(from_fn_with_state(gate, caller::know));
@@ -71,7 +79,8 @@ pub(crate) fn router(broker: Broker, tokens: Tokens, limits: &Limits) -> Result<
     })?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
-    Ok(router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker }))
+    let router = router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker });
+    Ok(router.layer(from_fn(bound::answer)).layer(from_fn_with_state(guard, guard::check)))
 }
 
 fn guarded() -> OpenApiRouter<Admin> {
@@ -81,11 +90,19 @@ fn guarded() -> OpenApiRouter<Admin> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::delete))
         .routes(routes!(keys::permissions, keys::set_permissions))
-        .routes(routes!(keys::permissions_as_before, keys::set_permissions_as_before))
+        // The same, at their earlier path.
+        .route(EARLIER, get(keys::permissions).post(keys::set_permissions))
         .routes(routes!(keys::new_pair))
         .routes(routes!(keys::verify))
         .routes(routes!(workspaces::list, workspaces::create));
-    for item in router.get_openapi_mut().paths.paths.values_mut() {
+    let paths = &mut router.get_openapi_mut().paths.paths;
+    if let Some(mut same) = paths.get(PERMISSIONS).cloned() {
+        for operation in [&mut same.get, &mut same.post].into_iter().flatten() {
+            operation.operation_id = operation.operation_id.take().map(|id| id + "_as_before");
+        }
+        paths.insert(EARLIER.to_owned(), same);
+    }
+    for item in paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten();
         operations.for_each(complete);
     }

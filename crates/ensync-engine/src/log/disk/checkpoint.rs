@@ -21,7 +21,7 @@ const CRC: usize = 48;
 const KEPT: usize = 2;
 
 /// Stores a checkpoint, and removes those it replaces.
-pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]) -> Result<()> {
+pub(crate) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]) -> Result<()> {
     let path = directory.checkpoint(at);
     let mut bytes = Vec::with_capacity(HEAD + state.len());
     let mut w = Writer(&mut bytes);
@@ -40,7 +40,7 @@ pub(super) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]
 }
 
 /// Removes all checkpoints but so many.
-pub(super) fn keep_newest(directory: &Directory, count: usize) -> Result<()> {
+pub(crate) fn keep_newest(directory: &Directory, count: usize) -> Result<()> {
     for old in directory.checkpoints()?.iter().rev().skip(count) {
         directory.remove(&directory.checkpoint(*old))?;
     }
@@ -48,7 +48,7 @@ pub(super) fn keep_newest(directory: &Directory, count: usize) -> Result<()> {
 }
 
 /// Reads a checkpoint.
-pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<Bytes> {
+pub(crate) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<Bytes> {
     let path = directory.checkpoint(at);
     let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     check(&bytes, id, at).map_err(|bad| bad_header(&path, bad))?;
@@ -56,7 +56,7 @@ pub(super) fn load(directory: &Directory, id: &LogId, at: Position) -> Result<By
 }
 
 /// Reads a checkpoint; `None` if it is damaged.
-pub(super) fn load_if_whole(directory: &Directory, id: &LogId, at: Position) -> Result<Option<Bytes>> {
+pub(crate) fn load_if_whole(directory: &Directory, id: &LogId, at: Position) -> Result<Option<Bytes>> {
     let path = directory.checkpoint(at);
     let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
     match check(&bytes, id, at) {
@@ -67,12 +67,12 @@ pub(super) fn load_if_whole(directory: &Directory, id: &LogId, at: Position) -> 
 }
 
 /// The log's id, from a checkpoint's header.
-pub(super) fn id(bytes: &[u8]) -> Result<LogId, BadHeader> {
+pub(crate) fn id(bytes: &[u8]) -> Result<LogId, BadHeader> {
     format::header_id(bytes, MAGIC)
 }
 
 /// The newest checkpoint that can be read.
-pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
+pub(crate) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
     for at in directory.checkpoints()?.into_iter().rev() {
         let path = directory.checkpoint(at);
         match check_file(directory, id, at).map_err(|cause| failed("read", &path, cause))? {
@@ -92,6 +92,7 @@ fn check_file(directory: &Directory, id: &LogId, at: Position) -> io::Result<Res
     let mut next = |piece: &mut Vec<u8>, length: usize| {
         piece.resize(length, 0);
         let read = directory.io.read(&file, piece, from)?;
+        directory.progress.add(read);
         piece.truncate(read);
         from += read as u64;
         io::Result::Ok(())

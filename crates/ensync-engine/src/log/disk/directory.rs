@@ -11,34 +11,38 @@ use ensync_core::{Error, ErrorKind, Result};
 use super::folder::{Folder, Identity, Open};
 use super::format::{self, BadHeader, HEADER, LogId};
 use super::io::Io;
+use super::progress::ReadProgress;
 use crate::model::Position;
 
 const LOCK: &str = "lock";
 const SEGMENT: &str = "log";
 const CHECKPOINT: &str = "checkpoint";
 /// What to do about damage.
-pub(super) const ADVICE: &str = "`ensync store repair` says what of it is lost, and goes on without that; or restore the data directory from a backup";
+pub(crate) const ADVICE: &str = "`ensync store repair` says what of it is lost, and goes on without that; or restore the data directory from a backup";
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "unfinished";
 
 /// A data directory.
 #[derive(Clone, Debug)]
-pub(super) struct Directory {
-    pub(super) path: PathBuf,
-    pub(super) io: Arc<dyn Io>,
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    pub(crate) io: Arc<dyn Io>,
     /// From the first look into it on.
     folder: Arc<OnceLock<Folder>>,
     /// Which file the lock is, from when it was taken on.
     lock: Arc<OnceLock<Identity>>,
+    /// Who is told how much of it has been read.
+    pub(crate) progress: ReadProgress,
 }
 
 impl Directory {
-    pub(super) fn new(path: impl Into<PathBuf>, io: Arc<dyn Io>) -> Self {
-        Self { path: path.into(), io, folder: Arc::default(), lock: Arc::default() }
+    pub(crate) fn new(path: impl Into<PathBuf>, io: Arc<dyn Io>) -> Self {
+        let (folder, lock, progress) = (Arc::default(), Arc::default(), ReadProgress::default());
+        Self { path: path.into(), io, folder, lock, progress }
     }
 
     /// The directory itself, held open.
-    pub(super) fn folder(&self) -> io::Result<&Folder> {
+    pub(crate) fn folder(&self) -> io::Result<&Folder> {
         match self.folder.get() {
             Some(folder) => Ok(folder),
             None => {
@@ -49,28 +53,28 @@ impl Directory {
     }
 
     /// Opens a file of it.
-    pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<File> {
+    pub(crate) fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         self.folder()?.file(path, how)
     }
 
-    pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+    pub(crate) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.folder()?.metadata(path)
     }
 
     /// Whether the path still leads to it, and to the lock that was taken. If not, another engine may have the path for its own.
-    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         let (folder, lock) = (self.folder()?, self.lock.get());
         lock.map_or(Ok(true), |lock| folder.is_in_place(Path::new(LOCK), lock))
     }
 
     /// How many bytes its file system has, and how many of them are free.
-    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
         self.folder()?.space()
     }
 
     /// Makes it if it is not there, readable by its owner only, and keeps other processes out while the file that is returned
     /// lives.
-    pub(super) fn enter(&self) -> Result<File> {
+    pub(crate) fn enter(&self) -> Result<File> {
         self.make()?;
         let lock = self.open(Path::new(LOCK), Open::Make);
         let lock = lock.map_err(|cause| self.cannot_use("open a file in", cause))?;
@@ -81,7 +85,7 @@ impl Directory {
     }
 
     /// Makes it if it is not there, readable by its owner only.
-    pub(super) fn make(&self) -> Result<()> {
+    pub(crate) fn make(&self) -> Result<()> {
         let missing: Vec<_> = self.path.ancestors().take_while(|path| !path.exists()).collect();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
@@ -98,7 +102,7 @@ impl Directory {
     }
 
     /// Keeps engines out while the file that is returned lives, and changes nothing. `None` if no engine was ever here.
-    pub(super) fn look(&self) -> Result<Option<File>> {
+    pub(crate) fn look(&self) -> Result<Option<File>> {
         self.folder().map_err(|cause| self.cannot_use("look into", cause))?;
         let path = self.path.join(LOCK);
         match self.open(&path, Open::Read) {
@@ -143,30 +147,30 @@ impl Directory {
     }
 
     /// The numbers of the segments, ascending.
-    pub(super) fn segments(&self) -> Result<Vec<u32>> {
+    pub(crate) fn segments(&self) -> Result<Vec<u32>> {
         self.list(SEGMENT, 10)
     }
 
     /// The positions of the checkpoints, ascending.
-    pub(super) fn checkpoints(&self) -> Result<Vec<Position>> {
+    pub(crate) fn checkpoints(&self) -> Result<Vec<Position>> {
         Ok(self.list(CHECKPOINT, 20)?.into_iter().map(Position::new).collect())
     }
 
-    pub(super) fn segment(&self, number: u32) -> PathBuf {
+    pub(crate) fn segment(&self, number: u32) -> PathBuf {
         self.path.join(format!("{number:010}.{SEGMENT}"))
     }
 
-    pub(super) fn checkpoint(&self, at: Position) -> PathBuf {
+    pub(crate) fn checkpoint(&self, at: Position) -> PathBuf {
         self.path.join(format!("{:020}.{CHECKPOINT}", at.as_u64()))
     }
 
     /// Makes a segment of some length. It is there whole or not at all.
-    pub(super) fn create_segment(&self, id: &LogId, number: u32, length: u64) -> io::Result<File> {
+    pub(crate) fn create_segment(&self, id: &LogId, number: u32, length: u64) -> io::Result<File> {
         self.create(&self.segment(number), &format::header(id, number), Some(length))
     }
 
     /// Makes a file that begins with `bytes`. It is there whole or not at all.
-    pub(super) fn create(&self, path: &Path, bytes: &[u8], length: Option<u64>) -> io::Result<File> {
+    pub(crate) fn create(&self, path: &Path, bytes: &[u8], length: Option<u64>) -> io::Result<File> {
         let unfinished = path.with_extension(UNFINISHED);
         let folder = self.folder()?;
         let file = self.io.create(folder, &unfinished)?;
@@ -191,16 +195,17 @@ impl Directory {
     }
 
     /// A whole file.
-    pub(super) fn read(&self, path: &Path) -> io::Result<Bytes> {
+    pub(crate) fn read(&self, path: &Path) -> io::Result<Bytes> {
         let file = self.open(path, Open::Read)?;
         let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX)];
         let read = self.io.read(&file, &mut bytes, 0)?;
+        self.progress.add(read);
         bytes.truncate(read);
         Ok(bytes.into())
     }
 
     /// Removes a file. Whether it is gone for good is only sure after [`sync`](Self::sync).
-    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
         match self.folder().and_then(|folder| self.io.remove(folder, path)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, cause)),
             _ => Ok(()),
@@ -208,7 +213,7 @@ impl Directory {
     }
 
     /// Returns once the names in the directory are on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.io.sync_directory(self.folder()?)
     }
 
@@ -231,22 +236,22 @@ impl Directory {
 }
 
 /// Whether a name in a data directory is one of the log's.
-pub(super) fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     name == LOCK || name.starts_with("damaged-") || matches!(extension, Some(SEGMENT | CHECKPOINT | UNFINISHED))
 }
 
 /// What the operating system said about a file.
-pub(super) fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
+pub(crate) fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {what} {}", path.display())).with_source(cause)
 }
 
 /// What cannot be used, and will not get better by trying again.
-pub(super) fn unusable(message: String) -> Error {
+pub(crate) fn unusable(message: String) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
-pub(super) fn bad_header(path: &Path, bad: BadHeader) -> Error {
+pub(crate) fn bad_header(path: &Path, bad: BadHeader) -> Error {
     let path = path.display();
     unusable(match bad {
         BadHeader::Version(version) if version < format::VERSION => format!(

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// A directory that is held open, and only looked up once.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     #[cfg(unix)]
     handle: File,
@@ -18,24 +18,24 @@ pub(super) struct Folder {
 
 /// Which file it is, whatever it is called: its device and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity(u64, u64);
+pub(crate) struct Identity(u64, u64);
 
 impl Identity {
     #[cfg(unix)]
-    pub(super) fn of(file: &Metadata) -> Self {
+    pub(crate) fn of(file: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self(file.dev(), file.ino())
     }
 
     #[cfg(not(unix))]
-    pub(super) fn of(_: &Metadata) -> Self {
+    pub(crate) fn of(_: &Metadata) -> Self {
         Self(0, 0)
     }
 }
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Open {
+pub(crate) enum Open {
     Read,
     Write,
     /// For reading and writing, made if it is not there.
@@ -46,7 +46,7 @@ pub(super) enum Open {
 
 #[cfg(unix)]
 impl Folder {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(path, flags, Mode::empty())?.into();
@@ -54,7 +54,7 @@ impl Folder {
     }
 
     /// Opens a file. One that is made can be read and written by its owner only.
-    pub(super) fn file(&self, name: &Path, how: Open) -> io::Result<File> {
+    pub(crate) fn file(&self, name: &Path, how: Open) -> io::Result<File> {
         use rustix::fs::{Mode, OFlags};
         let flags = match how {
             Open::Read => OFlags::RDONLY,
@@ -71,16 +71,16 @@ impl Folder {
         Ok(file)
     }
 
-    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.handle, here(from)?, &self.handle, here(to)?)?)
     }
 
-    pub(super) fn remove(&self, name: &Path) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &Path) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.handle, here(name)?, rustix::fs::AtFlags::empty())?)
     }
 
     /// The names in it.
-    pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
         use std::os::unix::ffi::OsStringExt;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.handle)? {
@@ -92,17 +92,17 @@ impl Folder {
         Ok(names)
     }
 
-    pub(super) fn metadata(&self, name: &Path) -> io::Result<Metadata> {
+    pub(crate) fn metadata(&self, name: &Path) -> io::Result<Metadata> {
         self.file(name, Open::Read)?.metadata()
     }
 
     /// Returns once the names in it are on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 
     /// Whether its path still leads here, and a name in it to a file.
-    pub(super) fn is_in_place(&self, name: &Path, file: &Identity) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self, name: &Path, file: &Identity) -> io::Result<bool> {
         let same = |path: &Path, held: &Identity| match std::fs::metadata(path) {
             Ok(found) => Ok(Identity::of(&found) == *held),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
@@ -112,7 +112,7 @@ impl Folder {
     }
 
     /// How many bytes its file system has, and how many of them are free.
-    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
         let found = rustix::fs::fstatvfs(&self.handle)?;
         Ok((found.f_blocks.saturating_mul(found.f_frsize), found.f_bavail.saturating_mul(found.f_frsize)))
     }
@@ -127,44 +127,44 @@ fn here(path: &Path) -> io::Result<&Path> {
 /// Where nothing is known of handles of directories, their paths have to do.
 #[cfg(not(unix))]
 impl Folder {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         std::fs::read_dir(path)?;
         Ok(Self { path: path.to_owned() })
     }
 
-    pub(super) fn file(&self, name: &Path, how: Open) -> io::Result<File> {
+    pub(crate) fn file(&self, name: &Path, how: Open) -> io::Result<File> {
         let (make, empty) = (matches!(how, Open::Make | Open::MakeEmpty), how == Open::MakeEmpty);
         let mut options = File::options();
         options.read(true).write(how != Open::Read).create(make).truncate(empty);
         options.open(self.at(name))
     }
 
-    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(self.at(from), self.at(to))
     }
 
-    pub(super) fn remove(&self, name: &Path) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &Path) -> io::Result<()> {
         std::fs::remove_file(self.at(name))
     }
 
-    pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
         std::fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
-    pub(super) fn metadata(&self, name: &Path) -> io::Result<Metadata> {
+    pub(crate) fn metadata(&self, name: &Path) -> io::Result<Metadata> {
         std::fs::metadata(self.at(name))
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 
-    pub(super) fn is_in_place(&self, name: &Path, _: &Identity) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self, name: &Path, _: &Identity) -> io::Result<bool> {
         self.path.join(name).try_exists()
     }
 
     /// Not known: as much as there can be.
-    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
         Ok((u64::MAX, u64::MAX))
     }
 

@@ -8,49 +8,49 @@ use crate::model::Position;
 use crate::model::codec::bytes::Writer;
 
 /// The version of everything in a data directory.
-pub(super) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// The length of a segment's header, and where its first frame is.
-pub(super) const HEADER: u32 = 64;
+pub(crate) const HEADER: u32 = 64;
 const SEGMENT_MAGIC: &[u8; 8] = b"ENSYNLOG";
 
 /// The kind of a mark; it holds no record.
-pub(super) const MARK: u8 = 0;
+pub(crate) const MARK: u8 = 0;
 /// The kind of what holds a record.
-pub(super) const RECORD: u8 = 1;
+pub(crate) const RECORD: u8 = 1;
 /// The kind of what could not be read when the log was repaired; it holds no record.
-pub(super) const LOST: u8 = 255;
+pub(crate) const LOST: u8 = 255;
 
 /// The length of a frame without its body.
-pub(super) const FRAME: usize = 24;
+pub(crate) const FRAME: usize = 24;
 /// Where frames may start, in multiples of this.
-pub(super) const ALIGN: usize = 8;
+pub(crate) const ALIGN: usize = 8;
 /// Not UTF-8, so that no text looks like a frame.
 const FRAME_MAGIC: [u8; 2] = [0xe5, 0xc1];
 const LAST: u8 = 1;
 
 /// The space at the end of a segment that is left to marks.
-pub(super) const MARKS: u64 = 2_048;
+pub(crate) const MARKS: u64 = 2_048;
 
 /// The longest segment, and so what a commit must fit in.
-pub(super) const MAX_SEGMENT: u64 = 1 << 30;
+pub(crate) const MAX_SEGMENT: u64 = 1 << 30;
 
 /// What tells one log's frames from those of another: 16 random bytes.
-pub(super) type LogId = [u8; 16];
+pub(crate) type LogId = [u8; 16];
 
 /// The position of what starts at `offset` of a segment.
-pub(super) fn position(segment: u32, offset: u32) -> Position {
+pub(crate) fn position(segment: u32, offset: u32) -> Position {
     Position::new(u64::from(segment) << 32 | u64::from(offset))
 }
 
 /// The segment of a position, and the offset there.
-pub(super) fn split(position: Position) -> (u32, u32) {
+pub(crate) fn split(position: Position) -> (u32, u32) {
     let number = position.as_u64();
     ((number >> 32) as u32, number as u32)
 }
 
 /// A segment's header.
-pub(super) fn header(id: &LogId, segment: u32) -> [u8; HEADER as usize] {
+pub(crate) fn header(id: &LogId, segment: u32) -> [u8; HEADER as usize] {
     let mut bytes = Vec::with_capacity(HEADER as usize);
     let mut w = Writer(&mut bytes);
     w.array(SEGMENT_MAGIC);
@@ -65,7 +65,7 @@ pub(super) fn header(id: &LogId, segment: u32) -> [u8; HEADER as usize] {
 
 /// Why a header is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadHeader {
+pub(crate) enum BadHeader {
     /// Of another version.
     Version(u32),
     /// Not a header, or that of another segment.
@@ -73,14 +73,14 @@ pub(super) enum BadHeader {
 }
 
 /// Reads a segment's header.
-pub(super) fn read_header(bytes: &[u8], segment: u32) -> Result<LogId, BadHeader> {
+pub(crate) fn read_header(bytes: &[u8], segment: u32) -> Result<LogId, BadHeader> {
     let id = header_id(bytes, SEGMENT_MAGIC)?;
     let same = bytes.get(..HEADER as usize).is_some_and(|found| found == header(&id, segment));
     if same { Ok(id) } else { Err(BadHeader::Damaged) }
 }
 
 /// What every file of the log begins with: magic, version, 4 bytes, the log's id.
-pub(super) fn header_id(bytes: &[u8], magic: &[u8; 8]) -> Result<LogId, BadHeader> {
+pub(crate) fn header_id(bytes: &[u8], magic: &[u8; 8]) -> Result<LogId, BadHeader> {
     if !bytes.starts_with(magic) {
         return Err(BadHeader::Damaged);
     }
@@ -93,37 +93,37 @@ pub(super) fn header_id(bytes: &[u8], magic: &[u8; 8]) -> Result<LogId, BadHeade
 
 /// A whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// Which commit it belongs to.
-    pub(super) commit: u64,
+    pub(crate) commit: u64,
     /// Which run wrote it.
-    pub(super) epoch: u32,
+    pub(crate) epoch: u32,
     /// What it holds.
-    pub(super) kind: u8,
+    pub(crate) kind: u8,
     /// Whether its commit ends with it.
-    pub(super) last: bool,
+    pub(crate) last: bool,
     /// The length of its body.
-    pub(super) body: usize,
+    pub(crate) body: usize,
 }
 
 impl Frame {
     /// How many bytes a frame with a body of some length takes.
-    pub(super) fn size(body: usize) -> usize {
+    pub(crate) fn size(body: usize) -> usize {
         FRAME.saturating_add(body).next_multiple_of(ALIGN)
     }
 
     /// The body in what the frame was read from.
-    pub(super) fn body_of(&self, bytes: &Bytes, offset: usize) -> Bytes {
+    pub(crate) fn body_of(&self, bytes: &Bytes, offset: usize) -> Bytes {
         bytes.slice(self.range(offset))
     }
 
     /// Where the body is in what the frame was read from.
-    pub(super) fn range(&self, offset: usize) -> Range<usize> {
+    pub(crate) fn range(&self, offset: usize) -> Range<usize> {
         offset + FRAME..offset + FRAME + self.body
     }
 
     /// Appends a frame around the body that `write` appends. `base` is the position of the buffer's start.
-    pub(super) fn write(
+    pub(crate) fn write(
         out: &mut Vec<u8>,
         id: &LogId,
         base: Position,
@@ -153,7 +153,7 @@ impl Frame {
     }
 
     /// Marks a frame as the last of its commit.
-    pub(super) fn end_commit(out: &mut [u8], start: usize, id: &LogId, at: Position) {
+    pub(crate) fn end_commit(out: &mut [u8], start: usize, id: &LogId, at: Position) {
         if let Some(flags) = out.get_mut(start + 21) {
             *flags = LAST;
         }
@@ -161,12 +161,12 @@ impl Frame {
     }
 
     /// The length of the body that a frame's first bytes announce, if they are such.
-    pub(super) fn announced(bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn announced(bytes: &[u8]) -> Option<usize> {
         (bytes.get(22..FRAME)? == FRAME_MAGIC).then_some(u32_at(bytes, 0)? as usize)
     }
 
     /// Reads the frame at `offset` of what begins at position `base`.
-    pub(super) fn read(bytes: &[u8], offset: usize, id: &LogId, base: Position) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8], offset: usize, id: &LogId, base: Position) -> Option<Self> {
         let bytes = bytes.get(offset..)?;
         let at = Position::new(base.as_u64().checked_add(offset as u64)?);
         let (frame, mut sum) = Self::read_head(bytes, id, at)?;
@@ -175,7 +175,7 @@ impl Frame {
     }
 
     /// Reads what comes before the body of a frame, which is one only if its body has this checksum.
-    pub(super) fn read_head(bytes: &[u8], id: &LogId, at: Position) -> Option<(Self, Checksum)> {
+    pub(crate) fn read_head(bytes: &[u8], id: &LogId, at: Position) -> Option<(Self, Checksum)> {
         let head = bytes.get(..FRAME)?;
         let body = Self::announced(head)?;
         let (&kind, &flags) = (head.get(20)?, head.get(21)?);
@@ -188,17 +188,17 @@ impl Frame {
 
 /// The checksum of a frame whose body is read in pieces.
 #[derive(Debug)]
-pub(super) struct Checksum {
+pub(crate) struct Checksum {
     wanted: u32,
     sum: u32,
 }
 
 impl Checksum {
-    pub(super) fn add(&mut self, body: &[u8]) {
+    pub(crate) fn add(&mut self, body: &[u8]) {
         self.sum = crc32c::crc32c_append(self.sum, body);
     }
 
-    pub(super) fn is_right(&self) -> bool {
+    pub(crate) fn is_right(&self) -> bool {
         self.sum == self.wanted
     }
 }
@@ -221,7 +221,7 @@ fn checksum(frame: &[u8], id: &LogId, at: Position) -> Option<u32> {
     Some(crc32c::crc32c_append(crc, frame.get(8..)?))
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::folder::{Folder, Open};
 
 /// Changes and reads files.
-pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Io: fmt::Debug + Send + Sync + 'static {
     /// Does something on a thread of its own, and nothing if there is none to be had.
     fn meanwhile(&self, work: Box<dyn FnOnce() + Send>) {
         _ = std::thread::Builder::new().name("ensync-segment".into()).spawn(work);
@@ -82,7 +82,7 @@ pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SystemIo;
+pub(crate) struct SystemIo;
 
 impl Io for SystemIo {}
 
@@ -138,7 +138,7 @@ fn data_end(_: &File, length: u64) -> u64 {
 }
 
 /// Whether there is no space, which may come back; anything else that a disk says is no reason to trust it again.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

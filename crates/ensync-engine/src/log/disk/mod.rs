@@ -1,22 +1,22 @@
 //! A log in a directory: [`format`](crate::log::format) says what the files hold.
 
-mod checkpoint;
-mod directory;
+pub(crate) mod checkpoint;
+pub(crate) mod directory;
 mod failure;
 mod files;
-mod folder;
-mod format;
-mod io;
+pub(crate) mod folder;
+pub(crate) mod format;
+pub(crate) mod io;
+mod progress;
 mod read;
 mod records;
-mod recover;
-mod segment;
+pub(crate) mod recover;
+pub(crate) mod segment;
 mod shared;
 mod space;
 #[cfg(test)]
 mod tests;
 
-pub(crate) mod tools;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -41,6 +41,7 @@ use failure::Failure;
 use files::OpenFiles;
 use format::{HEADER, split};
 use io::{Io, SystemIo};
+pub use progress::ReadProgress;
 use shared::Shared;
 use writer::{Append, Writer};
 
@@ -65,11 +66,13 @@ pub struct DiskOptions {
     /// How long after the last commit a mark is written behind it, with which damage to that commit is told from an unfinished
     /// write. 1 s.
     pub mark_after: Duration,
+    /// Told how far the log has been read.
+    pub progress: ReadProgress,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, mark_after: Duration::from_secs(1) }
+        Self { segment_bytes: 64 << 20, mark_after: Duration::from_secs(1), progress: ReadProgress::default() }
     }
 }
 
@@ -106,7 +109,8 @@ impl DiskLog {
         if !(64 << 10..=format::MAX_SEGMENT).contains(&segment_bytes) {
             return Err(unusable(format!("segments of {segment_bytes} bytes: they must have 64 KiB to 1 GiB")));
         }
-        let directory = Directory::new(path, io);
+        let mut directory = Directory::new(path, io);
+        directory.progress = options.progress.clone();
         let lock_file = directory.enter()?;
         let found = match recover::find(&directory)? {
             Some(found) => found,
@@ -117,10 +121,10 @@ impl DiskLog {
                 let made = directory.create_segment(&id, 1, length);
                 made.map_err(|cause| failed("make the log in", &directory.path, cause))?;
                 let segments = BTreeMap::from([(1, HEADER)]);
-                recover::Found { id, segments, segment: 1, spare: None, commit: 0, epoch: 0 }
+                recover::Found { id, segments, segment: 1, spare: None, commit: 0, epoch: 0, mark: None }
             }
         };
-        let recover::Found { id, segments, segment, spare, commit, epoch } = found;
+        let recover::Found { id, segments, segment, spare, commit, epoch, mark } = found;
         let epoch = epoch.checked_add(1).ok_or_else(|| unusable("the log was opened too often".into()))?;
         let offset = segments.get(&segment).copied().unwrap_or(HEADER);
         let (segments, failure, busy) = (Mutex::new(segments), Failure::default(), Mutex::default());
@@ -128,7 +132,7 @@ impl DiskLog {
         let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, files, failure, busy });
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
-        writer.begin().map_err(|error| error.context("start"))?;
+        writer.begin(mark).map_err(|error| error.context("start"))?;
         let (jobs, waiting) = std::sync::mpsc::channel();
         let mark_after = options.mark_after;
         let (end, ended) = std::sync::mpsc::channel();
@@ -222,6 +226,11 @@ impl Log for DiskLog {
         blocking(move || shared.space().map(Some)).await
     }
 
+    fn hangs(&self) -> Option<Duration> {
+        let busy = (*lock(&self.shared.busy))?.elapsed();
+        (busy >= shared::HANGS).then_some(busy)
+    }
+
     fn failure(&self) -> Option<Error> {
         self.shared.failure.get().cloned()
     }
@@ -279,7 +288,7 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 }
 
 /// Runs what waits for the disk on a thread for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|cause| Err(Error::new(ErrorKind::Internal, "a task of the log failed").with_source(cause)))
 }

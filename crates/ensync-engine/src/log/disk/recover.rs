@@ -7,7 +7,7 @@ use ensync_core::Result;
 use super::checkpoint;
 use super::directory::{ADVICE, Directory, failed, unusable};
 use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, LOST, LogId, position};
+use super::format::{ALIGN, Frame, HEADER, LOST, LogId, MARK, position};
 use super::segment::{PIECE, SegmentReader};
 
 /// What disks write whole or not at all.
@@ -15,18 +15,20 @@ const SECTOR: usize = 512;
 
 /// A log as it was found.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) id: LogId,
+pub(crate) struct Found {
+    pub(crate) id: LogId,
     /// Each segment and where it ends; `u32::MAX` for those before the checkpoint, which were not read.
-    pub(super) segments: BTreeMap<u32, u32>,
+    pub(crate) segments: BTreeMap<u32, u32>,
     /// The last segment.
-    pub(super) segment: u32,
+    pub(crate) segment: u32,
     /// The next one, made ahead.
-    pub(super) spare: Option<u32>,
+    pub(crate) spare: Option<u32>,
     /// The number of the last commit.
-    pub(super) commit: u64,
+    pub(crate) commit: u64,
     /// The last run that wrote.
-    pub(super) epoch: u32,
+    pub(crate) epoch: u32,
+    /// Where the last commit is, if it is a mark.
+    pub(crate) mark: Option<u32>,
 }
 
 /// Finds a log in a directory; `None` if there is none.
@@ -34,7 +36,7 @@ pub(super) struct Found {
 /// Frames count as far as they follow one another: each commit has the number after the one before, ends with a frame that says
 /// so, and is whole. What comes after is a commit that was being written when the engine stopped, unless a later commit is found
 /// behind it, which would have been written only once this one was on the disk: then it is damage.
-pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
+pub(crate) fn find(directory: &Directory) -> Result<Option<Found>> {
     let segments = directory.segments()?;
     let checkpoints = directory.checkpoints()?;
     let (Some(&first), Some(&last)) = (segments.first(), segments.last()) else {
@@ -93,30 +95,33 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
         found.remove(&number);
     }
     directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
-    Ok(Some(Found { id, segments: found, segment, spare, commit: walk.commit, epoch: walk.epoch }))
+    let mark = walk.mark.filter(|(number, _)| *number == segment).map(|(_, offset)| offset);
+    Ok(Some(Found { id, segments: found, segment, spare, commit: walk.commit, epoch: walk.epoch, mark }))
 }
 
 /// Goes through segments, strictly.
 #[derive(Clone, Debug)]
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     directory: &'a Directory,
     id: LogId,
     /// The first commit seen.
-    pub(super) start: Option<u64>,
+    pub(crate) start: Option<u64>,
     /// The last whole commit.
-    pub(super) commit: u64,
-    pub(super) epoch: u32,
+    pub(crate) commit: u64,
+    pub(crate) epoch: u32,
+    /// Where the last whole commit is, if it is a mark.
+    mark: Option<(u32, u32)>,
     /// Where frames first did not follow one another.
     damage: Option<(u32, usize)>,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(directory: &'a Directory, id: LogId) -> Self {
-        Self { directory, id, start: None, commit: 0, epoch: 0, damage: None }
+    pub(crate) fn new(directory: &'a Directory, id: LogId) -> Self {
+        Self { directory, id, start: None, commit: 0, epoch: 0, mark: None, damage: None }
     }
 
     /// Goes through a segment; where its last whole commit ends.
-    pub(super) fn segment(&mut self, number: u32, segment: &mut SegmentReader) -> Result<u32> {
+    pub(crate) fn segment(&mut self, number: u32, segment: &mut SegmentReader) -> Result<u32> {
         let (mut offset, mut end, mut epoch) = (HEADER as usize, HEADER as usize, self.epoch);
         while let Some(frame) = segment.frame(offset, &self.id)? {
             let follows = self.start.is_none() || frame.kind == LOST || frame.commit == self.commit + 1;
@@ -127,6 +132,9 @@ impl<'a> Walk<'a> {
                 (self.start, self.commit) = (Some(frame.commit), frame.commit.saturating_sub(1));
             }
             epoch = frame.epoch;
+            if frame.last {
+                self.mark = (frame.kind == MARK && offset == end).then_some((number, offset as u32));
+            }
             offset += Frame::size(frame.body);
             if frame.last {
                 (self.commit, self.epoch, end) = (frame.commit, epoch, offset);

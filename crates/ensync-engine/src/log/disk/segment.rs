@@ -11,17 +11,19 @@ use super::directory::{Directory, bad_header, failed};
 use super::folder::Open;
 use super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LogId, position};
 use super::io::Io;
+use super::progress::ReadProgress;
 use crate::model::Position;
 
 /// How much is read at once. Little in tests, so that whatever is tried with files is tried with frames in many pieces.
-pub(super) const PIECE: usize = if cfg!(test) { 4 << 10 } else { 256 << 10 };
+pub(crate) const PIECE: usize = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 
 /// Reads the frames of a segment, for whoever goes through it in order.
 #[derive(Debug)]
-pub(super) struct SegmentReader {
+pub(crate) struct SegmentReader {
     io: Arc<dyn Io>,
     file: File,
     path: PathBuf,
+    progress: ReadProgress,
     base: Position,
     length: usize,
     /// What was read last, and from where.
@@ -30,7 +32,7 @@ pub(super) struct SegmentReader {
 }
 
 impl SegmentReader {
-    pub(super) fn open(directory: &Directory, number: u32) -> Result<Self> {
+    pub(crate) fn open(directory: &Directory, number: u32) -> Result<Self> {
         let path = directory.segment(number);
         let open = || {
             let file = directory.open(&path, Open::Read)?;
@@ -39,27 +41,28 @@ impl SegmentReader {
         };
         let (file, length) = open().map_err(|cause| failed("read", &path, cause))?;
         let base = position(number, 0);
-        Ok(Self { io: directory.io.clone(), file, path, base, length, from: 0, piece: Vec::new() })
+        let (io, progress) = (directory.io.clone(), directory.progress.clone());
+        Ok(Self { io, file, path, progress, base, length, from: 0, piece: Vec::new() })
     }
 
     /// Its length, with the space that is kept ready.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
     }
 
     /// The log's id, from the header.
-    pub(super) fn id(&mut self) -> Result<LogId> {
+    pub(crate) fn id(&mut self) -> Result<LogId> {
         self.header()?.map_err(|bad| bad_header(&self.path, bad))
     }
 
     /// What the header says.
-    pub(super) fn header(&mut self) -> Result<Result<LogId, BadHeader>> {
+    pub(crate) fn header(&mut self) -> Result<Result<LogId, BadHeader>> {
         let number = format::split(self.base).0;
         Ok(format::read_header(self.at(0, HEADER as usize)?, number))
     }
 
     /// The whole frame at an offset, if there is one.
-    pub(super) fn frame(&mut self, offset: usize, id: &LogId) -> Result<Option<Frame>> {
+    pub(crate) fn frame(&mut self, offset: usize, id: &LogId) -> Result<Option<Frame>> {
         let at = Position::new(self.base.as_u64().saturating_add(offset as u64));
         let Some(body) = Frame::announced(self.at(offset, FRAME)?) else { return Ok(None) };
         let size = FRAME.saturating_add(body);
@@ -83,19 +86,20 @@ impl SegmentReader {
     }
 
     /// The body of a frame.
-    pub(super) fn body(&mut self, offset: usize, frame: &Frame) -> Result<Bytes> {
+    pub(crate) fn body(&mut self, offset: usize, frame: &Frame) -> Result<Bytes> {
         let (from, length) = (offset.saturating_add(FRAME), frame.body);
         if length <= PIECE {
             return Ok(Bytes::copy_from_slice(self.at(from, length)?));
         }
         let mut bytes = vec![0; length];
         let read = self.io.read(&self.file, &mut bytes, from as u64).map_err(|cause| self.failed(cause))?;
+        self.progress.add(read);
         bytes.truncate(read);
         Ok(bytes.into())
     }
 
     /// The first frame that begins at an offset from `from` to before `to`.
-    pub(super) fn find(&mut self, from: usize, to: usize, id: &LogId) -> Result<Option<(usize, Frame)>> {
+    pub(crate) fn find(&mut self, from: usize, to: usize, id: &LogId) -> Result<Option<(usize, Frame)>> {
         let mut offset = from;
         while offset < to {
             // Most of it is none; a look at what has been read is enough to see that.
@@ -117,7 +121,7 @@ impl SegmentReader {
     }
 
     /// Where the last bytes that are not zero end, not before `from`.
-    pub(super) fn used(&mut self, from: usize) -> Result<usize> {
+    pub(crate) fn used(&mut self, from: usize) -> Result<usize> {
         // Most of it is space for later.
         let mut end = usize::try_from(self.io.data_end(&self.file, self.length as u64)).unwrap_or(self.length);
         end = end.min(self.length);
@@ -133,7 +137,7 @@ impl SegmentReader {
     }
 
     /// Whether there are only zeros from an offset to another.
-    pub(super) fn is_zero(&mut self, from: usize, to: usize) -> Result<bool> {
+    pub(crate) fn is_zero(&mut self, from: usize, to: usize) -> Result<bool> {
         let mut offset = from;
         while offset < to.min(self.length) {
             let bytes = self.at(offset, PIECE.min(to - offset))?;
@@ -149,7 +153,7 @@ impl SegmentReader {
     }
 
     /// The bytes from an offset on: `length` of them, at most a piece, or fewer if the file ends before.
-    pub(super) fn at(&mut self, offset: usize, length: usize) -> Result<&[u8]> {
+    pub(crate) fn at(&mut self, offset: usize, length: usize) -> Result<&[u8]> {
         let piece = self.piece_at(offset, length)?;
         Ok(piece.get(..length).unwrap_or(piece))
     }
@@ -163,7 +167,7 @@ impl SegmentReader {
             self.from = offset;
             let read = self.io.read(&self.file, &mut self.piece, offset as u64);
             self.piece.truncate(read.as_ref().map_or(0, |read| *read));
-            read.map_err(|cause| self.failed(cause))?;
+            self.progress.add(read.map_err(|cause| self.failed(cause))?);
         }
         Ok(self.piece.get(offset - self.from..).unwrap_or_default())
     }

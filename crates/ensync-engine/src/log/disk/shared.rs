@@ -32,22 +32,24 @@ pub(super) struct Shared {
     pub(super) busy: Mutex<Option<Instant>>,
 }
 
-/// How long the disk may take before that is told, and how often it is looked at.
-const HANGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+/// How long the disk may take before that is told.
+pub(super) const HANGS: Duration = Duration::from_secs(5);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Tells once when the disk does not answer, and once when it does again. Until `ended`.
     pub(super) fn watch(&self, ended: &Receiver<()>) {
         let mut hanging: Option<Instant> = None;
-        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(HANGS.1) {
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
             let (busy, path) = (*lock(&self.busy), self.directory.path.display());
             match (hanging, busy) {
                 (Some(since), now) if now != Some(since) => {
                     tracing::warn!(seconds = since.elapsed().as_secs(), %path, "the disk answers again");
                     hanging = None;
                 }
-                (None, Some(since)) if since.elapsed() >= HANGS.0 => {
-                    tracing::error!(%path, "the disk has not answered for {} s; nothing is stored until it does", HANGS.0.as_secs());
+                (None, Some(since)) if since.elapsed() >= HANGS => {
+                    tracing::error!(%path, "the disk has not answered for {} s; nothing is stored until it does", HANGS.as_secs());
                     hanging = Some(since);
                 }
                 _ => {}

@@ -100,8 +100,14 @@ impl Writer {
         self.spare = open().ok();
     }
 
-    /// Stores that a run begins.
-    pub(super) fn begin(&mut self) -> Result<()> {
+    /// Stores that a run begins. `mark`: where the log ends with a mark.
+    ///
+    /// A disk without space has room for some runs only, so this one takes the place of one in which nothing was stored: however often a
+    /// supervisor starts an engine there, it starts. Should the power fail in the middle of that, the log ends before the mark.
+    pub(super) fn begin(&mut self, mark: Option<u32>) -> Result<()> {
+        let begun = self.store(&[]).map(drop);
+        let Some(mark) = mark.filter(|_| begun.is_err() && self.shared.failure.get().is_none()) else { return begun };
+        (self.offset, self.commit) = (mark, self.commit.saturating_sub(1));
         self.store(&[]).map(drop)
     }
 

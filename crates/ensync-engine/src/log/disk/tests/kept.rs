@@ -12,11 +12,11 @@ use ensync_core::{
 };
 
 use super::super::format::{Frame, RECORD, read_header};
-use super::super::tools::verify;
 use super::*;
 use crate::model::codec::snapshot;
 use crate::model::{AdminCommand, EventOptions, KeyHash, Rights, Snapshot};
 use crate::state::{Settings, State};
+use crate::store::verify;
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions, Log};
 

@@ -38,7 +38,7 @@ use crate::model::{Encoded, EventRef, Position, PublishRecord, Record};
 
 /// The smallest segments there are, and no marks but those of the runs.
 fn options() -> DiskOptions {
-    DiskOptions { segment_bytes: 64 << 10, mark_after: Duration::from_secs(3_600) }
+    DiskOptions { segment_bytes: 64 << 10, mark_after: Duration::from_secs(3_600), ..DiskOptions::default() }
 }
 
 /// A directory of a test's own.

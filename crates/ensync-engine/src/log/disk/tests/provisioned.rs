@@ -2,9 +2,9 @@
 
 use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Publish, Reply, Service, WirePayload};
 
-use super::super::tools::{assess, verify};
 use super::*;
 use crate::model::{AdminCommand, EventOptions, Rights};
+use crate::store::{assess, verify};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions};
 
@@ -101,6 +101,6 @@ async fn a_lost_app_costs_its_events_and_that_is_said() {
     let lost: Vec<_> =
         assessment.events.iter().map(|lost| (lost.recipient, lost.event.clone(), lost.waiting)).collect();
     assert_eq!(lost, [(STORE, paid, 2)], "{assessment:?}");
-    assert_eq!(super::super::tools::repair(place.path()).await.unwrap().events, assessment.events);
+    assert_eq!(crate::store::repair(place.path()).await.unwrap().events, assessment.events);
     assert_eq!(assess(place.path()).await.unwrap().damage, []);
 }

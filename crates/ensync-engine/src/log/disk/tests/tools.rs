@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use ensync_core::{AppId, EventName};
 
-use super::super::tools::{Assessment, Contents, assess, backup, repair, restore, verify};
 use super::*;
 use crate::model::AdminCommand;
 use crate::model::PublishRecord;
 use crate::model::codec::snapshot;
 use crate::state::{Settings, State};
+use crate::store::{Assessment, Contents, assess, backup, repair, restore, verify};
 
 const QUEUES: u32 = 3;
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
-use super::super::directory::Directory;
-use super::super::directory::unusable;
-use super::super::format::{FRAME, split};
 use super::scan::{Found, LogScan};
+use crate::log::disk::directory::Directory;
+use crate::log::disk::directory::unusable;
+use crate::log::disk::format::{FRAME, split};
 use crate::model::codec::snapshot;
 use crate::model::{AdminCommand, EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
 use crate::state::{Applied, Settings, State};

@@ -2,8 +2,8 @@
 
 use ensync_core::Result;
 
-use super::super::format::{ALIGN, Frame, HEADER, LogId};
-use super::super::segment::SegmentReader;
+use crate::log::disk::format::{ALIGN, Frame, HEADER, LogId};
+use crate::log::disk::segment::SegmentReader;
 
 /// What follows in a segment.
 pub(super) enum Piece {

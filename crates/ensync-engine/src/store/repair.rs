@@ -8,15 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
-use super::super::directory::{Directory, failed};
-use super::super::folder::Folder;
-use super::super::format::{self, FRAME, Frame, HEADER, LOST, position};
-use super::super::io::SystemIo;
-use super::super::{DiskLog, DiskOptions, blocking};
 use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
 use super::salvage::salvage;
-use super::scan::{Gap, LogScan, scan_log};
+use super::scan::{Gap, LogScan};
+use super::scanner::scan_log;
 use crate::log::Log;
+use crate::log::disk::directory::{Directory, failed};
+use crate::log::disk::folder::Folder;
+use crate::log::disk::format::{self, FRAME, Frame, HEADER, LOST, position};
+use crate::log::disk::io::SystemIo;
+use crate::log::disk::{DiskLog, DiskOptions, blocking};
 use crate::model::{Encoded, EventRef, Position, Record};
 
 /// What is wrong with a data directory, and what it costs to go on.

@@ -10,16 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
 
-use super::super::checkpoint;
-use super::super::directory::{Directory, failed, unusable};
-use super::super::folder::Open;
-use super::super::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
-use super::super::io::SystemIo;
-use super::super::recover::Walk;
-use super::super::segment::{PIECE, SegmentReader};
-use super::super::{blocking, directory};
 use super::salvage::decode;
 use super::verify::{Report, verify_now};
+use crate::log::disk::checkpoint;
+use crate::log::disk::directory::{Directory, failed, unusable};
+use crate::log::disk::folder::Open;
+use crate::log::disk::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
+use crate::log::disk::io::SystemIo;
+use crate::log::disk::recover::Walk;
+use crate::log::disk::segment::{PIECE, SegmentReader};
+use crate::log::disk::{blocking, directory};
 use crate::model::Position;
 
 /// How often the copy is begun again because the engine was faster.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use ensync_core::{AppId, EventName, Result};
 
-use super::super::blocking;
-use super::super::directory::Directory;
-use super::super::format::{FRAME, HEADER, position, split};
-use super::super::io::SystemIo;
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
 use super::salvage::{decode, no_meaning, salvage};
-use super::scan::{Found, LogScan, scan_log};
+use super::scan::{Found, LogScan};
+use super::scanner::scan_log;
+use crate::log::disk::blocking;
+use crate::log::disk::directory::Directory;
+use crate::log::disk::format::{FRAME, HEADER, position, split};
+use crate::log::disk::io::SystemIo;
 use crate::model::{
     Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotSettled,
     SnapshotWait,

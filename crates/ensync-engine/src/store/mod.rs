@@ -21,7 +21,16 @@
 //! # }
 //! ```
 
-pub use crate::log::disk::tools::{
-    Assessment, Backup, Contents, Damage, FileReport, LostEvents, Report, Restored, assess, backup, repair, restore,
-    verify,
-};
+mod backup;
+mod pieces;
+mod repair;
+mod report;
+mod salvage;
+mod scan;
+mod scanner;
+mod verify;
+
+pub use backup::{Backup, Restored, backup, restore};
+pub use repair::{Assessment, LostEvents, assess, repair};
+pub use report::{Contents, Damage, FileReport};
+pub use verify::{Report, verify};

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::super::format::{HEADER, split};
 use super::scan::{Gap, LogScan};
+use crate::log::disk::format::{HEADER, split};
 
 /// A file of a data directory, and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
