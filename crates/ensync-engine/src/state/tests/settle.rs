@@ -3,8 +3,8 @@ use std::time::Duration;
 use ensync_core::{Block, ErrorKind, EventId, Reply, Settle, Settlement};
 
 use super::bench::*;
-use crate::model::{EventOptions, Record};
-use crate::state::{Applied, LetterAction, Step};
+use crate::model::{EventOptions, Position, Record};
+use crate::state::{Applied, LetterAction, Source, Step};
 
 #[test]
 fn an_acknowledged_event_is_gone() {
@@ -260,4 +260,20 @@ fn what_is_settled_twice_in_a_batch_is_read_back_as_it_was_lived() {
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
     bench.restart();
     assert_eq!(bench.counts(), [0, 0, 0, 1]);
+}
+
+/// An event that was stored once more while somebody looked for it in its earlier place is not lost.
+#[test]
+fn only_what_is_not_in_its_present_place_is_lost() {
+    let mut bench = Bench::new();
+    let _warehouse = bench.consumer(WAREHOUSE);
+    let id = bench.publish("b25l");
+    let outgoing = bench.state.dispatch(1).remove(0);
+    let elsewhere = Source::Log(Position::new(1 << 40));
+    assert!(bench.state.unreadable(outgoing.event, &elsewhere).is_none());
+    let lost = bench.state.unreadable(outgoing.event, &outgoing.source).unwrap();
+    assert_eq!((bench.commit(&[lost]), bench.counts()[3]), (vec![Applied::Done], 1));
+    let dead = bench.state.dead_letters(None, None, 9);
+    assert!(dead[0].id == id && dead[0].reason.contains("the log is damaged"), "{dead:?}");
+    assert!(bench.state.unreadable(outgoing.event, &elsewhere).is_none());
 }
