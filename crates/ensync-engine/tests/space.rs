@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, Error, ErrorKind, EventId, EventName, Login, Metadata, Publish, Reply,
-    Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
+    Result, SecretKey, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
 use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions};
 use futures::StreamExt;
@@ -23,7 +23,6 @@ const DISKS: [usize; 3] = [8, 16, 64];
 const PAYLOAD: usize = 8 << 10;
 const SHOP: AppId = AppId::from_bytes([6; 32]);
 const STOCK: AppId = AppId::from_bytes([25; 32]);
-const OTHER: AppId = AppId::from_bytes([9; 32]);
 
 /// A file system of a size.
 struct Disk(TempDir);
@@ -104,12 +103,12 @@ async fn broker(path: &Path, change: impl FnOnce(&mut BrokerOptions)) -> Broker 
 impl World {
     async fn start(disk: &Disk, change: impl FnOnce(&mut BrokerOptions)) -> Self {
         let broker = broker(&disk.path(), change).await;
-        for (name, app) in [("shop", SHOP), ("stock", STOCK), ("other", OTHER)] {
+        for (name, app) in [("shop", SHOP), ("stock", STOCK), ("other", other())] {
             broker.create_app_with_key(name, app, &key(app)).await.unwrap();
         }
         broker.register_event(event(), EventOptions::default()).await.unwrap();
         let (shop, other, stock) =
-            (login(&broker, SHOP).await, login(&broker, OTHER).await, login(&broker, STOCK).await);
+            (login(&broker, SHOP).await, login(&broker, other()).await, login(&broker, STOCK).await);
         subscribe(&broker, &stock).await;
         Self { broker, shop, other, stock, owed: BTreeSet::new(), accepted: 0 }
     }
@@ -118,7 +117,7 @@ impl World {
     async fn who_is_refused(&mut self) -> &'static str {
         let publish = Publish {
             event: event(),
-            recipient: OTHER,
+            recipient: other(),
             payload: WirePayload::from_wire("A".repeat(PAYLOAD)),
             metadata: Metadata::default(),
             payload_metadata: None,
@@ -216,6 +215,11 @@ impl World {
         let report = ensync_engine::store::verify(disk.path()).await.unwrap();
         assert_eq!(report.damage, []);
     }
+}
+
+/// An app that has nothing to do with the other two.
+fn other() -> AppId {
+    SecretKey::from_seed([9; 32]).app_id().unwrap()
 }
 
 fn key(app: AppId) -> AppKey {

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn some_are_kept_for_the_log() {
-        assert_eq!([kept(65_536), kept(1_024), kept(100)], [256, 256, 50]);
+        assert_eq!([kept(65_536), kept(1_024), kept(100)], [288, 288, 50]);
         let mut limits = ConnectionLimits { max_connections: 7, ..ConnectionLimits::default() };
         limits.fit();
         assert_eq!(limits.max_connections, 7);
