@@ -285,7 +285,7 @@ async fn a_call_that_failed_on_its_way_may_have_happened() {
 /// What tonic makes of it, not what we think it makes: its text and code are not part of its interface.
 #[tokio::test]
 async fn an_answer_without_its_end_may_have_happened_and_is_worth_another_try() {
-    let whole = PublishEventResponse { success: true, event_idem: "i-1".into(), ..PublishEventResponse::default() };
+    let whole = PublishResponse { success: true, message_idem: "i-1".into(), ..PublishResponse::default() };
     for frames in [0, 1] {
         let whole = whole.clone();
         let (stream, _serving) = serve(move |request| {
