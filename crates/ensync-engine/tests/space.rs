@@ -18,8 +18,11 @@ use futures::StreamExt;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
-/// The sizes of disks, in MiB.
-const DISKS: [usize; 3] = [8, 16, 64];
+/// The sizes of disks, in MiB. The largest takes minutes where nothing is optimised: only if `ENSYNC_SPACE` is set.
+fn disks() -> impl Iterator<Item = usize> {
+    [8, 16].into_iter().chain(std::env::var_os("ENSYNC_SPACE").map(|_| 64))
+}
+
 const PAYLOAD: usize = 8 << 10;
 const SHOP: AppId = AppId::from_bytes([6; 32]);
 const STOCK: AppId = AppId::from_bytes([25; 32]);
@@ -124,7 +127,8 @@ impl World {
             idempotency_key: None,
         };
         match self.broker.handle(&self.other.peer, Command::Publish(publish)).await {
-            Ok(_) => "who filled it; another app not",
+            // Something was dropped meanwhile.
+            Ok(_) => "publishes, for a moment",
             Err(refused) => {
                 no_space(&refused);
                 "publishes of every app"
@@ -252,7 +256,7 @@ fn later() -> Settlement {
 /// Four times what fits: nobody is refused for what is settled.
 #[tokio::test]
 async fn settled_events_refuse_nobody() {
-    for size in DISKS {
+    for size in disks() {
         let Some(disk) = Disk::mount(size) else { return };
         let mut world = World::start(&disk, |_| ()).await;
         while world.accepted * PAYLOAD < 4 * size * MIB {
@@ -268,7 +272,7 @@ async fn settled_events_refuse_nobody() {
 
 #[tokio::test]
 async fn an_absent_consumers_events_fill_it_and_he_empties_it() {
-    for size in DISKS {
+    for size in disks() {
         let Some(disk) = Disk::mount(size) else { return };
         let mut world = World::start(&disk, |_| ()).await;
         world.fill().await;
@@ -289,7 +293,7 @@ async fn an_absent_consumers_events_fill_it_and_he_empties_it() {
 
 #[tokio::test]
 async fn dead_letters_fill_it_until_somebody_drops_them() {
-    for size in DISKS {
+    for size in disks() {
         let Some(disk) = Disk::mount(size) else { return };
         let mut world = World::start(&disk, |_| ()).await;
         let refused = loop {
@@ -317,7 +321,7 @@ async fn dead_letters_fill_it_until_somebody_drops_them() {
 /// They have a number and an age of their own.
 #[tokio::test]
 async fn dead_letters_that_are_too_many_or_too_old_go_by_themselves() {
-    for size in DISKS {
+    for size in disks() {
         let Some(disk) = Disk::mount(size) else { return };
         let change = |options: &mut BrokerOptions| {
             options.retention.sweep_every = Duration::from_millis(10);
@@ -345,7 +349,7 @@ async fn dead_letters_that_are_too_many_or_too_old_go_by_themselves() {
 /// One of eight events waits, in every part of the log: those are stored once more, again and again, while there is space for it.
 #[tokio::test]
 async fn what_waits_is_moved_together_until_it_alone_fills_the_disk() {
-    for size in DISKS {
+    for size in disks() {
         let Some(disk) = Disk::mount(size) else { return };
         let mut world = World::start(&disk, |_| ()).await;
         let refused = 'full: loop {
