@@ -2,6 +2,7 @@
 
 mod admin;
 mod clock;
+mod copying;
 mod inbox;
 mod login_throttle;
 mod maintenance;
@@ -36,8 +37,8 @@ use crate::counters::ConnectionCounters;
 use crate::log::{Log, LogUsage};
 use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
+use crate::partition::Totals;
 use crate::random::random;
-use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
@@ -128,7 +129,7 @@ impl Broker {
         let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
         let metrics = Arc::new(Metrics::new(max_metric_events));
         let (login_throttle, counters) = (LoginThrottle::new(&limits), Arc::<ConnectionCounters>::default());
-        let task = Task {
+        let mut task = Task {
             state,
             records: records.clone(),
             time,
@@ -143,6 +144,10 @@ impl Broker {
             maintenance,
             _running,
         };
+        // What went with an app or a name, if the engine ended before that was stored.
+        task.store(task.state.leftovers())
+            .await
+            .map_err(|error| error.context("remove the queues of apps that are gone"))?;
         tokio::spawn(task.run());
         let config = [
             (ServerConfig::EXTENSIONS, Extension::announcement()),

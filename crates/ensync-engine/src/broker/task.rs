@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{ClientId, Delivery, Error, ErrorKind, EventId, Reply, Result};
+use ensync_core::{ClientId, Error, ErrorKind, EventId, Reply, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
-use crate::state::{Change, LetterAction, Outgoing, SessionNumber, State, Step};
+use crate::state::{Change, LetterAction, SessionNumber, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -91,22 +91,35 @@ impl Task {
                         None => return,
                     },
                     () = reached, if due.is_some() => {}
+                    () = self.maintenance.copied() => {}
                     () = tokio::time::sleep(nap) => {}
                 }
             }
-            let mut bytes = batch.first().map_or(0, Request::size);
-            while (1..BATCH.0).contains(&batch.len())
-                && bytes < BATCH.1
-                && let Ok(request) = self.requests.try_recv()
-            {
-                bytes = bytes.saturating_add(request.size());
-                batch.push(request);
+            if !batch.is_empty() {
+                self.take_in(&mut batch);
             }
             open = self.round(batch).await;
         }
         self.requests.close();
-        while let Ok(request) = self.requests.try_recv() {
-            self.round(vec![request]).await;
+        loop {
+            let mut batch = Vec::new();
+            self.take_in(&mut batch);
+            if batch.is_empty() {
+                return;
+            }
+            self.round(batch).await;
+        }
+    }
+
+    /// Fills a batch up with what waits.
+    fn take_in(&mut self, batch: &mut Vec<Request>) {
+        let mut bytes = batch.first().map_or(0, Request::size);
+        while batch.len() < BATCH.0
+            && bytes < BATCH.1
+            && let Ok(request) = self.requests.try_recv()
+        {
+            bytes = bytes.saturating_add(request.size());
+            batch.push(request);
         }
     }
 
@@ -139,13 +152,13 @@ impl Task {
                 Request::Admin { command, looks: (before, after), answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
                     before(&self.state);
-                    let change = self.state.administer(*command);
-                    self.commit(Pending::of(change, answer)).await;
+                    let changes = self.state.administer(*command);
+                    self.commit(Pending::of(changes, answer)).await;
                     after(&self.state);
                 }
                 Request::Letter { what, id, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    let change = self.state.dead_letter(what, &id);
+                    let change = self.state.dead_letter(what, &id).map(|change| vec![change]);
                     self.commit(Pending::of(change, answer)).await;
                 }
                 Request::Letters { what, ids, answer } => {
@@ -160,7 +173,7 @@ impl Task {
         }
         self.commit(pending).await;
         self.end_sessions();
-        self.deliver().await;
+        self.deliver();
         self.keep().await;
         open
     }
@@ -210,7 +223,7 @@ impl Task {
             Err(_) => self.counters.logins_forbidden.up(),
         }
         opened.map(|(number, app)| {
-            let (outbox, inbox) = inbox::channel();
+            let (outbox, inbox) = inbox::channel(&self.records);
             self.inboxes.insert(number, (client_id.clone(), outbox));
             let earlier_keys = self.state.earlier_keys(&app).to_vec();
             Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
@@ -312,33 +325,16 @@ impl Task {
         stored
     }
 
-    /// Makes the deliveries that can be made now.
-    async fn deliver(&mut self) {
+    /// Gives out the deliveries that can be made now. Nothing that is not in the log yet is among them.
+    fn deliver(&mut self) {
         for outgoing in self.state.dispatch(DELIVERIES) {
-            let Some(delivery) = self.read(&outgoing).await else { continue };
-            let Some((client_id, outbox)) = self.inboxes.get(&outgoing.session) else { continue };
-            if !outbox.send(delivery) {
+            let Some((client_id, outbox)) = self.inboxes.get(&outgoing.consumer) else { continue };
+            if !outbox.send(outgoing) {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();
                 self.log_out(&client_id, "unread");
             }
         }
-    }
-
-    /// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up
-    /// with the dead letters.
-    async fn read(&self, outgoing: &Outgoing) -> Option<Delivery> {
-        let delivery = match self.records.read(&outgoing.source).await {
-            Ok(record) => record.and_then(|record| outgoing.delivery(&record)),
-            Err(error) => {
-                tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
-                return None;
-            }
-        };
-        if delivery.is_none() {
-            tracing::error!(event = ?outgoing.event, "the log does not have an event that waits for delivery");
-        }
-        delivery
     }
 }
 
@@ -362,9 +358,9 @@ impl Pending {
         (rest, publishes)
     }
 
-    fn of(change: Result<Change>, answer: Answer<Outcome>) -> Self {
+    fn of(changes: Result<Vec<Change>>, answer: Answer<Outcome>) -> Self {
         let mut pending = Self::default();
-        pending.add(change.map(|change| Step::Commit(vec![change])), answer);
+        pending.add(changes.map(Step::Commit), answer);
         pending
     }
 

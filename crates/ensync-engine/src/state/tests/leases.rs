@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use ensync_core::{ErrorKind, Reply, Settlement};
 
-use super::super::dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH};
 use super::bench::*;
 use crate::model::{AdminCommand, EventOptions};
+use crate::partition::{MAX_HANDED_BACK, MAX_IN_EPOCH, block};
 use crate::state::LetterAction;
 
 #[test]
@@ -265,7 +265,7 @@ fn a_block_is_never_used_twice_even_at_its_end() {
     let mut bench = Bench::new();
     let warehouse = bench.consumer(WAREHOUSE);
     let id = bench.publish("b25l");
-    let entry = bench.state.queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
+    let entry = bench.state.partition.queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
     entry.in_epoch = MAX_IN_EPOCH - 1;
     let last = bench.deliver_one(&warehouse);
     assert_eq!(last.block.as_u64(), (2 << 20) - 1);
@@ -279,7 +279,6 @@ fn a_block_is_never_used_twice_even_at_its_end() {
 
 #[test]
 fn blocks_stay_below_two_to_the_53() {
-    let block = super::super::dispatch::block(u64::MAX, u32::MAX);
-    assert_eq!(block.as_u64(), (1 << 53) - 1);
-    assert!(super::super::dispatch::block(1, 1).as_u64() >= 1);
+    assert_eq!(block(u64::MAX, u32::MAX).as_u64(), (1 << 53) - 1);
+    assert!(block(1, 1).as_u64() >= 1);
 }

@@ -1,9 +1,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::rate::Rate;
-
-/// What a [`State`](super::State) is told once, when it is made.
+/// What a [`State`](crate::state::State) is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How often the log has been opened: see [`Log::epoch`](crate::log::Log::epoch).
@@ -105,5 +103,21 @@ pub struct Defaults {
 impl Default for Defaults {
     fn default() -> Self {
         Self { ack_timeout: Duration::from_secs(60), max_deliveries: NonZeroU32::MIN.saturating_add(15), ttl: None }
+    }
+}
+
+/// How many events an app may publish: so many per second on the long run, and so many at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Events per second.
+    pub per_second: NonZeroU32,
+    /// Events at once.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `per_second` events per second, and what two seconds allow at once.
+    pub fn per_second(per_second: NonZeroU32) -> Self {
+        Self { per_second, burst: per_second.saturating_add(per_second.get()) }
     }
 }
