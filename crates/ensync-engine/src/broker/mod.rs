@@ -7,6 +7,7 @@ mod inbox;
 mod login_throttle;
 mod maintenance;
 mod options;
+mod pending;
 mod recent;
 mod reclaim;
 mod records;

@@ -13,6 +13,7 @@ use super::clock::Time;
 use super::inbox;
 use super::login_throttle::LoginThrottle;
 use super::maintenance::Maintenance;
+use super::pending::Pending;
 use super::records::Records;
 use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
@@ -54,14 +55,6 @@ pub(super) struct Task {
     pub(super) _running: watch::Sender<()>,
 }
 
-/// Changes that wait for the log, and who waits for what they come to.
-#[derive(Default)]
-struct Pending {
-    changes: Vec<Change>,
-    /// With the number of changes up to and including the one whose outcome is the answer.
-    answers: Vec<(usize, Answer<Outcome>)>,
-}
-
 impl Task {
     /// Runs until shutdown, or until every handle is gone. Ends every inbox then.
     pub(super) async fn run(mut self) {
@@ -69,8 +62,21 @@ impl Task {
         if !self.inboxes.is_empty() {
             tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
         }
-        self.inboxes.clear();
+        self.hand_back().await;
         self.maintenance.finish(&self.state).await;
+    }
+
+    /// Ends every session, and stores how often what they had was delivered.
+    async fn hand_back(&mut self) {
+        for (_, (client_id, _)) in self.inboxes.drain() {
+            self.state.logout(&client_id);
+        }
+        loop {
+            let changes = self.state.pending(BATCH.0);
+            if changes.is_empty() || self.store(changes).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn serve(&mut self) {
@@ -128,7 +134,7 @@ impl Task {
         let now = Instant::now();
         let longest = if self.state.has_leases() && self.time.runs_alone() { Time::LOOK } else { NAP };
         let nap = self.maintenance.next().saturating_duration_since(now).min(longest);
-        if self.state.verdicts(1).is_empty() {
+        if self.state.pending(1).is_empty() {
             return nap;
         }
         self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)).min(nap)
@@ -168,8 +174,10 @@ impl Task {
                 request => open &= self.take(request, &mut pending),
             }
         }
-        if self.log_pause.is_none_or(|until| until <= Instant::now()) {
-            pending.changes.extend(self.state.verdicts(BATCH.0));
+        if self.records.log.failure().is_some() {
+            self.come_back();
+        } else if self.log_pause.is_none_or(|until| until <= Instant::now()) {
+            pending.changes.extend(self.state.pending(BATCH.0));
         }
         self.commit(pending).await;
         self.end_sessions();
@@ -228,6 +236,15 @@ impl Task {
             let earlier_keys = self.state.earlier_keys(&app).to_vec();
             Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
         })
+    }
+
+    /// Lets events that came back be delivered again though the log stores nothing any more: no restart goes on from this run's log.
+    fn come_back(&mut self) {
+        for change in self.state.pending(BATCH.0) {
+            if matches!(*change.record, Record::Return { .. }) {
+                self.state.apply(None, &change.record);
+            }
+        }
     }
 
     async fn letters(&mut self, what: LetterAction, ids: &[EventId], answer: Answer<usize>) {
@@ -335,46 +352,5 @@ impl Task {
                 self.log_out(&client_id, "unread");
             }
         }
-    }
-}
-
-impl Pending {
-    /// Takes the publishes out, each with all changes of its command; the second value is who waits for them.
-    fn split(self) -> (Self, Vec<Answer<Outcome>>) {
-        let (mut rest, mut publishes) = (Self::default(), Vec::new());
-        let (mut changes, mut begin) = (self.changes.into_iter(), 0);
-        for (end, answer) in self.answers {
-            let group: Vec<_> = changes.by_ref().take(end - begin).collect();
-            begin = end;
-            if group.iter().any(|change| matches!(*change.record, Record::Publish(_))) {
-                publishes.push(answer);
-            } else {
-                rest.changes.extend(group);
-                rest.answers.push((rest.changes.len(), answer));
-            }
-        }
-        // The verdicts, which nobody waits for.
-        rest.changes.extend(changes);
-        (rest, publishes)
-    }
-
-    fn of(changes: Result<Vec<Change>>, answer: Answer<Outcome>) -> Self {
-        let mut pending = Self::default();
-        pending.add(changes.map(Step::Commit), answer);
-        pending
-    }
-
-    fn add(&mut self, step: Result<Step>, answer: Answer<Outcome>) {
-        let outcome = match step {
-            Ok(Step::Commit(changes)) if !changes.is_empty() => {
-                self.changes.extend(changes);
-                return self.answers.push((self.changes.len(), answer));
-            }
-            Ok(Step::Commit(_)) => Ok(Outcome::Reply(Reply::Done)),
-            Ok(Step::Answer(reply)) => Ok(Outcome::Reply(reply)),
-            Ok(Step::Replay(replay)) => Ok(Outcome::Replay(replay)),
-            Err(refusal) => Err(refusal),
-        };
-        _ = answer.send(outcome);
     }
 }

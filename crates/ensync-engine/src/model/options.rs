@@ -19,8 +19,8 @@ pub struct EventOptions {
     /// A delivery counts when its lease runs out, and when the client rolls it back or defers it; a defer to a later time makes
     /// no dead letter by itself. The first 100 that come back because the client's session or connection ended do not count,
     /// for the client may never have looked at them; they do raise the attempt that the next reader sees. The count starts anew
-    /// when a dead letter is queued again, and when the engine is started again: from all deliveries before the last defer, if
-    /// there was one, otherwise from none.
+    /// when a dead letter is queued again. A restart keeps it; what was with a client when the engine was killed is not in it, as if
+    /// the connection had ended.
     pub max_deliveries: Option<NonZeroU32>,
     /// How long a client may take to settle a delivery.
     pub ack_timeout: Option<Duration>,

@@ -31,6 +31,17 @@ pub enum Record {
         until: Timestamp,
         /// How often it had been delivered.
         deliveries: u32,
+        /// How many of these do not count.
+        handed_back: u8,
+    },
+    /// A delivery came to nothing, and the event waits for another one.
+    Return {
+        /// Which.
+        event: EventRef,
+        /// How often it had been delivered.
+        deliveries: u32,
+        /// How many of these do not count towards the most that it may be, as their sessions ended first.
+        handed_back: u8,
     },
     /// An event went to the dead letters.
     Discard {
@@ -75,7 +86,11 @@ impl Record {
         match self {
             Self::Publish(publish) => Some(publish.accepted_at),
             Self::Ack { at, .. } | Self::Discard { at, .. } | Self::Admin { at, .. } => Some(*at),
-            Self::Defer { .. } | Self::Requeue { .. } | Self::Drop { .. } | Self::Remove { .. } => None,
+            Self::Defer { .. }
+            | Self::Return { .. }
+            | Self::Requeue { .. }
+            | Self::Drop { .. }
+            | Self::Remove { .. } => None,
         }
     }
 }

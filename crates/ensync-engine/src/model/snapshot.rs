@@ -111,8 +111,10 @@ pub struct SnapshotEvent {
     pub expires_at: Option<Timestamp>,
     /// Payload and metadata, in bytes.
     pub size: u32,
-    /// How often it was delivered, as far as the log knows: 0 unless it is deferred or dead.
+    /// How often it was delivered, as far as the log knows: up to the last time that it came back.
     pub deliveries: u32,
+    /// How many of these do not count.
+    pub handed_back: u8,
     /// What it waits for.
     pub waits: SnapshotWait,
 }

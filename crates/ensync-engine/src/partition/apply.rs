@@ -23,7 +23,10 @@ impl Partition {
         match &**record {
             Record::Publish(publish) => self.apply_publish(position, publish, record),
             Record::Ack { event, block, .. } => self.apply_ack(*event, *block),
-            Record::Defer { event, until, deliveries } => self.apply_defer(*event, *until, *deliveries),
+            Record::Defer { event, until, deliveries, handed_back } => {
+                self.apply_defer(*event, *until, (*deliveries, *handed_back))
+            }
+            Record::Return { event, deliveries, handed_back } => self.apply_return(*event, (*deliveries, *handed_back)),
             Record::Discard { event, reason, at, deliveries } => {
                 self.apply_discard(*event, Dead { reason: reason.clone(), at: *at }, *deliveries)
             }
@@ -116,13 +119,13 @@ impl Partition {
         }
     }
 
-    fn apply_defer(&mut self, event: EventRef, until: Timestamp, deliveries: u32) -> Applied {
+    fn apply_defer(&mut self, event: EventRef, until: Timestamp, deliveries: (u32, u8)) -> Applied {
         if matches!(self.place(event), None | Some(Place::Dead)) {
             return Applied::Stale;
         }
         let Some(entry) = self.lift(event) else { return Applied::Stale };
         entry.place = Place::Deferred;
-        entry.deliveries = deliveries;
+        (entry.deliveries, entry.handed_back) = deliveries;
         let expires_at = entry.expires_at;
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.deferred.insert(event.seq, until);
@@ -132,6 +135,16 @@ impl Partition {
         self.arm_expiry(event, expires_at);
         self.heat(event.queue);
         Applied::Deferred(until)
+    }
+
+    fn apply_return(&mut self, event: EventRef, deliveries: (u32, u8)) -> Applied {
+        if matches!(self.place(event), None | Some(Place::Dead | Place::Deferred | Place::Leased)) {
+            return Applied::Stale;
+        }
+        let Some(entry) = self.lift(event) else { return Applied::Stale };
+        (entry.deliveries, entry.handed_back) = deliveries;
+        self.wait_again(event);
+        Applied::Done
     }
 
     fn apply_discard(&mut self, event: EventRef, dead: Dead, deliveries: u32) -> Applied {

@@ -218,6 +218,10 @@ impl Partition {
             Place::Fresh => queue.fresh = queue.fresh.saturating_sub(1),
             Place::Returned => _ = queue.returned.remove(&seq),
             Place::Dead => _ = queue.dead.remove(&seq),
+            Place::Returning => {
+                queue.returning.remove(&seq);
+                self.returning.remove(&event);
+            }
             Place::Doomed => {
                 queue.doomed = queue.doomed.saturating_sub(1);
                 self.doomed.remove(&event);
@@ -268,7 +272,15 @@ impl Partition {
     /// Makes an event wait for its next delivery. One that has expired goes at the next tick: records about it may be on their way
     /// through the log, and have to find the same when they are read back.
     pub(super) fn put_back(&mut self, event: EventRef) {
-        let Some(entry) = self.lift(event) else { return };
+        if self.lift(event).is_some() {
+            self.wait_again(event);
+        }
+    }
+
+    /// The same, for an event that was lifted.
+    pub(super) fn wait_again(&mut self, event: EventRef) {
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return };
+        let Some(entry) = queue.entries.get_mut(event.seq) else { return };
         let (expires_at, exhausted) = (entry.expires_at, entry.in_epoch >= MAX_IN_EPOCH);
         if exhausted {
             // One more delivery would have the block of this one.
@@ -304,19 +316,35 @@ impl Partition {
             self.lift(event);
             self.doom(event);
         } else {
-            self.put_back(event);
+            self.give_back(event, false);
+        }
+    }
+
+    /// Has an event wait again once the log says how often it was delivered, so that neither a restart nor a checkpoint forgets that
+    /// a client saw it.
+    fn give_back(&mut self, event: EventRef, handed_back: bool) {
+        let Some(entry) = self.lift(event) else { return };
+        if entry.transient {
+            entry.handed_back = entry.handed_back.saturating_add(u8::from(handed_back));
+            return self.wait_again(event);
+        }
+        if entry.in_epoch >= MAX_IN_EPOCH {
+            // One more delivery would have the block of this one.
+            return self.doom(event);
+        }
+        entry.place = Place::Returning;
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.returning.insert(event.seq, handed_back);
+            self.returning.insert(event);
         }
     }
 
     /// Ends a delivery whose session ended, or that the client hands back: the client may never have looked at the event, so this
     /// does not count towards the limit, unless it happens too often.
     pub(super) fn hand_back(&mut self, event: EventRef) {
-        if let Some(queue) = self.queues.get_mut(&event.queue)
-            && let Some(entry) = queue.entries.get_mut(event.seq)
-            && entry.handed_back < MAX_HANDED_BACK
-        {
-            entry.handed_back += 1;
-            self.put_back(event);
+        let entry = self.queues.get(&event.queue).and_then(|queue| queue.entries.get(event.seq));
+        if entry.is_some_and(|entry| entry.handed_back < MAX_HANDED_BACK) {
+            self.give_back(event, true);
         } else {
             self.release(event);
         }

@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Leased,
     /// Waits for its time.
     Deferred,
+    /// Came back; waits for another delivery as soon as the log says so.
+    Returning,
     /// Was delivered too often; becomes a dead letter as soon as the log says so.
     Doomed,
     /// A dead letter.
@@ -34,11 +36,11 @@ pub(crate) struct Entry {
     pub(crate) tag: u32,
     /// Payload and metadata, in bytes.
     pub(crate) size: u32,
-    /// As far as is known: a restart forgets those since the last defer.
+    /// As far as is known: a restart forgets what was with a client when the engine was killed.
     pub(crate) deliveries: u32,
     /// Since the engine started.
     pub(crate) in_epoch: u32,
-    /// Deliveries that do not count towards the limit, as their sessions ended first. A restart forgets them.
+    /// Deliveries that do not count towards the limit, as their sessions ended first.
     pub(crate) handed_back: u8,
     pub(crate) place: Place,
     pub(crate) transient: bool,

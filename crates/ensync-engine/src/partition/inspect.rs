@@ -17,7 +17,7 @@ pub struct QueueStats {
     pub recipient: AppId,
     /// The event name.
     pub event: EventName,
-    /// Events that could be delivered now.
+    /// Events that could be delivered now, or as soon as the log has that they came back.
     pub ready: usize,
     /// Events that are with clients, or on their way to the dead letters.
     pub in_flight: usize,
@@ -115,7 +115,7 @@ fn stats(queue: &Queue) -> QueueStats {
     QueueStats {
         recipient: queue.recipient,
         event: queue.event.clone(),
-        ready: queue.ready(),
+        ready: queue.ready() + queue.returning.len(),
         in_flight: queue.leases.len() + queue.doomed,
         deferred: queue.deferred.len(),
         dead: queue.dead.len(),

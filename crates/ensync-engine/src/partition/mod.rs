@@ -84,6 +84,8 @@ pub(crate) struct Partition {
     pub(crate) memory: HashMap<EventRef, Arc<Record>>,
     /// Events that were delivered too often, until the log has them as dead letters.
     pub(crate) doomed: BTreeSet<EventRef>,
+    /// Events that came back, until the log has that.
+    pub(crate) returning: BTreeSet<EventRef>,
     /// Queues that [`Partition::dispatch`] has to look at.
     pub(crate) hot: VecDeque<u32>,
     /// What queues that are gone counted, by event name.
@@ -120,6 +122,7 @@ impl Partition {
             dedup_in_memory: Dedup::new(&settings.limits),
             memory: HashMap::new(),
             doomed: BTreeSet::new(),
+            returning: BTreeSet::new(),
             hot: VecDeque::new(),
             retired: BTreeMap::new(),
             settings,
@@ -202,10 +205,11 @@ impl Partition {
         }
     }
 
-    /// Events that were delivered too often and have to become dead letters, at most `limit` of them. Until these changes are
-    /// applied the events are delivered to nobody, and named here again.
-    pub(crate) fn verdicts(&self, limit: usize) -> Vec<Change> {
-        self.doomed.iter().take(limit).filter_map(|&event| self.verdict(event)).collect()
+    /// What became of events without a client's command, at most `limit` of them: they came back, or were delivered too often and
+    /// have to become dead letters. Until these changes are applied the events are delivered to nobody, and named here again.
+    pub(crate) fn pending(&self, limit: usize) -> Vec<Change> {
+        let back = self.returning.iter().filter_map(|&event| self.come_back(event));
+        back.chain(self.doomed.iter().filter_map(|&event| self.verdict(event))).take(limit).collect()
     }
 
     fn number(&self, recipient: &AppId, event: &EventName) -> Option<u32> {

@@ -88,6 +88,8 @@ pub(crate) struct Queue {
     pub(crate) leases: BTreeMap<u64, Lease>,
     pub(crate) deferred: BTreeMap<u64, Timestamp>,
     pub(crate) dead: BTreeMap<u64, Dead>,
+    /// Those that are [`Place::Returning`], and whether the delivery does not count.
+    pub(crate) returning: BTreeMap<u64, bool>,
     /// How many are [`Place::Doomed`].
     pub(crate) doomed: usize,
     /// Whose turn it is: consumers that may have room.
@@ -125,6 +127,7 @@ impl Queue {
             leases: BTreeMap::new(),
             deferred: BTreeMap::new(),
             dead: BTreeMap::new(),
+            returning: BTreeMap::new(),
             doomed: 0,
             ring: VecDeque::new(),
             passed: Vec::new(),
@@ -174,6 +177,7 @@ impl Queue {
         let fresh = (self.fresh > 0).then(|| self.entries.from(self.cursor).find(|(_, e)| e.place == Place::Fresh));
         let firsts = [
             self.returned.first().copied(),
+            self.returning.first_key_value().map(|(seq, _)| *seq),
             self.leases.first_key_value().map(|(seq, _)| *seq),
             self.deferred.first_key_value().map(|(seq, _)| *seq),
             fresh.flatten().map(|(seq, _)| seq),

@@ -53,7 +53,10 @@ impl Partition {
                 self.release(event);
                 return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
             }
-            Settlement::Defer { delay, .. } => Record::Defer { event, until: self.now.after(delay.get()), deliveries },
+            Settlement::Defer { delay, .. } => {
+                let handed_back = entry.handed_back;
+                Record::Defer { event, until: self.now.after(delay.get()), deliveries, handed_back }
+            }
             Settlement::Discard { reason } => {
                 Record::Discard { event, reason: shortened(reason), at: self.now, deliveries }
             }
@@ -72,6 +75,14 @@ impl Partition {
             }
         };
         Ok(Step::Commit(vec![Change::new(record, durable)]))
+    }
+
+    /// The change that lets an event which came back be delivered again.
+    pub(super) fn come_back(&self, event: EventRef) -> Option<Change> {
+        let queue = self.queues.get(&event.queue)?;
+        let (entry, handed_back) = (queue.entries.get(event.seq)?, queue.returning.get(&event.seq)?);
+        let handed_back = entry.handed_back.saturating_add(u8::from(*handed_back));
+        Some(Change::new(Record::Return { event, deliveries: entry.deliveries, handed_back }, true))
     }
 
     /// The change that makes a doomed event a dead letter.

@@ -99,7 +99,8 @@ impl Partition {
 
     fn durable_queue(&self, number: u32, queue: &Queue) -> SnapshotQueue {
         // A client may still settle what it has when that expires.
-        let kept = |entry: &Entry| matches!(entry.place, Place::Leased | Place::Doomed | Place::Dead);
+        let kept =
+            |entry: &Entry| matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed | Place::Dead);
         let lasts = |entry: &Entry| !entry.transient && (kept(entry) || entry.expires_at > self.now);
         let event = |(seq, entry): (u64, &Entry)| {
             let event = EventRef { queue: number, seq };
@@ -111,6 +112,8 @@ impl Partition {
                     .map(|dead| SnapshotWait::Administrator { reason: dead.reason.clone(), at: dead.at }),
                 _ => None,
             };
+            // Its last delivery came to nothing yet that the log knows of.
+            let unlogged = matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed);
             SnapshotEvent {
                 seq,
                 position: key_of(event, entry).position,
@@ -119,7 +122,8 @@ impl Partition {
                 accepted_at: entry.accepted_at,
                 expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at),
                 size: entry.size,
-                deliveries: waits.as_ref().map_or(0, |_| entry.deliveries),
+                deliveries: entry.deliveries.saturating_sub(u32::from(unlogged)),
+                handed_back: entry.handed_back,
                 waits: waits.unwrap_or(SnapshotWait::Client),
             }
         };
@@ -148,7 +152,8 @@ impl Partition {
 
     fn restore_queue(&mut self, durable: SnapshotQueue) {
         for event in durable.events {
-            let SnapshotEvent { seq, position, current, tag, accepted_at, expires_at, size, deliveries, waits } = event;
+            let SnapshotEvent { seq, position, current, tag, accepted_at, expires_at, size, .. } = event;
+            let SnapshotEvent { deliveries, handed_back, waits, .. } = event;
             let event = EventRef { queue: durable.number, seq };
             let Some(queue) = self.queues.get_mut(&durable.number) else { return };
             let place = match waits {
@@ -175,7 +180,7 @@ impl Partition {
                 size,
                 deliveries,
                 in_epoch: 0,
-                handed_back: 0,
+                handed_back,
                 place,
                 transient: false,
                 slot: 0,

@@ -32,7 +32,7 @@ pub(crate) struct InUse {
 impl Totals {
     fn add(&mut self, queue: &Queue) {
         self.counters.add(&queue.counters);
-        self.ready += queue.ready() as u64;
+        self.ready += (queue.ready() + queue.returning.len()) as u64;
         self.in_flight += (queue.leases.len() + queue.doomed) as u64;
         self.deferred += queue.deferred.len() as u64;
         self.dead += queue.dead.len() as u64;
@@ -73,7 +73,8 @@ impl Partition {
     pub(crate) fn in_use(&self, name: &EventName) -> InUse {
         let mut found = InUse::default();
         for queue in self.queues.values().filter(|queue| queue.event == *name) {
-            found.events += queue.ready() + queue.leases.len() + queue.doomed + queue.deferred.len();
+            found.events +=
+                queue.ready() + queue.returning.len() + queue.leases.len() + queue.doomed + queue.deferred.len();
             found.dead += queue.dead.len();
             found.consumers += queue.subscribed;
         }

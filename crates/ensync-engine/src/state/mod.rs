@@ -139,10 +139,10 @@ impl State {
         self.partition.recovered(now);
     }
 
-    /// Events that were delivered too often and have to become dead letters, at most `limit` of them. Until these changes are
-    /// applied the events are delivered to nobody, and named here again.
-    pub fn verdicts(&self, limit: usize) -> Vec<Change> {
-        self.partition.verdicts(limit)
+    /// What became of events without a client's command, at most `limit` of them: they came back, or were delivered too often and
+    /// have to become dead letters. Until these changes are applied the events are delivered to nobody, and named here again.
+    pub fn pending(&self, limit: usize) -> Vec<Change> {
+        self.partition.pending(limit)
     }
 
     /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.

@@ -75,6 +75,9 @@ impl Fixture {
         tokio::time::advance(Duration::from_millis(ms)).await;
         let now = self.state.next_due().unwrap_or_default();
         self.state.tick(now.after(Duration::from_millis(ms)));
+        for change in self.state.pending(usize::MAX) {
+            self.state.apply(None, &change.record);
+        }
     }
 }
 

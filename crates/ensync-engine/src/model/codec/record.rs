@@ -15,6 +15,7 @@ const REQUEUE: u8 = 5;
 const DROP: u8 = 6;
 const ADMIN: u8 = 7;
 const REMOVE: u8 = 8;
+const RETURN: u8 = 9;
 
 /// Whether a record that begins like this is an accepted event, whatever the rest is.
 pub(crate) fn is_publish(bytes: &[u8]) -> bool {
@@ -37,11 +38,18 @@ impl From<&Record> for Encoded {
                 w.u64(block.as_u64());
                 w.time(*time);
             }
-            Record::Defer { event: at, until, deliveries } => {
+            Record::Defer { event: at, until, deliveries, handed_back } => {
                 w.u8(DEFER);
                 event(&mut w, *at);
                 w.time(*until);
                 w.u32(*deliveries);
+                w.u8(*handed_back);
+            }
+            Record::Return { event: at, deliveries, handed_back } => {
+                w.u8(RETURN);
+                event(&mut w, *at);
+                w.u32(*deliveries);
+                w.u8(*handed_back);
             }
             Record::Discard { event: at, reason, at: time, deliveries } => {
                 w.u8(DISCARD);
@@ -91,7 +99,11 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Record> {
             let (event, block) = (read_event(&mut r)?, Block::new(r.u64()?).map_err(|_| Malformed)?);
             Record::Ack { event, block, at: r.time()? }
         }
-        DEFER => Record::Defer { event: read_event(&mut r)?, until: r.time()?, deliveries: r.u32()? },
+        DEFER => {
+            let (event, until) = (read_event(&mut r)?, r.time()?);
+            Record::Defer { event, until, deliveries: r.u32()?, handed_back: r.u8()? }
+        }
+        RETURN => Record::Return { event: read_event(&mut r)?, deliveries: r.u32()?, handed_back: r.u8()? },
         DISCARD => {
             let (event, at, deliveries) = (read_event(&mut r)?, r.time()?, r.u32()?);
             Record::Discard { event, at, deliveries, reason: r.string()? }
@@ -241,7 +253,8 @@ pub(crate) mod tests {
                 ..publish
             }),
             Record::Ack { event, block: Block::new(1 << 32 | 5).unwrap(), at },
-            Record::Defer { event, until: at, deliveries: 2 },
+            Record::Defer { event, until: at, deliveries: 2, handed_back: 1 },
+            Record::Return { event, deliveries: 3, handed_back: 1 },
             Record::Discard { event, reason: "no; {é}".into(), at, deliveries: 1 },
             Record::Requeue { event, expires_at: None },
             Record::Requeue { event, expires_at: Some(at) },

@@ -134,6 +134,7 @@ fn write_event(w: &mut Writer<'_>, event: &SnapshotEvent) {
     w.option(event.expires_at, Writer::time);
     w.u32(event.size);
     w.u32(event.deliveries);
+    w.u8(event.handed_back);
     match &event.waits {
         SnapshotWait::Client => w.u8(0),
         SnapshotWait::Until(until) => {
@@ -174,6 +175,7 @@ fn read_unsettled(r: &mut Reader) -> Read<SnapshotEvent> {
         expires_at: r.option(Reader::time)?,
         size: r.u32()?,
         deliveries: r.u32()?,
+        handed_back: r.u8()?,
         waits: match r.u8()? {
             0 => SnapshotWait::Client,
             1 => SnapshotWait::Until(r.time()?),
@@ -205,6 +207,7 @@ mod tests {
             expires_at: (seq > 1).then_some(at),
             size: 7,
             deliveries: 2,
+            handed_back: 1,
             waits,
         };
         let dead = SnapshotWait::Administrator { reason: "no".into(), at };

@@ -256,8 +256,8 @@ impl Bench {
     }
 
     pub(in crate::state) fn verdicts(&mut self) {
-        let verdicts = self.state.verdicts(usize::MAX);
-        self.doomed += verdicts.len() as u64;
+        let verdicts = self.state.pending(usize::MAX);
+        self.doomed += verdicts.iter().filter(|change| matches!(*change.record, Record::Discard { .. })).count() as u64;
         for applied in self.commit(&verdicts) {
             assert_eq!(applied, Applied::Done);
         }
@@ -322,6 +322,7 @@ impl Bench {
             assert!(queue.leases.keys().copied().eq(in_place(Place::Leased)));
             assert!(queue.deferred.keys().copied().eq(in_place(Place::Deferred)));
             assert!(queue.dead.keys().copied().eq(in_place(Place::Dead)));
+            assert!(queue.returning.keys().copied().eq(in_place(Place::Returning)));
             assert_eq!(queue.doomed, in_place(Place::Doomed).len());
             timers += queue.leases.len() + queue.deferred.len();
 
@@ -347,6 +348,8 @@ impl Bench {
         }
         let doomed: usize = state.queues.values().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());
+        let returning: usize = state.queues.values().map(|queue| queue.returning.len()).sum();
+        assert_eq!(returning, state.returning.len());
         let armed = state.timers.iter().chain(state.lease_ends.iter());
         assert_eq!(timers, armed.filter(|timer| !matches!(timer, Timer::Expiry { .. })).count());
         let sessions: BTreeMap<_, _> = self.state.sessions.iter().collect();

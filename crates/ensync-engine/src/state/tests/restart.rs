@@ -118,7 +118,8 @@ fn records_that_make_no_sense_are_harmless() {
     for event in nowhere {
         records.extend([
             Record::Ack { event, block, at: Timestamp::default() },
-            Record::Defer { event, until: Timestamp::from_millis(u64::MAX), deliveries: u32::MAX },
+            Record::Defer { event, until: Timestamp::from_millis(u64::MAX), deliveries: u32::MAX, handed_back: 9 },
+            Record::Return { event, deliveries: u32::MAX, handed_back: u8::MAX },
             Record::Discard { event, reason: String::new(), at: Timestamp::default(), deliveries: 0 },
             Record::Requeue { event, expires_at: None },
             Record::Drop { event },

@@ -106,7 +106,7 @@ fn before() -> Vec<Record> {
     records.extend((1..7).map(publish));
     records.extend([
         Record::Ack { event: event(0), block: Block::new(1 << 32 | 1).unwrap(), at: AT },
-        Record::Defer { event: event(2), until: LATER, deliveries: 3 },
+        Record::Defer { event: event(2), until: LATER, deliveries: 3, handed_back: 0 },
         Record::Discard { event: event(3), reason: reason(), at: AT, deliveries: 2 },
         Record::Discard { event: event(6), reason: reason(), at: AT, deliveries: 1 },
         Record::Drop { event: event(6) },
@@ -249,7 +249,7 @@ async fn a_kept_directory_is_opened_with_all_that_is_in_it() {
 }
 
 /// The id of the first event that waits.
-const ID: &str = "AQAA_u0DAbCbgIAQ";
+const ID: &str = "AQAA_u0DAeCbgIAQ";
 
 #[tokio::test]
 async fn the_kept_bytes_are_what_is_written_today() {

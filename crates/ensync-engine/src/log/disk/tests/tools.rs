@@ -228,7 +228,7 @@ async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let at = Timestamp::from_millis(5);
     let mut records = apps();
     records.push(publish(0, 0, 100));
-    records.push(Arc::new(Record::Defer { event, until: due, deliveries: 3 }));
+    records.push(Arc::new(Record::Defer { event, until: due, deliveries: 3, handed_back: 0 }));
     let command = AdminCommand::RotateKey { app: recipient(1), key_hash, grace: due.since(at) };
     records.push(Arc::new(Record::Admin { at, command }));
     let positions = place.open().store(&records).await.unwrap();

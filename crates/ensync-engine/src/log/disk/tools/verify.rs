@@ -191,7 +191,7 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
             // Nothing in the log says that the time of a deferred one had come.
-            let due = || SnapshotEvent { waits: SnapshotWait::Client, deliveries: 0, ..event.clone() };
+            let due = || SnapshotEvent { waits: SnapshotWait::Client, ..event.clone() };
             let came_due = |found: &SnapshotEvent| matches!(event.waits, SnapshotWait::Until(_)) && *found == due();
             let same = found.is_some_and(|found| found == event || came_due(found));
             let expired = found.is_none() && event.expires_at.is_some();
