@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{ClientId, Error, ErrorKind, EventId, Reply, Result};
+use ensync_core::{ClientId, Error, ErrorKind, EventId, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
