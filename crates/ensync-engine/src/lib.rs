@@ -73,5 +73,5 @@ pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, Log, MemoryLog};
 pub use model::{EventChange, EventOptions, Rights};
 pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};
+pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Quotas, Rate};
 pub use tls::{ClientCertificates, ServerTls, TlsFiles};

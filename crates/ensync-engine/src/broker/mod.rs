@@ -14,6 +14,7 @@ mod records;
 mod request;
 mod task;
 mod upkeep;
+mod waiting;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -46,6 +47,7 @@ pub(crate) use login_throttle::LoginThrottle;
 use records::Records;
 use request::{Answer, Outcome, Request};
 use task::Task;
+use waiting::Waiting;
 
 /// Requests that may wait for the task; who sends more waits himself.
 const WAITING: usize = 4_096;
@@ -81,6 +83,7 @@ struct Shared {
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
     metrics: Arc<Metrics>,
+    waiting: Arc<Waiting>,
     stopping: AtomicBool,
     /// Held by whoever looks at what the log takes up.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -157,7 +160,7 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        let looking = Arc::default();
+        let (looking, waiting) = (Arc::default(), Arc::new(Waiting::new(&limits.quotas)));
         let shared = Shared {
             requests: sender,
             records,
@@ -165,6 +168,7 @@ impl Broker {
             config,
             counters,
             metrics,
+            waiting,
             stopping,
             looking,
             running,
@@ -334,6 +338,7 @@ impl Broker {
         let outcome = match command {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
+                let _charge = self.0.waiting.charge(peer.app_id, publish.size())?;
                 self.ask(|answer| Request::Publish { peer, publish, answer }).await?
             }
             command => {

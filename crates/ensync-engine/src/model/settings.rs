@@ -1,6 +1,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::Quotas;
+
 /// What a [`State`](crate::state::State) is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -44,6 +46,8 @@ pub struct Limits {
     pub max_sessions_per_app: usize,
     /// How many events an app may publish. No limit.
     pub publish_rate: Option<Rate>,
+    /// How much may wait.
+    pub quotas: Quotas,
     /// How many logins from one address (of IPv6: one /64 network) may fail before it has to wait. 10; they are forgotten
     /// after 15 minutes. A login with a right key never waits.
     pub login_failures: u32,
@@ -76,6 +80,7 @@ impl Default for Limits {
             max_sessions: 100_000,
             max_sessions_per_app: 10_000,
             publish_rate: None,
+            quotas: Quotas::default(),
             login_failures: 10,
             login_delay: Duration::from_secs(1),
             max_login_delay: Duration::from_secs(60),

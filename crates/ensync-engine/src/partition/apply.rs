@@ -11,6 +11,7 @@ use super::entries::{Entry, Place};
 use super::queue::Dead;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
+use super::usage::Usage;
 use crate::model::{Applied, EventRef, Position, PublishRecord, Record};
 
 impl Partition {
@@ -102,6 +103,7 @@ impl Partition {
         if let Some(fingerprint) = fingerprint {
             dedup.insert(sender, fingerprint, key, publish.accepted_at);
         }
+        self.charge(event.queue, Usage::of(&entry));
         self.arm_expiry(event, entry.expires_at);
         self.heat(event.queue);
         Applied::Stored(key.to_id())

@@ -22,6 +22,7 @@ mod settled;
 mod snapshot;
 mod timers;
 mod totals;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use queue::QueueCounters;
 pub use replay::Replay;
 pub(crate) use timers::Timer;
 pub(crate) use totals::Totals;
+pub(crate) use usage::Usage;
 
 use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings};
 use dedup::Dedup;
@@ -80,6 +82,9 @@ pub(crate) struct Partition {
     dedup: Dedup,
     /// For events in memory only, so that what is remembered of the others is what the log makes.
     dedup_in_memory: Dedup,
+    /// What waits for each recipient, and what of all that is in memory only.
+    pub(crate) usage: HashMap<AppId, Usage>,
+    memory_used: u64,
     /// Events that are not in the log.
     pub(crate) memory: HashMap<EventRef, Arc<Record>>,
     /// Events that were delivered too often, until the log has them as dead letters.
@@ -120,6 +125,8 @@ impl Partition {
             logged_at: Timestamp::default(),
             dedup: Dedup::new(&settings.limits),
             dedup_in_memory: Dedup::new(&settings.limits),
+            usage: HashMap::new(),
+            memory_used: 0,
             memory: HashMap::new(),
             doomed: BTreeSet::new(),
             returning: BTreeSet::new(),

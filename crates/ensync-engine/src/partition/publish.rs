@@ -36,6 +36,8 @@ impl Partition {
                 return Ok(Step::Answer(Reply::Published { id: first.to_id() }));
             }
         }
+        let size = publish.payload.len().saturating_add(publish.metadata.as_str().len()) as u64;
+        self.check_quotas(&recipient_id, &publish.event, size, durable)?;
         let queue = self.queue_number(recipient_id, &publish.event)?;
         let record = PublishRecord {
             at: EventRef { queue, seq: self.reserve(queue)? },

@@ -9,6 +9,7 @@ use super::ConsumerNumber;
 use super::consume::Consumer;
 use super::entries::{Entries, Entry, Place};
 use super::settled::Settled;
+use super::usage::Usage;
 use crate::model::Position;
 
 /// A delivery that is with a client.
@@ -105,6 +106,7 @@ pub(crate) struct Queue {
     /// Whether the state's list of queues to look at holds this one.
     pub(crate) hot: bool,
     pub(crate) counters: QueueCounters,
+    pub(crate) usage: Usage,
     /// What became of events that are gone.
     pub(super) settled: Settled,
     /// Where the log has the latest copy of events that were appended more than once; also of events that are gone, for as long as
@@ -136,6 +138,7 @@ impl Queue {
             subscribed: 0,
             hot: false,
             counters: QueueCounters::default(),
+            usage: Usage::default(),
             settled: Settled::default(),
             moved: BTreeMap::new(),
         }

@@ -5,6 +5,7 @@ use ensync_core::{AppId, EventName};
 use super::Partition;
 use super::entries::chunk_of;
 use super::timers::Timer;
+use super::usage::Usage;
 use crate::model::{Applied, EventRef, Removed};
 
 impl Partition {
@@ -65,6 +66,7 @@ impl Partition {
             self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk });
         }
         self.memory.remove(&event);
+        self.discharge(event.queue, Usage::of(&entry));
         !entry.transient
     }
 }

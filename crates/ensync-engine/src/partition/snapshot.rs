@@ -10,6 +10,7 @@ use super::event_id::EventKey;
 use super::queue::{Dead, Queue};
 use super::settled::{Fate, Run};
 use super::timers::{NEVER, Timer};
+use super::usage::Usage;
 use crate::model::{
     EventRef, PartitionSnapshot, Position, Record, Settings, SnapshotEvent, SnapshotPublish, SnapshotPublisher,
     SnapshotQueue, SnapshotSettled, SnapshotWait,
@@ -151,6 +152,7 @@ impl Partition {
     }
 
     fn restore_queue(&mut self, durable: SnapshotQueue) {
+        let mut used = Usage::default();
         for event in durable.events {
             let SnapshotEvent { seq, position, current, tag, accepted_at, expires_at, size, .. } = event;
             let SnapshotEvent { deliveries, handed_back, waits, .. } = event;
@@ -186,6 +188,7 @@ impl Partition {
                 slot: 0,
             };
             queue.entries.insert(seq, entry);
+            used.add(Usage::of(&entry));
             if current != position {
                 queue.moved.insert(seq, current);
             }
@@ -193,6 +196,7 @@ impl Partition {
                 self.arm_expiry(event, expires_at);
             }
         }
+        self.charge(durable.number, used);
         if let Some(queue) = self.queues.get_mut(&durable.number) {
             (queue.next_seq, queue.logged_seq) = (durable.next_seq, durable.next_seq);
             queue.moved.extend(durable.moved);

@@ -40,7 +40,7 @@ pub(crate) use census::Census;
 pub use inspect::AppInfo;
 pub use sessions::SessionNumber;
 
-pub use crate::model::{Applied, Change, Defaults, Limits, Rate, Settings};
+pub use crate::model::{Applied, Change, Defaults, Limits, Quotas, Rate, Settings};
 pub use crate::partition::{DeadLetter, LetterAction, Outgoing, QueueCounters, QueueStats, Replay, Source, Step};
 
 use crate::model::{KeyHash, Position, Record, Snapshot};

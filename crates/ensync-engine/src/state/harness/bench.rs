@@ -12,7 +12,7 @@ use ensync_core::{
 
 use super::super::*;
 use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
-use crate::partition::{Place, Timer, chunk_of};
+use crate::partition::{Place, Timer, Usage, chunk_of};
 
 pub(in crate::state) use ensync_core::Command;
 
@@ -311,7 +311,7 @@ impl Bench {
     /// What must hold at any time.
     pub(in crate::state) fn check(&self) {
         let state = &self.state.partition;
-        let mut timers = 0;
+        let (mut timers, mut apps) = (0, std::collections::HashMap::<AppId, Usage>::new());
         for (&number, queue) in &state.queues {
             let in_place = |place: Place| {
                 let found = queue.entries.from(0).filter(move |(_, entry)| entry.place == place);
@@ -324,6 +324,10 @@ impl Bench {
             assert!(queue.dead.keys().copied().eq(in_place(Place::Dead)));
             assert!(queue.returning.keys().copied().eq(in_place(Place::Returning)));
             assert_eq!(queue.doomed, in_place(Place::Doomed).len());
+            let mut used = Usage::default();
+            queue.entries.from(0).for_each(|(_, entry)| used.add(Usage::of(entry)));
+            assert_eq!(queue.usage, used);
+            apps.entry(queue.recipient).or_default().add(used);
             timers += queue.leases.len() + queue.deferred.len();
 
             let live = queue.entries.from(0).count() as u64;
@@ -346,6 +350,8 @@ impl Bench {
             let turns = next.is_some() && (!queue.ring.is_empty() || passed);
             assert!(!turns || queue.hot, "queue {number} would be forgotten");
         }
+        apps.retain(|_, used| *used != Usage::default());
+        assert_eq!(apps, state.usage);
         let doomed: usize = state.queues.values().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());
         let returning: usize = state.queues.values().map(|queue| queue.returning.len()).sum();
