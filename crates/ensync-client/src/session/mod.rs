@@ -241,11 +241,13 @@ impl Session {
     /// Tells the engine something that the next link is told by itself, so that this link's end is no failure.
     pub(crate) async fn tell(&self, command: Command) -> Result<()> {
         let (limit, shared) = (self.request_timeout(), self.shared());
-        let live = match tokio::time::timeout(limit, shared.live()).await {
+        // One deadline for the wait and for the answer.
+        let request = Request::new(command, limit);
+        let live = match tokio::time::timeout_at(request.deadline, shared.live()).await {
             Ok(live) => live?,
             Err(_) => return Err(shared.no_connection(limit)),
         };
-        match self.request(Request::new(command, limit).bound_to(Some(live.life.clone()))).await {
+        match self.request(request.bound_to(Some(live.life.clone()))).await {
             Err(_) if !live.is_usable() && !shared.stop.is_cancelled() => Ok(()),
             answer => answer.map(drop),
         }
@@ -315,8 +317,13 @@ impl Session {
         self.shared().leave(event, end, Some(said));
         let limit = self.request_timeout();
         match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(Err(error))) if !error.may_have_happened() && error.kind() != ErrorKind::Closed => Err(error),
-            // Said, or dropped with the link; an error of a link that ended is its end.
+            // Said, or dropped with the link; an error of a link that ended, or of a session that the engine forgot, is its end.
+            Ok(Ok(Err(error)))
+                if !error.may_have_happened()
+                    && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Unauthenticated) =>
+            {
+                Err(error)
+            }
             Ok(_) => Ok(()),
             Err(_) => {
                 let text = format!("no answer from {} within {limit:?}", self.endpoint());
