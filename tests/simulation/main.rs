@@ -46,6 +46,17 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 
+/// If one seed fails, no other is begun.
+struct StopAll<'a>(&'a AtomicU64);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(u64::MAX / 2, Ordering::Relaxed);
+        }
+    }
+}
+
 #[test]
 fn nothing_is_lost_or_doubled_whatever_breaks() {
     if let Some(seed) = number("ENSYNC_SEED") {
@@ -57,8 +68,10 @@ fn nothing_is_lost_or_doubled_whatever_breaks() {
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, |n| n.get().min(8)) {
             scope.spawn(|| {
+                let _stop = StopAll(&next);
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
+                    // Far above if another failed.
                     if seed >= count {
                         return;
                     }

@@ -1,0 +1,69 @@
+//! Words about a subscription, and the link they are for.
+
+use std::time::Duration;
+
+use ensync_client::core::{Command, ErrorKind, Extension};
+use tokio::time::Instant;
+
+use crate::scripted::{Answer, Scripted, delivery};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn to_unsubscribe_from_a_session_that_the_engine_forgot_is_done() {
+    let engine = Scripted::new(|link, command| match command {
+        Command::Unsubscribe { .. } if link == 1 => Answer::No(ErrorKind::Unauthenticated),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let events = client.subscribe("a/b").await.unwrap();
+    events.unsubscribe().await.unwrap();
+    // The name is free, and the next link is told of the new subscription alone.
+    let _again = client.subscribe("a/b").await.unwrap();
+    let told: Vec<_> = engine.of("subscribe").iter().map(|call| call.link).collect();
+    assert_eq!((told, engine.count("unsubscribe")), (vec![1, 2], 1));
+    client.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_over_a_link_that_ends_meanwhile() {
+    for kind in [ErrorKind::Closed, ErrorKind::Interrupted] {
+        let engine = Scripted::new(move |link, command| match command {
+            Command::Unsubscribe { .. } if link == 1 => Answer::After(SECOND, Box::new(Answer::No(kind))),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let events = client.subscribe("a/b").await.unwrap();
+        let (left, ()) = tokio::join!(events.unsubscribe(), async {
+            tokio::time::sleep(SECOND / 2).await;
+            engine.end(1, None);
+        });
+        left.unwrap();
+        let _again = client.subscribe("a/b").await.unwrap();
+        client.close().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_has_one_deadline_whatever_it_waits_for() {
+    // The pause that makes up for missing flow control is refused for ever; the user's waits for its turn.
+    let engine = Scripted::with(&[Extension::Fencing], |_, command| match command {
+        Command::Pause { .. } => Answer::No(ErrorKind::Unavailable),
+        _ => Answer::Done,
+    });
+    let limit = 10 * SECOND;
+    let client = engine.engine().request_timeout(limit).create_client("key").await.unwrap();
+    let events = client.subscribe("a/b").max_in_flight(2).await.unwrap();
+    for n in 1..=2 {
+        engine.push(delivery("a/b", &format!("e-{n}"), n));
+    }
+    tokio::time::sleep(SECOND).await;
+    assert!(engine.count("pause") > 0);
+    let begun = Instant::now();
+    let refused = events.pause("a break").await.unwrap_err();
+    assert_eq!((refused.kind(), refused.may_have_happened()), (ErrorKind::Unavailable, false));
+    assert!(begun.elapsed() <= limit + SECOND / 10, "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    let _ = events.resume().await;
+    assert!(begun.elapsed() <= limit + SECOND / 10, "{:?}", begun.elapsed());
+}
