@@ -44,7 +44,7 @@ impl Drop for Seat {
     }
 }
 
-pub async fn connect(network: &Arc<Network>, fate: Fate, app_key: &AppKey) -> Result<Link> {
+pub async fn connect(network: &Arc<Network>, who: &'static str, fate: Fate, app_key: &AppKey) -> Result<Link> {
     network.travel().await;
     if let Some(refusal) = network.refusal() {
         network.travel().await;
@@ -56,7 +56,7 @@ pub async fn connect(network: &Arc<Network>, fate: Fate, app_key: &AppKey) -> Re
     let seat = Seat { network: network.clone(), broker, peer };
     network.travel().await;
     let core = Arc::new(Core { seat, closed: CancellationToken::new(), fate });
-    let inbox = deliveries(core.clone(), inbox);
+    let inbox = deliveries(core.clone(), who, inbox);
     Ok(Link {
         transport: Arc::new(Way { core, ended: AtomicBool::new(false) }),
         inbox,
@@ -77,7 +77,11 @@ impl Core {
     }
 }
 
-fn deliveries(core: Arc<Core>, mut from: BoxStream<'static, Delivery>) -> BoxStream<'static, Result<Delivery>> {
+fn deliveries(
+    core: Arc<Core>,
+    who: &'static str,
+    mut from: BoxStream<'static, Delivery>,
+) -> BoxStream<'static, Result<Delivery>> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (network, fate, closed) = (core.seat.network.clone(), core.fate.clone(), core.closed.clone());
     let weak = Arc::downgrade(&core);
@@ -92,6 +96,7 @@ fn deliveries(core: Arc<Core>, mut from: BoxStream<'static, Delivery>) -> BoxStr
                     return;
                 }
             }
+            network.in_turn(who).await;
             network.travel().await;
         };
         let forgotten = async {

@@ -46,6 +46,8 @@ pub struct Engine {
     behind_another: bool,
     /// What it does now, to how many commands more, and to how many in a hundred.
     odd: Mutex<Option<(Odd, u32, u8)>>,
+    /// How many commands in a hundred are late or refused in passing besides, whatever else goes on.
+    restless: Mutex<u8>,
     random: Mutex<fastrand::Rng>,
     ledger: Arc<Ledger>,
 }
@@ -62,11 +64,13 @@ impl Engine {
         };
         let ignores_pause = random.u8(0..8) == 0;
         ledger.note(format_args!("the engine lacks {lacks:?}, ignores pauses: {ignores_pause}"));
+        ledger.deduplicates(!lacks.contains(&"deduplication"));
         if lacks.len() == 4 {
             ledger.met("no extension");
         }
         let random = Mutex::new(random.fork());
-        Self { lacks, ignores_pause, behind_another, odd: Mutex::default(), random, ledger }
+        let (odd, restless) = <_>::default();
+        Self { lacks, ignores_pause, behind_another, odd, restless, random, ledger }
     }
 
     pub fn lacks(&self, extension: &str) -> bool {
@@ -78,11 +82,31 @@ impl Engine {
         *self.odd.lock().unwrap() = odd;
     }
 
+    /// From now on so many commands in a hundred are late, or refused in passing.
+    pub fn restless(&self, percent: u8) {
+        *self.restless.lock().unwrap() = percent;
+    }
+
     fn chance(&self, percent: u8) -> bool {
         self.random.lock().unwrap().u8(0..100) < percent
     }
 
     fn odd(&self) -> Option<Odd> {
+        if let Some(odd) = self.set_odd() {
+            return Some(odd);
+        }
+        let percent = *self.restless.lock().unwrap();
+        if !self.chance(percent) {
+            return None;
+        }
+        Some(match self.chance(70) {
+            true => Odd::Late(Duration::from_millis(self.random.lock().unwrap().u64(0..3_000))),
+            false if self.chance(50) => Odd::Refuses(ErrorKind::LimitExceeded),
+            false => Odd::Refuses(ErrorKind::Unavailable),
+        })
+    }
+
+    fn set_odd(&self) -> Option<Odd> {
         let mut now = self.odd.lock().unwrap();
         let (odd, count, percent) = now.as_mut()?;
         if *count == 0 || !self.chance(*percent) {
@@ -116,6 +140,14 @@ impl Engine {
             // It never came to be carried out.
             return if odd == Some(Odd::Silent) { Outcome::Silence } else { Outcome::Reset };
         }
+        let mut late = match odd {
+            Some(Odd::Late(by)) => Some(by),
+            _ => None,
+        };
+        // On its way there, or on its way back.
+        if let Some(by) = late.take_if(|_| self.chance(50)) {
+            tokio::time::sleep(by).await;
+        }
         let paused = matches!(command, Command::Pause { .. });
         if paused {
             self.ledger.met(if self.ignores_pause { "pause ignored" } else { "pause" });
@@ -124,8 +156,7 @@ impl Engine {
         match odd {
             Some(Odd::Silent) => return Outcome::Silence,
             Some(Odd::Resets) => return Outcome::Reset,
-            Some(Odd::Late(by)) => tokio::time::sleep(by).await,
-            _ => {}
+            _ => tokio::time::sleep(late.unwrap_or_default()).await,
         }
         Outcome::Answer(answer)
     }

@@ -135,6 +135,11 @@ impl Network {
         }
     }
 
+    /// An engine that stops ends its sessions in whatever order, which is not to decide what a seed does: each in its turn.
+    pub async fn in_turn(&self, who: &str) {
+        tokio::time::sleep(Duration::from_millis(who.len() as u64)).await;
+    }
+
     fn fate(&self) -> Fate {
         let now = |token: &Mutex<CancellationToken>| token.lock().unwrap().clone();
         Fate { cut: now(&self.cut), leave: now(&self.leave), forget: now(&self.forget) }
@@ -192,7 +197,7 @@ impl Connector for Wire {
         let cut = fate.cut.clone();
         let opened = async {
             match network.over {
-                Over::Direct => direct::connect(network, fate, app_key).await,
+                Over::Direct => direct::connect(network, who, fate, app_key).await,
                 Over::WebSocket => web_socket::connect(network, who, fate, to, app_key).await,
             }
         };

@@ -105,7 +105,10 @@ async fn talk(network: &Arc<Network>, who: &'static str, fate: Fate, pipe: Duple
                 continue;
             }
             delivery = inbox.next(), if forgotten.is_none() && leaving.is_none() => {
-                let Some(mut delivery) = delivery else { break };
+                let Some(mut delivery) = delivery else {
+                    network.in_turn(who).await;
+                    break;
+                };
                 if network.engine.lacks("leases") {
                     delivery.lease = None;
                 }

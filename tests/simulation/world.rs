@@ -230,10 +230,16 @@ pub async fn live(seed: u64, ledger: Arc<Ledger>) {
     for name in 0..NAMES.len() {
         publishers.spawn(people::publish(world.clone(), till.clone(), (to, nobody), name, random.fork()));
     }
+    let restless = if random.bool() { random.u8(1..30) } else { 0 };
+    ledger.note(format_args!("{restless} commands in a hundred are late or refused besides"));
+    ledger.troubled(true);
+    world.network.engine.restless(restless);
     for _ in 0..random.u8(1..8) {
         tokio::time::sleep(Duration::from_millis(random.u64(0..4_000))).await;
         world.fault(&mut random).await;
     }
+    world.network.engine.restless(0);
+    ledger.troubled(false);
     // A reader may go before the end, with what it has in hand.
     if random.bool() {
         close(&world, "second", &second.client).await;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ensync_client::core::{Command, ErrorKind, Extension};
+use ensync_client::core::{Command, Delivery, Error, ErrorKind, Extension, Reply, Settlement};
+use futures::StreamExt;
 use tokio::time::Instant;
 
-use crate::scripted::{Answer, Scripted, delivery};
+use crate::scripted::{Answer, Call, Scripted, delivery};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -66,4 +67,39 @@ async fn a_pause_has_one_deadline_whatever_it_waits_for() {
     let begun = Instant::now();
     let _ = events.resume().await;
     assert!(begun.elapsed() <= limit + SECOND / 10, "{:?}", begun.elapsed());
+}
+
+/// A handler that never returns holds its own subscription up, and nothing else of its client: the others go on, what waits behind
+/// it keeps its lease, and no more waits than its window.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_hangs_starves_no_other_subscription() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Settle(settle) if settle.how == Settlement::Extend => {
+            Answer::With(Reply::Extended { lease: Some(30 * SECOND) })
+        }
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let hung = client.subscribe("a/hangs").max_in_flight(10).await.unwrap();
+    let mut flows = client.subscribe("a/flows").await.unwrap();
+    let handler = hung.on(|_| std::future::pending::<Result<(), Error>>());
+    let leased = |event: &str, id: String, n| Delivery { lease: Some(30 * SECOND), ..delivery(event, &id, n) };
+    for n in 1..=10 {
+        engine.push(leased("a/hangs", format!("hangs-{n}"), n));
+    }
+    for n in 1..=100 {
+        engine.push(leased("a/flows", format!("flows-{n}"), n));
+        let event = tokio::time::timeout(SECOND, flows.next()).await.expect("it starves").unwrap().unwrap();
+        event.ack().await.unwrap();
+        tokio::time::sleep(3 * SECOND).await;
+    }
+    // Five minutes later all of it is still this client's, the nine that wait included.
+    let of_the_hung =
+        |call: &Call| matches!(&call.command, Command::Settle(settle) if settle.id.as_str().starts_with("hangs"));
+    let extended = engine.of("extend").iter().filter(|call| of_the_hung(call)).count();
+    assert!(extended >= 10 * 10, "{extended}");
+    assert_eq!(engine.of("release").len() + engine.of("rollback").len(), 0);
+    // It is stopped all the same: the engine takes everything back with the session.
+    assert!(client.close().await.is_err());
+    drop(handler);
 }
