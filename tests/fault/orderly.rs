@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ensync_client::{Attempts, Custom, Dialer, Transports};
 use ensync_core::Endpoint;
-use ensync_engine::Server;
+use ensync_engine::{EventOptions, Server};
 use tokio::task::JoinSet;
 
 use crate::proxy::Proxy;
@@ -28,6 +28,7 @@ async fn no_publish_is_refused(transport: &'static str) {
     let directory = tempfile::tempdir().unwrap();
     let start = || async { Server::builder().data_dir(directory.path().join("data")).start().await.unwrap() };
     let mut server = start().await;
+    server.register_event(EVENT, EventOptions::default()).await.unwrap();
     let (shop, stock) = (server.create_app("shop").await.unwrap(), server.create_app("stock").await.unwrap());
     let proxy = Proxy::to(server.addresses().next().unwrap()).await;
     let endpoint: Endpoint = format!("{transport}://{}", proxy.address).parse().unwrap();

@@ -23,7 +23,7 @@ const EVENTS: u64 = 60;
 /// How many at a time.
 const AT_A_TIME: usize = 8;
 /// How long nothing may happen before what is missing counts as lost.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The deadline of a call, and of `close()`.
 const DEADLINE: Duration = Duration::from_secs(6);
 const CLOSE: Duration = Duration::from_secs(3);

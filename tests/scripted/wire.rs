@@ -87,14 +87,14 @@ async fn serve_web_socket(mut tcp: TcpStream, script: Arc<Script>) {
         if matches!(script.behaviour, Behaviour::ClosesAfter(most) if requests > most) {
             break;
         }
+        if script.is_mute() && !text.starts_with("SUB") {
+            continue;
+        }
         let result = match Request::parse(&text) {
             Ok(Request::Command { command, .. }) => script.handle(&peer, command).await,
             Ok(_) => continue,
             Err(error) => Err(error),
         };
-        if script.is_mute() && !text.starts_with("SUB") {
-            continue;
-        }
         let answer = frame::write_answer(&result);
         let publishes = script.publishes.load(Ordering::Relaxed);
         match script.behaviour {

@@ -89,7 +89,9 @@ async fn visit(world: &World, by: &Person, mut events: Subscription, name: usize
         world.ledger.delivered(by.who, key, &event);
         ack(world, by, key, &event).await;
     }
-    if random.bool() {
+    // Waiting for it; beside what comes next, which may be another subscription to the name; or by dropping it.
+    let how = random.u8(0..3);
+    if how == 0 {
         let begun = Instant::now();
         let outcome = events.unsubscribe().await;
         world.ledger.took("an unsubscribe", begun, by.limit);
@@ -98,6 +100,11 @@ async fn visit(world: &World, by: &Person, mut events: Subscription, name: usize
         let passes = [ErrorKind::Timeout, ErrorKind::LimitExceeded, ErrorKind::Unavailable];
         let told = outcome.is_ok() || outcome.is_err_and(|kind| passes.contains(&kind));
         world.ledger.check(told, format_args!("a link's end is no failure to unsubscribe: {outcome:?}"));
+    } else if how == 1 {
+        let control = events.control();
+        tokio::spawn(async move { drop(control.unsubscribe().await) });
+        tokio::time::sleep(Duration::from_millis(random.u64(0..100))).await;
+        world.ledger.note(format_args!("{} leaves {name}", by.who));
     } else {
         world.ledger.note(format_args!("{} drops its subscription to {name}", by.who));
     }

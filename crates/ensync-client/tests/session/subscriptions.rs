@@ -103,3 +103,27 @@ async fn a_handler_that_hangs_starves_no_other_subscription() {
     assert!(client.close().await.is_err());
     drop(handler);
 }
+
+/// For longer than a call may take.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_will_not_hear_that_it_may_go_on_is_told_until_it_does() {
+    let begun = Instant::now();
+    let engine = Scripted::with(&[Extension::Fencing], move |_, command| match command {
+        Command::Continue { .. } if begun.elapsed() < 100 * SECOND => Answer::No(ErrorKind::LimitExceeded),
+        _ => Answer::Done,
+    });
+    let client = engine.engine().request_timeout(5 * SECOND).create_client("key").await.unwrap();
+    let mut events = client.subscribe("a/b").max_in_flight(2).await.unwrap();
+    for n in 1..=2 {
+        engine.push(delivery("a/b", &format!("e-{n}"), n));
+    }
+    for _ in 1..=2 {
+        events.next().await.unwrap().unwrap().ack().await.unwrap();
+    }
+    tokio::time::sleep(150 * SECOND).await;
+    assert_eq!(engine.count("pause"), 1);
+    let (last, tries) = (engine.calls.lock().unwrap().last().unwrap().command.name(), engine.count("continue"));
+    assert_eq!(last, "continue", "the engine is paused for ever");
+    assert!((10..300).contains(&tries), "{tries}");
+    client.close().await.unwrap();
+}
