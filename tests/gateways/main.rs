@@ -7,7 +7,7 @@
 //! - `gateway`: their configurations, and their lives;
 //! - `scenario`: one gateway and one transport.
 //!
-//! It takes longer on request: `ENSYNC_GATEWAYS_SECONDS`.
+//! It takes longer on request: `ENSYNC_GATEWAYS_SECONDS`; `ENSYNC_GATEWAYS_ONLY=haproxy/grpcs` runs one row.
 
 mod ca;
 mod gateway;
@@ -25,12 +25,17 @@ const FLOOR: u64 = 4;
 async fn nothing_reaches_the_caller_but_answers() {
     let Some(programs) = gateway::programs().await else { return };
     let seconds = std::env::var("ENSYNC_GATEWAYS_SECONDS").map_or(SECONDS, |text| text.parse().unwrap());
+    let only = std::env::var("ENSYNC_GATEWAYS_ONLY").ok();
     let mut rows = Vec::new();
     for kind in Kind::ALL {
         for transport in ["grpcs", "wss"] {
+            if only.as_ref().is_some_and(|only| *only != format!("{}/{transport}", kind.name())) {
+                continue;
+            }
             rows.push(tokio::spawn(scenario::run(kind, transport, programs.clone(), seconds)));
         }
     }
+    let rows_are_none = rows.is_empty();
     println!("{}", scenario::HEAD);
     let mut failed = Vec::new();
     for row in rows {
@@ -42,5 +47,6 @@ async fn nothing_reaches_the_caller_but_answers() {
             Err(cause) => failed.push(cause.to_string()),
         }
     }
+    assert!(!rows_are_none, "ENSYNC_GATEWAYS_ONLY names no row: {only:?}");
     assert!(failed.is_empty(), "{failed:#?}");
 }

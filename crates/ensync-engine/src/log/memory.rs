@@ -74,6 +74,19 @@ impl Log for MemoryLog {
         Ok(records.index(at).and_then(|index| records.kept.get(index)).map(Encoded::to_bytes))
     }
 
+    async fn read_many(&self, at: &[Position], max_bytes: usize) -> Vec<Result<Option<Bytes>>> {
+        let (records, mut read, mut bytes) = (self.lock(), Vec::with_capacity(at.len()), 0);
+        for at in at {
+            if bytes >= max_bytes && !read.is_empty() {
+                break;
+            }
+            let found = records.index(*at).and_then(|index| records.kept.get(index)).map(Encoded::to_bytes);
+            bytes += found.as_ref().map_or(0, Bytes::len);
+            read.push(Ok(found));
+        }
+        read
+    }
+
     fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
         let records = self.lock();
         let first = from.as_u64().max(records.dropped + 1);

@@ -98,6 +98,24 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the record is there and cannot be read.
     async fn read(&self, at: Position) -> Result<Option<Bytes>>;
 
+    /// Reads several records, in the order in which they are asked for: each as [`read`](Log::read) does, so that one that cannot be
+    /// read is no loss of the others. Cheaper than to read them one by one, above all if they lie near each other in ascending order.
+    ///
+    /// It ends early after the record with which it has `max_bytes`: the first is always read, and whoever wants the others asks
+    /// again from there on. At most `max_bytes` and one record are in memory.
+    async fn read_many(&self, at: &[Position], max_bytes: usize) -> Vec<Result<Option<Bytes>>> {
+        let (mut read, mut bytes) = (Vec::with_capacity(at.len()), 0);
+        for at in at {
+            if bytes >= max_bytes && !read.is_empty() {
+                break;
+            }
+            let found = self.read(*at).await;
+            bytes += found.as_ref().map_or(0, |found| found.as_ref().map_or(0, Bytes::len));
+            read.push(found);
+        }
+        read
+    }
+
     /// Every record from a position on, in order. Ends at the end the log had when this was called, or after an error.
     fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>>;
 

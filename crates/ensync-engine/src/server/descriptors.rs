@@ -3,8 +3,8 @@
 use super::ConnectionLimits;
 use crate::admin;
 
-/// For the files of the log, of which readers open their own, and whatever else the process opens.
-const FILES: usize = 64;
+/// For the files of the log, of which some are held open to be read, and whatever else the process opens.
+const FILES: usize = 96;
 
 impl ConnectionLimits {
     /// Lets in no more connections than there are descriptors, less those for the log, administrators and whoever is told that he is

@@ -5,8 +5,8 @@ pub struct ConnectRequest {
     /// The app key ("access key").
     #[prost(string, tag = "1")]
     pub access_key: ::prost::alloc::string::String,
-    /// Extension: the client opens a new session when it loses a stream, so the engine may end this one, and hand back what it
-    /// holds, as soon as one of its streams breaks off without an Unsubscribe.
+    /// Extension: a client that loses a stream opens it again within a few seconds, or it opens a new session; so the engine may end
+    /// a session soon after all its streams have broken off without an Unsubscribe.
     #[prost(bool, tag = "100")]
     pub ends_with_streams: bool,
 }

@@ -34,7 +34,7 @@ pub(super) struct Session {
 pub(super) struct Traits {
     /// It reads only its first stream.
     pub(super) multiplexed: bool,
-    /// It opens a new session when it loses a stream.
+    /// It opens a lost stream again at once, on another connection of the session, or it opens a new session.
     pub(super) ends_with_streams: bool,
     /// The largest message that it takes, in bytes.
     pub(super) max_message: usize,
@@ -53,7 +53,7 @@ struct Seen {
 /// How long a session may have no connection. Clients that lost theirs open another with their next call, which is a heartbeat
 /// after 30 s at the latest.
 const GRACE: Duration = Duration::from_secs(35);
-/// How often that is looked at.
+/// How often that is looked at; and how long a client that lost its streams has to open one again, if it is one that does so at once.
 const LOOK: Duration = Duration::from_secs(5);
 /// What a message to a client has beside payload and metadata: names, ids, keys, framing.
 const OVERHEAD: usize = 1_024;
@@ -87,7 +87,7 @@ pub(super) enum End {
     Silence,
     /// Its last connection has been gone for too long.
     Gone,
-    /// The client lost a stream, and is one that then opens a new session.
+    /// The client lost its streams, and opened none again.
     Lost,
     /// The client said goodbye.
     Left,
@@ -190,7 +190,7 @@ impl Session {
         tokio::pin!(silence);
         let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut cut_off = None;
+        let (mut cut_off, mut lost) = (None, None);
         loop {
             tokio::select! {
                 biased;
@@ -199,14 +199,18 @@ impl Session {
                     self.seen().last = Instant::now();
                     silence.as_mut().reset(Instant::now() + timeout);
                     if self.mend(broken).await && self.traits.ends_with_streams {
-                        return End::Lost;
+                        lost = Some(Instant::now());
                     }
                 }
                 delivery = feed.inbox.next() => match delivery {
                     Some(delivery) => self.deliver(delivery).await,
                     None => return End::Engine,
                 },
-                now = look.tick(), if !self.seen().unbound => {
+                now = look.tick(), if lost.is_some() || !self.seen().unbound => {
+                    lost = lost.filter(|since| self.streams().is_empty() && self.seen().last <= *since);
+                    if lost.is_some_and(|since| now.duration_since(since) >= LOOK) {
+                        return End::Lost;
+                    }
                     cut_off = self.is_cut_off().then(|| cut_off.unwrap_or(now));
                     if cut_off.is_some_and(|since| now.duration_since(since) >= GRACE) {
                         return End::Gone;
@@ -233,7 +237,7 @@ impl Session {
             End::Silence => (ErrorKind::Unauthenticated, "the session has timed out; log in again"),
             End::Gone => (ErrorKind::Unauthenticated, "the session ended with its connections; log in again"),
             End::Left => (ErrorKind::Unauthenticated, "the client ended the session"),
-            End::Lost => (ErrorKind::Unauthenticated, "the session ended when it lost a stream; log in again"),
+            End::Lost => (ErrorKind::Unauthenticated, "the session ended when it lost its streams; log in again"),
         };
         self.streams().end(Error::new(kind, text));
     }
@@ -242,10 +246,6 @@ impl Session {
     async fn mend(&self, broken: Broken) -> bool {
         let removed = self.streams().remove(broken.number);
         let lost = removed.is_some();
-        if lost && self.traits.ends_with_streams {
-            // The session is about to end, which hands everything back at once.
-            return true;
-        }
         if let Some(Some(event)) = removed {
             self.unsubscribe_orphan(&event).await;
             // What the client had of it must not wait for its leases: whoever loses a stream takes its events from another.

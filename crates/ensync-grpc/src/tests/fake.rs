@@ -103,6 +103,17 @@ impl Engine {
         }
     }
 
+    /// The session's end. What its streams had may be handed back before it.
+    pub(super) async fn logout(&mut self) {
+        loop {
+            match self.told().await {
+                Told::Logout => return,
+                Told::Command(Command::Unsubscribe { .. } | Command::Release { .. }) => {}
+                other => panic!("told {other:?}"),
+            }
+        }
+    }
+
     /// The name of what it was told next.
     pub(super) async fn command_or_login(&mut self) -> &'static str {
         match self.told().await {

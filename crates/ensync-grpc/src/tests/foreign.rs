@@ -17,18 +17,18 @@ use tower_service::Service as _;
 use super::fake::*;
 use crate::generated::*;
 
+/// A message as it travels, uncompressed.
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    frame.into()
+}
+
 /// A gRPC answer made by hand: messages, then the trailers.
 fn answer(messages: impl IntoIterator<Item = Vec<u8>>) -> http::Response<Body> {
-    let mut frames: VecDeque<_> = messages
-        .into_iter()
-        .map(|message| {
-            let mut frame = BytesMut::new();
-            frame.put_u8(0);
-            frame.put_u32(message.len() as u32);
-            frame.put_slice(&message);
-            Frame::data(Bytes::from(frame))
-        })
-        .collect();
+    let mut frames: VecDeque<_> = messages.into_iter().map(|message| Frame::data(framed(&message))).collect();
     frames.push_back(Frame::trailers([("grpc-status".parse().unwrap(), "0".parse().unwrap())].into_iter().collect()));
     let body = StreamBody::new(futures::stream::iter(frames.into_iter().map(Ok::<_, tonic::Status>)));
     http::Response::builder().header("content-type", "application/grpc").body(Body::new(body)).unwrap()
@@ -279,6 +279,30 @@ async fn a_call_that_failed_on_its_way_may_have_happened() {
         let link = connect(stream).await.unwrap();
         let error = link.transport.call(publish("a")).await.unwrap_err();
         assert!(error.may_have_happened(), "{code:?}: {error}");
+    }
+}
+
+/// What tonic makes of it, not what we think it makes: its text and code are not part of its interface.
+#[tokio::test]
+async fn an_answer_without_its_end_may_have_happened_and_is_worth_another_try() {
+    let whole = PublishResponse { success: true, message_idem: "i-1".into(), ..PublishResponse::default() };
+    for frames in [0, 1] {
+        let whole = whole.clone();
+        let (stream, _serving) = serve(move |request| {
+            let message = framed(&whole.encode_to_vec());
+            async move {
+                if request.uri().path().ends_with("/Connect") {
+                    return answer([welcome().encode_to_vec()]);
+                }
+                let frames = (0..frames).map(move |_| Ok::<_, tonic::Status>(Frame::data(message.clone())));
+                let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
+                http::Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+            }
+        });
+        let link = connect(stream).await.unwrap();
+        let error = link.transport.call(publish("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{frames} messages: {error}");
+        assert!(error.may_have_happened() && error.is_retryable(), "{frames} messages: {error}");
     }
 }
 

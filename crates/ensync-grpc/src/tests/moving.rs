@@ -27,6 +27,8 @@ struct Front {
     connections: Arc<AtomicUsize>,
     /// Says goodbye on every connection.
     goodbye: Arc<Notify>,
+    /// Cuts every connection that has said goodbye, with what is under way on it.
+    cut: Arc<Notify>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -35,16 +37,17 @@ impl Front {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint = format!("grpc://{}", listener.local_addr().unwrap()).parse().unwrap();
         let (connections, goodbye) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let (count, say) = (connections.clone(), goodbye.clone());
+        let cut = Arc::new(Notify::new());
+        let (count, say, end) = (connections.clone(), goodbye.clone(), cut.clone());
         let accepting = tokio::spawn(async move {
             loop {
                 let (tcp, remote) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::Relaxed);
-                let (server, say) = (server.clone(), say.clone());
-                tokio::spawn(serve_tcp(tcp, Connection::new(Some(remote)), server, requests, say));
+                let (server, say, end) = (server.clone(), say.clone(), end.clone());
+                tokio::spawn(serve_tcp(tcp, Connection::new(Some(remote)), server, requests, say, end));
             }
         });
-        Self { endpoint, connections, goodbye, accepting }
+        Self { endpoint, connections, goodbye, cut, accepting }
     }
 
     async fn link(&self) -> Link {
@@ -57,7 +60,14 @@ impl Front {
     }
 }
 
-async fn serve_tcp(tcp: TcpStream, connection: Connection, server: GrpcServer, requests: usize, say: Arc<Notify>) {
+async fn serve_tcp(
+    tcp: TcpStream,
+    connection: Connection,
+    server: GrpcServer,
+    requests: usize,
+    say: Arc<Notify>,
+    cut: Arc<Notify>,
+) {
     tcp.set_nodelay(true).unwrap();
     let (seen, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let reached = enough.clone();
@@ -78,7 +88,10 @@ async fn serve_tcp(tcp: TcpStream, connection: Connection, server: GrpcServer, r
         () = say.notified() => {}
     }
     serving.as_mut().graceful_shutdown();
-    _ = serving.await;
+    tokio::select! {
+        _ = serving => {}
+        () = cut.notified() => {}
+    }
 }
 
 #[tokio::test]
@@ -132,6 +145,36 @@ async fn streams_stay_while_calls_move() {
     assert_eq!(timeout(PATIENCE, link.inbox.next()).await.unwrap().unwrap().unwrap(), delivery("b", 2));
     timeout(PATIENCE, link.transport.close()).await.unwrap();
     while engine.told().await != Told::Logout {}
+}
+
+/// What a proxy does whose old process is ended after a reload.
+#[tokio::test]
+async fn streams_that_end_with_the_old_connection_go_on_over_the_next() {
+    let mut engine = Engine::start();
+    let front = Front::of(engine.server.clone(), usize::MAX).await;
+    let mut link = front.link().await;
+    for event in ["a", "b"] {
+        link.transport.call(subscribe(event)).await.unwrap();
+    }
+    front.goodbye.notify_waiters();
+    while front.connections() < 2 {
+        link.transport.call(publish("c")).await.unwrap();
+    }
+    while engine.told_by_now().is_some() {}
+    front.cut.notify_waiters();
+    let mut again = Vec::new();
+    while again.len() < 2 {
+        if let Command::Subscribe(subscribe) = engine.command().await {
+            again.push(subscribe.event);
+        }
+    }
+    again.sort();
+    assert_eq!(again, [name("a"), name("b")]);
+    for (event, block) in [("a", 1), ("b", 2)] {
+        engine.fake.push(1, delivery(event, block));
+        let came = timeout(PATIENCE, link.inbox.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(came, delivery(event, block));
+    }
 }
 
 #[tokio::test]

@@ -183,23 +183,58 @@ async fn a_session_is_not_bound_to_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_comes_back_is_logged_out_at_once() {
+async fn a_client_that_loses_its_streams_and_opens_none_is_logged_out_soon() {
     let mut engine = Engine::start();
     let mut client = raw(engine.open().0).await;
     client.connect(ConnectRequest { ends_with_streams: true, ..request() }).await.unwrap();
     engine.told().await;
     let a = client.subscribe(subscribe_to("a")).await.unwrap();
-    let _b = client.subscribe(subscribe_to("b")).await.unwrap();
-    let since = Instant::now();
+    let b = client.subscribe(subscribe_to("b")).await.unwrap();
+    for told in ["subscribe", "subscribe"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
+    // What it had goes back at once, but it has another stream.
+    drop(a);
+    for told in ["unsubscribe", "release"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(engine.is_quiet());
+    // Lost all, and opened again.
+    drop(b);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let b = client.subscribe(subscribe_to("b")).await.unwrap();
+    for told in ["unsubscribe", "release", "subscribe"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(engine.is_quiet());
+    // Lost all, and used by other calls.
+    drop(b);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(client.heartbeat(beat()).await.unwrap().into_inner().success);
+    for told in ["unsubscribe", "release", "heartbeat"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(engine.is_quiet());
+    let b = client.subscribe(subscribe_to("b")).await.unwrap();
+    assert_eq!(engine.command().await.name(), "subscribe");
+    // One that was asked to end is not lost.
     let unsubscribe = UnsubscribeRequest { client_id: "session-1".into(), message_name: "b".into() };
     client.unsubscribe(unsubscribe).await.unwrap();
-    // That was asked for; this is not.
-    drop(a);
-    for told in ["subscribe", "subscribe", "unsubscribe"] {
+    drop(b);
+    assert_eq!(engine.command().await.name(), "unsubscribe");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(engine.is_quiet());
+    let c = client.subscribe(subscribe_to("c")).await.unwrap();
+    let since = Instant::now();
+    drop(c);
+    for told in ["subscribe", "unsubscribe", "release"] {
         assert_eq!(engine.command().await.name(), told);
     }
     assert_eq!(engine.told().await, Told::Logout);
-    assert_eq!(since.elapsed(), Duration::ZERO);
+    assert!((5..=10).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,14 @@
 //! Checkpoints: files of their own, each whole or not there.
 
+use std::io;
+
 use bytes::Bytes;
 use ensync_core::Result;
 
 use super::directory::{Directory, bad_header, failed};
+use super::folder::Open;
 use super::format::{self, BadHeader, LogId, VERSION, u32_at};
+use super::segment::PIECE;
 use crate::model::Position;
 use crate::model::codec::bytes::Writer;
 
@@ -71,8 +75,7 @@ pub(super) fn id(bytes: &[u8]) -> Result<LogId, BadHeader> {
 pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Position>> {
     for at in directory.checkpoints()?.into_iter().rev() {
         let path = directory.checkpoint(at);
-        let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
-        match check(&bytes, id, at) {
+        match check_file(directory, id, at).map_err(|cause| failed("read", &path, cause))? {
             Ok(()) => return Ok(Some(at)),
             Err(BadHeader::Damaged) => tracing::warn!(file = %path.display(), "a checkpoint is damaged"),
             Err(bad) => return Err(bad_header(&path, bad)),
@@ -81,13 +84,41 @@ pub(super) fn newest(directory: &Directory, id: &LogId) -> Result<Option<Positio
     Ok(None)
 }
 
-fn check(bytes: &[u8], id: &LogId, at: Position) -> Result<(), BadHeader> {
-    let same = format::header_id(bytes, MAGIC)? == *id;
-    let fits = || {
-        let (head, state) = (bytes.get(..CRC)?, bytes.get(HEAD..)?);
-        let number = |from: usize| bytes.get(from..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let crc = crc32c::crc32c_append(crc32c::crc32c(head), state);
-        Some(number(32)? == at.as_u64() && number(40)? == state.len() as u64 && u32_at(bytes, CRC)? == crc)
+/// Checks a checkpoint without keeping it.
+fn check_file(directory: &Directory, id: &LogId, at: Position) -> io::Result<Result<(), BadHeader>> {
+    let file = directory.open(&directory.checkpoint(at), Open::Read)?;
+    let mut piece = vec![0; PIECE];
+    let mut from = 0;
+    let mut next = |piece: &mut Vec<u8>, length: usize| {
+        piece.resize(length, 0);
+        let read = directory.io.read(&file, piece, from)?;
+        piece.truncate(read);
+        from += read as u64;
+        io::Result::Ok(())
     };
-    if same && fits() == Some(true) { Ok(()) } else { Err(BadHeader::Damaged) }
+    next(&mut piece, HEAD)?;
+    let head = piece.clone();
+    let (mut sum, mut length) = (crc32c::crc32c(head.get(..CRC).unwrap_or_default()), 0);
+    loop {
+        next(&mut piece, PIECE)?;
+        if piece.is_empty() {
+            break;
+        }
+        (sum, length) = (crc32c::crc32c_append(sum, &piece), length + piece.len() as u64);
+    }
+    Ok(check_sum(&head, id, at, (length, sum)))
+}
+
+/// Checks a checkpoint's header, against the length of the state and the checksum of both.
+fn check_sum(head: &[u8], id: &LogId, at: Position, (length, sum): (u64, u32)) -> Result<(), BadHeader> {
+    let same = format::header_id(head, MAGIC)? == *id;
+    let number = |from: usize| head.get(from..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let fits = number(32) == Some(at.as_u64()) && number(40) == Some(length) && u32_at(head, CRC) == Some(sum);
+    if same && fits && head.len() == HEAD { Ok(()) } else { Err(BadHeader::Damaged) }
+}
+
+fn check(bytes: &[u8], id: &LogId, at: Position) -> Result<(), BadHeader> {
+    let (head, state) = bytes.split_at(bytes.len().min(HEAD));
+    let sum = crc32c::crc32c_append(crc32c::crc32c(head.get(..CRC).unwrap_or_default()), state);
+    check_sum(head, id, at, (state.len() as u64, sum))
 }

@@ -1,7 +1,7 @@
 //! The files of a data directory, by name.
 
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -190,31 +190,13 @@ impl Directory {
         }
     }
 
-    /// Reads a segment, and the log's id from its header.
-    pub(super) fn read_segment(&self, number: u32) -> Result<(Bytes, LogId)> {
-        let path = self.segment(number);
-        let bytes = self.read(&path).map_err(|cause| failed("read", &path, cause))?;
-        let id = format::read_header(&bytes, number).map_err(|bad| bad_header(&path, bad))?;
-        Ok((bytes, id))
-    }
-
     /// A whole file.
     pub(super) fn read(&self, path: &Path) -> io::Result<Bytes> {
-        let mut file = self.open(path, Open::Read)?;
-        let length = file.metadata()?.len();
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-        file.read_to_end(&mut bytes)?;
+        let file = self.open(path, Open::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX)];
+        let read = self.io.read(&file, &mut bytes, 0)?;
+        bytes.truncate(read);
         Ok(bytes.into())
-    }
-
-    /// The log's id, from a segment's header.
-    pub(super) fn read_id(&self, number: u32) -> Result<LogId> {
-        let path = self.segment(number);
-        let mut bytes = Vec::new();
-        self.open(&path, Open::Read)
-            .and_then(|file| file.take(HEADER.into()).read_to_end(&mut bytes))
-            .map_err(|cause| failed("read", &path, cause))?;
-        format::read_header(&bytes, number).map_err(|bad| bad_header(&path, bad))
     }
 
     /// Removes a file. Whether it is gone for good is only sure after [`sync`](Self::sync).

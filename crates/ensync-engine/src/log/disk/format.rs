@@ -117,7 +117,8 @@ impl Frame {
         bytes.slice(self.range(offset))
     }
 
-    fn range(&self, offset: usize) -> Range<usize> {
+    /// Where the body is in what the frame was read from.
+    pub(super) fn range(&self, offset: usize) -> Range<usize> {
         offset + FRAME..offset + FRAME + self.body
     }
 
@@ -167,15 +168,38 @@ impl Frame {
     /// Reads the frame at `offset` of what begins at position `base`.
     pub(super) fn read(bytes: &[u8], offset: usize, id: &LogId, base: Position) -> Option<Self> {
         let bytes = bytes.get(offset..)?;
-        let body = Self::announced(bytes)?;
-        let frame = bytes.get(..FRAME.checked_add(body)?)?;
         let at = Position::new(base.as_u64().checked_add(offset as u64)?);
-        if u32_at(frame, 4)? != checksum(frame, id, at)? {
-            return None;
-        }
-        let (&kind, &flags) = (frame.get(20)?, frame.get(21)?);
-        let commit = u64::from_le_bytes(*frame.get(8..)?.first_chunk()?);
-        (flags & !LAST == 0).then_some(Self { commit, epoch: u32_at(frame, 16)?, kind, last: flags == LAST, body })
+        let (frame, mut sum) = Self::read_head(bytes, id, at)?;
+        sum.add(bytes.get(FRAME..FRAME.checked_add(frame.body)?)?);
+        sum.is_right().then_some(frame)
+    }
+
+    /// Reads what comes before the body of a frame, which is one only if its body has this checksum.
+    pub(super) fn read_head(bytes: &[u8], id: &LogId, at: Position) -> Option<(Self, Checksum)> {
+        let head = bytes.get(..FRAME)?;
+        let body = Self::announced(head)?;
+        let (&kind, &flags) = (head.get(20)?, head.get(21)?);
+        let commit = u64::from_le_bytes(*head.get(8..)?.first_chunk()?);
+        let frame = Self { commit, epoch: u32_at(head, 16)?, kind, last: flags == LAST, body };
+        let sum = Checksum { wanted: u32_at(head, 4)?, sum: checksum(head, id, at)? };
+        (flags & !LAST == 0).then_some((frame, sum))
+    }
+}
+
+/// The checksum of a frame whose body is read in pieces.
+#[derive(Debug)]
+pub(super) struct Checksum {
+    wanted: u32,
+    sum: u32,
+}
+
+impl Checksum {
+    pub(super) fn add(&mut self, body: &[u8]) {
+        self.sum = crc32c::crc32c_append(self.sum, body);
+    }
+
+    pub(super) fn is_right(&self) -> bool {
+        self.sum == self.wanted
     }
 }
 

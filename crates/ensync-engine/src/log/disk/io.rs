@@ -1,4 +1,4 @@
-//! What can fail: the few calls that change files, in one place, so that tests can make them fail, and stop between any two.
+//! What can fail: the few calls that change and read files, in one place, so that tests can make them fail, and stop between any two.
 
 use std::fmt;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::folder::{Folder, Open};
 
-/// Changes files.
+/// Changes and reads files.
 pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
     /// Does something on a thread of its own, and nothing if there is none to be had.
     fn meanwhile(&self, work: Box<dyn FnOnce() + Send>) {
@@ -25,9 +25,28 @@ pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Writes at an offset.
-    fn write(&self, mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.seek(SeekFrom::Start(offset))?;
-        file.write_all(bytes)
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        write_all_at(file, bytes, offset)
+    }
+
+    /// Reads at an offset, as much as fits and is there: how many bytes.
+    fn read(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match read_at(file, rest, offset.saturating_add(read as u64)) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(read)
+    }
+
+    /// Where the last part of a file ends that may hold anything but zeros, as far as the file system tells. It need not be asked to read
+    /// what it knows to be empty.
+    fn data_end(&self, file: &File, length: u64) -> u64 {
+        data_end(file, length)
     }
 
     /// Gives the space after a length back.
@@ -66,6 +85,57 @@ pub(super) trait Io: fmt::Debug + Send + Sync + 'static {
 pub(super) struct SystemIo;
 
 impl Io for SystemIo {}
+
+// The position of a file handle is shared by everybody who uses it: a handle that many read from is read by offset only.
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    match std::os::windows::fs::FileExt::seek_read(file, bytes, offset) {
+        Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read,
+    }
+}
+
+#[cfg(windows)]
+fn write_all_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    // Whoever writes has a handle of its own.
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)
+}
+
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+fn data_end(file: &File, length: u64) -> u64 {
+    use rustix::fs::{SeekFrom, seek};
+    let mut end = 0;
+    // They can be asked for in their order only; a file in more parts than this is read instead.
+    for _ in 0..1_024 {
+        let data = match seek(file, SeekFrom::Data(end)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => return end,
+            // The file system knows no such question.
+            Err(_) => return length,
+        };
+        match seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) if hole > data && hole < length => end = hole,
+            _ => return length,
+        }
+    }
+    length
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn data_end(_: &File, length: u64) -> u64 {
+    length
+}
 
 /// Whether there is no space, which may come back; anything else that a disk says is no reason to trust it again.
 pub(super) fn is_full(error: &io::Error) -> bool {

@@ -3,11 +3,14 @@
 mod checkpoint;
 mod directory;
 mod failure;
+mod files;
 mod folder;
 mod format;
 mod io;
+mod read;
 mod records;
 mod recover;
+mod segment;
 mod shared;
 mod space;
 #[cfg(test)]
@@ -28,17 +31,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
-use tokio::sync::oneshot;
+use futures::stream::BoxStream;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{Log, LogSpace, LogUsage};
 use crate::model::{Encoded, Position};
 use directory::{Directory, failed, unusable};
 use failure::Failure;
+use files::OpenFiles;
 use format::{HEADER, split};
 use io::{Io, SystemIo};
-use records::Records;
 use shared::Shared;
 use writer::{Append, Writer};
 
@@ -48,6 +50,8 @@ use writer::{Append, Writer};
 /// done about damage; [`store`](crate::store) has what can be done with a directory while no engine uses it.
 pub struct DiskLog {
     shared: Arc<Shared>,
+    /// Who may be at the disk to read: a disk that hangs must not take every thread there is for such work.
+    readers: Arc<Semaphore>,
     /// `None` once it is closed.
     running: Mutex<Option<Running>>,
 }
@@ -68,6 +72,9 @@ impl Default for DiskOptions {
         Self { segment_bytes: 64 << 20, mark_after: Duration::from_secs(1) }
     }
 }
+
+/// How many reads are at the disk at a time.
+const READERS: usize = 16;
 
 /// The length of the first segment of all, at most.
 const FIRST: u64 = 1 << 20;
@@ -117,7 +124,8 @@ impl DiskLog {
         let epoch = epoch.checked_add(1).ok_or_else(|| unusable("the log was opened too often".into()))?;
         let offset = segments.get(&segment).copied().unwrap_or(HEADER);
         let (segments, failure, busy) = (Mutex::new(segments), Failure::default(), Mutex::default());
-        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, failure, busy });
+        let files = OpenFiles::default();
+        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, files, failure, busy });
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
         writer.begin().map_err(|error| error.context("start"))?;
@@ -128,7 +136,8 @@ impl DiskLog {
         let watch = thread("ensync-log-watch", move || watched.watch(&ended))?;
         let writer = thread("ensync-log", move || writer.run(&waiting, mark_after))?;
         let running = Running { jobs, writer, watch: (end, watch), lock: lock_file };
-        Ok(Self { shared, running: Mutex::new(Some(running)) })
+        let readers = Arc::new(Semaphore::new(READERS));
+        Ok(Self { shared, readers, running: Mutex::new(Some(running)) })
     }
 
     /// The directory.
@@ -155,36 +164,24 @@ impl Log for DiskLog {
     }
 
     async fn read(&self, at: Position) -> Result<Option<Bytes>> {
-        let shared = self.shared.clone();
-        blocking(move || shared.read(at)).await
+        self.read_many(&[at], 0).await.pop().unwrap_or(Ok(None))
+    }
+
+    async fn read_many(&self, at: &[Position], max_bytes: usize) -> Vec<Result<Option<Bytes>>> {
+        let (shared, at) = (self.shared.clone(), Vec::from(at));
+        let first = at.len().min(1);
+        // Nobody closes it.
+        let turn = self.readers.clone().acquire_owned().await;
+        let read = blocking(move || {
+            let read = shared.read(&at, max_bytes);
+            drop(turn);
+            Ok(read)
+        });
+        read.await.unwrap_or_else(|error| vec![Err(error); first])
     }
 
     fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
-        let shared = self.shared.clone();
-        let segments: Vec<_> = lock(&shared.segments).range(split(from).0..).map(|(n, end)| (*n, *end)).collect();
-        let read = move |(number, end)| {
-            let shared = shared.clone();
-            async move {
-                let opened = shared.clone();
-                match blocking(move || opened.directory.read_segment(number)).await {
-                    Ok((bytes, _)) => {
-                        let bytes = bytes.slice(..bytes.len().min(end as usize));
-                        Records { shared, bytes, number, offset: HEADER as usize, end }.left_from(from)
-                    }
-                    Err(error) => stream::iter([Err(error)]).boxed(),
-                }
-            }
-        };
-        let mut failed = false;
-        stream::iter(segments)
-            .then(read)
-            .flatten()
-            .take_while(move |read| {
-                let goes_on = !failed;
-                failed |= read.is_err();
-                std::future::ready(goes_on)
-            })
-            .boxed()
+        records::scan(&self.shared, from)
     }
 
     fn place(&self, at: Position) -> String {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use ensync_core::Result;
 
 use super::checkpoint;
 use super::directory::{ADVICE, Directory, failed, unusable};
 use super::folder::Open;
 use super::format::{ALIGN, Frame, HEADER, LOST, LogId, position};
-use crate::model::Position;
+use super::segment::{PIECE, SegmentReader};
 
 /// What disks write whole or not at all.
 const SECTOR: usize = 512;
@@ -47,7 +46,7 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
     if (last - first) as usize + 1 != segments.len() {
         return Err(missing(directory, "lacks a part of its log (the numbers of the .log files have a gap)"));
     }
-    let id = directory.read_id(first)?;
+    let id = SegmentReader::open(directory, first)?.id()?;
     let checkpoint = checkpoint::newest(directory, &id)?;
     let start = match checkpoint {
         None if first > 1 && !begins_lost(directory, first)? => {
@@ -63,11 +62,11 @@ pub(super) fn find(directory: &Directory) -> Result<Option<Found>> {
     let mut found: BTreeMap<u32, u32> = (first..start).map(|number| (number, u32::MAX)).collect();
     let mut segment = start;
     for number in start..=last {
-        let (bytes, other) = directory.read_segment(number)?;
-        if other != id {
+        let mut reader = SegmentReader::open(directory, number)?;
+        if reader.id()? != id {
             return Err(missing(directory, "holds files of two logs"));
         }
-        let end = walk.segment(number, &bytes)?;
+        let end = walk.segment(number, &mut reader)?;
         found.insert(number, end);
         if end > HEADER {
             segment = number;
@@ -117,12 +116,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes through a segment; where its last whole commit ends.
-    pub(super) fn segment(&mut self, number: u32, bytes: &Bytes) -> Result<u32> {
-        let base = position(number, 0);
+    pub(super) fn segment(&mut self, number: u32, segment: &mut SegmentReader) -> Result<u32> {
         let (mut offset, mut end, mut epoch) = (HEADER as usize, HEADER as usize, self.epoch);
-        while let Some(frame) = Frame::read(bytes, offset, &self.id, base) {
+        while let Some(frame) = segment.frame(offset, &self.id)? {
             let follows = self.start.is_none() || frame.kind == LOST || frame.commit == self.commit + 1;
-            if !follows || frame.epoch < epoch || offset + Frame::size(frame.body) > bytes.len() {
+            if !follows || frame.epoch < epoch || offset + Frame::size(frame.body) > segment.len() {
                 break;
             }
             if self.start.is_none() {
@@ -134,14 +132,14 @@ impl<'a> Walk<'a> {
                 (self.commit, self.epoch, end) = (frame.commit, epoch, offset);
             }
         }
-        let used = used(bytes, offset);
+        let used = segment.used(offset)?;
         if self.damage.is_none() && (used > offset || offset > end) {
             self.damage = Some((number, offset));
         }
         // Numbers at the end of a body may end in zeros.
-        let near = bytes.slice(..bytes.len().min(used + 64));
-        let later = later(&near, offset, &self.id, base, self.start.map_or(0, |_| self.commit + 1));
-        let overwritten = overwritten(&near, offset, &self.id, base);
+        let near = segment.len().min(used + 64);
+        let later = later(segment, (offset, near), &self.id, self.start.map_or(0, |_| self.commit + 1))?;
+        let overwritten = overwritten(segment, (offset, near), &self.id)?;
         if later > 0 || overwritten > 0 {
             let (number, at) = self.damage.unwrap_or((number, offset));
             let after = later.max(overwritten);
@@ -155,62 +153,59 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// How many frames of commits after `commit` are anywhere from an offset on.
-fn later(bytes: &Bytes, offset: usize, id: &LogId, base: Position, commit: u64) -> usize {
-    let mut offsets = (offset..bytes.len()).step_by(ALIGN);
-    let is_later = |at: &usize| Frame::read(bytes, *at, id, base).is_some_and(|frame| frame.commit > commit);
-    offsets.by_ref().filter(is_later).count()
+/// How many frames of commits after `commit` begin anywhere from an offset to another.
+fn later(segment: &mut SegmentReader, (from, to): (usize, usize), id: &LogId, commit: u64) -> Result<usize> {
+    let (mut offset, mut count) = (from, 0);
+    while let Some((at, frame)) = segment.find(offset, to, id)? {
+        count += usize::from(frame.commit > commit);
+        offset = at + ALIGN;
+    }
+    Ok(count)
 }
 
-/// How many whole frames follow something at `offset` that no interrupted write leaves: one loses sectors of 512 bytes, which are
+/// How many whole frames follow something at `from` that no interrupted write leaves: one loses sectors of 512 bytes, which are
 /// zeros then, or everything from some byte on.
-fn overwritten(bytes: &Bytes, offset: usize, id: &LogId, base: Position) -> usize {
-    let whole = |at: &usize| Frame::read(bytes, *at, id, base).is_some();
-    let mut frames = (offset..bytes.len()).step_by(ALIGN).filter(whole);
+fn overwritten(segment: &mut SegmentReader, (from, to): (usize, usize), id: &LogId) -> Result<usize> {
     // A frame right here is part of an unfinished commit.
-    let Some(next) = frames.next().filter(|next| *next > offset) else { return 0 };
-    let mut from = offset;
-    while from < next {
-        let end = (from / SECTOR + 1) * SECTOR;
-        let part = bytes.get(from..end.min(next)).unwrap_or_default();
-        if part.iter().all(|byte| *byte == 0) {
-            return 0;
+    let Some((next, _)) = segment.find(from, to, id)?.filter(|(next, _)| *next > from) else { return Ok(0) };
+    let mut offset = from;
+    while offset < next {
+        let end = (offset / SECTOR + 1) * SECTOR;
+        if segment.is_zero(offset, end.min(next))? {
+            return Ok(0);
         }
-        from = end;
+        offset = end;
     }
-    1 + frames.count()
+    let (mut offset, mut count) = (next, 0);
+    while let Some((at, _)) = segment.find(offset, to, id)? {
+        count += 1;
+        offset = at + ALIGN;
+    }
+    Ok(count)
 }
 
 /// Whether a segment says that what was before it is lost.
 fn begins_lost(directory: &Directory, number: u32) -> Result<bool> {
-    let (bytes, id) = directory.read_segment(number)?;
-    let first = Frame::read(&bytes, HEADER as usize, &id, position(number, 0));
-    Ok(first.is_some_and(|frame| frame.kind == LOST))
-}
-
-/// Where the last bytes that are not zero end, not before `from`.
-pub(super) fn used(bytes: &[u8], from: usize) -> usize {
-    let mut rest = bytes.get(from..).unwrap_or_default();
-    // Most of it is space for later; comparing blocks is fast even where nothing is optimised.
-    while let Some((before, block)) = rest.split_last_chunk::<4096>()
-        && *block == [0; 4096]
-    {
-        rest = before;
-    }
-    from + rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    let mut segment = SegmentReader::open(directory, number)?;
+    let id = segment.id()?;
+    Ok(segment.frame(HEADER as usize, &id)?.is_some_and(|frame| frame.kind == LOST))
 }
 
 /// Overwrites what comes after the end with zeros: the space stays taken, and no frame of the past lies where one will be looked
 /// for.
 fn cut(directory: &Directory, segment: u32, end: u32) -> Result<()> {
     let path = directory.segment(segment);
+    let end = end as usize;
+    let used = SegmentReader::open(directory, segment)?.used(end)?;
     let cut = || {
         let file = directory.open(&path, Open::Write)?;
-        let bytes = directory.read(&path)?;
-        let rest = used(&bytes, end as usize).saturating_sub(end as usize);
-        if rest > 0 {
-            tracing::warn!(file = %path.display(), at = end, bytes = rest, "cut off a commit that was not finished");
-            directory.io.write(&file, &vec![0; rest], u64::from(end))?;
+        if used > end {
+            tracing::warn!(file = %path.display(), at = end, bytes = used - end, "cut off a commit that was not finished");
+            let zeros = vec![0; PIECE.min(used - end)];
+            for from in (end..used).step_by(PIECE) {
+                let part = zeros.get(..used - from).unwrap_or(&zeros);
+                directory.io.write(&file, part, from as u64)?;
+            }
         }
         // Also what a process that was killed has written and not synced.
         directory.io.sync(&file)

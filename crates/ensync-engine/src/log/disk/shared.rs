@@ -1,22 +1,19 @@
 //! What readers share with the thread that writes.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ensync_core::{Result, Timestamp};
 
 use super::directory::{Directory, failed};
 use super::failure::Failure;
-use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, LogId, RECORD, split};
+use super::files::OpenFiles;
+use super::format::LogId;
 use super::lock;
 use crate::log::LogUsage;
-use crate::model::Position;
 
 /// An open log.
 #[derive(Debug)]
@@ -27,6 +24,8 @@ pub(super) struct Shared {
     pub(super) segment_bytes: u64,
     /// Each segment, and where what is durable of it ends; `u32::MAX` if that was never looked up.
     pub(super) segments: Mutex<BTreeMap<u32, u32>>,
+    /// Segments that are read.
+    pub(super) files: OpenFiles,
     /// Why nothing more is stored.
     pub(super) failure: Failure,
     /// Since when the writer is at the disk, while it is.
@@ -54,34 +53,6 @@ impl Shared {
                 _ => {}
             }
         }
-    }
-
-    pub(super) fn read(&self, at: Position) -> Result<Option<Bytes>> {
-        let (number, offset) = split(at);
-        let end = lock(&self.segments).get(&number).copied();
-        let in_place = offset >= HEADER && (offset as usize).is_multiple_of(ALIGN);
-        let Some(end) = end.filter(|end| in_place && offset < *end) else { return Ok(None) };
-        let path = self.directory.segment(number);
-        let read = || {
-            let mut file = match self.directory.open(&path, Open::Read) {
-                // Retention was faster.
-                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                file => file?,
-            };
-            file.seek(SeekFrom::Start(offset.into()))?;
-            let mut bytes = Vec::with_capacity(4096);
-            (&file).take(4096).read_to_end(&mut bytes)?;
-            let left = u64::from(end - offset);
-            let size = Frame::announced(&bytes).map(Frame::size).filter(|size| *size as u64 <= left);
-            let Some(size) = size else { return Ok(None) };
-            if size > bytes.len() {
-                (&file).take((size - bytes.len()) as u64).read_to_end(&mut bytes)?;
-            }
-            Ok(Some(Bytes::from(bytes)))
-        };
-        let Some(bytes) = read().map_err(|cause| failed("read", &path, cause))? else { return Ok(None) };
-        let frame = Frame::read(&bytes, 0, &self.id, at).filter(|frame| frame.kind == RECORD);
-        Ok(frame.map(|frame| frame.body_of(&bytes, 0)))
     }
 
     pub(super) fn usage(&self) -> Result<LogUsage> {

@@ -67,13 +67,17 @@ impl Shared {
             }
             self.directory.remove(&self.directory.segment(first))?;
             lock(&self.segments).remove(&first);
+            // A file that is held open keeps its space.
+            self.files.forget(first);
             gone.retain(|number| *number != first);
         }
         // From the last on: each is emptied by what the one after it says.
         for number in gone.into_iter().rev() {
             if !self.is_empty(number)? {
                 lock(&self.segments).insert(number, HEADER);
-                self.empty(number)?;
+                let emptied = self.empty(number);
+                self.files.forget(number);
+                emptied?;
             }
         }
         self.directory.sync().map_err(|cause| failed("sync", &self.directory.path, cause))

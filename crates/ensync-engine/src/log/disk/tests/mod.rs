@@ -9,7 +9,9 @@ mod kept;
 mod place;
 mod provisioned;
 mod random;
+mod read;
 mod space;
+mod start;
 #[cfg(unix)]
 mod stop;
 mod store;

@@ -12,9 +12,11 @@ use ensync_core::{Error, ErrorKind, Result};
 
 use super::super::checkpoint;
 use super::super::directory::{Directory, failed, unusable};
+use super::super::folder::Open;
 use super::super::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
 use super::super::io::SystemIo;
 use super::super::recover::Walk;
+use super::super::segment::{PIECE, SegmentReader};
 use super::super::{blocking, directory};
 use super::salvage::decode;
 use super::verify::{Report, verify_now};
@@ -193,7 +195,7 @@ impl Copy {
             let message = format!("the data directory {} holds no log", from.path.display());
             return Err(Stop::Failed(unusable(message)));
         };
-        let id = from.read_id(oldest).map_err(Stop::Moved)?;
+        let id = SegmentReader::open(from, oldest).and_then(|mut segment| segment.id()).map_err(Stop::Moved)?;
         let newest = checkpoint::newest(from, &id).map_err(Stop::Moved)?;
         let checkpoint =
             newest.map(|at| Ok((at, checkpoint::load(from, &id, at)?))).transpose().map_err(Stop::Moved)?;
@@ -229,11 +231,11 @@ impl Copy {
         let mut reads = 0;
         while let (Some(walk), Some(&number)) = (walks.last(), numbers.get(walks.len() - 1)) {
             let mut walk = walk.clone();
-            let (bytes, id) = from.read_segment(number).map_err(Stop::Moved)?;
-            if id != self.id {
+            let mut segment = SegmentReader::open(from, number).map_err(Stop::Moved)?;
+            if segment.id().map_err(Stop::Moved)? != self.id {
                 return Err(Stop::Failed(unusable(format!("{} holds files of two logs", from.path.display()))));
             }
-            let end = match walk.segment(number, &bytes) {
+            let end = match walk.segment(number, &mut segment) {
                 Ok(end) => end,
                 // A write is under way, or the segment before was written on after it was copied. Or it is damage.
                 Err(error) => {
@@ -254,7 +256,8 @@ impl Copy {
                 break;
             }
             let path = unfinished(&target.segment(number));
-            write(target, &path, &bytes.slice(..end as usize)).map_err(Stop::Failed)?;
+            // What was found whole is not written again.
+            write(target, &path, &mut segment, end as usize).map_err(Stop::Failed)?;
             self.segments.push((number, end));
             walks.push(walk);
         }
@@ -272,15 +275,16 @@ impl Copy {
         {
             let path = unfinished(&target.segment(number));
             let epoch = epoch.checked_add(epochs).ok_or_else(|| unusable("the log was restored too often".into()))?;
-            let mut bytes = Vec::from(target.read(&path).map_err(|cause| failed("read", &path, cause))?);
             let at = position(number, end);
-            let start = bytes.len();
             let mut mark = Vec::with_capacity(FRAME);
             Frame::write(&mut mark, &id, at, (commit + 1, epoch, MARK), |_| ());
             Frame::end_commit(&mut mark, 0, &id, at);
-            bytes.extend_from_slice(&mark);
-            debug_assert_eq!(start, end as usize);
-            write(target, &path, &bytes)?;
+            let append = || {
+                let file = target.open(&path, Open::Write)?;
+                target.io.write(&file, &mark, end.into())?;
+                target.io.sync_all(&file)
+            };
+            append().map_err(|cause| failed("write", &path, cause))?;
         }
         if let Some((at, state)) = &checkpoint {
             checkpoint::save(target, &id, *at, state)?;
@@ -306,11 +310,18 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("unfinished")
 }
 
-fn write(target: &Directory, path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || {
-        let file = target.io.create(target.folder()?, path)?;
-        target.io.write(&file, bytes, 0)?;
-        target.io.sync_all(&file)
-    };
-    write().map_err(|cause| failed("write", path, cause))
+/// Writes what is in a segment up to an offset.
+fn write(target: &Directory, path: &Path, segment: &mut SegmentReader, end: usize) -> Result<()> {
+    let failed = |cause| failed("write", path, cause);
+    let file = target.folder().and_then(|folder| target.io.create(folder, path)).map_err(failed)?;
+    let mut from = 0;
+    while from < end {
+        let bytes = segment.at(from, PIECE.min(end - from))?;
+        if bytes.is_empty() {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        target.io.write(&file, bytes, from as u64).map_err(failed)?;
+        from += bytes.len();
+    }
+    target.io.sync_all(&file).map_err(failed)
 }

@@ -1,10 +1,9 @@
 //! What is in a segment, whether it can be read or not.
 
-use bytes::Bytes;
+use ensync_core::Result;
 
-use super::super::format::{ALIGN, Frame, HEADER, LogId, position};
-use super::super::recover::used;
-use crate::model::Position;
+use super::super::format::{ALIGN, Frame, HEADER, LogId};
+use super::super::segment::SegmentReader;
 
 /// What follows in a segment.
 pub(super) enum Piece {
@@ -13,40 +12,41 @@ pub(super) enum Piece {
 }
 
 /// The pieces of a segment, one after the other, up to the zeros at its end.
-pub(super) struct Pieces<'a> {
-    bytes: &'a Bytes,
+pub(super) struct Pieces {
+    segment: SegmentReader,
     id: LogId,
-    base: Position,
     offset: usize,
 }
 
-impl<'a> Pieces<'a> {
-    pub(super) fn of(bytes: &'a Bytes, id: LogId, number: u32) -> Self {
-        Self { bytes, id, base: position(number, 0), offset: HEADER as usize }
+impl Pieces {
+    pub(super) fn of(segment: SegmentReader, id: LogId) -> Self {
+        Self { segment, id, offset: HEADER as usize }
     }
 
-    fn frame(&self, at: usize) -> Option<Frame> {
-        let frame = Frame::read(self.bytes, at, &self.id, self.base)?;
-        (at + Frame::size(frame.body) <= self.bytes.len()).then_some(frame)
+    /// What is read.
+    pub(super) fn segment(&mut self) -> &mut SegmentReader {
+        &mut self.segment
     }
-}
 
-impl Iterator for Pieces<'_> {
-    type Item = Piece;
-
-    fn next(&mut self) -> Option<Piece> {
+    pub(super) fn next(&mut self) -> Result<Option<Piece>> {
         let from = self.offset;
-        if let Some(frame) = self.frame(from) {
+        let end = self.segment.len();
+        let is_whole = |at: usize, frame: &Frame| at + Frame::size(frame.body) <= end;
+        if let Some(frame) = self.segment.frame(from, &self.id)?.filter(|frame| is_whole(from, frame)) {
             self.offset += Frame::size(frame.body);
-            return Some(Piece::Frame(from, frame));
+            return Ok(Some(Piece::Frame(from, frame)));
         }
-        let used = used(self.bytes, from);
+        let used = self.segment.used(from)?;
         if used <= from {
-            return None;
+            return Ok(None);
         }
-        let near = self.bytes.len().min(used + 64);
-        let next = (from..near).step_by(ALIGN).find(|at| self.frame(*at).is_some());
-        self.offset = next.unwrap_or(self.bytes.len());
-        Some(Piece::Unreadable(from, next.unwrap_or(used)))
+        let near = end.min(used + 64);
+        let mut next = self.segment.find(from, near, &self.id)?;
+        while let Some((at, _)) = next.filter(|(at, frame)| !is_whole(*at, frame)) {
+            next = self.segment.find(at + ALIGN, near, &self.id)?;
+        }
+        let next = next.map(|(at, _)| at);
+        self.offset = next.unwrap_or(end);
+        Ok(Some(Piece::Unreadable(from, next.unwrap_or(used))))
     }
 }

@@ -15,7 +15,7 @@ use super::super::io::SystemIo;
 use super::super::{DiskLog, DiskOptions, blocking};
 use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
 use super::salvage::salvage;
-use super::scan::{Gap, LogScan, read_segment, scan_log};
+use super::scan::{Gap, LogScan, scan_log};
 use crate::log::Log;
 use crate::model::{Encoded, EventRef, Position, Record};
 
@@ -193,7 +193,8 @@ impl Plan {
             }
             let bytes = if segment.length.is_some() {
                 quarantine.keep(&segment_name(number))?;
-                read_segment(directory, number)?
+                let path = directory.segment(number);
+                directory.read(&path).map_err(|cause| failed("read", &path, cause))?
             } else {
                 Bytes::new()
             };

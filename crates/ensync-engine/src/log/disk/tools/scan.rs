@@ -11,7 +11,8 @@ use super::super::checkpoint;
 use super::super::directory::{Directory, bad_header, failed, unusable};
 use super::super::folder::Open;
 use super::super::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
-use super::super::recover::{Walk, used};
+use super::super::recover::Walk;
+use super::super::segment::SegmentReader;
 use super::pieces::{Piece, Pieces};
 use crate::model::codec::record::{decode, is_publish};
 use crate::model::{Position, Record};
@@ -112,13 +113,13 @@ pub(super) fn scan_log(directory: &Directory) -> Result<LogScan> {
     let mut tail = None;
     for number in first..=last {
         let before = look.last.filter(|_| look.open == look.gaps.len());
-        let Some(bytes) = there.contains(&number).then(|| read_segment(directory, number)).transpose()? else {
+        let Some(segment) = there.contains(&number).then(|| open_segment(directory, number)).transpose()? else {
             look.segments.insert(number, Segment::default());
             look.gaps.push(Gap::new(number, HEADER as usize, 0));
             continue;
         };
-        if look.segment(number, &bytes)? {
-            tail = Some((number, bytes, before));
+        if look.segment(number, segment)? {
+            tail = Some((number, before));
         }
     }
     look.finish(directory, covered, checkpoints, tail)
@@ -151,14 +152,14 @@ struct Last {
 
 impl Look {
     /// Whether there is any frame in it.
-    fn segment(&mut self, number: u32, bytes: &Bytes) -> Result<bool> {
-        let header = format::read_header(bytes, number).is_ok_and(|id| id == self.id);
-        let mut found = Segment { length: Some(bytes.len() as u64), header, ..Segment::default() };
-        let mut any = false;
-        for piece in Pieces::of(bytes, self.id, number) {
+    fn segment(&mut self, number: u32, mut segment: SegmentReader) -> Result<bool> {
+        let header = segment.header()?.is_ok_and(|id| id == self.id);
+        let mut found = Segment { length: Some(segment.len() as u64), header, ..Segment::default() };
+        let (mut any, mut pieces) = (false, Pieces::of(segment, self.id));
+        while let Some(piece) = pieces.next()? {
             match piece {
                 Piece::Unreadable(from, to) => {
-                    let records = chain(bytes, from, to);
+                    let records = chain(pieces.segment(), from, to)?;
                     self.gaps.push(Gap { records, ..Gap::new(number, from, to) });
                 }
                 Piece::Frame(offset, frame) => {
@@ -214,20 +215,19 @@ impl Look {
         directory: &Directory,
         covered: Option<Position>,
         checkpoints: BTreeMap<Position, Option<Bytes>>,
-        tail: Option<(u32, Bytes, Option<Last>)>,
+        tail: Option<(u32, Option<Last>)>,
     ) -> Result<LogScan> {
         let (mut end, mut commit, mut epoch) = self.whole;
         let mut unfinished = None;
-        if let Some((number, bytes, before)) = tail {
+        if let Some((number, before)) = tail {
             let mut walk = Walk::new(directory, self.id);
-            let goes_on = |last: &Last| match Pieces::of(&bytes, self.id, number).next() {
-                Some(Piece::Frame(_, frame)) => last.ended && frame.commit == last.commit + 1,
-                _ => last.ended,
-            };
+            let mut segment = open_segment(directory, number)?;
+            let first = segment.frame(HEADER as usize, &self.id)?;
+            let goes_on = |last: &Last| last.ended && first.is_none_or(|first| first.commit == last.commit + 1);
             if let Some(last) = before.filter(goes_on) {
                 (walk.start, walk.commit, walk.epoch) = (Some(0), last.commit, last.epoch);
             }
-            if let Ok(whole) = walk.segment(number, &bytes) {
+            if let Ok(whole) = walk.segment(number, &mut segment) {
                 end = position(number, whole);
                 // The first commit of a segment may be the unfinished one.
                 (commit, epoch) = if walk.commit == 0 { (commit, epoch) } else { (walk.commit, walk.epoch) };
@@ -239,7 +239,7 @@ impl Look {
                 end = position(number, gap.to);
                 self.gaps.push(Gap { commit, epoch, ..gap });
             }
-            let used = used(&bytes, split(end).1 as usize);
+            let used = segment.used(split(end).1 as usize)?;
             if used > split(end).1 as usize {
                 unfinished = Some((end, position(number, used as u32)));
             }
@@ -274,8 +274,8 @@ impl LogScan {
                 self.gaps.iter().enumerate().filter(|(_, gap)| gap.segment == number).collect();
             gaps.reverse();
             if segment.length.is_some() {
-                let bytes = read_segment(directory, number)?;
-                for piece in Pieces::of(&bytes, self.id, number) {
+                let mut pieces = Pieces::of(open_segment(directory, number)?, self.id);
+                while let Some(piece) = pieces.next()? {
                     let Piece::Frame(offset, frame) = piece else { continue };
                     let at = position(number, offset as u32);
                     if at >= self.end {
@@ -288,7 +288,7 @@ impl LogScan {
                         let end = position(number, (offset + Frame::size(frame.body)) as u32);
                         found(Found::Lost(at, self.lost_until(end)))?;
                     } else if frame.kind == RECORD {
-                        let body = frame.body_of(&bytes, offset);
+                        let body = pieces.segment().body(offset, &frame)?;
                         let publish = is_publish(&body);
                         found(Found::Record(at, publish, decode(body).ok().map(Arc::new)))?;
                     }
@@ -342,19 +342,19 @@ pub(super) enum Found {
     Lost(Position, Position),
 }
 
-/// A segment's bytes, whatever they are.
-pub(super) fn read_segment(directory: &Directory, number: u32) -> Result<Bytes> {
-    let path = directory.segment(number);
-    let bytes = directory.read(&path).map_err(|cause| failed("read", &path, cause))?;
-    match format::read_header(&bytes, number) {
-        Err(bad @ BadHeader::Version(_)) if !torn_version(&bytes) => Err(bad_header(&path, bad)),
-        _ => Ok(bytes),
+/// A segment, whatever is in it.
+pub(super) fn open_segment(directory: &Directory, number: u32) -> Result<SegmentReader> {
+    let mut segment = SegmentReader::open(directory, number)?;
+    match segment.header()? {
+        Err(bad @ BadHeader::Version(_)) if !torn_version(segment.at(0, HEADER as usize)?) => {
+            Err(bad_header(&directory.segment(number), bad))
+        }
+        _ => Ok(segment),
     }
 }
 
 /// Whether a header that speaks of a later version is one of this version that was damaged: everything but the version is right.
-fn torn_version(bytes: &Bytes) -> bool {
-    let Some(head) = bytes.get(..HEADER as usize) else { return false };
+fn torn_version(head: &[u8]) -> bool {
     let mut head = head.to_vec();
     if let Some(version) = head.get_mut(8..12) {
         version.copy_from_slice(&format::VERSION.to_le_bytes());
@@ -389,21 +389,21 @@ fn log_id(directory: &Directory, segments: &BTreeSet<u32>, checkpoints: &[Positi
     }
     // None can be read: of a later format, perhaps.
     for number in segments {
-        read_segment(directory, *number)?;
+        open_segment(directory, *number)?;
     }
     let path = directory.path.display();
     Err(unusable(format!("no file in {path} has a header that can be read; restore the data directory from a backup")))
 }
 
 /// How many records lie from one offset to another, if the lengths there lead from the one to the other.
-fn chain(bytes: &Bytes, from: usize, to: usize) -> Option<u64> {
+fn chain(segment: &mut SegmentReader, from: usize, to: usize) -> Result<Option<u64>> {
     let (mut at, mut records) = (from, 0);
     while at < to {
-        let frame = bytes.get(at..)?;
-        let body = Frame::announced(frame)?;
+        let head = segment.at(at, FRAME)?;
+        let (Some(body), Some(&kind)) = (Frame::announced(head), head.get(20)) else { return Ok(None) };
         at += Frame::size(body);
         // Its kind may be what was damaged; but a mark has no body.
-        records += u64::from(body > 0 && *frame.get(20)? != LOST);
+        records += u64::from(body > 0 && kind != LOST);
     }
-    (at == to.next_multiple_of(ALIGN)).then_some(records)
+    Ok((at == to.next_multiple_of(ALIGN)).then_some(records))
 }
