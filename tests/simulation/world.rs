@@ -154,7 +154,13 @@ impl World {
                     "full" => Door::Full,
                     _ => Door::Restarting,
                 });
+                // With much on its way when it breaks, or with what there is.
+                if random.bool() {
+                    network.stall(true);
+                    tokio::time::sleep(Duration::from_millis(random.u64(0..3_000))).await;
+                }
                 network.cut();
+                network.stall(false);
                 tokio::time::sleep(lasts).await;
                 door(Door::Open);
             }
