@@ -8,20 +8,22 @@ use ensync_core::{Error, ErrorKind, Result};
 use super::recent::Recent;
 use crate::log::Log;
 use crate::model::codec::record::decode;
-use crate::model::{Encoded, Position, Record};
-use crate::state::Source;
+use crate::model::{Encoded, EventRef, Position, Record};
+use crate::state::{Outgoing, Source};
 
 /// A log, and the events that were stored last: most are delivered at once, and need not be read back.
 #[derive(Debug)]
 pub(super) struct Records {
     pub(super) log: Arc<dyn Log>,
     recent: Mutex<Recent>,
+    /// Events that the log does not have where it should, until the broker asks: at most as many as there are leases.
+    lost: Mutex<Vec<(EventRef, Source)>>,
 }
 
 impl Records {
     /// Keeps so many bytes of what was stored last.
     pub(super) fn new(log: Arc<dyn Log>, recent_bytes: usize) -> Self {
-        Self { log, recent: Mutex::new(Recent::new(recent_bytes)) }
+        Self { log, recent: Mutex::new(Recent::new(recent_bytes)), lost: Mutex::default() }
     }
 
     /// Stores records: all or none.
@@ -36,6 +38,38 @@ impl Records {
             recent.insert(*at, record);
         }
         Ok(positions)
+    }
+
+    /// Tells, once, that an event is not where the log should have it.
+    pub(super) fn lose(&self, outgoing: &Outgoing) {
+        let place = match outgoing.source() {
+            Source::Log(at) => self.log.place(*at),
+            Source::Memory(_) => "memory".to_owned(),
+        };
+        tracing::error!(
+            event = %outgoing.id,
+            place,
+            "the log is damaged: an event that waits cannot be read there, and becomes a dead letter; stop the engine, and let \
+             `ensync store verify` look for more, or restore the data directory from a backup"
+        );
+        self.lost().push((outgoing.event, outgoing.source().clone()));
+    }
+
+    /// What was lost since this was asked last.
+    pub(super) fn take_lost(&self) -> Vec<(EventRef, Source)> {
+        std::mem::take(&mut self.lost())
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Vec<(EventRef, Source)>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A record that needs no read.
+    pub(super) fn at_hand(&self, source: &Source) -> Option<Arc<Record>> {
+        match source {
+            Source::Log(position) => self.recent().find(*position),
+            Source::Memory(record) => Some(record.clone()),
+        }
     }
 
     pub(super) async fn read(&self, source: &Source) -> Result<Option<Arc<Record>>> {

@@ -24,7 +24,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::counters::ConnectionCounts;
 use crate::log::LogUsage;
 use crate::model::Record;
-use crate::state::totals::Census;
+use crate::state::Census;
 use census::Snapshot;
 pub(crate) use text::Format;
 

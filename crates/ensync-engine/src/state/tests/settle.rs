@@ -223,8 +223,8 @@ fn ids_of_nothing_are_not_found() {
     let warehouse = bench.consumer(WAREHOUSE);
     let id = bench.publish("b25l");
     bench.deliver_one(&warehouse);
-    let key = crate::state::EventKey::of(&id).unwrap();
-    let forge = |change: fn(&mut crate::state::EventKey)| {
+    let key = crate::partition::EventKey::of(&id).unwrap();
+    let forge = |change: fn(&mut crate::partition::EventKey)| {
         let mut key = key;
         change(&mut key);
         key.to_id()
@@ -271,7 +271,7 @@ fn only_what_is_not_in_its_present_place_is_lost() {
     let outgoing = bench.state.dispatch(1).remove(0);
     let elsewhere = Source::Log(Position::new(1 << 40));
     assert!(bench.state.unreadable(outgoing.event, &elsewhere).is_none());
-    let lost = bench.state.unreadable(outgoing.event, &outgoing.source).unwrap();
+    let lost = bench.state.unreadable(outgoing.event, outgoing.source()).unwrap();
     assert_eq!((bench.commit(&[lost]), bench.counts()[3]), (vec![Applied::Done], 1));
     let dead = bench.state.dead_letters(None, None, 9);
     assert!(dead[0].id == id && dead[0].reason.contains("the log is damaged"), "{dead:?}");
