@@ -2,7 +2,8 @@ use ensync_core::{ErrorKind, EventName, Metadata, Publish};
 
 use super::bench::*;
 use crate::model::{AdminCommand, Position, Rights};
-use crate::state::{EventKey, LetterAction};
+use crate::partition::EventKey;
+use crate::state::LetterAction;
 
 #[test]
 fn a_replay_returns_the_event_before_and_after_its_acknowledgement() {
