@@ -86,7 +86,10 @@ impl Endpoint {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, url),
         };
-        refuse_keys(rest, ErrorKind::InvalidUrl, "the URL of an engine")?;
+        // The whole, for a key may stand where the scheme should; what is behind the scheme by itself, for it may be a bare one.
+        for part in [rest, url] {
+            refuse_keys(part, ErrorKind::InvalidUrl, "the URL of an engine")?;
+        }
         let parts = Parts::split(rest)?;
         let host = parse_host(parts.host)?;
         let (scheme, tls) = match scheme.as_deref() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use crate::convert::{as_text, from_text};
-use crate::text::{Given, reads_as};
+use crate::text::{Given, holds, reads_as};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
 /// The longest identifier, in bytes.
@@ -26,8 +26,15 @@ fn invalid(message: String) -> Error {
 
 /// Another engine's ids may be 64 bytes in base64, so only a whole secret key is known by its two halves, which belong together.
 fn check_token(text: &str, what: &str) -> Result<()> {
-    if reads_as(text) == Some("a secret key") && crate::SecretKey::parse(text).is_ok() {
-        return Err(invalid(format!("this is a secret key, not an {what}; keep it on this machine")));
+    let refuse = |why: fmt::Arguments<'_>| Err(invalid(format!("this {why} an {what}; keep it on this machine")));
+    match reads_as(text) {
+        Some("a secret key") if crate::SecretKey::parse(text).is_err() => {}
+        None | Some("a key") => {
+            if let Some(secret) = holds(text) {
+                return refuse(format_args!("holds {secret}, which is no part of"));
+            }
+        }
+        Some(secret) => return refuse(format_args!("is {secret}, not")),
     }
     if is_token(text) {
         return Ok(());

@@ -37,7 +37,8 @@ impl Metadata {
     /// [`ErrorKind::InvalidInput`] if it is not a JSON object that every client reads (see [`PayloadJson`](crate::PayloadJson));
     /// the message names the place.
     pub fn parse(text: &str) -> Result<Self> {
-        let text = text.trim_ascii();
+        // What JSON calls white space, and no more.
+        let text = text.trim_matches([' ', '\n', '\r', '\t']);
         if text.is_empty() {
             return Ok(Self::default());
         }
@@ -227,7 +228,10 @@ mod tests {
         {
             assert_eq!(Metadata::parse(text).unwrap_err().kind(), ErrorKind::InvalidInput, "{text}");
         }
-        assert_eq!(Metadata::parse("").unwrap(), Metadata::default());
+        assert_eq!(Metadata::parse(" \r\n\t").unwrap(), Metadata::default());
+        for text in ["\u{c}{}", "{}\u{c}", "\u{a0}{}"] {
+            assert!(Metadata::parse(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

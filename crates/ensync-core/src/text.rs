@@ -59,7 +59,7 @@ pub struct Given<'a>(pub &'a str);
 
 impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if reads_as(self.0).is_some() {
+        if reads_as(self.0).is_some() || holds(self.0).is_some() || has_key_material(self.0) {
             return f.write_str("(a key, which is not shown)");
         }
         f.write_str("\"")?;
@@ -114,10 +114,32 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Refuses what is a key or a token where `wanted` belongs; the message shows nothing of it.
+/// The secret key or token that a text holds somewhere, if there is one.
+pub(crate) fn holds(text: &str) -> Option<&'static str> {
+    let issued = ISSUED.iter().find(|(prefix, _)| text.contains(prefix)).map(|(_, what)| *what);
+    issued.or_else(|| find_secret_key(text).map(|_| "a secret key"))
+}
+
+/// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
+fn has_key_material(text: &str) -> bool {
+    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/-_".contains(c);
+    text.split(|c| !base64(c)).filter(|run| run.len() >= 40).any(|run| {
+        let many = |is: fn(&u8) -> bool| run.bytes().filter(is).count() >= 4;
+        let hex = run.len() >= 56 && run.bytes().all(|b| b.is_ascii_hexdigit());
+        hex || (many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase))
+    })
+}
+
+/// Refuses what is or holds a key or a token where `wanted` belongs; the message shows nothing of it.
 pub(crate) fn refuse_keys(text: &str, kind: ErrorKind, wanted: &str) -> Result<(), Error> {
     match reads_as(text) {
-        None => Ok(()),
+        None => match holds(text) {
+            None => Ok(()),
+            Some(what) => Err(Error::new(
+                kind,
+                format!("this holds {what}, which is no part of {wanted}; keep it on this machine"),
+            )),
+        },
         Some(what @ "a key") => {
             Err(Error::new(kind, format!("this is {what} (base64 of 32 bytes, and not shown), not {wanted}")))
         }
@@ -135,8 +157,9 @@ pub(crate) fn trimmed(text: &str) -> &str {
 pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
     /// Characters of 64 bytes, without padding.
     const LENGTH: usize = 86;
-    /// How many candidates are looked at; each costs a multiplication on the curve.
-    const MOST: usize = 256;
+    /// How many candidates are looked at, each of which costs a multiplication on the curve. Of 16 places in a text of random letters one
+    /// is a candidate, for the last four bits of a key's base64 are zero.
+    const MOST: usize = 1_024;
     let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_".contains(b);
     let (bytes, mut looked, mut at) = (text.as_bytes(), 0, 0);
     while let Some(window) = bytes.get(at..at + LENGTH) {
@@ -145,7 +168,8 @@ pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
             continue;
         }
         let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
-        if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) {
+        let is_candidate = || text.get(at..at + LENGTH).and_then(encoding::decode_secret).is_some();
+        if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
             if looked == MOST {
                 return Some(at..text.len());
             }
@@ -212,7 +236,18 @@ mod tests {
         }
         assert_eq!(find_secret_key(&"abCD".repeat(22)), None);
         assert_eq!(find_secret_key("/a/path/that/is/long/"), None);
-        // The search ends, and says so.
-        assert!(find_secret_key(&"abCDefGH".repeat(1_000)).is_some());
+        // A certificate or a token of several hundred letters is none. The search ends, and says so.
+        let mut state = 7_u64;
+        let mut letters = |count: usize| -> String {
+            (0..count)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+                    char::from(alphabet[usize::try_from(state >> 58).unwrap()])
+                })
+                .collect()
+        };
+        assert_eq!(find_secret_key(&letters(4_000)), None);
+        assert!(find_secret_key(&letters(60_000)).is_some());
     }
 }

@@ -231,6 +231,16 @@ fn own_entries_are_found_among_thousands_and_unnamed_ones_tried_8_times() {
     let (kind, message) = open(&among(8, ("b", mine.clone())), &me).unwrap_err();
     assert_eq!(kind, ErrorKind::NotForMe);
     assert!(message.contains("none of its 9 entries"), "{message}");
+    // Those that cannot be read cost no try, but are not all looked at.
+    let hollow = |before: usize| {
+        let mut keys: serde_json::Map<String, Value> = (0..before).map(|n| (format!("a{n:05}"), value!({}))).collect();
+        keys.insert("b".into(), mine.clone());
+        hybrid(keys.into())
+    };
+    assert_eq!(open(&hollow(63), &me).unwrap(), PLAINTEXT);
+    for many in [64, 50_000] {
+        assert_eq!(open(&hollow(many), &me).unwrap_err().0, ErrorKind::NotForMe);
+    }
     // The tries of all keys together, for each is an agreement.
     let two = Keyring::new(app(1)).with_previous(me.clone());
     for (before, opens) in [(3, true), (4, false)] {

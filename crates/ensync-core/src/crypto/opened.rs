@@ -61,7 +61,9 @@ impl Opened {
         };
         let text = self.text()?;
         if json::has_reserved_name(text) {
-            return refuse("a member has a name of serde_json's own; read it as JSON or as text".to_owned());
+            return refuse(
+                "a member has, or may have, a name of serde_json's own; read it as JSON or as text".to_owned(),
+            );
         }
         serde_json::from_str(text).or_else(|cause| refuse(mismatch(&cause)))
     }
@@ -116,6 +118,25 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Decode);
             assert!(error.to_string().contains("serde_json's own"), "{error}");
         }
+    }
+
+    #[test]
+    fn no_name_switches_the_parser_behind_what_is_refused_or_lost() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Wanted {
+            #[allow(dead_code, reason = "it is not to be read")]
+            v: Value,
+        }
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let reserved = r#"{"$serde_json::private::RawValue":"{\"admin\":true}"}"#;
+        for ignored in ["1e400", r#""\ud800""#, &deep, r#"{"a":1,"a":2}"#] {
+            let text = format!(r#"{{"x":{ignored},"v":{reserved}}}"#);
+            assert_eq!(opened(&text).decode::<Wanted>().unwrap_err().kind(), ErrorKind::Decode, "{text}");
+        }
+        for twice in [format!(r#"{{"v":{reserved},"v":1}}"#), format!(r#"{{"a":[{reserved}],"a":1,"v":1}}"#)] {
+            assert_eq!(opened(&twice).decode::<Value>().unwrap_err().kind(), ErrorKind::Decode, "{twice}");
+        }
+        assert_eq!(opened(r#"{"x":1e400,"v":"$ 5"}"#).decode::<Wanted>().unwrap().v, "$ 5");
     }
 
     #[test]

@@ -10,12 +10,14 @@
 
 mod cursor;
 mod fault;
+mod finite;
 mod scan;
 mod value;
 
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use fault::{Fault, Why};
+pub(crate) use finite::not_finite;
 pub(crate) use scan::{Member, scan};
 pub(crate) use value::{has_reserved_name, text, value};
 

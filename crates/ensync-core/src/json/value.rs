@@ -11,8 +11,13 @@ const RESERVED: &str = "$serde_json::private::";
 /// Reads JSON that somebody sent, as a tree: no name in it has a meaning of its own, and of one that occurs twice the last value
 /// counts, as it does in Python, Node and Go.
 pub(crate) fn value(text: &str) -> Result<Value, Fault> {
+    read_all(text, &mut false)
+}
+
+/// The same, and whether a name that serde_json takes for its own is in it.
+fn read_all(text: &str, reserved: &mut bool) -> Result<Value, Fault> {
     let mut cursor = Cursor::new(text);
-    let value = read(&mut cursor, MAX_DEPTH)?;
+    let value = read(&mut cursor, MAX_DEPTH, reserved)?;
     match cursor.next() {
         None => Ok(value),
         Some(_) => Err(cursor.fault(Why::Expected("the end"))),
@@ -29,22 +34,17 @@ pub(crate) fn text(json: &str) -> Option<Cow<'_, str>> {
 /// Whether an object somewhere in `json` has a name that serde_json takes for its own: read as a `Value`, such an object is not
 /// what it says, and what it holds is read anew without regard to depth.
 pub(crate) fn has_reserved_name(json: &str) -> bool {
-    // Found plainly or with escapes, or not there.
+    // Found plainly or with escapes, or not there. What cannot be looked through may have one: serde_json passes over what we refuse.
     if !json.contains(RESERVED) && !json.contains("\\u00") {
         return false;
     }
-    fn any(value: &Value) -> bool {
-        match value {
-            Value::Array(values) => values.iter().any(any),
-            Value::Object(members) => members.iter().any(|(name, value)| name.starts_with(RESERVED) || any(value)),
-            _ => false,
-        }
-    }
-    value(json).is_ok_and(|value| any(&value))
+    let mut reserved = false;
+    let read = read_all(json, &mut reserved);
+    reserved || read.is_err()
 }
 
 /// `left` levels may still be opened.
-fn read(cursor: &mut Cursor<'_>, left: usize) -> Result<Value, Fault> {
+fn read(cursor: &mut Cursor<'_>, left: usize, reserved: &mut bool) -> Result<Value, Fault> {
     let deeper = |cursor: &Cursor<'_>| left.checked_sub(1).ok_or_else(|| cursor.fault(Why::Depth));
     match cursor.next() {
         Some(b'{') => {
@@ -60,7 +60,9 @@ fn read(cursor: &mut Cursor<'_>, left: usize) -> Result<Value, Fault> {
                 }
                 let name = cursor.string()?.into_owned();
                 cursor.expect(b':', "a colon")?;
-                members.insert(name, read(cursor, left)?);
+                // Looked at here, for of a name that is there twice one value is lost.
+                *reserved |= name.starts_with(RESERVED);
+                members.insert(name, read(cursor, left, reserved)?);
             }
             cursor.step();
             Ok(Value::Object(members))
@@ -73,7 +75,7 @@ fn read(cursor: &mut Cursor<'_>, left: usize) -> Result<Value, Fault> {
                 if !values.is_empty() {
                     cursor.expect(b',', "a comma or a closing bracket")?;
                 }
-                values.push(read(cursor, left)?);
+                values.push(read(cursor, left, reserved)?);
             }
             cursor.step();
             Ok(Value::Array(values))

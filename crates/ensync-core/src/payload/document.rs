@@ -63,12 +63,20 @@ impl PayloadJson {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidPayload`] if it cannot be written as JSON (a map whose keys are not text, for one), or not as JSON that
-    /// every client reads.
+    /// [`ErrorKind::InvalidPayload`] if it cannot be written as JSON (a map whose keys are not text, for one; an infinite number, which
+    /// the message names by its place), or not as JSON that every client reads.
     pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self> {
         let text = serde_json::to_string(value).map_err(|cause| {
             Error::new(ErrorKind::InvalidPayload, "the payload cannot be written as JSON").with_source(cause)
         })?;
+        // An infinite or undefined number would go out as null.
+        if text.contains("null")
+            && let Some(place) = json::not_finite(value)
+        {
+            let place = if place.is_empty() { String::new() } else { format!(" at {}", crate::printable(&place)) };
+            let message = format!("the payload holds an infinite or undefined number{place}, which JSON has not");
+            return Err(Error::new(ErrorKind::InvalidPayload, message));
+        }
         Self::parse(text)
     }
 
@@ -90,5 +98,20 @@ fn invalid(fault: Fault) -> Error {
 impl fmt::Debug for PayloadJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PayloadJson({} bytes)", self.text.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_json_has_not_is_refused_with_its_place() {
+        for number in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let error = PayloadJson::of(&std::collections::HashMap::from([("total", [0.5, number])])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidPayload);
+            assert!(error.to_string().contains("undefined number at [0][1]"), "{error}");
+        }
+        assert_eq!(PayloadJson::of(&(None::<f64>, 0.5)).unwrap().as_str(), "[null,0.5]");
     }
 }

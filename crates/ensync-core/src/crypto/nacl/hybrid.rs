@@ -12,6 +12,9 @@ use crate::{AppId, Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 /// left is a name that nobody's client writes.
 const TRIES: usize = 8;
 
+/// How many entries that are named after no app are looked at at all: there may be 100,000, each of which is no more than a name.
+const UNNAMED_READ: usize = 64;
+
 /// The base64 text of a message key is this long, in bytes.
 const KEY_TEXT: usize = 44;
 
@@ -111,7 +114,7 @@ impl<'a> Hybrid<'a> {
                 }
             }
         }
-        let unnamed = self.entries.iter().filter(|entry| entry.to.is_none());
+        let unnamed = self.entries.iter().filter(|entry| entry.to.is_none()).take(UNNAMED_READ);
         let wrapped = unnamed.filter_map(|entry| WrappedKey::read(entry.wrapped).ok());
         let tries = wrapped.flat_map(|wrapped| keys.iter().map(move |key| wrapped.open(key, kept)));
         let found = tries.take(left).find_map(|tried| tried.ok().flatten());

@@ -1,0 +1,108 @@
+//! A secret that is given where something else belongs, alone or inside of it, is refused, and nothing of it is shown.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic here is a failed test")]
+
+use ensync_core::{
+    AppId, AppKey, AppName, Endpoint, Error, EventId, EventName, IdempotencyKey, Keyring, Metadata, PayloadJson,
+    Schema, SecretKey, report,
+};
+
+const TOKENS: [&str; 2] = ["ensync_key_0123456789abcdefABCDEF", "ensync_admin_0123456789abcdefABCDEF"];
+
+fn secrets() -> Vec<String> {
+    let secret = SecretKey::from_seed([0x5a; 32]).to_base64().unwrap().to_string();
+    let bare = secret.trim_end_matches('=').to_owned();
+    let url_safe = bare.replace('/', "_").replace('+', "-");
+    [secret, bare, url_safe].into_iter().chain(TOKENS.map(Into::into)).collect()
+}
+
+#[test]
+fn names_and_ids_hold_no_secret() {
+    for secret in secrets() {
+        for text in [
+            secret.clone(),
+            format!("orders/{secret}"),
+            format!("k={secret}"),
+            format!("x{secret}"),
+            format!("{secret}:x"),
+        ] {
+            let told = [
+                EventName::parse(&text).map(|taken| format!("{taken:?}")),
+                AppName::parse(&text).map(|taken| format!("{taken:?}")),
+                EventId::parse(&text).map(|taken| format!("{taken:?}")),
+                IdempotencyKey::parse(&text).map(|taken| format!("{taken:?}")),
+            ];
+            for told in told {
+                let error = told.unwrap_err().to_string();
+                assert!(!error.contains(&secret[12..20]), "{error}");
+            }
+        }
+    }
+    // What another engine calls its events is none of ours.
+    for id in ["01JAR5M9K3", "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=", &"ab".repeat(64)] {
+        EventId::parse(id).unwrap();
+    }
+    EventName::parse("a-long-company-name/A-Service-With-Capitals/orders/of-the-whole-day/that-were-paid/and-sent")
+        .unwrap();
+}
+
+#[test]
+fn urls_hold_no_secret() {
+    for s in secrets() {
+        for url in [
+            format!("ws://h/{s}"),
+            format!("ws://h/{s}/message"),
+            format!("ws://h:1/k={s}"),
+            format!("grpc://{s}"),
+            format!("{s}:50051"),
+            format!("grpc://h:{s}"),
+            format!("{s}://h"),
+            format!("x{s}://h"),
+            format!("ws://h/?k={s}"),
+            format!("ws://{s}@h"),
+            format!("ws://u:{s}@h"),
+            format!("a.{s}"),
+        ] {
+            let error = Endpoint::parse(&url).unwrap_err();
+            let told = format!("{} {error:?}", report(&error)).to_lowercase();
+            assert!(!told.contains(&s[12..20].to_lowercase()), "{told}");
+        }
+    }
+}
+
+#[test]
+fn no_part_of_a_secret_is_shown() {
+    let secret = secrets().remove(0);
+    let hex = "5a".repeat(32);
+    for s in [secret.as_str(), &hex, TOKENS[0]] {
+        for text in [
+            format!("\"{s}\""),
+            format!("'{s}'"),
+            format!("{s};"),
+            format!("={s}"),
+            format!("{s}\n{s}"),
+            format!("{s},{s}"),
+            format!("{s}\0"),
+            s[..s.len() - 3].to_owned(),
+        ] {
+            let errors: [Option<Error>; 11] = [
+                AppId::parse(&text).err(),
+                EventName::parse(&text).err(),
+                AppName::parse(&text).err(),
+                EventId::parse(&text).err(),
+                SecretKey::parse(&text).err(),
+                Keyring::parse(&text).err(),
+                AppKey::parse(&text).err(),
+                Endpoint::parse(&text).err(),
+                Schema::parse(&format!("{{{text:?}:1}}")).err(),
+                Metadata::parse(&text).err(),
+                PayloadJson::parse(text.clone()).err(),
+            ];
+            let part = if s == TOKENS[0] { &s[11..15] } else { &s[..6] };
+            for error in errors.into_iter().flatten() {
+                let told = format!("{} {error:?}", report(&error));
+                assert!(!told.contains(part), "{told}");
+            }
+        }
+    }
+}
