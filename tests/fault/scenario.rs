@@ -10,11 +10,14 @@ use ensync_engine::NewApp;
 use tokio::task::JoinSet;
 
 use crate::engine::{Apps, Engine};
+use crate::liar::Word;
 use crate::proxy::{Proxy, Weather};
 use crate::traffic::{self, EVENTS, Ledger};
 
 /// A bound against hanging, not a measurement.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long nothing may come, once all is published, before what is missing counts as lost.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How often a fault strikes in a scenario.
 const STRIKES: u64 = 4;
 
@@ -71,11 +74,28 @@ impl fmt::Display for Row {
     }
 }
 
+/// A scenario: one fault over one transport, and how far the engine is to be trusted.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub fault: Fault,
+    pub transport: &'static str,
+    pub word: Word,
+    /// See [`SILENCE`].
+    pub silence: Duration,
+}
+
+impl Scenario {
+    pub fn new(fault: Fault, transport: &'static str) -> Self {
+        Self { fault, transport, word: Word::Kept, silence: SILENCE }
+    }
+}
+
 /// An engine, and the way to it.
 struct World {
     engine: tokio::sync::Mutex<Engine>,
     proxy: Proxy,
     transport: &'static str,
+    word: Word,
 }
 
 impl World {
@@ -85,7 +105,8 @@ impl World {
             "grpc" => ensync_grpc::Grpc::connector(&endpoint, Dialer::default()),
             _ => ensync_ws::Ws::connector(&endpoint, Dialer::default()),
         };
-        let engine = ensync_client::Engine::<Custom>::with_connector(endpoint, connector.unwrap())
+        let connector = self.word.through(connector.unwrap());
+        let engine = ensync_client::Engine::<Custom>::with_connector(endpoint, connector)
             .heartbeat_interval(Duration::from_millis(400))
             .reconnect_interval(Duration::from_millis(100))
             .max_reconnect_attempts(Attempts::Unlimited)
@@ -118,13 +139,12 @@ impl World {
     }
 }
 
-pub async fn run(fault: Fault, transport: &'static str) -> Row {
-    tokio::time::timeout(PATIENCE, live(fault, transport))
-        .await
-        .unwrap_or_else(|_| panic!("{fault:?} over {transport} hangs"))
+pub async fn run(scenario: Scenario) -> Row {
+    tokio::time::timeout(PATIENCE, live(scenario)).await.unwrap_or_else(|_| panic!("{scenario:?} hangs"))
 }
 
-async fn live(fault: Fault, transport: &'static str) -> Row {
+async fn live(scenario: Scenario) -> Row {
+    let Scenario { fault, transport, word, silence } = scenario;
     let names = ["stream", "handler", "slow"].map(|kind| format!("fault/test/{kind}"));
     let directory = tempfile::tempdir().unwrap();
     let (engine, apps) = match fault {
@@ -132,7 +152,7 @@ async fn live(fault: Fault, transport: &'static str) -> Row {
         _ => Engine::here(&names).await,
     };
     let proxy = Proxy::to(engine.address()).await;
-    let world = World { engine: tokio::sync::Mutex::new(engine), proxy, transport };
+    let world = World { engine: tokio::sync::Mutex::new(engine), proxy, transport, word };
     let (till, stock) = (world.client(&apps.shop).await, world.client(&apps.warehouse).await);
     let (mut publishers, mut readers, mut ledgers) = (JoinSet::new(), JoinSet::new(), Vec::new());
     for (name, each) in names.iter().zip([Some(Duration::ZERO), None, Some(Duration::from_millis(10))]) {
@@ -154,10 +174,10 @@ async fn live(fault: Fault, transport: &'static str) -> Row {
     while let Some(ended) = publishers.join_next().await {
         ended.unwrap();
     }
-    for ledger in &ledgers {
-        let all = ledger.wait(|book| book.accepted.is_subset(&book.acked));
+    for (name, ledger) in names.iter().zip(&ledgers) {
+        let all = ledger.wait_unless_silent(silence, |book| book.accepted.is_subset(&book.acked));
         tokio::select! {
-            () = all => {}
+            missing = all => assert!(missing.is_empty(), "{fault:?} over {transport}, {name}: lost: {missing:?}"),
             Some(ended) = readers.join_next() => panic!("a reader ended: {ended:?}"),
         }
     }
@@ -168,12 +188,12 @@ async fn live(fault: Fault, transport: &'static str) -> Row {
     while let Some(ended) = readers.join_next().await {
         ended.unwrap();
     }
+    ledgers.iter().for_each(|ledger| ledger.book().check());
     check_store(&world, &names, &apps, &ledgers).await;
     let mut row =
         Row { fault, transport, sent: 0, unknown: 0, received: 0, duplicates: 0, longest_gap: Duration::ZERO };
     for ledger in &ledgers {
         let book = ledger.book();
-        book.check();
         row.sent += book.accepted.len();
         row.unknown += book.unknown.len();
         row.received += book.ids.len();
@@ -215,7 +235,7 @@ async fn check_store(world: &World, names: &[String], apps: &Apps, ledgers: &[Ar
         let stored = queue.counters.published as usize;
         assert!(
             (book.accepted.len()..=book.accepted.len() + book.unknown.len()).contains(&stored),
-            "{name}: {queue:?}"
+            "{name}: stored twice, or not at all: {queue:?}"
         );
         assert_eq!((queue.dead, queue.counters.expired), (0, 0));
     }

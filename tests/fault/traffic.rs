@@ -67,6 +67,17 @@ impl Ledger {
         }
     }
 
+    /// Waits until `enough` says so, or nothing has come for so long; gives what was accepted and not acknowledged.
+    pub async fn wait_unless_silent(&self, silence: Duration, enough: impl Fn(&Book) -> bool) -> BTreeSet<u64> {
+        loop {
+            let before = self.book().deliveries;
+            if tokio::time::timeout(silence, self.wait(&enough)).await.is_ok() || self.book().deliveries == before {
+                let book = self.book();
+                return book.accepted.difference(&book.acked).copied().collect();
+            }
+        }
+    }
+
     fn published(&self, n: u64, outcome: &Result<ensync_client::Receipt, Error>) {
         let mut book = self.book();
         match outcome {

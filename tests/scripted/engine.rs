@@ -1,7 +1,7 @@
 //! A small engine in memory that behaves as its script says, and knows what it has stored.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use ensync_core::{
 };
 use futures::StreamExt;
 use futures::channel::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub const EVENT: &str = "orders/placed";
 
@@ -50,6 +51,10 @@ pub struct Script {
     pub publishes: AtomicU64,
     /// Logins that were asked for, where some are refused.
     asked: AtomicU64,
+    /// It answers nothing but logins, subscriptions and heartbeats.
+    mute: AtomicBool,
+    /// Ends the connections that are open.
+    cut: Mutex<CancellationToken>,
     inner: Mutex<Inner>,
 }
 
@@ -76,7 +81,24 @@ impl Script {
     pub fn new(behaviour: Behaviour) -> Arc<Self> {
         let key = SecretKey::generate().unwrap();
         let (publishes, asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { behaviour, app_id: key.app_id().unwrap(), key, publishes, asked, inner: Mutex::default() })
+        let (mute, cut, inner) = (AtomicBool::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { behaviour, app_id: key.app_id().unwrap(), key, publishes, asked, mute, cut, inner })
+    }
+
+    /// It answers nothing more; or it does again, over new connections.
+    pub fn mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::Relaxed);
+        if !mute {
+            std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
+        }
+    }
+
+    pub fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::Relaxed)
+    }
+
+    pub fn cut(&self) -> CancellationToken {
+        self.cut.lock().unwrap().clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -1,6 +1,9 @@
 //! What clients promise, against an engine that misbehaves on purpose: every behaviour over real sockets and both transports, every
 //! promise looked at, and printed as a table.
 
+mod abandoned;
+#[path = "../allocated.rs"]
+mod allocated;
 mod engine;
 mod wire;
 
@@ -8,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use allocated::held;
 use engine::{Behaviour, EVENT, Received, Script};
 use ensync_client::{Attempts, Custom, Dialer, Engine, Transports};
 use ensync_core::{Connector, Endpoint};
@@ -19,7 +23,7 @@ const EVENTS: u64 = 60;
 /// How many at a time.
 const AT_A_TIME: usize = 8;
 /// How long nothing may happen before what is missing counts as lost.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The deadline of a call, and of `close()`.
 const DEADLINE: Duration = Duration::from_secs(6);
 const CLOSE: Duration = Duration::from_secs(3);
@@ -43,7 +47,7 @@ const ROWS: &[(Over, Behaviour)] = &[
     (Over::Both, Behaviour::RefusesLogins(3, "Service restarting, try again")),
     (Over::Both, Behaviour::RefusesLoginsByHttp(3, 503)),
     (Over::Both, Behaviour::RefusesLoginsByHttp(3, 403)),
-    (Over::Grpc, Behaviour::ForgetsTheSession(20)),
+    (Over::Both, Behaviour::ForgetsTheSession(20)),
     (Over::Both, Behaviour::IgnoresPause),
     (Over::Both, Behaviour::KnowsNoExtension),
     (Over::Both, Behaviour::SendsUnknownNames),
@@ -54,7 +58,13 @@ const ROWS: &[(Over, Behaviour)] = &[
 ];
 
 /// What is looked at, in this order.
-const PROMISES: [&str; 6] = ["Ok is stored", "none lost", "none twice", "goes on", "closes", "tasks"];
+const PROMISES: [&str; 7] = ["Ok is stored", "none lost", "none twice", "goes on", "closes", "tasks", "memory"];
+
+/// How many bytes more than before may be held after a client's life, engine included: what libraries keep for good.
+const KEPT: usize = 256 << 10;
+
+/// Memory is counted for the whole process, so one test at a time measures it.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 struct Seen {
     line: String,
@@ -63,6 +73,11 @@ struct Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_whatever_the_engine_does() {
+    let _alone = ALONE.lock().await;
+    // What is kept for good is made by the first client of each transport.
+    for transport in [Over::Grpc, Over::WebSocket] {
+        try_it(transport, Behaviour::Well).await;
+    }
     let mut table = format!("{:<52} {}\n", "the engine", PROMISES.join(" | "));
     let mut broken = Vec::new();
     for (over, behaviour) in ROWS {
@@ -79,6 +94,7 @@ async fn every_promise_is_kept_whatever_the_engine_does() {
 }
 
 async fn try_it(over: Over, behaviour: Behaviour) -> Seen {
+    let bytes = held();
     let script = Script::new(behaviour);
     let (scheme, (authority, accepting)) = match over {
         Over::Grpc => ("grpc", wire::grpc(script.clone()).await),
@@ -94,6 +110,10 @@ async fn try_it(over: Over, behaviour: Behaviour) -> Seen {
     let stored = script.stored();
     let settled = settle_to(before).await;
     accepting.abort();
+    _ = accepting.await;
+    let (deduplicates, logins) = (script.deduplicates(), script.logins());
+    drop(script);
+    let kept = held_again(bytes + KEPT).await.saturating_sub(bytes);
 
     let not_stored: Vec<_> = accepted.iter().filter(|n| !stored.contains_key(n)).collect();
     let lost: Vec<_> = stored.keys().filter(|n| !received.contains(n)).collect();
@@ -103,11 +123,12 @@ async fn try_it(over: Over, behaviour: Behaviour) -> Seen {
         not_stored.is_empty().then_some(()).ok_or(format!("{not_stored:?} were told Ok")),
         // A stream that ended with its reason has said so.
         (lost.is_empty() || ended.is_some()).then_some(()).ok_or(format!("{lost:?} did not come")),
-        (twice.is_empty() || !script.deduplicates()).then_some(()).ok_or(format!("{twice:?} were stored twice")),
+        (twice.is_empty() || !deduplicates).then_some(()).ok_or(format!("{twice:?} were stored twice")),
         // A floor: without it a client that does nothing keeps every promise.
         (published + refused + 4 >= EVENTS).then_some(()).ok_or(format!("only {published} were published")),
         (closed <= CLOSE + Duration::from_secs(1)).then_some(()).ok_or(format!("it took {closed:?}")),
         settled.then_some(()).ok_or(format!("{} tasks, {before} before", tasks())),
+        (kept <= KEPT).then_some(()).ok_or(format!("{kept} bytes are kept")),
     ];
     let name: String = format!("{over:?} {behaviour:?}").chars().take(52).collect();
     let marks: Vec<_> = PROMISES
@@ -115,7 +136,7 @@ async fn try_it(over: Over, behaviour: Behaviour) -> Seen {
         .zip(&promises)
         .map(|(promise, kept)| format!("{:^width$}", if kept.is_ok() { "yes" } else { "NO" }, width = promise.len()))
         .collect();
-    let line = format!("{name:<52} {}  {published} of {EVENTS}, {} logins\n", marks.join(" | "), script.logins());
+    let line = format!("{name:<52} {}  {published} of {EVENTS}, {logins} logins, {kept} bytes\n", marks.join(" | "));
     let broken = PROMISES.iter().zip(promises);
     let broken = broken.filter_map(|(promise, kept)| Some(format!("{name}: {promise}: {}", kept.err()?))).collect();
     Seen { line, broken }
@@ -189,6 +210,17 @@ async fn live(endpoint: Endpoint, connector: Arc<dyn Connector>, script: &Arc<Sc
 
 fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+/// Waits until no more bytes are held than that, for a while; says how many are.
+async fn held_again(most: usize) -> usize {
+    for _ in 0..300 {
+        if held() <= most {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    held()
 }
 
 /// Waits until there are no more tasks than before; but for the client's own that wipes kept keys, which ends at its next tick.

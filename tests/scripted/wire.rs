@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tower_service::Service as _;
 
@@ -45,7 +46,7 @@ async fn serve_web_socket(mut tcp: TcpStream, script: Arc<Script>) {
         _ = tcp.write_all(answer.as_bytes()).await;
         return;
     }
-    let stream = Slow { stream: tcp, slow: script.behaviour == Behaviour::SendsSlowly, rest: false };
+    let stream = Slow::new(tcp, script.behaviour);
     let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let app_key = loop {
         match socket.next().await {
@@ -68,8 +69,10 @@ async fn serve_web_socket(mut tcp: TcpStream, script: Arc<Script>) {
     let (peer, mut inbox) = (session.peer, session.inbox.fuse());
     _ = socket.send(Message::text(frame::write_welcome(&session.welcome).unwrap())).await;
     let (mut requests, mut held): (u64, VecDeque<String>) = (0, VecDeque::new());
+    let cut = script.cut();
     loop {
         let text = tokio::select! {
+            () = cut.cancelled() => break,
             Some(delivery) = inbox.next() => {
                 if socket.send(Message::text(frame::write_record(&delivery))).await.is_err() { break }
                 continue;
@@ -83,6 +86,9 @@ async fn serve_web_socket(mut tcp: TcpStream, script: Arc<Script>) {
         requests += 1;
         if matches!(script.behaviour, Behaviour::ClosesAfter(most) if requests > most) {
             break;
+        }
+        if script.is_mute() && !text.starts_with("SUB") {
+            continue;
         }
         let result = match Request::parse(&text) {
             Ok(Request::Command { command, .. }) => script.handle(&peer, command).await,
@@ -134,7 +140,7 @@ type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc::GrpcServer, script: Arc<Script>) {
     _ = tcp.set_nodelay(true);
     let (end, go_away) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (ends, goes) = (end.clone(), go_away.clone());
+    let (ends, goes, cut) = (end.clone(), go_away.clone(), script.cut());
     let (behaviour, requests) = (script.behaviour, Arc::new(AtomicU64::new(0)));
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let (script, mut server, requests) = (script.clone(), server.clone(), requests.clone());
@@ -153,6 +159,9 @@ async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc:
             }
             if matches!(behaviour, Behaviour::ClosesAfter(most) if count > most) {
                 ends.notify_one();
+                return std::future::pending().await;
+            }
+            if script.is_mute() && !["/Connect", "/Heartbeat", "/Subscribe"].into_iter().any(is) {
                 return std::future::pending().await;
             }
             let Ok(response) = server.call(request).await.map_err(|never: Infallible| match never {});
@@ -175,13 +184,14 @@ async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc:
             }
         }
     });
-    let stream = Slow { stream: tcp, slow: behaviour == Behaviour::SendsSlowly, rest: false };
+    let stream = Slow::new(tcp, behaviour);
     let serving =
         hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         _ = serving.as_mut() => return,
         () = end.notified() => return,
+        () = cut.cancelled() => return,
         () = go_away.notified() => {}
     }
     serving.as_mut().graceful_shutdown();
@@ -198,11 +208,20 @@ async fn listen() -> (TcpListener, String) {
     (listener, authority)
 }
 
-/// A stream that, if it is slow, writes a few bytes at a time.
+/// How many bytes a slow stream writes at a time, and after what wait.
+const SLOWLY: (usize, Duration) = (48, Duration::from_millis(1));
+
+/// A stream that, if it is slow, writes a few bytes at a time, each time after a wait.
 struct Slow {
     stream: TcpStream,
-    slow: bool,
-    rest: bool,
+    rest: Option<Pin<Box<Sleep>>>,
+}
+
+impl Slow {
+    fn new(stream: TcpStream, behaviour: Behaviour) -> Self {
+        let slow = behaviour == Behaviour::SendsSlowly;
+        Self { stream, rest: slow.then(|| Box::pin(tokio::time::sleep(SLOWLY.1))) }
+    }
 }
 
 impl AsyncRead for Slow {
@@ -213,17 +232,15 @@ impl AsyncRead for Slow {
 
 impl AsyncWrite for Slow {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.slow {
-            return Pin::new(&mut self.stream).poll_write(cx, buf);
-        }
-        self.rest = !self.rest;
-        if self.rest {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let few = buf.get(..buf.len().min(7)).unwrap_or(buf);
-        Pin::new(&mut self.stream).poll_write(cx, few)
+        let Self { stream, rest } = &mut *self;
+        let Some(rest) = rest else { return Pin::new(stream).poll_write(cx, buf) };
+        ready!(rest.as_mut().poll(cx));
+        let (few, wait) = SLOWLY;
+        let written = ready!(Pin::new(stream).poll_write(cx, buf.get(..few).unwrap_or(buf)));
+        rest.as_mut().reset(tokio::time::Instant::now() + wait);
+        Poll::Ready(written)
     }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }

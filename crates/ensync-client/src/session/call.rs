@@ -23,7 +23,11 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(command: Command, limit: Duration) -> Self {
-        Self { command, deadline: Instant::now() + limit, retry: RetryPolicy::default(), bound: None }
+        Self::until(command, Instant::now() + limit)
+    }
+
+    pub(crate) fn until(command: Command, deadline: Instant) -> Self {
+        Self { command, deadline, retry: RetryPolicy::default(), bound: None }
     }
 
     /// With a policy of its own.

@@ -77,6 +77,11 @@ impl FlowControl {
         self.lock().pacing.next_word()
     }
 
+    /// The engine did not take the last word.
+    pub(super) fn was_not_told(&self, pause: bool) {
+        self.lock().pacing.was_not_told(pause);
+    }
+
     /// Whether there is far more here than was asked for: the engine takes no notice.
     pub(super) fn overflows(&self) -> bool {
         let inner = self.lock();

@@ -174,7 +174,7 @@ async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
     while flow.epoch == live.epoch()
         && let Some(gate) = shared.registry.gate(&flow.event)
     {
-        let _held = gate.lock().await;
+        let held = gate.lock().await;
         let Some(pause) = flow.next_word() else { return };
         if shared.registry.is_paused(&flow.event) {
             continue;
@@ -182,7 +182,13 @@ async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
         tracing::debug!(event = %flow.event, pause, "the engine has no flow control; told to pause or to go on");
         let event = flow.event.clone();
         let command = if pause { Command::Pause { event, reason: FULL.into() } } else { Command::Continue { event } };
-        let _told = say(shared, live, command).await;
+        let told = say(shared, live, command).await;
+        drop(held);
+        if told.is_err_and(|error| passes(&error)) && !live.is_dead() {
+            // Else an engine that paused would never hear that it may go on.
+            flow.was_not_told(pause);
+            tokio::time::sleep(FIRST_WAIT).await;
+        }
     }
 }
 

@@ -19,19 +19,18 @@ mod retry;
 mod route;
 mod shared;
 mod state_cell;
+mod subscribe;
 mod supervisor;
 mod vitals;
 mod watch;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ensync_core::{
-    AppId, AppKey, Command, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Subscribe, Welcome,
-};
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot};
+use ensync_core::{AppId, AppKey, Command, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Welcome};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -239,13 +238,13 @@ impl Session {
     }
 
     /// Tells the engine something that the next link is told by itself, so that this link's end is no failure.
-    pub(crate) async fn tell(&self, command: Command) -> Result<()> {
-        let (limit, shared) = (self.request_timeout(), self.shared());
-        let live = match tokio::time::timeout(limit, shared.live()).await {
+    pub(crate) async fn tell(&self, command: Command, deadline: Instant) -> Result<()> {
+        let (begun, shared) = (Instant::now(), self.shared());
+        let live = match tokio::time::timeout_at(deadline, shared.live()).await {
             Ok(live) => live?,
-            Err(_) => return Err(shared.no_connection(limit)),
+            Err(_) => return Err(shared.no_connection(begun.elapsed())),
         };
-        match self.request(Request::new(command, limit).bound_to(Some(live.life.clone()))).await {
+        match self.request(Request::until(command, deadline).bound_to(Some(live.life.clone()))).await {
             Err(_) if !live.is_usable() && !shared.stop.is_cancelled() => Ok(()),
             answer => answer.map(drop),
         }
@@ -254,75 +253,6 @@ impl Session {
     /// The same with all that a caller may say.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply> {
         self.shared().call(request).await.0
-    }
-
-    /// Opens a route and subscribes. The route outlives the link: from then on the supervisor restores it.
-    pub(crate) async fn subscribe(&self, subscribe: Subscribe) -> Result<Opened> {
-        if self.is_draining() {
-            return Err(self.shared().closed());
-        }
-        let limit = self.request_timeout();
-        match tokio::time::timeout(limit, self.open_buffer(&subscribe)).await {
-            Ok(buffer) => buffer,
-            Err(_) => {
-                Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.endpoint())))
-            }
-        }
-    }
-
-    async fn open_buffer(&self, subscribe: &Subscribe) -> Result<Opened> {
-        let event = &subscribe.event;
-        let buffer = loop {
-            match self.registry().open(subscribe)? {
-                Ok(buffer) => break buffer,
-                Err(left) => left.cancelled().await,
-            }
-        };
-        // If the caller gives up, the route must not stay behind, here or at the engine.
-        let guard = OnDrop(Some(|| self.leave(event, &buffer.end)));
-        loop {
-            let request = Request::new(Command::Subscribe(subscribe.clone()), self.request_timeout());
-            let (answer, epoch) = self.shared().call(request).await;
-            match answer {
-                Ok(_) => self.registry().set_subscribed(event, epoch),
-                // The engine may have subscribed: the guard tells it otherwise.
-                Err(error) if error.may_have_happened() => return Err(error),
-                Err(error) => {
-                    guard.disarm();
-                    self.registry().close(event, None);
-                    return Err(error);
-                }
-            }
-            // Another link may have come up in between, without the supervisor having known of this subscription.
-            let live = self.shared().live().await?.epoch();
-            if self.registry().subscribed_epoch(event).is_none_or(|told| told == live) {
-                break;
-            }
-        }
-        guard.disarm();
-        Ok(buffer)
-    }
-
-    /// Ends a subscription's stream and tells the engine in the background; what was not read is handed back after that.
-    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>) {
-        self.shared().leave(event, end, None);
-    }
-
-    /// Ends a subscription's stream, and waits until the engine knows. The word is for the link that is up: with that link's end it
-    /// is done, for the engine has forgotten the subscription, and the next is not told of it.
-    pub(crate) async fn unsubscribe(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Result<()> {
-        let (said, answer) = oneshot::channel();
-        self.shared().leave(event, end, Some(said));
-        let limit = self.request_timeout();
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(Err(error))) if !error.may_have_happened() && error.kind() != ErrorKind::Closed => Err(error),
-            // Said, or dropped with the link; an error of a link that ended is its end.
-            Ok(_) => Ok(()),
-            Err(_) => {
-                let text = format!("no answer from {} within {limit:?}", self.endpoint());
-                Err(Error::new(ErrorKind::Timeout, text))
-            }
-        }
     }
 
     /// Hands a delivery back in the background, if its link is still up; if not, the engine has it back already.
@@ -373,22 +303,6 @@ impl Session {
 fn kibibytes(options: &Options) -> usize {
     let kibibytes = (options.max_publish_bytes_in_flight / 1_024).max(1);
     usize::try_from(kibibytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
-}
-
-struct OnDrop<F: FnMut()>(Option<F>);
-
-impl<F: FnMut()> OnDrop<F> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(action) = &mut self.0 {
-            action();
-        }
-    }
 }
 
 impl fmt::Debug for Session {

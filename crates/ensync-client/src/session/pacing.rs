@@ -31,6 +31,11 @@ impl Pacing {
         self.telling.then_some(self.want)
     }
 
+    /// The engine did not take that word: it is as it was before.
+    pub(super) fn was_not_told(&mut self, pause: bool) {
+        self.told = !pause;
+    }
+
     /// Whether the engine was told to pause.
     pub(super) fn pauses(&self) -> bool {
         self.told

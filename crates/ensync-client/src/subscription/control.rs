@@ -2,6 +2,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensync_core::{Block, Command, Delay, Error, ErrorKind, EventId, EventName, Result, Settlement, Timestamp};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use crate::acker::{Within, settle};
 use crate::reading::Reading;
@@ -35,12 +37,12 @@ impl Control {
     /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
-        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
-        let _held = gate.lock().await;
+        let deadline = self.deadline();
+        let _held = self.turn(deadline).await.map_err(|error| error.context("pause"))?;
         // Before the engine is told, so that a link that comes up meanwhile restores it.
         let registry = self.client.session.registry();
         let before = registry.set_paused(&self.event, &self.end, Some(reason.clone()));
-        let paused = self.call(Command::Pause { event: self.event.clone(), reason }).await;
+        let paused = self.call(Command::Pause { event: self.event.clone(), reason }, deadline).await;
         if paused.is_err() {
             registry.set_paused(&self.event, &self.end, before);
         }
@@ -53,14 +55,14 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`].
     pub async fn resume(&self) -> Result<()> {
-        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
-        let _held = gate.lock().await;
+        let deadline = self.deadline();
+        let _held = self.turn(deadline).await.map_err(|error| error.context("continue"))?;
         self.client.session.registry().set_paused(&self.event, &self.end, None);
         if self.client.session.is_full(&self.event) {
             // The engine goes on by itself when there is room again.
             return Ok(());
         }
-        self.call(Command::Continue { event: self.event.clone() }).await
+        self.call(Command::Continue { event: self.event.clone() }, deadline).await
     }
 
     /// Asks for one event again: see [`Client::replay`].
@@ -143,12 +145,30 @@ impl Control {
         settle(&self.client, self.event.clone(), id.clone(), block, how, Within::default()).await
     }
 
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.client.session.request_timeout()
+    }
+
+    /// Waits until nobody else tells the engine to pause this subscription or to go on.
+    async fn turn(&self, deadline: Instant) -> Result<OwnedMutexGuard<()>> {
+        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
+        tokio::time::timeout_at(deadline, gate.lock_owned()).await.map_err(|_| {
+            let Self { event, client, .. } = self;
+            let text = format!(
+                "{event} at {}: an earlier pause or continue of this subscription was not answered until the deadline; this one \
+                 was not sent",
+                client.endpoint()
+            );
+            Error::new(ErrorKind::Unavailable, text)
+        })
+    }
+
     /// Calls on behalf of this subscription; a later one to the same name is none of its business.
-    async fn call(&self, command: Command) -> Result<()> {
+    async fn call(&self, command: Command, deadline: Instant) -> Result<()> {
         let context = format!("{} {} at {}", command.name(), self.event, self.client.endpoint());
         if !self.client.session.registry().is_open(&self.event, &self.end) {
             return Err(Error::new(ErrorKind::Closed, format!("{context}: this subscription has ended")));
         }
-        self.client.session.tell(command).await.map_err(|error| error.context(context))
+        self.client.session.tell(command, deadline).await.map_err(|error| error.context(context))
     }
 }

@@ -51,6 +51,10 @@ impl Default for OnError {
 /// on as long as one thread is free; `tokio::task::spawn_blocking` is the remedy for both. A handler learns that its lease is lost
 /// by [`Event::lease_lost`].
 ///
+/// A handler that **hangs** takes up one of [`concurrency`](Self::concurrency) for good, and keeps its event: with the default of 1
+/// its subscription stands still, and what waits in its window stays with this client. Other subscriptions of the client go on.
+/// There is no time limit but the one that the handler sets itself, `tokio::time::timeout` for one.
+///
 /// ```no_run
 /// # async fn example(client: ensync_client::Client) -> ensync_client::core::Result<()> {
 /// let orders = client.subscribe("orders/status/updated").await?;

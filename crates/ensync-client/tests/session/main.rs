@@ -10,3 +10,4 @@ mod links;
 mod observed;
 mod retries;
 mod scripted;
+mod subscriptions;

@@ -221,7 +221,7 @@ pub(crate) fn discard(reason: &str) -> Settlement {
 
 /// The payloads, in order.
 pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries.iter().map(|delivery| delivery.payload.as_str()).collect()
+    deliveries.iter().map(|delivery| delivery.payload.as_str().unwrap()).collect()
 }
 
 /// Makes each named async function, which takes a [`Store`], a test over each.

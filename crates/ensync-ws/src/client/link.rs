@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ensync_client::Stream as Socket;
 use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Link, Reply, Result, Transport, Welcome};
 use futures::{Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -28,7 +28,10 @@ const QUEUE: usize = 256;
 const PINGS: usize = 16;
 
 /// Hands an open, logged-in socket to a pump, and gives back the link.
-pub(super) fn start(socket: WebSocketStream<Watched<Socket>>, welcome: Welcome, place: &str, options: Options) -> Link {
+pub(super) fn start<S>(socket: WebSocketStream<Watched<S>>, welcome: Welcome, place: &str, options: Options) -> Link
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (calls, queue) = mpsc::channel(QUEUE);
     let (pings, asked) = mpsc::channel(PINGS);
     let ((close, close_asked), (abort, aborted)) = (oneshot::channel(), oneshot::channel());

@@ -2,6 +2,7 @@
 
 use ensync_core::{AppKey, Endpoint, Error, ErrorKind, Result, Welcome};
 use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -12,14 +13,15 @@ use crate::activity::Watched;
 use crate::frame::{self, Answer, Pushed};
 use crate::socket;
 
-type Stream = Watched<ensync_client::Stream>;
-
 /// The opening handshake, RFC 6455 section 4.1.
-pub(super) async fn shake_hands(
+pub(super) async fn shake_hands<S>(
     to: &Endpoint,
-    stream: Stream,
+    stream: Watched<S>,
     max_frame_bytes: usize,
-) -> Result<WebSocketStream<Stream>> {
+) -> Result<WebSocketStream<Watched<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     // The default port is left out of the Host header, as browsers do: some gateways compare it with their names.
     let (scheme, default_port) = if to.tls() { ("wss", ":443") } else { ("ws", ":80") };
     let authority = to.authority();
@@ -81,7 +83,10 @@ fn not_opened(to: &Endpoint, status: StatusCode, headers: &HeaderMap) -> Error {
     )
 }
 
-pub(super) async fn log_in(socket: &mut WebSocketStream<Stream>, app_key: &AppKey) -> Result<Welcome> {
+pub(super) async fn log_in<S>(socket: &mut WebSocketStream<Watched<S>>, app_key: &AppKey) -> Result<Welcome>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let lost = || Error::new(ErrorKind::Connect, "the engine ended the connection instead of answering");
     let odd = |what: &str| Error::new(ErrorKind::Protocol, format!("instead of an answer came {what}"));
     socket.send(Message::text(frame::write_login(app_key))).await.map_err(|cause| lost().with_source(cause))?;

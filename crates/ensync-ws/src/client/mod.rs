@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ensync_client::Dialer;
 use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 
 use crate::activity::Watched;
@@ -76,17 +77,30 @@ impl WsConnector {
         self.options.answer_timeout = timeout;
         self
     }
+
+    /// Shakes hands and logs in over a stream that leads to the engine already: a Unix socket, a tunnel, a test's pipe. `to` is what
+    /// the handshake asks for and what errors name; nothing is dialled.
+    ///
+    /// # Errors
+    ///
+    /// Those of a login: [`Connect`](ErrorKind::Connect) if what answers does not speak WebSocket, or the engine's refusal.
+    pub async fn connect_over<S>(&self, stream: S, to: &Endpoint, app_key: &AppKey) -> Result<Link>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let longest = self.options.max_frame_bytes.saturating_add(HEADROOM);
+        let mut socket = login::shake_hands(to, Watched::new(stream), longest).await?;
+        let welcome =
+            login::log_in(&mut socket, app_key).await.map_err(|error| error.context(format_args!("login at {to}")))?;
+        Ok(link::start(socket, welcome, &to.to_string(), self.options))
+    }
 }
 
 #[async_trait]
 impl Connector for WsConnector {
     async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
         let stream = self.dialer.dial(to, &[b"http/1.1"]).await?;
-        let longest = self.options.max_frame_bytes.saturating_add(HEADROOM);
-        let mut socket = login::shake_hands(to, Watched::new(stream), longest).await?;
-        let welcome =
-            login::log_in(&mut socket, app_key).await.map_err(|error| error.context(format_args!("login at {to}")))?;
-        Ok(link::start(socket, welcome, &to.to_string(), self.options))
+        self.connect_over(stream, to, app_key).await
     }
 }
 

@@ -407,7 +407,7 @@ pub(in crate::state) fn discard(reason: &str) -> Settlement {
 
 /// The payloads, in order.
 pub(in crate::state) fn texts<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<&'a str> {
-    deliveries.into_iter().map(|delivery| delivery.payload.as_str()).collect()
+    deliveries.into_iter().map(|delivery| delivery.payload.as_str().unwrap()).collect()
 }
 
 /// Asserts which kind of refusal it was.

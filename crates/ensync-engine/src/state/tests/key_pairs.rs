@@ -141,7 +141,7 @@ fn a_retired_key_is_nobodys() {
         let delivery = bench.deliver_one(&warehouse);
         assert_eq!((&delivery.id, delivery.recipient), (&queued, Some(app(WAREHOUSE))));
         bench.ack(&warehouse, &delivery).unwrap();
-        assert_eq!(bench.replay(&warehouse, &queued).unwrap().payload.as_str(), "b25l");
+        assert_eq!(bench.replay(&warehouse, &queued).unwrap().payload.as_str().unwrap(), "b25l");
     }
 }
 

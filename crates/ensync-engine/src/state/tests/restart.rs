@@ -61,17 +61,17 @@ fn an_event_may_move_in_the_log_and_keeps_its_id() {
     bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
     let warehouse = bench.consumer(WAREHOUSE);
     assert!(bench.deliver(&warehouse).iter().map(|delivery| &delivery.id).eq(&ids));
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     // For as long as the log has it: also once it is settled, and after another start.
     for id in &ids {
         bench.settle(&warehouse, id, None, Settlement::Ack).unwrap();
     }
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
     let warehouse = bench.consumer(WAREHOUSE);
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.state.dropped(Position::START, moved);
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.state.dropped(moved, Position::new(moved.as_u64() + 1));
     refused(bench.replay(&warehouse, &ids[0]), ErrorKind::NotFound);
     assert!(bench.state.snapshot().partition.queues.iter().all(|queue| queue.moved.is_empty()));
