@@ -97,6 +97,7 @@ mod tests {
         let other = waiting.charge(app(2), 50).unwrap();
         assert!(waiting.charge(app(3), 1).unwrap_err().to_string().contains("(quotas.waiting)"));
         drop((held, other));
-        assert_eq!((waiting.held().total, waiting.held().apps.len()), (0, 0));
+        let left = waiting.held();
+        assert_eq!((left.total, left.apps.len()), (0, 0));
     }
 }

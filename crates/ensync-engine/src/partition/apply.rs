@@ -140,7 +140,8 @@ impl Partition {
     }
 
     fn apply_return(&mut self, event: EventRef, deliveries: (u32, u8)) -> Applied {
-        if matches!(self.place(event), None | Some(Place::Dead | Place::Deferred | Place::Leased)) {
+        // Read back, it may be deferred still: nothing in the log says that the time of a deferred one had come.
+        if matches!(self.place(event), None | Some(Place::Dead | Place::Leased)) {
             return Applied::Stale;
         }
         let Some(entry) = self.lift(event) else { return Applied::Stale };

@@ -40,7 +40,7 @@ impl Usage {
 impl Partition {
     /// Counts an event that is there now.
     pub(super) fn charge(&mut self, number: u32, more: Usage) {
-        let Some(queue) = self.queues.get_mut(&number) else { return };
+        let Some(queue) = self.queues.get_mut(&number).filter(|_| more != Usage::default()) else { return };
         queue.usage.add(more);
         self.usage.entry(queue.recipient).or_default().add(more);
         self.memory_used = self.memory_used.saturating_add(more.memory);

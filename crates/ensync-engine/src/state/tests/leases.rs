@@ -335,3 +335,19 @@ fn rollback(delivery: &ensync_core::Delivery) -> Command {
     let (id, block) = (delivery.id.clone(), Some(delivery.block));
     Command::Settle(ensync_core::Settle { id, event: None, block, how: Settlement::Rollback })
 }
+
+#[test]
+fn what_came_back_after_its_defer_is_read_back_so() {
+    let mut bench = Bench::new();
+    bench.publish("b25l");
+    let warehouse = bench.consumer(WAREHOUSE);
+    let first = bench.deliver_one(&warehouse);
+    bench.settle(&warehouse, &first.id, None, defer(1_000)).unwrap();
+    bench.advance(1_000);
+    let second = bench.deliver_one(&warehouse);
+    bench.run(&warehouse, rollback(&second)).unwrap();
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
+    bench.restart();
+    let warehouse = bench.consumer(WAREHOUSE);
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(3));
+}
