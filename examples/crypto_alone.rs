@@ -8,8 +8,8 @@ fn main() -> Result<()> {
 
     // Sealing needs only the recipient's public id. One copy comes back for each recipient.
     let sealed = crypto::seal(br#"{"order":"o-1"}"#, &[Recipient::new(id)?])?;
-    let wire: String = sealed[0].as_str().to_owned();
-    println!("on the wire: {} characters of base64", wire.len());
+    let wire = sealed[0].to_bytes();
+    println!("on the wire: {} bytes of base64 text", wire.len());
 
     // Opening needs the secret key, or one of several.
     let keys = Keyring::new(secret);

@@ -36,7 +36,7 @@ async fn a_session_over_web_socket_at_the_root() {
     let answer = ws
         .ask(&format!(
             "PUB;CLIENT_ID=:{client_id};EVENT_NAME=:{EVENT};PAYLOAD=:{};DELIVERY_TO=:{};METADATA=:{};PAYLOAD_METADATA=:{}",
-            sealed.as_str(),
+            sealed.as_str().unwrap(),
             world.warehouse.app_id,
             r#"{"persist":true,"headers":{"note":"a\u003cb; c"}}"#,
             r#"{"byte_size":22,"skeleton":{"odd":"unknown","order":"number"}}"#,
@@ -125,7 +125,7 @@ fn seal(payload: &Value, world: &World) -> WirePayload {
     let recipient = Recipient::new(world.warehouse.app_id).unwrap();
     let large = format!("{}{}", payload, " ".repeat(20 << 10));
     let ours = crypto::seal(large.as_bytes(), &[recipient.clone(), recipient]).unwrap().remove(0);
-    let mut envelope: Value = serde_json::from_slice(&STANDARD.decode(ours.as_str()).unwrap()).unwrap();
+    let mut envelope: Value = serde_json::from_slice(&STANDARD.decode(ours.as_str().unwrap()).unwrap()).unwrap();
     let keys = envelope["keys"].as_object_mut().unwrap();
     keys.retain(|id, _| *id == world.warehouse.app_id.to_string());
     keys.values_mut().for_each(|entry| drop(entry.as_object_mut().unwrap().remove("encryptedKey")));

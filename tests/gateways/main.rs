@@ -9,6 +9,8 @@
 //!
 //! It takes longer on request: `ENSYNC_GATEWAYS_SECONDS`; `ENSYNC_GATEWAYS_ONLY=haproxy/grpcs` runs one row.
 
+// Certificates are made as the tests of `reach` make them.
+#[path = "../reach/ca.rs"]
 mod ca;
 mod gateway;
 mod scenario;

@@ -157,7 +157,7 @@ impl Go {
 
     async fn reads(&mut self, payload: &Value) -> Outcome {
         let delivery = soon("a delivery", self.link.inbox.next()).await.unwrap().unwrap();
-        let open = json!({"do": "open", "wire": delivery.payload.as_str(), "secret": self.secret});
+        let open = json!({"do": "open", "wire": delivery.payload.as_str().unwrap(), "secret": self.secret});
         match self.ask(open).await {
             Ok(opened) => {
                 assert_eq!(serde_json::from_str::<Value>(&opened).unwrap(), *payload);

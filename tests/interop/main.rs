@@ -7,7 +7,7 @@
 //! - `steps`: what each client is put through, and its known defects;
 //! - `many`: one publish of ours to all of them;
 //! - `hybrid`: events to three of them, from each of them;
-//! - `json`: what JSON means to them, and documents through the gRPC clients and back;
+//! - `json`: what JSON means to them, and documents through each of them and back;
 //! - `table`: the README, and the page beside this file, say the same.
 
 mod hybrid;
@@ -97,13 +97,42 @@ async fn events_to_three_from_each_of_them() {
 async fn json_means_the_same_to_python_and_node() {
     let Some(clients) = setup::clients().await else { return };
     json::what_we_take_is_taken(clients).await;
-    json::skeletons_and_schemas_agree(clients).await;
 }
 
 #[tokio::test]
-async fn ten_thousand_documents_go_through_the_grpc_clients() {
+async fn values_have_the_types_that_the_published_clients_give_them() {
     let Some(clients) = setup::clients().await else { return };
-    for kind in [Kind::Grpc044, Kind::Grpc033] {
-        json::documents_go_through(kind, clients).await;
-    }
+    json::skeletons::agree(clients).await;
+    json::skeletons::have_no_checker(clients);
+}
+
+/// Documents through a client and back.
+async fn documents(kind: Kind) {
+    let Some(clients) = setup::clients().await else { return };
+    json::documents::go_through(kind, clients).await;
+}
+
+#[tokio::test]
+async fn documents_through_ensync_sdk_0_4_4_over_grpc() {
+    documents(Kind::Grpc044).await;
+}
+
+#[tokio::test]
+async fn documents_through_ensync_sdk_0_3_3_over_grpc() {
+    documents(Kind::Grpc033).await;
+}
+
+#[tokio::test]
+async fn documents_through_ensync_sdk_0_3_3_over_web_socket() {
+    documents(Kind::WebSocket033).await;
+}
+
+#[tokio::test]
+async fn documents_through_ensync_sdk_ws_0_4_3() {
+    documents(Kind::WebSocket043).await;
+}
+
+#[tokio::test]
+async fn documents_through_ensync_client_sdk_0_0_18() {
+    documents(Kind::Node).await;
 }

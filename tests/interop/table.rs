@@ -55,6 +55,18 @@ pub fn check_hybrid(found: &[(String, [Outcome; 3])]) {
     assert_eq!(rows, expected);
 }
 
+/// Fails unless the page's table of values and their types has these rows.
+pub fn check_skeletons(rows: &[String]) {
+    let page = read("interop/README.md");
+    let said: Vec<&str> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| value |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert_eq!(said, rows, "the page should say:\n{}", rows.join("\n"));
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }

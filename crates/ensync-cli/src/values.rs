@@ -50,7 +50,7 @@ mod tests {
     fn an_envelope_may_be_wrapped_and_is_one() {
         let to = [1, 2].map(|n| Recipient::new(SecretKey::from_seed([n; 32]).app_id().unwrap()).unwrap());
         let [one] = seal(b"1", &to[..1]).unwrap().try_into().unwrap();
-        let text = one.as_str();
+        let text = one.as_str().unwrap();
         let wrapped: String =
             text.as_bytes().chunks(76).map(|line| format!("{}\r\n", str::from_utf8(line).unwrap())).collect();
         for given in [text.to_owned(), format!("\u{feff}{text}\n\n"), wrapped] {

@@ -23,9 +23,9 @@ impl WirePayload {
         Self { text: text.into(), base64: true.into() }
     }
 
-    /// The wire's text; empty if it is not UTF-8, and so no base64.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text).unwrap_or_default()
+    /// The wire's text; `None` if it is not UTF-8, and so no base64.
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.text).ok()
     }
 
     /// The wire's text as it came. Costs no copy.
@@ -102,6 +102,14 @@ mod tests {
                 assert_eq!(WirePayload::from_wire(text).looks_like_base64(), known, "{byte} {length}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_taken_for_none() {
+        assert_eq!(WirePayload::from_wire("é").as_str(), Some("é"));
+        assert_eq!(WirePayload::default().as_str(), Some(""));
+        let bytes = WirePayload::from_wire(vec![b'A', 0xff]);
+        assert_eq!((bytes.as_str(), bytes.len(), bytes.looks_like_base64()), (None, 2, false));
     }
 
     #[test]

@@ -42,7 +42,7 @@
 //! # The parts
 //!
 //! [`model`] is what is spoken of everywhere: ids, records, rights. [`state`] is all that happens to them, as a state machine without
-//! I/O or clock, a fold over a [`log`]. [`Broker`] drives it. [`Server`] puts
+//! I/O or clock, a fold over a [`log`]: sessions before a registry and the queues, which know nothing of each other. [`Broker`] drives it. [`Server`] puts
 //! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
 //! move.
 
@@ -55,7 +55,9 @@ pub mod log;
 pub mod manual;
 mod metrics;
 pub mod model;
+mod partition;
 mod random;
+mod registry;
 mod seldom;
 mod server;
 pub mod state;
@@ -71,5 +73,5 @@ pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, Log, MemoryLog};
 pub use model::{EventChange, EventOptions, Rights};
 pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Rate};
+pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Quotas, Rate};
 pub use tls::{ClientCertificates, ServerTls, TlsFiles};

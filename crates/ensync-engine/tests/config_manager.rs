@@ -39,6 +39,10 @@ impl Engine {
 
     async fn raw(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, String, String) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.raw_body(key, method, path, &body).await
+    }
+
+    async fn raw_body(&self, key: &str, method: &str, path: &str, body: &str) -> (u16, String, String) {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-ACCESS-KEY: {key}\r\nAccept: application/json\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -87,6 +91,13 @@ async fn events_are_created_listed_shown_and_changed() {
     let (status, refused) = engine.ask("POST", "/event", new("other", json!({"key": "value"}))).await;
     assert_eq!(status, 422);
     assert!(text(&refused, "/error/message").contains("payload"), "{refused}");
+    for (body, status, part) in [
+        (r#"{"name":"other","payload":{"total":"string","total":"long"}}"#, 400, "a name that its object has already"),
+        (r#"{"name":"other","payload":[]}"#, 422, "a schema is a JSON object like"),
+    ] {
+        let (found, _, refused) = engine.raw_body(&engine.key, "POST", "/api/v1/ensync/event", body).await;
+        assert!(found == status && refused.contains(part), "{body}: {refused}");
+    }
 
     let (_, list) = engine.ask("GET", "/event?pageIndex=0&limit=2&order=DESC&orderBy=createdAt", Value::Null).await;
     assert_eq!(

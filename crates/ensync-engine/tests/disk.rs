@@ -124,13 +124,13 @@ async fn what_was_stored_outlives_the_broker_with_and_without_a_checkpoint() {
         let mut warehouse = consumer(&broker).await;
         for n in [3, 4] {
             let delivery = warehouse.inbox.next().await.unwrap();
-            assert_eq!((&delivery.id, delivery.payload.as_str()), (&ids[n], format!("b25{n}").as_str()));
+            assert_eq!((&delivery.id, delivery.payload.as_str().unwrap()), (&ids[n], format!("b25{n}").as_str()));
             assert!(delivery.block > deliveries[n].block, "blocks of a later run are larger");
             settle(&broker, &warehouse.peer, &delivery, Settlement::Ack).await;
         }
         let replay = Command::Replay { id: ids[0].clone(), event: event() };
         let Reply::Replayed(replayed) = broker.handle(&warehouse.peer, replay).await.unwrap() else { panic!() };
-        assert_eq!(replayed.payload.as_str(), "b250");
+        assert_eq!(replayed.payload.as_str().unwrap(), "b250");
         broker.shutdown().await;
         // The second start reads the checkpoint of the first, and what came after.
         let broker = start(place.path()).await;
@@ -175,11 +175,11 @@ async fn the_log_is_dropped_but_for_what_waits() {
     let broker = start(place.path()).await;
     let mut warehouse = consumer(&broker).await;
     let delivery = warehouse.inbox.next().await.unwrap();
-    assert_eq!((&delivery.id, delivery.payload.as_str()), (&ids[7], format!("{:0>4000}", 7).as_str()));
+    assert_eq!((&delivery.id, delivery.payload.as_str().unwrap()), (&ids[7], format!("{:0>4000}", 7).as_str()));
     let letters = broker.dead_letters(None, None, 9).await.unwrap();
     assert_eq!((letters.len(), &letters[0].id), (1, &ids[3]));
     broker.requeue_dead_letter(ids[3].clone()).await.unwrap();
-    assert_eq!(warehouse.inbox.next().await.unwrap().payload.as_str(), format!("{:0>4000}", 3));
+    assert_eq!(warehouse.inbox.next().await.unwrap().payload.as_str().unwrap(), format!("{:0>4000}", 3));
     let replay = |n: usize| broker.handle(&warehouse.peer, Command::Replay { id: ids[n].clone(), event: event() });
     assert_eq!(replay(1).await.unwrap_err().kind(), ErrorKind::NotFound, "dropped");
     assert!(replay(199).await.is_ok());

@@ -152,7 +152,7 @@ impl World {
         assert_eq!(stats.ready + stats.in_flight + stats.deferred, self.owed.len());
         while found.len() < self.owed.len() - stats.deferred {
             let delivery = tokio::time::timeout(Duration::from_secs(60), stock.inbox.next()).await.unwrap().unwrap();
-            assert_eq!(delivery.payload.as_str().len(), PAYLOAD);
+            assert_eq!(delivery.payload.as_str().unwrap().len(), PAYLOAD);
             found.insert(delivery.id.as_str().to_owned());
         }
         assert!(found.is_subset(&self.owed));

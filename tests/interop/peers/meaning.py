@@ -23,10 +23,17 @@ def meaning(value):
 
 
 if sys.argv[1:] == ["skeleton"]:
-    from ensync_core.payload_utils import get_payload_metadata
+    try:
+        from ensync_core.payload_utils import get_payload_skeleton as skeleton
+    except ImportError:
+        # 0.3.3 has it in its gRPC client, as a method that uses nothing of it.
+        from ensync import EnSyncEngine
+
+        def skeleton(value):
+            return EnSyncEngine._get_payload_skeleton(None, value)
 
     def tell(value):
-        return json.dumps(get_payload_metadata(value)["skeleton"])
+        return json.dumps(skeleton(value))
 else:
     tell = meaning
 

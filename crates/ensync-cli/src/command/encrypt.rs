@@ -44,7 +44,7 @@ impl Encrypt {
         let options = if self.sign { options.signed() } else { options };
         let to = self.to.iter().map(|id| Recipient::new(app_id(id)?)).collect::<Result<Vec<_>, _>>()?;
         for copy in sealer.seal(payload.as_str().as_bytes(), &to, &event, options)? {
-            println!("{}", copy.as_str());
+            println!("{}", copy.as_str().unwrap_or_default());
         }
         Ok(())
     }

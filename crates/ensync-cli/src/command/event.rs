@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use ensync_sdk::Schema;
 use ensync_sdk::core::Given;
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -172,8 +173,9 @@ impl Options {
         };
         let file = self.schema_file.as_ref().map(|path| format!("--schema-file {}", path.display()));
         add("schema", file.as_deref().unwrap_or("--schema"), schema.as_deref(), &|text| {
-            let read: Value = serde_json::from_str(text)?;
-            if read.is_object() { Ok(read) } else { Err("it is no JSON object with the type of each field".into()) }
+            // Read here, so that what it says twice is seen, and the place is told in the text that was given.
+            let schema = Schema::parse(text)?;
+            Ok(schema.fields().map(|(field, kind)| (field.to_owned(), Value::from(kind.name()))).collect())
         })?;
         add("ttl_ms", "--ttl", self.ttl.as_deref(), &time)?;
         let count = |text: &str| Ok(json!(text.parse::<NonZeroU32>()?.get()));

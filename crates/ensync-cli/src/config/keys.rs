@@ -151,6 +151,23 @@ settings! {
     "limits.max_auto_events" max_auto_events: usize = Limits::default().max_auto_events,
         "How many event names first use may register in development mode.";
 
+    "quotas.queue_events" quota_queue_events: usize = usize::try_from(Limits::default().quotas.queue_events).unwrap_or(usize::MAX),
+        "How many events may wait in one queue, dead letters included; then publishes to it are refused.";
+    "quotas.queue_bytes" quota_queue_bytes: Size = Size(Limits::default().quotas.queue_bytes),
+        "How many bytes of payload and metadata these may have.";
+    "quotas.app_events" quota_app_events: usize = usize::try_from(Limits::default().quotas.app_events).unwrap_or(usize::MAX),
+        "How many events may wait in all queues of one recipient.";
+    "quotas.app_bytes" quota_app_bytes: Size = Size(Limits::default().quotas.app_bytes),
+        "How many bytes of payload and metadata these may have.";
+    "quotas.app_memory" quota_app_memory: Size = Size(Limits::default().quotas.app_memory),
+        "How many bytes events of one recipient may take that are in memory only (persist: false).";
+    "quotas.memory" quota_memory: Size = Size(Limits::default().quotas.memory),
+        "How many bytes events of all recipients may take that are in memory only.";
+    "quotas.app_waiting" quota_app_waiting: Size = Size(Limits::default().quotas.app_waiting),
+        "How many bytes of one app's publishes may wait to be stored.";
+    "quotas.waiting" quota_waiting: Size = Size(Limits::default().quotas.waiting),
+        "How many bytes of all apps' publishes may wait to be stored.";
+
     "deduplication.window" dedup_window: Duration = Limits::default().dedup_window,
         "How long a publish under an idempotency key is remembered.";
     "deduplication.entries_per_app" dedup_entries_per_app: usize = Limits::default().dedup_entries_per_app,

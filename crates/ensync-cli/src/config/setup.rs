@@ -67,6 +67,14 @@ impl Config {
         limits.max_sessions = self.max_sessions;
         limits.max_sessions_per_app = self.max_sessions_per_app;
         limits.publish_rate = self.publish_rate.0.map(Rate::per_second);
+        limits.quotas.queue_events = self.quota_queue_events as u64;
+        limits.quotas.queue_bytes = self.quota_queue_bytes.0;
+        limits.quotas.app_events = self.quota_app_events as u64;
+        limits.quotas.app_bytes = self.quota_app_bytes.0;
+        limits.quotas.app_memory = self.quota_app_memory.0;
+        limits.quotas.memory = self.quota_memory.0;
+        limits.quotas.app_waiting = self.quota_app_waiting.0;
+        limits.quotas.waiting = self.quota_waiting.0;
         limits.login_failures = self.login_failures.get();
         limits.login_delay = self.login_delay;
         limits.max_login_delay = self.max_login_delay;

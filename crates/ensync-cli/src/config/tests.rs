@@ -56,7 +56,7 @@ level = \"loud\"
     let found = problems(&load_text(text, &[("ENSYNC_INSECURE", "yes")], Vec::new()));
     let expected = [
         "ensync.toml:1: data cannot be 5: it is a path in quotes",
-        "ensync.toml:2: listen cannot be a list: it is a list of IP addresses with ports",
+        "ensync.toml:2: listen cannot be [\"localhos…\"]: it is a list of IP addresses with ports",
         "ensync.toml:4: there is no setting \"limits.max_sesions\"; did you mean limits.max_sessions?",
         "ensync.toml:5: limits.max_payload cannot be \"64 parse…\": it is a size with its unit",
         "ensync.toml:6: limits.login_timeout cannot be 30: it is a time with its unit in quotes",

@@ -45,7 +45,13 @@ impl Raw {
             Self::Text(text) | Self::Words(text) => Given(text).to_string(),
             Self::Integer(number) => number.to_string(),
             Self::Boolean(yes) => yes.to_string(),
-            Self::List(_) => "a list".into(),
+            Self::List(items) => {
+                let mut shown: Vec<_> = items.iter().take(3).map(Self::shown).collect();
+                if items.len() > shown.len() {
+                    shown.push("…".into());
+                }
+                format!("[{}]", shown.join(", "))
+            }
             Self::Other(kind) => format!("a {kind}"),
         }
     }

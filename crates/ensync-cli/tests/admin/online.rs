@@ -117,7 +117,16 @@ async fn event_names_are_registered_changed_and_deleted() {
         ("event update orders/new", "nothing to change"),
         ("event update orders/new --ttl soon", "--ttl \"soon\""),
         ("event update orders/new --max-deliveries 0", "--max-deliveries \"0\""),
-        ("event update orders/new --schema {", "--schema: "),
+        (
+            "event update orders/new --schema {",
+            "--schema: the schema is not JSON that every client reads: line 1 column 2",
+        ),
+        ("event update orders/new --schema []", "--schema: a schema is a JSON object like"),
+        (
+            "event create a --schema {\"a\":\"int\",\"a\":\"string\"}",
+            "line 1 column 12 (byte 11): a name that its object has already",
+        ),
+        ("event create a --schema {\"a\":\"text\"}", "it must be one of string, integer"),
         ("event update orders/new --ttl 1ms", "at least 100 ms"),
         ("event update orders/old --ttl 1h", "not registered"),
         ("event delete orders/new", "add --yes"),
@@ -126,6 +135,16 @@ async fn event_names_are_registered_changed_and_deleted() {
         let said = shell.run(words).await.failed();
         assert!(said.contains(part), "{words}: {said}");
     }
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("schema.json");
+    std::fs::write(&file, "{\n \"a\": \"int\",\n \"a\": \"int\"\n}\n").unwrap();
+    let said = shell.with(&["event", "create", "a", "--schema-file", file.to_str().unwrap()]).await.failed();
+    assert!(said.contains("schema.json") && said.contains("line 3 column 2"), "{said}");
+    std::fs::write(&file, "{\n \"a\": \"INT\"\n}\n").unwrap();
+    shell.with(&["event", "create", "a", "--schema-file", file.to_str().unwrap()]).await.ok();
+    assert_eq!(shell.run("event show a --json").await.json()["schema"], serde_json::json!({"a": "integer"}));
+    shell.run("event delete a --yes").await.ok();
 
     shell.run("app create shop --rights none").await.ok();
     shell.run("event grant shop orders/new --rights publish").await.ok();

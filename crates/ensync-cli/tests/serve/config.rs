@@ -43,7 +43,12 @@ fn a_bad_file_is_refused_with_every_line_that_is_wrong() {
 fn wrong_variables_and_flags_are_refused_by_name() {
     for (arguments, variable, part) in [
         (&["serve"][..], ("ENSYNC_LISTEN", "here"), "environment variable ENSYNC_LISTEN: listen cannot be \"here\""),
-        (&["serve", "--listen", "here"][..], ("A", "b"), "--listen: listen cannot be a list: it is a list of IP"),
+        (&["serve", "--listen", "here"][..], ("A", "b"), "--listen: listen cannot be [\"here\"]: it is a list of IP"),
+        (
+            &["serve", "--listen", "127.0.0.1:99999"][..],
+            ("A", "b"),
+            "--listen: listen cannot be [\"127.0.0.…\"]: it is a list of IP",
+        ),
         (&["serve", "--set", "limits.max_sessions"][..], ("A", "b"), "write it as NAME=VALUE"),
         (&["serve", "--set", "no.such=1"][..], ("A", "b"), "there is no such setting"),
         (&["serve", "--log-format", "xml"][..], ("A", "b"), "log.format cannot be \"xml\": it is \"text\" or \"json\""),

@@ -92,10 +92,13 @@ impl Entry {
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let payload = self.publish.payload.as_str();
+        let payload = payload
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "outbox: the sealed payload is not base64 text"))?;
         let stored = Stored {
             event: self.publish.event.to_string(),
             to: self.publish.recipient.to_string(),
-            payload: self.publish.payload.as_str().to_owned(),
+            payload: payload.to_owned(),
             metadata: self.publish.metadata.as_str().to_owned(),
             about: self.publish.payload_metadata.as_ref().map(PayloadMetadata::to_json),
             key: self.key.as_str().to_owned(),

@@ -73,7 +73,7 @@ pub fn seal(plaintext: &[u8], to: &[Recipient]) -> Result<Vec<WirePayload>> {
 /// - [`ErrorKind::MalformedEnvelope`]: it is not an envelope; the message names the member and what is wrong with it.
 /// - [`ErrorKind::UnsupportedEnvelope`]: it is of the suite "aes-256-gcm".
 /// - [`ErrorKind::NotForMe`]: the ring is empty, or the envelope lists its recipients, the ids of the ring are not among them, and
-///   no key opens one of the first 32 entries.
+///   no key opens one of the first 8 entries that are named after no app.
 /// - [`ErrorKind::DoesNotOpen`]: no key opens it although nothing says that it is for somebody else: an envelope for one recipient
 ///   names none, or it lists an id of the ring, or its message key opens and the payload does not.
 pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
@@ -95,10 +95,10 @@ pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>>
 
 /// The JSON of an envelope.
 fn envelope(payload: &WirePayload) -> Result<String> {
-    if payload.as_str().is_empty() {
-        return Err(json::malformed("it is empty, or not text"));
+    if payload.is_empty() {
+        return Err(json::malformed("it is empty"));
     }
-    let envelope = encoding::decode(payload.as_str()).ok_or_else(|| json::malformed("it is not base64"))?;
+    let envelope = payload.as_str().and_then(encoding::decode).ok_or_else(|| json::malformed("it is not base64"))?;
     String::from_utf8(envelope).map_err(|_| json::malformed("it is not UTF-8"))
 }
 

@@ -31,5 +31,26 @@ pub fn split_json(text: &str) -> Result<(&str, &str)> {
     scan::prefix(text).map_err(|fault| Error::new(ErrorKind::InvalidInput, fault.to_string()))
 }
 
+/// Checks that bytes are a JSON value by the rule of [`PayloadJson`](crate::PayloadJson), and gives them as text. `what` they are
+/// begins the message of the error.
+///
+/// ```
+/// use ensync_core::check_json;
+///
+/// assert_eq!(check_json("the body", b"[1, 2]")?, "[1, 2]");
+/// let error = check_json("the body", br#"{"a":1,"a":2}"#).unwrap_err();
+/// assert!(error.to_string().starts_with("the body is not JSON that every client reads: line 1 column 8 "));
+/// # Ok::<(), ensync_core::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] names the place and what is wrong there.
+pub fn check_json<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|cause| Fault::in_bytes(Why::Utf8, bytes, cause.valid_up_to()));
+    let checked = text.and_then(|text| scan(text).map(|_| text));
+    checked.map_err(|fault| fault.error(ErrorKind::InvalidInput, what))
+}
+
 #[cfg(test)]
 mod tests;

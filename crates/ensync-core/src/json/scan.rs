@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::cursor::Cursor;
 use super::{Fault, MAX_DEPTH, Why};
@@ -162,8 +163,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where a name stands that is there already. Sorted, for a hostile object has 100,000 names that a comparison of each with each
-/// would take minutes for, and sorting, unlike hashing, has no worst case that can be aimed at.
+/// Where a name stands that is there already. Through a hash table, for a hostile object has 100,000 names that a comparison of each with
+/// each would take minutes for; its keys are random, so that nobody can aim at its worst case.
 fn repeated(members: &[Member<'_>]) -> Option<usize> {
     let place = |member: &Member<'_>| member.span.0;
     if members.len() <= 8 {
@@ -172,8 +173,6 @@ fn repeated(members: &[Member<'_>]) -> Option<usize> {
         };
         return members.iter().enumerate().find_map(again);
     }
-    let mut names: Vec<(&str, usize)> = members.iter().map(|member| (&*member.name, place(member))).collect();
-    names.sort_unstable();
-    let pairs = names.iter().zip(names.iter().skip(1));
-    pairs.filter(|(one, other)| one.0 == other.0).map(|(_, other)| other.1).min()
+    let mut names: HashSet<&str> = HashSet::with_capacity(members.len());
+    members.iter().find(|member| !names.insert(&member.name)).map(place)
 }

@@ -180,7 +180,7 @@ impl SecretKey {
     pub fn to_base64(&self) -> Option<Zeroizing<String>> {
         self.0.id.as_ref().map(|id| {
             let bytes = Zeroizing::new([self.0.seed.as_slice(), id.as_bytes()].concat());
-            Zeroizing::new(encoding::encode(&bytes))
+            encoding::encode_secret(&bytes)
         })
     }
 

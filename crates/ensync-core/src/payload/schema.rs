@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -73,8 +74,8 @@ impl Schema {
     pub fn check(&self, payload: &PayloadMetadata) -> Result<()> {
         let Some(skeleton) = &payload.skeleton else { return Ok(()) };
         let mut complaints = self.fields().filter_map(|(field, wanted)| match skeleton.get(field) {
-            None => Some(format!("field {field:?} is missing")),
-            Some(&found) if !fits(found, wanted) => Some(format!("field {field:?} is {found}, not {wanted}")),
+            None => Some(format!("field {} is missing", Shown(field))),
+            Some(&found) if !fits(found, wanted) => Some(format!("field {} is {found}, not {wanted}", Shown(field))),
             Some(_) => None,
         });
         let mut said = complaints.by_ref().take(MAX_COMPLAINTS).collect::<Vec<_>>();
@@ -92,6 +93,19 @@ impl Schema {
 
 /// How many fields an error names.
 const MAX_COMPLAINTS: usize = 16;
+
+/// The name of a field as an error shows it: in quotes, what cannot be seen escaped, and so much of it that people know it by.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 64;
+        match self.0.char_indices().nth(MOST) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
+        }
+    }
+}
 
 /// Whether a value whose skeleton says `found` may stand in a field of type `wanted`.
 fn fits(found: FieldType, wanted: FieldType) -> bool {
@@ -148,6 +162,14 @@ mod tests {
         assert!(text.contains(r#"field "a" is integer, not string"#), "{text}");
         assert!(text.contains(r#"field "b" is missing"#), "{text}");
         assert!(!text.contains("extra") && !text.contains("\"c\""), "{text}");
+    }
+
+    #[test]
+    fn a_schema_of_thousands_of_long_names_gives_a_short_complaint() {
+        let names: Vec<String> = (0..5_000).map(|n| format!("\"{n:04}{}\":\"int\"", "x".repeat(1_000))).collect();
+        let text = check(&format!("{{{}}}", names.join(",")), "{}").unwrap_err().to_string();
+        assert!(text.contains("field \"0000xxx") && text.ends_with("; and 4984 more"), "{text}");
+        assert!(text.len() < 2_000, "{}", text.len());
     }
 
     #[test]

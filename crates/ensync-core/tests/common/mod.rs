@@ -96,7 +96,7 @@ pub fn wire(json: &str) -> WirePayload {
 
 /// The envelope of a wire form.
 pub fn json(sealed: &WirePayload) -> serde_json::Value {
-    serde_json::from_slice(&decode(sealed.as_str())).unwrap()
+    serde_json::from_slice(&decode(sealed.as_str().unwrap())).unwrap()
 }
 
 /// `crypto_box_beforenm`.

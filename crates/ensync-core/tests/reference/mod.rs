@@ -85,7 +85,7 @@ pub fn wire(envelope: &Value) -> WirePayload {
 
 /// The envelope of a wire form.
 pub fn envelope(sealed: &WirePayload) -> Value {
-    serde_json::from_slice(&STANDARD.decode(sealed.as_str()).unwrap()).unwrap()
+    serde_json::from_slice(&STANDARD.decode(sealed.as_str().unwrap()).unwrap()).unwrap()
 }
 
 /// The header of an envelope.

@@ -365,7 +365,7 @@ impl Broker {
     /// Whether everything that can be done at this time was done; if so, when something is due next.
     pub(crate) async fn is_idle(&self) -> Result<Option<Idle>> {
         self.inspect(|state| {
-            let idle = !state.has_work() && state.verdicts(1).is_empty();
+            let idle = !state.has_work() && state.pending(1).is_empty();
             idle.then(|| Idle { due: state.next_due() })
         })
         .await

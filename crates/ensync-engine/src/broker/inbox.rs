@@ -1,85 +1,201 @@
-//! What goes to a session: deliveries that wait until its transport takes them, and then bear what is left of their leases.
+//! What goes to a session. The broker leaves references there; whoever takes deliveries reads and makes them, in his own task, so that a
+//! read which takes long holds up nobody else.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ensync_core::Delivery;
-use futures::Stream;
-use tokio::sync::mpsc;
+use futures::future::{BoxFuture, Either, Ready, ready as at_hand};
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::time::Instant;
 
+use super::records::Records;
+use crate::model::Record;
+use crate::state::Outgoing;
+
+/// How many deliveries a session reads at a time, and how many bytes; a single one may be larger.
+const READS: (usize, u64) = (32, 1 << 20);
+/// From how many references on those whose leases have ended are looked for.
+const MANY: usize = 256;
+
 /// Both ends of a session's inbox.
-pub(super) fn channel() -> (Sender, Inbox) {
-    let (deliveries, waiting) = mpsc::unbounded_channel();
-    (Sender(deliveries), Inbox(waiting))
+pub(super) fn channel(records: &Arc<Records>) -> (Sender, Inbox) {
+    let shared = Arc::<Shared>::default();
+    let (records, reading) = (Arc::downgrade(records), FuturesOrdered::new());
+    (Sender(shared.clone()), Inbox { shared, records, reading, bytes: 0 })
 }
 
-/// Where the broker puts deliveries. Dropping it ends the inbox.
-pub(super) struct Sender(mpsc::UnboundedSender<(Instant, Delivery)>);
+#[derive(Default)]
+struct Shared(Mutex<Waiting>);
 
-impl Sender {
-    /// Whether somebody may still take it.
-    pub(super) fn send(&self, delivery: Delivery) -> bool {
-        self.0.send((Instant::now(), delivery)).is_ok()
+#[derive(Default)]
+struct Waiting {
+    /// With the time at which each lease began.
+    deliveries: VecDeque<(Instant, Outgoing)>,
+    /// How many may be there before those whose leases have ended are taken out: so they are as many as twice the session's leases.
+    room: usize,
+    /// Nothing more comes.
+    ended: bool,
+    /// Nobody takes anything more.
+    unread: bool,
+    waker: Option<Waker>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // No code that holds the lock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Where the broker puts deliveries. Dropping it ends the inbox.
+pub(super) struct Sender(Arc<Shared>);
+
+impl Sender {
+    /// Whether somebody may still take it.
+    pub(super) fn send(&self, delivery: Outgoing) -> bool {
+        let mut waiting = self.0.lock();
+        if waiting.unread {
+            return false;
+        }
+        if waiting.deliveries.len() >= waiting.room.max(MANY) {
+            waiting.deliveries.retain(|(_, delivery)| delivery.is_live());
+            waiting.room = 2 * waiting.deliveries.len();
+        }
+        waiting.deliveries.push_back((Instant::now(), delivery));
+        let waker = waiting.waker.take();
+        drop(waiting);
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.ended = true;
+        let waker = waiting.waker.take();
+        drop(waiting);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A delivery whose payload is being read.
+struct Read {
+    since: Instant,
+    outgoing: Outgoing,
+    record: Option<Arc<Record>>,
+}
+
 /// Where a transport takes deliveries.
-pub(super) struct Inbox(mpsc::UnboundedReceiver<(Instant, Delivery)>);
+pub(super) struct Inbox {
+    shared: Arc<Shared>,
+    /// Weak: a session that nobody ended does not keep a log open.
+    records: Weak<Records>,
+    /// In order, for a queue's events are to come so.
+    reading: FuturesOrdered<Either<Ready<Read>, BoxFuture<'static, Read>>>,
+    /// What these weigh.
+    bytes: u64,
+}
+
+impl Inbox {
+    /// Begins to read what waits, as far as there is room.
+    fn begin(&mut self, context: &Context<'_>) {
+        while self.reading.len() < READS.0 {
+            let mut waiting = self.shared.lock();
+            let Some((_, next)) = waiting.deliveries.front() else {
+                waiting.waker = Some(context.waker().clone());
+                return;
+            };
+            let size = next.size();
+            if !self.reading.is_empty() && self.bytes.saturating_add(size) > READS.1 {
+                return;
+            }
+            let next = waiting.deliveries.pop_front();
+            drop(waiting);
+            let Some((since, outgoing)) = next.filter(|(_, next)| next.is_live()) else { continue };
+            let Some(records) = self.records.upgrade() else { continue };
+            self.bytes = self.bytes.saturating_add(size);
+            self.reading.push_back(match records.at_hand(outgoing.source()) {
+                Some(record) => Either::Left(at_hand(Read { since, outgoing, record: Some(record) })),
+                None => Either::Right(read(records, since, outgoing).boxed()),
+            });
+        }
+    }
+}
+
+/// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up with the dead
+/// letters.
+async fn read(records: Arc<Records>, since: Instant, outgoing: Outgoing) -> Read {
+    let record = match records.read(outgoing.source()).await {
+        Ok(None) => {
+            tracing::error!(event = ?outgoing.event, "the log does not have an event that waits for delivery");
+            None
+        }
+        Ok(record) => record,
+        Err(error) => {
+            tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
+            None
+        }
+    };
+    Read { since, outgoing, record }
+}
+
+impl Read {
+    /// What there is to send, with what is left of its lease. Nothing, if it is somebody else's by now, or will be in a moment: whoever
+    /// got it could not settle it.
+    fn delivery(&self) -> Option<Delivery> {
+        let record = self.record.as_ref()?;
+        let Some(mut delivery) = self.outgoing.delivery(record) else {
+            tracing::error!(event = ?self.outgoing.event, "the log has another record in the place of an event that waits");
+            return None;
+        };
+        let left = delivery.lease.map(|lease| lease.saturating_sub(self.since.elapsed()));
+        if !self.outgoing.is_live() || left == Some(Duration::ZERO) {
+            tracing::debug!(event = %delivery.event, id = %delivery.id, "not sent: its lease ended while it waited");
+            return None;
+        }
+        delivery.lease = left;
+        Some(delivery)
+    }
+}
 
 impl Stream for Inbox {
     type Item = Delivery;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            let Some((since, mut delivery)) = ready!(self.0.poll_recv(context)) else { return Poll::Ready(None) };
-            if let Some(lease) = &mut delivery.lease {
-                *lease = lease.saturating_sub(since.elapsed());
-                if *lease == Duration::ZERO {
-                    // It is somebody else's by now, or will be in a moment: whoever got it could not settle it.
-                    tracing::debug!(event = %delivery.event, id = %delivery.id, "not sent: it waited for longer than its lease");
-                    continue;
-                }
+            self.begin(context);
+            if self.reading.is_empty() {
+                return if self.shared.lock().ended { Poll::Ready(None) } else { Poll::Pending };
             }
-            return Poll::Ready(Some(delivery));
+            let Some(read) = ready!(self.reading.poll_next_unpin(context)) else { continue };
+            self.bytes = self.bytes.saturating_sub(read.outgoing.size());
+            if let Some(delivery) = read.delivery() {
+                return Poll::Ready(Some(delivery));
+            }
         }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut waiting = self.shared.lock();
+        waiting.unread = true;
+        waiting.deliveries.clear();
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("reading", &self.reading.len()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use ensync_core::{Block, Metadata, WirePayload};
-    use futures::StreamExt;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_left_of_a_lease_travels() {
-        let (sender, mut inbox) = channel();
-        let delivery = |lease| Delivery {
-            event: "a".parse().unwrap(),
-            id: "e".parse().unwrap(),
-            block: Block::new(1).unwrap(),
-            payload: WirePayload::from_wire("e30="),
-            metadata: Metadata::default(),
-            sender: None,
-            recipient: None,
-            timestamp: None,
-            attempt: None,
-            lease,
-        };
-        let seconds = |n| Some(Duration::from_secs(n));
-        for lease in [seconds(60), None, seconds(30), seconds(45)] {
-            assert!(sender.send(delivery(lease)));
-        }
-        tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(inbox.next().await.unwrap().lease, seconds(40));
-        assert_eq!(inbox.next().await.unwrap().lease, None);
-        // The next could not be settled any more.
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(inbox.next().await.unwrap().lease, seconds(15));
-        drop(sender);
-        assert!(inbox.next().await.is_none());
-    }
-}
+mod tests;

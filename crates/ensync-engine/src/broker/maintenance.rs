@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Duration, Instant};
 
 use super::Retention;
+use super::copying::Copying;
 use super::reclaim::{RECORD, Reclaim, plan, reserve};
 use super::records::Records;
 use crate::log::LogPart;
@@ -51,6 +52,8 @@ pub(super) struct Maintenance {
     step: u64,
     /// What is about to be dropped.
     reclaiming: VecDeque<Reclaim>,
+    /// What of it is stored once more next.
+    copying: Copying,
     /// What was dropped, until somebody asks.
     dropped: Vec<LogPart>,
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
@@ -114,6 +117,7 @@ pub(super) async fn recover(
         unseen: 0,
         step: u64::MAX,
         reclaiming: VecDeque::new(),
+        copying: Copying::Nothing,
         dropped: Vec::new(),
         short: false,
         fruitless: None,
@@ -185,7 +189,8 @@ impl Maintenance {
 
     /// Whether [`sweep`](Self::sweep) or [`letters`](Self::letters) has something to do now.
     pub(super) fn has_work(&self) -> bool {
-        !self.reclaiming.is_empty() || self.letters.is_some()
+        let reads = matches!(self.copying, Copying::Reading(_));
+        !self.reclaiming.is_empty() && !reads || self.letters.is_some()
     }
 
     /// When there is something to do, though nothing happens.
@@ -205,6 +210,18 @@ impl Maintenance {
             }
         }
         for _ in 0..DROPS {
+            match std::mem::take(&mut self.copying) {
+                Copying::Reading(reading) => {
+                    self.copying = Copying::Reading(reading);
+                    return Vec::new();
+                }
+                Copying::Read(Ok(copies)) if !copies.is_empty() => return copies,
+                Copying::Read(Err(error)) => {
+                    self.give_up(&error);
+                    return Vec::new();
+                }
+                Copying::Read(Ok(_)) | Copying::Nothing => {}
+            }
             let Some(next) = self.reclaiming.front_mut() else { return Vec::new() };
             let (mut copies, mut bytes) = (Vec::new(), 0);
             while copies.len() < COPIES.0
@@ -212,29 +229,28 @@ impl Maintenance {
                 && let Some((at, size)) = next.left.pop()
             {
                 bytes += u64::from(size);
-                match self.records.read_at(at).await {
-                    Ok(Some(record)) => copies.push(record),
-                    Ok(None) => tracing::error!(%at, "the log does not have an event that waits; it cannot be kept"),
-                    Err(error) => {
-                        self.give_up(&error);
-                        return Vec::new();
-                    }
-                }
+                copies.push(at);
             }
-            if !copies.is_empty() {
-                return copies;
+            if copies.is_empty() {
+                let part = next.part;
+                self.reclaiming.pop_front();
+                self.drop_part(&part).await;
+            } else {
+                self.copying = Copying::begin(self.records.clone(), copies);
             }
-            let part = next.part;
-            self.reclaiming.pop_front();
-            self.drop_part(&part).await;
         }
         Vec::new()
+    }
+
+    /// Waits until what is being read, to be stored once more, is there. Never returns if there is nothing.
+    pub(super) async fn copied(&mut self) {
+        self.copying.read().await;
     }
 
     /// Leaves the log as it is, for now.
     pub(super) fn give_up(&mut self, error: &Error) {
         tracing::warn!(error = %ensync_core::report(error), "cannot reclaim space of the log; it will be tried again");
-        self.reclaiming.clear();
+        (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
         self.next_look = Instant::now() + AGAIN;
     }
 
@@ -243,7 +259,7 @@ impl Maintenance {
         if !self.is_of_use() || self.fruitless.is_some_and(|last| last.elapsed() < AGAIN) {
             return false;
         }
-        self.reclaiming.clear();
+        (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
         self.look(state, now, 1).await;
         if self.drop_unneeded().await {
             return true;

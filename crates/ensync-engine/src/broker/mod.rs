@@ -2,16 +2,19 @@
 
 mod admin;
 mod clock;
+mod copying;
 mod inbox;
 mod login_throttle;
 mod maintenance;
 mod options;
+mod pending;
 mod recent;
 mod reclaim;
 mod records;
 mod request;
 mod task;
 mod upkeep;
+mod waiting;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,14 +39,15 @@ use crate::counters::ConnectionCounters;
 use crate::log::{Log, LogUsage};
 use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
+use crate::partition::Totals;
 use crate::random::random;
-use crate::state::totals::Totals;
 use crate::state::{Admitted, Limits, Settings, State};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
 use records::Records;
 use request::{Answer, Outcome, Request};
 use task::Task;
+use waiting::Waiting;
 
 /// Requests that may wait for the task; who sends more waits himself.
 const WAITING: usize = 4_096;
@@ -79,6 +83,7 @@ struct Shared {
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
     metrics: Arc<Metrics>,
+    waiting: Arc<Waiting>,
     stopping: AtomicBool,
     /// Held by whoever looks at what the log takes up.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -128,7 +133,7 @@ impl Broker {
         let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
         let metrics = Arc::new(Metrics::new(max_metric_events));
         let (login_throttle, counters) = (LoginThrottle::new(&limits), Arc::<ConnectionCounters>::default());
-        let task = Task {
+        let mut task = Task {
             state,
             records: records.clone(),
             time,
@@ -143,6 +148,10 @@ impl Broker {
             maintenance,
             _running,
         };
+        // What went with an app or a name, if the engine ended before that was stored.
+        task.store(task.state.leftovers())
+            .await
+            .map_err(|error| error.context("remove the queues of apps that are gone"))?;
         tokio::spawn(task.run());
         let config = [
             (ServerConfig::EXTENSIONS, Extension::announcement()),
@@ -151,7 +160,7 @@ impl Broker {
         ];
         let config = config.into_iter().collect();
         let stopping = AtomicBool::new(false);
-        let looking = Arc::default();
+        let (looking, waiting) = (Arc::default(), Arc::new(Waiting::new(&limits.quotas)));
         let shared = Shared {
             requests: sender,
             records,
@@ -159,6 +168,7 @@ impl Broker {
             config,
             counters,
             metrics,
+            waiting,
             stopping,
             looking,
             running,
@@ -328,6 +338,7 @@ impl Broker {
         let outcome = match command {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
+                let _charge = self.0.waiting.charge(peer.app_id, publish.size())?;
                 self.ask(|answer| Request::Publish { peer, publish, answer }).await?
             }
             command => {

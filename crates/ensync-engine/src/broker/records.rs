@@ -38,6 +38,14 @@ impl Records {
         Ok(positions)
     }
 
+    /// A record that needs no read.
+    pub(super) fn at_hand(&self, source: &Source) -> Option<Arc<Record>> {
+        match source {
+            Source::Log(position) => self.recent().find(*position),
+            Source::Memory(record) => Some(record.clone()),
+        }
+    }
+
     pub(super) async fn read(&self, source: &Source) -> Result<Option<Arc<Record>>> {
         match source {
             Source::Log(position) => self.read_at(*position).await,

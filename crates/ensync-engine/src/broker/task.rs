@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{ClientId, Delivery, Error, ErrorKind, EventId, Reply, Result};
+use ensync_core::{ClientId, Error, ErrorKind, EventId, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -13,12 +13,13 @@ use super::clock::Time;
 use super::inbox;
 use super::login_throttle::LoginThrottle;
 use super::maintenance::Maintenance;
+use super::pending::Pending;
 use super::records::Records;
 use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
-use crate::state::{Change, LetterAction, Outgoing, SessionNumber, State, Step};
+use crate::state::{Change, LetterAction, SessionNumber, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
@@ -54,14 +55,6 @@ pub(super) struct Task {
     pub(super) _running: watch::Sender<()>,
 }
 
-/// Changes that wait for the log, and who waits for what they come to.
-#[derive(Default)]
-struct Pending {
-    changes: Vec<Change>,
-    /// With the number of changes up to and including the one whose outcome is the answer.
-    answers: Vec<(usize, Answer<Outcome>)>,
-}
-
 impl Task {
     /// Runs until shutdown, or until every handle is gone. Ends every inbox then.
     pub(super) async fn run(mut self) {
@@ -69,8 +62,21 @@ impl Task {
         if !self.inboxes.is_empty() {
             tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
         }
-        self.inboxes.clear();
+        self.hand_back().await;
         self.maintenance.finish(&self.state).await;
+    }
+
+    /// Ends every session, and stores how often what they had was delivered.
+    async fn hand_back(&mut self) {
+        for (_, (client_id, _)) in self.inboxes.drain() {
+            self.state.logout(&client_id);
+        }
+        loop {
+            let changes = self.state.pending(BATCH.0);
+            if changes.is_empty() || self.store(changes).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn serve(&mut self) {
@@ -91,22 +97,35 @@ impl Task {
                         None => return,
                     },
                     () = reached, if due.is_some() => {}
+                    () = self.maintenance.copied() => {}
                     () = tokio::time::sleep(nap) => {}
                 }
             }
-            let mut bytes = batch.first().map_or(0, Request::size);
-            while (1..BATCH.0).contains(&batch.len())
-                && bytes < BATCH.1
-                && let Ok(request) = self.requests.try_recv()
-            {
-                bytes = bytes.saturating_add(request.size());
-                batch.push(request);
+            if !batch.is_empty() {
+                self.take_in(&mut batch);
             }
             open = self.round(batch).await;
         }
         self.requests.close();
-        while let Ok(request) = self.requests.try_recv() {
-            self.round(vec![request]).await;
+        loop {
+            let mut batch = Vec::new();
+            self.take_in(&mut batch);
+            if batch.is_empty() {
+                return;
+            }
+            self.round(batch).await;
+        }
+    }
+
+    /// Fills a batch up with what waits.
+    fn take_in(&mut self, batch: &mut Vec<Request>) {
+        let mut bytes = batch.first().map_or(0, Request::size);
+        while batch.len() < BATCH.0
+            && bytes < BATCH.1
+            && let Ok(request) = self.requests.try_recv()
+        {
+            bytes = bytes.saturating_add(request.size());
+            batch.push(request);
         }
     }
 
@@ -115,7 +134,7 @@ impl Task {
         let now = Instant::now();
         let longest = if self.state.has_leases() && self.time.runs_alone() { Time::LOOK } else { NAP };
         let nap = self.maintenance.next().saturating_duration_since(now).min(longest);
-        if self.state.verdicts(1).is_empty() {
+        if self.state.pending(1).is_empty() {
             return nap;
         }
         self.log_pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)).min(nap)
@@ -139,13 +158,13 @@ impl Task {
                 Request::Admin { command, looks: (before, after), answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
                     before(&self.state);
-                    let change = self.state.administer(*command);
-                    self.commit(Pending::of(change, answer)).await;
+                    let changes = self.state.administer(*command);
+                    self.commit(Pending::of(changes, answer)).await;
                     after(&self.state);
                 }
                 Request::Letter { what, id, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    let change = self.state.dead_letter(what, &id);
+                    let change = self.state.dead_letter(what, &id).map(|change| vec![change]);
                     self.commit(Pending::of(change, answer)).await;
                 }
                 Request::Letters { what, ids, answer } => {
@@ -155,12 +174,14 @@ impl Task {
                 request => open &= self.take(request, &mut pending),
             }
         }
-        if self.log_pause.is_none_or(|until| until <= Instant::now()) {
-            pending.changes.extend(self.state.verdicts(BATCH.0));
+        if self.records.log.failure().is_some() {
+            self.come_back();
+        } else if self.log_pause.is_none_or(|until| until <= Instant::now()) {
+            pending.changes.extend(self.state.pending(BATCH.0));
         }
         self.commit(pending).await;
         self.end_sessions();
-        self.deliver().await;
+        self.deliver();
         self.keep().await;
         open
     }
@@ -210,11 +231,20 @@ impl Task {
             Err(_) => self.counters.logins_forbidden.up(),
         }
         opened.map(|(number, app)| {
-            let (outbox, inbox) = inbox::channel();
+            let (outbox, inbox) = inbox::channel(&self.records);
             self.inboxes.insert(number, (client_id.clone(), outbox));
             let earlier_keys = self.state.earlier_keys(&app).to_vec();
             Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
         })
+    }
+
+    /// Lets events that came back be delivered again though the log stores nothing any more: no restart goes on from this run's log.
+    fn come_back(&mut self) {
+        for change in self.state.pending(BATCH.0) {
+            if matches!(*change.record, Record::Return { .. }) {
+                self.state.apply(None, &change.record);
+            }
+        }
     }
 
     async fn letters(&mut self, what: LetterAction, ids: &[EventId], answer: Answer<usize>) {
@@ -312,73 +342,15 @@ impl Task {
         stored
     }
 
-    /// Makes the deliveries that can be made now.
-    async fn deliver(&mut self) {
+    /// Gives out the deliveries that can be made now. Nothing that is not in the log yet is among them.
+    fn deliver(&mut self) {
         for outgoing in self.state.dispatch(DELIVERIES) {
-            let Some(delivery) = self.read(&outgoing).await else { continue };
-            let Some((client_id, outbox)) = self.inboxes.get(&outgoing.session) else { continue };
-            if !outbox.send(delivery) {
+            let Some((client_id, outbox)) = self.inboxes.get(&outgoing.consumer) else { continue };
+            if !outbox.send(outgoing) {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();
                 self.log_out(&client_id, "unread");
             }
         }
-    }
-
-    /// Reads a payload. If that fails the lease runs out, and the delivery counts: an event that cannot be read at all ends up
-    /// with the dead letters.
-    async fn read(&self, outgoing: &Outgoing) -> Option<Delivery> {
-        let delivery = match self.records.read(&outgoing.source).await {
-            Ok(record) => record.and_then(|record| outgoing.delivery(&record)),
-            Err(error) => {
-                tracing::error!(%error, event = ?outgoing.event, "cannot read an event");
-                return None;
-            }
-        };
-        if delivery.is_none() {
-            tracing::error!(event = ?outgoing.event, "the log does not have an event that waits for delivery");
-        }
-        delivery
-    }
-}
-
-impl Pending {
-    /// Takes the publishes out, each with all changes of its command; the second value is who waits for them.
-    fn split(self) -> (Self, Vec<Answer<Outcome>>) {
-        let (mut rest, mut publishes) = (Self::default(), Vec::new());
-        let (mut changes, mut begin) = (self.changes.into_iter(), 0);
-        for (end, answer) in self.answers {
-            let group: Vec<_> = changes.by_ref().take(end - begin).collect();
-            begin = end;
-            if group.iter().any(|change| matches!(*change.record, Record::Publish(_))) {
-                publishes.push(answer);
-            } else {
-                rest.changes.extend(group);
-                rest.answers.push((rest.changes.len(), answer));
-            }
-        }
-        // The verdicts, which nobody waits for.
-        rest.changes.extend(changes);
-        (rest, publishes)
-    }
-
-    fn of(change: Result<Change>, answer: Answer<Outcome>) -> Self {
-        let mut pending = Self::default();
-        pending.add(change.map(|change| Step::Commit(vec![change])), answer);
-        pending
-    }
-
-    fn add(&mut self, step: Result<Step>, answer: Answer<Outcome>) {
-        let outcome = match step {
-            Ok(Step::Commit(changes)) if !changes.is_empty() => {
-                self.changes.extend(changes);
-                return self.answers.push((self.changes.len(), answer));
-            }
-            Ok(Step::Commit(_)) => Ok(Outcome::Reply(Reply::Done)),
-            Ok(Step::Answer(reply)) => Ok(Outcome::Reply(reply)),
-            Ok(Step::Replay(replay)) => Ok(Outcome::Replay(replay)),
-            Err(refusal) => Err(refusal),
-        };
-        _ = answer.send(outcome);
     }
 }

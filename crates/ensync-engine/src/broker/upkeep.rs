@@ -33,7 +33,7 @@ impl Task {
     }
 
     /// Stores and applies what the engine itself wants.
-    async fn store(&mut self, changes: Vec<Change>) -> Result<()> {
+    pub(super) async fn store(&mut self, changes: Vec<Change>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }

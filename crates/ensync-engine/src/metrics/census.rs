@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::{OTHER, Reading};
-use crate::state::totals::Totals;
+use crate::partition::Totals;
 
 /// A reading, its event names bounded.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::counters::ConnectionCounts;
 use crate::log::LogUsage;
 use crate::model::Record;
-use crate::state::totals::Census;
+use crate::state::Census;
 use census::Snapshot;
 
 /// The media type of [`Metrics::encode`]'s text.

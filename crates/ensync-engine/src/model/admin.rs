@@ -132,6 +132,27 @@ impl AdminCommand {
     }
 }
 
+impl AdminCommand {
+    /// The event name whose options it changes, if it does.
+    pub(crate) fn event_name(&self) -> Option<&EventName> {
+        match self {
+            Self::CreateEvent { name, .. }
+            | Self::RegisterEvent { name, .. }
+            | Self::UseEvent { name }
+            | Self::ChangeEvent { name, .. }
+            | Self::DeleteEvent { name } => Some(name),
+            Self::CreateApp { .. }
+            | Self::RotateKey { .. }
+            | Self::RotateKeyPair { .. }
+            | Self::RetireKey { .. }
+            | Self::Enable { .. }
+            | Self::DeleteApp { .. }
+            | Self::Grant { .. }
+            | Self::Revoke { .. } => None,
+        }
+    }
+}
+
 /// Until when the access key before another goes on logging in, which was given out at a time.
 pub(crate) fn old_key_until(at: Timestamp, grace: Duration) -> Option<Timestamp> {
     Some(at.after(grace)).filter(|until| *until > at)

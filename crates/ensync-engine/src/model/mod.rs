@@ -1,23 +1,30 @@
 //! What the engine's layers speak of: places, records, what administrators ask for, snapshots, and how all of that is written
-//! down. Nothing here knows of logs, states or clocks.
+//! down; and the settings that hold everywhere. Nothing here knows of logs, states or clocks.
 
 mod admin;
+mod change;
 pub(crate) mod codec;
 mod encoded;
 mod options;
 mod position;
+mod quotas;
 mod record;
 mod rights;
+mod settings;
 mod snapshot;
 
 pub use admin::AdminCommand;
 pub(crate) use admin::old_key_until;
+pub(crate) use change::stale;
+pub use change::{Applied, Change};
 pub use encoded::Encoded;
-pub use options::{EventChange, EventOptions};
+pub use options::{EventChange, EventOptions, Rules};
 pub use position::Position;
-pub use record::{EventRef, PublishRecord, Record};
+pub use quotas::Quotas;
+pub use record::{EventRef, PublishRecord, Record, Removed};
 pub use rights::{KeyHash, Rights};
+pub use settings::{Defaults, Limits, Rate, Settings};
 pub use snapshot::{
-    Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher, SnapshotQueue,
-    SnapshotSettled, SnapshotWait,
+    PartitionSnapshot, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish,
+    SnapshotPublisher, SnapshotQueue, SnapshotSettled, SnapshotWait,
 };

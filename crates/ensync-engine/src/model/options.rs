@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Result, Schema};
 
+use super::Defaults;
+
 /// What holds for an event name. `None` leaves it to the engine's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventOptions {
@@ -17,8 +19,8 @@ pub struct EventOptions {
     /// A delivery counts when its lease runs out, and when the client rolls it back or defers it; a defer to a later time makes
     /// no dead letter by itself. The first 100 that come back because the client's session or connection ended do not count,
     /// for the client may never have looked at them; they do raise the attempt that the next reader sees. The count starts anew
-    /// when a dead letter is queued again, and when the engine is started again: from all deliveries before the last defer, if
-    /// there was one, otherwise from none.
+    /// when a dead letter is queued again. A restart keeps it; what was with a client when the engine was killed is not in it, as if
+    /// the connection had ended.
     pub max_deliveries: Option<NonZeroU32>,
     /// How long a client may take to settle a delivery.
     pub ack_timeout: Option<Duration>,
@@ -45,6 +47,28 @@ impl EventOptions {
                 refuse("ack timeout", timeout, "it must be 100 ms to 24 hours")
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// What holds for the events of a name, with the engine's defaults where its options say nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// See [`EventOptions::ttl`].
+    pub ttl: Option<Duration>,
+    /// See [`EventOptions::max_deliveries`].
+    pub max_deliveries: NonZeroU32,
+    /// See [`EventOptions::ack_timeout`].
+    pub ack_timeout: Duration,
+}
+
+impl Rules {
+    /// Those of a name, if it has options.
+    pub fn new(options: Option<&EventOptions>, defaults: &Defaults) -> Self {
+        Self {
+            ttl: options.and_then(|options| options.ttl).or(defaults.ttl),
+            max_deliveries: options.and_then(|options| options.max_deliveries).unwrap_or(defaults.max_deliveries),
+            ack_timeout: options.and_then(|options| options.ack_timeout).unwrap_or(defaults.ack_timeout),
         }
     }
 }

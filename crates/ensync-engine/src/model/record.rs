@@ -31,6 +31,17 @@ pub enum Record {
         until: Timestamp,
         /// How often it had been delivered.
         deliveries: u32,
+        /// How many of these do not count.
+        handed_back: u8,
+    },
+    /// A delivery came to nothing, and the event waits for another one.
+    Return {
+        /// Which.
+        event: EventRef,
+        /// How often it had been delivered.
+        deliveries: u32,
+        /// How many of these do not count towards the most that it may be, as their sessions ended first.
+        handed_back: u8,
     },
     /// An event went to the dead letters.
     Discard {
@@ -55,6 +66,11 @@ pub enum Record {
         /// Which.
         event: EventRef,
     },
+    /// Queues are gone, with all that was in them: of an app or a name that is. Those that come later under the same name are others.
+    Remove {
+        /// Which.
+        queues: Removed,
+    },
     /// What an administrator asked for was done. Apps are named by their ids in it.
     Admin {
         /// When.
@@ -70,9 +86,22 @@ impl Record {
         match self {
             Self::Publish(publish) => Some(publish.accepted_at),
             Self::Ack { at, .. } | Self::Discard { at, .. } | Self::Admin { at, .. } => Some(*at),
-            Self::Defer { .. } | Self::Requeue { .. } | Self::Drop { .. } => None,
+            Self::Defer { .. }
+            | Self::Return { .. }
+            | Self::Requeue { .. }
+            | Self::Drop { .. }
+            | Self::Remove { .. } => None,
         }
     }
+}
+
+/// Which queues are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// Those of a recipient, by its id.
+    Recipient(AppId),
+    /// Those of an event name.
+    Name(EventName),
 }
 
 /// An accepted event.
@@ -82,10 +111,14 @@ pub struct PublishRecord {
     pub at: EventRef,
     /// Drawn anew by every run of the engine, so that an id of a lost log names no event of another.
     pub tag: u32,
+    /// The app that it is for, by its id.
+    pub recipient_id: AppId,
     /// The public key that it was sealed for: one of those that its recipient had when it was accepted.
     pub recipient: AppId,
     /// The event name.
     pub event: EventName,
+    /// The app that published it, by its id.
+    pub sender_id: AppId,
     /// The public key that its publisher had then.
     pub sender: AppId,
     /// The sealed payload.

@@ -8,12 +8,28 @@ use super::{EventOptions, EventRef, KeyHash, Position, Rights};
 /// later records have to be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The latest time that a record names.
+    /// Who may do what.
+    pub registry: RegistrySnapshot,
+    /// Queues.
+    pub partition: PartitionSnapshot,
+}
+
+/// Apps and event names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrySnapshot {
+    /// The latest time that a record of them names.
     pub logged_at: Timestamp,
     /// Apps, by id.
     pub apps: Vec<SnapshotApp>,
     /// Event names.
     pub events: Vec<SnapshotName>,
+}
+
+/// Queues, and what is remembered of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionSnapshot {
+    /// The latest time that a record of them names.
+    pub logged_at: Timestamp,
     /// The number after the largest that a queue with an event in the log ever had.
     pub next_queue: u32,
     /// Queues that ever had an event in the log, by number. One that only had others is made anew when it is used, and may then
@@ -95,8 +111,10 @@ pub struct SnapshotEvent {
     pub expires_at: Option<Timestamp>,
     /// Payload and metadata, in bytes.
     pub size: u32,
-    /// How often it was delivered, as far as the log knows: 0 unless it is deferred or dead.
+    /// How often it was delivered, as far as the log knows: up to the last time that it came back.
     pub deliveries: u32,
+    /// How many of these do not count.
+    pub handed_back: u8,
     /// What it waits for.
     pub waits: SnapshotWait,
 }

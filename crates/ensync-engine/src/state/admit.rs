@@ -1,6 +1,6 @@
 use ensync_core::{Error, ErrorKind, Publish, Result};
 
-use super::settings::Limits;
+use crate::model::Limits;
 
 /// What gRPC libraries take of one message unless the program asks for more, which the published clients do not: 4 MiB. An event is
 /// refused that could not be delivered to them, or replayed. Whoever allows larger payloads than that has other clients.

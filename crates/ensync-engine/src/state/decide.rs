@@ -2,10 +2,9 @@
 
 use ensync_core::{Command, Error, ErrorKind, EventName, Peer, Reply, Result, Subscribe};
 
-use super::dedup::Fingerprint;
-use super::sessions::SessionNumber;
-use super::{Admitted, Change, Limits, State, Step};
-use crate::model::{AdminCommand, EventRef, PublishRecord, Record, Rights};
+use super::{Admitted, Change, Limits, SessionNumber, State, Step};
+use crate::model::{AdminCommand, Record, Rights};
+use crate::partition::{Publication, Window};
 
 impl State {
     /// Checks a command of a session. What needs no log (subscriptions, pauses, roll-backs) is done at once.
@@ -22,12 +21,29 @@ impl State {
                 self.publish(peer, admitted)
             }
             Command::Subscribe(subscribe) => self.subscribe(session, peer, &subscribe),
-            Command::Unsubscribe { event } => Ok(self.unsubscribe(session, peer, &event)),
-            Command::Release { event } => Ok(self.release_held(session, peer, &event)),
-            Command::Settle(settle) => self.settle(session, peer, &settle),
-            Command::Replay { id, event } => self.replay(peer, &id, &event),
-            Command::Pause { event, .. } => self.pause(session, peer, &event),
-            Command::Continue { event } => self.resume(session, peer, &event),
+            Command::Unsubscribe { event } => {
+                self.partition.unsubscribe(session, &peer.app_id, &event);
+                Ok(Step::Answer(Reply::Done))
+            }
+            Command::Release { event } => {
+                self.partition.release_held(session, &peer.app_id, &event);
+                Ok(Step::Answer(Reply::Done))
+            }
+            Command::Settle(settle) => self.partition.settle(session, &peer.app_id, &settle),
+            Command::Replay { id, event } => {
+                self.require(peer, &event, |rights| rights.subscribe, "replay")?;
+                self.partition.replay(&peer.app_id, &id, &event)
+            }
+            Command::Pause { event, .. } => {
+                self.may_subscribe(peer, &event)?;
+                self.partition.pause(session, &peer.app_id, &event)?;
+                Ok(Step::Answer(Reply::Done))
+            }
+            Command::Continue { event } => {
+                self.may_subscribe(peer, &event)?;
+                self.partition.resume(session, &peer.app_id, &event);
+                Ok(Step::Answer(Reply::Done))
+            }
             other => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!("this engine does not know the command {}", other.name()),
@@ -55,28 +71,15 @@ impl State {
         if let (Some(schema), Some(payload)) = (schema, &publish.payload_metadata) {
             schema.check(payload).map_err(|error| error.context(format!("publish {}", publish.event)))?;
         }
-        if let Some(key) = &publish.idempotency_key {
-            let fingerprint = Fingerprint::new(&peer.app_id, &recipient, &publish.event, key, !durable);
-            let dedup = if durable { &self.dedup } else { &self.dedup_in_memory };
-            if let Some(first) = dedup.find(&fingerprint, self.now) {
-                return Ok(Step::Answer(Reply::Published { id: first.to_id() }));
+        let sender = self.sender(&peer.app_id, &publish.payload);
+        let publication = Publication { sender_id: peer.app_id, sender, recipient_id: recipient, publish, durable };
+        let step = self.partition.publish(publication)?;
+        Ok(match (registration, step) {
+            (Some(registration), Step::Commit(changes)) => {
+                Step::Commit([registration].into_iter().chain(changes).collect())
             }
-        }
-        let queue = self.queue_number(recipient, &publish.event)?;
-        let record = PublishRecord {
-            at: EventRef { queue, seq: self.reserve(queue)? },
-            tag: self.settings.tag,
-            recipient: publish.recipient,
-            sender: self.sender(&peer.app_id, &publish.payload),
-            payload: publish.payload,
-            metadata: publish.metadata,
-            accepted_at: self.now,
-            expires_at: self.registry.ttl(&publish.event).map(|ttl| self.now.after(ttl)),
-            event: publish.event,
-            idempotency_key: publish.idempotency_key,
-        };
-        let publish = Change::new(Record::Publish(record), durable);
-        Ok(Step::Commit(registration.into_iter().chain([publish]).collect()))
+            (_, step) => step,
+        })
     }
 
     fn subscribe(&mut self, session: SessionNumber, peer: &Peer, subscribe: &Subscribe) -> Result<Step> {
@@ -84,85 +87,27 @@ impl State {
         self.require(peer, event, |rights| rights.subscribe, "subscribe to")?;
         let registration = self.registration(event)?;
         let Limits { max_in_flight, max_bytes_in_flight, .. } = self.settings.limits;
-        let queue = self.queue_number(peer.app_id, event)?;
-        self.check_subscriptions(session, queue)?;
-        if let Some(consumer) = self.sessions.consumer_or_new(session, queue) {
-            let new = !std::mem::replace(&mut consumer.active, true);
-            consumer.max_in_flight = subscribe.max_in_flight.unwrap_or(max_in_flight).min(max_in_flight).get();
-            consumer.max_bytes_in_flight =
-                subscribe.max_bytes_in_flight.map_or(max_bytes_in_flight, |bytes| bytes.get().min(max_bytes_in_flight));
-            if let Some(queue) = self.queues.get_mut(&queue).filter(|_| new) {
-                queue.consumers += 1;
-            }
-        }
-        self.offer(session, queue);
+        let window = Window {
+            events: subscribe.max_in_flight.unwrap_or(max_in_flight).min(max_in_flight).get(),
+            bytes: subscribe.max_bytes_in_flight.map_or(max_bytes_in_flight, |b| b.get().min(max_bytes_in_flight)),
+        };
+        self.partition.subscribe(session, &peer.app_id, event, window)?;
         Ok(match registration {
             None => Step::Answer(Reply::Done),
             Some(change) => Step::Commit(vec![change]),
         })
     }
 
-    fn unsubscribe(&mut self, session: SessionNumber, peer: &Peer, event: &EventName) -> Step {
-        if let Some(&number) = self.numbers.get(&(peer.app_id, event.clone()))
-            && let Some(consumer) = self.sessions.consumer_mut(session, number)
-            && let Some(queue) = self.queues.get_mut(&number)
-        {
-            queue.consumers -= usize::from(consumer.active);
-            (consumer.active, consumer.paused, consumer.in_ring) = (false, false, false);
-            queue.take_turn(session);
-            self.sessions.tidy(session, number);
-        }
-        Step::Answer(Reply::Done)
-    }
-
-    /// Takes back what a session holds of an event name, as its end would.
-    fn release_held(&mut self, session: SessionNumber, peer: &Peer, event: &EventName) -> Step {
-        if let Some(&queue) = self.numbers.get(&(peer.app_id, event.clone()))
-            && let Some(consumer) = self.sessions.consumer_mut(session, queue)
-        {
-            for seq in consumer.held.clone() {
-                self.hand_back(EventRef { queue, seq });
-            }
-        }
-        Step::Answer(Reply::Done)
-    }
-
-    /// A pause may come before its subscription: a client that comes back then gets nothing in between.
-    fn pause(&mut self, session: SessionNumber, peer: &Peer, event: &EventName) -> Result<Step> {
+    /// Whether an app may subscribe to a name, or pause, which is of use to nobody else.
+    fn may_subscribe(&self, peer: &Peer, event: &EventName) -> Result<()> {
         self.require(peer, event, |rights| rights.subscribe, "subscribe to")?;
         if self.registry.event(event).is_none() {
             return Err(unknown_event(event));
         }
-        let queue = self.queue_number(peer.app_id, event)?;
-        self.check_subscriptions(session, queue)?;
-        if let Some(consumer) = self.sessions.consumer_or_new(session, queue) {
-            consumer.paused = true;
-        }
-        Ok(Step::Answer(Reply::Done))
+        Ok(())
     }
 
-    fn resume(&mut self, session: SessionNumber, peer: &Peer, event: &EventName) -> Result<Step> {
-        self.require(peer, event, |rights| rights.subscribe, "subscribe to")?;
-        if self.registry.event(event).is_none() {
-            return Err(unknown_event(event));
-        }
-        if let Some(&queue) = self.numbers.get(&(peer.app_id, event.clone()))
-            && let Some(consumer) = self.sessions.consumer_mut(session, queue)
-        {
-            consumer.paused = false;
-            self.offer(session, queue);
-            self.sessions.tidy(session, queue);
-        }
-        Ok(Step::Answer(Reply::Done))
-    }
-
-    pub(super) fn require(
-        &self,
-        peer: &Peer,
-        event: &EventName,
-        right: impl Fn(Rights) -> bool,
-        verb: &str,
-    ) -> Result<()> {
+    fn require(&self, peer: &Peer, event: &EventName, right: impl Fn(Rights) -> bool, verb: &str) -> Result<()> {
         if right(self.registry.rights(&peer.app_id, event)) {
             return Ok(());
         }
@@ -204,27 +149,6 @@ impl State {
         }
         let record = Record::Admin { at: self.now, command: AdminCommand::UseEvent { name: event.clone() } };
         Ok(Some(Change::new(record, true)))
-    }
-
-    fn check_subscriptions(&self, session: SessionNumber, queue: u32) -> Result<()> {
-        let Some(session) = self.sessions.get(session) else { return Ok(()) };
-        let limit = self.settings.limits.max_subscriptions;
-        if session.consumers.len() >= limit && !session.consumers.contains_key(&queue) {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("this session has {limit} subscriptions, which is the limit; unsubscribe from some"),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Gives out the next sequence number of a queue. One that is never used does no harm.
-    fn reserve(&mut self, number: u32) -> Result<u64> {
-        let full = || Error::new(ErrorKind::LimitExceeded, "the queue has no more sequence numbers");
-        let queue = self.queues.get_mut(&number).ok_or_else(full)?;
-        let seq = queue.reserved.max(queue.next_seq);
-        queue.reserved = seq.checked_add(1).ok_or_else(full)?;
-        Ok(seq)
     }
 }
 

@@ -1,16 +1,10 @@
 //! What can be seen from outside.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
-
 use ensync_core::{AppId, EventId, EventName, Timestamp};
 
-use super::dispatch::key_of;
-use super::event_id::EventKey;
-use super::queue::Queue;
-use super::registry::App;
-use super::{QueueCounters, State};
-use crate::model::{EventOptions, EventRef, KeyHash, Rights};
+use super::{DeadLetter, QueueStats, State};
+use crate::model::{EventOptions, KeyHash, Rights};
+use crate::registry::App;
 
 /// An app, as administrators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,50 +32,6 @@ pub struct AppInfo {
     pub sessions: usize,
 }
 
-/// A queue: the events of one recipient under one event name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QueueStats {
-    /// The recipient, by its id.
-    pub recipient: AppId,
-    /// The event name.
-    pub event: EventName,
-    /// Events that could be delivered now.
-    pub ready: usize,
-    /// Events that are with clients, or on their way to the dead letters.
-    pub in_flight: usize,
-    /// Events that wait for a time.
-    pub deferred: usize,
-    /// Dead letters.
-    pub dead: usize,
-    /// Subscriptions, paused ones included.
-    pub consumers: usize,
-    /// When the oldest event that is neither settled nor a dead letter was accepted.
-    pub oldest: Option<Timestamp>,
-    /// How often things happened.
-    pub counters: QueueCounters,
-}
-
-/// An event that nobody could use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeadLetter {
-    /// Its id.
-    pub id: EventId,
-    /// Its event name.
-    pub event: EventName,
-    /// Whom it was for, by the app's id.
-    pub recipient: AppId,
-    /// Why it is here: a client's words, or `max deliveries`.
-    pub reason: String,
-    /// Since when.
-    pub at: Timestamp,
-    /// When the engine accepted it.
-    pub accepted_at: Timestamp,
-    /// How often it was delivered.
-    pub deliveries: u32,
-}
-
 impl State {
     /// Every app, by id.
     pub fn apps(&self) -> Vec<AppInfo> {
@@ -90,11 +40,7 @@ impl State {
 
     /// At most `limit` apps, of one name or of all, by id, from the one after `after` on.
     pub fn apps_after(&self, after: Option<&AppId>, name: Option<&str>, limit: usize) -> Vec<AppInfo> {
-        let mut sessions: BTreeMap<AppId, usize> = BTreeMap::new();
-        for (_, session) in self.sessions.iter() {
-            *sessions.entry(session.app).or_default() += 1;
-        }
-        let info = |(id, app): (&AppId, &App)| info(*id, app, sessions.get(id).copied().unwrap_or(0));
+        let info = |(id, app): (&AppId, &App)| info(*id, app, self.sessions.len_of(id));
         let apps = self.registry.apps_after(after).filter(|(_, app)| name.is_none_or(|name| app.name == name));
         apps.take(limit).map(info).collect()
     }
@@ -102,8 +48,7 @@ impl State {
     /// The app with an id, or with a public key that can be published to.
     pub fn app(&self, key: &AppId) -> Option<AppInfo> {
         let id = self.registry.find(key)?;
-        let sessions = self.sessions.iter().filter(|(_, session)| session.app == id).count();
-        self.registry.app(&id).map(|app| info(id, app, sessions))
+        self.registry.app(&id).map(|app| info(id, app, self.sessions.len_of(&id)))
     }
 
     /// The app that logs in with an access key.
@@ -134,13 +79,12 @@ impl State {
 
     /// One queue, if it was ever used. The recipient is an app's id, or any public key that can be published to.
     pub fn queue(&self, recipient: &AppId, event: &EventName) -> Option<QueueStats> {
-        let number = self.numbers.get(&(self.registry.find(recipient)?, event.clone()))?;
-        self.queues.get(number).map(stats)
+        self.partition.queue(&self.registry.find(recipient)?, event)
     }
 
     /// Every queue.
     pub fn queues(&self) -> Vec<QueueStats> {
-        self.queues.values().map(stats).collect()
+        self.partition.queues()
     }
 
     /// At most `limit` queues, of one recipient and event name or of all, each with its number, from the one after `after` on.
@@ -152,15 +96,7 @@ impl State {
         limit: usize,
     ) -> Vec<(u32, QueueStats)> {
         let recipient = recipient.map(|key| self.registry.find(key).unwrap_or(*key));
-        let queues = self.queues.range((after.map_or(Unbounded, Excluded), Unbounded)).filter(|(_, queue)| {
-            recipient.is_none_or(|id| queue.recipient == id) && event.is_none_or(|name| queue.event == *name)
-        });
-        queues.take(limit).map(|(number, queue)| (*number, stats(queue))).collect()
-    }
-
-    /// The name of the app with an id.
-    pub fn app_name(&self, id: &AppId) -> Option<&str> {
-        self.registry.app(id).map(|app| app.name.as_str())
+        self.partition.queues_after(recipient.as_ref(), event, after, limit)
     }
 
     /// The dead letters of one recipient and event name, or of all, oldest event first per queue; at most `limit` of them.
@@ -177,27 +113,12 @@ impl State {
         limit: usize,
     ) -> Vec<DeadLetter> {
         let recipient = recipient.map(|key| self.registry.find(key).unwrap_or(*key));
-        let wanted = |queue: &Queue| {
-            recipient.is_none_or(|id| queue.recipient == id) && event.is_none_or(|name| queue.event == *name)
-        };
-        let after = after.and_then(EventKey::of).map(|key| key.event);
-        let queues = self.queues.range(after.map_or(0, |after| after.queue)..).filter(|(_, queue)| wanted(queue));
-        let letters = queues.flat_map(|(&number, queue)| {
-            let begin = after.filter(|after| after.queue == number).map_or(Unbounded, |after| Excluded(after.seq));
-            queue.dead.range((begin, Unbounded)).filter_map(move |(&seq, dead)| {
-                let entry = queue.entries.get(seq)?;
-                Some(DeadLetter {
-                    id: key_of(EventRef { queue: number, seq }, entry).to_id(),
-                    event: queue.event.clone(),
-                    recipient: queue.recipient,
-                    reason: dead.reason.clone(),
-                    at: dead.at,
-                    accepted_at: entry.accepted_at,
-                    deliveries: entry.deliveries,
-                })
-            })
-        });
-        letters.take(limit).collect()
+        self.partition.dead_letters_after(recipient.as_ref(), event, after, limit)
+    }
+
+    /// The name of the app with an id.
+    pub fn app_name(&self, id: &AppId) -> Option<&str> {
+        self.registry.app(id).map(|app| app.name.as_str())
     }
 }
 
@@ -213,19 +134,5 @@ fn info(id: AppId, app: &App, sessions: usize) -> AppInfo {
         grants: app.grants.iter().map(|(event, rights)| (event.clone(), *rights)).collect(),
         created_at: app.created_at,
         sessions,
-    }
-}
-
-fn stats(queue: &Queue) -> QueueStats {
-    QueueStats {
-        recipient: queue.recipient,
-        event: queue.event.clone(),
-        ready: queue.ready(),
-        in_flight: queue.leases.len() + queue.doomed,
-        deferred: queue.deferred.len(),
-        dead: queue.dead.len(),
-        consumers: queue.consumers,
-        oldest: queue.oldest(),
-        counters: queue.counters,
     }
 }

@@ -11,60 +11,43 @@
 //! applied. Applying the log's records to a new state makes the same durable state ([`State::snapshot`]) as living through them:
 //! leases and sessions are not in the log, so after a restart all that is unsettled can be delivered again.
 //!
+//! It is three things. The registry knows who may do what, and the partition which events there are: two folds, of which neither knows
+//! the other. Sessions stand before both: they say who speaks, ask the registry what he may, and hand the partition no more than a
+//! recipient's id and a consumer's number.
+//!
 //! [`State::tick`] brings time; the state never looks at a clock. Given the same calls it does the same, always.
 
-mod admin;
+mod administer;
 mod admit;
-mod apply;
+mod census;
 mod decide;
-mod dedup;
-mod dispatch;
-mod entries;
-mod event_id;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod harness;
 mod inspect;
-mod queue;
 mod rate;
-mod registry;
-mod remove;
-mod replay;
 mod sessions;
-mod settings;
-mod settle;
-mod settled;
-mod snapshot;
 #[cfg(test)]
 mod tests;
-mod timers;
-pub(crate) mod totals;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{AppId, ClientId, Error, ErrorKind, EventName, Peer, Reply, Result, Timestamp, WirePayload, crypto};
+use ensync_core::{AppId, ClientId, Error, ErrorKind, Peer, Result, Timestamp, WirePayload, crypto};
 
-pub use admin::LetterAction;
 pub use admit::Admitted;
-pub use apply::Applied;
-pub use dispatch::{Outgoing, Source};
-pub(crate) use event_id::EventKey;
-pub use inspect::{AppInfo, DeadLetter, QueueStats};
-pub use queue::QueueCounters;
-pub use rate::Rate;
-pub use replay::Replay;
+pub(crate) use census::Census;
+pub use inspect::AppInfo;
 pub use sessions::SessionNumber;
-pub use settings::{Defaults, Limits, Settings};
 
-use crate::model::{EventRef, KeyHash, Record};
-use dedup::Dedup;
-use queue::Queue;
+pub use crate::model::{Applied, Change, Defaults, Limits, Quotas, Rate, Settings};
+pub use crate::partition::{DeadLetter, LetterAction, Outgoing, QueueCounters, QueueStats, Replay, Source, Step};
+
+use crate::model::{KeyHash, Position, Record, Snapshot};
+use crate::partition::Partition;
+use crate::registry::Registry;
 use rate::Rates;
-use registry::Registry;
-use sessions::Sessions;
-use timers::{Timer, Timers};
+use sessions::{Session, Sessions};
 
 /// What the engine knows.
 #[derive(Debug)]
@@ -73,87 +56,26 @@ pub struct State {
     /// The latest time that [`State::tick`] was told.
     now: Timestamp,
     registry: Registry,
+    partition: Partition,
     sessions: Sessions,
-    queues: BTreeMap<u32, Queue>,
-    /// By the recipient's id and the event name.
-    numbers: HashMap<(AppId, EventName), u32>,
-    /// The number after the largest that a queue ever had, and after the largest of which the log holds an event.
-    next_number: u32,
-    next_stored: u32,
-    timers: Timers,
-    /// When leases end, in the time of leases: see [`State::stood_still`].
-    lease_ends: Timers,
-    /// How long the engine stood still, all in all.
-    still: Duration,
-    /// The latest time that a record of the log names.
-    logged_at: Timestamp,
-    dedup: Dedup,
-    /// For events in memory only, so that what is remembered of the others is what the log makes.
-    dedup_in_memory: Dedup,
     rates: Rates,
-    /// Events that are not in the log.
-    memory: HashMap<EventRef, Arc<Record>>,
-    /// Events that were delivered too often, until the log has them as dead letters.
-    doomed: BTreeSet<EventRef>,
-    /// Queues that [`State::dispatch`] has to look at.
-    hot: VecDeque<u32>,
-    /// What queues that are gone counted, by event name.
-    retired: BTreeMap<EventName, QueueCounters>,
     /// Sessions that the state ended by itself, until somebody asks.
     ended: Vec<SessionNumber>,
-}
-
-/// What has to be done for a command.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing: this is the answer.
-    Answer(Reply),
-    /// Store and apply these, in this order. What the last one comes to is the answer.
-    Commit(Vec<Change>),
-    /// Read a record; [`Replay::answer`] makes the answer of it.
-    Replay(Box<Replay>),
-}
-
-/// A change to store and to apply.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// What.
-    pub record: Arc<Record>,
-    /// Whether the log has to have it first. If not, it is applied without a position, in its turn.
-    pub durable: bool,
-}
-
-impl Change {
-    fn new(record: Record, durable: bool) -> Self {
-        Self { record: Arc::new(record), durable }
-    }
 }
 
 impl State {
     /// The state before any record.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            now: Timestamp::default(),
-            registry: Registry::new(settings.defaults.clone()),
-            sessions: Sessions::default(),
-            queues: BTreeMap::new(),
-            numbers: HashMap::new(),
-            next_number: 0,
-            next_stored: 0,
-            timers: Timers::default(),
-            lease_ends: Timers::default(),
-            still: Duration::ZERO,
-            logged_at: Timestamp::default(),
-            dedup: Dedup::new(&settings.limits),
-            dedup_in_memory: Dedup::new(&settings.limits),
-            rates: Rates::default(),
-            memory: HashMap::new(),
-            doomed: BTreeSet::new(),
-            hot: VecDeque::new(),
-            retired: BTreeMap::new(),
-            ended: Vec::new(),
-            settings,
+        Self::of(settings.clone(), Registry::new(settings.defaults.clone()), Partition::new(settings))
+    }
+
+    fn of(settings: Settings, registry: Registry, partition: Partition) -> Self {
+        let (sessions, rates, ended) = (Sessions::default(), Rates::default(), Vec::new());
+        let mut state = Self { settings, now: Timestamp::default(), registry, partition, sessions, rates, ended };
+        for (name, _) in state.registry.events() {
+            state.partition.configure(name, state.registry.rules(name));
         }
+        state
     }
 
     /// What it was told when it was made.
@@ -161,74 +83,93 @@ impl State {
         &self.settings
     }
 
+    /// Makes a change: at its position in the log, or at none if it is not durable. Records read back from the log are applied
+    /// the same way.
+    pub fn apply(&mut self, position: Option<Position>, record: &Arc<Record>) -> Applied {
+        match &**record {
+            Record::Admin { at, command } => self.apply_admin(*at, command),
+            _ => self.partition.apply(position, record),
+        }
+    }
+
+    /// The durable part. What has expired by now, and is with nobody, is not in it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { registry: self.registry.snapshot(self.now), partition: self.partition.snapshot() }
+    }
+
+    /// A state that goes on from a durable part. The log's records after the one that was applied last come next.
+    pub fn restore(settings: Settings, durable: Snapshot) -> Self {
+        let registry = Registry::restore(settings.defaults.clone(), durable.registry);
+        Self::of(settings.clone(), registry, Partition::restore(settings, durable.partition))
+    }
+
     /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go, old access keys
     /// end. Time never runs backwards: an earlier time than the last counts as the last.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        self.dedup.forget_old(self.now);
-        self.dedup_in_memory.forget_old(self.now);
-        self.end_old_keys(self.now);
-        while let Some(timer) = self.pop_timer() {
-            match timer {
-                Timer::Lease(event) => self.release(event),
-                Timer::Defer(event) => self.put_back(event),
-                Timer::Expiry { queue, chunk } => self.sweep(queue, chunk),
-            }
-        }
-    }
-
-    /// What is due by now, the earliest first.
-    fn pop_timer(&mut self) -> Option<Timer> {
-        let (lease, other) = (self.next_lease_end(), self.timers.next());
-        match (lease, other) {
-            (Some(lease), other) if other.is_none_or(|other| lease <= other) => self.lease_ends.pop(self.lease_now()),
-            _ => self.timers.pop(self.now),
-        }
+        self.registry.tick(self.now);
+        self.end_changed_sessions();
+        self.partition.tick(self.now);
     }
 
     /// Tells that for so long nothing that clients had sent was looked at. Leases do not pass meanwhile: who holds one cannot have
     /// done anything about it.
     pub fn stood_still(&mut self, time: Duration) {
-        self.still = self.still.saturating_add(time);
+        self.partition.stood_still(time);
     }
 
     /// Whether anybody holds a lease.
     pub fn has_leases(&self) -> bool {
-        self.lease_ends.next().is_some()
-    }
-
-    /// The time by which leases are measured: it stands still with the engine.
-    fn lease_now(&self) -> Timestamp {
-        let still = u64::try_from(self.still.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(self.now.as_millis().saturating_sub(still))
-    }
-
-    fn next_lease_end(&self) -> Option<Timestamp> {
-        self.lease_ends.next().map(|end| end.after(self.still))
+        self.partition.has_leases()
     }
 
     /// The latest time that a record of the log names. Whoever goes on from it begins no earlier.
     pub fn logged_at(&self) -> Timestamp {
-        self.logged_at
+        self.registry.logged_at().max(self.partition.logged_at())
     }
 
     /// When something is due next; until then [`tick`](Self::tick) would do nothing.
     pub fn next_due(&self) -> Option<Timestamp> {
-        [self.next_lease_end(), self.timers.next(), self.registry.next_end()].into_iter().flatten().min()
+        [self.partition.next_due(), self.registry.next_end()].into_iter().flatten().min()
     }
 
     /// Ends the time of reading the log back: [`QueueCounters`] count from here.
     pub fn recovered(&mut self, now: Timestamp) {
         self.tick(now);
-        for queue in self.queues.values_mut() {
-            queue.counters = QueueCounters::default();
-        }
+        self.partition.recovered(now);
     }
 
-    /// Events that were delivered too often and have to become dead letters, at most `limit` of them. Until these changes are
-    /// applied the events are delivered to nobody, and named here again.
-    pub fn verdicts(&self, limit: usize) -> Vec<Change> {
-        self.doomed.iter().take(limit).filter_map(|&event| self.verdict(event)).collect()
+    /// What became of events without a client's command, at most `limit` of them: they came back, or were delivered too often and
+    /// have to become dead letters. Until these changes are applied the events are delivered to nobody, and named here again.
+    pub fn pending(&self, limit: usize) -> Vec<Change> {
+        self.partition.pending(limit)
+    }
+
+    /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.
+    pub fn dispatch(&mut self, budget: usize) -> Vec<Outgoing> {
+        self.partition.dispatch(budget)
+    }
+
+    /// Whether [`dispatch`](Self::dispatch) has something to look at.
+    pub fn has_work(&self) -> bool {
+        self.partition.has_work()
+    }
+
+    /// Where the log has the payloads of unsettled events before a position, each with the bytes of its payload and metadata: what must
+    /// be appended again, as it is, before that part of the log can be dropped. Takes time in proportion to the number of unsettled
+    /// events.
+    pub fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
+        self.partition.waiting_before(position)
+    }
+
+    /// Whether an event of this record is unsettled still. A copy of another would bring back what was deleted.
+    pub(crate) fn holds(&self, record: &Record) -> bool {
+        self.partition.holds(record)
+    }
+
+    /// Forgets what was needed to find what the log does not have any more.
+    pub(crate) fn dropped(&mut self, from: Position, to: Position) {
+        self.partition.dropped(from, to);
     }
 
     /// Opens a session for the app whose key hashes to `key`; the app's id is the second value.
@@ -261,7 +202,8 @@ impl State {
                 ),
             ));
         }
-        let number = self.sessions.open(client_id, app, *key);
+        let public_key = self.public_key(&app);
+        let number = self.sessions.open(Session { client_id, app, key: *key, public_key });
         let number = number.ok_or_else(|| Error::new(ErrorKind::Internal, "a client id was given out twice"))?;
         Ok((number, app))
     }
@@ -269,18 +211,8 @@ impl State {
     /// Ends a session: its deliveries go back, its subscriptions and pauses are gone. Returns its number, if there was one.
     pub fn logout(&mut self, client_id: &ClientId) -> Option<SessionNumber> {
         let number = self.sessions.number(client_id)?;
-        let session = self.sessions.close(number)?;
-        for (&queue, consumer) in &session.consumers {
-            if let Some(queue) = self.queues.get_mut(&queue) {
-                queue.consumers -= usize::from(consumer.active);
-                if consumer.in_ring {
-                    queue.take_turn(number);
-                }
-            }
-            for &seq in &consumer.held {
-                self.hand_back(EventRef { queue, seq });
-            }
-        }
+        self.sessions.close(number)?;
+        self.partition.leave(number);
         Some(number)
     }
 
@@ -312,32 +244,5 @@ impl State {
             Some((number, session)) if session.app == peer.app_id => Ok(number),
             _ => Err(Error::new(ErrorKind::Unauthenticated, "the session has ended; log in again")),
         }
-    }
-
-    /// The number of a queue, which is made if it is not there.
-    fn queue_number(&mut self, recipient: AppId, event: &EventName) -> Result<u32> {
-        if let Some(&number) = self.numbers.get(&(recipient, event.clone())) {
-            return Ok(number);
-        }
-        let number = self.next_number;
-        if number == u32::MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "the engine has no more queue numbers"));
-        }
-        self.add_queue(number, recipient, event);
-        Ok(number)
-    }
-
-    /// Whether the queue of that number is of that name; it is made if neither is there.
-    fn add_queue(&mut self, number: u32, recipient: AppId, event: &EventName) -> bool {
-        if let Some(queue) = self.queues.get(&number) {
-            return queue.recipient == recipient && queue.event == *event;
-        }
-        if self.numbers.contains_key(&(recipient, event.clone())) {
-            return false;
-        }
-        self.next_number = self.next_number.max(number.saturating_add(1));
-        self.numbers.insert((recipient, event.clone()), number);
-        self.queues.insert(number, Queue::new(recipient, event.clone()));
-        true
     }
 }

@@ -1,26 +1,11 @@
 //! How fast an app may publish.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ensync_core::{AppId, Timestamp};
 
-/// How many events an app may publish: so many per second on the long run, and so many at once after a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Events per second.
-    pub per_second: NonZeroU32,
-    /// Events at once.
-    pub burst: NonZeroU32,
-}
-
-impl Rate {
-    /// `per_second` events per second, and what two seconds allow at once.
-    pub fn per_second(per_second: NonZeroU32) -> Self {
-        Self { per_second, burst: per_second.saturating_add(per_second.get()) }
-    }
-}
+use crate::model::Rate;
 
 /// Who published how much lately. The generic cell rate algorithm: for each app one time, in nanoseconds, at which it would have
 /// its whole burst again.
@@ -45,6 +30,8 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     const START: u64 = 1_700_000_000_000;

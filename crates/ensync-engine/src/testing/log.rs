@@ -22,6 +22,7 @@ struct Faults {
     fail_reads: AtomicU64,
     full: watch::Sender<u32>,
     held: watch::Sender<u32>,
+    held_reads: watch::Sender<u32>,
 }
 
 impl LogFaults {
@@ -45,9 +46,16 @@ impl LogFaults {
         Fault::begin(&self.0.held)
     }
 
+    /// Has reads of payloads hang until the fault is dropped. Whoever waits for one waits; all else goes on.
+    #[must_use = "reads hang until this is dropped"]
+    pub fn hold_reads(&self) -> Fault {
+        Fault::begin(&self.0.held_reads)
+    }
+
     /// Lets what hangs see that it has crashed.
     pub(super) fn wake(&self) {
         self.0.held.send_modify(|_| {});
+        self.0.held_reads.send_modify(|_| {});
     }
 
     /// Has the next reads of a payload fail. The delivery that needed one does not happen, and counts: the event comes again when its
@@ -106,6 +114,8 @@ impl Log for FaultyLog {
     }
 
     async fn read(&self, at: Position) -> Result<Option<Bytes>> {
+        let held = &self.faults.0.held_reads;
+        let _ = held.subscribe().wait_for(|held| *held == 0 || self.is_crashed()).await;
         if take(&self.faults.0.fail_reads) {
             return Err(Error::new(ErrorKind::Unavailable, "the log cannot be read, as the test wants it"));
         }

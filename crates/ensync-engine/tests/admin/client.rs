@@ -63,12 +63,14 @@ impl Engine {
 
     /// A request with the token. The answer is held against the document.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let (kind, body) = match body {
-            Some(body) => ("Content-Type: application/json\r\n", body.to_string()),
-            None => ("", String::new()),
-        };
+        self.call_with(method, path, &body.map_or_else(String::new, |body| body.to_string())).await
+    }
+
+    /// The same, with a body as text; none if it is empty.
+    pub(crate) async fn call_with(&self, method: &str, path: &str, body: &str) -> Answer {
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let head = format!("Authorization: Bearer {}\r\n{kind}Content-Length: {}", self.token().expose(), body.len());
-        let answer = self.raw(method, path, &head, &body).await;
+        let answer = self.raw(method, path, &head, body).await;
         self.conforms(method, path, &answer);
         assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
         answer
@@ -83,7 +85,12 @@ impl Engine {
 
     /// Bytes.
     pub(crate) async fn send(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.send_to(self.address, request).await
+    }
+
+    /// The same, to another listener of the engine.
+    pub(crate) async fn send_to(&self, address: SocketAddr, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         // The engine may have answered, and closed, before it has everything.
         _ = stream.write_all(request.as_bytes()).await;
         read(stream).await

@@ -5,6 +5,7 @@
 mod apps;
 mod client;
 mod document;
+mod edges;
 mod events;
 mod guards;
 mod letters;

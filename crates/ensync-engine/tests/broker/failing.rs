@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ensync_core::{Command, Error, ErrorKind, Reply, Result, Service, Settlement};
+use ensync_core::{Command, Error, ErrorKind, Publish, Reply, Result, Service, Settlement, Subscribe};
 use ensync_engine::model::{Encoded, Position};
 use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 
-use super::{SHOP, WAREHOUSE, consumer, create_apps, event, login, send, settle, start, waiting};
+use super::{SHOP, WAREHOUSE, consumer, create_apps, event, login, publish, send, settle, start, waiting};
 
 /// A log that refuses when it is told to.
 #[derive(Debug)]
@@ -121,4 +121,73 @@ async fn a_log_that_cannot_be_read_back_stops_the_start() {
     let error = Broker::start(BrokerOptions::dev(), Arc::new(log)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.to_string(), "read the log back: the disk is full");
+}
+
+/// A log whose reads hang for as long as they are told to.
+#[derive(Debug)]
+struct Hanging {
+    log: MemoryLog,
+    held: tokio::sync::watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Log for Hanging {
+    fn epoch(&self) -> u64 {
+        self.log.epoch()
+    }
+
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
+        self.log.append(batch).await
+    }
+
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
+        self.held.clone().wait_for(|held| !held).await.unwrap();
+        self.log.read(at).await
+    }
+
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
+        self.log.scan(from)
+    }
+
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.log.drop_range(from, to).await
+    }
+}
+
+/// Reads of old events once happened in the broker's task, one at a time, and nobody was served meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_holds_up_nobody_else() {
+    let (hold, held) = tokio::sync::watch::channel(true);
+    let log = Hanging { log: MemoryLog::new(), held };
+    // As much is kept in memory as the second app needs.
+    let options = BrokerOptions { recent_bytes: 8 << 10, ..BrokerOptions::dev() };
+    let broker = Broker::start(options, Arc::new(log)).await.unwrap();
+    create_apps(&broker).await;
+    let (mut shop, mut warehouse) = (login(&broker, SHOP).await, login(&broker, WAREHOUSE).await);
+    // What the warehouse has waiting lies far back.
+    for _ in 0..40 {
+        send(&broker, &shop.peer, &"b25l".repeat(100)).await.unwrap();
+    }
+    for session in [&warehouse, &shop] {
+        let subscribe = Subscribe { event: event(), max_in_flight: None, max_bytes_in_flight: None };
+        assert_eq!(broker.handle(&session.peer, Command::Subscribe(subscribe)).await.unwrap(), Reply::Done);
+    }
+    assert!(warehouse.inbox.next().now_or_never().is_none(), "its read hangs");
+
+    let within = Duration::from_millis(1);
+    for _ in 0..20 {
+        let publish = Publish { recipient: SHOP, ..publish("b25l") };
+        let sent = broker.handle(&warehouse.peer, Command::Publish(publish));
+        tokio::time::timeout(within, sent).await.expect("a publish is answered").unwrap();
+        let delivery = tokio::time::timeout(within, shop.inbox.next()).await.expect("it is delivered").unwrap();
+        let acked = settle(&broker, &shop.peer, &delivery, Settlement::Ack);
+        tokio::time::timeout(within, acked).await.expect("an acknowledgement is answered").unwrap();
+    }
+    assert!(warehouse.inbox.next().now_or_never().is_none());
+
+    hold.send_replace(false);
+    for n in 0..40 {
+        let delivery = warehouse.inbox.next().await.unwrap();
+        assert_eq!((delivery.payload.len(), delivery.attempt), (400, Some(1)), "{n}");
+    }
 }

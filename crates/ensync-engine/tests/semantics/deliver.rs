@@ -78,7 +78,7 @@ async fn who_holds_a_long_one_still_gets_others(store: Store) {
     world.ack(&client, &other).await;
     for expected in ["MDAz", "MDA0"] {
         let next = world.delivery(&mut client).await;
-        assert_eq!(next.payload.as_str(), expected);
+        assert_eq!(next.payload.as_str().unwrap(), expected);
         world.ack(&client, &next).await;
     }
     world.ack(&client, &long).await;
@@ -115,7 +115,7 @@ async fn an_unsubscribed_client_settles_what_it_has_and_gets_no_more(store: Stor
     assert_eq!((world.counts().await, world.stats().await.consumers), ([1, 1, 0, 0], 0));
     world.ack(&client, &held).await;
     world.subscribe(&client, None).await;
-    assert_eq!(world.delivery(&mut client).await.payload.as_str(), "MDAy");
+    assert_eq!(world.delivery(&mut client).await.payload.as_str().unwrap(), "MDAy");
 }
 
 async fn what_nobody_reads_waits(store: Store) {

@@ -127,7 +127,7 @@ async fn a_replay_says_what_became_of_the_event(store: Store) {
         world.advance(seconds(1)).await;
         for (id, acknowledged, text) in [(&ids[0], true, "MDAx"), (&ids[1], false, "MDAy")] {
             let replayed = world.replay(&client, id).await.unwrap();
-            assert_eq!((&replayed.id, replayed.payload.as_str(), replayed.lease), (id, text, None));
+            assert_eq!((&replayed.id, replayed.payload.as_str().unwrap(), replayed.lease), (id, text, None));
             let info = replayed.metadata.replay_info().unwrap();
             assert_eq!((info.is_replayed, info.was_acknowledged), (true, Some(acknowledged)));
             assert_eq!(info.replayed_at, Some(world.engine.now()));

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 pub(crate) const SHOP: AppId = AppId::from_bytes([6; 32]);
 pub(crate) const WAREHOUSE: AppId = AppId::from_bytes([25; 32]);
 
+/// The longest that a read of the disk takes.
+const READ: Duration = Duration::from_millis(300);
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Store {
     Memory,
@@ -128,9 +131,21 @@ impl World {
     /// What was delivered to a client by now.
     pub(crate) async fn deliveries(&self, client: &mut Client) -> Vec<Delivery> {
         self.engine.idle().await.unwrap();
-        // Without tokio's budget, which would end it after 128.
-        let next = || tokio::task::unconstrained(client.session.inbox.next()).now_or_never().flatten();
-        std::iter::from_fn(next).collect()
+        let mut found = Vec::new();
+        loop {
+            // Without tokio's budget, which would end it after 128.
+            let next = || tokio::task::unconstrained(client.session.inbox.next()).now_or_never().flatten();
+            found.extend(std::iter::from_fn(next));
+            let queues = self.engine.broker().queues().await.unwrap();
+            if queues.iter().all(|queue| queue.in_flight == 0) {
+                return found;
+            }
+            // What is with a client, or on its way to one, which takes a read of the disk.
+            match tokio::time::timeout(READ, client.session.inbox.next()).await {
+                Ok(Some(delivery)) => found.push(delivery),
+                Ok(None) | Err(_) => return found,
+            }
+        }
     }
 
     pub(crate) async fn delivery(&self, client: &mut Client) -> Delivery {
@@ -206,7 +221,7 @@ pub(crate) fn discard(reason: &str) -> Settlement {
 
 /// The payloads, in order.
 pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries.iter().map(|delivery| delivery.payload.as_str()).collect()
+    deliveries.iter().map(|delivery| delivery.payload.as_str().unwrap()).collect()
 }
 
 /// Makes each named async function, which takes a [`Store`], a test over each.

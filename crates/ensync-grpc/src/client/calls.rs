@@ -27,7 +27,7 @@ impl Shared {
     /// What need not be sent to know that it would be refused.
     fn check(&self, command: &Command) -> Result<()> {
         match command {
-            Command::Publish(publish) => write::check_size(publish, self.max_message_bytes),
+            Command::Publish(publish) => write::check(publish, self.max_message_bytes),
             Command::Settle(Settle { how: Settlement::Release | Settlement::Extend, .. }) if !self.leases => {
                 Err(Extension::Leases.missing())
             }

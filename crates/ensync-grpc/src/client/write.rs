@@ -4,8 +4,11 @@ use ensync_core::{Block, Error, ErrorKind, PayloadMetadata, Publish, Result, Set
 
 use crate::generated::*;
 
-/// Refuses here what the connection would refuse after carrying it.
-pub(super) fn check_size(publish: &Publish, max_bytes: usize) -> Result<()> {
+/// Refuses here what cannot be carried, and what the connection would refuse after carrying it.
+pub(super) fn check(publish: &Publish, max_bytes: usize) -> Result<()> {
+    if publish.payload.as_str().is_none() {
+        return Err(Error::new(ErrorKind::InvalidInput, "the sealed payload is not base64 text"));
+    }
     let bytes = publish.payload.len() + publish.metadata.as_str().len();
     if bytes <= max_bytes {
         return Ok(());
@@ -23,7 +26,7 @@ pub(super) fn publish(client_id: &str, publish: &Publish) -> PublishRequest {
     PublishRequest {
         client_id: client_id.to_owned(),
         message_name: publish.event.to_string(),
-        payload: publish.payload.as_str().to_owned(),
+        payload: publish.payload.as_str().unwrap_or_default().to_owned(),
         delivery_to: publish.recipient.to_string(),
         metadata: publish.metadata.as_str().to_owned(),
         payload_metadata: publish.payload_metadata.as_ref().map(PayloadMetadata::to_json),

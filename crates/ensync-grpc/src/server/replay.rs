@@ -10,14 +10,14 @@ use serde::Serialize;
 /// is JSON text, as in the stream's message: the Node peer parses it once more.
 pub(super) fn message_data(delivery: &Delivery, user_agent: &str) -> Result<String> {
     if user_agent.starts_with("grpc-python") {
-        return Ok(delivery.payload.as_str().to_owned());
+        return Ok(delivery.payload.as_str().unwrap_or_default().to_owned());
     }
     let text = |key: ensync_core::AppId| key.to_string();
     let mut record = Record {
         message_name: delivery.event.as_str(),
         message_idem: delivery.id.as_str(),
         partition_block: delivery.block.to_string(),
-        payload: delivery.payload.as_str(),
+        payload: delivery.payload.as_str().unwrap_or_default(),
         metadata: delivery.metadata.as_str(),
         sender: delivery.sender.map(text).unwrap_or_default(),
         recipient: None,

@@ -203,7 +203,7 @@ fn write(delivery: Delivery) -> StreamResponse {
     StreamResponse {
         message_idem: delivery.id.to_string(),
         message_name: delivery.event.to_string(),
-        payload: delivery.payload.as_str().to_owned(),
+        payload: delivery.payload.as_str().unwrap_or_default().to_owned(),
         partition_block: Block::as_i64(delivery.block),
         metadata: delivery.metadata.as_str().to_owned(),
         sender: delivery.sender.map(|key| key.to_string()).unwrap_or_default(),

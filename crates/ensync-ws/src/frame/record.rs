@@ -67,7 +67,7 @@ pub(super) fn record(prefix: &str, delivery: &Delivery) -> String {
         is_group: false,
         attempt: delivery.attempt,
         lease_ms: delivery.lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
-        payload: delivery.payload.as_str(),
+        payload: delivery.payload.as_str().unwrap_or_default(),
     };
     let mut frame = Vec::with_capacity(512 + delivery.payload.len() + delivery.metadata.as_str().len());
     frame.extend_from_slice(prefix.as_bytes());
@@ -211,7 +211,11 @@ mod tests {
         ] {
             let read = parse_record(json).unwrap();
             assert_eq!((read.event.as_str(), read.id.as_str(), read.block.as_u64()), ("a", "x", 3), "{json}");
-            assert_eq!((read.payload.as_str(), read.metadata.field("k").unwrap()), ("e30=", 1.into()), "{json}");
+            assert_eq!(
+                (read.payload.as_str().unwrap(), read.metadata.field("k").unwrap()),
+                ("e30=", 1.into()),
+                "{json}"
+            );
             assert_eq!((read.timestamp.unwrap().as_millis(), read.attempt), (5, Some(1)), "{json}");
             assert_eq!((read.sender, read.recipient), (None, None), "{json}");
         }

@@ -200,7 +200,7 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
 fn write_publish(writer: Writer, publish: &Publish, dialect: Dialect) -> String {
     let mut writer = writer
         .token("EVENT_NAME", publish.event.as_str())
-        .token("PAYLOAD", publish.payload.as_str())
+        .token("PAYLOAD", publish.payload.as_str().unwrap_or_default())
         .token("DELIVERY_TO", &publish.recipient.to_string());
     if let Some(key) = publish.idempotency_key.as_ref().filter(|_| dialect.deduplication) {
         writer = writer.token("IDEMPOTENCY_KEY", key.as_str());

@@ -155,7 +155,7 @@ fn seal(sealer: &Sealer, suite: Suite, to: &SecretKey) -> WirePayload {
 /// The ephemeral key, by which one agreement can be told from another.
 fn ephemeral(sealed: &WirePayload) -> String {
     let json = |text: &str| serde_json::from_slice::<serde_json::Value>(&encoding::decode(text).unwrap()).unwrap();
-    let envelope = json(sealed.as_str());
+    let envelope = json(sealed.as_str().unwrap());
     match envelope["header"].as_str() {
         Some(header) => json(header)["enc"].to_string(),
         None => envelope["ephemeralPublicKey"].to_string(),

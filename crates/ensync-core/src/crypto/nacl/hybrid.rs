@@ -5,11 +5,12 @@ use super::secretbox::{self, KEY, NONCE, TAG};
 use crate::crypto::json::{Object, malformed};
 use crate::{AppId, Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 
-/// How many times an entry is tried that is named after no app, with one key of the ring each time.
+/// How many times an entry is tried with a key of the ring, in all. Each try costs an agreement, which is more than everything else that
+/// is done with an envelope of 100 KiB, and whoever made the envelope chose how many entries there are, and which names they have.
 ///
-/// Entries of the ring's own ids are found by their names, and one named after another app is not for this reader. What is left is a
-/// name that nobody's client writes; each try costs an agreement, and whoever made the envelope chose how many such entries there are.
-const UNNAMED_TRIES: usize = 8;
+/// Entries of the ring's own ids come first, which are found by their names; one named after another app is not for this reader. What is
+/// left is a name that nobody's client writes.
+const TRIES: usize = 8;
 
 /// The base64 text of a message key is this long, in bytes.
 const KEY_TEXT: usize = 44;
@@ -95,8 +96,11 @@ impl<'a> Hybrid<'a> {
     /// An entry that does not open is skipped, as the peers do. If none opens, what went wrong with the ring's own decides.
     fn message_key(&self, keys: &Keyring, kept: &Known) -> Result<MessageKey> {
         let mut failure: Option<Error> = None;
+        let mut left = TRIES;
         for key in keys.iter() {
             for (entry, id) in self.own(key).take(OWN_TRIES) {
+                let Some(less) = left.checked_sub(1) else { break };
+                left = less;
                 let error = match WrappedKey::read(entry.wrapped).and_then(|wrapped| wrapped.open(key, kept)) {
                     Ok(Some(message_key)) => return Ok(message_key),
                     Ok(None) => does_not_open(format!("the envelope lists app {id}, but its entry does not open")),
@@ -110,7 +114,7 @@ impl<'a> Hybrid<'a> {
         let unnamed = self.entries.iter().filter(|entry| entry.to.is_none());
         let wrapped = unnamed.filter_map(|entry| WrappedKey::read(entry.wrapped).ok());
         let tries = wrapped.flat_map(|wrapped| keys.iter().map(move |key| wrapped.open(key, kept)));
-        let found = tries.take(UNNAMED_TRIES).find_map(|tried| tried.ok().flatten());
+        let found = tries.take(left).find_map(|tried| tried.ok().flatten());
         found.ok_or_else(|| failure.unwrap_or_else(|| self.not_for_me()))
     }
 
@@ -190,5 +194,62 @@ impl WrappedKey {
         }
         key.copy_from_slice(&bytes);
         Ok(Some(MessageKey { key, parties: content.parties, shared: content.shared }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::agreement::AGREEMENTS;
+    use super::*;
+    use crate::WirePayload;
+
+    fn app(seed: u8) -> SecretKey {
+        SecretKey::from_seed([seed; 32])
+    }
+
+    /// What a fresh agreement costs is 50 µs; reading an envelope of the size of the smallest of these, 5.
+    #[test]
+    fn an_envelope_costs_few_agreements_whatever_its_entries_are_called() {
+        let [nonce, boxed, short, ephemeral] =
+            [&[1; NONCE][..], &[2; TAG + KEY], &[2; TAG], &[9; 32]].map(encoding::encode);
+        let entry = |boxed: &str| {
+            format!(r#"{{"nonce":"{nonce}","encryptedKey":"{boxed}","ephemeralPublicKey":"{ephemeral}"}}"#)
+        };
+        let ring: Vec<SecretKey> = (1..=5).map(app).collect();
+        let named = |id: AppId| {
+            let base64 = id.to_string();
+            let url_safe = base64.replace('+', "-").replace('/', "_");
+            let bare = |text: &str| text.trim_end_matches('=').to_owned();
+            let hex = id.to_hex();
+            let mut names = vec![bare(&base64), bare(&url_safe), base64, url_safe, hex.to_uppercase()];
+            // Of one id there are as many spellings in hex as there are ways to mix its case.
+            names.extend((0..64).map(|at| [&hex[..at], &hex[at..].to_uppercase()].concat()));
+            names
+        };
+        let own: Vec<String> = ring.iter().flat_map(|key| named(key.app_id().unwrap())).collect();
+        let foreign: Vec<String> = (6..=40).map(|seed| app(seed).app_id().unwrap().to_string()).collect();
+        let unnamed: Vec<String> = (0..40).map(|n| format!("entry {n}")).collect();
+        for (names, most) in
+            [(&own, TRIES), (&foreign, 0), (&unnamed, TRIES), (&[own.clone(), unnamed.clone()].concat(), TRIES)]
+        {
+            for keys in [1, 2, 5] {
+                let keyring: Keyring = ring.iter().take(keys).cloned().collect();
+                let mut names = names.clone();
+                names.sort_unstable();
+                names.dedup();
+                let entries: Vec<String> = names.iter().map(|name| format!("{name:?}:{}", entry(&boxed))).collect();
+                let payload = format!(r#"{{"nonce":"{nonce}","ciphertext":"{short}"}}"#);
+                let json = format!(r#"{{"type":"hybrid","payload":{payload},"keys":{{{}}}}}"#, entries.join(","));
+                AGREEMENTS.set(0);
+                let wire = WirePayload::from_wire(encoding::encode(json.as_bytes()));
+                crate::crypto::open(&wire, &keyring).unwrap_err();
+                assert!(
+                    AGREEMENTS.get() <= most,
+                    "{} agreements with {keys} keys for {} entries",
+                    AGREEMENTS.get(),
+                    names.len()
+                );
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! ```text
 //! envelope   = {"type":"sealed", "header":b64, "key":b64 of 48 B, "ciphertext":b64, "signature":b64 of 64 B, optional}
 //! header     = {"v":1, "event":name, "to":b64, "from":b64?, "id":text, "created":ms, "enc":b64 of 32 B, "signed":true?}
-//! K          = H("ensync/sealed/1/content-key" ‖ 32 random bytes ‖ H(payload)): one payload, never another (so its nonce may be zero)
+//! K          = a key that encrypts this payload and no other (so its nonce may be zero): see `content_key.rs`
 //! ciphertext = AES-256-GCM(K, nonce 0⁹⁶, aad "", payload)                            -- once for all recipients
 //! enc, ctx   = HPKE SetupAuthS (sender's key known) or SetupBaseS, to X(to), info = "ensync/sealed/1" ‖ to ‖ from
 //! T          = H(header bytes as they are) ‖ H(ciphertext)                           -- 64 bytes
@@ -19,6 +19,7 @@
 //! nothing else under it for the others, for `T` holds the ciphertext.
 
 mod aead;
+mod content_key;
 mod envelope;
 mod header;
 mod open;
@@ -39,7 +40,6 @@ pub(super) use seal::{HpkeAgreement, seal};
 
 const INFO: &[u8] = b"ensync/sealed/1";
 const KEY_LABEL: &[u8] = b"ensync/sealed/1/key";
-const CONTENT_KEY_LABEL: &[u8] = b"ensync/sealed/1/content-key";
 const SIGNATURE_LABEL: &[u8] = b"ensync/sealed/1/sig";
 
 /// The parts of HPKE's `info`.

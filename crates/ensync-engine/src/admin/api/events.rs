@@ -6,6 +6,7 @@ use axum::extract::State;
 use ensync_core::{Error, ErrorKind, EventName, Schema};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -64,7 +65,7 @@ pub(super) struct CreateEvent {
     name: String,
     /// What payloads must look like: the type of each field, such as `{"order": "string", "total": "double"}`.
     #[schema(value_type = Option<Object>)]
-    schema: Option<Map<String, Value>>,
+    schema: Option<Box<RawValue>>,
     /// How long an event is of use, in milliseconds: at least 100.
     ttl_ms: Option<u64>,
     /// After how many deliveries an event that nobody settles goes to the dead letters.
@@ -82,7 +83,7 @@ pub(super) struct ChangeEvent {
     /// What payloads must look like: the type of each field.
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<Object>)]
-    schema: Option<Option<Map<String, Value>>>,
+    schema: Option<Option<Box<RawValue>>>,
     /// How long an event is of use, in milliseconds. Holds for later events.
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<u64>)]
@@ -118,7 +119,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Event>)> {
     let name = EventName::parse(&new.name)?;
     let options = EventOptions {
-        schema: new.schema.map(schema).transpose()?,
+        schema: new.schema.as_deref().map(schema).transpose()?,
         ttl: new.ttl_ms.map(Duration::from_millis),
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(Duration::from_millis),
@@ -149,7 +150,7 @@ pub(super) async fn change(
 ) -> Result<Json<Event>> {
     let event = EventName::parse(&event)?;
     let change = EventChange {
-        schema: new.schema.map(|new| new.map(schema).transpose()).transpose()?,
+        schema: new.schema.map(|new| new.as_deref().map(schema).transpose()).transpose()?,
         ttl: new.ttl_ms.map(|ms| ms.map(Duration::from_millis)),
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(|ms| ms.map(Duration::from_millis)),
@@ -209,8 +210,9 @@ async fn shown(admin: &Admin, name: EventName) -> Result<Json<Event>> {
     Ok(Json(Event::new(&name, options.ok_or_else(|| unknown(&name))?)))
 }
 
-fn schema(fields: Map<String, Value>) -> ensync_core::Result<Schema> {
-    Schema::parse(&Value::Object(fields).to_string())
+/// From the text that was sent: a map in between would lose what it says twice.
+fn schema(text: &RawValue) -> ensync_core::Result<Schema> {
+    Schema::parse(text.get())
 }
 
 /// Tells null from what is left out.

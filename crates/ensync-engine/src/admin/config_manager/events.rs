@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::{Error, ErrorKind, EventName, Schema};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -54,18 +55,15 @@ pub(super) struct Wanted {
     /// The type of each field, such as `{"order": "string", "total": "double"}`. Empty: payloads may look like anything.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    payload: Option<Map<String, Value>>,
+    payload: Option<Box<RawValue>>,
 }
 
 impl Wanted {
-    fn schema(self) -> ensync_core::Result<Option<Schema>> {
-        match self.payload {
-            Some(fields) if !fields.is_empty() => {
-                let schema = Schema::parse(&Value::Object(fields).to_string());
-                schema.map(Some).map_err(|error| error.context("payload, which holds the type of each field"))
-            }
-            _ => Ok(None),
-        }
+    fn schema(&self) -> ensync_core::Result<Option<Schema>> {
+        let Some(payload) = &self.payload else { return Ok(None) };
+        let schema = Schema::parse(payload.get());
+        let schema = schema.map_err(|error| error.context("payload, which holds the type of each field"))?;
+        Ok(Some(schema).filter(|schema| schema.fields().next().is_some()))
     }
 }
 

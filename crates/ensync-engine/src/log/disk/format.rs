@@ -8,7 +8,7 @@ use crate::model::Position;
 use crate::model::codec::bytes::Writer;
 
 /// The version of everything in a data directory.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The length of a segment's header, and where its first frame is.
 pub(super) const HEADER: u32 = 64;
@@ -274,7 +274,7 @@ mod tests {
         for byte in 0..HEADER as usize {
             let mut bad = good;
             bad[byte] ^= 0x10;
-            let expected = if byte == 8 { BadHeader::Version(18) } else { BadHeader::Damaged };
+            let expected = if byte == 8 { BadHeader::Version(19) } else { BadHeader::Damaged };
             let expected = match byte {
                 9..=11 => BadHeader::Version(u32_at(&bad, 8).unwrap()),
                 _ => expected,

@@ -5,7 +5,7 @@ use ensync_core::{AppId, Block, IdempotencyKey, Metadata, WirePayload};
 
 use super::admin;
 use super::bytes::{Malformed, Read, Reader, Writer};
-use crate::model::{Encoded, EventRef, PublishRecord, Record};
+use crate::model::{Encoded, EventRef, PublishRecord, Record, Removed};
 
 const PUBLISH: u8 = 1;
 const ACK: u8 = 2;
@@ -14,6 +14,8 @@ const DISCARD: u8 = 4;
 const REQUEUE: u8 = 5;
 const DROP: u8 = 6;
 const ADMIN: u8 = 7;
+const REMOVE: u8 = 8;
+const RETURN: u8 = 9;
 
 /// Whether a record that begins like this is an accepted event, whatever the rest is.
 pub(crate) fn is_publish(bytes: &[u8]) -> bool {
@@ -36,11 +38,18 @@ impl From<&Record> for Encoded {
                 w.u64(block.as_u64());
                 w.time(*time);
             }
-            Record::Defer { event: at, until, deliveries } => {
+            Record::Defer { event: at, until, deliveries, handed_back } => {
                 w.u8(DEFER);
                 event(&mut w, *at);
                 w.time(*until);
                 w.u32(*deliveries);
+                w.u8(*handed_back);
+            }
+            Record::Return { event: at, deliveries, handed_back } => {
+                w.u8(RETURN);
+                event(&mut w, *at);
+                w.u32(*deliveries);
+                w.u8(*handed_back);
             }
             Record::Discard { event: at, reason, at: time, deliveries } => {
                 w.u8(DISCARD);
@@ -57,6 +66,19 @@ impl From<&Record> for Encoded {
             Record::Drop { event: at } => {
                 w.u8(DROP);
                 event(&mut w, *at);
+            }
+            Record::Remove { queues } => {
+                w.u8(REMOVE);
+                match queues {
+                    Removed::Recipient(app) => {
+                        w.u8(0);
+                        w.array(app.as_bytes());
+                    }
+                    Removed::Name(name) => {
+                        w.u8(1);
+                        w.text(name.as_str());
+                    }
+                }
             }
             Record::Admin { at, command } => {
                 w.u8(ADMIN);
@@ -77,13 +99,24 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Record> {
             let (event, block) = (read_event(&mut r)?, Block::new(r.u64()?).map_err(|_| Malformed)?);
             Record::Ack { event, block, at: r.time()? }
         }
-        DEFER => Record::Defer { event: read_event(&mut r)?, until: r.time()?, deliveries: r.u32()? },
+        DEFER => {
+            let (event, until) = (read_event(&mut r)?, r.time()?);
+            Record::Defer { event, until, deliveries: r.u32()?, handed_back: r.u8()? }
+        }
+        RETURN => Record::Return { event: read_event(&mut r)?, deliveries: r.u32()?, handed_back: r.u8()? },
         DISCARD => {
             let (event, at, deliveries) = (read_event(&mut r)?, r.time()?, r.u32()?);
             Record::Discard { event, at, deliveries, reason: r.string()? }
         }
         REQUEUE => Record::Requeue { event: read_event(&mut r)?, expires_at: r.option(Reader::time)? },
         DROP => Record::Drop { event: read_event(&mut r)? },
+        REMOVE => Record::Remove {
+            queues: match r.u8()? {
+                0 => Removed::Recipient(AppId::from_bytes(r.array()?)),
+                1 => Removed::Name(r.event()?),
+                _ => return Err(Malformed),
+            },
+        },
         ADMIN => Record::Admin { at: r.time()?, command: admin::decode(&mut r)? },
         _ => return Err(Malformed),
     };
@@ -95,8 +128,11 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Record> {
 fn encode_publish(publish: &PublishRecord, w: &mut Writer<'_>) -> Bytes {
     event(w, publish.at);
     w.u32(publish.tag);
-    w.array(publish.recipient.as_bytes());
-    w.array(publish.sender.as_bytes());
+    for (id, key) in [(&publish.recipient_id, &publish.recipient), (&publish.sender_id, &publish.sender)] {
+        w.array(id.as_bytes());
+        // Most apps never have another key than their first.
+        w.option(Some(key).filter(|key| *key != id), |w, key| w.array(key.as_bytes()));
+    }
     w.time(publish.accepted_at);
     w.option(publish.expires_at, Writer::time);
     w.option(publish.idempotency_key.as_ref(), |w, key| w.text(key.as_str()));
@@ -108,11 +144,15 @@ fn encode_publish(publish: &PublishRecord, w: &mut Writer<'_>) -> Bytes {
 }
 
 fn decode_publish(r: &mut Reader) -> Read<PublishRecord> {
+    let (at, tag) = (read_event(r)?, r.u32()?);
+    let ((recipient_id, recipient), (sender_id, sender)) = (read_app(r)?, read_app(r)?);
     Ok(PublishRecord {
-        at: read_event(r)?,
-        tag: r.u32()?,
-        recipient: r.app()?,
-        sender: AppId::from_bytes(r.array()?),
+        at,
+        tag,
+        recipient_id,
+        recipient,
+        sender_id,
+        sender,
         accepted_at: r.time()?,
         expires_at: r.option(Reader::time)?,
         idempotency_key: r.option(|r| r.text(IdempotencyKey::parse))?,
@@ -120,6 +160,16 @@ fn decode_publish(r: &mut Reader) -> Read<PublishRecord> {
         metadata: r.text(Metadata::parse)?,
         payload: WirePayload::from_wire(r.bytes()?),
     })
+}
+
+/// An app's id, and a public key of it.
+fn read_app(r: &mut Reader) -> Read<(AppId, AppId)> {
+    let id = AppId::from_bytes(r.array()?);
+    match r.option(|r| Ok(AppId::from_bytes(r.array()?)))? {
+        // It is written once, so that one record has one form.
+        Some(key) if key == id => Err(Malformed),
+        key => Ok((id, key.unwrap_or(id))),
+    }
 }
 
 /// Appends a queue's number and a sequence number.
@@ -152,8 +202,10 @@ pub(crate) mod tests {
         let publish = PublishRecord {
             at: event,
             tag: 0xdead_beef,
+            recipient_id: app,
             recipient: app,
             event: name.clone(),
+            sender_id: AppId::from_bytes([6; 32]),
             sender: AppId::from_bytes([9; 32]),
             payload: WirePayload::from_wire("cGF5bG9hZA==".to_owned()),
             metadata: Metadata::parse(r#"{"headers":{"é":1}}"#).unwrap(),
@@ -189,22 +241,26 @@ pub(crate) mod tests {
             AdminCommand::Enable { app, enabled: false },
             AdminCommand::DeleteApp { app },
             AdminCommand::Revoke { app, event: name.clone() },
-            AdminCommand::DeleteEvent { name },
+            AdminCommand::DeleteEvent { name: name.clone() },
         ];
         let admin = admin.into_iter().map(|command| Record::Admin { at, command });
         let records = [
             Record::Publish(publish.clone()),
             Record::Publish(PublishRecord {
+                recipient_id: AppId::from_bytes([5; 32]),
                 expires_at: Some(at),
                 idempotency_key: Some(IdempotencyKey::parse("once").unwrap()),
                 ..publish
             }),
             Record::Ack { event, block: Block::new(1 << 32 | 5).unwrap(), at },
-            Record::Defer { event, until: at, deliveries: 2 },
+            Record::Defer { event, until: at, deliveries: 2, handed_back: 1 },
+            Record::Return { event, deliveries: 3, handed_back: 1 },
             Record::Discard { event, reason: "no; {é}".into(), at, deliveries: 1 },
             Record::Requeue { event, expires_at: None },
             Record::Requeue { event, expires_at: Some(at) },
             Record::Drop { event },
+            Record::Remove { queues: Removed::Recipient(app) },
+            Record::Remove { queues: Removed::Name(name.clone()) },
         ];
         admin.chain(records).collect()
     }

@@ -7,15 +7,21 @@ use super::admin::{read_options, read_rights, write_options, write_rights};
 use super::bytes::{Malformed, Read, Reader, Writer};
 use super::record::{event, read_event};
 use crate::model::{
-    KeyHash, Position, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher,
-    SnapshotQueue, SnapshotSettled, SnapshotWait,
+    KeyHash, PartitionSnapshot, Position, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName,
+    SnapshotPublish, SnapshotPublisher, SnapshotQueue, SnapshotSettled, SnapshotWait,
 };
 
 pub(crate) fn encode(state: &Snapshot) -> Bytes {
     let mut out = Vec::new();
     let mut w = Writer(&mut out);
-    w.time(state.logged_at);
-    w.list(&state.apps, |w, app| {
+    write_registry(&state.registry, &mut w);
+    write_partition(&state.partition, &mut w);
+    out.into()
+}
+
+fn write_registry(registry: &RegistrySnapshot, w: &mut Writer<'_>) {
+    w.time(registry.logged_at);
+    w.list(&registry.apps, |w, app| {
         w.array(app.id.as_bytes());
         w.text(&app.name);
         w.array(app.public_key.as_bytes());
@@ -33,13 +39,17 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
             write_rights(w, *may);
         });
     });
-    w.list(&state.events, |w, known| {
+    w.list(&registry.events, |w, known| {
         w.text(known.name.as_str());
         write_options(&known.options, w);
         w.u8(u8::from(known.auto));
     });
-    w.u32(state.next_queue);
-    w.list(&state.queues, |w, queue| {
+}
+
+fn write_partition(partition: &PartitionSnapshot, w: &mut Writer<'_>) {
+    w.time(partition.logged_at);
+    w.u32(partition.next_queue);
+    w.list(&partition.queues, |w, queue| {
         w.u32(queue.number);
         w.array(queue.recipient.as_bytes());
         w.text(queue.event.as_str());
@@ -56,7 +66,7 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
             w.u64(position.as_u64());
         });
     });
-    w.list(&state.publishes, |w, publisher| {
+    w.list(&partition.publishes, |w, publisher| {
         w.array(publisher.app.as_bytes());
         w.list(&publisher.publishes, |w, publish| {
             w.array(&publish.fingerprint);
@@ -66,12 +76,17 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
             w.time(publish.at);
         });
     });
-    out.into()
 }
 
 pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
     let mut r = Reader(bytes);
-    let state = Snapshot {
+    let state = Snapshot { registry: read_registry(&mut r)?, partition: read_partition(&mut r)? };
+    r.end()?;
+    Ok(state)
+}
+
+fn read_registry(r: &mut Reader) -> Read<RegistrySnapshot> {
+    Ok(RegistrySnapshot {
         logged_at: r.time()?,
         apps: r.list(|r| {
             Ok(SnapshotApp {
@@ -88,6 +103,12 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
             })
         })?,
         events: r.list(|r| Ok(SnapshotName { name: r.event()?, options: read_options(r)?, auto: r.bool()? }))?,
+    })
+}
+
+fn read_partition(r: &mut Reader) -> Read<PartitionSnapshot> {
+    Ok(PartitionSnapshot {
+        logged_at: r.time()?,
         next_queue: r.u32()?,
         queues: r.list(|r| {
             Ok(SnapshotQueue {
@@ -101,9 +122,7 @@ pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
             })
         })?,
         publishes: r.list(|r| Ok(SnapshotPublisher { app: r.app()?, publishes: r.list(read_publish)? }))?,
-    };
-    r.end()?;
-    Ok(state)
+    })
 }
 
 fn write_event(w: &mut Writer<'_>, event: &SnapshotEvent) {
@@ -115,6 +134,7 @@ fn write_event(w: &mut Writer<'_>, event: &SnapshotEvent) {
     w.option(event.expires_at, Writer::time);
     w.u32(event.size);
     w.u32(event.deliveries);
+    w.u8(event.handed_back);
     match &event.waits {
         SnapshotWait::Client => w.u8(0),
         SnapshotWait::Until(until) => {
@@ -155,6 +175,7 @@ fn read_unsettled(r: &mut Reader) -> Read<SnapshotEvent> {
         expires_at: r.option(Reader::time)?,
         size: r.u32()?,
         deliveries: r.u32()?,
+        handed_back: r.u8()?,
         waits: match r.u8()? {
             0 => SnapshotWait::Client,
             1 => SnapshotWait::Until(r.time()?),
@@ -186,10 +207,11 @@ mod tests {
             expires_at: (seq > 1).then_some(at),
             size: 7,
             deliveries: 2,
+            handed_back: 1,
             waits,
         };
         let dead = SnapshotWait::Administrator { reason: "no".into(), at };
-        Snapshot {
+        let registry = RegistrySnapshot {
             logged_at: at,
             apps: vec![SnapshotApp {
                 id: app,
@@ -204,6 +226,9 @@ mod tests {
                 created_at: at,
             }],
             events: vec![SnapshotName { name: name.clone(), options: EventOptions::default(), auto: true }],
+        };
+        let partition = PartitionSnapshot {
+            logged_at: at,
             next_queue: 4,
             queues: vec![SnapshotQueue {
                 number: 3,
@@ -224,7 +249,8 @@ mod tests {
                     at,
                 }],
             }],
-        }
+        };
+        Snapshot { registry, partition }
     }
 
     #[test]

@@ -165,7 +165,9 @@ impl World {
             return;
         }
         self.apps = apps;
-        let length = self.bench.log.len();
+        // What goes with an app or a name is stored behind it.
+        let removes = matches!(what, Admin::Delete { .. } | Admin::DeleteEvent(_));
+        let length = self.bench.log.len() - usize::from(removes);
         self.past.insert(length, self.apps.clone());
         self.bench.verdicts();
         match what {
@@ -190,8 +192,8 @@ impl World {
 
     /// Whether anything waits under a name, or anybody for it. The state knows best what has expired.
     fn in_use(&self, name: usize) -> bool {
-        let queues = self.bench.state.queues.values();
-        queues.filter(|queue| queue.event == names()[name]).any(|q| q.consumers > 0 || q.entries.from(0).count() > 0)
+        let queues = self.bench.state.partition.queues.values();
+        queues.filter(|queue| queue.event == names()[name]).any(|q| q.subscribed > 0 || q.entries.from(0).count() > 0)
     }
 
     /// What queues counted goes with them.

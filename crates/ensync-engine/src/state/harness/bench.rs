@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
-    AppKey, AppName, Block, Delay, Delivery, EventId, Metadata, Publish, Settle, Settlement, Subscribe, WirePayload,
+    AppKey, AppName, Block, Delay, Delivery, EventId, EventName, Metadata, Publish, Reply, Settle, Settlement,
+    Subscribe, WirePayload,
 };
 
-use super::super::entries::{Place, chunk_of};
 use super::super::*;
-use crate::model::{AdminCommand, EventOptions, Position, Rights, Snapshot};
+use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
+use crate::partition::{Place, Timer, Usage, chunk_of};
 
 pub(in crate::state) use ensync_core::Command;
 
@@ -137,17 +139,17 @@ impl Bench {
     }
 
     pub(in crate::state) fn administer(&mut self, command: AdminCommand) -> Result<Reply> {
-        let change = self.state.administer(command)?;
-        self.made(change)
+        let changes = self.state.administer(command)?;
+        self.made(&changes)
     }
 
     pub(in crate::state) fn letter(&mut self, what: LetterAction, id: &EventId) -> Result<Reply> {
         let change = self.state.dead_letter(what, id)?;
-        self.made(change)
+        self.made(&[change])
     }
 
-    fn made(&mut self, change: Change) -> Result<Reply> {
-        let reply = self.commit(&[change]).pop().unwrap().answer();
+    fn made(&mut self, changes: &[Change]) -> Result<Reply> {
+        let reply = self.commit(changes).pop().unwrap().answer();
         self.check();
         reply
     }
@@ -207,10 +209,9 @@ impl Bench {
     /// Nothing waits for somebody who could take it.
     pub(in crate::state) fn check_idle(&mut self) {
         assert!(!self.state.has_work());
-        let State { queues, sessions, .. } = &mut self.state;
-        for (number, queue) in queues {
+        for queue in self.state.partition.queues.values_mut() {
             let Some((_, next)) = queue.next_ready() else { continue };
-            let mut consumers = sessions.iter().filter_map(|(_, session)| session.consumers.get(number));
+            let mut consumers = queue.consumers.values();
             assert!(!consumers.any(|c| c.wants() && c.fits(next.size)), "an event is kept from who could take it");
         }
     }
@@ -219,13 +220,18 @@ impl Bench {
     pub(in crate::state) fn deliver_some(&mut self, budget: usize) -> Vec<(ClientId, Delivery)> {
         let outgoing = self.state.dispatch(budget);
         let deliveries = outgoing.iter().map(|outgoing| {
-            let record = self.read(&outgoing.source).unwrap();
-            let client = self.state.sessions.get(outgoing.session).unwrap().client_id.clone();
+            let record = self.read(outgoing.source()).unwrap();
+            let client = self.client(outgoing.consumer);
             (client, outgoing.delivery(&record).unwrap())
         });
         let deliveries = deliveries.collect();
         self.check();
         deliveries
+    }
+
+    fn client(&self, number: SessionNumber) -> ClientId {
+        let (_, session) = self.state.sessions.iter().find(|(other, _)| *other == number).unwrap();
+        session.client_id.clone()
     }
 
     /// What is delivered now to one session; nothing may go to others.
@@ -250,8 +256,8 @@ impl Bench {
     }
 
     pub(in crate::state) fn verdicts(&mut self) {
-        let verdicts = self.state.verdicts(usize::MAX);
-        self.doomed += verdicts.len() as u64;
+        let verdicts = self.state.pending(usize::MAX);
+        self.doomed += verdicts.iter().filter(|change| matches!(*change.record, Record::Discard { .. })).count() as u64;
         for applied in self.commit(&verdicts) {
             assert_eq!(applied, Applied::Done);
         }
@@ -262,6 +268,9 @@ impl Bench {
         self.settings.epoch += 1;
         self.settings.tag = self.settings.tag.wrapping_add(1);
         self.adopt(self.replayed());
+        let leftovers = self.state.leftovers();
+        self.commit(&leftovers);
+        self.check();
     }
 
     /// Goes on with another state.
@@ -269,7 +278,8 @@ impl Bench {
         self.state = state;
         self.state.recovered(self.now);
         self.doomed = 0;
-        self.live = self.state.queues.iter().map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
+        let queues = &self.state.partition.queues;
+        self.live = queues.iter().map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
         self.check();
     }
 
@@ -300,8 +310,8 @@ impl Bench {
 
     /// What must hold at any time.
     pub(in crate::state) fn check(&self) {
-        let state = &self.state;
-        let mut timers = 0;
+        let state = &self.state.partition;
+        let (mut timers, mut apps) = (0, std::collections::HashMap::<AppId, Usage>::new());
         for (&number, queue) in &state.queues {
             let in_place = |place: Place| {
                 let found = queue.entries.from(0).filter(move |(_, entry)| entry.place == place);
@@ -312,7 +322,12 @@ impl Bench {
             assert!(queue.leases.keys().copied().eq(in_place(Place::Leased)));
             assert!(queue.deferred.keys().copied().eq(in_place(Place::Deferred)));
             assert!(queue.dead.keys().copied().eq(in_place(Place::Dead)));
+            assert!(queue.returning.keys().copied().eq(in_place(Place::Returning)));
             assert_eq!(queue.doomed, in_place(Place::Doomed).len());
+            let mut used = Usage::default();
+            queue.entries.from(0).for_each(|(_, entry)| used.add(Usage::of(entry)));
+            assert_eq!(queue.usage, used);
+            apps.entry(queue.recipient).or_default().add(used);
             timers += queue.leases.len() + queue.deferred.len();
 
             let live = queue.entries.from(0).count() as u64;
@@ -320,7 +335,7 @@ impl Bench {
             assert_eq!(self.live.get(&number).unwrap_or(&0) + queue.counters.published, live + gone);
 
             for (&seq, lease) in &queue.leases {
-                let consumer = &state.sessions.get(lease.session).unwrap().consumers[&number];
+                let consumer = &queue.consumers[&lease.consumer];
                 assert!(consumer.held.contains(&seq));
             }
             let mut queue_entries = queue.entries.from(0);
@@ -335,29 +350,33 @@ impl Bench {
             let turns = next.is_some() && (!queue.ring.is_empty() || passed);
             assert!(!turns || queue.hot, "queue {number} would be forgotten");
         }
+        apps.retain(|_, used| *used != Usage::default());
+        assert_eq!(apps, state.usage);
         let doomed: usize = state.queues.values().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());
+        let returning: usize = state.queues.values().map(|queue| queue.returning.len()).sum();
+        assert_eq!(returning, state.returning.len());
         let armed = state.timers.iter().chain(state.lease_ends.iter());
         assert_eq!(timers, armed.filter(|timer| !matches!(timer, Timer::Expiry { .. })).count());
-        for (number, session) in state.sessions.iter() {
-            for (queue_number, consumer) in &session.consumers {
-                let queue = &state.queues[queue_number];
-                assert_eq!(queue.recipient, session.app);
+        let sessions: BTreeMap<_, _> = self.state.sessions.iter().collect();
+        for (queue_number, queue) in &state.queues {
+            for (&number, consumer) in &queue.consumers {
+                assert_eq!(queue.recipient, sessions[&number].app);
+                assert!(state.consumers[&number].contains(queue_number));
                 let sizes = consumer.held.iter().map(|&seq| {
-                    assert_eq!(queue.leases[&seq].session, number);
+                    assert_eq!(queue.leases[&seq].consumer, number);
                     u64::from(queue.entries.get(seq).unwrap().size)
                 });
                 assert_eq!(sizes.sum::<u64>(), consumer.bytes);
-                let turns = queue.ring.iter().chain(&queue.passed).filter(|&&session| session == number).count();
+                let turns = queue.ring.iter().chain(&queue.passed).filter(|&&other| other == number).count();
                 assert_eq!(turns, usize::from(consumer.in_ring));
                 assert!(consumer.in_ring || !consumer.wants(), "who wants something has no turn");
             }
+            assert_eq!(queue.subscribed, queue.consumers.values().filter(|consumer| consumer.active).count());
         }
-        let consumers = |number| {
-            let sessions = state.sessions.iter();
-            sessions.filter(|(_, session)| session.consumers.get(&number).is_some_and(|c| c.active)).count()
-        };
-        assert!(state.queues.iter().all(|(&number, queue)| queue.consumers == consumers(number)));
+        let known = state.queues.values().map(|queue| queue.consumers.len()).sum::<usize>();
+        assert_eq!(known, state.consumers.values().map(|queues| queues.len()).sum::<usize>());
+        assert!(state.consumers.values().all(|queues| !queues.is_empty()));
     }
 }
 
@@ -388,7 +407,7 @@ pub(in crate::state) fn discard(reason: &str) -> Settlement {
 
 /// The payloads, in order.
 pub(in crate::state) fn texts<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<&'a str> {
-    deliveries.into_iter().map(|delivery| delivery.payload.as_str()).collect()
+    deliveries.into_iter().map(|delivery| delivery.payload.as_str().unwrap()).collect()
 }
 
 /// Asserts which kind of refusal it was.

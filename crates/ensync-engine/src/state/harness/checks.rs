@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bench::{SHOP, WAREHOUSE, app};
 use super::model::{World, names};
 use crate::model::{EventRef, Snapshot, SnapshotWait};
-use crate::state::dispatch::key_of;
+use crate::partition::key_of;
 use crate::state::{QueueCounters, QueueStats, State};
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
         self.bench.check();
         let state = &self.bench.state;
         let mut there = HashSet::new();
-        for (&queue, q) in &state.queues {
+        for (&queue, q) in &state.partition.queues {
             there.extend(q.entries.from(0).map(|(seq, entry)| key_of(EventRef { queue, seq }, entry).to_id()));
         }
         for (id, seen) in &self.seen {
@@ -74,7 +74,7 @@ impl World {
 /// Events that have expired may or may not be there. Where settled ones were moved to is forgotten with what the log drops, which it
 /// does not say.
 fn comparable(mut durable: Snapshot, state: &State) -> Snapshot {
-    for queue in &mut durable.queues {
+    for queue in &mut durable.partition.queues {
         queue.moved.clear();
         queue.events.retain(|event| {
             let dead = matches!(event.waits, SnapshotWait::Administrator { .. });

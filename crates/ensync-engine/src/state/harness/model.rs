@@ -13,7 +13,8 @@ use super::apps::Apps;
 use super::bench::*;
 use super::op::{How, Op};
 use crate::model::{AdminCommand, EventOptions, Position, Snapshot};
-use crate::state::{Admitted, Applied, EventKey, LetterAction, QueueCounters, Step};
+use crate::partition::EventKey;
+use crate::state::{Admitted, Applied, LetterAction, QueueCounters, Step};
 
 /// The second name's events live 3 s and are delivered twice at most; its leases last 1 s.
 const SHORT: &str = "short/lived";
@@ -425,7 +426,7 @@ impl World {
     fn retain(&mut self, back: usize) {
         let end = self.bench.base.1;
         let end = end - back % (end + 1);
-        for position in self.bench.state.unsettled_before(Position::new(end as u64 + 1)) {
+        for (position, _) in self.bench.state.waiting_before(Position::new(end as u64 + 1)) {
             let copy = self.bench.log[position.as_u64() as usize - 1].clone();
             self.bench.log.push(copy.clone());
             let moved = Position::new(self.bench.log.len() as u64);

@@ -17,8 +17,8 @@ fn an_id_and_a_key_belong_to_one_app() {
     refused(bench.administer(create(SHOP, 50, "twice")), ErrorKind::Conflict);
     refused(bench.administer(create(50, SHOP, "same key")), ErrorKind::Conflict);
     // Two at once: the second is refused when it is applied.
-    let [one, two] = [create(50, 50, "one"), create(50, 51, "two")].map(|what| bench.state.administer(what).unwrap());
-    let applied = bench.commit(&[one, two]);
+    let both = [create(50, 50, "one"), create(50, 51, "two")].map(|what| bench.state.administer(what).unwrap());
+    let applied = bench.commit(&both.concat());
     assert_eq!(applied, [Applied::Done, Applied::Taken]);
     refused(applied[1].clone().answer(), ErrorKind::Conflict);
     bench.restart();

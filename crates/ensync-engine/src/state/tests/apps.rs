@@ -5,7 +5,7 @@ use std::time::Duration;
 use ensync_core::{ClientId, ErrorKind, IdempotencyKey, Peer, Publish, Result};
 
 use super::bench::*;
-use crate::model::{AdminCommand, Rights};
+use crate::model::{AdminCommand, Change, EventOptions, Record, Rights};
 use crate::state::{LetterAction, SessionNumber};
 
 fn rotate(n: u8, key: u8, grace_ms: u64) -> AdminCommand {
@@ -156,7 +156,7 @@ fn a_deleted_app_takes_its_queues_and_leaves_what_it_published() {
     refused(bench.letter(LetterAction::Requeue, &ids[2]), ErrorKind::NotFound);
     // Nothing of it is left to look at, and retention would not bring it back.
     assert!(!bench.state.holds(&copy));
-    assert!(bench.state.memory.is_empty() && bench.state.next_due().is_none() && !bench.state.has_work());
+    assert!(bench.state.partition.memory.is_empty() && bench.state.next_due().is_none() && !bench.state.has_work());
     let stranger = bench.consumer(STRANGER);
     assert_eq!(texts(&bench.deliver(&stranger)), ["dHdv"]);
     assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
@@ -201,10 +201,13 @@ fn coming_and_going_leaves_nothing_behind() {
         bench.administer(AdminCommand::DeleteApp { app: app(99) }).unwrap();
     }
     let state = &bench.state;
-    assert_eq!((state.queues.len(), state.numbers.len(), state.sessions(), state.apps().len()), (0, 0, 1, 3));
-    assert_eq!((state.hot.len(), state.next_due()), (0, None));
+    assert_eq!(
+        (state.partition.queues.len(), state.partition.numbers.len(), state.sessions(), state.apps().len()),
+        (0, 0, 1, 3)
+    );
+    assert_eq!((state.partition.hot.len(), state.next_due()), (0, None));
     // Numbers of queues go up all the same: an id never names another app's event.
-    assert_eq!(state.snapshot().next_queue, 50);
+    assert_eq!(state.snapshot().partition.next_queue, 50);
     assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     let restored = crate::state::State::restore(bench.settings.clone(), bench.state.snapshot());
     assert_eq!(restored.snapshot(), bench.state.snapshot());
@@ -252,4 +255,35 @@ fn a_right_that_is_taken_back_ends_the_sessions_that_use_it() {
     assert_eq!(texts(&bench.deliver(&idle)), ["b25l"]);
     bench.administer(grant(Some(event()), publish_only)).unwrap();
     assert_eq!(bench.state.take_ended().len(), 1);
+}
+
+#[test]
+fn what_an_app_took_with_it_goes_though_the_engine_ended_in_between() {
+    let mut bench = Bench::new();
+    bench.publish("b25l");
+    let changes = bench.state.administer(AdminCommand::DeleteApp { app: app(WAREHOUSE) }).unwrap();
+    assert_eq!(changes.len(), 2, "the registry's and the queues' record");
+    bench.commit(&changes[..1]);
+    assert_eq!(bench.state.queues().len(), 1);
+    bench.restart();
+    assert!(bench.state.queues().is_empty());
+    // An app of the same id gets nothing of it, and the log says so from now on.
+    bench.administer(create(WAREHOUSE)).unwrap();
+    let warehouse = bench.consumer(WAREHOUSE);
+    assert!(bench.deliver(&warehouse).is_empty());
+    assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
+    assert!(bench.state.leftovers().is_empty());
+}
+
+#[test]
+fn events_under_a_name_that_is_not_known_any_more_stay_for_who_registers_it_again() {
+    let mut bench = Bench::new();
+    bench.publish("b25l");
+    // Nobody can delete it while an event waits; a damaged log may lack it.
+    let gone = Record::Admin { at: bench.now, command: AdminCommand::DeleteEvent { name: event() } };
+    bench.commit(&[Change::new(gone, true)]);
+    bench.restart();
+    bench.administer(AdminCommand::CreateEvent { name: event(), options: EventOptions::default() }).unwrap();
+    let warehouse = bench.consumer(WAREHOUSE);
+    assert_eq!(bench.deliver(&warehouse).len(), 1);
 }

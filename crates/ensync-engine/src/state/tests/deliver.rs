@@ -223,8 +223,8 @@ fn subscribing_over_and_over_piles_nothing_up() {
         let other = bench.consumer(WAREHOUSE);
         bench.logout(&other);
     }
-    assert!(bench.state.queues.values().all(|queue| queue.ring.is_empty()));
-    assert!(bench.state.sessions.iter().all(|(_, session)| session.consumers.is_empty()));
+    assert!(bench.state.partition.queues.values().all(|queue| queue.ring.is_empty()));
+    assert!(bench.state.partition.queues.values().all(|queue| queue.consumers.is_empty()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ensync_core::{IdempotencyKey, Publish};
 
 use super::bench::*;
-use crate::model::{AdminCommand, EventChange, PublishRecord, Record};
+use crate::model::{AdminCommand, EventChange, Record};
 use crate::state::Applied;
 
 /// The warehouse's keys after the first.
@@ -141,7 +141,7 @@ fn a_retired_key_is_nobodys() {
         let delivery = bench.deliver_one(&warehouse);
         assert_eq!((&delivery.id, delivery.recipient), (&queued, Some(app(WAREHOUSE))));
         bench.ack(&warehouse, &delivery).unwrap();
-        assert_eq!(bench.replay(&warehouse, &queued).unwrap().payload.as_str(), "b25l");
+        assert_eq!(bench.replay(&warehouse, &queued).unwrap().payload.as_str().unwrap(), "b25l");
     }
 }
 
@@ -196,11 +196,9 @@ fn records_about_keys_that_make_no_sense_are_harmless() {
     let mut bench = Bench::new();
     bench.publish("b25l");
     let before = bench.state.snapshot();
-    let Record::Publish(good) = &**bench.log.last().unwrap() else { panic!() };
     let (nobody, name, at) = (app(99), event(), bench.now);
     let unknown = ensync_core::EventName::parse("unknown").unwrap();
     let admin = |command| Record::Admin { at, command };
-    let elsewhere = crate::model::EventRef { queue: 8, seq: 0 };
     for record in [
         admin(AdminCommand::RotateKeyPair { app: nobody, public_key: app(SECOND) }),
         admin(AdminCommand::RotateKeyPair { app: app(SHOP), public_key: app(WAREHOUSE) }),
@@ -212,7 +210,6 @@ fn records_about_keys_that_make_no_sense_are_harmless() {
         admin(AdminCommand::Revoke { app: app(SHOP), event: name.clone() }),
         admin(AdminCommand::DeleteEvent { name: unknown.clone() }),
         admin(AdminCommand::ChangeEvent { name: unknown, change: EventChange::default() }),
-        Record::Publish(PublishRecord { at: elsewhere, recipient: nobody, ..good.clone() }),
     ] {
         let position = crate::model::Position::new(99);
         assert_eq!(bench.state.apply(Some(position), &record.clone().into()), Applied::Ignored, "{record:?}");

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use ensync_core::{ErrorKind, Reply, Settlement};
 
-use super::super::dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH};
 use super::bench::*;
 use crate::model::{AdminCommand, EventOptions};
+use crate::partition::{MAX_HANDED_BACK, MAX_IN_EPOCH, block};
 use crate::state::LetterAction;
 
 #[test]
@@ -202,13 +202,13 @@ fn a_dead_letter_waits_for_the_log_and_goes_to_nobody_meanwhile() {
     bench.state.tick(bench.now.after(Duration::from_secs(60)));
     // The log refuses for a while: the verdict stays to be stored, and the event is with nobody.
     for _ in 0..2 {
-        assert_eq!(bench.state.verdicts(10).len(), 1);
+        assert_eq!(bench.state.pending(10).len(), 1);
         assert_eq!(bench.deliver(&warehouse), []);
         assert_eq!(bench.counts(), [0, 1, 0, 0]);
         refused(bench.state.decide(&warehouse, ack_command(&delivery)), ErrorKind::StaleDelivery);
     }
     bench.verdicts();
-    assert_eq!((bench.counts(), bench.state.verdicts(10).len()), ([0, 0, 0, 1], 0));
+    assert_eq!((bench.counts(), bench.state.pending(10).len()), ([0, 0, 0, 1], 0));
 }
 
 fn ack_command(delivery: &ensync_core::Delivery) -> Command {
@@ -265,7 +265,7 @@ fn a_block_is_never_used_twice_even_at_its_end() {
     let mut bench = Bench::new();
     let warehouse = bench.consumer(WAREHOUSE);
     let id = bench.publish("b25l");
-    let entry = bench.state.queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
+    let entry = bench.state.partition.queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
     entry.in_epoch = MAX_IN_EPOCH - 1;
     let last = bench.deliver_one(&warehouse);
     assert_eq!(last.block.as_u64(), (2 << 20) - 1);
@@ -279,7 +279,59 @@ fn a_block_is_never_used_twice_even_at_its_end() {
 
 #[test]
 fn blocks_stay_below_two_to_the_53() {
-    let block = super::super::dispatch::block(u64::MAX, u32::MAX);
-    assert_eq!(block.as_u64(), (1 << 53) - 1);
-    assert!(super::super::dispatch::block(1, 1).as_u64() >= 1);
+    assert_eq!(block(u64::MAX, u32::MAX).as_u64(), (1 << 53) - 1);
+    assert!(block(1, 1).as_u64() >= 1);
+}
+
+#[test]
+fn a_restart_and_a_checkpoint_forget_no_delivery_that_came_back() {
+    for from_checkpoint in [false, true] {
+        let mut bench = Bench::with(|_| {}, EventOptions { max_deliveries: NonZeroU32::new(4), ..Default::default() });
+        bench.publish("b25l");
+        let warehouse = bench.consumer(WAREHOUSE);
+        let restart = |bench: &mut Bench| {
+            if from_checkpoint {
+                bench.base = (bench.state.snapshot(), bench.log.len());
+            }
+            bench.restart();
+            bench.consumer(WAREHOUSE)
+        };
+        // Rolled back, run out, and handed back, which does not count.
+        let first = bench.deliver_one(&warehouse);
+        bench.settle(&warehouse, &first.id, None, Settlement::Rollback).unwrap();
+        assert_eq!(bench.deliver_one(&warehouse).attempt, Some(2));
+        bench.advance(60_000);
+        assert_eq!(bench.deliver_one(&warehouse).attempt, Some(3));
+        bench.logout(&warehouse);
+        let warehouse = restart(&mut bench);
+        assert_eq!(bench.deliver_one(&warehouse).attempt, Some(4), "{from_checkpoint}");
+        // What is with a client when the engine is killed is as if the connection had ended, and nobody was told of it.
+        let warehouse = restart(&mut bench);
+        assert_eq!(bench.deliver_one(&warehouse).attempt, Some(4), "{from_checkpoint}");
+        bench.advance(60_000);
+        let warehouse_again = restart(&mut bench);
+        assert_eq!(bench.deliver_one(&warehouse_again).attempt, Some(5), "{from_checkpoint}");
+        bench.advance(60_000);
+        // Four that count, and one that does not.
+        assert_eq!(bench.counts(), [0, 0, 0, 1], "{from_checkpoint}");
+        assert_eq!(bench.state.dead_letters(None, None, 9)[0].deliveries, 5);
+    }
+}
+
+#[test]
+fn what_came_back_waits_until_the_log_has_that() {
+    let mut bench = Bench::new();
+    bench.publish("b25l");
+    let warehouse = bench.consumer(WAREHOUSE);
+    let first = bench.deliver_one(&warehouse);
+    bench.state.decide(&warehouse, rollback(&first)).unwrap();
+    assert!(bench.state.dispatch(9).is_empty(), "the log does not know of the first delivery yet");
+    assert_eq!((bench.counts(), bench.state.pending(9).len()), ([1, 0, 0, 0], 1));
+    bench.verdicts();
+    assert_eq!(bench.deliver_one(&warehouse).attempt, Some(2));
+}
+
+fn rollback(delivery: &ensync_core::Delivery) -> Command {
+    let (id, block) = (delivery.id.clone(), Some(delivery.block));
+    Command::Settle(ensync_core::Settle { id, event: None, block, how: Settlement::Rollback })
 }

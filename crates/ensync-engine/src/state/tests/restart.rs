@@ -48,33 +48,33 @@ fn an_event_may_move_in_the_log_and_keeps_its_id() {
     let mut bench = Bench::new();
     let ids = [bench.publish("b25l"), bench.publish("dHdv")];
     let end = Position::new(bench.log.len() as u64);
-    let unsettled = bench.state.unsettled_before(end);
+    let unsettled = bench.state.waiting_before(end);
     assert_eq!(unsettled.len(), 1);
     // What retention does: append again, then drop what lies before.
-    let copy = bench.log[unsettled[0].as_u64() as usize - 1].clone();
+    let copy = bench.log[unsettled[0].0.as_u64() as usize - 1].clone();
     bench.log.push(copy.clone());
     let moved = Position::new(bench.log.len() as u64);
     assert_eq!(bench.state.apply(Some(moved), &copy), Applied::Stored(ids[0].clone()));
-    assert_eq!(bench.state.unsettled_before(end), []);
-    bench.log[unsettled[0].as_u64() as usize - 1] = Arc::new(Record::Drop { event: EventRef { queue: 9, seq: 9 } });
+    assert_eq!(bench.state.waiting_before(end), []);
+    bench.log[unsettled[0].0.as_u64() as usize - 1] = Arc::new(Record::Drop { event: EventRef { queue: 9, seq: 9 } });
 
     bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
     let warehouse = bench.consumer(WAREHOUSE);
     assert!(bench.deliver(&warehouse).iter().map(|delivery| &delivery.id).eq(&ids));
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     // For as long as the log has it: also once it is settled, and after another start.
     for id in &ids {
         bench.settle(&warehouse, id, None, Settlement::Ack).unwrap();
     }
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));
     let warehouse = bench.consumer(WAREHOUSE);
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.state.dropped(Position::START, moved);
-    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str(), "b25l");
+    assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.state.dropped(moved, Position::new(moved.as_u64() + 1));
     refused(bench.replay(&warehouse, &ids[0]), ErrorKind::NotFound);
-    assert!(bench.state.snapshot().queues.iter().all(|queue| queue.moved.is_empty()));
+    assert!(bench.state.snapshot().partition.queues.iter().all(|queue| queue.moved.is_empty()));
 }
 
 #[test]
@@ -103,12 +103,7 @@ fn records_that_make_no_sense_are_harmless() {
         Record::Publish(crate::model::PublishRecord { at: EventRef { queue: 5, seq: 9 }, ..good.clone() }),
         Record::Publish(crate::model::PublishRecord {
             at: EventRef { queue: 0, seq: 9 },
-            recipient: app(SHOP),
-            ..good.clone()
-        }),
-        Record::Publish(crate::model::PublishRecord {
-            at: EventRef { queue: 9, seq: 9 },
-            recipient: app(99),
+            recipient_id: app(SHOP),
             ..good.clone()
         }),
         Record::Publish(crate::model::PublishRecord { tag: 1, ..good.clone() }),
@@ -123,7 +118,8 @@ fn records_that_make_no_sense_are_harmless() {
     for event in nowhere {
         records.extend([
             Record::Ack { event, block, at: Timestamp::default() },
-            Record::Defer { event, until: Timestamp::from_millis(u64::MAX), deliveries: u32::MAX },
+            Record::Defer { event, until: Timestamp::from_millis(u64::MAX), deliveries: u32::MAX, handed_back: 9 },
+            Record::Return { event, deliveries: u32::MAX, handed_back: u8::MAX },
             Record::Discard { event, reason: String::new(), at: Timestamp::default(), deliveries: 0 },
             Record::Requeue { event, expires_at: None },
             Record::Drop { event },

@@ -223,8 +223,8 @@ fn ids_of_nothing_are_not_found() {
     let warehouse = bench.consumer(WAREHOUSE);
     let id = bench.publish("b25l");
     bench.deliver_one(&warehouse);
-    let key = crate::state::EventKey::of(&id).unwrap();
-    let forge = |change: fn(&mut crate::state::EventKey)| {
+    let key = crate::partition::EventKey::of(&id).unwrap();
+    let forge = |change: fn(&mut crate::partition::EventKey)| {
         let mut key = key;
         change(&mut key);
         key.to_id()

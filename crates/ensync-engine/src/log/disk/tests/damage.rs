@@ -178,13 +178,13 @@ async fn another_format_is_refused_in_words() {
     let checkpoint = place.path().join(format!("{:020}.checkpoint", positions[0].as_u64()));
     for path in [place.segment(1), checkpoint] {
         for (other, words) in [
-            (3, ["is of format 3", "reads format 2", "the engine that wrote it, or a later one"]),
-            (1, ["is of format 1", "reads only format 2", "start this one on another directory"]),
+            (4, ["is of format 4", "reads format 3", "the engine that wrote it, or a later one"]),
+            (2, ["is of format 2", "reads only format 3", "start this one on another directory"]),
         ] {
             place.alter(&path, |bytes| bytes[8] = other);
             place.refused(ErrorKind::InvalidInput, &words);
         }
-        place.alter(&path, |bytes| bytes[8] = 2);
+        place.alter(&path, |bytes| bytes[8] = 3);
     }
     place.open();
 }

@@ -1,6 +1,6 @@
 //! A data directory of this format, kept: whoever has data in it can read that with every later version.
 //!
-//! `format-2` holds a log with every kind of record and a checkpoint with every field, and records after that.
+//! `format-3` holds a log with every kind of record and a checkpoint with every field, and records after that.
 //! `ENSYNC_WRITE_FORMAT=1 cargo test -p ensync-engine --lib kept` writes it; never again, once anybody has data in this format.
 
 use std::num::NonZeroU32;
@@ -20,7 +20,7 @@ use crate::state::{Settings, State};
 use crate::testing::ManualClock;
 use crate::{Broker, BrokerOptions, Log};
 
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/log/disk/tests/format-2");
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/log/disk/tests/format-3");
 /// When all of it happened.
 const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// Far from that.
@@ -68,8 +68,10 @@ fn publish(seq: u64) -> Record {
     Record::Publish(PublishRecord {
         at: EventRef { queue: 3, seq },
         tag: 0xfeed,
+        recipient_id: STORE,
         recipient: if seq == 0 { STORE } else { STORE_3 },
         event: paid(),
+        sender_id: SHOP,
         sender: SHOP,
         payload: WirePayload::from_wire(format!("cGF5bG9hZDAwMD{seq}=")),
         metadata: Metadata::parse(r#"{"n":1}"#).unwrap(),
@@ -104,7 +106,7 @@ fn before() -> Vec<Record> {
     records.extend((1..7).map(publish));
     records.extend([
         Record::Ack { event: event(0), block: Block::new(1 << 32 | 1).unwrap(), at: AT },
-        Record::Defer { event: event(2), until: LATER, deliveries: 3 },
+        Record::Defer { event: event(2), until: LATER, deliveries: 3, handed_back: 0 },
         Record::Discard { event: event(3), reason: reason(), at: AT, deliveries: 2 },
         Record::Discard { event: event(6), reason: reason(), at: AT, deliveries: 1 },
         Record::Drop { event: event(6) },
@@ -231,23 +233,23 @@ async fn a_kept_directory_is_opened_with_all_that_is_in_it() {
     for _ in 0..3 {
         delivered.push(store.inbox.next().await.unwrap());
     }
-    let payloads: Vec<_> = delivered.iter().map(|delivery| delivery.payload.as_str()).collect();
+    let payloads: Vec<_> = delivered.iter().map(|delivery| delivery.payload.as_str().unwrap()).collect();
     assert_eq!(payloads, ["cGF5bG9hZDAwMD1=", "cGF5bG9hZDAwMD4=", "cGF5bG9hZDAwMD7="]);
     assert_eq!(id, delivered[0].id);
     // Clients may have written this one down.
     assert_eq!(id.as_str(), ID);
     let replay = Command::Replay { id: letter.id.clone(), event: paid() };
     let Reply::Replayed(replayed) = broker.handle(&store.peer, replay).await.unwrap() else { panic!() };
-    assert_eq!(replayed.payload.as_str(), "cGF5bG9hZDAwMD3=");
+    assert_eq!(replayed.payload.as_str().unwrap(), "cGF5bG9hZDAwMD3=");
     clock.advance_to(LATER);
     // Those that nobody settled come again, too.
-    while store.inbox.next().await.unwrap().payload.as_str() != "cGF5bG9hZDAwMD2=" {}
+    while store.inbox.next().await.unwrap().payload.as_str().unwrap() != "cGF5bG9hZDAwMD2=" {}
     broker.shutdown().await;
     assert_eq!(verify(place.path()).await.unwrap().damage, []);
 }
 
 /// The id of the first event that waits.
-const ID: &str = "AQAA_u0DAdiZgIAQ";
+const ID: &str = "AQAA_u0DAeCbgIAQ";
 
 #[tokio::test]
 async fn the_kept_bytes_are_what_is_written_today() {
@@ -274,11 +276,11 @@ async fn the_kept_bytes_are_what_is_written_today() {
     assert_eq!(snapshot::decode(state.clone()).unwrap(), durable);
     assert_eq!(snapshot::encode(&durable), state);
     // Nothing is left out of it.
-    let store = &durable.apps[1];
-    assert!(durable.apps[0].old_key.is_some() && !store.earlier_keys.is_empty() && !store.grants.is_empty());
-    let publishes: usize = durable.publishes.iter().map(|of| of.publishes.len()).sum();
-    assert_eq!((durable.next_queue, durable.queues[0].events.len(), publishes), (4, 5, 2));
-    let settled = &durable.queues[0].settled;
+    let store = &durable.registry.apps[1];
+    assert!(durable.registry.apps[0].old_key.is_some() && !store.earlier_keys.is_empty() && !store.grants.is_empty());
+    let publishes: usize = durable.partition.publishes.iter().map(|of| of.publishes.len()).sum();
+    assert_eq!((durable.partition.next_queue, durable.partition.queues[0].events.len(), publishes), (8, 5, 2));
+    let settled = &durable.partition.queues[0].settled;
     assert!(settled.iter().any(|s| s.by.is_some()) && settled.iter().any(|s| s.by.is_none()));
-    assert!(durable.queues[0].events.iter().any(|event| event.current != event.position));
+    assert!(durable.partition.queues[0].events.iter().any(|event| event.current != event.position));
 }

@@ -38,7 +38,13 @@ fn publish(queue: u32, seq: u64, bytes: usize) -> Arc<Record> {
     let sample = large(seq, bytes);
     let Record::Publish(sample) = &*sample else { panic!() };
     let (at, event) = (EventRef { queue, seq }, EventName::parse("orders/paid").unwrap());
-    Arc::new(Record::Publish(PublishRecord { at, event, recipient: recipient(queue), ..sample.clone() }))
+    Arc::new(Record::Publish(PublishRecord {
+        at,
+        event,
+        recipient_id: recipient(queue),
+        recipient: recipient(queue),
+        ..sample.clone()
+    }))
 }
 
 /// A log with a history: publishes to three queues, acknowledgements, dead letters, and checkpoints where they are asked for.
@@ -129,7 +135,7 @@ fn waiting(state: &State) -> BTreeSet<EventRef> {
         let number = queue.number;
         queue.events.iter().map(move |event| EventRef { queue: number, seq: event.seq }).collect::<Vec<_>>()
     };
-    durable.queues.iter().flat_map(of).collect()
+    durable.partition.queues.iter().flat_map(of).collect()
 }
 
 /// The state as an engine that starts has it.
@@ -204,7 +210,7 @@ async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
     let history = History::new(&mut fastrand::Rng::with_seed(2), &[20]).await;
     let at = history.checkpoints[0];
     let mut wrong = fold(&history.stored[..10]).snapshot();
-    wrong.queues.pop();
+    wrong.partition.queues.pop();
     let log = history.place.open();
     log.save_checkpoint(at, snapshot::encode(&wrong)).await.unwrap();
     drop(log);
@@ -222,7 +228,7 @@ async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let at = Timestamp::from_millis(5);
     let mut records = apps();
     records.push(publish(0, 0, 100));
-    records.push(Arc::new(Record::Defer { event, until: due, deliveries: 3 }));
+    records.push(Arc::new(Record::Defer { event, until: due, deliveries: 3, handed_back: 0 }));
     let command = AdminCommand::RotateKey { app: recipient(1), key_hash, grace: due.since(at) };
     records.push(Arc::new(Record::Admin { at, command }));
     let positions = place.open().store(&records).await.unwrap();
@@ -231,9 +237,9 @@ async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let before = state.snapshot();
     state.tick(due);
     let after = state.snapshot();
-    assert!(after.queues != before.queues && after.apps != before.apps);
+    assert!(after.partition != before.partition && after.registry.apps != before.registry.apps);
     let mut wrong = before.clone();
-    wrong.queues[0].events[0].deliveries = 4;
+    wrong.partition.queues[0].events[0].deliveries = 4;
     for (saved, is_right) in [(before, true), (after, true), (wrong, false)] {
         place.open().save_checkpoint(stored.last().unwrap().0, snapshot::encode(&saved)).await.unwrap();
         let report = verify(place.path()).await.unwrap();

@@ -202,7 +202,8 @@ impl Copy {
         let needed = match &checkpoint {
             Some((at, state)) if !replays => {
                 let state = decode(*at, state).map_err(Stop::Failed)?;
-                let waiting = state.queues.iter().flat_map(|queue| queue.events.iter().map(|event| event.current));
+                let waiting =
+                    state.partition.queues.iter().flat_map(|queue| queue.events.iter().map(|event| event.current));
                 split(waiting.min().map_or(*at, |first| first.min(*at))).0
             }
             _ => oldest,

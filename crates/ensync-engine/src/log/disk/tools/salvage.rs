@@ -9,8 +9,8 @@ use super::super::directory::unusable;
 use super::super::format::{FRAME, split};
 use super::scan::{Found, LogScan};
 use crate::model::codec::snapshot;
-use crate::model::{AdminCommand, EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
-use crate::state::{Applied, Settings, State};
+use crate::model::{EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
+use crate::state::{Settings, State};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub(super) struct Salvaged {
     pub(super) durable: Snapshot,
     /// Sequence numbers of each queue that only a gap can have had: at most so many events were published there.
     pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
-    /// Events of whose recipient nothing is known: the gap had its app, or the key that it was sealed for.
+    /// Events that wait, of whose recipient nothing is known: a gap had its app. An engine that starts here takes them for what goes with
+    /// an app that was deleted.
     pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
     /// Whether a gap may have held what was done to events.
     pub(super) settlements: bool,
@@ -40,7 +41,11 @@ impl Waiting<'_> {
 impl Salvaged {
     /// Every event that waits, for whatever.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
-        self.durable.queues.iter().flat_map(|queue| queue.events.iter().map(move |event| Waiting { queue, event }))
+        self.durable
+            .partition
+            .queues
+            .iter()
+            .flat_map(|queue| queue.events.iter().map(move |event| Waiting { queue, event }))
     }
 }
 
@@ -60,8 +65,8 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged>
     };
     // Up to which sequence number each queue was seen, and after how many gaps.
     let mut seen: HashMap<u32, (u64, usize)> =
-        state.snapshot().queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
-    let (mut gaps, mut perhaps, mut orphans) = (0, BTreeMap::new(), BTreeMap::new());
+        state.snapshot().partition.queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
+    let (mut gaps, mut perhaps) = (0, BTreeMap::new());
     scan.each(directory, split(from).0, |found| {
         match found {
             Found::Gap(index) => {
@@ -74,34 +79,30 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged>
                 if let Record::Publish(publish) = &*record {
                     let (next, passed) = seen.entry(publish.at.queue).or_insert((0, 0));
                     if *passed < gaps && publish.at.seq > *next {
-                        let queue = (publish.recipient, publish.event.clone());
+                        let queue = (publish.recipient_id, publish.event.clone());
                         *perhaps.entry(queue).or_default() += publish.at.seq - *next;
                     }
                     (*next, *passed) = ((*next).max(publish.at.seq + 1), gaps);
                 }
-                let applied = state.apply(Some(at), &record);
-                match &*record {
-                    Record::Publish(publish)
-                        if gaps > 0 && applied == Applied::Ignored && state.app(&publish.recipient).is_none() =>
-                    {
-                        orphans.insert(publish.at, (publish.recipient, publish.event.clone()));
-                    }
-                    Record::Ack { event, .. } | Record::Drop { event } => _ = orphans.remove(event),
-                    Record::Admin { command: AdminCommand::DeleteApp { app }, .. } => {
-                        orphans.retain(|_, (recipient, _)| recipient != app);
-                    }
-                    Record::Admin { command: AdminCommand::DeleteEvent { name }, .. } => {
-                        orphans.retain(|_, (_, event)| event != name);
-                    }
-                    _ => {}
-                }
+                state.apply(Some(at), &record);
             }
             // What an earlier repair said is no news.
             Found::Record(..) | Found::Lost(..) => {}
         }
         Ok(())
     })?;
-    Ok(Salvaged { durable: state.snapshot(), perhaps, orphans, settlements: gaps > 0 })
+    let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
+    durable.partition.queues.retain(|queue| {
+        let known = state.app(&queue.recipient).is_some();
+        let lost = queue
+            .events
+            .iter()
+            .filter(|_| !known && gaps > 0)
+            .map(|event| EventRef { queue: queue.number, seq: event.seq });
+        orphans.extend(lost.map(|event| (event, (queue.recipient, queue.event.clone()))));
+        known
+    });
+    Ok(Salvaged { durable, perhaps, orphans, settlements: gaps > 0 })
 }
 
 pub(super) fn no_meaning(at: Position) -> Error {

@@ -12,8 +12,8 @@ use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segme
 use super::salvage::{decode, no_meaning, salvage};
 use super::scan::{Found, LogScan, scan_log};
 use crate::model::{
-    Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish, SnapshotPublisher, SnapshotSettled,
-    SnapshotWait,
+    PartitionSnapshot, Position, Record, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish,
+    SnapshotPublisher, SnapshotSettled, SnapshotWait,
 };
 use crate::state::{Settings, State};
 
@@ -70,7 +70,9 @@ pub(super) fn verify_now(path: &Path) -> Result<Report> {
     }
     for (&at, state) in &scan.checkpoints {
         let unsettled = match state {
-            Some(state) => Some(decode(at, state)?.queues.iter().map(|queue| queue.events.len() as u64).sum()),
+            Some(state) => {
+                Some(decode(at, state)?.partition.queues.iter().map(|queue| queue.events.len() as u64).sum())
+            }
             None => None,
         };
         let path = directory.checkpoint(at);
@@ -147,18 +149,21 @@ impl Reading {
 /// given to events which were never in the log.
 fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     // By name, so that what is added is looked at here.
-    let Snapshot { logged_at, apps, events, next_queue, queues: _, publishes } = log;
-    if *logged_at != saved.logged_at {
+    let Snapshot { registry, partition } = log;
+    let RegistrySnapshot { logged_at: registered_at, apps, events } = registry;
+    let PartitionSnapshot { logged_at, next_queue, queues, publishes } = partition;
+    let (known, saved) = (&saved.registry, &saved.partition);
+    if *logged_at != saved.logged_at || *registered_at != known.logged_at {
         return Err("the time of the latest record differs".into());
     }
     let same_app = |(log, saved): (&SnapshotApp, &SnapshotApp)| {
         let old_key = saved.old_key.and(log.old_key);
         SnapshotApp { old_key, ..log.clone() } == *saved
     };
-    if apps.len() != saved.apps.len() || !apps.iter().zip(&saved.apps).all(same_app) {
+    if apps.len() != known.apps.len() || !apps.iter().zip(&known.apps).all(same_app) {
         return Err("the apps differ".into());
     }
-    if *events != saved.events {
+    if *events != known.events {
         return Err("the event names differ".into());
     }
     if *next_queue != saved.next_queue {
@@ -172,7 +177,7 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     if remembered.iter().any(|(print, publish)| known.get(print).is_some_and(|known| known != publish)) {
         return Err("the publishes under idempotency keys differ".into());
     }
-    for queue in &log.queues {
+    for queue in queues {
         let same = saved.queues.iter().find(|other| other.number == queue.number);
         let name = (queue.recipient, &queue.event);
         let Some(other) = same.filter(|other| (other.recipient, &other.event) == name) else {
@@ -186,7 +191,7 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
         for event in &queue.events {
             let found = events.next_if(|other| other.seq <= event.seq);
             // Nothing in the log says that the time of a deferred one had come.
-            let due = || SnapshotEvent { waits: SnapshotWait::Client, deliveries: 0, ..event.clone() };
+            let due = || SnapshotEvent { waits: SnapshotWait::Client, ..event.clone() };
             let came_due = |found: &SnapshotEvent| matches!(event.waits, SnapshotWait::Until(_)) && *found == due();
             let same = found.is_some_and(|found| found == event || came_due(found));
             let expired = found.is_none() && event.expires_at.is_some();
@@ -201,7 +206,7 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     let unknown = saved
         .queues
         .iter()
-        .find(|queue| !queue.events.is_empty() && !log.queues.iter().any(|other| other.number == queue.number));
+        .find(|queue| !queue.events.is_empty() && !queues.iter().any(|other| other.number == queue.number));
     unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
 }
 

@@ -8,7 +8,7 @@ use super::timers::NEVER;
 
 /// Where an unsettled event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Waits for its first delivery since the engine started.
     Fresh,
     /// Waits for another one.
@@ -17,6 +17,8 @@ pub(super) enum Place {
     Leased,
     /// Waits for its time.
     Deferred,
+    /// Came back; waits for another delivery as soon as the log says so.
+    Returning,
     /// Was delivered too often; becomes a dead letter as soon as the log says so.
     Doomed,
     /// A dead letter.
@@ -25,25 +27,25 @@ pub(super) enum Place {
 
 /// What is kept in memory of an unsettled event: 48 bytes. The payload is in the log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Where the log had it first; 0 if it is in memory only.
-    pub(super) position: u64,
-    pub(super) accepted_at: Timestamp,
+    pub(crate) position: u64,
+    pub(crate) accepted_at: Timestamp,
     /// [`NEVER`] if it does not expire.
-    pub(super) expires_at: Timestamp,
-    pub(super) tag: u32,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) tag: u32,
     /// Payload and metadata, in bytes.
-    pub(super) size: u32,
-    /// As far as is known: a restart forgets those since the last defer.
-    pub(super) deliveries: u32,
+    pub(crate) size: u32,
+    /// As far as is known: a restart forgets what was with a client when the engine was killed.
+    pub(crate) deliveries: u32,
     /// Since the engine started.
-    pub(super) in_epoch: u32,
-    /// Deliveries that do not count towards the limit, as their sessions ended first. A restart forgets them.
-    pub(super) handed_back: u8,
-    pub(super) place: Place,
-    pub(super) transient: bool,
+    pub(crate) in_epoch: u32,
+    /// Deliveries that do not count towards the limit, as their sessions ended first.
+    pub(crate) handed_back: u8,
+    pub(crate) place: Place,
+    pub(crate) transient: bool,
     /// The sequence number's place in its chunk; kept by [`Entries`].
-    pub(super) slot: u8,
+    pub(crate) slot: u8,
 }
 
 const _: () = assert!(size_of::<Entry>() <= 48);
@@ -55,7 +57,7 @@ const CHUNK: u64 = 32;
 /// small constant, an entry costs little more than its own bytes, and one that stays behind for hours does not keep the memory
 /// of the thousands that were settled after it.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     chunks: BTreeMap<u64, Chunk>,
 }
 
@@ -68,19 +70,23 @@ struct Chunk {
 }
 
 impl Entries {
-    pub(super) fn get(&self, seq: u64) -> Option<&Entry> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(crate) fn get(&self, seq: u64) -> Option<&Entry> {
         let chunk = self.chunks.get(&chunk_of(seq))?;
         chunk.entries.get(chunk.find(seq).ok()?)
     }
 
-    pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, seq: u64) -> Option<&mut Entry> {
         let chunk = self.chunks.get_mut(&chunk_of(seq))?;
         let index = chunk.find(seq).ok()?;
         chunk.entries.get_mut(index)
     }
 
     /// Enters an event. One that is there already stays.
-    pub(super) fn insert(&mut self, seq: u64, entry: Entry) {
+    pub(crate) fn insert(&mut self, seq: u64, entry: Entry) {
         let chunk =
             self.chunks.entry(chunk_of(seq)).or_insert_with(|| Chunk { entries: Vec::with_capacity(1), armed: NEVER });
         if let Err(index) = chunk.find(seq) {
@@ -89,7 +95,7 @@ impl Entries {
     }
 
     /// Takes an event out. If its chunk goes with it, the second value is when that chunk's expiry timer was due.
-    pub(super) fn remove(&mut self, seq: u64) -> Option<(Entry, Option<Timestamp>)> {
+    pub(crate) fn remove(&mut self, seq: u64) -> Option<(Entry, Option<Timestamp>)> {
         let number = chunk_of(seq);
         let chunk = self.chunks.get_mut(&number)?;
         let entry = chunk.entries.remove(chunk.find(seq).ok()?);
@@ -105,7 +111,7 @@ impl Entries {
     }
 
     /// The entries from a sequence number on, in order.
-    pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = (u64, &Entry)> {
+    pub(crate) fn from(&self, seq: u64) -> impl Iterator<Item = (u64, &Entry)> {
         self.chunks
             .range(chunk_of(seq)..)
             .flat_map(|(number, chunk)| chunk.entries.iter().map(move |e| (number * CHUNK + u64::from(e.slot), e)))
@@ -113,24 +119,24 @@ impl Entries {
     }
 
     /// The entries of one chunk.
-    pub(super) fn of_chunk(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
+    pub(crate) fn of_chunk(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let entries = self.chunks.get(&number).map_or(&[][..], |chunk| &chunk.entries);
         entries.iter().map(move |entry| (number * CHUNK + u64::from(entry.slot), entry))
     }
 
     /// When the expiry timer of a chunk is due, to be changed; `None` if there is no such chunk.
-    pub(super) fn armed_mut(&mut self, number: u64) -> Option<&mut Timestamp> {
+    pub(crate) fn armed_mut(&mut self, number: u64) -> Option<&mut Timestamp> {
         self.chunks.get_mut(&number).map(|chunk| &mut chunk.armed)
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn armed(&self, number: u64) -> Timestamp {
+    pub(crate) fn armed(&self, number: u64) -> Timestamp {
         self.chunks.get(&number).map_or(NEVER, |chunk| chunk.armed)
     }
 }
 
 /// The chunk of a sequence number.
-pub(super) fn chunk_of(seq: u64) -> u64 {
+pub(crate) fn chunk_of(seq: u64) -> u64 {
     seq / CHUNK
 }
 

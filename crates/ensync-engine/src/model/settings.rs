@@ -1,9 +1,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::rate::Rate;
+use super::Quotas;
 
-/// What a [`State`](super::State) is told once, when it is made.
+/// What a [`State`](crate::state::State) is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How often the log has been opened: see [`Log::epoch`](crate::log::Log::epoch).
@@ -46,6 +46,8 @@ pub struct Limits {
     pub max_sessions_per_app: usize,
     /// How many events an app may publish. No limit.
     pub publish_rate: Option<Rate>,
+    /// How much may wait.
+    pub quotas: Quotas,
     /// How many logins from one address (of IPv6: one /64 network) may fail before it has to wait. 10; they are forgotten
     /// after 15 minutes. A login with a right key never waits.
     pub login_failures: u32,
@@ -78,6 +80,7 @@ impl Default for Limits {
             max_sessions: 100_000,
             max_sessions_per_app: 10_000,
             publish_rate: None,
+            quotas: Quotas::default(),
             login_failures: 10,
             login_delay: Duration::from_secs(1),
             max_login_delay: Duration::from_secs(60),
@@ -105,5 +108,21 @@ pub struct Defaults {
 impl Default for Defaults {
     fn default() -> Self {
         Self { ack_timeout: Duration::from_secs(60), max_deliveries: NonZeroU32::MIN.saturating_add(15), ttl: None }
+    }
+}
+
+/// How many events an app may publish: so many per second on the long run, and so many at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Events per second.
+    pub per_second: NonZeroU32,
+    /// Events at once.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `per_second` events per second, and what two seconds allow at once.
+    pub fn per_second(per_second: NonZeroU32) -> Self {
+        Self { per_second, burst: per_second.saturating_add(per_second.get()) }
     }
 }

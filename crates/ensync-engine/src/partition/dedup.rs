@@ -6,9 +6,8 @@ use std::time::Duration;
 use ensync_core::{AppId, EventName, IdempotencyKey, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::Limits;
 use super::event_id::EventKey;
-use crate::model::EventRef;
+use crate::model::Limits;
 
 /// Names a publish: the ids of sender and recipient, the event name, the key and whether it went to the log, hashed, so that long names
 /// and keys cost no memory. 128 bits of SHA-256 are far from a collision at the number that is remembered.
@@ -117,16 +116,6 @@ impl Dedup {
         self.prune(now, self.window.saturating_mul(2));
     }
 
-    /// Forgets the publishes of some events.
-    pub(super) fn forget(&mut self, gone: impl Fn(EventRef) -> bool) {
-        self.events.retain(|_, (key, _)| !gone(key.event));
-        for app in self.apps.keys().copied().collect::<Vec<_>>() {
-            let events = std::mem::take(&mut self.events);
-            self.change(app, |publishes| publishes.retain(|publish| is_current(&events, publish)));
-            self.events = events;
-        }
-    }
-
     /// All that is held: by app, and of each in the order it came.
     pub(super) fn iter(
         &self,
@@ -183,7 +172,7 @@ fn is_current(events: &HashMap<Fingerprint, (EventKey, Timestamp)>, (publish, at
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Position;
+    use crate::model::{EventRef, Position};
 
     fn event(seq: u64) -> EventKey {
         EventKey { transient: false, tag: 0, event: EventRef { queue: 0, seq }, position: Position::START }
@@ -277,10 +266,6 @@ mod tests {
             if lived.find(&name, accepted).is_none() {
                 lived.insert(sender, name, event(seq), accepted);
                 read_back.insert(sender, name, event(seq), accepted);
-            }
-            if random.u8(..) == 0 {
-                lived.forget(|event| event.seq % 3 == 0);
-                read_back.forget(|event| event.seq % 3 == 0);
             }
         }
         lived.forget_old(at(now));

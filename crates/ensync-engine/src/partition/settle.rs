@@ -1,13 +1,12 @@
 //! What becomes of deliveries.
 
-use ensync_core::{Block, Error, ErrorKind, Peer, Reply, Result, Settle, Settlement};
+use ensync_core::{AppId, Block, Error, ErrorKind, Reply, Result, Settle, Settlement};
 
 use super::entries::Place;
 use super::event_id::EventKey;
-use super::sessions::SessionNumber;
 use super::settled::Fate;
-use super::{Change, State, Step};
-use crate::model::{EventRef, Record};
+use super::{ConsumerNumber, Partition, Step};
+use crate::model::{Change, EventRef, Record, stale};
 
 /// The reason of dead letters that were delivered too often.
 const MAX_DELIVERIES: &str = "max deliveries";
@@ -15,11 +14,16 @@ const MAX_DELIVERIES: &str = "max deliveries";
 /// The longest reason that is kept, in bytes.
 const MAX_REASON: usize = 1_024;
 
-impl State {
-    pub(super) fn settle(&mut self, session: SessionNumber, peer: &Peer, settle: &Settle) -> Result<Step> {
+impl Partition {
+    /// Settles a delivery of a consumer of a recipient.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], [`ErrorKind::StaleDelivery`].
+    pub(crate) fn settle(&mut self, consumer: ConsumerNumber, recipient: &AppId, settle: &Settle) -> Result<Step> {
         let key = EventKey::of(&settle.id).ok_or_else(not_found)?;
         let event = key.event;
-        let queue = self.queues.get(&event.queue).filter(|queue| queue.recipient == peer.app_id);
+        let queue = self.queues.get(&event.queue).filter(|queue| queue.recipient == *recipient);
         let queue = queue.ok_or_else(not_found)?;
         let Some(entry) = queue.entries.get(event.seq) else {
             if event.seq >= queue.next_seq {
@@ -35,7 +39,7 @@ impl State {
         if (entry.tag, entry.transient, entry.position) != (key.tag, key.transient, key.position.as_u64()) {
             return Err(not_found());
         }
-        let lease = queue.leases.get(&event.seq).filter(|lease| lease.session == session).ok_or_else(stale)?;
+        let lease = queue.leases.get(&event.seq).filter(|lease| lease.consumer == consumer).ok_or_else(stale)?;
         if settle.block.is_some_and(|block| block != lease.block) {
             return Err(stale());
         }
@@ -49,7 +53,10 @@ impl State {
                 self.release(event);
                 return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
             }
-            Settlement::Defer { delay, .. } => Record::Defer { event, until: self.now.after(delay.get()), deliveries },
+            Settlement::Defer { delay, .. } => {
+                let handed_back = entry.handed_back;
+                Record::Defer { event, until: self.now.after(delay.get()), deliveries, handed_back }
+            }
             Settlement::Discard { reason } => {
                 Record::Discard { event, reason: shortened(reason), at: self.now, deliveries }
             }
@@ -70,6 +77,14 @@ impl State {
         Ok(Step::Commit(vec![Change::new(record, durable)]))
     }
 
+    /// The change that lets an event which came back be delivered again.
+    pub(super) fn come_back(&self, event: EventRef) -> Option<Change> {
+        let queue = self.queues.get(&event.queue)?;
+        let (entry, handed_back) = (queue.entries.get(event.seq)?, queue.returning.get(&event.seq)?);
+        let handed_back = entry.handed_back.saturating_add(u8::from(*handed_back));
+        Some(Change::new(Record::Return { event, deliveries: entry.deliveries, handed_back }, true))
+    }
+
     /// The change that makes a doomed event a dead letter.
     pub(super) fn verdict(&self, event: EventRef) -> Option<Change> {
         let entry = self.queues.get(&event.queue)?.entries.get(event.seq)?;
@@ -87,13 +102,6 @@ impl State {
 /// The same words for an event that never was and for another app's.
 pub(super) fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "the engine has no such event for this app")
-}
-
-pub(super) fn stale() -> Error {
-    Error::new(
-        ErrorKind::StaleDelivery,
-        "the delivery is not this client's to settle (any more): its lease ended, or it was settled otherwise",
-    )
 }
 
 fn shortened(reason: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ensync_core::{EventName, Timestamp};
 
 use super::queue::Queue;
-use super::{QueueCounters, State};
+use super::{Partition, QueueCounters};
 
 /// The queues of one event name together.
 #[derive(Clone, Debug, Default)]
@@ -20,24 +20,23 @@ pub(crate) struct Totals {
     pub(crate) oldest: Option<Timestamp>,
 }
 
-/// Everything that is counted at one moment.
-#[derive(Debug)]
-pub(crate) struct Census {
-    pub(crate) now: Timestamp,
-    pub(crate) events: BTreeMap<EventName, Totals>,
-    pub(crate) queues: usize,
-    pub(crate) sessions: usize,
-    pub(crate) apps: usize,
+/// What is under an event name, or waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InUse {
+    /// Unsettled events that are no dead letters.
+    pub(crate) events: usize,
+    pub(crate) dead: usize,
+    pub(crate) consumers: usize,
 }
 
 impl Totals {
     fn add(&mut self, queue: &Queue) {
         self.counters.add(&queue.counters);
-        self.ready += queue.ready() as u64;
+        self.ready += (queue.ready() + queue.returning.len()) as u64;
         self.in_flight += (queue.leases.len() + queue.doomed) as u64;
         self.deferred += queue.deferred.len() as u64;
         self.dead += queue.dead.len() as u64;
-        self.consumers += queue.consumers as u64;
+        self.consumers += queue.subscribed as u64;
         self.oldest = [self.oldest, queue.oldest()].into_iter().flatten().min();
     }
 
@@ -53,9 +52,9 @@ impl Totals {
     }
 }
 
-impl State {
+impl Partition {
     /// Counts everything. Looks at each queue once, at no event.
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn totals(&self) -> BTreeMap<EventName, Totals> {
         let mut events: BTreeMap<EventName, Totals> = BTreeMap::new();
         for (name, counters) in &self.retired {
             events.entry(name.clone()).or_default().counters.add(counters);
@@ -67,13 +66,19 @@ impl State {
                 None => events.entry(queue.event.clone()).or_default().add(queue),
             }
         }
-        Census {
-            now: self.now,
-            events,
-            queues: self.queues.len(),
-            sessions: self.sessions.len(),
-            apps: self.registry.apps().count(),
+        events
+    }
+
+    /// What there is under an event name.
+    pub(crate) fn in_use(&self, name: &EventName) -> InUse {
+        let mut found = InUse::default();
+        for queue in self.queues.values().filter(|queue| queue.event == *name) {
+            found.events +=
+                queue.ready() + queue.returning.len() + queue.leases.len() + queue.doomed + queue.deferred.len();
+            found.dead += queue.dead.len();
+            found.consumers += queue.subscribed;
         }
+        found
     }
 
     /// Keeps what a queue counted, for it is about to go: what is counted of an event name never falls while the engine runs.
@@ -85,16 +90,16 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Settings;
+    use crate::model::Settings;
 
     #[test]
     fn a_queue_that_goes_leaves_its_counters() {
-        let mut state = State::new(Settings::default());
+        let mut state = Partition::new(Settings::default());
         let name: EventName = "a/b".parse().unwrap();
         let counters = QueueCounters { published: 3, acked: 2, ..QueueCounters::default() };
         state.retire(&name, &counters);
         state.retire(&name, &counters);
-        let totals = &state.census().events[&name];
+        let totals = &state.totals()[&name];
         assert_eq!((totals.counters.published, totals.counters.acked, totals.ready), (6, 4, 0));
     }
 }

@@ -1,31 +1,31 @@
 //! Who gets what, and how events change their place.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ensync_core::{Block, Delivery, EventId, Timestamp};
 
 use super::entries::{Entry, Place, chunk_of};
 use super::queue::Lease;
-use super::sessions::SessionNumber;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
-use super::{EventKey, State};
-use crate::model::{EventRef, Position, PublishRecord, Record};
+use super::{ConsumerNumber, EventKey, Partition};
+use crate::model::{EventRef, Position, PublishRecord, Record, Rules};
 
 /// A delivery to make: the lease is given, the payload has yet to be read.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     /// To whom.
-    pub session: SessionNumber,
-    /// Where the payload is.
-    pub source: Source,
+    pub consumer: ConsumerNumber,
+    source: Source,
     /// Which event.
     pub event: EventRef,
     id: EventId,
     block: Block,
     attempt: u32,
     lease: Duration,
+    size: u32,
+    live: Weak<()>,
 }
 
 /// Where a payload is.
@@ -38,6 +38,21 @@ pub enum Source {
 }
 
 impl Outgoing {
+    /// Where the payload is.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Payload and metadata, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size.into()
+    }
+
+    /// Whether the lease lasts still. Once it has ended the event is somebody else's to get.
+    pub fn is_live(&self) -> bool {
+        self.live.strong_count() > 0
+    }
+
     /// The delivery, from the record that was read at its source; `None` if that is another record.
     pub fn delivery(&self, record: &Record) -> Option<Delivery> {
         let publish = matching(record, self.event)?;
@@ -72,9 +87,9 @@ pub(super) fn delivery(publish: &PublishRecord, id: EventId, block: Block) -> De
 /// Deliveries of one queue in a row, before the next queue has its turn.
 const BURST: usize = 32;
 
-impl State {
+impl Partition {
     /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.
-    pub fn dispatch(&mut self, budget: usize) -> Vec<Outgoing> {
+    pub(crate) fn dispatch(&mut self, budget: usize) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
         while outgoing.len() < budget
             && let Some(number) = self.hot.pop_front()
@@ -92,7 +107,7 @@ impl State {
     }
 
     /// Whether [`dispatch`](Self::dispatch) has something to look at.
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         !self.hot.is_empty()
     }
 
@@ -111,24 +126,25 @@ impl State {
         if queue.passed_for != seq {
             queue.ring.extend(queue.passed.drain(..));
         }
-        let (session, consumer) = loop {
-            let session = queue.ring.pop_front()?;
-            let Some(consumer) = self.sessions.consumer_mut(session, number) else { continue };
+        let (number_of_consumer, consumer) = loop {
+            let next = queue.ring.pop_front()?;
+            let Some(consumer) = queue.consumers.get_mut(&next) else { continue };
             if !consumer.wants() {
                 // It is offered again when it settles something, or goes on.
                 consumer.in_ring = false;
             } else if consumer.fits(entry.size) {
-                break (session, consumer);
+                break (next, consumer);
             } else {
-                queue.passed.push(session);
+                queue.passed.push(next);
                 queue.passed_for = seq;
             }
         };
+        let rules = self.rules.get(&queue.event).copied().unwrap_or_else(|| Rules::new(None, &self.settings.defaults));
         consumer.held.insert(seq);
         consumer.bytes = consumer.bytes.saturating_add(u64::from(entry.size));
         consumer.in_ring = consumer.wants();
         if consumer.in_ring {
-            queue.ring.push_back(session);
+            queue.ring.push_back(number_of_consumer);
         }
         let entry = queue.entries.get_mut(seq)?;
         match entry.place {
@@ -139,20 +155,24 @@ impl State {
         entry.deliveries = entry.deliveries.saturating_add(1);
         entry.in_epoch = entry.in_epoch.saturating_add(1);
         let (entry, block) = (*entry, block(self.settings.epoch, entry.in_epoch));
-        let lease = self.registry.ack_timeout(&queue.event);
+        let lease = rules.ack_timeout;
         let until = lease_now.after(lease);
-        queue.leases.insert(seq, Lease { session, block, until });
+        let (_live, consumer) = (Arc::new(()), number_of_consumer);
+        let live = Arc::downgrade(&_live);
+        queue.leases.insert(seq, Lease { consumer, block, _live, until });
         queue.counters.delivered += 1;
         queue.counters.redelivered += u64::from(entry.deliveries > 1);
         self.lease_ends.arm(until, Timer::Lease(event));
         Some(Outgoing {
-            session,
+            consumer,
             source: self.source(event, &entry)?,
             event,
             id: key_of(event, &entry).to_id(),
             block,
             attempt: entry.deliveries,
             lease,
+            size: entry.size,
+            live,
         })
     }
 
@@ -176,15 +196,15 @@ impl State {
     }
 
     /// Puts a client in its queue's ring, if it wants events.
-    pub(super) fn offer(&mut self, session: SessionNumber, number: u32) {
-        if let Some(consumer) = self.sessions.consumer_mut(session, number)
-            && consumer.wants()
-            && let Some(queue) = self.queues.get_mut(&number)
-            && (!consumer.in_ring || queue.passed.contains(&session))
+    pub(super) fn offer(&mut self, consumer: ConsumerNumber, number: u32) {
+        if let Some(queue) = self.queues.get_mut(&number)
+            && let Some(known) = queue.consumers.get_mut(&consumer)
+            && known.wants()
+            && (!known.in_ring || queue.passed.contains(&consumer))
         {
-            consumer.in_ring = true;
-            queue.passed.retain(|&other| other != session);
-            queue.ring.push_back(session);
+            known.in_ring = true;
+            queue.passed.retain(|&other| other != consumer);
+            queue.ring.push_back(consumer);
             self.heat(number);
         }
     }
@@ -198,6 +218,10 @@ impl State {
             Place::Fresh => queue.fresh = queue.fresh.saturating_sub(1),
             Place::Returned => _ = queue.returned.remove(&seq),
             Place::Dead => _ = queue.dead.remove(&seq),
+            Place::Returning => {
+                queue.returning.remove(&seq);
+                self.returning.remove(&event);
+            }
             Place::Doomed => {
                 queue.doomed = queue.doomed.saturating_sub(1);
                 self.doomed.remove(&event);
@@ -210,12 +234,12 @@ impl State {
             Place::Leased => {
                 if let Some(lease) = queue.leases.remove(&seq) {
                     self.lease_ends.cancel(lease.until, Timer::Lease(event));
-                    if let Some(consumer) = self.sessions.consumer_mut(lease.session, number) {
+                    if let Some(consumer) = self.consumer_mut(lease.consumer, number) {
                         consumer.held.remove(&seq);
                         consumer.bytes = consumer.bytes.saturating_sub(u64::from(entry.size));
                     }
-                    self.offer(lease.session, number);
-                    self.sessions.tidy(lease.session, number);
+                    self.offer(lease.consumer, number);
+                    self.tidy(lease.consumer, number);
                 }
             }
         }
@@ -248,7 +272,15 @@ impl State {
     /// Makes an event wait for its next delivery. One that has expired goes at the next tick: records about it may be on their way
     /// through the log, and have to find the same when they are read back.
     pub(super) fn put_back(&mut self, event: EventRef) {
-        let Some(entry) = self.lift(event) else { return };
+        if self.lift(event).is_some() {
+            self.wait_again(event);
+        }
+    }
+
+    /// The same, for an event that was lifted.
+    pub(super) fn wait_again(&mut self, event: EventRef) {
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return };
+        let Some(entry) = queue.entries.get_mut(event.seq) else { return };
         let (expires_at, exhausted) = (entry.expires_at, entry.in_epoch >= MAX_IN_EPOCH);
         if exhausted {
             // One more delivery would have the block of this one.
@@ -265,8 +297,8 @@ impl State {
     /// Starts a lease anew, and says how long it lasts from now.
     pub(super) fn extend(&mut self, event: EventRef) -> Option<Duration> {
         let now = self.lease_now();
+        let lasts = self.rules(&self.queues.get(&event.queue)?.event).ack_timeout;
         let queue = self.queues.get_mut(&event.queue)?;
-        let lasts = self.registry.ack_timeout(&queue.event);
         let lease = queue.leases.get_mut(&event.seq)?;
         let until = now.after(lasts);
         self.lease_ends.cancel(std::mem::replace(&mut lease.until, until), Timer::Lease(event));
@@ -279,24 +311,40 @@ impl State {
         let Some(queue) = self.queues.get(&event.queue) else { return };
         let Some(entry) = queue.entries.get(event.seq) else { return };
         let counted = entry.deliveries.saturating_sub(entry.handed_back.into());
-        let often = counted >= self.registry.max_deliveries(&queue.event).get();
+        let often = counted >= self.rules(&queue.event).max_deliveries.get();
         if often && entry.expires_at > self.now {
             self.lift(event);
             self.doom(event);
         } else {
-            self.put_back(event);
+            self.give_back(event, false);
+        }
+    }
+
+    /// Has an event wait again once the log says how often it was delivered, so that neither a restart nor a checkpoint forgets that
+    /// a client saw it.
+    fn give_back(&mut self, event: EventRef, handed_back: bool) {
+        let Some(entry) = self.lift(event) else { return };
+        if entry.transient {
+            entry.handed_back = entry.handed_back.saturating_add(u8::from(handed_back));
+            return self.wait_again(event);
+        }
+        if entry.in_epoch >= MAX_IN_EPOCH {
+            // One more delivery would have the block of this one.
+            return self.doom(event);
+        }
+        entry.place = Place::Returning;
+        if let Some(queue) = self.queues.get_mut(&event.queue) {
+            queue.returning.insert(event.seq, handed_back);
+            self.returning.insert(event);
         }
     }
 
     /// Ends a delivery whose session ended, or that the client hands back: the client may never have looked at the event, so this
     /// does not count towards the limit, unless it happens too often.
     pub(super) fn hand_back(&mut self, event: EventRef) {
-        if let Some(queue) = self.queues.get_mut(&event.queue)
-            && let Some(entry) = queue.entries.get_mut(event.seq)
-            && entry.handed_back < MAX_HANDED_BACK
-        {
-            entry.handed_back += 1;
-            self.put_back(event);
+        let entry = self.queues.get(&event.queue).and_then(|queue| queue.entries.get(event.seq));
+        if entry.is_some_and(|entry| entry.handed_back < MAX_HANDED_BACK) {
+            self.give_back(event, true);
         } else {
             self.release(event);
         }
@@ -349,20 +397,20 @@ impl State {
 }
 
 /// The key of an unsettled event.
-pub(super) fn key_of(event: EventRef, entry: &Entry) -> EventKey {
+pub(crate) fn key_of(event: EventRef, entry: &Entry) -> EventKey {
     EventKey { transient: entry.transient, tag: entry.tag, event, position: Position::new(entry.position) }
 }
 
 /// Deliveries that sessions may hand back before they count: more than any rolling restart needs, few enough that an event which
 /// brings down whoever reads it becomes a dead letter.
-pub(super) const MAX_HANDED_BACK: u8 = 100;
+pub(crate) const MAX_HANDED_BACK: u8 = 100;
 
 /// Deliveries of an event in one run of the engine that a block can count.
-pub(super) const MAX_IN_EPOCH: u32 = (1 << 20) - 1;
+pub(crate) const MAX_IN_EPOCH: u32 = (1 << 20) - 1;
 
 /// The block of an event's nth delivery in a run: `epoch · 2²⁰ + n`, which grows over deliveries and over restarts, and stays
 /// below 2⁵³ so that JavaScript reads it.
-pub(super) fn block(epoch: u64, nth: u32) -> Block {
+pub(crate) fn block(epoch: u64, nth: u32) -> Block {
     let block = (epoch.min((1 << 33) - 1) << 20) | u64::from(nth.min(MAX_IN_EPOCH));
     #[expect(clippy::expect_used, reason = "33 and 20 bits are less than the 63 that a block can have")]
     Block::new(block).expect("53 bits fit")

@@ -1,12 +1,12 @@
 //! Events once more, settled or not.
 
-use ensync_core::{Block, EventId, EventName, Peer, ReplayInfo, Reply, Result, Timestamp};
+use ensync_core::{AppId, Block, EventId, EventName, ReplayInfo, Reply, Result, Timestamp};
 
 use super::dispatch::{Source, delivery, key_of, matching};
 use super::event_id::EventKey;
 use super::settle::not_found;
 use super::settled::Fate;
-use super::{State, Step};
+use super::{Partition, Step};
 use crate::model::Record;
 
 /// A replay that was allowed, and waits for the record to be read at its [`source`](Replay::source).
@@ -50,12 +50,16 @@ impl Replay {
     }
 }
 
-impl State {
-    pub(super) fn replay(&self, peer: &Peer, id: &EventId, event: &EventName) -> Result<Step> {
-        self.require(peer, event, |rights| rights.subscribe, "replay")?;
+impl Partition {
+    /// Finds an event of a recipient, to be read once more.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ensync_core::ErrorKind::NotFound).
+    pub(crate) fn replay(&self, recipient: &AppId, id: &EventId, event: &EventName) -> Result<Step> {
         let key = EventKey::of(id).ok_or_else(not_found)?;
         let queue = self.queues.get(&key.event.queue).ok_or_else(not_found)?;
-        if queue.recipient != peer.app_id || queue.event != *event || key.event.seq >= queue.next_seq {
+        if queue.recipient != *recipient || queue.event != *event || key.event.seq >= queue.next_seq {
             return Err(not_found());
         }
         let entry = queue.entries.get(key.event.seq);

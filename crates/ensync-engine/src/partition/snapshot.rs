@@ -1,24 +1,24 @@
 //! The part of the state that the log holds: for checkpoints, and to compare.
 
-use ensync_core::{AppId, EventName, Timestamp};
+use ensync_core::Timestamp;
 
+use super::Partition;
 use super::dedup::Fingerprint;
 use super::dispatch::key_of;
 use super::entries::{Entry, Place};
 use super::event_id::EventKey;
 use super::queue::{Dead, Queue};
-use super::registry::{App, Name};
 use super::settled::{Fate, Run};
 use super::timers::{NEVER, Timer};
-use super::{Settings, State};
+use super::usage::Usage;
 use crate::model::{
-    EventRef, Position, Record, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher,
+    EventRef, PartitionSnapshot, Position, Record, Settings, SnapshotEvent, SnapshotPublish, SnapshotPublisher,
     SnapshotQueue, SnapshotSettled, SnapshotWait,
 };
 
-impl State {
+impl Partition {
     /// The durable part. What has expired by now, and is with nobody, is not in it.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> PartitionSnapshot {
         let publish = |(fingerprint, key, at): (Fingerprint, EventKey, Timestamp)| SnapshotPublish {
             fingerprint: *fingerprint.as_bytes(),
             event: key.event,
@@ -26,10 +26,8 @@ impl State {
             position: key.position,
             at,
         };
-        Snapshot {
+        PartitionSnapshot {
             logged_at: self.logged_at,
-            apps: self.registry.apps().map(|(id, app)| self.durable_app(*id, app)).collect(),
-            events: self.registry.events().map(|(name, known)| durable_name(name, known)).collect(),
             next_queue: self.next_stored,
             queues: self
                 .queues
@@ -45,21 +43,10 @@ impl State {
         }
     }
 
-    /// A state that goes on from a durable part. The log's records after the one that was applied last come next.
-    pub fn restore(settings: Settings, durable: Snapshot) -> Self {
+    /// A partition that goes on from a durable part. The log's records after the one that was applied last come next.
+    pub(crate) fn restore(settings: Settings, durable: PartitionSnapshot) -> Self {
         let mut state = Self::new(settings);
         state.logged_at = durable.logged_at;
-        for app in durable.apps {
-            let grants = app.grants.into_iter().collect();
-            let SnapshotApp {
-                id, name, public_key, earlier_keys, key_hash, old_key, enabled, rights, created_at, ..
-            } = app;
-            let app = App { name, public_key, earlier_keys, key_hash, old_key, enabled, rights, grants, created_at };
-            state.registry.add_app(id, app);
-        }
-        for SnapshotName { name, options, auto } in durable.events {
-            state.registry.add_event(name, options, auto);
-        }
         (state.next_number, state.next_stored) = (durable.next_queue, durable.next_queue);
         for queue in durable.queues {
             if state.add_queue(queue.number, queue.recipient, &queue.event) {
@@ -75,13 +62,9 @@ impl State {
         state
     }
 
-    /// Where the log has the payloads of unsettled events before a position: what must be appended again, as it is, before
-    /// that part of the log can be dropped. Takes time in proportion to the number of unsettled events.
-    pub fn unsettled_before(&self, position: Position) -> Vec<Position> {
-        self.waiting_before(position).into_iter().map(|(current, _)| current).collect()
-    }
-
-    /// The same, each with the bytes of its payload and metadata.
+    /// Where the log has the payloads of unsettled events before a position, each with the bytes of its payload and metadata: what must
+    /// be appended again, as it is, before that part of the log can be dropped. Takes time in proportion to the number of unsettled
+    /// events.
     pub(crate) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
         let mut found: Vec<_> = self
             .queues
@@ -115,24 +98,10 @@ impl State {
         }
     }
 
-    fn durable_app(&self, id: AppId, app: &App) -> SnapshotApp {
-        SnapshotApp {
-            id,
-            name: app.name.clone(),
-            public_key: app.public_key,
-            earlier_keys: app.earlier_keys.clone(),
-            key_hash: app.key_hash,
-            old_key: app.old_key.filter(|(_, until)| *until > self.now),
-            enabled: app.enabled,
-            rights: app.rights,
-            grants: app.grants.iter().map(|(event, rights)| (event.clone(), *rights)).collect(),
-            created_at: app.created_at,
-        }
-    }
-
     fn durable_queue(&self, number: u32, queue: &Queue) -> SnapshotQueue {
         // A client may still settle what it has when that expires.
-        let kept = |entry: &Entry| matches!(entry.place, Place::Leased | Place::Doomed | Place::Dead);
+        let kept =
+            |entry: &Entry| matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed | Place::Dead);
         let lasts = |entry: &Entry| !entry.transient && (kept(entry) || entry.expires_at > self.now);
         let event = |(seq, entry): (u64, &Entry)| {
             let event = EventRef { queue: number, seq };
@@ -144,6 +113,8 @@ impl State {
                     .map(|dead| SnapshotWait::Administrator { reason: dead.reason.clone(), at: dead.at }),
                 _ => None,
             };
+            // Its last delivery came to nothing yet that the log knows of.
+            let unlogged = matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed);
             SnapshotEvent {
                 seq,
                 position: key_of(event, entry).position,
@@ -152,7 +123,8 @@ impl State {
                 accepted_at: entry.accepted_at,
                 expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at),
                 size: entry.size,
-                deliveries: waits.as_ref().map_or(0, |_| entry.deliveries),
+                deliveries: entry.deliveries.saturating_sub(u32::from(unlogged)),
+                handed_back: entry.handed_back,
                 waits: waits.unwrap_or(SnapshotWait::Client),
             }
         };
@@ -180,8 +152,10 @@ impl State {
     }
 
     fn restore_queue(&mut self, durable: SnapshotQueue) {
+        let mut used = Usage::default();
         for event in durable.events {
-            let SnapshotEvent { seq, position, current, tag, accepted_at, expires_at, size, deliveries, waits } = event;
+            let SnapshotEvent { seq, position, current, tag, accepted_at, expires_at, size, .. } = event;
+            let SnapshotEvent { deliveries, handed_back, waits, .. } = event;
             let event = EventRef { queue: durable.number, seq };
             let Some(queue) = self.queues.get_mut(&durable.number) else { return };
             let place = match waits {
@@ -208,12 +182,13 @@ impl State {
                 size,
                 deliveries,
                 in_epoch: 0,
-                handed_back: 0,
+                handed_back,
                 place,
                 transient: false,
                 slot: 0,
             };
             queue.entries.insert(seq, entry);
+            used.add(Usage::of(&entry));
             if current != position {
                 queue.moved.insert(seq, current);
             }
@@ -221,6 +196,7 @@ impl State {
                 self.arm_expiry(event, expires_at);
             }
         }
+        self.charge(durable.number, used);
         if let Some(queue) = self.queues.get_mut(&durable.number) {
             (queue.next_seq, queue.logged_seq) = (durable.next_seq, durable.next_seq);
             queue.moved.extend(durable.moved);
@@ -229,8 +205,4 @@ impl State {
             }
         }
     }
-}
-
-fn durable_name(name: &EventName, known: &Name) -> SnapshotName {
-    SnapshotName { name: name.clone(), options: known.options.clone(), auto: known.auto }
 }

@@ -1,28 +1,33 @@
 //! One queue: the unsettled events of one recipient under one event name.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use ensync_core::{AppId, Block, EventName, Timestamp};
 
+use super::ConsumerNumber;
+use super::consume::Consumer;
 use super::entries::{Entries, Entry, Place};
-use super::sessions::SessionNumber;
 use super::settled::Settled;
+use super::usage::Usage;
 use crate::model::Position;
 
 /// A delivery that is with a client.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lease {
-    pub(super) session: SessionNumber,
-    pub(super) block: Block,
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) consumer: ConsumerNumber,
+    pub(crate) block: Block,
+    /// Goes with the lease: whoever is about to send the delivery sees that it has ended.
+    pub(super) _live: Arc<()>,
     /// When it ends, in the time of leases.
-    pub(super) until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// Why and when an event became a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dead {
-    pub(super) reason: String,
-    pub(super) at: Timestamp,
+pub(crate) struct Dead {
+    pub(crate) reason: String,
+    pub(crate) at: Timestamp,
 }
 
 /// How often things happened to a queue since the engine started.
@@ -51,7 +56,7 @@ pub struct QueueCounters {
 
 impl QueueCounters {
     /// Both together.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         let Self { published, delivered, redelivered, acked, deferred, dead, expired, requeued, dropped } = other;
         self.published += published;
         self.delivered += delivered;
@@ -66,47 +71,51 @@ impl QueueCounters {
 }
 
 #[derive(Debug)]
-pub(super) struct Queue {
-    pub(super) recipient: AppId,
-    pub(super) event: EventName,
-    pub(super) entries: Entries,
+pub(crate) struct Queue {
+    pub(crate) recipient: AppId,
+    pub(crate) event: EventName,
+    pub(crate) entries: Entries,
     /// The sequence number after the last event that was applied.
-    pub(super) next_seq: u64,
+    pub(crate) next_seq: u64,
     /// The same, of the events in the log.
-    pub(super) logged_seq: u64,
+    pub(crate) logged_seq: u64,
     /// The sequence number after the last one that was given out: events on their way through the log have theirs already.
-    pub(super) reserved: u64,
+    pub(crate) reserved: u64,
     /// No event before this one is [`Place::Fresh`].
     cursor: u64,
     /// How many are.
-    pub(super) fresh: usize,
-    pub(super) returned: BTreeSet<u64>,
-    pub(super) leases: BTreeMap<u64, Lease>,
-    pub(super) deferred: BTreeMap<u64, Timestamp>,
-    pub(super) dead: BTreeMap<u64, Dead>,
+    pub(crate) fresh: usize,
+    pub(crate) returned: BTreeSet<u64>,
+    pub(crate) leases: BTreeMap<u64, Lease>,
+    pub(crate) deferred: BTreeMap<u64, Timestamp>,
+    pub(crate) dead: BTreeMap<u64, Dead>,
+    /// Those that are [`Place::Returning`], and whether the delivery does not count.
+    pub(crate) returning: BTreeMap<u64, bool>,
     /// How many are [`Place::Doomed`].
-    pub(super) doomed: usize,
-    /// Whose turn it is: sessions that may have room.
-    pub(super) ring: VecDeque<SessionNumber>,
-    /// Sessions whose turn it was when the next event did not fit beside what they have: they wait for another one, or until they
+    pub(crate) doomed: usize,
+    /// Whose turn it is: consumers that may have room.
+    pub(crate) ring: VecDeque<ConsumerNumber>,
+    /// Consumers whose turn it was when the next event did not fit beside what they have: they wait for another one, or until they
     /// settle something.
-    pub(super) passed: Vec<SessionNumber>,
+    pub(crate) passed: Vec<ConsumerNumber>,
     /// The event they were passed over for.
-    pub(super) passed_for: u64,
-    /// How many are subscribed.
-    pub(super) consumers: usize,
+    pub(crate) passed_for: u64,
+    pub(crate) consumers: BTreeMap<ConsumerNumber, Consumer>,
+    /// How many of them are subscribed.
+    pub(crate) subscribed: usize,
     /// Whether the state's list of queues to look at holds this one.
-    pub(super) hot: bool,
-    pub(super) counters: QueueCounters,
+    pub(crate) hot: bool,
+    pub(crate) counters: QueueCounters,
+    pub(crate) usage: Usage,
     /// What became of events that are gone.
     pub(super) settled: Settled,
     /// Where the log has the latest copy of events that were appended more than once; also of events that are gone, for as long as
     /// it has them.
-    pub(super) moved: BTreeMap<u64, Position>,
+    pub(crate) moved: BTreeMap<u64, Position>,
 }
 
 impl Queue {
-    pub(super) fn new(recipient: AppId, event: EventName) -> Self {
+    pub(crate) fn new(recipient: AppId, event: EventName) -> Self {
         Self {
             recipient,
             event,
@@ -120,37 +129,40 @@ impl Queue {
             leases: BTreeMap::new(),
             deferred: BTreeMap::new(),
             dead: BTreeMap::new(),
+            returning: BTreeMap::new(),
             doomed: 0,
             ring: VecDeque::new(),
             passed: Vec::new(),
             passed_for: 0,
-            consumers: 0,
+            consumers: BTreeMap::new(),
+            subscribed: 0,
             hot: false,
             counters: QueueCounters::default(),
+            usage: Usage::default(),
             settled: Settled::default(),
             moved: BTreeMap::new(),
         }
     }
 
     /// How many events could be delivered now.
-    pub(super) fn ready(&self) -> usize {
+    pub(crate) fn ready(&self) -> usize {
         self.fresh + self.returned.len()
     }
 
     /// Whether it is worth asking for a delivery.
-    pub(super) fn has_turns(&mut self) -> bool {
+    pub(crate) fn has_turns(&mut self) -> bool {
         let news = |queue: &mut Self| queue.next_ready().is_some_and(|(seq, _)| seq != queue.passed_for);
         self.ready() > 0 && (!self.ring.is_empty() || (!self.passed.is_empty() && news(self)))
     }
 
-    /// Takes a session out of the ring.
-    pub(super) fn take_turn(&mut self, session: SessionNumber) {
-        self.ring.retain(|&other| other != session);
-        self.passed.retain(|&other| other != session);
+    /// Takes a consumer out of the ring.
+    pub(crate) fn take_turn(&mut self, consumer: ConsumerNumber) {
+        self.ring.retain(|&other| other != consumer);
+        self.passed.retain(|&other| other != consumer);
     }
 
     /// The event to deliver next: returned ones first, for they are older.
-    pub(super) fn next_ready(&mut self) -> Option<(u64, Entry)> {
+    pub(crate) fn next_ready(&mut self) -> Option<(u64, Entry)> {
         if let Some(&seq) = self.returned.first() {
             return self.entries.get(seq).map(|entry| (seq, *entry));
         }
@@ -164,10 +176,11 @@ impl Queue {
     }
 
     /// When the oldest event that is neither settled nor a dead letter was accepted.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
         let fresh = (self.fresh > 0).then(|| self.entries.from(self.cursor).find(|(_, e)| e.place == Place::Fresh));
         let firsts = [
             self.returned.first().copied(),
+            self.returning.first_key_value().map(|(seq, _)| *seq),
             self.leases.first_key_value().map(|(seq, _)| *seq),
             self.deferred.first_key_value().map(|(seq, _)| *seq),
             fresh.flatten().map(|(seq, _)| seq),

@@ -7,11 +7,11 @@ use ensync_core::Timestamp;
 use crate::model::EventRef;
 
 /// Later than every point in time.
-pub(super) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+pub(crate) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timer {
+pub(crate) enum Timer {
     /// The end of a lease.
     Lease(EventRef),
     /// The end of a defer.
@@ -22,22 +22,22 @@ pub(super) enum Timer {
 
 /// A set of timers: O(log n) to arm, cancel and pop.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeSet<(Timestamp, Timer)>);
+pub(crate) struct Timers(BTreeSet<(Timestamp, Timer)>);
 
 impl Timers {
     /// A timer at [`NEVER`] is none.
-    pub(super) fn arm(&mut self, at: Timestamp, timer: Timer) {
+    pub(crate) fn arm(&mut self, at: Timestamp, timer: Timer) {
         if at != NEVER {
             self.0.insert((at, timer));
         }
     }
 
-    pub(super) fn cancel(&mut self, at: Timestamp, timer: Timer) {
+    pub(crate) fn cancel(&mut self, at: Timestamp, timer: Timer) {
         self.0.remove(&(at, timer));
     }
 
     /// Takes the earliest timer that is due.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<Timer> {
+    pub(crate) fn pop(&mut self, now: Timestamp) -> Option<Timer> {
         if self.0.first()?.0 > now {
             return None;
         }
@@ -45,12 +45,12 @@ impl Timers {
     }
 
     /// When the next one is due.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub(crate) fn next(&self) -> Option<Timestamp> {
         self.0.first().map(|(at, _)| *at)
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn iter(&self) -> impl Iterator<Item = Timer> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Timer> {
         self.0.iter().map(|(_, timer)| *timer)
     }
 }

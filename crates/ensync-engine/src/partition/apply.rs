@@ -2,66 +2,32 @@
 
 use std::sync::Arc;
 
-use ensync_core::{Block, Error, ErrorKind, EventId, Reply, Result, Timestamp};
+use ensync_core::{Block, Timestamp};
 
-use super::State;
+use super::Partition;
 use super::dedup::Fingerprint;
 use super::dispatch::key_of;
 use super::entries::{Entry, Place};
 use super::queue::Dead;
-use super::registry::App;
-use super::settle::stale;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
-use crate::model::{AdminCommand, EventOptions, EventRef, Position, PublishRecord, Record, old_key_until};
+use super::usage::Usage;
+use crate::model::{Applied, EventRef, Position, PublishRecord, Record};
 
-/// What a change came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Applied {
-    /// An event is stored under this id; perhaps by an earlier publish under the same idempotency key.
-    Stored(EventId),
-    /// It is so.
-    Done,
-    /// The event waits until then.
-    Deferred(Timestamp),
-    /// The event was settled otherwise before.
-    Stale,
-    /// There is such an app, key or event name already.
-    Taken,
-    /// It speaks of something that is not there, or contradicts what is.
-    Ignored,
-}
-
-impl Applied {
-    /// The answer to the command whose last change this was.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::StaleDelivery`], [`ErrorKind::NotFound`], or [`ErrorKind::Conflict`] for an app that is there already.
-    pub fn answer(self) -> Result<Reply> {
-        match self {
-            Self::Stored(id) => Ok(Reply::Published { id }),
-            Self::Done => Ok(Reply::Done),
-            Self::Deferred(until) => Ok(Reply::Deferred { until: Some(until) }),
-            Self::Stale => Err(stale()),
-            Self::Taken => Err(Error::new(ErrorKind::Conflict, "the engine has something of that name or key already")),
-            Self::Ignored => Err(Error::new(ErrorKind::NotFound, "the engine has nothing of that name")),
-        }
-    }
-}
-
-impl State {
+impl Partition {
     /// Makes a change: at its position in the log, or at none if it is not durable. Records read back from the log are applied
     /// the same way.
-    pub fn apply(&mut self, position: Option<Position>, record: &Arc<Record>) -> Applied {
+    pub(crate) fn apply(&mut self, position: Option<Position>, record: &Arc<Record>) -> Applied {
         if position.is_some() {
             self.logged_at = self.logged_at.max(record.time().unwrap_or_default());
         }
         match &**record {
             Record::Publish(publish) => self.apply_publish(position, publish, record),
             Record::Ack { event, block, .. } => self.apply_ack(*event, *block),
-            Record::Defer { event, until, deliveries } => self.apply_defer(*event, *until, *deliveries),
+            Record::Defer { event, until, deliveries, handed_back } => {
+                self.apply_defer(*event, *until, (*deliveries, *handed_back))
+            }
+            Record::Return { event, deliveries, handed_back } => self.apply_return(*event, (*deliveries, *handed_back)),
             Record::Discard { event, reason, at, deliveries } => {
                 self.apply_discard(*event, Dead { reason: reason.clone(), at: *at }, *deliveries)
             }
@@ -73,69 +39,9 @@ impl State {
                 }
                 _ => Applied::Ignored,
             },
-            Record::Admin { at, command } => self.apply_admin(*at, command),
-        }
-    }
-
-    fn apply_admin(&mut self, at: Timestamp, command: &AdminCommand) -> Applied {
-        match command {
-            AdminCommand::CreateApp { id, name, key_hash, rights, same_name: _ } => {
-                self.end_old_keys(at);
-                let app = App::new(*id, name.clone(), *key_hash, *rights, at);
-                if self.registry.add_app(*id, app) { Applied::Done } else { Applied::Taken }
-            }
-            AdminCommand::RotateKey { app, key_hash, grace } => {
-                self.end_old_keys(at);
-                let rotated = self.registry.rotate_key(app, *key_hash, old_key_until(at, *grace));
-                if rotated {
-                    self.end_old_sessions(app);
-                }
-                done(rotated)
-            }
-            AdminCommand::RotateKeyPair { app, public_key } => {
-                let rotated = self.registry.rotate_key_pair(app, *public_key);
-                if rotated {
-                    // They would go on as the old key's, which is not the sender of what they publish any more.
-                    self.end_sessions(app, |_| true);
-                }
-                done(rotated)
-            }
-            AdminCommand::RetireKey { app, public_key } => done(self.registry.retire_key(app, public_key)),
-            AdminCommand::Enable { app, enabled } => {
-                let found = self.registry.enable(app, *enabled);
-                if found && !enabled {
-                    self.end_sessions(app, |_| true);
-                }
-                done(found)
-            }
-            AdminCommand::DeleteApp { app } => self.delete_app(app),
-            AdminCommand::CreateEvent { name, .. } if self.registry.event(name).is_some() => Applied::Taken,
-            AdminCommand::CreateEvent { name, options } | AdminCommand::RegisterEvent { name, options } => {
-                self.registry.add_event(name.clone(), options.clone(), false);
-                Applied::Done
-            }
-            AdminCommand::UseEvent { name } => {
-                self.registry.add_event(name.clone(), EventOptions::default(), true);
-                Applied::Done
-            }
-            AdminCommand::ChangeEvent { name, change } => {
-                let Some(options) = self.registry.event(name).map(|options| change.made(options)) else {
-                    return Applied::Ignored;
-                };
-                self.registry.add_event(name.clone(), options, false);
-                Applied::Done
-            }
-            AdminCommand::DeleteEvent { name } => self.delete_event(name),
-            AdminCommand::Grant { app, event, rights } => {
-                let found = self.registry.grant(app, event.as_ref(), *rights);
-                self.end_forbidden_sessions(app);
-                done(found)
-            }
-            AdminCommand::Revoke { app, event } => {
-                let found = self.registry.revoke(app, event);
-                self.end_forbidden_sessions(app);
-                done(found)
-            }
+            Record::Remove { queues } => self.apply_remove(queues),
+            // It is the registry's.
+            Record::Admin { .. } => Applied::Ignored,
         }
     }
 
@@ -152,8 +58,7 @@ impl State {
             }
             return Applied::Stored(id);
         }
-        let Some(recipient) = self.registry.recipient(&publish.recipient) else { return Applied::Ignored };
-        if !self.add_queue(event.queue, recipient, &publish.event) {
+        if !self.add_queue(event.queue, publish.recipient_id, &publish.event) {
             return Applied::Ignored;
         }
         let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
@@ -166,10 +71,12 @@ impl State {
             self.next_stored = self.next_stored.max(event.queue.saturating_add(1));
         }
         let key = publish.idempotency_key.as_ref();
-        let sender = self.registry.recipient(&publish.sender).unwrap_or(publish.sender);
+        let (sender, recipient) = (publish.sender_id, publish.recipient_id);
         let fingerprint = key.map(|key| Fingerprint::new(&sender, &recipient, &publish.event, key, position.is_none()));
         let dedup = if position.is_some() { &mut self.dedup } else { &mut self.dedup_in_memory };
-        if let Some(first) = fingerprint.as_ref().and_then(|print| dedup.of_same_batch(print, publish.accepted_at)) {
+        let first = fingerprint.as_ref().and_then(|print| dedup.of_same_batch(print, publish.accepted_at));
+        // What went with its queue does not count.
+        if let Some(first) = first.filter(|first| self.queues.contains_key(&first.event.queue)) {
             return Applied::Stored(first.to_id());
         }
         let entry = Entry {
@@ -185,6 +92,7 @@ impl State {
             transient: position.is_none(),
             slot: 0,
         };
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
         let key = key_of(event, &entry);
         queue.entries.insert(event.seq, entry);
         queue.fresh += 1;
@@ -195,6 +103,7 @@ impl State {
         if let Some(fingerprint) = fingerprint {
             dedup.insert(sender, fingerprint, key, publish.accepted_at);
         }
+        self.charge(event.queue, Usage::of(&entry));
         self.arm_expiry(event, entry.expires_at);
         self.heat(event.queue);
         Applied::Stored(key.to_id())
@@ -212,13 +121,13 @@ impl State {
         }
     }
 
-    fn apply_defer(&mut self, event: EventRef, until: Timestamp, deliveries: u32) -> Applied {
+    fn apply_defer(&mut self, event: EventRef, until: Timestamp, deliveries: (u32, u8)) -> Applied {
         if matches!(self.place(event), None | Some(Place::Dead)) {
             return Applied::Stale;
         }
         let Some(entry) = self.lift(event) else { return Applied::Stale };
         entry.place = Place::Deferred;
-        entry.deliveries = deliveries;
+        (entry.deliveries, entry.handed_back) = deliveries;
         let expires_at = entry.expires_at;
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.deferred.insert(event.seq, until);
@@ -228,6 +137,16 @@ impl State {
         self.arm_expiry(event, expires_at);
         self.heat(event.queue);
         Applied::Deferred(until)
+    }
+
+    fn apply_return(&mut self, event: EventRef, deliveries: (u32, u8)) -> Applied {
+        if matches!(self.place(event), None | Some(Place::Dead | Place::Deferred | Place::Leased)) {
+            return Applied::Stale;
+        }
+        let Some(entry) = self.lift(event) else { return Applied::Stale };
+        (entry.deliveries, entry.handed_back) = deliveries;
+        self.wait_again(event);
+        Applied::Done
     }
 
     fn apply_discard(&mut self, event: EventRef, dead: Dead, deliveries: u32) -> Applied {
@@ -262,12 +181,4 @@ impl State {
     fn place(&self, event: EventRef) -> Option<Place> {
         self.queues.get(&event.queue)?.entries.get(event.seq).map(|entry| entry.place)
     }
-}
-
-fn done(done: bool) -> Applied {
-    if done { Applied::Done } else { Applied::Ignored }
-}
-
-pub(super) fn taken() -> Error {
-    Error::new(ErrorKind::Conflict, "an app with this public key or this access key exists already")
 }

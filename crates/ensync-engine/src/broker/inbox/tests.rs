@@ -1,0 +1,140 @@
+use std::num::NonZeroU32;
+
+use ensync_core::{
+    AppId, AppKey, ClientId, Command, EventName, Metadata, Peer, Publish, Subscribe, Timestamp, WirePayload,
+};
+
+use super::*;
+use crate::log::MemoryLog;
+use crate::model::{AdminCommand, EventOptions, KeyHash, Rights};
+use crate::state::{Settings, State, Step};
+
+/// A state whose deliveries go to one session, and where their records are.
+struct Fixture {
+    state: State,
+    records: Arc<Records>,
+    peer: Peer,
+    sender: Option<Sender>,
+    inbox: Inbox,
+    sent: usize,
+}
+
+impl Fixture {
+    async fn new(ack_timeout: Duration) -> Self {
+        let mut state = State::new(Settings::default());
+        state.tick(Timestamp::from_millis(1_000_000));
+        let records = Arc::new(Records::new(Arc::new(MemoryLog::new()), 0));
+        let (id, name): (_, EventName) = (AppId::from_bytes([1; 32]), "a".parse().unwrap());
+        let key = KeyHash::of(&AppKey::parse("key").unwrap());
+        let options = EventOptions { ack_timeout: Some(ack_timeout), ..EventOptions::default() };
+        let app =
+            AdminCommand::CreateApp { id, name: "app".into(), key_hash: key, rights: Rights::ALL, same_name: false };
+        for command in [app, AdminCommand::RegisterEvent { name: name.clone(), options }] {
+            for change in state.administer(command).unwrap() {
+                state.apply(None, &change.record);
+            }
+        }
+        let client_id = ClientId::parse("client").unwrap();
+        let (_, app_id) = state.login(&key, client_id.clone()).unwrap();
+        let peer = Peer { client_id, app_id };
+        let max_in_flight = NonZeroU32::new(1_000);
+        let subscribe = Subscribe { event: name, max_in_flight, max_bytes_in_flight: None };
+        state.decide(&peer, Command::Subscribe(subscribe)).unwrap();
+        let (sender, inbox) = channel(&records);
+        Self { state, records, peer, sender: Some(sender), inbox, sent: 0 }
+    }
+
+    /// Publishes an event and gives it out.
+    async fn send(&mut self) {
+        let publish = Publish {
+            event: "a".parse().unwrap(),
+            recipient: self.peer.app_id,
+            payload: WirePayload::from_wire("e30="),
+            metadata: Metadata::default(),
+            payload_metadata: None,
+            idempotency_key: None,
+        };
+        let Step::Commit(changes) = self.state.decide(&self.peer, Command::Publish(publish)).unwrap() else { panic!() };
+        let batch: Vec<_> = changes.iter().map(|change| change.record.clone()).collect();
+        let positions = self.records.append(&batch).await.unwrap();
+        for (at, record) in positions.into_iter().zip(&batch) {
+            self.state.apply(Some(at), record);
+        }
+        self.give_out();
+    }
+
+    fn give_out(&mut self) {
+        for outgoing in self.state.dispatch(usize::MAX) {
+            self.sent += 1;
+            assert!(self.sender.as_ref().unwrap().send(outgoing));
+        }
+    }
+
+    /// Lets time pass, for the leases too.
+    async fn pass(&mut self, ms: u64) {
+        tokio::time::advance(Duration::from_millis(ms)).await;
+        let now = self.state.next_due().unwrap_or_default();
+        self.state.tick(now.after(Duration::from_millis(ms)));
+        for change in self.state.pending(usize::MAX) {
+            self.state.apply(None, &change.record);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_lease_travels() {
+    let mut fixture = Fixture::new(Duration::from_secs(60)).await;
+    fixture.send().await;
+    tokio::time::advance(Duration::from_secs(20)).await;
+    fixture.send().await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let seconds = |n| Some(Duration::from_secs(n));
+    assert_eq!(fixture.inbox.next().await.unwrap().lease, seconds(30));
+    assert_eq!(fixture.inbox.next().await.unwrap().lease, seconds(50));
+    fixture.send().await;
+    // The next could not be settled any more.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(fixture.inbox.next().now_or_never().is_none());
+    fixture.sender = None;
+    assert!(fixture.inbox.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_is_not_sent() {
+    let mut fixture = Fixture::new(Duration::from_secs(60)).await;
+    fixture.send().await;
+    let release = Command::Release { event: "a".parse().unwrap() };
+    fixture.state.decide(&fixture.peer, release).unwrap();
+    assert!(fixture.inbox.next().now_or_never().is_none(), "it is nobody's now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_takes_does_not_add_up() {
+    let mut fixture = Fixture::new(Duration::from_millis(100)).await;
+    for _ in 0..100 {
+        fixture.send().await;
+    }
+    // Leases end, and the same events come again, while nobody reads; they go to the dead letters in the end.
+    for _ in 0..12 {
+        fixture.pass(100).await;
+        fixture.give_out();
+    }
+    assert!(fixture.sent > 1_000, "{}", fixture.sent);
+    let waiting = fixture.inbox.shared.lock().deliveries.len();
+    assert!(waiting <= MANY + 100, "{waiting}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_read_ahead_than_there_is_room_for() {
+    let mut fixture = Fixture::new(Duration::from_secs(60)).await;
+    for _ in 0..READS.0 + 10 {
+        fixture.send().await;
+    }
+    assert!(fixture.inbox.next().await.is_some());
+    assert_eq!(fixture.inbox.reading.len(), READS.0 - 1);
+    assert_eq!(fixture.inbox.bytes, 6 * (READS.0 as u64 - 1));
+    for _ in 1..READS.0 + 10 {
+        assert!(fixture.inbox.next().await.is_some());
+    }
+    assert_eq!((fixture.inbox.bytes, fixture.inbox.reading.len()), (0, 0));
+}

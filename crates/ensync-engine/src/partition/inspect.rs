@@ -1,0 +1,126 @@
+//! What can be seen of queues from outside.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use ensync_core::{AppId, EventId, EventName, Timestamp};
+
+use super::dispatch::key_of;
+use super::queue::Queue;
+use super::{EventKey, Partition, QueueCounters};
+use crate::model::EventRef;
+
+/// A queue: the events of one recipient under one event name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// The recipient, by its id.
+    pub recipient: AppId,
+    /// The event name.
+    pub event: EventName,
+    /// Events that could be delivered now, or as soon as the log has that they came back.
+    pub ready: usize,
+    /// Events that are with clients, or on their way to the dead letters.
+    pub in_flight: usize,
+    /// Events that wait for a time.
+    pub deferred: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// Subscriptions, paused ones included.
+    pub consumers: usize,
+    /// When the oldest event that is neither settled nor a dead letter was accepted.
+    pub oldest: Option<Timestamp>,
+    /// How often things happened.
+    pub counters: QueueCounters,
+}
+
+/// An event that nobody could use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Its id.
+    pub id: EventId,
+    /// Its event name.
+    pub event: EventName,
+    /// Whom it was for, by the app's id.
+    pub recipient: AppId,
+    /// Why it is here: a client's words, or `max deliveries`.
+    pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// When the engine accepted it.
+    pub accepted_at: Timestamp,
+    /// How often it was delivered.
+    pub deliveries: u32,
+}
+
+impl Partition {
+    /// One queue, if it was ever used. The recipient is an app's id.
+    pub(crate) fn queue(&self, recipient: &AppId, event: &EventName) -> Option<QueueStats> {
+        self.queues.get(&self.number(recipient, event)?).map(stats)
+    }
+
+    /// Every queue.
+    pub(crate) fn queues(&self) -> Vec<QueueStats> {
+        self.queues.values().map(stats).collect()
+    }
+
+    /// At most `limit` queues, of one recipient and event name or of all, each with its number, from the one after `after` on.
+    pub(crate) fn queues_after(
+        &self,
+        recipient: Option<&AppId>,
+        event: Option<&EventName>,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Vec<(u32, QueueStats)> {
+        let queues = self.queues.range((after.map_or(Unbounded, Excluded), Unbounded)).filter(|(_, queue)| {
+            recipient.is_none_or(|id| queue.recipient == *id) && event.is_none_or(|name| queue.event == *name)
+        });
+        queues.take(limit).map(|(number, queue)| (*number, stats(queue))).collect()
+    }
+
+    /// At most `limit` dead letters of one recipient and event name, or of all, oldest event first per queue, from the one after `after`
+    /// on, which need not be one (any more).
+    pub(crate) fn dead_letters_after(
+        &self,
+        recipient: Option<&AppId>,
+        event: Option<&EventName>,
+        after: Option<&EventId>,
+        limit: usize,
+    ) -> Vec<DeadLetter> {
+        let wanted = |queue: &Queue| {
+            recipient.is_none_or(|id| queue.recipient == *id) && event.is_none_or(|name| queue.event == *name)
+        };
+        let after = after.and_then(EventKey::of).map(|key| key.event);
+        let queues = self.queues.range(after.map_or(0, |after| after.queue)..).filter(|(_, queue)| wanted(queue));
+        let letters = queues.flat_map(|(&number, queue)| {
+            let begin = after.filter(|after| after.queue == number).map_or(Unbounded, |after| Excluded(after.seq));
+            queue.dead.range((begin, Unbounded)).filter_map(move |(&seq, dead)| {
+                let entry = queue.entries.get(seq)?;
+                Some(DeadLetter {
+                    id: key_of(EventRef { queue: number, seq }, entry).to_id(),
+                    event: queue.event.clone(),
+                    recipient: queue.recipient,
+                    reason: dead.reason.clone(),
+                    at: dead.at,
+                    accepted_at: entry.accepted_at,
+                    deliveries: entry.deliveries,
+                })
+            })
+        });
+        letters.take(limit).collect()
+    }
+}
+
+fn stats(queue: &Queue) -> QueueStats {
+    QueueStats {
+        recipient: queue.recipient,
+        event: queue.event.clone(),
+        ready: queue.ready() + queue.returning.len(),
+        in_flight: queue.leases.len() + queue.doomed,
+        deferred: queue.deferred.len(),
+        dead: queue.dead.len(),
+        consumers: queue.subscribed,
+        oldest: queue.oldest(),
+        counters: queue.counters,
+    }
+}

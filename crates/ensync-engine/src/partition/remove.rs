@@ -1,0 +1,72 @@
+//! What goes before its time: the queues of apps and names that are gone.
+
+use ensync_core::{AppId, EventName};
+
+use super::Partition;
+use super::entries::chunk_of;
+use super::timers::Timer;
+use super::usage::Usage;
+use crate::model::{Applied, EventRef, Removed};
+
+impl Partition {
+    /// What should be gone, as a recipient or a name is not known. A name goes only when nothing waits under it: an event that does says
+    /// that nobody deleted the name, and somebody will miss the event.
+    pub(crate) fn left(&self, app: impl Fn(&AppId) -> bool, name: impl Fn(&EventName) -> bool) -> Vec<Removed> {
+        let mut left = Vec::new();
+        for queue in self.queues.values() {
+            let removed = match (app(&queue.recipient), name(&queue.event)) {
+                (false, _) => Removed::Recipient(queue.recipient),
+                (true, false) if queue.entries.is_empty() => Removed::Name(queue.event.clone()),
+                (true, _) => continue,
+            };
+            if !left.contains(&removed) {
+                left.push(removed);
+            }
+        }
+        left
+    }
+
+    /// Forgets queues and all that is in them. Their numbers are not given out again.
+    pub(super) fn apply_remove(&mut self, queues: &Removed) -> Applied {
+        let gone = self.queues.iter().filter(|(_, queue)| match queues {
+            Removed::Recipient(app) => queue.recipient == *app,
+            Removed::Name(name) => queue.event == *name,
+        });
+        for number in gone.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.empty(number);
+            if let Some(queue) = self.queues.remove(&number) {
+                self.retire(&queue.event, &queue.counters);
+                self.numbers.remove(&(queue.recipient, queue.event));
+                for consumer in queue.consumers.into_keys() {
+                    self.forget_consumer(consumer, number);
+                }
+            }
+        }
+        self.hot.retain(|number| self.queues.contains_key(number));
+        Applied::Done
+    }
+
+    /// Takes every event out of a queue, without a trace.
+    fn empty(&mut self, number: u32) {
+        let Some(queue) = self.queues.get(&number) else { return };
+        let all: Vec<u64> = queue.entries.from(0).map(|(seq, _)| seq).collect();
+        for seq in all {
+            let event = EventRef { queue: number, seq };
+            self.lift(event);
+            self.forget(event);
+        }
+    }
+
+    /// Forgets an event that was lifted: what the state knows of it beside its fate. Whether it was in the log.
+    pub(super) fn forget(&mut self, event: EventRef) -> bool {
+        let Some(queue) = self.queues.get_mut(&event.queue) else { return false };
+        let Some((entry, orphan)) = queue.entries.remove(event.seq) else { return false };
+        if let Some(orphan) = orphan {
+            let chunk = chunk_of(event.seq);
+            self.timers.cancel(orphan, Timer::Expiry { queue: event.queue, chunk });
+        }
+        self.memory.remove(&event);
+        self.discharge(event.queue, Usage::of(&entry));
+        !entry.transient
+    }
+}
