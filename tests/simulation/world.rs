@@ -20,8 +20,8 @@ pub const NAMES: [&str; 2] = ["sim/orders/new", "sim/orders/paid"];
 /// The lease of a delivery.
 pub const LEASE: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The client's own bound on its goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// What the client's goodbye may take beyond that.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// How long everything may take once nothing breaks any more. Virtual.
 const SETTLES: Duration = Duration::from_secs(3_600);
 /// How long a client's tasks may take to end once it is closed.

@@ -145,7 +145,8 @@ impl<T> Engine<T> {
         self
     }
 
-    /// How long [`Client::close`] waits for calls and handlers under way. Default: 30 s.
+    /// How long [`Client::close`] may take: waiting for calls and handlers under way, and the goodbye, which has a moment of its own if
+    /// nothing is left of that. Default: 30 s.
     #[must_use]
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.options.close_timeout = bounded(limit);

@@ -43,6 +43,11 @@ impl Attached {
         &self.outbox
     }
 
+    /// Whether its client was closed.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Sends nothing more. What is on its way is still answered.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);

@@ -252,6 +252,10 @@ pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<Queue
             "this client has no outbox; give create_client one with outbox(), or await the publish without queue()",
         ));
     };
+    if attached.is_stopped() {
+        let text = "the client is closed, and nobody drains its outbox any more; it was not queued";
+        return Err(Error::new(ErrorKind::Closed, text));
+    }
     // The same key that sealed them.
     let own = client.crypto.sealer_of(client.session.app_id()).own_id();
     let now = Timestamp::now();

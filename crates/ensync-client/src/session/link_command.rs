@@ -17,8 +17,8 @@ use super::flow::FlowControl;
 use super::link::LiveLink;
 use super::retry::{jittered, passes};
 
-/// How long the goodbye may take: commands that nobody waits for, and the close.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long the goodbye may take: commands that nobody waits for, and the close. Within what `close` has left, and at least a moment.
+const GOODBYE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How many commands are said at a time.
 const AT_A_TIME: usize = 64;
 /// The longest wait before something is said again for the first time; it doubles.
@@ -100,6 +100,9 @@ impl<'a> Runner<'a> {
 
     /// Does what is left to do, and closes.
     pub(super) async fn say_goodbye(&mut self) {
+        let (moment, longest) = GOODBYE;
+        let left =
+            self.shared.close_until.get().map_or(longest, |until| until.saturating_duration_since(Instant::now()));
         let last_words = async {
             loop {
                 while self.running.len() < AT_A_TIME
@@ -113,7 +116,7 @@ impl<'a> Runner<'a> {
             }
             self.live.close().await;
         };
-        if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
+        if tokio::time::timeout(left.clamp(moment, longest), last_words).await.is_err() {
             tracing::debug!("the engine did not answer the goodbye in time");
         }
     }

@@ -26,7 +26,7 @@ mod watch;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{AppId, AppKey, Command, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Welcome};
@@ -101,6 +101,7 @@ impl Session {
             commands,
             hand_backs: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            close_until: OnceLock::new(),
             epoch: AtomicU64::new(first.is_some().into()),
             stop: CancellationToken::new(),
             app: Mutex::default(),
@@ -276,8 +277,8 @@ impl Session {
         shared.draining.store(true, Ordering::Release);
         shared.leave_all();
         shared.work.close();
-        let drained = tokio::time::timeout(shared.options.close_timeout, shared.work.wait()).await;
-        let abandoned = shared.work.len();
+        let until = *shared.close_until.get_or_init(|| Instant::now() + shared.options.close_timeout);
+        let drained = tokio::time::timeout_at(until, shared.work.wait()).await;
         shared.stop.cancel();
         // The supervisor ends after the goodbye, within its own deadline.
         shared.state.wait(|state| matches!(state, State::Closed(_)).then_some(())).await;
@@ -286,8 +287,8 @@ impl Session {
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
-                    "close: {abandoned} calls or handlers were still running after {:?} and are abandoned; what they had not settled \
-                     will be delivered again",
+                    "close: calls or handlers were still running after {:?} and are abandoned; what they had not settled will be \
+                     delivered again",
                     shared.options.close_timeout
                 ),
             )),

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     /// How many deliveries wait to be handed back.
     pub(super) hand_backs: AtomicUsize,
     pub(super) draining: AtomicBool,
+    /// When `close` is to be done, once it was called.
+    pub(super) close_until: OnceLock<Instant>,
     /// The number of the link that is up, logged in and maybe not yet restored; 0 while there is none. What came over another is
     /// no longer this client's.
     pub(super) epoch: AtomicU64,

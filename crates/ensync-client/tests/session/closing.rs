@@ -44,3 +44,36 @@ async fn close_refuses_what_begins_after_it_and_answers_what_began_before() {
     }
     assert_eq!(refused.load(Ordering::Relaxed), 16);
 }
+
+/// An engine that answers nothing more, the goodbye included.
+#[tokio::test(start_paused = true)]
+async fn close_ends_in_its_time_where_nothing_is_answered() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) | Command::Unsubscribe { .. } => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.engine().close_timeout(2 * SECOND).create_client("key").await.unwrap();
+    let _events = client.subscribe("a/b").await.unwrap();
+    let publishing = tokio::spawn(client.publish("a/b", &1).to(somebody()).into_future());
+    tokio::time::sleep(SECOND).await;
+    let begun = Instant::now();
+    let abandoned = client.close().await.unwrap_err();
+    assert_eq!(abandoned.kind(), ErrorKind::Timeout);
+    assert!(begun.elapsed() <= 2 * SECOND + SECOND / 2, "{:?}", begun.elapsed());
+    publishing.await.unwrap().unwrap_err();
+}
+
+#[cfg(feature = "outbox")]
+#[tokio::test]
+async fn nothing_is_queued_once_the_client_is_closed() {
+    use ensync_client::{Outbox, OutboxOptions};
+
+    let place = std::env::temp_dir().join(format!("ensync-closing-{}", std::process::id()));
+    let outbox = Outbox::open(&place, OutboxOptions::new()).await.unwrap();
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.engine().create_client("key").outbox(outbox.clone()).await.unwrap();
+    client.close().await.unwrap();
+    let refused = client.publish("a/b", &1).to(somebody()).queue().await.unwrap_err();
+    assert_eq!((refused.kind(), outbox.status().waiting), (ErrorKind::Closed, 0));
+    let _gone = std::fs::remove_file(place);
+}
