@@ -8,7 +8,7 @@ use ensync_core::{Error, ErrorKind, Result};
 use super::recent::Recent;
 use crate::log::Log;
 use crate::model::codec::record::decode;
-use crate::model::{Encoded, EventRef, Position, Record};
+use crate::model::{Encoded, Position, Record};
 use crate::state::{Outgoing, Source};
 
 /// A log, and the events that were stored last: most are delivered at once, and need not be read back.
@@ -17,7 +17,7 @@ pub(super) struct Records {
     pub(super) log: Arc<dyn Log>,
     recent: Mutex<Recent>,
     /// Events that the log does not have where it should, until the broker asks: at most as many as there are leases.
-    lost: Mutex<Vec<(EventRef, Source)>>,
+    lost: Mutex<Vec<Outgoing>>,
 }
 
 impl Records {
@@ -40,8 +40,13 @@ impl Records {
         Ok(positions)
     }
 
-    /// Tells, once, that an event is not where the log should have it.
+    /// Keeps what the log does not have where it was looked for, until the broker asks.
     pub(super) fn lose(&self, outgoing: &Outgoing) {
+        self.lost().push(outgoing.clone());
+    }
+
+    /// Tells, once, that an event is not where the log should have it.
+    pub(super) fn tell_damage(&self, outgoing: &Outgoing) {
         let place = match outgoing.source() {
             Source::Log(at) => self.log.place(*at),
             Source::Memory(_) => "memory".to_owned(),
@@ -52,15 +57,14 @@ impl Records {
             "the log is damaged: an event that waits cannot be read there, and becomes a dead letter; stop the engine, and let \
              `ensync store verify` look for more, or restore the data directory from a backup"
         );
-        self.lost().push((outgoing.event, outgoing.source().clone()));
     }
 
     /// What was lost since this was asked last.
-    pub(super) fn take_lost(&self) -> Vec<(EventRef, Source)> {
+    pub(super) fn take_lost(&self) -> Vec<Outgoing> {
         std::mem::take(&mut self.lost())
     }
 
-    fn lost(&self) -> MutexGuard<'_, Vec<(EventRef, Source)>> {
+    fn lost(&self) -> MutexGuard<'_, Vec<Outgoing>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

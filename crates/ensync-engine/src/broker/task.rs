@@ -182,8 +182,13 @@ impl Task {
         self.commit(pending).await;
         self.end_sessions();
         self.deliver();
-        let lost = self.records.take_lost();
-        let lost = lost.iter().filter_map(|(event, source)| self.state.unreadable(*event, source)).collect();
+        let mut lost = Vec::new();
+        for outgoing in self.records.take_lost() {
+            if let Some(change) = self.state.unreadable(&outgoing) {
+                self.records.tell_damage(&outgoing);
+                lost.push(change);
+            }
+        }
         // If that cannot be stored, they are looked for once more when their leases run out.
         _ = self.store(lost).await;
         self.keep().await;

@@ -5,7 +5,7 @@ use ensync_core::{AppId, Block, Error, ErrorKind, Reply, Result, Settle, Settlem
 use super::entries::Place;
 use super::event_id::EventKey;
 use super::settled::Fate;
-use super::{ConsumerNumber, Partition, Source, Step};
+use super::{ConsumerNumber, Outgoing, Partition, Source, Step};
 use crate::model::{Change, EventRef, Record, stale};
 
 /// The reason of dead letters that were delivered too often.
@@ -96,13 +96,19 @@ impl Partition {
         doomed.then(|| Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient))
     }
 
-    /// The change that makes a dead letter of an event that is not where the log should have it: at a position where it was looked for.
-    pub(crate) fn unreadable(&self, event: EventRef, source: &Source) -> Option<Change> {
+    /// The change that makes a dead letter of an event that is not where the log should have it. One that was stored once more while
+    /// its old place was dropped is read there, at once, by whoever is next.
+    pub(crate) fn unreadable(&mut self, outgoing: &Outgoing) -> Option<Change> {
+        let event = outgoing.event;
         let entry = self.queues.get(&event.queue)?.entries.get(event.seq)?;
-        // One that was stored once more meanwhile is there.
-        let same = matches!(source, Source::Log(at) if *at == self.current(event, entry));
-        let (reason, deliveries) = (UNREADABLE.to_owned(), entry.deliveries);
-        same.then(|| Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient))
+        if matches!(outgoing.source(), Source::Log(at) if *at == self.current(event, entry)) {
+            let (reason, deliveries) = (UNREADABLE.to_owned(), entry.deliveries);
+            return Some(Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient));
+        }
+        if outgoing.is_live() {
+            self.hand_back(event);
+        }
+        None
     }
 
     /// The block of an unsettled event's last delivery in this run.

@@ -43,7 +43,7 @@ pub use sessions::SessionNumber;
 pub use crate::model::{Applied, Change, Defaults, Limits, Quotas, Rate, Settings};
 pub use crate::partition::{DeadLetter, LetterAction, Outgoing, QueueCounters, QueueStats, Replay, Source, Step};
 
-use crate::model::{EventRef, KeyHash, Position, Record, Snapshot};
+use crate::model::{KeyHash, Position, Record, Snapshot};
 use crate::partition::Partition;
 use crate::registry::Registry;
 use rate::Rates;
@@ -145,9 +145,10 @@ impl State {
         self.partition.pending(limit)
     }
 
-    /// The change that makes a dead letter of an event that is not where the log should have it: at a position where it was looked for.
-    pub fn unreadable(&self, event: EventRef, source: &Source) -> Option<Change> {
-        self.partition.unreadable(event, source)
+    /// The change that makes a dead letter of an event that is not where the log should have it. One that was stored once more while
+    /// its old place was dropped is delivered from there instead.
+    pub fn unreadable(&mut self, outgoing: &Outgoing) -> Option<Change> {
+        self.partition.unreadable(outgoing)
     }
 
     /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.

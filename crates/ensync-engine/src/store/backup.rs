@@ -216,7 +216,7 @@ impl Copy {
             return Err(Stop::Moved(unusable(message)));
         }
         let mut copied = Self { id, checkpoint, segments: Vec::new(), commit: 0, epoch: 0 };
-        copied.segments(from, target, &numbers)?;
+        copied.segments(from, target, numbers)?;
         let end = copied.segments.last().map_or(Position::START, |(number, end)| position(*number, *end));
         if copied.checkpoint.as_ref().is_some_and(|(at, _)| *at >= end) {
             let message =
@@ -226,11 +226,20 @@ impl Copy {
         Ok(copied)
     }
 
-    /// Copies each segment up to its last whole commit.
-    fn segments(&mut self, from: &Directory, target: &Directory, numbers: &[u32]) -> Result<(), Stop> {
+    /// Copies each segment up to its last whole commit, and those that the engine began meanwhile too: what an emptied segment held may
+    /// have been stored once more in the newest.
+    fn segments(&mut self, from: &Directory, target: &Directory, mut numbers: Vec<u32>) -> Result<(), Stop> {
         let mut walks = vec![Walk::new(from, self.id)];
         let mut reads = 0;
-        while let (Some(walk), Some(&number)) = (walks.last(), numbers.get(walks.len() - 1)) {
+        while let Some(walk) = walks.last() {
+            let Some(&number) = numbers.get(walks.len() - 1) else {
+                let next = numbers.last().map_or(0, |last| last + 1);
+                if !from.segments().map_err(Stop::Failed)?.contains(&next) {
+                    break;
+                }
+                numbers.push(next);
+                continue;
+            };
             let mut walk = walk.clone();
             let mut segment = SegmentReader::open(from, number).map_err(Stop::Moved)?;
             if segment.id().map_err(Stop::Moved)? != self.id {
