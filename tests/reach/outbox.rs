@@ -111,9 +111,10 @@ async fn what_an_earlier_client_left_is_sent_by_the_next(transport: Transport) {
     let taken = place.engine().create_client(&place.world.shop.app_key).outbox(outbox.clone()).await.unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::InvalidInput);
     assert!(taken.to_string().contains("another client drains it"), "{taken}");
-    // Queueing outlives the client's end; sending does not.
-    soon(till.close()).await.unwrap();
     queue(&till, ORDERS, 2, &[place.world.warehouse.app_id]).await;
+    soon(till.close()).await.unwrap();
+    let late = till.publish(ORDERS, &serde_json::json!({"n": 3})).to(place.world.warehouse.app_id).queue().await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Closed, "nobody would send it");
     let error = soon(outbox.flush()).await.unwrap_err();
     assert!(error.to_string().contains("2 events wait and no client drains them"), "{error}");
     outbox.close().await;

@@ -98,7 +98,9 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
 /// The key or token that a text is, if it is one, white space around it aside.
 pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
     let text = trimmed(text);
-    if let Some((_, what)) = ISSUED.iter().find(|(prefix, _)| text.starts_with(prefix)) {
+    // In any case of letters: a host's name is read so.
+    let begins = |prefix: &str| text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    if let Some((_, what)) = ISSUED.iter().find(|(prefix, _)| begins(prefix)) {
         return Some(what);
     }
     if !matches!(text.len(), 43 | 44 | 86..=88) {
@@ -116,7 +118,8 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
 
 /// The secret key or token that a text holds somewhere, if there is one.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
-    let issued = ISSUED.iter().find(|(prefix, _)| text.contains(prefix)).map(|(_, what)| *what);
+    let lower = text.to_ascii_lowercase();
+    let issued = ISSUED.iter().find(|(prefix, _)| lower.contains(prefix)).map(|(_, what)| *what);
     issued.or_else(|| find_secret_key(text).map(|_| "a secret key"))
 }
 
