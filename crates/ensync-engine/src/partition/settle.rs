@@ -101,6 +101,9 @@ impl Partition {
     pub(crate) fn unreadable(&mut self, outgoing: &Outgoing) -> Option<Change> {
         let event = outgoing.event;
         let entry = self.queues.get(&event.queue)?.entries.get(event.seq)?;
+        if entry.place == Place::Dead {
+            return None;
+        }
         if matches!(outgoing.source(), Source::Log(at) if *at == self.current(event, entry)) {
             let (reason, deliveries) = (UNREADABLE.to_owned(), entry.deliveries);
             return Some(Change::new(Record::Discard { event, reason, at: self.now, deliveries }, !entry.transient));
