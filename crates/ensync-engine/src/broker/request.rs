@@ -56,6 +56,9 @@ pub(super) enum Request {
     },
     Inspect(Look),
     Shutdown,
+    /// One checkpoint after the other, from now on.
+    #[cfg(test)]
+    Checkpoints,
 }
 
 /// A session that was opened.
