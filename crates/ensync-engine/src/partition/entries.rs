@@ -71,6 +71,15 @@ struct Chunk {
     imaged: u32,
 }
 
+/// A chunk that was taken out.
+#[derive(Debug)]
+pub(super) struct Popped {
+    pub(super) number: u64,
+    pub(super) entries: Vec<(u64, Entry)>,
+    /// When its expiry timer was due.
+    pub(super) armed: Timestamp,
+}
+
 impl Entries {
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
@@ -126,11 +135,11 @@ impl Entries {
         entries.iter().map(move |entry| (number * CHUNK + u64::from(entry.slot), entry))
     }
 
-    /// Takes out the first chunk: its number, its entries, and when its expiry timer was due.
-    pub(super) fn pop_chunk(&mut self) -> Option<(u64, Vec<(u64, Entry)>, Option<Timestamp>)> {
+    /// Takes out the first chunk.
+    pub(super) fn pop_chunk(&mut self) -> Option<Popped> {
         let (number, chunk) = self.chunks.pop_first()?;
         let entries = chunk.entries.into_iter().map(|entry| (number * CHUNK + u64::from(entry.slot), entry)).collect();
-        Some((number, entries, (chunk.armed != NEVER).then_some(chunk.armed)))
+        Some(Popped { number, entries, armed: chunk.armed })
     }
 
     /// The first chunk from a number on.

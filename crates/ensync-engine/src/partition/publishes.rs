@@ -10,6 +10,9 @@ use super::event_id::EventKey;
 /// How many maps there are. One that grows moves all that it holds; of many each has little to move, and they grow at different times.
 const SHARDS: usize = 256;
 
+/// How large a map may be that holds little.
+const SMALL: usize = 64;
+
 /// A map from fingerprints, in many.
 #[derive(Debug)]
 pub(super) struct Shards(Vec<HashMap<Fingerprint, (EventKey, Timestamp)>>);
@@ -35,7 +38,7 @@ impl Shards {
     pub(super) fn remove(&mut self, publish: &Fingerprint) {
         if let Some(map) = self.0.get_mut(shard(publish)) {
             map.remove(publish);
-            if map.len() * 4 < map.capacity() {
+            if map.capacity() > SMALL && map.len() * 4 < map.capacity() {
                 map.shrink_to(map.len() * 2);
             }
         }

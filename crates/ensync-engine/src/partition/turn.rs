@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ensync_core::Timestamp;
 
-use super::entries::{Entry, Place};
+use super::entries::{Entry, Place, Popped};
 use super::queue::Queue;
 use super::timers::Timer;
 use super::{ConsumerNumber, Partition};
@@ -162,11 +162,9 @@ impl Partition {
             && let Some(number) = self.next_leaving()
         {
             let Some(queue) = self.leaving.get_mut(&number) else { return };
-            if let Some((chunk, entries, armed)) = queue.entries.pop_chunk() {
+            if let Some(Popped { number: chunk, entries, armed }) = queue.entries.pop_chunk() {
                 left = left.saturating_sub(entries.len());
-                if let Some(armed) = armed {
-                    self.timers.cancel(armed, Timer::Expiry { queue: number, chunk });
-                }
+                self.timers.cancel(armed, Timer::Expiry { queue: number, chunk });
                 for (seq, entry) in entries {
                     self.forget_left(EventRef { queue: number, seq }, &entry);
                 }
