@@ -347,6 +347,7 @@ mod tests {
             "/a/path/that/is/as/long/as/a/key/is/in/base/64",
             "a=b==",
             "100 % of it, %zz, %e9",
+            "[env: ENSYNC_ADMIN_TOKEN_FILE] and ENSYNC_KEY_FILE",
             "In 2026 The Engine Of The Config Manager Answered With Words Of Its Own And 17 More",
             "0123456789abcdef0123456789abcdef",
         ] {

@@ -127,11 +127,12 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
 
 /// The secret key or token that a text holds somewhere, if there is one.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
-    whole_issued(text).or_else(|| find_secret_key(text).map(|_| "a secret key"))
+    whole_issued(text).map(|(_, what)| what).or_else(|| find_secret_key(text).map(|_| "a secret key"))
 }
 
-/// What the first whole key or token of an engine in a text is. A name may well speak of such keys, as in `audit/ensync_key_rotated`.
-fn whole_issued(text: &str) -> Option<&'static str> {
+/// Where the first whole key or token of an engine in a text begins, and what it is: in any case of letters, for a host's name is read so.
+/// A name may well speak of such keys, as in `audit/ensync_key_rotated`.
+fn whole_issued(text: &str) -> Option<(usize, &'static str)> {
     let lower = text.to_ascii_lowercase();
     let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let places = ISSUED.iter().flat_map(|(prefix, what)| lower.match_indices(prefix).map(move |found| (found, what)));
@@ -139,13 +140,14 @@ fn whole_issued(text: &str) -> Option<&'static str> {
         let behind = lower.get(at + prefix.len()..).unwrap_or_default();
         behind.chars().take_while(|c| is_letter(*c)).take(ISSUED_LETTERS).count() == ISSUED_LETTERS
     });
-    whole.min_by_key(|((at, _), _)| *at).map(|(_, what)| *what)
+    whole.map(|((at, _), what)| (at, *what)).min()
 }
 
-/// Where in a text the first key or token of an engine begins, in any case of letters.
+/// Where in a text the first key or token of an engine begins, or a part of one. In other letters than ours it must be whole: the variable
+/// `ENSYNC_ADMIN_URL` is none.
 pub(crate) fn issued_in(text: &str) -> Option<usize> {
-    let lower = text.to_ascii_lowercase();
-    ISSUED.iter().filter_map(|(prefix, _)| lower.find(prefix)).min()
+    let begun = ISSUED.iter().filter_map(|(prefix, _)| text.find(prefix));
+    begun.chain(whole_issued(text).map(|(at, _)| at)).min()
 }
 
 /// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
