@@ -2,7 +2,7 @@
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { Engine, Raw, logIn, missing, openBrowser } from "./engine.mjs";
+import { Engine, Raw, logIn, missing, newContext, openBrowser } from "./engine.mjs";
 
 const why = missing();
 if (why) throw new Error(why);
@@ -14,7 +14,7 @@ const LOOKS = [["light", 1440], ["dark", 1440], ["light", 360], ["dark", 360]];
 
 async function shoot(set, pages, looks = LOOKS) {
     for (const [colorScheme, width] of looks) {
-        const context = await browser.newContext({ colorScheme, viewport: { width, height: 900 } });
+        const context = await newContext(browser, { colorScheme, viewport: { width, height: 900 } });
         const page = await context.newPage();
         if (set === "empty") {
             await page.goto(engine.console);
@@ -67,7 +67,7 @@ const app = encodeURIComponent(key);
 const decrypt = async (page) => {
     await page.getByLabel("Secret key of warehouse").fill(apps.warehouse.secretKey);
     await page.getByRole("button", { name: "Decrypt" }).click();
-    await page.getByLabel("Payload", { exact: true }).waitFor();
+    await page.getByLabel("Decrypted payload").waitFor();
 };
 const drop = async (page) => page.getByRole("button", { name: "Drop all…" }).click();
 await shoot("full", [

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { createRequire } from "node:module";
-import { Engine, Raw, logIn, missing, openBrowser } from "./engine.mjs";
+import { Engine, Raw, logIn, missing, newContext, openBrowser } from "./engine.mjs";
 
 const why = missing();
 if (why) {
@@ -31,7 +31,7 @@ after(async () => {
 
 /** A page of its own that watches what it asks, and whom. */
 async function open(options = {}) {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
+    const context = await newContext(browser, { viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
     const page = await context.newPage();
     page.setDefaultTimeout(30_000);
     const faults = [];
@@ -139,7 +139,7 @@ test("an app and an event name are made in the browser, an SDK's program uses th
     const bodies = [];
     page.on("request", (request) => bodies.push(request.url() + (request.postData() ?? "")));
     await page.getByRole("button", { name: "Decrypt" }).click();
-    await page.getByLabel("Payload", { exact: true }).filter({ hasText: '"order": "o-17"' }).waitFor();
+    await page.getByLabel("Decrypted payload").filter({ hasText: '"order": "o-17"' }).waitFor();
     assert.ok(bodies.every((body) => !body.includes(keys.ENSYNC_SECRET_KEY.slice(0, 20)) && !body.includes(encodeURIComponent(keys.ENSYNC_SECRET_KEY).slice(0, 20))));
     assert.equal(await box.inputValue(), "");
 
@@ -179,6 +179,7 @@ test("hostile names, reasons and headers are text; a dead letter is queued again
     await page.getByRole("link", { name: "hostile/event" }).first().click();
     await page.getByText("Became a dead letter").waitFor();
     await page.goBack();
+    await page.getByText("2 dead letters on this page").waitFor();
     for (const box of await page.getByRole("checkbox").all()) await box.check();
     await page.getByRole("button", { name: "Drop chosen…" }).click();
     await page.getByRole("dialog").getByText("gone for good").waitFor();
@@ -241,7 +242,7 @@ test("whoever may only look has no button that changes something", async () => {
 
 test("a page says when the engine is gone, and comes back with it", async () => {
     const other = await Engine.start();
-    const page = await (await browser.newContext()).newPage();
+    const page = await (await newContext(browser)).newPage();
     await logIn(page, other);
     await page.getByText("Live", { exact: true }).waitFor();
     const port = new URL(other.admin).port;

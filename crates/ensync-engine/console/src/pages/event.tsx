@@ -209,7 +209,7 @@ function Plain({ opened, found }: { opened: Opened; found: EventDetails }) {
                 <p>{plural(opened.plaintext.length, "byte")} that are not text.</p>
             ) : (
                 <div class="plain">
-                    <pre aria-label="Payload">{text}</pre>
+                    <pre aria-label="Decrypted payload">{text}</pre>
                     <Copy text={text} />
                 </div>
             )}

@@ -9,7 +9,7 @@ export function Overview(props: { live: Live }) {
     const info = useAsk<Info>("/v1/info");
     const hour = useAsk<LastHour>("/v1/history", 10_000);
     return (
-        <Page title="Overview">
+        <Page title="Overview" lead={info.data && `Version ${info.data.version}, running for ${span(info.data.uptime_ms)}`}>
             <Shown asked={info}>
                 {(info) => (
                     <>
@@ -73,8 +73,8 @@ function Numbers({ info, now }: { info: Info; now: Sample | undefined }) {
                 ["Dead letters", now ? count(now.dead) : null],
                 ["Sessions", count(now?.sessions ?? info.sessions)],
                 ["Apps", count(info.apps)],
-                ["Log on disk", info.disk ? `${bytes(info.disk.bytes)}, ${bytes(info.disk.free_bytes)} free` : "in memory only"],
-                ["Running", `${span(info.uptime_ms)}, version ${info.version}`],
+                ["Log", info.disk ? bytes(info.disk.bytes) : "in memory"],
+                ["Free on its disk", info.disk ? bytes(info.disk.free_bytes) : "–"],
             ]}
         />
     );
@@ -109,12 +109,12 @@ function Curves({ hour, now }: { hour: LastHour; now: Sample | undefined }) {
     if (samples.length === 0) return <Empty title="Nothing has been counted yet.">The first figures come within ten seconds of a start.</Empty>;
     return (
         <div class="charts">
-            <Chart title="Events per second" times={times} series={curves.rates} format={rate} />
-            <Chart title="Events that wait" times={times} series={curves.depth} format={(n) => count(Math.round(n))} />
-            <Chart title="Age of the oldest event" times={times} series={curves.oldest} format={span} />
-            <Chart title="Time to store a batch" times={times} series={curves.commit} format={(n) => micros(Math.round(n))} />
-            <Chart title="Who is connected" times={times} series={curves.people} format={(n) => count(Math.round(n))} />
-            {samples.some((sample) => sample.log_bytes !== null) && <Chart title="Disk" times={times} series={curves.disk} format={bytes} />}
+            <Chart title="Events per second" times={times} series={curves.rates} format={rate} least={4} whole />
+            <Chart title="Events that wait" times={times} series={curves.depth} format={(n) => count(Math.round(n))} least={4} whole />
+            <Chart title="Age of the oldest event" times={times} series={curves.oldest} format={span} least={4_000} />
+            <Chart title="Time to store a batch" times={times} series={curves.commit} format={(n) => micros(Math.round(n))} least={4_000} />
+            <Chart title="Who is connected" times={times} series={curves.people} format={(n) => count(Math.round(n))} least={4} whole />
+            {samples.some((sample) => sample.log_bytes !== null) && <Chart title="Disk" times={times} series={curves.disk} format={bytes} least={1 << 20} />}
         </div>
     );
 }

@@ -11,7 +11,12 @@ export interface Series {
 
 const css = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-export function Chart(props: { title: string; times: number[]; series: Series[]; format: (value: number) => string }) {
+const WHOLE = [1, 2, 5].flatMap((digit) => Array.from({ length: 10 }, (_, power) => digit * 10 ** power)).sort((one, other) => one - other);
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const clockOfSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** `least`: how much the scale shows at least; `whole`: of what is counted there are no parts. */
+export function Chart(props: { title: string; times: number[]; series: Series[]; format: (value: number) => string; least: number; whole?: boolean }) {
     const place = useRef<HTMLDivElement>(null);
     const plot = useRef<uPlot>();
     const shown = useRef(props);
@@ -21,7 +26,7 @@ export function Chart(props: { title: string; times: number[]; series: Series[];
             plot.current?.destroy();
             const element = place.current;
             if (!element) return;
-            const { series, times, format } = shown.current;
+            const { series, times, least, whole } = shown.current;
             const axis = { stroke: css("--text-soft"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: `12px ${css("--font")}` };
             plot.current = new uPlot(
                 {
@@ -29,18 +34,17 @@ export function Chart(props: { title: string; times: number[]; series: Series[];
                     height: 168,
                     legend: { show: false },
                     cursor: { show: false },
-                    padding: [8, 4, 0, 0],
-                    scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] } },
+                    padding: [8, 24, 0, 0],
+                    scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max((max ?? 0) * 1.1, least)] } },
                     axes: [
-                        { ...axis, space: 70 },
-                        { ...axis, size: 62, values: (_, splits) => splits.map((value) => shown.current.format(value)) },
+                        { ...axis, space: 80, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clockOfSeconds : clock).format(at * 1_000)) },
+                        { ...axis, size: 62, ...(whole ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((value) => shown.current.format(value)) },
                     ],
                     series: [{}, ...series.map((one) => ({ label: one.label, stroke: css(`--chart-${one.color}`), width: 2, points: { show: times.length < 3 }, spanGaps: false }))],
                 },
                 [times, ...series.map((one) => one.values)] as uPlot.AlignedData,
                 element,
             );
-            void format;
         };
         make();
         const resized = new ResizeObserver(() => {
