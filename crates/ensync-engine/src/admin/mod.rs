@@ -23,6 +23,8 @@ mod listener;
 mod open;
 mod places;
 mod router;
+mod said;
+mod schema;
 mod token;
 mod tokens;
 
