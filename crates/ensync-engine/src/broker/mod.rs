@@ -41,11 +41,12 @@ use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
 use crate::partition::Totals;
 use crate::random::random;
+use crate::seldom::Seldom;
 use crate::state::{Admitted, Limits, Settings, State};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
 use records::Records;
-use request::{Answer, Outcome, Request};
+use request::{Answer, Caller, Outcome, Request, brief};
 use task::Task;
 use waiting::Waiting;
 
@@ -141,6 +142,7 @@ impl Broker {
             inboxes,
             log_pause,
             complained,
+            standstill: Seldom::new(),
             failed,
             login_throttle,
             counters: counters.clone(),
@@ -234,11 +236,10 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the broker has stopped.
     pub async fn metrics(&self) -> Result<String> {
         // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
-        let census = match tokio::time::timeout(UNANSWERED, self.inspect(State::census)).await {
-            Ok(census) => Some(census?),
-            Err(_) => None,
-        };
-        let log = tokio::time::timeout(UNANSWERED, self.usage()).await.unwrap_or_default();
+        // Both at once, for he does not wait for ever either.
+        let census = tokio::time::timeout(UNANSWERED, self.inspect(State::census));
+        let (census, log) = tokio::join!(census, tokio::time::timeout(UNANSWERED, self.usage()));
+        let (census, log) = (census.ok().transpose()?, log.unwrap_or_default());
         let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
         self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
     }
@@ -347,11 +348,11 @@ impl Broker {
         let outcome = match command {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
-                let _charge = self.0.waiting.charge(peer.app_id, publish.size())?;
-                self.ask(|answer| Request::Publish { peer, publish, answer }).await?
+                let charge = self.0.waiting.charge(peer.app_id, publish.size())?;
+                self.ask(|answer| Request::Publish { peer, publish, caller: Caller::new(answer, charge) }).await?
             }
             command => {
-                let command = Box::new(command);
+                let command = Box::new(brief(command));
                 self.ask(|answer| Request::Command { peer, command, answer }).await?
             }
         };

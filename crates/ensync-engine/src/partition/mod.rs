@@ -44,6 +44,7 @@ pub use letters::LetterAction;
 pub(crate) use publish::Publication;
 pub use queue::QueueCounters;
 pub use replay::Replay;
+pub(crate) use settle::shortened;
 pub(crate) use timers::Timer;
 pub(crate) use totals::Totals;
 pub(crate) use usage::Usage;
