@@ -94,7 +94,7 @@ impl Dedup {
 
     /// The same, for what [`iter`](Self::iter) gave: all of it was within the window.
     pub(super) fn restore(&mut self, sender: AppId, publish: Fingerprint, event: EventKey, at: Timestamp) {
-        if self.per_app == 0 || self.total == 0 {
+        if self.per_app == 0 || self.total == 0 || self.window.is_zero() {
             return;
         }
         while self.len_of(&sender) >= self.per_app {
@@ -203,6 +203,14 @@ mod tests {
         assert_eq!((dedup.count, dedup.events.len()), (count, count));
         assert_eq!((dedup.by_count.len(), dedup.by_age.len()), (held.len(), held.len()));
         held
+    }
+
+    #[test]
+    fn without_a_window_nothing_is_remembered() {
+        let mut dedup = limited(0, 10, 10);
+        dedup.insert(app(1), print(1), event(1), at(5));
+        assert_eq!((dedup.find(&print(1), at(5)), dedup.of_same_batch(&print(1), at(5))), (None, None));
+        assert_eq!(held(&dedup), []);
     }
 
     #[test]
