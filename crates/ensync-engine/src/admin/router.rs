@@ -58,7 +58,7 @@ pub(crate) fn router(
 /// The routes that need the token, without asking for it.
 pub(super) fn unguarded(broker: Broker) -> Router {
     let (router, _) = api::routes().split_for_parts();
-    finish(router, broker)
+    finish(router, broker).layer(from_fn(bound::whole))
 }
 
 fn finish(router: Router<Admin>, broker: Broker) -> Router {
