@@ -5,6 +5,7 @@ mod clock;
 mod copying;
 mod inbox;
 mod login_throttle;
+mod look;
 mod maintenance;
 mod options;
 mod pending;
@@ -25,7 +26,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::{
-    ClientId, Command, Error, ErrorKind, Extension, Login, Peer, Reply, Result, ServerConfig, Service, Session, Welcome,
+    ClientId, Command, Error, ErrorKind, Extension, Login, Peer, Reply, Result, ServerConfig, Service, Session,
+    Timestamp, Welcome,
 };
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,7 +47,9 @@ use crate::seldom::Seldom;
 use crate::state::{Admitted, Limits, Settings, State};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
+pub(crate) use look::{Gauge, Seen};
 use records::Records;
+pub(crate) use request::Origin;
 use request::{Answer, Caller, Outcome, Request, brief};
 use task::Task;
 use waiting::Waiting;
@@ -238,10 +242,10 @@ impl Broker {
         // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
         // Both at once, for he does not wait for ever either.
         let census = tokio::time::timeout(UNANSWERED, self.inspect(State::census));
-        let (census, log) = tokio::join!(census, tokio::time::timeout(UNANSWERED, self.usage()));
-        let (census, log) = (census.ok().transpose()?, log.unwrap_or_default());
+        let (census, rest) = tokio::join!(census, self.rest());
+        let census = census.ok().transpose()?;
         let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+        self.0.metrics.encode(Reading { census, ready, ..rest })
     }
 
     /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
@@ -307,7 +311,8 @@ impl Service for Broker {
         let id = client_id.clone();
         let from = login.remote.map(|remote| network(remote.ip()));
         let (transport, remote) = (login.transport, login.remote.map(tracing::field::display));
-        let opened = self.ask(|answer| Request::Login { key, from, client_id: id, answer }).await;
+        let origin = Origin { transport: login.transport, remote: login.remote, since: Timestamp::default() };
+        let opened = self.ask(|answer| Request::Login { key, from, origin, client_id: id, answer }).await;
         let opened = opened.inspect_err(|error| {
             // Who goes on trying while he has to wait must not fill the log.
             if error.kind() == ErrorKind::LimitExceeded {
