@@ -172,7 +172,7 @@ mod tests {
     async fn api() -> Api {
         let broker = Broker::start(BrokerOptions::default(), Arc::new(MemoryLog::new())).await.unwrap();
         let token = AdminToken::generate().unwrap();
-        let router = router(broker.clone(), Tokens::fixed(token.clone()), &Limits::default(), None).unwrap();
+        let router = router(broker.clone(), Tokens::fixed(token.clone(), None), &Limits::default(), None).unwrap();
         Api { broker, router, token }
     }
 
