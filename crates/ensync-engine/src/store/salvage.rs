@@ -94,7 +94,7 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged>
         Ok(())
     })?;
     // What has expired since is in no record, and the log need not have it any more. A start goes by the same time.
-    state.tick(Timestamp::now().max(state.logged_at()));
+    state.recovered(Timestamp::now().max(state.logged_at()));
     let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
     durable.partition.queues.retain(|queue| {
         let known = state.app(&queue.recipient).is_some();

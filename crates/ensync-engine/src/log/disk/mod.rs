@@ -208,7 +208,7 @@ impl Log for DiskLog {
         true
     }
 
-    async fn save_checkpoint(&self, at: Position, state: Bytes) -> Result<()> {
+    async fn save_checkpoint(&self, at: Position, state: Vec<Bytes>) -> Result<()> {
         self.visit(move |shared| checkpoint::save(&shared.directory, &shared.id, at, &state)).await
     }
 

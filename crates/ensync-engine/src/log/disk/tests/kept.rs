@@ -149,7 +149,7 @@ async fn write() {
     for part in before.chunks(3) {
         stored.extend(log.store(part).await.unwrap().into_iter().zip(part.iter().cloned()));
     }
-    log.save_checkpoint(stored.last().unwrap().0, snapshot::encode(&fold(&stored))).await.unwrap();
+    log.save_checkpoint(stored.last().unwrap().0, vec![snapshot::encode(&fold(&stored))]).await.unwrap();
     drop(log);
     let log = place.open();
     log.store(&shared(after())).await.unwrap();
@@ -292,7 +292,7 @@ async fn the_newest_checkpoint_that_can_be_read_is_never_given_up() {
     let log = place.open();
     for (seq, state) in ["older", "newer"].into_iter().enumerate() {
         let at = log.store(&[small(seq as u64)]).await.unwrap()[0];
-        log.save_checkpoint(at, Bytes::from(state)).await.unwrap();
+        log.save_checkpoint(at, vec![Bytes::from(state)]).await.unwrap();
     }
     let newest = place.files().into_keys().rfind(|path| path.extension().is_some_and(|end| end == "checkpoint"));
     let newest = newest.unwrap();

@@ -131,7 +131,7 @@ async fn what_looks_like_a_large_frame_within_a_record_is_not_read_as_one() {
     log.store(&[small(1)]).await.unwrap();
     let last = log.store(&[large(2, 70_000)]).await.unwrap()[0];
     assert!(split(last).0 > split(at).0);
-    log.save_checkpoint(last, Bytes::from("state")).await.unwrap();
+    log.save_checkpoint(last, vec![Bytes::from("state")]).await.unwrap();
     let mut log = log;
     for reopened in [false, true] {
         if reopened {
@@ -180,7 +180,7 @@ async fn whoever_is_at_the_disk_is_known() {
     let place = Place::quick();
     let io = Arc::new(Watched::default());
     let (log, positions) = filled(&place, io.clone(), [30_000; 10]).await;
-    log.save_checkpoint(*positions.last().unwrap(), Bytes::from("state")).await.unwrap();
+    log.save_checkpoint(*positions.last().unwrap(), vec![Bytes::from("state")]).await.unwrap();
     assert!(log.shared.visits.oldest().is_none());
     let (go, held) = channel();
     *io.hold_sync.lock().unwrap() = Some(held);
@@ -210,7 +210,7 @@ async fn files_are_kept_open_but_not_too_many_and_not_those_that_are_dropped() {
     let open = log.shared.files.numbers();
     assert_eq!((open.len(), open.last()), (OPEN_FILES, Some(&1)), "the one that was used last is the last");
     assert!(!open.contains(&2));
-    log.save_checkpoint(at, Bytes::from("state")).await.unwrap();
+    log.save_checkpoint(at, vec![Bytes::from("state")]).await.unwrap();
     let parts = log.space().await.unwrap().unwrap().parts;
     let middle = parts[parts.len() - 2];
     log.read(positions[positions.len() - 1]).await.unwrap();

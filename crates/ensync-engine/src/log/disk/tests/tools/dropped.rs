@@ -30,7 +30,7 @@ impl Dropping {
         }
         assert!(split(made.end()).0 > 3, "{}", made.end());
         let state = snapshot::encode(&fold(&made.stored).snapshot());
-        made.log.save_checkpoint(made.end(), state).await.unwrap();
+        made.log.save_checkpoint(made.end(), vec![state]).await.unwrap();
         made
     }
 
