@@ -79,11 +79,13 @@ pub(crate) async fn starting<T>(progress: ReadProgress, start: impl Future<Outpu
 pub(crate) async fn watchdog(broker: Broker) {
     #[cfg(target_os = "linux")]
     while let Some(within) = sd_notify::watchdog_enabled() {
+        // Twice as often as it has to be: sd_watchdog_enabled(3). What the question takes, which is longest when the disk hangs, is
+        // part of that.
+        let next = tokio::time::Instant::now() + within / 2;
         if broker.is_alive().await {
             tell(&[Told::Alive]);
         }
-        // Twice as often as it has to be: sd_watchdog_enabled(3).
-        tokio::time::sleep(within / 2).await;
+        tokio::time::sleep_until(next).await;
     }
     #[cfg(not(target_os = "linux"))]
     drop(broker);

@@ -5,13 +5,15 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply,
-    Service, Session, Settle, Settlement, Subscribe, WirePayload,
+    Service, Session, Settle, Settlement, Subscribe, Timestamp, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Server};
+use ensync_engine::{Broker, BrokerOptions, Clock, DiskLog, DiskOptions, EventOptions, Server};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -185,6 +187,93 @@ async fn the_log_is_dropped_but_for_what_waits() {
     assert!(replay(199).await.is_ok());
 }
 
+/// The system's clock, which somebody sets ahead.
+#[derive(Debug)]
+struct Ahead {
+    days: AtomicU64,
+    begun: tokio::time::Instant,
+}
+
+#[async_trait]
+impl Clock for Ahead {
+    fn wall(&self) -> Timestamp {
+        let days = Duration::from_secs(24 * 3_600 * self.days.load(Ordering::SeqCst));
+        Timestamp::now().after(days + self.begun.elapsed())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_nothing_old() {
+    let place = TempDir::new().unwrap();
+    let broker = start(place.path()).await;
+    provision(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    let mut warehouse = consumer(&broker).await;
+    for n in 0..60 {
+        publish(&broker, &shop.peer, format!("{n:0>4000}")).await;
+        let delivery = warehouse.inbox.next().await.unwrap();
+        settle(&broker, &warehouse.peer, &delivery, Settlement::Ack).await;
+    }
+    broker.shutdown().await;
+    let before = names(place.path(), ".log");
+    assert!(before.len() > 3);
+    let clock = Arc::new(Ahead { days: AtomicU64::new(0), begun: tokio::time::Instant::now() });
+    let broker = start_with(place.path(), |options| options.clock = clock.clone()).await;
+    clock.days.store(30, Ordering::SeqCst);
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        broker.sessions().await.unwrap();
+    }
+    assert!(names(place.path(), ".log").starts_with(&before), "what is kept for replays is there");
+    // A week that passes does.
+    clock.days.store(0, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(8 * 24 * 3_600)).await;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        broker.sessions().await.unwrap();
+    }
+    assert!(names(place.path(), ".log").len() < before.len());
+}
+
+/// What is wrong with one part is no reason to keep the others.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_cannot_be_dropped_keeps_no_other() {
+    let place = TempDir::new().unwrap();
+    let broker = start(place.path()).await;
+    provision(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    let mut warehouse = consumer(&broker).await;
+    for n in 0..200 {
+        publish(&broker, &shop.peer, format!("{n:0>4000}")).await;
+        let delivery = warehouse.inbox.next().await.unwrap();
+        // The first part stays, for most of it waits; so what is dropped of the others is told by the part behind it.
+        if n > 12 {
+            settle(&broker, &warehouse.peer, &delivery, Settlement::Ack).await;
+        }
+    }
+    broker.shutdown().await;
+    let third = place.path().join("0000000003.log");
+    let mut bytes = fs::read(&third).unwrap();
+    bytes[64 + 30] ^= 1;
+    fs::write(&third, bytes).unwrap();
+
+    let broker = start_with(place.path(), |options| options.retention.max_bytes = 200 << 10).await;
+    let size = |name: &String| fs::metadata(place.path().join(name)).unwrap().len();
+    let used = || names(place.path(), ".log").iter().map(size).sum::<u64>();
+    let before = used();
+    assert!(before > 600 << 10, "{before}");
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        broker.sessions().await.unwrap();
+    }
+    assert!(used() < 400 << 10, "{}", used());
+    assert!(size(&"0000000002.log".to_owned()) > 0);
+}
+
 #[tokio::test]
 async fn a_server_keeps_what_it_has_in_a_directory() {
     let place = TempDir::new().unwrap();
@@ -197,6 +286,15 @@ async fn a_server_keeps_what_it_has_in_a_directory() {
     let server = Server::builder().data_dir(place.path()).start().await.unwrap();
     let apps = server.broker().apps().await.unwrap();
     assert_eq!((apps.len(), apps[0].id, apps[0].name.as_str()), (1, app.app_id, "warehouse"));
+}
+
+async fn dead_letters_come(broker: &Broker) {
+    let come = async {
+        while broker.dead_letters(None, None, 10).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), come).await.expect("a dead letter within a minute");
 }
 
 /// Damage that a checkpoint covers keeps no engine from starting; the event that is lost is a dead letter that says so.
@@ -230,9 +328,7 @@ async fn an_event_that_cannot_be_read_any_more_is_a_dead_letter_with_a_reason() 
     let broker = start(place.path()).await;
     let mut warehouse = consumer(&broker).await;
     assert_eq!(warehouse.inbox.next().await.unwrap().id, kept, "what comes after it is not held up");
-    while broker.dead_letters(None, None, 10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    dead_letters_come(&broker).await;
     let dead = broker.dead_letters(None, None, 10).await.unwrap();
     let told: Vec<_> = dead.iter().map(|letter| (&letter.id, letter.reason.as_str())).collect();
     assert_eq!(told, [(&lost, "the log is damaged where this event was stored")]);
@@ -246,9 +342,7 @@ async fn an_event_that_cannot_be_read_any_more_is_a_dead_letter_with_a_reason() 
     // It is read by whoever takes what comes.
     let mut warehouse = consumer(&broker).await;
     assert_eq!(warehouse.inbox.next().await.unwrap().id, kept);
-    while broker.dead_letters(None, None, 10).await.unwrap().len() != 1 {
-        tokio::task::yield_now().await;
-    }
+    dead_letters_come(&broker).await;
     broker.drop_dead_letter(lost).await.unwrap();
     assert!(broker.dead_letters(None, None, 10).await.unwrap().is_empty());
 }

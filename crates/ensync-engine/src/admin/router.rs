@@ -81,7 +81,7 @@ pub(crate) fn router(served: Served) -> Result<Router> {
 /// The routes that need the token, without asking for it.
 pub(super) fn unguarded(broker: Broker) -> Router {
     let (router, _) = api::routes().split_for_parts();
-    finish(router, Admin::of(broker))
+    finish(router, Admin::of(broker)).layer(from_fn(bound::whole))
 }
 
 fn finish(router: Router<Admin>, admin: Admin) -> Router {

@@ -28,7 +28,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     }
 
     /// If it goes on while the process is stopped or the machine is overloaded: the longest time between two looks of the broker that is
-    /// usual. A longer one is time in which it could do nothing, and leases last longer by that. `None` says that it jumps because a
+    /// usual. Of a longer one, what is beyond that is time in which it could do nothing, and leases last longer by it. `None` says that it jumps because a
     /// test moves it.
     fn standstill(&self) -> Option<Duration> {
         None
@@ -121,9 +121,10 @@ impl Time {
         self.start.after(self.clock.elapsed().saturating_sub(self.first))
     }
 
-    /// The time of day, for what others stamped with it.
+    /// The time of day, for what others stamped with it. Not one that is ahead of what has passed since the start: that would be a
+    /// clock which was set, and no reason to take anything for old.
     pub(super) fn wall(&self) -> Timestamp {
-        self.clock.wall()
+        self.clock.wall().min(self.now())
     }
 
     /// Waits until a time, or less long.
@@ -137,11 +138,12 @@ impl Time {
         self.clock.standstill().is_some()
     }
 
-    /// Looks, and tells for how long nobody could, if that was longer than is usual.
+    /// Looks, and tells for how much longer than is usual nobody could. What is usual is not part of it: on a disk that is slow for
+    /// good no lease would ever end.
     pub(super) fn look(&mut self) -> Option<Duration> {
         let now = self.clock.elapsed();
         let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
-        self.clock.standstill().filter(|usual| gap > *usual).map(|_| gap)
+        self.clock.standstill().and_then(|usual| gap.checked_sub(usual)).filter(|more| !more.is_zero())
     }
 }
 

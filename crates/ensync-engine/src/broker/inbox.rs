@@ -22,6 +22,8 @@ use crate::state::Outgoing;
 const READS: (usize, u64) = (32, 1 << 20);
 /// From how many references on those whose leases have ended are looked for.
 const MANY: usize = 256;
+/// And from how many bytes of payload and metadata on.
+const HEAVY: u64 = 4 << 20;
 
 /// Both ends of a session's inbox.
 pub(super) fn channel(records: &Arc<Records>) -> (Sender, Inbox) {
@@ -39,6 +41,9 @@ struct Waiting {
     deliveries: VecDeque<(Instant, Outgoing)>,
     /// How many may be there before those whose leases have ended are taken out: so they are as many as twice the session's leases.
     room: usize,
+    /// What they weigh, and how much they may before the same: what is in memory only is held by them.
+    bytes: u64,
+    room_bytes: u64,
     /// Nothing more comes.
     ended: bool,
     /// Nobody takes anything more.
@@ -63,10 +68,13 @@ impl Sender {
         if waiting.unread {
             return false;
         }
-        if waiting.deliveries.len() >= waiting.room.max(MANY) {
+        if waiting.deliveries.len() >= waiting.room.max(MANY) || waiting.bytes >= waiting.room_bytes.max(HEAVY) {
             waiting.deliveries.retain(|(_, delivery)| delivery.is_live());
             waiting.room = 2 * waiting.deliveries.len();
+            waiting.bytes = waiting.deliveries.iter().map(|(_, delivery)| delivery.size()).sum();
+            waiting.room_bytes = waiting.bytes.saturating_mul(2);
         }
+        waiting.bytes = waiting.bytes.saturating_add(delivery.size());
         waiting.deliveries.push_back((Instant::now(), delivery));
         let waker = waiting.waker.take();
         drop(waiting);
@@ -116,6 +124,7 @@ impl Inbox {
             if !self.reading.is_empty() && self.bytes.saturating_add(size) > READS.1 {
                 return;
             }
+            waiting.bytes = waiting.bytes.saturating_sub(size);
             let next = waiting.deliveries.pop_front();
             drop(waiting);
             let Some((since, outgoing)) = next.filter(|(_, next)| next.is_live()) else { continue };

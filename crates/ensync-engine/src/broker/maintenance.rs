@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 
 use super::Retention;
 use super::copying::Copying;
-use super::reclaim::{RECORD, Reclaim, Survey, reserve};
+use super::reclaim::{RECORD, Reclaim, Stuck, Survey, reserve};
 use super::records::Records;
 use crate::log::{LogPart, LogSpace};
 use crate::model::codec::snapshot;
@@ -69,6 +69,7 @@ pub(super) struct Maintenance {
     dropped: Vec<LogPart>,
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
     short: bool,
+    stuck: Stuck,
     /// When there was nothing to be had at all.
     fruitless: Option<Instant>,
     /// Where in the dead letters the search for old ones is, while it is under way.
@@ -162,6 +163,7 @@ pub(super) async fn recover(
         copying: Copying::Nothing,
         dropped: Vec::new(),
         short: false,
+        stuck: Stuck::new(retention.sweep_every.max(AGAIN)),
         fruitless: None,
         letters: None,
         retention,
@@ -295,6 +297,10 @@ impl Maintenance {
 
     /// When there is something to do, though nothing happens.
     pub(super) fn next(&self) -> Instant {
+        if matches!(self.copying, Copying::Reading(_)) {
+            // Its end is waited for; until then there is no use in a look.
+            return Instant::now() + AGAIN;
+        }
         let again = self.save_again.filter(|again| *again > Instant::now());
         again.map_or(self.next_look, |again| again.min(self.next_look))
     }
@@ -320,7 +326,9 @@ impl Maintenance {
                 }
                 Copying::Read(Ok(copies)) if !copies.is_empty() => return copies,
                 Copying::Read(Err(error)) => {
-                    self.give_up(&error);
+                    if let Some(Reclaim { part, .. }) = self.reclaiming.pop_front() {
+                        self.stuck.add(&part, &error);
+                    }
                     return Vec::new();
                 }
                 Copying::Read(Ok(_)) | Copying::Nothing => {}
@@ -400,7 +408,7 @@ impl Maintenance {
                 true
             }
             Err(error) => {
-                self.give_up(&error);
+                self.stuck.add(part, &error);
                 false
             }
         }
@@ -413,13 +421,14 @@ impl Maintenance {
 
     /// Begins to find out what is to be dropped, if something is. `wanted`: at least so many bytes.
     async fn look(&mut self, now: Timestamp, wanted: u64) -> Option<SpaceLook> {
-        let space = match self.records.log.space().await {
+        let mut space = match self.records.log.space().await {
             Ok(space) => space?,
             Err(error) => {
                 self.give_up(&error);
                 return None;
             }
         };
+        self.stuck.leave_out(&mut space.parts);
         let LogSpace { ref parts, used, free, segment_bytes, .. } = space;
         self.step = (segment_bytes / 2).max(64 << 10);
         let short = reserve(&space, self.size).saturating_sub(free);

@@ -45,13 +45,14 @@ use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
 use crate::partition::Totals;
 use crate::random::random;
+use crate::seldom::Seldom;
 use crate::state::{Admitted, Census, Count, Limits, Settings};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Gauge, Seen};
 use records::Records;
 pub(crate) use request::Origin;
-use request::{Answer, Outcome, Request};
+use request::{Answer, Caller, Outcome, Request, brief};
 use task::Task;
 use waiting::Waiting;
 
@@ -150,6 +151,7 @@ impl Broker {
             inboxes,
             log_pause,
             complained,
+            standstill: Seldom::new(),
             failed,
             login_throttle,
             counters: counters.clone(),
@@ -243,12 +245,12 @@ impl Broker {
     /// [`ErrorKind::Unavailable`] if the broker has stopped.
     pub async fn metrics(&self) -> Result<String> {
         // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
-        let census = match tokio::time::timeout(UNANSWERED, self.census()).await {
-            Ok(census) => Some(census?),
-            Err(_) => None,
-        };
+        // Both at once, for he does not wait for ever either.
+        let census = tokio::time::timeout(UNANSWERED, self.census());
+        let (census, rest) = tokio::join!(census, self.rest());
+        let census = census.ok().transpose()?;
         let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, ready, ..self.rest().await })
+        self.0.metrics.encode(Reading { census, ready, ..rest })
     }
 
     async fn census(&self) -> Result<Census> {
@@ -372,11 +374,11 @@ impl Broker {
         let outcome = match command {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
-                let _charge = self.0.waiting.charge(peer.app_id, publish.size())?;
-                self.ask(|answer| Request::Publish { peer, publish, answer }).await?
+                let charge = self.0.waiting.charge(peer.app_id, publish.size())?;
+                self.ask(|answer| Request::Publish { peer, publish, caller: Caller::new(answer, charge) }).await?
             }
             command => {
-                let command = Box::new(command);
+                let command = Box::new(brief(command));
                 self.ask(|answer| Request::Command { peer, command, answer }).await?
             }
         };

@@ -1,11 +1,14 @@
 //! Which parts of a log are dropped for the space they take.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use ensync_core::Timestamp;
+use ensync_core::{Error, Timestamp};
+use tokio::time::Instant;
 
 use crate::log::{LogPart, LogSpace};
 use crate::model::Position;
+use crate::seldom::Seldom;
 
 /// What reading a record back costs beside its bytes, in bytes.
 pub(super) const RECORD: u64 = 512;
@@ -40,6 +43,35 @@ impl Reclaim {
             copies.push(at);
         }
         copies
+    }
+}
+
+/// Parts that could not be dropped. They are left alone for a while: what is wrong with one is no reason to keep the others.
+#[derive(Debug)]
+pub(super) struct Stuck {
+    /// By where they begin: until when.
+    until: BTreeMap<Position, Instant>,
+    pause: Duration,
+    told: Seldom,
+}
+
+impl Stuck {
+    pub(super) fn new(pause: Duration) -> Self {
+        Self { until: BTreeMap::new(), pause, told: Seldom::new() }
+    }
+
+    pub(super) fn add(&mut self, part: &LogPart, error: &Error) {
+        if let Some(times) = self.told.due() {
+            let error = ensync_core::report(error);
+            tracing::warn!(error, from = %part.from, times, "cannot drop a part of the log; others are, and it is tried again later");
+        }
+        self.until.insert(part.from, Instant::now() + self.pause);
+    }
+
+    pub(super) fn leave_out(&mut self, parts: &mut Vec<LogPart>) {
+        let now = Instant::now();
+        self.until.retain(|_, until| *until > now);
+        parts.retain(|part| !self.until.contains_key(&part.from));
     }
 }
 

@@ -3,15 +3,43 @@
 use std::net::{IpAddr, SocketAddr};
 use std::{fmt, io};
 
-use ensync_core::{AppId, ClientId, Command, Error, ErrorKind, EventId, Peer, Reply, Result, Timestamp};
+use ensync_core::{
+    AppId, ClientId, Command, Error, ErrorKind, EventId, Peer, Reply, Result, Settle, Settlement, Timestamp,
+};
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
+use super::waiting::Charge;
 use crate::model::{AdminCommand, KeyHash};
+use crate::partition::shortened;
 use crate::state::{Admitted, LetterAction, Purge, Replay, SessionNumber, State};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// Who waits for what a command comes to. Nobody may be waiting any more; what the command holds is given back only now.
+pub(super) struct Caller {
+    answer: Answer<Outcome>,
+    charge: Option<Charge>,
+}
+
+impl Caller {
+    pub(super) fn new(answer: Answer<Outcome>, charge: Charge) -> Self {
+        Self { answer, charge: Some(charge) }
+    }
+
+    pub(super) fn tell(self, outcome: Result<Outcome>) {
+        // First: who has the answer may send the next.
+        drop(self.charge);
+        _ = self.answer.send(outcome);
+    }
+}
+
+impl From<Answer<Outcome>> for Caller {
+    fn from(answer: Answer<Outcome>) -> Self {
+        Self { answer, charge: None }
+    }
+}
 
 /// A look at the state.
 pub(super) type Look = Box<dyn FnOnce(&State) + Send>;
@@ -31,7 +59,7 @@ pub(super) enum Request {
     Publish {
         peer: Peer,
         publish: Box<Admitted>,
-        answer: Answer<Outcome>,
+        caller: Caller,
     },
     Command {
         peer: Peer,
@@ -115,6 +143,16 @@ impl Request {
     }
 }
 
+/// Without what the engine would not keep of a command: any number of them may wait for a slow disk.
+pub(super) fn brief(mut command: Command) -> Command {
+    match &mut command {
+        Command::Settle(Settle { how: Settlement::Discard { reason } | Settlement::Defer { reason, .. }, .. })
+        | Command::Pause { reason, .. } => *reason = shortened(reason),
+        _ => {}
+    }
+    command
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Request(..)")
@@ -122,7 +160,7 @@ impl fmt::Debug for Request {
 }
 
 /// Answers those whose changes the log did not take.
-pub(super) fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: &Error) {
+pub(super) fn refuse(callers: impl IntoIterator<Item = Caller>, cause: &Error) {
     let refusal = match cause.kind() {
         ErrorKind::Interrupted => Error::new(
             ErrorKind::Interrupted,
@@ -135,8 +173,8 @@ pub(super) fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: 
         _ => Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later"),
     };
     let refusal = refusal.with_source(cause.clone());
-    for answer in answers {
-        _ = answer.send(Err(refusal.clone()));
+    for caller in callers {
+        caller.tell(Err(refusal.clone()));
     }
 }
 
@@ -144,4 +182,30 @@ pub(super) fn refuse(answers: impl IntoIterator<Item = Answer<Outcome>>, cause: 
 pub(super) fn is_full(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+#[cfg(test)]
+mod tests {
+    use ensync_core::{Delay, EventName};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_waits_holds_no_long_text() {
+        let long = || "w".repeat(4 << 20);
+        let settle =
+            |how| Command::Settle(Settle { id: EventId::parse("any").unwrap(), event: None, block: None, how });
+        let delay = Delay::try_from(std::time::Duration::from_secs(1)).unwrap();
+        let commands = [
+            settle(Settlement::Discard { reason: long() }),
+            settle(Settlement::Defer { delay, priority: 0, reason: long() }),
+            Command::Pause { event: EventName::parse("orders/paid").unwrap(), reason: long() },
+        ];
+        for command in commands {
+            let text = format!("{:?}", brief(command));
+            assert!((1_024..2_048).contains(&text.len()), "{}", text.len());
+        }
+        let short = settle(Settlement::Discard { reason: "why".into() });
+        assert_eq!(brief(short.clone()), short);
+    }
 }

@@ -20,6 +20,7 @@ use super::request::{Answer, Opened, Origin, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
+use crate::seldom::Seldom;
 use crate::state::{Change, LetterAction, SessionNumber, State, Step};
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
@@ -44,6 +45,8 @@ pub(super) struct Task {
     pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender, Origin)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
+    /// Tells of standstills.
+    pub(super) standstill: Seldom,
     /// Logins that failed.
     pub(super) login_throttle: LoginThrottle,
     pub(super) counters: Arc<ConnectionCounters>,
@@ -147,10 +150,10 @@ impl Task {
     /// Carries out a batch. `false` after a shutdown.
     async fn round(&mut self, batch: Vec<Request>) -> bool {
         if let Some(gap) = self.time.look().filter(|_| self.state.has_leases()) {
-            tracing::warn!(
-                ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
-                "the engine stood still; leases last longer by that"
-            );
+            if let Some(times) = self.standstill.due() {
+                let ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(ms, times, "the engine stood still; leases last longer by that");
+            }
             self.state.stood_still(gap);
         }
         self.state.tick(self.time.now());
@@ -187,8 +190,10 @@ impl Task {
         }
         if self.records.log.failure().is_some() {
             self.come_back();
+            // What is left can never be stored, and is no reason for the next round.
+            self.log_pause = Some(Instant::now() + LOG_PAUSE);
         } else if self.log_pause.is_none_or(|until| until <= Instant::now()) {
-            pending.changes.extend(self.state.pending(BATCH.0));
+            pending.add_own(self.state.pending(BATCH.0));
         }
         self.commit(pending).await;
         self.end_sessions();
@@ -218,12 +223,12 @@ impl Task {
                 self.log_out(&client_id, "connection");
                 _ = answer.send(());
             }
-            Request::Publish { peer, publish, answer } => {
+            Request::Publish { peer, publish, caller } => {
                 let step = self.state.publish(&peer, *publish);
                 if step.as_ref().is_err_and(|error| error.kind() == ErrorKind::LimitExceeded) {
                     self.counters.publishes_limited.up();
                 }
-                pending.add(step, answer);
+                pending.add(step, caller);
             }
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
             // These were taken before.
@@ -277,9 +282,10 @@ impl Task {
     }
 
     /// Lets events that came back be delivered again though the log stores nothing any more: no restart goes on from this run's log.
+    /// What is in memory only needs no log.
     fn come_back(&mut self) {
         for change in self.state.pending(BATCH.0) {
-            if matches!(*change.record, Record::Return { .. }) {
+            if !change.durable || matches!(*change.record, Record::Return { .. }) {
                 self.state.apply(None, &change.record);
             }
         }
@@ -319,7 +325,7 @@ impl Task {
     /// Stores changes, applies them and answers. What the log refuses is not applied: all of it, or the publishes with what
     /// belongs to them, for a disk without space may still have some for the rest.
     async fn commit(&mut self, pending: Pending) {
-        let Pending { mut changes, mut answers } = pending;
+        let Pending { mut changes, mut callers } = pending;
         if changes.is_empty() {
             return;
         }
@@ -331,12 +337,12 @@ impl Task {
         if let Err(error) = &stored {
             self.complain(error, changes.len());
             if self.records.log.failure().is_some() {
-                return refuse(answers.into_iter().map(|(_, answer)| answer), error);
+                return refuse(callers.into_iter().map(|(_, caller)| caller), error);
             }
-            let (rest, publishes) = Pending { changes, answers }.split();
+            let (rest, publishes) = Pending { changes, callers }.split();
             refuse(publishes, error);
             let smaller = !rest.changes.is_empty();
-            (changes, answers) = (rest.changes, rest.answers);
+            (changes, callers) = (rest.changes, rest.callers);
             if smaller {
                 stored = self.append(&changes).await;
             }
@@ -346,17 +352,17 @@ impl Task {
             Err(error) => {
                 self.complain(&error, changes.len());
                 self.log_pause = Some(Instant::now() + LOG_PAUSE);
-                return refuse(answers.into_iter().map(|(_, answer)| answer), &error);
+                return refuse(callers.into_iter().map(|(_, caller)| caller), &error);
             }
         };
         self.log_pause = None;
         self.maintenance.stored(&positions, &changes);
-        let (mut positions, mut answers) = (positions.into_iter(), answers.into_iter().peekable());
+        let (mut positions, mut callers) = (positions.into_iter(), callers.into_iter().peekable());
         for (index, change) in changes.iter().enumerate() {
             let position = if change.durable { positions.next() } else { None };
             let applied = self.state.apply(position, &change.record);
-            if let Some((_, answer)) = answers.next_if(|(end, _)| *end == index + 1) {
-                _ = answer.send(applied.answer().map(Outcome::Reply));
+            if let Some((_, caller)) = callers.next_if(|(end, _)| *end == index + 1) {
+                caller.tell(applied.answer().map(Outcome::Reply));
             }
         }
     }

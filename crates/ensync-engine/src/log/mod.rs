@@ -156,7 +156,7 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Forgets all checkpoints but the newest, and with them what keeps their parts of the log from being dropped: for a disk without
+    /// Forgets all checkpoints but the newest that can be read, and with them what keeps their parts of the log from being dropped: for a disk without
     /// space.
     ///
     /// # Errors
@@ -184,7 +184,8 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// For how long an append has been waiting for its disk, if that is so long that the disk has to be taken for hanging.
+    /// For how long something that the broker waits for has been waiting for its disk, if that is so long that the disk has to be taken for
+    /// hanging.
     fn hangs(&self) -> Option<Duration> {
         None
     }

@@ -2,13 +2,14 @@
 /// more is told which of them is used up, until something is settled.
 ///
 /// What waits is all that is not settled: also what is deferred or with clients, and dead letters. Events whose publishes are under way at
-/// the same time are held against the same numbers, so that a batch of them, 2,048 events or 8 MiB, may come beyond.
+/// the same time are held against the same numbers, so that a batch of them, 2,048 events or 8 MiB and one payload, may come beyond. All who publish to a recipient
+/// share its quotas.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Quotas {
     /// Events of one queue. 4,000,000.
     pub queue_events: u64,
-    /// Their payloads and metadata, in bytes. 4 GiB.
+    /// Their payloads and metadata, and the reasons of dead letters, in bytes. 4 GiB.
     pub queue_bytes: u64,
     /// Events of all queues of one recipient. 8,000,000.
     pub app_events: u64,
@@ -18,7 +19,8 @@ pub struct Quotas {
     pub app_memory: u64,
     /// The same, of all recipients. 256 MiB.
     pub memory: u64,
-    /// Payloads and metadata of one app's publishes that wait for their turn and for the log, in bytes. 64 MiB.
+    /// Payloads and metadata of one app's publishes that wait for their turn and for the log, in bytes; also of those whose caller has
+    /// gone. 64 MiB.
     pub app_waiting: u64,
     /// The same, of all apps. 256 MiB.
     pub waiting: u64,

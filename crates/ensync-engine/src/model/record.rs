@@ -81,6 +81,20 @@ pub enum Record {
 }
 
 impl Record {
+    /// The event that it is about, if it is about one.
+    pub fn event(&self) -> Option<EventRef> {
+        match self {
+            Self::Publish(publish) => Some(publish.at),
+            Self::Ack { event, .. }
+            | Self::Defer { event, .. }
+            | Self::Return { event, .. }
+            | Self::Discard { event, .. }
+            | Self::Requeue { event, .. }
+            | Self::Drop { event } => Some(*event),
+            Self::Remove { .. } | Self::Admin { .. } => None,
+        }
+    }
+
     /// When it was made, if it says so.
     pub fn time(&self) -> Option<Timestamp> {
         match self {

@@ -161,6 +161,7 @@ impl Partition {
         let Some(entry) = self.lift(event) else { return Applied::Stale };
         entry.place = Place::Dead;
         entry.deliveries = deliveries;
+        self.charge(event.queue, Usage::of_reason(&dead.reason));
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.dead.insert(event.seq, dead);
             queue.counters.dead += 1;

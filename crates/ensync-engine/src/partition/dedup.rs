@@ -116,7 +116,7 @@ impl Dedup {
                 break;
             }
         }
-        if self.per_app == 0 || self.total == 0 {
+        if self.per_app == 0 || self.total == 0 || self.window.is_zero() {
             return;
         }
         while self.len_of(&sender) >= self.per_app {
@@ -360,6 +360,14 @@ mod tests {
         assert_eq!(dedup.count, dedup.apps.values().map(Publishes::len).sum::<usize>());
         assert_eq!((dedup.by_count.len(), dedup.by_age.len()), (dedup.apps.len(), dedup.apps.len()));
         held
+    }
+
+    #[test]
+    fn without_a_window_nothing_is_remembered() {
+        let mut dedup = limited(0, 10, 10);
+        dedup.insert(app(1), print(1), event(1), at(5));
+        assert_eq!((dedup.find(&print(1), at(5)), dedup.of_same_batch(&print(1), at(5))), (None, None));
+        assert_eq!(held(&dedup), []);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::entries::{Entry, Place, chunk_of};
 use super::queue::Lease;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
+use super::usage::Usage;
 use super::{ConsumerNumber, EventKey, Partition};
 use crate::model::{EventRef, Position, PublishRecord, Record, Rules};
 
@@ -222,7 +223,11 @@ impl Partition {
         match entry.place {
             Place::Fresh => queue.fresh = queue.fresh.saturating_sub(1),
             Place::Returned => _ = queue.returned.remove(&seq),
-            Place::Dead => _ = queue.dead.remove(&seq),
+            Place::Dead => {
+                if let Some(dead) = queue.dead.remove(&seq) {
+                    self.discharge(number, Usage::of_reason(&dead.reason));
+                }
+            }
             Place::Returning => {
                 queue.returning.remove(&seq);
                 self.returning.remove(&event);

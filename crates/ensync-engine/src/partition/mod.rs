@@ -53,6 +53,7 @@ pub(crate) use look::{Found, Peeked, Sight, Standing, Subscribed};
 pub(crate) use publish::Publication;
 pub use queue::QueueCounters;
 pub use replay::Replay;
+pub(crate) use settle::shortened;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use timers::Timer;
 pub(crate) use totals::{Count, Totals};

@@ -1,5 +1,7 @@
 //! What goes before its time: the queues of apps and names that are gone.
 
+use std::collections::BTreeSet;
+
 use ensync_core::{AppId, EventName};
 
 use super::Partition;
@@ -9,14 +11,17 @@ use super::usage::Usage;
 use crate::model::{Applied, EventRef, Removed};
 
 impl Partition {
-    /// What should be gone, as a recipient or a name is not known. A name goes only when nothing waits under it: an event that does says
+    /// What should be gone, as a recipient or a name is not known. A name goes only when nothing waits under it, for anybody: an event that does says
     /// that nobody deleted the name, and somebody will miss the event.
     pub(crate) fn left(&self, app: impl Fn(&AppId) -> bool, name: impl Fn(&EventName) -> bool) -> Vec<Removed> {
+        let of_apps = self.queues.values().filter(|queue| app(&queue.recipient));
+        let waited_for: BTreeSet<&EventName> =
+            of_apps.filter(|queue| !queue.entries.is_empty()).map(|queue| &queue.event).collect();
         let mut left = Vec::new();
         for queue in self.queues.values() {
             let removed = match (app(&queue.recipient), name(&queue.event)) {
                 (false, _) => Removed::Recipient(queue.recipient),
-                (true, false) if queue.entries.is_empty() => Removed::Name(queue.event.clone()),
+                (true, false) if !waited_for.contains(&queue.event) => Removed::Name(queue.event.clone()),
                 (true, _) => continue,
             };
             if !left.contains(&removed) {

@@ -125,7 +125,8 @@ pub(super) fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "the engine has no such event for this app")
 }
 
-fn shortened(reason: &str) -> String {
+/// What is kept of a reason.
+pub(crate) fn shortened(reason: &str) -> String {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {
         end -= 1;

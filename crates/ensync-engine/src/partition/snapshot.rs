@@ -106,6 +106,7 @@ impl Partition {
                     Place::Deferred
                 }
                 SnapshotWait::Administrator { reason, at } => {
+                    used.add(Usage::of_reason(&reason));
                     queue.dead.insert(seq, Dead { reason, at });
                     Place::Dead
                 }

@@ -12,7 +12,7 @@ const IN_MEMORY: u64 = 512;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) events: u64,
-    /// Payloads and metadata.
+    /// Payloads and metadata, and reasons of dead letters.
     pub(crate) bytes: u64,
     /// What of it is in memory only, with what that takes beside.
     pub(crate) memory: u64,
@@ -22,6 +22,11 @@ impl Usage {
     pub(crate) fn of(entry: &Entry) -> Self {
         let bytes = u64::from(entry.size);
         Self { events: 1, bytes, memory: if entry.transient { bytes + IN_MEMORY } else { 0 } }
+    }
+
+    /// What a dead letter's reason takes beside it.
+    pub(crate) fn of_reason(reason: &str) -> Self {
+        Self { bytes: reason.len() as u64, ..Self::default() }
     }
 
     pub(crate) fn add(&mut self, more: Self) {

@@ -5,6 +5,8 @@ use crate::model::Limits;
 /// What gRPC libraries take of one message unless the program asks for more, which the published clients do not: 4 MiB. An event is
 /// refused that could not be delivered to them, or replayed. Whoever allows larger payloads than that has other clients.
 const MESSAGE_BYTES: usize = 4 << 20;
+/// What a field of a skeleton takes beside its name.
+const FIELD: usize = 64;
 /// What a message has beside payload and metadata: names, ids, keys, what the engine says of a replay, framing.
 const MESSAGE_OVERHEAD: usize = 2 << 10;
 
@@ -70,8 +72,10 @@ impl Admitted {
         Ok(Self { publish, durable })
     }
 
-    /// What it weighs: payload and metadata, in bytes.
+    /// What it weighs: payload, metadata, and what is said of the payload, in bytes.
     pub fn size(&self) -> usize {
-        self.publish.payload.len().saturating_add(self.publish.metadata.as_str().len())
+        let skeleton = self.publish.payload_metadata.as_ref().and_then(|payload| payload.skeleton.as_ref());
+        let said = skeleton.map_or(0, |fields| fields.keys().map(|name| name.len() + FIELD).sum());
+        self.publish.payload.len().saturating_add(self.publish.metadata.as_str().len()).saturating_add(said)
     }
 }

@@ -8,9 +8,12 @@ use ensync_core::{AppId, Timestamp};
 use crate::model::Rate;
 
 /// Who published how much lately. The generic cell rate algorithm: for each app one time, in nanoseconds, at which it would have
-/// its whole burst again.
+/// its whole burst again. And at how many of them it is looked who is of no use any more.
 #[derive(Debug, Default)]
-pub(super) struct Rates(HashMap<AppId, u64>);
+pub(super) struct Rates(HashMap<AppId, u64>, usize);
+
+/// How many apps are remembered before it is looked who need not be.
+const MANY: usize = 1_024;
 
 impl Rates {
     /// Counts one event, or says how long to wait for it.
@@ -18,6 +21,11 @@ impl Rates {
         let one = 1_000_000_000 / u64::from(rate.per_second.get());
         let burst = one.saturating_mul(u64::from(rate.burst.get() - 1));
         let now = now.as_millis().saturating_mul(1_000_000);
+        if self.0.len() >= self.1 {
+            // Whoever has its whole burst again needs no entry.
+            self.0.retain(|_, full| *full > now);
+            self.1 = MANY.max(2 * self.0.len());
+        }
         let full = self.0.entry(app).or_default();
         let ahead = full.saturating_sub(now);
         if ahead > burst {
@@ -60,6 +68,27 @@ mod tests {
         // After a long pause: the burst, and no more.
         let taken = (0..100).take_while(|_| rates.take(app, rate(10, 5), at(START + 60_000)).is_ok()).count();
         assert_eq!(taken, 5);
+    }
+
+    #[test]
+    fn apps_that_do_not_publish_any_more_are_forgotten() {
+        let mut rates = Rates::default();
+        let app = |n: u64| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            AppId::from_bytes(bytes)
+        };
+        for n in 0..100_000 {
+            rates.take(app(n), rate(10, 5), Timestamp::from_millis(START + n)).unwrap();
+        }
+        assert!(rates.0.len() < 2 * MANY, "{}", rates.0.len());
+        // Nobody gains by it.
+        let now = Timestamp::from_millis(START + 100_000);
+        for _ in 0..5 {
+            rates.take(app(7), rate(10, 5), now).unwrap();
+        }
+        (0..2_000).for_each(|n| rates.take(app(n + 200_000), rate(10, 5), now).unwrap());
+        rates.take(app(7), rate(10, 5), now).unwrap_err();
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: b
         for _ in 0..ATTEMPTS {
             match copy(&from, &target, replays) {
                 Ok(()) => {
-                    let report = sound(&to)?;
+                    // What is no backup is not left there, to be taken for one.
+                    let report = sound(&to).inspect_err(|_| _ = remove_all(&target))?;
                     return Ok(Backup { report, left_out: others(&from.path)? });
                 }
                 Err(Stop::Moved(error)) => last = Some(error),
@@ -152,6 +153,13 @@ fn clean(target: &Directory) -> Result<()> {
     unfinished.try_for_each(|name| target.remove(&target.path.join(name)))
 }
 
+/// Removes everything that was copied: the directory was empty before.
+fn remove_all(target: &Directory) -> Result<()> {
+    let names = names(&target.path).map_err(|cause| failed("list", &target.path, cause))?;
+    let mut copied = names.iter().filter(|name| directory::is_ours(name));
+    copied.try_for_each(|name| target.remove(&target.path.join(name)))
+}
+
 /// What in a data directory is not the log's.
 fn others(path: &Path) -> Result<Vec<String>> {
     let names = names(path).map_err(|cause| failed("list", path, cause))?;
@@ -204,7 +212,8 @@ impl Copy {
                 let state = decode(*at, state).map_err(Stop::Failed)?;
                 let waiting =
                     state.partition.queues.iter().flat_map(|queue| queue.events.iter().map(|event| event.current));
-                split(waiting.min().map_or(*at, |first| first.min(*at))).0
+                // What lay before the first segment that is left was stored once more behind the checkpoint, or has expired.
+                split(waiting.min().map_or(*at, |first| first.min(*at))).0.max(oldest)
             }
             _ => oldest,
         };
@@ -267,7 +276,7 @@ impl Copy {
             }
             let path = unfinished(&target.segment(number));
             // What was found whole is not written again.
-            write(target, &path, &mut segment, end as usize).map_err(Stop::Failed)?;
+            write(target, &path, &mut segment, end as usize)?;
             self.segments.push((number, end));
             walks.push(walk);
         }
@@ -321,14 +330,16 @@ fn unfinished(path: &Path) -> PathBuf {
 }
 
 /// Writes what is in a segment up to an offset.
-fn write(target: &Directory, path: &Path, segment: &mut SegmentReader, end: usize) -> Result<()> {
-    let failed = |cause| failed("write", path, cause);
+fn write(target: &Directory, path: &Path, segment: &mut SegmentReader, end: usize) -> Result<(), Stop> {
+    let failed = |cause| Stop::Failed(failed("write", path, cause));
     let file = target.folder().and_then(|folder| target.io.create(folder, path)).map_err(failed)?;
     let mut from = 0;
     while from < end {
-        let bytes = segment.at(from, PIECE.min(end - from))?;
+        let bytes = segment.at(from, PIECE.min(end - from)).map_err(Stop::Failed)?;
         if bytes.is_empty() {
-            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            // The engine dropped it meanwhile, in its place.
+            let message = format!("a part of the log was dropped while it was copied to {}", path.display());
+            return Err(Stop::Moved(Error::new(ErrorKind::Unavailable, message)));
         }
         target.io.write(&file, bytes, from as u64).map_err(failed)?;
         from += bytes.len();

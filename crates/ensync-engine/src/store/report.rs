@@ -108,10 +108,12 @@ pub(super) fn damage(scan: &LogScan) -> Vec<Damage> {
     for (at, _) in scan.checkpoints.iter().filter(|(_, state)| state.is_none()) {
         found.push(Damage::new(checkpoint_name(*at), None, "the checkpoint is damaged"));
     }
-    let first = scan.segments.keys().next().copied().unwrap_or(1);
-    if first > 1 && scan.checkpoint().is_none() && !scan.begins_lost() {
-        let what = "no checkpoint can be read, and the log before this is not there any more";
-        found.push(Damage::new(segment_name(first), None, what));
+    if let Some(number) = scan.lacks_checkpoint() {
+        let what = match scan.unexplained() {
+            Some(_) => "no checkpoint can be read, and the log before this is not there any more",
+            None => "no checkpoint can be read, and what was dropped here is not there any more",
+        };
+        found.push(Damage::new(segment_name(number), None, what));
     }
     found
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
+use ensync_core::{AppId, Error, ErrorKind, EventName, Result, Timestamp};
 
 use super::scan::{Found, LogScan};
 use crate::log::disk::directory::Directory;
@@ -86,11 +86,15 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged>
                 }
                 state.apply(Some(at), &record);
             }
+            // What was dropped, a checkpoint knows, if there is one.
+            Found::Dropped(_, end) => gaps += usize::from(end.as_u64() > from.as_u64() + FRAME as u64),
             // What an earlier repair said is no news.
             Found::Record(..) | Found::Lost(..) => {}
         }
         Ok(())
     })?;
+    // What has expired since is in no record, and the log need not have it any more. A start goes by the same time.
+    state.recovered(Timestamp::now().max(state.logged_at()));
     let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
     durable.partition.queues.retain(|queue| {
         let known = state.app(&queue.recipient).is_some();

@@ -9,7 +9,7 @@ use ensync_core::Result;
 use super::pieces::{Piece, Pieces};
 use super::scanner::open_segment;
 use crate::log::disk::directory::Directory;
-use crate::log::disk::format::{ALIGN, FRAME, Frame, LOST, LogId, RECORD, position, split};
+use crate::log::disk::format::{ALIGN, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
 use crate::model::codec::record::{decode, is_publish};
 use crate::model::{Position, Record};
 
@@ -27,8 +27,11 @@ pub(super) struct LogScan {
     pub(super) unfinished: Option<(Position, Position)>,
     /// After the last whole commit.
     pub(super) end: Position,
-    /// What an earlier repair found lost: from, to.
+    /// What an earlier repair found lost, or the engine dropped: from, to.
     pub(super) lost: Vec<(Position, Position)>,
+    /// What of it the engine dropped for its space, between others that were needed.
+    pub(super) dropped: Vec<Gap>,
+    /// Whether the log says that what was before it is lost.
     pub(super) begins_lost: bool,
     /// The number of the first commit that is there.
     pub(super) first_commit: u64,
@@ -66,6 +69,11 @@ impl Gap {
         Self { segment, from: from as u32, to: to as u32, commit: 0, epoch: 0, records: None }
     }
 
+    /// Where all of a segment was dropped.
+    pub(super) fn dropped(segment: u32, frame: &Frame) -> Self {
+        Self { commit: frame.commit, epoch: frame.epoch, ..Self::new(segment, HEADER as usize, 0) }
+    }
+
     pub(super) fn start(&self) -> Position {
         position(self.segment, self.from)
     }
@@ -99,9 +107,9 @@ impl LogScan {
                     while let Some((index, _)) = gaps.pop_if(|(_, gap)| (gap.from as usize) < offset) {
                         found(Found::Gap(index))?;
                     }
-                    if frame.kind == LOST {
-                        let end = position(number, (offset + Frame::size(frame.body)) as u32);
-                        found(Found::Lost(at, self.lost_until(end)))?;
+                    if frame.is_gap() {
+                        let end = self.lost_until(position(number, (offset + Frame::size(frame.body)) as u32));
+                        found(if frame.kind == LOST { Found::Lost(at, end) } else { Found::Dropped(at, end) })?;
                     } else if frame.kind == RECORD {
                         let body = pieces.segment().body(offset, &frame)?;
                         let publish = is_publish(&body);
@@ -116,9 +124,15 @@ impl LogScan {
         Ok(())
     }
 
-    /// Whether the log says that what was before it is lost.
-    pub(super) fn begins_lost(&self) -> bool {
-        self.begins_lost
+    /// The first segment, if the log does not say what was before it.
+    pub(super) fn unexplained(&self) -> Option<u32> {
+        self.segments.keys().next().copied().filter(|first| *first > 1 && !self.begins_lost)
+    }
+
+    /// The first segment of which a checkpoint has to say what was there or before it, if none can be read.
+    pub(super) fn lacks_checkpoint(&self) -> Option<u32> {
+        let dropped = self.dropped.first().map(|gap| gap.segment);
+        self.unexplained().or(dropped).filter(|_| self.checkpoint().is_none())
     }
 
     /// The newest checkpoint that can be read.
@@ -155,4 +169,6 @@ pub(super) enum Found {
     Gap(usize),
     /// What an earlier repair found lost: from, to.
     Lost(Position, Position),
+    /// What the engine dropped for its space: from, to.
+    Dropped(Position, Position),
 }

@@ -11,7 +11,9 @@ use super::scan::{Gap, LogScan, Segment};
 use crate::log::disk::checkpoint;
 use crate::log::disk::directory::{Directory, bad_header, failed, unusable};
 use crate::log::disk::folder::Open;
-use crate::log::disk::format::{self, ALIGN, BadHeader, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
+use crate::log::disk::format::{
+    self, ALIGN, BadHeader, DROPPED, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split,
+};
 use crate::log::disk::recover::Walk;
 use crate::log::disk::segment::SegmentReader;
 use crate::model::Position;
@@ -46,6 +48,7 @@ pub(super) fn scan_log(directory: &Directory) -> Result<LogScan> {
         begins_lost: false,
         first_commit: 0,
         lost: Vec::new(),
+        dropped: Vec::new(),
     };
     let mut tail = None;
     for number in first..=last {
@@ -75,6 +78,7 @@ struct Look {
     begins_lost: bool,
     first_commit: u64,
     lost: Vec<(Position, Position)>,
+    dropped: Vec<Gap>,
 }
 
 /// The last frame.
@@ -115,7 +119,7 @@ impl Look {
     fn frame(&mut self, number: u32, offset: usize, frame: &Frame) -> Result<()> {
         if let Some(last) = self.last
             && self.open == self.gaps.len()
-            && frame.kind != LOST
+            && !frame.is_gap()
             && frame.commit != last.commit + u64::from(last.ended)
         {
             // The end of a segment is missing, cut off between two frames.
@@ -131,8 +135,11 @@ impl Look {
         }
         self.open = self.gaps.len();
         let end = position(number, (offset + Frame::size(frame.body)) as u32);
-        if frame.kind == LOST {
+        if frame.is_gap() {
             self.lost.push((position(number, offset as u32), end));
+        }
+        if frame.kind == DROPPED {
+            self.dropped.push(Gap::dropped(number, frame));
         }
         if self.last.is_none() {
             self.first_commit = frame.commit;
@@ -192,8 +199,8 @@ impl Look {
             }
             (unfinished, end) = (None, position(last, offset + FRAME as u32));
         }
-        let Self { id, segments, gaps, lost, begins_lost, first_commit, .. } = self;
-        Ok(LogScan { id, segments, checkpoints, gaps, unfinished, end, lost, begins_lost, first_commit })
+        let Self { id, segments, gaps, lost, dropped, begins_lost, first_commit, .. } = self;
+        Ok(LogScan { id, segments, checkpoints, gaps, unfinished, end, lost, dropped, begins_lost, first_commit })
     }
 }
 
@@ -258,7 +265,7 @@ fn chain(segment: &mut SegmentReader, from: usize, to: usize) -> Result<Option<u
         let (Some(body), Some(&kind)) = (Frame::announced(head), head.get(20)) else { return Ok(None) };
         at += Frame::size(body);
         // Its kind may be what was damaged; but a mark has no body.
-        records += u64::from(body > 0 && kind != LOST);
+        records += u64::from(body > 0 && !matches!(kind, DROPPED | LOST));
     }
     Ok((at == to.next_multiple_of(ALIGN)).then_some(records))
 }

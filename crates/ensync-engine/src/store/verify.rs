@@ -96,7 +96,7 @@ fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result
     let mut reading = Reading { state: State::new(Settings::default()), from: Position::START, lost };
     scan.each(directory, 0, |found| {
         let at = match &found {
-            Found::Record(at, ..) | Found::Lost(at, _) => *at,
+            Found::Record(at, ..) | Found::Lost(at, _) | Found::Dropped(at, _) => *at,
             Found::Gap(index) => scan.bounds(*index).0,
         };
         while let Some((place, bytes)) = ahead.next_if(|(place, _)| *place < at) {
@@ -104,7 +104,7 @@ fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result
         }
         match found {
             Found::Gap(index) => reading.lost = scan.bounds(index).1,
-            Found::Lost(_, end) => reading.lost = end,
+            Found::Lost(_, end) | Found::Dropped(_, end) => reading.lost = end,
             Found::Record(at, _, None) => {
                 let (file, offset) = (segment_name(split(at).0), u64::from(split(at).1));
                 report.damage.push(Damage::new(file, Some((offset, offset)), no_meaning(at).to_string()));

@@ -24,6 +24,8 @@ struct Faults {
     full: watch::Sender<u32>,
     held: watch::Sender<u32>,
     held_reads: watch::Sender<u32>,
+    /// How many reads are under way.
+    reading: watch::Sender<u32>,
 }
 
 impl LogFaults {
@@ -51,6 +53,18 @@ impl LogFaults {
     #[must_use = "reads hang until this is dropped"]
     pub fn hold_reads(&self) -> Fault {
         Fault::begin(&self.0.held_reads)
+    }
+
+    /// How many reads of payloads are under way; those that [`hold_reads`](Self::hold_reads) holds are not. A client may be about to get
+    /// what they read.
+    pub fn reads(&self) -> u32 {
+        *self.0.reading.borrow()
+    }
+
+    /// Waits until no read of a payload is under way.
+    pub async fn reads_end(&self) {
+        // The sender lives in `self`.
+        let _ = self.0.reading.subscribe().wait_for(|reading| *reading == 0).await;
     }
 
     /// Lets what hangs see that it has crashed.
@@ -120,7 +134,14 @@ impl Log for FaultyLog {
         if take(&self.faults.0.fail_reads) {
             return Err(Error::new(ErrorKind::Unavailable, "the log cannot be read, as the test wants it"));
         }
-        self.inner.read(at).await
+        let (inner, reading) = (self.inner.clone(), Fault::begin(&self.faults.0.reading));
+        // It ends, also when whoever wants it goes.
+        let read = tokio::spawn(async move {
+            let read = inner.read(at).await;
+            drop(reading);
+            read
+        });
+        read.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a read of the test's log failed")))
     }
 
     fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ensync_core::{Command, Error, ErrorKind, Publish, Reply, Result, Service, Settlement, Subscribe};
+use ensync_engine::log::LogUsage;
 use ensync_engine::model::{Encoded, Position};
 use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog};
 use futures::stream::BoxStream;
@@ -17,7 +18,7 @@ use super::{SHOP, WAREHOUSE, consumer, create_apps, event, login, publish, send,
 
 /// A log that refuses when it is told to.
 #[derive(Debug)]
-struct Failing {
+pub(super) struct Failing {
     log: MemoryLog,
     append: Arc<AtomicBool>,
     read: Arc<AtomicBool>,
@@ -60,7 +61,7 @@ impl Log for Failing {
     }
 }
 
-fn failing() -> (Failing, Arc<AtomicBool>, Arc<AtomicBool>) {
+pub(super) fn failing() -> (Failing, Arc<AtomicBool>, Arc<AtomicBool>) {
     let (append, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     (Failing { log: MemoryLog::new(), append: append.clone(), read: read.clone() }, append, read)
 }
@@ -190,4 +191,62 @@ async fn a_read_that_hangs_holds_up_nobody_else() {
         let delivery = warehouse.inbox.next().await.unwrap();
         assert_eq!((delivery.payload.len(), delivery.attempt), (400, Some(1)), "{n}");
     }
+}
+
+/// A log that answers nothing at all, once it is told so.
+#[derive(Debug)]
+struct Silent(MemoryLog, Arc<AtomicBool>);
+
+impl Silent {
+    async fn answers(&self) {
+        if self.1.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Log for Silent {
+    fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
+        self.answers().await;
+        self.0.append(batch).await
+    }
+
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
+        self.0.read(at).await
+    }
+
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
+        self.0.scan(from)
+    }
+
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.0.drop_range(from, to).await
+    }
+
+    async fn usage(&self) -> Result<Option<LogUsage>> {
+        self.answers().await;
+        self.0.usage().await
+    }
+}
+
+/// What asks for metrics gives up after 10 s, as its listener does.
+#[tokio::test(start_paused = true)]
+async fn metrics_are_told_in_time_though_neither_the_broker_nor_its_disk_answers() {
+    let silent = Arc::new(AtomicBool::new(false));
+    let broker = start(Silent(MemoryLog::new(), silent.clone())).await;
+    create_apps(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    silent.store(true, Ordering::Relaxed);
+    assert!(send(&broker, &shop.peer, "b25l").now_or_never().is_none());
+    // The broker waits for its log then, and answers nothing.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let begun = tokio::time::Instant::now();
+    let text = broker.metrics().await.unwrap();
+    assert!(text.contains("ensync_ready 0.0"), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }

@@ -4,6 +4,7 @@
 
 mod failing;
 mod time;
+mod together;
 
 use std::num::NonZeroU32;
 use std::pin::pin;

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::changes::Changes;
+use crate::address::network;
 use crate::admin::Tokens;
 use crate::admin::audit::Caller as Asker;
 use crate::admin::error::{Refusal, Result};
@@ -109,7 +110,7 @@ pub(super) fn shows_account(tokens: &Tokens, headers: &HeaderMap) -> bool {
 /// Refuses whoever shows no key that this engine knows, and tells the routes who asks. What was sent instead is neither said nor
 /// logged.
 pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let from = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+    let from = request.extensions().get::<SocketAddr>().map(|from| network(from.ip()));
     let key = request.headers().get(HEADER).map(|key| key.to_str().unwrap_or_default().to_owned());
     let caller = match &key {
         Some(key) => gate.caller(key, from).await,
@@ -144,5 +145,79 @@ pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: N
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use ensync_core::EventName;
+    use futures::FutureExt as _;
+    use http::Request;
+    use tower_service::Service as _;
+
+    use super::super::{BASE, keys, router};
+    use super::*;
+    use crate::{AdminToken, BrokerOptions, EventOptions, MemoryLog};
+
+    struct Api {
+        broker: Broker,
+        router: Router,
+        token: AdminToken,
+    }
+
+    async fn api() -> Api {
+        let broker = Broker::start(BrokerOptions::default(), Arc::new(MemoryLog::new())).await.unwrap();
+        let token = AdminToken::generate().unwrap();
+        let router = router(broker.clone(), Tokens::fixed(token.clone(), None), &Limits::default(), None).unwrap();
+        Api { broker, router, token }
+    }
+
+    fn request(method: &str, path: &str, key: &str, body: String) -> Request<Body> {
+        let request = Request::builder().method(method).uri(format!("{BASE}{path}"));
+        let request =
+            request.header(HEADER, key).header("host", "localhost").header("content-type", "application/json");
+        request.body(Body::from(body)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_change_is_made_to_its_end_though_its_caller_goes() {
+        let mut api = api().await;
+        let id = AppId::from_bytes([6; 32]);
+        api.broker.create_app("shop", id).await.unwrap();
+        let names: Vec<String> = (0..40).map(|n| format!("orders/{n}")).collect();
+        for name in &names {
+            api.broker.register_event(EventName::parse(name).unwrap(), EventOptions::default()).await.unwrap();
+        }
+        let body = serde_json::json!({ "send": names }).to_string();
+        let path = format!("/access-key/{}/permissions", keys::id_of(&id));
+        let change = api.router.call(request("POST", &path, api.token.expose(), body));
+        assert!(change.now_or_never().is_none(), "its caller hangs up while it is under way");
+        let all_given = async {
+            while api.broker.app(id).await.unwrap().unwrap().grants.len() < names.len() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), all_given).await.expect("all of it is given");
+    }
+
+    #[tokio::test]
+    async fn guesses_from_one_network_are_counted_together() {
+        let mut api = api().await;
+        let mut guess = async |from: String| {
+            let mut request = request("GET", "/event", "ensync_key_of-nobody", String::new());
+            request.extensions_mut().insert(SocketAddr::new(from.parse().unwrap(), 1_000));
+            let Ok(answer) = api.router.call(request).await;
+            answer.status().as_u16()
+        };
+        let mut seen = Vec::new();
+        for n in 0..40 {
+            seen.push(guess(format!("2001:db8::{n:x}")).await);
+        }
+        assert_eq!((seen[0], seen[39]), (401, 429), "{seen:?}");
+        assert_eq!(guess("2001:db8:0:1::1".to_owned()).await, 401, "another network waits for nobody");
     }
 }

@@ -25,7 +25,7 @@ impl Changes {
         self.told(|told| told.change = Some((action, subject.to_string())));
     }
 
-    /// It was made: what was so before, and after.
+    /// It was made, or a part of it: what was so before, and after.
     pub(super) fn made(&self, before: Option<impl Serialize>, after: Option<impl Serialize>) {
         // Nothing here is a map with keys that are no text.
         let before = before.and_then(|before| serde_json::to_value(before).ok());
@@ -37,12 +37,8 @@ impl Changes {
     pub(super) fn audit(self, caller: &Caller, path: &str, status: StatusCode) {
         let Told { change, was: (before, after) } = self.told(std::mem::take);
         let (action, subject) = change.unwrap_or_else(|| ("config-manager", without_ids(path)));
-        let done = if status.is_success() {
-            Ok(Was { before, after })
-        } else {
-            Err(Error::new(kind(status), format!("answered with {status}")))
-        };
-        caller.audit(action, subject, &done);
+        let refused = (!status.is_success()).then(|| Error::new(kind(status), format!("answered with {status}")));
+        caller.tell(action, subject, &Was { before, after }, refused.as_ref());
     }
 
     fn told<T>(&self, what: impl FnOnce(&mut Told) -> T) -> T {

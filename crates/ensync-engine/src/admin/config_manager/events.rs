@@ -102,8 +102,8 @@ pub(super) async fn create(
     Extension(changes): Extension<Changes>,
     Read(wanted): Read<Wanted>,
 ) -> Result<(StatusCode, Json<Event>)> {
-    changes.begins("event.create", &wanted.name);
     caller.administers()?;
+    changes.begins("event.create", &wanted.name);
     let name = EventName::parse(&wanted.name)?;
     let options = EventOptions { schema: wanted.schema(), ..EventOptions::default() };
     admin.broker.create_event(name.clone(), options.clone()).await?;

@@ -182,8 +182,8 @@ pub(super) async fn create(
     Extension(changes): Extension<Changes>,
     Read(wanted): Read<Create>,
 ) -> Result<(http::StatusCode, Json<Created>)> {
-    changes.begins("app.create", &wanted.name);
     caller.administers()?;
+    changes.begins("app.create", &wanted.name);
     if wanted.r#type == Some(Type::Account) {
         let message = "an engine has one ACCOUNT key, its admin token (the file admin.token of its data directory); it makes no others";
         return Err(Error::new(ErrorKind::InvalidInput, message).into());
@@ -192,9 +192,21 @@ pub(super) async fn create(
     meant.check(&admin.broker).await?;
     let (id, pair) = Pair::make()?;
     let key = admin.broker.create_app_with_rights(&wanted.name, id, meant.default).await?;
-    let app = one(&admin, &caller, &id_of(&id)).await?;
-    meant.give(&admin.broker, &app).await?;
-    let made = Key::from(one(&admin, &caller, &id_of(&id)).await?);
+    let given = async {
+        let app = one(&admin, &caller, &id_of(&id)).await?;
+        meant.give(&admin.broker, &app).await?;
+        one(&admin, &caller, &id_of(&id)).await
+    };
+    let made = match given.await {
+        Ok(app) => Key::from(app),
+        Err(error) => {
+            // Nobody has its key, and nobody ever will.
+            if admin.broker.delete_app(id).await.is_err() {
+                changes.made(None::<Key>, one(&admin, &caller, &id_of(&id)).await.ok().map(Key::from));
+            }
+            return Err(error.into());
+        }
+    };
     changes.made(None::<Key>, Some(&made));
     let Key { id, name, r#type, created_at, permissions, service_key_id, .. } = made;
     let (access_key, service_key_pair) = (key, pair);
@@ -297,7 +309,7 @@ pub(super) async fn verify(
 }
 
 /// An id that fits into a path as it is.
-fn id_of(app: &AppId) -> String {
+pub(super) fn id_of(app: &AppId) -> String {
     URL_SAFE_NO_PAD.encode(app.as_bytes())
 }
 

@@ -17,6 +17,7 @@ struct Fixture {
     sender: Option<Sender>,
     inbox: Inbox,
     sent: usize,
+    text: String,
 }
 
 impl Fixture {
@@ -41,7 +42,7 @@ impl Fixture {
         let subscribe = Subscribe { event: name, max_in_flight, max_bytes_in_flight: None };
         state.decide(&peer, Command::Subscribe(subscribe)).unwrap();
         let (sender, inbox) = channel(&records);
-        Self { state, records, peer, sender: Some(sender), inbox, sent: 0 }
+        Self { state, records, peer, sender: Some(sender), inbox, sent: 0, text: "e30=".into() }
     }
 
     /// Publishes an event and gives it out.
@@ -49,7 +50,7 @@ impl Fixture {
         let publish = Publish {
             event: "a".parse().unwrap(),
             recipient: self.peer.app_id,
-            payload: WirePayload::from_wire("e30="),
+            payload: WirePayload::from_wire(self.text.clone()),
             metadata: Metadata::default(),
             payload_metadata: None,
             idempotency_key: None,
@@ -122,6 +123,25 @@ async fn what_nobody_takes_does_not_add_up() {
     assert!(fixture.sent > 1_000, "{}", fixture.sent);
     let waiting = fixture.inbox.shared.lock().deliveries.len();
     assert!(waiting <= MANY + 100, "{waiting}");
+}
+
+/// Few, but large: what is in memory only is held by them alone once it has expired.
+#[tokio::test(start_paused = true)]
+async fn references_to_what_is_over_weigh_no_more_than_those_to_what_is_not() {
+    let mut fixture = Fixture::new(Duration::from_secs(1)).await;
+    fixture.text = "A".repeat(1 << 20);
+    for _ in 0..3 {
+        fixture.send().await;
+    }
+    for _ in 0..12 {
+        fixture.pass(1_000).await;
+        fixture.give_out();
+    }
+    assert!(fixture.sent >= 20, "{}", fixture.sent);
+    let waiting = fixture.inbox.shared.lock();
+    let held: u64 = waiting.deliveries.iter().map(|(_, delivery)| delivery.size()).sum();
+    assert!(held <= 8 << 20, "{held}");
+    assert_eq!(held, waiting.bytes);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,12 +36,16 @@ pub(crate) fn save(directory: &Directory, id: &LogId, at: Position, state: &[Byt
     head.resize(HEAD, 0);
     let pieces = std::iter::once(head.as_slice()).chain(state.iter().map(|piece| &piece[..]));
     directory.create(&path, pieces, None).map_err(|cause| failed("write", &path, cause))?;
-    keep_newest(directory, KEPT)
+    for old in directory.checkpoints()?.iter().rev().skip(KEPT) {
+        directory.remove(&directory.checkpoint(*old))?;
+    }
+    Ok(())
 }
 
-/// Removes all checkpoints but so many.
-pub(crate) fn keep_newest(directory: &Directory, count: usize) -> Result<()> {
-    for old in directory.checkpoints()?.iter().rev().skip(count) {
+/// Removes all checkpoints before the newest that can be read.
+pub(crate) fn keep_readable(directory: &Directory, id: &LogId) -> Result<()> {
+    let Some(newest) = newest(directory, id)? else { return Ok(()) };
+    for old in directory.checkpoints()?.iter().filter(|at| **at < newest) {
         directory.remove(&directory.checkpoint(*old))?;
     }
     Ok(())

@@ -18,6 +18,8 @@ const SEGMENT_MAGIC: &[u8; 8] = b"ENSYNLOG";
 pub(crate) const MARK: u8 = 0;
 /// The kind of what holds a record.
 pub(crate) const RECORD: u8 = 1;
+/// The kind of what was dropped for its space, between others that were needed; it holds no record.
+pub(crate) const DROPPED: u8 = 254;
 /// The kind of what could not be read when the log was repaired; it holds no record.
 pub(crate) const LOST: u8 = 255;
 
@@ -107,6 +109,11 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Whether it stands for commits that are not there, so that its number need not follow.
+    pub(crate) fn is_gap(&self) -> bool {
+        matches!(self.kind, DROPPED | LOST)
+    }
+
     /// How many bytes a frame with a body of some length takes.
     pub(crate) fn size(body: usize) -> usize {
         FRAME.saturating_add(body).next_multiple_of(ALIGN)

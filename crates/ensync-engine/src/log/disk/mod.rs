@@ -42,7 +42,7 @@ use files::OpenFiles;
 use format::{HEADER, split};
 use io::{Io, SystemIo};
 pub use progress::ReadProgress;
-use shared::Shared;
+use shared::{Shared, Visits};
 use writer::{Append, Writer};
 
 /// A log in a directory: what is stored survives the process and, as far as the disk keeps its word, the power.
@@ -129,7 +129,8 @@ impl DiskLog {
         let offset = segments.get(&segment).copied().unwrap_or(HEADER);
         let (segments, failure, busy) = (Mutex::new(segments), Failure::default(), Mutex::default());
         let files = OpenFiles::default();
-        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, files, failure, busy });
+        let visits = Visits::default();
+        let shared = Arc::new(Shared { directory, id, epoch, segment_bytes, segments, files, failure, busy, visits });
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
         writer.begin(mark).map_err(|error| error.context("start"))?;
@@ -142,6 +143,12 @@ impl DiskLog {
         let running = Running { jobs, writer, watch: (end, watch), lock: lock_file };
         let readers = Arc::new(Semaphore::new(READERS));
         Ok(Self { shared, readers, running: Mutex::new(Some(running)) })
+    }
+
+    /// Does what the broker may wait for, on a thread for that.
+    async fn visit<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> Result<T> + Send + 'static) -> Result<T> {
+        let shared = self.shared.clone();
+        blocking(move || shared.visits.during(|| work(&shared))).await
     }
 
     /// The directory.
@@ -194,8 +201,7 @@ impl Log for DiskLog {
     }
 
     async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
-        let shared = self.shared.clone();
-        blocking(move || shared.drop_range(from, to)).await
+        self.visit(move |shared| shared.drop_range(from, to)).await
     }
 
     fn keeps_checkpoints(&self) -> bool {
@@ -203,8 +209,7 @@ impl Log for DiskLog {
     }
 
     async fn save_checkpoint(&self, at: Position, state: Vec<Bytes>) -> Result<()> {
-        let shared = self.shared.clone();
-        blocking(move || checkpoint::save(&shared.directory, &shared.id, at, &state)).await
+        self.visit(move |shared| checkpoint::save(&shared.directory, &shared.id, at, &state)).await
     }
 
     async fn load_checkpoint(&self) -> Result<Option<(Position, Bytes)>> {
@@ -217,18 +222,16 @@ impl Log for DiskLog {
     }
 
     async fn drop_older_checkpoints(&self) -> Result<()> {
-        let shared = self.shared.clone();
-        blocking(move || checkpoint::keep_newest(&shared.directory, 1)).await
+        self.visit(|shared| checkpoint::keep_readable(&shared.directory, &shared.id)).await
     }
 
     async fn space(&self) -> Result<Option<LogSpace>> {
-        let shared = self.shared.clone();
-        blocking(move || shared.space().map(Some)).await
+        self.visit(|shared| shared.space().map(Some)).await
     }
 
     fn hangs(&self) -> Option<Duration> {
-        let busy = (*lock(&self.shared.busy))?.elapsed();
-        (busy >= shared::HANGS).then_some(busy)
+        let since = [*lock(&self.shared.busy), self.shared.visits.oldest()].into_iter().flatten().min()?;
+        Some(since.elapsed()).filter(|busy| *busy >= shared::HANGS)
     }
 
     fn failure(&self) -> Option<Error> {

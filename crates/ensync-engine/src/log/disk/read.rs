@@ -1,11 +1,15 @@
 //! Reading records at their positions, many in one call.
 
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ensync_core::Result;
 
 use super::directory::failed;
 use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, RECORD, split};
+use super::format::{ALIGN, FRAME, Frame, HEADER, RECORD, split};
 use super::lock;
 use super::shared::Shared;
 use crate::model::Position;
@@ -82,22 +86,47 @@ impl Shared {
         Ok(frame.and_then(|frame| bytes.get(frame.range(0))).map(Bytes::copy_from_slice))
     }
 
-    /// A record that is read by itself.
+    /// A record that is read by itself. Its length is what the bytes there say, and these may be a client's: nothing is taken for a
+    /// body before its checksum is known to be right.
     fn read_large(&self, at: Position, size: u32) -> Result<Option<Bytes>> {
-        let mut window = Window::default();
-        if !self.fill(&mut window, split(at), size)? {
+        let (number, offset) = split(at);
+        let failed = |cause| failed("read", &self.directory.segment(number), cause);
+        let Some(file) = self.open(number).map_err(failed)? else { return Ok(None) };
+        let length = file.metadata().map_err(failed)?.len();
+        if u64::from(offset) + u64::from(size) > length {
             return Ok(None);
         }
-        let bytes = Bytes::from(window.bytes);
+        let mut piece = Window::default();
+        if !self.fill(&mut piece, (number, offset), FRAME as u32)? {
+            return Ok(None);
+        }
+        let head = Frame::read_head(&piece.bytes, &self.id, at).filter(|(frame, _)| frame.kind == RECORD);
+        let Some((frame, mut sum)) = head else { return Ok(None) };
+        let (mut from, mut left) = (offset + FRAME as u32, frame.body as u32);
+        while left > 0 {
+            if !self.fill(&mut piece, (number, from), left.min(TOGETHER))? || piece.bytes.is_empty() {
+                return Ok(None);
+            }
+            sum.add(&piece.bytes);
+            let read = piece.bytes.len() as u32;
+            (from, left) = (from + read, left - read);
+        }
+        if !sum.is_right() || !self.fill(&mut piece, (number, offset), size)? {
+            return Ok(None);
+        }
+        let bytes = Bytes::from(piece.bytes);
         let frame = Frame::read(&bytes, 0, &self.id, at).filter(|frame| frame.kind == RECORD);
         Ok(frame.map(|frame| frame.body_of(&bytes, 0)))
+    }
+
+    fn open(&self, number: u32) -> io::Result<Option<Arc<File>>> {
+        self.files.open(number, || self.directory.open(&self.directory.segment(number), Open::Read))
     }
 
     /// Reads a part of a segment; `false` if that is not there any more.
     fn fill(&self, window: &mut Window, (number, offset): (u32, u32), length: u32) -> Result<bool> {
         let mut read = || {
-            let open = || self.directory.open(&self.directory.segment(number), Open::Read);
-            let Some(file) = self.files.open(number, open)? else { return Ok(false) };
+            let Some(file) = self.open(number)? else { return Ok(false) };
             (window.segment, window.from) = (number, offset);
             window.bytes.resize(length as usize, 0);
             let read = self.directory.io.read(&file, &mut window.bytes, offset.into());

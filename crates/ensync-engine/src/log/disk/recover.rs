@@ -7,11 +7,13 @@ use ensync_core::Result;
 use super::checkpoint;
 use super::directory::{ADVICE, Directory, failed, unusable};
 use super::folder::Open;
-use super::format::{ALIGN, Frame, HEADER, LOST, LogId, MARK, position};
+use super::format::{ALIGN, DROPPED, Frame, HEADER, LOST, LogId, MARK, position};
 use super::segment::{PIECE, SegmentReader};
 
 /// What disks write whole or not at all.
 const SECTOR: usize = 512;
+
+const NO_CHECKPOINT: &str = "has no checkpoint to go with its log, of which a part was dropped";
 
 /// A log as it was found.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(crate) fn find(directory: &Directory) -> Result<Option<Found>> {
     let checkpoint = checkpoint::newest(directory, &id)?;
     let start = match checkpoint {
         None if first > 1 && !begins_lost(directory, first)? => {
-            return Err(missing(directory, "has no checkpoint to go with its log"));
+            return Err(missing(directory, NO_CHECKPOINT));
         }
         None => first,
         Some(at) => super::format::split(at).0,
@@ -73,6 +75,10 @@ pub(crate) fn find(directory: &Directory) -> Result<Option<Found>> {
         if end > HEADER {
             segment = number;
         }
+    }
+    if checkpoint.is_none() && walk.dropped {
+        // What was dropped made a part of the state: that settled events are settled, say.
+        return Err(missing(directory, NO_CHECKPOINT));
     }
     let end = found.get(&segment).copied().unwrap_or(HEADER);
     if checkpoint.is_some_and(|at| at >= position(segment, end)) || (walk.start.is_none() && start > 1) {
@@ -111,20 +117,22 @@ pub(crate) struct Walk<'a> {
     pub(crate) epoch: u32,
     /// Where the last whole commit is, if it is a mark.
     mark: Option<(u32, u32)>,
+    /// Whether a part was dropped of what was gone through.
+    dropped: bool,
     /// Where frames first did not follow one another.
     damage: Option<(u32, usize)>,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(directory: &'a Directory, id: LogId) -> Self {
-        Self { directory, id, start: None, commit: 0, epoch: 0, mark: None, damage: None }
+        Self { directory, id, start: None, commit: 0, epoch: 0, mark: None, dropped: false, damage: None }
     }
 
     /// Goes through a segment; where its last whole commit ends.
     pub(crate) fn segment(&mut self, number: u32, segment: &mut SegmentReader) -> Result<u32> {
         let (mut offset, mut end, mut epoch) = (HEADER as usize, HEADER as usize, self.epoch);
         while let Some(frame) = segment.frame(offset, &self.id)? {
-            let follows = self.start.is_none() || frame.kind == LOST || frame.commit == self.commit + 1;
+            let follows = self.start.is_none() || frame.is_gap() || frame.commit == self.commit + 1;
             if !follows || frame.epoch < epoch || offset + Frame::size(frame.body) > segment.len() {
                 break;
             }
@@ -132,6 +140,7 @@ impl<'a> Walk<'a> {
                 (self.start, self.commit) = (Some(frame.commit), frame.commit.saturating_sub(1));
             }
             epoch = frame.epoch;
+            self.dropped |= frame.kind == DROPPED;
             if frame.last {
                 self.mark = (frame.kind == MARK && offset == end).then_some((number, offset as u32));
             }

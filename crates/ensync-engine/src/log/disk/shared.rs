@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,28 @@ pub(super) struct Shared {
     pub(super) failure: Failure,
     /// Since when the writer is at the disk, while it is.
     pub(super) busy: Mutex<Option<Instant>>,
+    /// The same of whatever else the broker may wait for.
+    pub(super) visits: Visits,
+}
+
+/// Who is at the disk, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Visits(Mutex<BTreeMap<u64, Instant>>, AtomicU64);
+
+impl Visits {
+    /// Does something at the disk.
+    pub(super) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        let number = self.1.fetch_add(1, Ordering::Relaxed);
+        lock(&self.0).insert(number, Instant::now());
+        let done = work();
+        lock(&self.0).remove(&number);
+        done
+    }
+
+    /// Since when the one is there that came first.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        lock(&self.0).values().next().copied()
+    }
 }
 
 /// How long the disk may take before that is told.

@@ -7,7 +7,7 @@ use ensync_core::{Result, Timestamp};
 
 use super::directory::{Directory, failed, unusable};
 use super::folder::Open;
-use super::format::{self, FRAME, Frame, HEADER, LOST, position, split};
+use super::format::{self, DROPPED, FRAME, Frame, HEADER, position, split};
 use super::io::is_full;
 use super::lock;
 use super::shared::Shared;
@@ -95,7 +95,7 @@ impl Shared {
         let (commit, epoch) = self.first_commit(number + 1)?;
         let at = position(number, HEADER);
         let mut frame = Vec::with_capacity(FRAME);
-        Frame::write(&mut frame, &self.id, at, (commit.saturating_sub(1), epoch, LOST), |_| ());
+        Frame::write(&mut frame, &self.id, at, (commit.saturating_sub(1), epoch, DROPPED), |_| ());
         Frame::end_commit(&mut frame, 0, &self.id, at);
         let bytes = [&format::header(&self.id, number)[..], &frame].concat();
         let made = self.directory.create(&path, [&bytes[..]], None);

@@ -392,6 +392,7 @@ impl Bench {
             assert_eq!(queue.doomed, in_place(Place::Doomed).len());
             let mut used = Usage::default();
             queue.entries.from(0).for_each(|(_, entry)| used.add(Usage::of(entry)));
+            queue.dead.values().for_each(|dead| used.add(Usage::of_reason(&dead.reason)));
             assert_eq!(queue.usage, used);
             apps.entry(queue.recipient).or_default().add(used);
             timers += queue.leases.len() + queue.deferred.len();

@@ -278,6 +278,12 @@ fn what_an_app_took_with_it_goes_though_the_engine_ended_in_between() {
 #[test]
 fn events_under_a_name_that_is_not_known_any_more_stay_for_who_registers_it_again() {
     let mut bench = Bench::new();
+    // Of one recipient all are settled, of the other none.
+    let stranger = bench.consumer(STRANGER);
+    let shop = bench.login(SHOP);
+    bench.publish_as(&shop, Publish { recipient: app(STRANGER), ..publish("b25l") }).unwrap();
+    let delivery = bench.deliver(&stranger).remove(0);
+    bench.ack(&stranger, &delivery).unwrap();
     bench.publish("b25l");
     // Nobody can delete it while an event waits; a damaged log may lack it.
     let gone = Record::Admin { at: bench.now, command: AdminCommand::DeleteEvent { name: event() } };

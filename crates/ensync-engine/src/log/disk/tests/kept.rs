@@ -284,3 +284,24 @@ async fn the_kept_bytes_are_what_is_written_today() {
     assert!(settled.iter().any(|s| s.by.is_some()) && settled.iter().any(|s| s.by.is_none()));
     assert!(durable.partition.queues[0].events.iter().any(|event| event.current != event.position));
 }
+
+/// The disk is full, and the older one is all there is.
+#[tokio::test]
+async fn the_newest_checkpoint_that_can_be_read_is_never_given_up() {
+    let place = Place::quick();
+    let log = place.open();
+    for (seq, state) in ["older", "newer"].into_iter().enumerate() {
+        let at = log.store(&[small(seq as u64)]).await.unwrap()[0];
+        log.save_checkpoint(at, vec![Bytes::from(state)]).await.unwrap();
+    }
+    let newest = place.files().into_keys().rfind(|path| path.extension().is_some_and(|end| end == "checkpoint"));
+    let newest = newest.unwrap();
+    let whole = fs::read(&newest).unwrap();
+    place.alter(&newest, |bytes| bytes[66] ^= 1);
+    log.drop_older_checkpoints().await.unwrap();
+    assert_eq!(log.load_checkpoint().await.unwrap().unwrap().1, "older");
+    fs::write(&newest, whole).unwrap();
+    log.drop_older_checkpoints().await.unwrap();
+    assert_eq!(log.load_checkpoint().await.unwrap().unwrap().1, "newer");
+    assert_eq!(place.files().keys().filter(|path| path.extension().is_some_and(|end| end == "checkpoint")).count(), 1);
+}

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use super::super::files::OPEN_FILES;
+use super::super::folder::Folder;
 use super::super::io::{Io, SystemIo};
 use super::*;
 
@@ -14,12 +15,25 @@ use super::*;
 #[derive(Debug, Default)]
 struct Watched {
     reads: AtomicU64,
+    /// The most that was read at once, in bytes.
+    most: AtomicU64,
     hold: Mutex<Option<Receiver<()>>>,
+    /// The same for the next sync of a directory.
+    hold_sync: Mutex<Option<Receiver<()>>>,
 }
 
 impl Io for Watched {
+    fn sync_directory(&self, folder: &Folder) -> io::Result<()> {
+        let held = self.hold_sync.lock().unwrap().take();
+        if let Some(held) = held {
+            _ = held.recv();
+        }
+        SystemIo.sync_directory(folder)
+    }
+
     fn read(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(bytes.len() as u64, Ordering::SeqCst);
         let held = self.hold.lock().unwrap().take();
         if let Some(held) = held {
             _ = held.recv();
@@ -96,6 +110,45 @@ async fn what_lies_near_is_read_together() {
     assert_eq!(io.reads.load(Ordering::SeqCst), 1 + far.len() as u64);
 }
 
+/// Within what clients send, keys say, may lie what looks like the beginning of a large frame. Nobody takes memory for it.
+#[tokio::test]
+async fn what_looks_like_a_large_frame_within_a_record_is_not_read_as_one() {
+    let place = Place::quick();
+    let io = Arc::new(Watched::default());
+    let log = place.open_with(io.clone()).unwrap();
+    let mut body = vec![b'A'; 3 << 20];
+    let mut forged = Vec::new();
+    // Longer than its segment, by far and by little; and one that lies in it.
+    for (offset, length) in [(40, 200_u32 << 20), (400, 3 << 20), (800, 2 << 20), (1_200, u32::MAX)] {
+        let mut head = [0_u8; 24];
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        (head[8], head[16], head[20]) = (2, 1, 1);
+        head[22..].copy_from_slice(&[0xe5, 0xc1]);
+        body[offset..offset + 24].copy_from_slice(&head);
+        forged.push(offset as u64 + 24);
+    }
+    let at = log.append(vec![Encoded::new(body.clone(), Bytes::new(), true)]).await.unwrap()[0];
+    log.store(&[small(1)]).await.unwrap();
+    let last = log.store(&[large(2, 70_000)]).await.unwrap()[0];
+    assert!(split(last).0 > split(at).0);
+    log.save_checkpoint(last, vec![Bytes::from("state")]).await.unwrap();
+    let mut log = log;
+    for reopened in [false, true] {
+        if reopened {
+            drop(log);
+            // Where segments before the checkpoint end is not looked up.
+            log = place.open_with(io.clone()).unwrap();
+        }
+        io.most.store(0, Ordering::SeqCst);
+        for offset in &forged {
+            assert_eq!(log.read(Position::new(at.as_u64() + offset)).await.unwrap(), None, "{offset}");
+        }
+        let most = io.most.load(Ordering::SeqCst);
+        assert!(most <= 256 << 10, "{most}");
+        assert_eq!(log.read(at).await.unwrap().unwrap(), body);
+    }
+}
+
 #[tokio::test]
 async fn a_disk_that_takes_its_time_over_one_holds_up_no_other() {
     let place = Place::quick();
@@ -119,6 +172,30 @@ async fn a_disk_that_takes_its_time_over_one_holds_up_no_other() {
     assert!(!slow.is_finished());
     drop(go);
     assert!(slow.await.unwrap().unwrap().is_some());
+}
+
+/// The broker waits for more than appends, and who watches it has to know for what.
+#[tokio::test]
+async fn whoever_is_at_the_disk_is_known() {
+    let place = Place::quick();
+    let io = Arc::new(Watched::default());
+    let (log, positions) = filled(&place, io.clone(), [30_000; 10]).await;
+    log.save_checkpoint(*positions.last().unwrap(), vec![Bytes::from("state")]).await.unwrap();
+    assert!(log.shared.visits.oldest().is_none());
+    let (go, held) = channel();
+    *io.hold_sync.lock().unwrap() = Some(held);
+    let log = Arc::new(log);
+    let dropping = tokio::spawn({
+        let log = log.clone();
+        async move { log.drop_range(Position::START, Position::new(2 << 32)).await }
+    });
+    while log.shared.visits.oldest().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(log.hangs().is_none() && !dropping.is_finished(), "it only takes a moment, so far");
+    drop(go);
+    dropping.await.unwrap().unwrap();
+    assert!(log.shared.visits.oldest().is_none());
 }
 
 #[tokio::test]

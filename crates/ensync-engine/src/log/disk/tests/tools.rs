@@ -1,6 +1,7 @@
 //! What can be done from outside: checked, repaired, copied.
 
 mod copies;
+mod dropped;
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,102 @@
+//! What is asked for at once, by callers who do not wait for the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{Command, Delay, ErrorKind, Publish, Service, Settle, Settlement};
+use ensync_engine::{Broker, BrokerOptions, MemoryLog};
+use futures::FutureExt;
+
+use super::{SHOP, WAREHOUSE, broker, consumer, create_apps, event, login, send, settle, start, waiting};
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_counts_until_it_is_stored_though_its_sender_is_gone() {
+    let mut options = BrokerOptions::dev();
+    options.limits.quotas.app_waiting = 10;
+    let broker = Broker::start(options, Arc::new(MemoryLog::new())).await.unwrap();
+    create_apps(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    // On its way; then nobody waits for it.
+    assert!(send(&broker, &shop.peer, "b25lb25l").now_or_never().is_none());
+    let error = send(&broker, &shop.peer, "b25lb25l").now_or_never().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("quotas.app_waiting"), "{error}");
+    // Once it is stored, and for whoever waits for the answer, there is room.
+    broker.handle(&shop.peer, Command::Heartbeat).await.unwrap();
+    for _ in 0..20 {
+        send(&broker, &shop.peer, "b25lb25l").await.unwrap();
+    }
+    let refused = super::publish("no base64");
+    broker.handle(&shop.peer, Command::Publish(refused)).await.unwrap_err();
+    send(&broker, &shop.peer, "b25lb25l").await.unwrap();
+}
+
+/// Both may wait behind one write of the log.
+#[tokio::test(start_paused = true)]
+async fn who_defers_an_event_and_goes_has_deferred_it() {
+    let hour = Duration::from_secs(3_600);
+    for released in [false, true] {
+        let log = MemoryLog::new();
+        let broker = start(log.clone()).await;
+        create_apps(&broker).await;
+        let (shop, mut warehouse) = (login(&broker, SHOP).await, consumer(&broker, None).await);
+        send(&broker, &shop.peer, "b25l").await.unwrap();
+        let [delivery] = waiting(&broker, &mut warehouse).await.try_into().unwrap();
+        let how = Settlement::Defer { delay: Delay::try_from(hour).unwrap(), priority: 0, reason: String::new() };
+        let settle = Settle { id: delivery.id.clone(), event: None, block: Some(delivery.block), how };
+        let deferred = broker.handle(&warehouse.peer, Command::Settle(settle));
+        let mut deferred = std::pin::pin!(deferred);
+        assert!(deferred.as_mut().now_or_never().is_none());
+        if released {
+            let release = Command::Release { event: event() };
+            broker.handle(&warehouse.peer, release).await.unwrap();
+        } else {
+            broker.logout(&warehouse.peer).await;
+        }
+        deferred.await.unwrap();
+        for restarted in [false, true] {
+            let broker = if restarted { start(log.reopen()).await } else { broker.clone() };
+            let mut other = consumer(&broker, None).await;
+            assert_eq!(waiting(&broker, &mut other).await, [], "{released} {restarted}");
+            let stats = broker.queue(event(), WAREHOUSE).await.unwrap().unwrap();
+            assert_eq!((stats.deferred, stats.ready, stats.in_flight), (1, 0, 0), "{released} {restarted}");
+            if restarted {
+                tokio::time::sleep(hour).await;
+                let again = waiting(&broker, &mut other).await;
+                assert_eq!(again.iter().map(|again| again.attempt).collect::<Vec<_>>(), [Some(2)]);
+            } else {
+                broker.shutdown().await;
+            }
+        }
+    }
+}
+
+/// What a client says and cannot be stored, it has not said.
+#[tokio::test(start_paused = true)]
+async fn who_only_goes_has_handed_it_back() {
+    let broker = broker().await;
+    let (shop, mut warehouse) = (login(&broker, SHOP).await, consumer(&broker, None).await);
+    send(&broker, &shop.peer, "b25l").await.unwrap();
+    let [delivery] = waiting(&broker, &mut warehouse).await.try_into().unwrap();
+    broker.logout(&warehouse.peer).await;
+    let mut other = consumer(&broker, None).await;
+    let [again] = waiting(&broker, &mut other).await.try_into().unwrap();
+    assert_eq!((&again.id, again.attempt), (&delivery.id, Some(2)));
+    settle(&broker, &other.peer, &again, Settlement::Ack).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_no_log_is_taken_though_the_log_refuses_what_came_with_it() {
+    let (log, refuse, _) = super::failing::failing();
+    let broker = start(log).await;
+    create_apps(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    send(&broker, &shop.peer, "b25l").await.unwrap();
+    refuse.store(true, std::sync::atomic::Ordering::Relaxed);
+    let metadata = ensync_core::Metadata::parse(r#"{"persist":false}"#).unwrap();
+    let in_memory = Publish { metadata, ..super::publish("b25l") };
+    let (stored, kept) =
+        tokio::join!(send(&broker, &shop.peer, "b25l"), broker.handle(&shop.peer, Command::Publish(in_memory)));
+    assert_eq!(stored.unwrap_err().kind(), ErrorKind::Unavailable);
+    kept.unwrap();
+}
