@@ -88,6 +88,12 @@ async fn everything(url: String, world: World) -> Result<()> {
     let client = engine.create_client(app_key).app_secret_key(secret_key).await?;
     let mut subscription = client.subscribe(NAME).await?;
 
+    let second = engine.create_client(&warehouse.app_key).await?;
+    assert_ne!(
+        client.client_id().map(|id| id.expose().to_owned()),
+        second.client_id().map(|id| id.expose().to_owned())
+    );
+
     let sender = engine.create_client(&shop.app_key).await?;
     let payload = json!({"data": "your payload"});
     let receipt = sender.publish(NAME, &payload).to(recipient).await?;
@@ -131,8 +137,12 @@ async fn everything(url: String, world: World) -> Result<()> {
     let info = info.expect("a replay says so");
     assert!(info.is_replayed && info.replayed_at.is_some() && info.was_acknowledged == Some(true));
 
+    let mut other = client.subscribe("other/name").await?;
     subscription.pause("Performing maintenance").await?;
     sender.publish(NAME, &payload).to(recipient).await?;
+    // The pause is of one name.
+    sender.publish("other/name", &payload).to(recipient).await?;
+    next(&mut other).await.ack().await?;
     subscription.resume().await?;
     let event = next(&mut subscription).await;
     event.reply(&json!({"status": "received"})).await?;
@@ -158,6 +168,7 @@ async fn everything(url: String, world: World) -> Result<()> {
     let mut events = client.events();
     assert!(matches!(events.next().await, Some(ConnectionEvent::Connected)));
     client.close().await?;
+    assert!(second.is_connected(), "another client of the app and of the engine handle goes on");
     let last = events.collect::<Vec<_>>().await.pop();
     assert!(matches!(last, Some(ConnectionEvent::Closed { .. })), "{last:?}");
     Ok(())

@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 /// How many rows there are at least.
-const ROWS: usize = 70;
+const ROWS: usize = 90;
+
+/// The part of the table that holds no code.
+const STATEMENTS: &str = "What they say, in other words";
 
 /// How each table begins.
 const HEAD: &str = "\
@@ -46,6 +49,9 @@ struct Row {
     /// Why, where that differs; or what else there is to say.
     #[serde(default)]
     note: String,
+    /// The test that holds a statement: `path::function`.
+    #[serde(default)]
+    test: String,
     /// What the default looks like in the engine handle's `Debug`.
     #[serde(default)]
     shown: Option<String>,
@@ -74,9 +80,23 @@ fn every_line_is_run() {
         match row.rust.strip_suffix(".rs") {
             // `.ci/run` runs every example.
             Some(_) => assert!(root().join(&row.rust).is_file(), "{} is not there", row.rust),
-            None if row.rust.is_empty() => assert!(!row.note.is_empty(), "{}: neither a line nor a reason", row.theirs),
+            None if row.rust.is_empty() => {
+                let said = !row.note.is_empty() || !row.test.is_empty();
+                assert!(said, "{}: neither a line nor a test nor a reason", row.theirs);
+            }
             None => assert!(code.contains(&dense(&row.rust)), "lines.rs does not run {}", row.rust),
         }
+    }
+}
+
+#[test]
+fn every_test_that_is_named_is_there() {
+    let named: Vec<_> = rows().into_iter().map(|row| row.test).filter(|test| !test.is_empty()).collect();
+    assert!(named.len() >= 15, "only {named:?}");
+    for test in named {
+        let (path, function) = test.split_once("::").expect("path::function");
+        let code = fs::read_to_string(root().join(path)).unwrap_or_default();
+        assert!(code.contains(&format!("fn {function}(")), "there is no {test}");
     }
 }
 
@@ -110,14 +130,20 @@ fn page() -> String {
             page += &format!("\n# {part}\n\n{HEAD}");
         }
         let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+        let held = match row.test.rsplit_once("::") {
+            Some((_, function)) => format!("held by the test `{function}`"),
+            None => String::new(),
+        };
+        let note = [held, row.note.clone()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+        let theirs = if row.part == STATEMENTS { row.theirs.clone() } else { code(&row.theirs) };
         let cells = [
-            code(&row.theirs),
+            theirs,
             row.documents.join(", "),
             row.kind.clone(),
             code(&row.default),
             code(&row.rust),
             code(&row.here),
-            row.note.clone(),
+            note,
         ];
         page += &format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
     }
