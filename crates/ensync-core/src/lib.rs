@@ -17,6 +17,7 @@ mod metadata;
 mod name;
 mod payload;
 mod random;
+mod refusal;
 mod text;
 mod timestamp;
 mod transport;
