@@ -4,6 +4,7 @@
 //! - `behaviour`: what clients see, over each of the three;
 //! - `kit`: the engine for users' own tests;
 //! - `flow`: windows, leases, and events that are dropped;
+//! - `given_up`: what is left, and settlements whose callers give up;
 //! - `go_client`: requests in the forms of the Go SDK, written by hand;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `isolation`: what an app can do with what belongs to another: nothing;
@@ -19,6 +20,7 @@
 mod behaviour;
 mod contract;
 mod flow;
+mod given_up;
 mod go_client;
 mod isolation;
 mod kit;
