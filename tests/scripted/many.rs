@@ -11,11 +11,11 @@ use crate::allocated::held;
 use crate::engine::{Behaviour, EVENT, Script};
 use crate::{ALONE, wire};
 
-const RECIPIENTS: usize = 400;
-/// All copies together are some 200 MB.
-const PAYLOAD: usize = 256 << 10;
-/// What is under way, and a part: 64 copies of half a MB, and 4 MiB of payload's.
-const MOST: usize = 80 << 20;
+const RECIPIENTS: usize = 1_600;
+/// All copies together are some 370 MB.
+const PAYLOAD: usize = 128 << 10;
+/// What is under way, in the engine's half of the process too, and what is sealed for the next: 64 copies and a part.
+const MOST: usize = 160 << 20;
 
 /// An engine that answers nothing holds everything up, and no memory beyond what is under way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
