@@ -3,6 +3,7 @@
 //! - `contract`: what every transport keeps, over gRPC, WebSocket and in-process;
 //! - `behaviour`: what clients see, over each of the three;
 //! - `kit`: the engine for users' own tests;
+//! - `edges`: text that becomes a value, at every edge: secrets in wrong places, JSON, keys, names;
 //! - `flow`: windows, leases, and events that are dropped;
 //! - `given_up`: what is left, and settlements whose callers give up;
 //! - `go_client`: requests in the forms of the Go SDK, written by hand;
@@ -19,6 +20,7 @@
 
 mod behaviour;
 mod contract;
+mod edges;
 mod flow;
 mod given_up;
 mod go_client;

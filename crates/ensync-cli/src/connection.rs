@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use clap::Args;
 use ensync_sdk::{Client, Engine, SecretKey, TlsOptions};
 
+use crate::secrets;
+
 /// Where the engine is, and who we are there.
 #[derive(Args)]
 pub(crate) struct Connection {
@@ -10,8 +12,8 @@ pub(crate) struct Connection {
     #[arg(long, env = "ENSYNC_URL", default_value = "localhost")]
     url: String,
     /// The app key to log in with. Better given in the environment, where other users of the machine do not see it. (The
-    /// variable ENSYNC_ACCESS_KEY is read as well.)
-    #[arg(long, env = "ENSYNC_APP_KEY", hide_env_values = true)]
+    /// variable ENSYNC_ACCESS_KEY is read as well.) [env: ENSYNC_APP_KEY]
+    #[arg(long)]
     app_key: Option<String>,
     /// A PEM file of CAs to trust beside the system's.
     #[arg(long, env = "ENSYNC_CA_FILE", value_name = "FILE")]
@@ -25,13 +27,8 @@ impl Connection {
             let pem = std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))?;
             engine = engine.tls(TlsOptions::new().add_ca_pem(&pem)?);
         }
-        let app_key = match &self.app_key {
-            Some(key) => key.clone(),
-            None => {
-                std::env::var("ENSYNC_ACCESS_KEY").map_err(|_| "no app key: set ENSYNC_APP_KEY, or give --app-key")?
-            }
-        };
-        let login = engine.create_client(app_key);
+        let app_key = secrets::given("--app-key").ok_or("no app key: set ENSYNC_APP_KEY, or give --app-key")?;
+        let login = engine.create_client(app_key.as_str());
         Ok(match secret_key {
             Some(key) => login.app_secret_key(key).await?,
             None => login.await?,

@@ -87,10 +87,15 @@ async fn main() -> ExitCode {
     }
 }
 
+/// A command whose help shows no value of the environment: a URL may have a password, and nobody can tell.
+fn without_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
+}
+
 /// The command line, if it can be carried out.
 fn parse() -> Result<Cli, ExitCode> {
-    let mut command = Cli::command();
-    let read = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+    let mut command = without_values(Cli::command());
+    let read = command.try_get_matches_from_mut(secrets::take(std::env::args_os())).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))
     });

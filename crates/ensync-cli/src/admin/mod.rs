@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use ensync_sdk::AppId;
-use ensync_sdk::core::AppName;
+use ensync_sdk::core::{AppName, read_json};
 use http::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -111,10 +111,11 @@ impl Api {
             Self::Offline(offline) => offline.call(request).await?,
         };
         let (status, body) = (answer.status(), answer.body());
-        let read: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).unwrap_or_default() };
+        let read = if body.is_empty() { Ok(Value::Null) } else { read_json("the admin API's answer", body) };
         if status.is_success() {
-            return Ok(read);
+            return read.map_err(|cause| format!("{cause}; is this an EnSync engine?").into());
         }
+        let read = read.unwrap_or_default();
         let said = read.pointer("/error/message").and_then(Value::as_str);
         Err(said
             .map_or_else(

@@ -3,6 +3,7 @@ use ensync_sdk::crypto::{Recipient, SealOptions, Sealer, Suite};
 use ensync_sdk::{EventName, PayloadJson, SecretKey};
 
 use super::{Outcome, read_stdin};
+use crate::secrets;
 use crate::values::app_id;
 
 /// Encrypt a payload without an engine: JSON from standard input, one line of base64 per recipient to standard output, in the
@@ -18,8 +19,8 @@ pub(crate) struct Encrypt {
     /// The event's name, which aes-256-gcm binds to the payload.
     #[arg(long, required_if_eq("suite", "aes-256-gcm"))]
     event: Option<String>,
-    /// The sender's own secret key, for aes-256-gcm: without it the sender is not proven.
-    #[arg(long, env = "ENSYNC_SECRET_KEY", hide_env_values = true)]
+    /// The sender's own secret key, for aes-256-gcm: without it the sender is not proven. [env: ENSYNC_SECRET_KEY]
+    #[arg(long)]
     secret_key: Option<String>,
     /// Sign, so that others than the recipient can be convinced.
     #[arg(long)]
@@ -36,8 +37,8 @@ impl Encrypt {
             // "nacl" binds no name; any will do.
             None => EventName::parse("none")?,
         };
-        let sealer = match self.secret_key.as_deref().filter(|_| suite != Suite::Nacl) {
-            Some(key) => Sealer::new().own_key(SecretKey::parse(key)?),
+        let sealer = match secrets::given("--secret-key").filter(|_| suite != Suite::Nacl) {
+            Some(key) => Sealer::new().own_key(SecretKey::parse(&key)?),
             None => Sealer::new(),
         };
         let options = SealOptions::from(suite);

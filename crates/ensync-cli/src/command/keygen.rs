@@ -1,6 +1,9 @@
+use std::io::Write;
+
 use clap::Args;
 use ensync_sdk::SecretKey;
 use ensync_sdk::crypto::fingerprint;
+use zeroize::Zeroizing;
 
 use super::Outcome;
 
@@ -20,17 +23,22 @@ impl Keygen {
         let (Some(id), Some(text)) = (secret.app_id(), secret.to_base64()) else {
             return Err("the new key has no public half; please report this".into());
         };
+        let print = fingerprint(&id);
+        // Written at once, for standard output keeps what it is given in parts.
+        let mut lines = Zeroizing::new(String::with_capacity(1 << 10));
         if self.json {
-            println!(
-                "{}",
-                serde_json::json!({"app_id": id.to_string(), "fingerprint": fingerprint(&id), "secret_key": &*text})
-            );
+            // None of it has anything that JSON escapes.
+            let (id, secret) = (id.to_string(), text.as_str());
+            lines.push_str(&format!(r#"{{"app_id":"{id}","fingerprint":"{print}","secret_key":""#));
+            lines.extend([secret, "\"}\n"]);
         } else {
-            println!("# Give the id to those who send to you; keep the secret. Fingerprint, to compare by voice:");
-            println!("# {}", fingerprint(&id));
-            println!("ENSYNC_APP_ID={id}");
-            println!("ENSYNC_SECRET_KEY={}", &*text);
+            lines.push_str(
+                "# Give the id to those who send to you; keep the secret. Fingerprint, to compare by voice:\n",
+            );
+            lines.push_str(&format!("# {print}\nENSYNC_APP_ID={id}\nENSYNC_SECRET_KEY="));
+            lines.extend([text.as_str(), "\n"]);
         }
+        std::io::stdout().lock().write_all(lines.as_bytes())?;
         Ok(())
     }
 }

@@ -211,6 +211,9 @@ impl Serve {
                 (None, None) => true,
             };
         }
+        if let Some(url) = server.console_url() {
+            say(format_args!("# console at {url}"));
+        }
         if let Some(url) = server.config_manager_url() {
             match (data, server.admin_token()) {
                 (Some(path), _) => {

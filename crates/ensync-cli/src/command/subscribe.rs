@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::connection::Connection;
-use crate::foreign;
+use crate::{foreign, secrets};
 
 /// Subscribe to an event name and print each event as one line of JSON, acknowledging it once it is printed.
 ///
@@ -20,8 +20,8 @@ pub(crate) struct Subscribe {
     /// Print without acknowledging: the engine delivers the events again later.
     #[arg(long)]
     no_ack: bool,
-    /// The app's secret key. Better given in the environment, where other users of the machine do not see it.
-    #[arg(long, env = "ENSYNC_SECRET_KEY", hide_env_values = true)]
+    /// The app's secret key. Better given in the environment, where other users of the machine do not see it. [env: ENSYNC_SECRET_KEY]
+    #[arg(long)]
     secret_key: Option<String>,
     #[command(flatten)]
     connection: Connection,
@@ -29,8 +29,9 @@ pub(crate) struct Subscribe {
 
 impl Subscribe {
     pub(crate) async fn run(self) -> Outcome {
-        let secret = self.secret_key.as_deref().ok_or("no secret key: set ENSYNC_SECRET_KEY, or give --secret-key")?;
-        let client = self.connection.open(Some(SecretKey::parse(secret)?)).await?;
+        let secret =
+            secrets::given("--secret-key").ok_or("no secret key: set ENSYNC_SECRET_KEY, or give --secret-key")?;
+        let client = self.connection.open(Some(SecretKey::parse(&secret)?)).await?;
         let mut events = client.subscribe(self.event).await?;
         eprintln!("subscribed to {} at {}; Ctrl-C ends it", events.name(), client.endpoint());
         let mut left = self.count.unwrap_or(u64::MAX);

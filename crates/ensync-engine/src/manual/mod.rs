@@ -7,6 +7,7 @@
 //! | [`tls`] | certificates, and new ones without a restart |
 //! | [`provisioning`] | apps, event names, rights |
 //! | [`moving_in`] | from the makers' containers to this engine, and back |
+//! | [`console`] | the web page: who gets in, where it is served |
 //! | [`limits`] | what clients may use up, and what they see at each limit |
 //! | [`metrics`] | what each metric means, and what to alert on |
 //! | [`logs`] | what is logged, and how |
@@ -22,6 +23,8 @@ pub mod backup {}
 pub mod cluster {}
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
+#[doc = include_str!("console.md")]
+pub mod console {}
 #[doc = include_str!("install.md")]
 pub mod install {}
 #[doc = include_str!("limits.md")]
