@@ -5,6 +5,7 @@
 //! - `kit`: the engine for users' own tests;
 //! - `edges`: text that becomes a value, at every edge: secrets in wrong places, JSON, keys, names;
 //! - `flow`: windows, leases, and events that are dropped;
+//! - `given_up`: what is left, and settlements whose callers give up;
 //! - `go_client`: requests in the forms of the Go SDK, written by hand;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
 //! - `isolation`: what an app can do with what belongs to another: nothing;
@@ -21,6 +22,7 @@ mod behaviour;
 mod contract;
 mod edges;
 mod flow;
+mod given_up;
 mod go_client;
 mod isolation;
 mod kit;

@@ -177,6 +177,11 @@ async fn a_flush_waits_for_what_was_queued_before_it(transport: Transport) {
     soon(till.close()).await.unwrap();
 }
 
+fn nowhere_of(transport: Transport) -> Endpoint {
+    let scheme = if transport == Transport::Grpc { "grpc" } else { "ws" };
+    format!("{scheme}://127.0.0.1:1").parse().unwrap()
+}
+
 /// What was queued under the earlier key pair is sent, is the app's, and opens as what it is.
 async fn a_rotated_key_pair_strands_nothing(transport: Transport) {
     for suite in [Suite::Nacl, Suite::Aes256Gcm] {
@@ -185,8 +190,7 @@ async fn a_rotated_key_pair_strands_nothing(transport: Transport) {
         let (shop, warehouse) = (&place.world.shop, &place.world.warehouse);
         let first = shop.app_id;
         // The engine is not there while they are queued.
-        let scheme = if transport == Transport::Grpc { "grpc" } else { "ws" };
-        let nowhere: Endpoint = format!("{scheme}://127.0.0.1:1").parse().unwrap();
+        let nowhere = nowhere_of(transport);
         let connector = place.world.connector_to(&nowhere);
         let till = Engine::with_connector(nowhere, connector).retry_first_connect(true).create_client(&shop.app_key);
         let till = till.app_secret_key(&shop.secret_key).outbox(outbox.clone()).await.unwrap();
@@ -196,6 +200,7 @@ async fn a_rotated_key_pair_strands_nothing(transport: Transport) {
         }
         soon(till.close()).await.unwrap();
         let second = SecretKey::generate().unwrap();
+        let second_key = second.clone();
         let second_id = second.app_id().unwrap();
         place.world.server.broker().rotate_key_pair(first, second_id).await.unwrap();
         let engine = place.world.engine();
@@ -221,7 +226,20 @@ async fn a_rotated_key_pair_strands_nothing(transport: Transport) {
         assert_eq!(n_of(&event), 5);
         soon(till.close()).await.unwrap();
         // Once it is retired the earlier key is nobody's, and no event of it can be sent as the app's.
+        let queued_before = place.world.connector_to(&nowhere_of(transport));
+        let late = Engine::with_connector(nowhere_of(transport), queued_before).retry_first_connect(true);
+        let late = late.create_client(&shop.app_key).app_secret_key(&shop.secret_key).outbox(outbox.clone());
+        let late = late.await.unwrap();
+        let publish = late.publish(ORDERS, &serde_json::json!({"n": 6})).suite(suite).to(warehouse.app_id);
+        publish.queue().await.unwrap();
+        soon(late.close()).await.unwrap();
         place.world.server.broker().retire_key(second_id, first).await.unwrap();
+        let ring = engine.create_client(&shop.app_key).keyring(Keyring::new(second_key)).outbox(outbox.clone());
+        let till = ring.await.unwrap();
+        let status = soon(outbox.flush()).await.unwrap();
+        assert_eq!((status.waiting, status.parked), (0, 1), "{suite:?}");
+        assert_eq!(outbox.parked().await.unwrap().remove(0).why.kind(), ErrorKind::InvalidKey);
+        soon(till.close()).await.unwrap();
     }
 }
 
@@ -247,7 +265,33 @@ async fn what_is_parked_can_be_read_and_sent_again(transport: Transport) {
     soon(till.close()).await.unwrap();
 }
 
+/// One task that queues without a pause, and what is sent is let go of meanwhile: in order, and each once.
+async fn what_is_queued_without_a_pause_is_sent_in_its_order(transport: Transport) {
+    let place = Place::new(transport).await;
+    let outbox = place.outbox().await;
+    let till = place.world.engine().create_client(&place.world.shop.app_key).outbox(outbox.clone()).await.unwrap();
+    let count = 400;
+    for n in 0..count {
+        queue(&till, n, place.world.warehouse.app_id).await;
+    }
+    let waiting = outbox.status().waiting;
+    println!("{transport:?}: {waiting} of {count} wait when the last is queued");
+    assert!(waiting < count, "nothing is sent while something is queued");
+    let status = soon(outbox.flush()).await.unwrap();
+    assert_eq!((status.waiting, status.parked), (0, 0));
+    // In their order, each once.
+    let reader = place.world.client(&place.world.warehouse).await;
+    let mut orders = reader.subscribe(ORDERS).await.unwrap();
+    for n in 0..count {
+        let event = next(&mut orders).await;
+        assert_eq!(n_of(&event), n);
+        event.ack().await.unwrap();
+    }
+    soon(till.close()).await.unwrap();
+}
+
 over_both!(
+    what_is_queued_without_a_pause_is_sent_in_its_order,
     one_recipients_trouble_holds_up_no_other,
     closing_frees_the_outbox_at_once,
     a_flush_waits_for_what_was_queued_before_it,

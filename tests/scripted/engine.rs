@@ -70,6 +70,7 @@ struct Inner {
     sessions: HashMap<ClientId, Open>,
     forgot: bool,
     logins: usize,
+    pauses: usize,
 }
 
 struct Open {
@@ -109,6 +110,10 @@ impl Script {
 
     pub fn logins(&self) -> usize {
         self.inner().logins
+    }
+
+    pub fn pauses(&self) -> usize {
+        self.inner().pauses
     }
 
     pub fn stored(&self) -> HashMap<u64, u64> {
@@ -252,7 +257,10 @@ impl Service for Script {
         match command {
             Command::Subscribe(_) => (open.subscribed, open.paused) = (true, false),
             Command::Unsubscribe { event } if event.as_str() == EVENT => open.subscribed = false,
-            Command::Pause { event, .. } if event.as_str() == EVENT => open.paused = true,
+            Command::Pause { event, .. } if event.as_str() == EVENT => {
+                open.paused = true;
+                inner.pauses += 1;
+            }
             Command::Continue { .. } => open.paused = false,
             Command::Settle(settle) => match settle.how {
                 Settlement::Ack | Settlement::Discard { .. } => {

@@ -168,6 +168,9 @@ impl Transport for Way {
                     () = way => {}
                 }
             }
+            if network.engine.breaks_at(&command) {
+                network.cut();
+            }
             let outcome = network.engine.carry_out(&broker, &peer, command).await;
             if answer.is_closed() || cut.is_cancelled() {
                 network.ledger.met("lost answer");

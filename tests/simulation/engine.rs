@@ -1,5 +1,6 @@
 //! What the engine does with a command: what a good one does, or what this seed has it do instead.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Engine {
     behind_another: bool,
     /// What it does now, to how many commands more, and to how many in a hundred.
     odd: Mutex<Option<(Odd, u32, u8)>>,
+    /// Links break when an unsubscribe comes over them, every other time.
+    parts: AtomicBool,
     /// How many commands in a hundred are late or refused in passing besides, whatever else goes on.
     restless: Mutex<u8>,
     random: Mutex<fastrand::Rng>,
@@ -69,8 +72,8 @@ impl Engine {
             ledger.met("no extension");
         }
         let random = Mutex::new(random.fork());
-        let (odd, restless) = <_>::default();
-        Self { lacks, ignores_pause, behind_another, odd, restless, random, ledger }
+        let (odd, restless, parts) = <_>::default();
+        Self { lacks, ignores_pause, behind_another, odd, parts, restless, random, ledger }
     }
 
     pub fn lacks(&self, extension: &str) -> bool {
@@ -80,6 +83,21 @@ impl Engine {
     /// From now on it does this to the next `count` commands of which `percent` in a hundred are met, or nothing odd.
     pub fn set(&self, odd: Option<(Odd, u32, u8)>) {
         *self.odd.lock().unwrap() = odd;
+    }
+
+    /// From now on links break when a subscription is left, or no longer.
+    pub fn parts(&self, parts: bool) {
+        self.parts.store(parts, Ordering::Relaxed);
+    }
+
+    /// Whether the link breaks over which this command comes.
+    pub fn breaks_at(&self, command: &Command) -> bool {
+        let leaves = matches!(command, Command::Unsubscribe { .. });
+        let breaks = leaves && self.parts.load(Ordering::Relaxed) && self.chance(50);
+        if breaks {
+            self.ledger.met("parted");
+        }
+        breaks
     }
 
     /// From now on so many commands in a hundred are late, or refused in passing.

@@ -356,6 +356,7 @@ impl Sums {
         ("pause ignored", 2),
         ("no extension", 5),
         ("answers shifted", 2),
+        ("parted", 1),
     ];
 
     pub fn add(&mut self, ledger: &Ledger) {

@@ -20,16 +20,21 @@ pub struct Person {
     pub limit: Duration,
 }
 
-/// Publishes one event after the other to an app, and now and then one to nobody.
+/// Publishes one event after the other to an app, and now and then one to nobody. `steady` has it do so for minutes, in which there is
+/// always something under way.
 pub async fn publish(
     world: Arc<World>,
     by: Person,
     (to, nobody): (AppId, AppId),
-    name: usize,
+    (name, steady): (usize, bool),
     mut random: fastrand::Rng,
 ) {
-    let pause = if random.u8(0..4) == 0 { 6_000 } else { 1_500 };
-    for n in 0..random.u64(5..25) {
+    let (pause, most) = match random.u8(0..4) {
+        _ if steady => (800, 400..500),
+        0 => (6_000, 5..25),
+        _ => (1_500, 5..25),
+    };
+    for n in 0..random.u64(most) {
         // Some may outlast everything.
         let limit = if random.u8(0..4) == 0 { random.u64(200..600) } else { random.u64(1..60) };
         let (limit, begun) = (Duration::from_secs(limit), Instant::now());

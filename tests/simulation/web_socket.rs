@@ -164,6 +164,9 @@ async fn answer(
     let outcome = match command {
         Ok(command) => {
             network.ledger.sent(&command);
+            if network.engine.breaks_at(&command) {
+                network.cut();
+            }
             network.engine.carry_out(&broker, &peer, command).await
         }
         Err(error) => Outcome::Answer(Err(error)),

@@ -113,7 +113,7 @@ impl World {
             1 | 2 => Duration::from_millis(random.u64(0..5_000)),
             _ => Duration::from_millis(random.u64(0..90_000)),
         };
-        const ALL: [&str; 15] = [
+        const ALL: [&str; 16] = [
             "cut",
             "stall",
             "shut",
@@ -129,6 +129,7 @@ impl World {
             "forget",
             "leave",
             "away",
+            "parting",
         ];
         let name = ALL[random.usize(..ALL.len())];
         self.ledger.note(format_args!("fault: {name} for {lasts:?}"));
@@ -182,6 +183,12 @@ impl World {
                 self.ledger.met("left in order");
                 network.leave();
             }
+            // Links break while the engine hears that a subscription is left.
+            "parting" => {
+                engine.parts(true);
+                tokio::time::sleep(lasts).await;
+                engine.parts(false);
+            }
             // In order, with a call open, and for a while.
             "away" => {
                 engine.set(Some((Odd::Silent, 1, 100)));
@@ -233,8 +240,9 @@ pub async fn live(seed: u64, ledger: Arc<Ledger>) {
         }
     }
     let mut publishers = JoinSet::new();
+    let steady = random.u8(0..10) == 0;
     for name in 0..NAMES.len() {
-        publishers.spawn(people::publish(world.clone(), till.clone(), (to, nobody), name, random.fork()));
+        publishers.spawn(people::publish(world.clone(), till.clone(), (to, nobody), (name, steady), random.fork()));
     }
     let restless = if random.bool() { random.u8(1..30) } else { 0 };
     ledger.note(format_args!("{restless} commands in a hundred are late or refused besides"));

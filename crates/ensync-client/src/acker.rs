@@ -7,17 +7,20 @@ use ensync_core::{
     Block, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement,
     Timestamp,
 };
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::Client;
 use crate::client::unexpected;
-use crate::lease::Lease;
+use crate::finished::Finished;
+use crate::lease::{Lease, Renewal};
 use crate::observe::Settling;
 use crate::observe::metrics::{Counted, IN_FLIGHT};
 use crate::options::bounded;
 use crate::session::{Credit, HandBack, LinkLife, Request, SHORTEST_LEASE};
+
+/// The reason of what was left.
+const LEFT: &str = "left until its lease ends";
 
 /// The means to settle one delivery. Cheap to clone.
 ///
@@ -143,10 +146,34 @@ impl Acker {
         }
     }
 
-    /// Leaves it unsettled on purpose: it is delivered again when its lease runs out, not before.
+    /// See [`Event::leave`](crate::Event::leave).
     pub fn leave(&self) {
-        self.0.left.store(true, Ordering::Release);
-        self.0.make_room();
+        // Not in the way of a settlement that is under way.
+        if self.0.let_go() && !self.0.unsure.load(Ordering::Acquire) {
+            self.put_off();
+        }
+    }
+
+    /// Nothing is owed any more: it was dealt with, or somebody else has it.
+    pub(crate) fn let_go(&self) {
+        self.0.let_go();
+    }
+
+    /// Has the engine deliver it again when its lease would run out, and think no more of it until then: what is left must take no
+    /// place in the engine's window.
+    fn put_off(&self) {
+        let Some((lease, until)) = self.0.lease.as_ref().and_then(|lease| Some((lease, lease.until()?))) else {
+            return;
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left < Delay::MIN.get() {
+            // It is soon back by itself.
+            return;
+        }
+        let Ok(delay) = Delay::new(left.min(Delay::MAX.get())) else { return };
+        let how = Settlement::Defer { delay, priority: 0, reason: LEFT.into() };
+        self.0.client.session.settle_later(self.settlement(how), lease.link().epoch());
+        lease.lose();
     }
 
     /// Whether a settlement of this delivery succeeded, through this or a clone.
@@ -228,13 +255,21 @@ impl Acker {
         self.settle(how, Patience::OfTheLease).await.map(drop)
     }
 
+    /// Settles it. A caller who gives up waiting gives up the answer, not the settlement: whether the engine carried that out would not
+    /// be known, and until its lease is over the event would be nobody's, and take a place in the window.
     async fn settle(&self, how: Settlement, patience: Patience) -> Result<Option<Timestamp>> {
+        let acker = self.clone();
+        let settling = async move { acker.settle_to_the_end(how, patience).await };
+        Finished::new(self.0.client.session.clone(), settling).await
+    }
+
+    async fn settle_to_the_end(&self, how: Settlement, patience: Patience) -> Result<Option<Timestamp>> {
         let Owned { client, event, id, block, .. } = &*self.0;
         let limit = match patience {
             Patience::OfTheLease if self.0.lease.is_some() => Some(bounded(Duration::MAX)),
             _ => None,
         };
-        // If it is abandoned from here on, nobody knows what became of it.
+        // If it is abandoned from here on, by a runtime that ends, nobody knows what became of it.
         self.0.unsure.store(true, Ordering::Release);
         let within = Within { limit, bound: self.link() };
         let settling = settle(client, event.clone(), id.clone(), Some(*block), how, within);
@@ -270,13 +305,20 @@ impl Acker {
             if let Some(lease) = &self.0.lease {
                 lease.lose();
             }
-            self.leave();
+            self.let_go();
         }
         error
     }
 }
 
 impl Owned {
+    /// False if nothing was owed before.
+    fn let_go(&self) -> bool {
+        let owed = !self.left.swap(true, Ordering::AcqRel) && !self.settled.load(Ordering::Acquire);
+        self.make_room();
+        owed
+    }
+
     fn make_room(&self) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -312,17 +354,6 @@ impl fmt::Debug for Owned {
 enum Patience {
     OfACall,
     OfTheLease,
-}
-
-/// Keeps a lease until it is dropped.
-pub(crate) struct Renewal(Option<AbortHandle>);
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
 }
 
 /// For how long a settlement may take, unless as long as any call, and the link that it is bound to.

@@ -8,6 +8,7 @@ use ensync_core::{
 };
 use futures::Stream;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::connection::{ConnectionEvent, ConnectionState, events, states};
 use crate::options::Options;
@@ -44,6 +45,14 @@ pub(crate) struct Crypto {
     others: Vec<Sealer>,
     pub(crate) opener: Opener,
     recipients: Recipients,
+    /// Ends the task that tidies up: with this, or when the client is closed.
+    ended: CancellationToken,
+}
+
+impl Drop for Crypto {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
 }
 
 impl Client {
@@ -54,14 +63,16 @@ impl Client {
         };
         let others = keys.iter().skip(1).filter(|key| key.app_id().is_some());
         let others = others.map(|key| Sealer::new().own_key(key.clone()).keep(options.keep)).collect();
+        let ended = CancellationToken::new();
         let crypto = Arc::new(Crypto {
             suite: options.suite,
             sealer: sealer.keep(options.keep),
             others,
             opener: Opener::new(keys),
             recipients: Recipients::default(),
+            ended: ended.clone(),
         });
-        tokio::spawn(tidy(Arc::downgrade(&crypto)));
+        tokio::spawn(ended.run_until_cancelled_owned(tidy(Arc::downgrade(&crypto))));
         Self {
             session,
             crypto,
@@ -75,7 +86,8 @@ impl Client {
 
     #[cfg(feature = "outbox")]
     pub(crate) fn drain(mut self, claim: Option<crate::outbox::Claim>) -> Self {
-        self.outbox = claim.map(|claim| Arc::new(claim.attach(self.session.clone())));
+        let keys: Arc<[AppId]> = self.crypto.sealers().filter_map(Sealer::own_id).collect();
+        self.outbox = claim.map(|claim| Arc::new(claim.attach(self.session.clone(), keys)));
         self
     }
 
@@ -223,6 +235,7 @@ impl Client {
         }
         self.crypto.sealers().for_each(Sealer::forget);
         self.crypto.opener.forget();
+        self.crypto.ended.cancel();
         closed
     }
 

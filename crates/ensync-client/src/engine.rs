@@ -67,7 +67,7 @@ impl<T> Engine<T> {
 
     /// The longest wait before the first attempt to reconnect; each further one multiplies it by
     /// [`reconnect_factor`](Self::reconnect_factor), up to 60 s. The wait is random within that, or in its upper half where the
-    /// engine said that it is full or not ready. Default: 5 s.
+    /// engine said that it is full or not ready; it counts from the beginning of the attempt before. Default: 5 s.
     #[must_use]
     pub fn reconnect_interval(mut self, interval: Duration) -> Self {
         self.options.reconnect_interval = bounded(interval);
@@ -131,7 +131,8 @@ impl<T> Engine<T> {
         self
     }
 
-    /// How long a connection may take, from the name's resolution to the answer to the login. Default: 20 s.
+    /// How long a connection may take, from the name's resolution to the answer to the login. Default: 20 s. One over which nothing at
+    /// all is heard for half of that is given up sooner.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.options.connect_timeout = bounded(limit);

@@ -180,7 +180,12 @@ impl Event {
         self.acker.rollback().await
     }
 
-    /// Leaves it unsettled on purpose: it is delivered again when its lease runs out, not at once as one that is dropped.
+    /// Leaves it to whoever gets it next: it is delivered again when its lease would have run out, not at once as one that is dropped,
+    /// and counts as delivered. Until then it takes no place in the window ([`max_in_flight`](crate::Subscribe::max_in_flight)), here or
+    /// at the engine, which is told to defer it by what is left of the lease; so it stays away for that time also if this client's
+    /// session ends before. This delivery is over: [`is_lease_lost`](Self::is_lease_lost), and another settlement is refused. In the
+    /// last second of its lease nothing is said, and so it is with an engine that does not say how long a lease is: there the event
+    /// waits for its lease's end, or the session's, and takes a place in the engine's window if that has one.
     pub fn leave(self) {
         self.acker.leave();
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,17 @@ impl Lease {
                 // It may have been extended meanwhile.
                 () = over => {}
             }
+        }
+    }
+}
+
+/// Keeps a lease until it is dropped.
+pub(crate) struct Renewal(pub(crate) Option<AbortHandle>);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
         }
     }
 }

@@ -3,10 +3,10 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use ensync_core::crypto::{Recipient, SealOptions, Sealer, Suite};
+use ensync_core::crypto::{SealOptions, Suite};
 use ensync_core::{
     AppId, Command, Error, ErrorKind, EventName, Given, IdempotencyKey, Metadata, PayloadJson, Reply, Result, Schema,
-    WirePayload, write_json,
+    write_json,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -18,15 +18,12 @@ use tracing::Instrument;
 use crate::client::unexpected;
 use crate::observe::Publishing;
 use crate::options::bounded;
+use crate::sealing::{Copies, Prepared};
 use crate::session::Request;
 use crate::{Client, PartialPublish, Receipt, RetryPolicy};
 
 /// How many recipients of one publish are in flight together.
 const IN_FLIGHT: usize = 64;
-/// How much is sealed in the caller's task: bytes of payload, and for each recipient as many as take as long.
-const SHORT: usize = 256 << 10;
-const RECIPIENT: usize = 16 << 10;
-
 /// A publish about to happen: say whom it is for, and await it for the [`Receipt`].
 ///
 /// ```no_run
@@ -202,7 +199,8 @@ impl Publish {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the client has no outbox; [`LimitExceeded`](ErrorKind::LimitExceeded) if that is
-    /// full; [`Unavailable`](ErrorKind::Unavailable) if the disk does not take it; what is wrong with the event itself.
+    /// full; [`Unavailable`](ErrorKind::Unavailable) if the disk does not take it, [`Closed`](ErrorKind::Closed) if the client is closed;
+    /// what is wrong with the event itself.
     #[cfg(feature = "outbox")]
     pub async fn queue(self) -> Result<crate::QueuedPublish> {
         let publishing = self.begin(true);
@@ -210,7 +208,12 @@ impl Publish {
             let client = self.client.clone();
             let event = self.event.clone().map_err(|error| error.context("queue"))?;
             let context = format!("queue {event}");
-            let commands = self.sealed(&context).await?;
+            let mut copies = self.sealed(&context).await?;
+            let mut commands = Vec::new();
+            // All of them, for they are put in together or not at all.
+            while let Some((_, sealed)) = copies.next_part().await {
+                commands.extend(sealed.map_err(|error| error.context(&context))?);
+            }
             crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
         };
         let queued = queued.instrument(publishing.span()).await;
@@ -243,13 +246,13 @@ impl Publish {
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         let deadline = Instant::now() + limit;
-        let commands = self.sealed(&context).await?;
-        deliver(&client, commands, deadline, retry, &context).await
+        let copies = self.sealed(&context).await?;
+        deliver(&client, copies, deadline, retry, &context).await
     }
 
-    /// One sealed copy for each recipient.
+    /// A sealed copy for each recipient: the first of them at once, so that what is wrong with the event is told before any is sent.
     #[cfg_attr(not(feature = "opentelemetry"), expect(unused_mut, reason = "nothing is added to the headers"))]
-    async fn sealed(mut self, context: &str) -> Result<Vec<ensync_core::Publish>> {
+    async fn sealed(mut self, context: &str) -> Result<Copies> {
         #[cfg(feature = "opentelemetry")]
         if self.client.traced {
             crate::observe::inject(&mut self.headers);
@@ -263,17 +266,7 @@ impl Publish {
             idempotency_key: self.idempotency_key.transpose(),
             options: self.options,
         };
-        let client = self.client;
-        let work = prepared.payload.as_ref().map_or(0, |payload| payload.as_str().len())
-            + prepared.recipients.as_ref().map_or(0, Vec::len) * RECIPIENT;
-        let sealed = match work {
-            ..SHORT => prepared.seal(&client),
-            // It would keep a thread from everything else for too long.
-            _ => tokio::task::spawn_blocking(move || prepared.seal(&client)).await.unwrap_or_else(|cause| {
-                Err(Error::new(ErrorKind::Internal, "sealing was cancelled or panicked").with_source(cause))
-            }),
-        };
-        sealed.map_err(|error| error.context(context))
+        Copies::begin(self.client, prepared).await.map_err(|error| error.context(context))
     }
 }
 
@@ -308,84 +301,6 @@ fn object(members: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
 }
 
-/// Everything the caller said, read but not yet checked.
-struct Prepared {
-    event: EventName,
-    payload: Result<PayloadJson>,
-    recipients: Result<Vec<AppId>>,
-    metadata: Result<Metadata>,
-    schema: Option<Schema>,
-    idempotency_key: Result<Option<IdempotencyKey>>,
-    options: SealOptions,
-}
-
-impl Prepared {
-    /// Checks it, encrypts the payload once, and makes a command for each recipient.
-    fn seal(self, client: &Client) -> Result<Vec<ensync_core::Publish>> {
-        let (ids, payload, metadata) = (self.recipients?, self.payload?, self.metadata?);
-        if ids.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "no recipients; name at least one with to()"));
-        }
-        if let Some(schema) = &self.schema {
-            schema.check(payload.about())?;
-        }
-        let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
-        let welcome = client.session.welcome();
-        let app = client.session.app_id();
-        let sealer = client.crypto.sealer_of(app);
-        if self.options.suite() == Suite::Aes256Gcm {
-            check_own_key(sealer, app)?;
-        }
-        let sealed = sealer.seal(payload.as_str().as_bytes(), &recipients, &self.event, self.options)?;
-        let config = welcome.as_ref().map(|welcome| &welcome.config);
-        if let Some(most) = config.and_then(|config| config.max_payload_bytes()) {
-            sealed.iter().try_for_each(|sealed| fits(sealed, most, payload.as_str().len()))?;
-        }
-        // Also for an engine that is not known yet, or does not deduplicate and ignores it: another may answer the retry.
-        let idempotency_key = match self.idempotency_key? {
-            Some(given) => given,
-            None => IdempotencyKey::random()?,
-        };
-        let plaintext = &payload;
-        let command = |(recipient, payload): (Recipient, WirePayload)| ensync_core::Publish {
-            event: self.event.clone(),
-            recipient: *recipient.id(),
-            payload,
-            metadata: metadata.clone(),
-            payload_metadata: Some(plaintext.about().clone()),
-            idempotency_key: Some(idempotency_key.clone()),
-        };
-        Ok(recipients.into_iter().zip(sealed).map(command).collect())
-    }
-}
-
-/// An envelope that names another sender than the engine does is refused by its readers, so it is not sent.
-fn check_own_key(sealer: &Sealer, app: Option<AppId>) -> Result<()> {
-    match sealer.own_id().zip(app) {
-        Some((own, app)) if own != app => Err(Error::new(
-            ErrorKind::InvalidKey,
-            format!(
-                "the secret key is that of app {own}, the engine says that the app key is that of app {app}; give the client the \
-                 secret key that belongs to its app key"
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn fits(sealed: &WirePayload, most: usize, plain: usize) -> Result<()> {
-    if sealed.len() <= most {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::PayloadTooLarge,
-        format!(
-            "the payload has {plain} bytes, {} once encrypted; the engine takes {most}. Send less, or a reference to it",
-            sealed.len()
-        ),
-    ))
-}
-
 /// Sends one copy. Under the same key each time, so that an engine that deduplicates accepts it once.
 async fn send(client: &Client, publish: ensync_core::Publish, deadline: Instant, retry: RetryPolicy) -> Result<Reply> {
     let bytes = publish.payload.len() + publish.metadata.as_str().len();
@@ -396,16 +311,20 @@ async fn send(client: &Client, publish: ensync_core::Publish, deadline: Instant,
 /// Sends all of it together, and tells of each recipient what became of it, in the order they were named.
 async fn deliver(
     client: &Client,
-    commands: Vec<ensync_core::Publish>,
+    copies: Copies,
     deadline: Instant,
     retry: RetryPolicy,
     context: &str,
 ) -> Result<Receipt> {
-    let sending = |(place, command): (usize, ensync_core::Publish)| async move {
-        (place, command.recipient, send(client, command, deadline, retry).await)
+    let sending = |(place, (recipient, copy)): (usize, (AppId, Result<ensync_core::Publish>))| async move {
+        let answer = match copy {
+            Ok(command) => send(client, command, deadline, retry).await,
+            Err(error) => Err(error),
+        };
+        (place, recipient, answer)
     };
-    // In whatever order: one that is slow holds up no other.
-    let sending = futures::stream::iter(commands.into_iter().enumerate()).map(sending).buffer_unordered(IN_FLIGHT);
+    // In whatever order: one that is slow holds up no other. What comes after these is not sealed before there is room.
+    let sending = copies.stream().enumerate().map(sending).buffer_unordered(IN_FLIGHT);
     let mut answers: Vec<_> = sending.collect().await;
     answers.sort_unstable_by_key(|(place, ..)| *place);
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());

@@ -64,8 +64,8 @@ pub enum Unopenable {
     HandOver,
     /// It is discarded, so that the engine keeps it with its dead letters. The reason is the kind of the error, a fixed word.
     Discard,
-    /// It is left unsettled, for another client of the app that may have the key. When its lease runs out it is delivered again,
-    /// until the engine gives up.
+    /// It is [left](crate::Event::leave), for another client of the app that may have the key. When its lease would have run out it is
+    /// delivered again, until the engine gives up.
     Leave,
 }
 

@@ -6,7 +6,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::convert::{from_text, serialize_display};
-use crate::printable;
 use crate::text::Given;
 
 /// A result whose error is [`Error`].
@@ -24,11 +23,6 @@ pub struct Error {
     perhaps_done: bool,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
-
-/// The longest text of a refusal that is kept, in bytes. It comes from the other side, and is stored, logged and shown.
-const MAX_REFUSAL: usize = 1_024;
-/// What a text may be longer than that before it is cut: room for what says that it was cut, and for its code.
-const SLACK: usize = 96;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,43 +91,6 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         self.kind.is_retryable()
     }
-
-    /// The text that refuses a command on the wire: the kind's [code](ErrorKind::code), a colon, the message.
-    ///
-    /// The cause stays behind: it is for this side's logs.
-    pub fn to_refusal(&self) -> String {
-        format!("{}: {}", self.kind.code(), self.message)
-    }
-
-    /// Reads the text with which an engine refused a command. What goes beyond 1,024 bytes of it is cut off.
-    ///
-    /// Another engine's text carries no code and becomes [`ErrorKind::Refused`]. So does one whose code is of a kind that only
-    /// [this side can know](ErrorKind::is_of_this_side), of a link that ended or an envelope that does not open: a caller would act
-    /// on it. An engine that says of itself that it was interrupted may have carried the command out. Characters that would do
-    /// something to a terminal or break the line are replaced, as by [`printable`](crate::printable).
-    pub fn from_refusal(text: &str) -> Self {
-        let coded = text.split_once(": ").and_then(|(code, message)| Some((ErrorKind::from_code(code)?, message)));
-        match coded {
-            Some((ErrorKind::Interrupted, _)) => Self::new(ErrorKind::Refused, bounded(text)).perhaps_done(),
-            Some((kind, message)) if !kind.is_of_this_side() => Self::new(kind, bounded(message)),
-            _ if text.trim().is_empty() => {
-                Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
-            }
-            _ => Self::new(ErrorKind::Refused, bounded(text)),
-        }
-    }
-}
-
-fn bounded(text: &str) -> String {
-    // A text that was cut once, and got a code in front on its way, is not cut again.
-    let most = MAX_REFUSAL + SLACK;
-    let head = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
-    let shown = printable(head);
-    if head.len() == text.len() && shown.len() <= most {
-        return shown.into_owned();
-    }
-    let end = shown.floor_char_boundary(MAX_REFUSAL);
-    format!("{}… ({} bytes)", shown.get(..end).unwrap_or_default(), text.len())
 }
 
 /// An error and its causes on one line, each said once: for logs and for people.
@@ -325,59 +282,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_survives_the_wire() {
-        for &kind in ErrorKind::ALL {
-            let read = Error::from_refusal(&Error::new(kind, "publish: no: really").to_refusal());
-            assert_eq!(kind.to_string().parse::<ErrorKind>().unwrap(), kind);
-            if kind.is_of_this_side() {
-                assert_eq!(read.kind(), ErrorKind::Refused, "only this side can know");
-                assert_eq!(read.to_string(), format!("{kind}: publish: no: really"));
-                continue;
-            }
-            assert_eq!(read.kind(), kind);
-            assert_eq!(read.to_string(), "publish: no: really");
-        }
-    }
-
-    #[test]
-    fn foreign_refusals_keep_their_words() {
-        let read = Error::from_refusal("Event not found: or no longer available");
-        assert_eq!(read.kind(), ErrorKind::Refused);
-        assert_eq!(read.to_string(), "Event not found: or no longer available");
-        assert!(Error::from_refusal(" ").to_string().contains("no reason"));
-    }
-
-    #[test]
-    fn an_engine_cannot_say_what_only_this_side_knows() {
-        for kind in
-            [ErrorKind::Tls, ErrorKind::BadSignature, ErrorKind::SenderNotVerified, ErrorKind::PartiallyPublished]
-        {
-            assert_eq!(Error::from_refusal(&format!("{kind}: believe me")).kind(), ErrorKind::Refused);
-        }
-        // What our engine refuses with.
-        for kind in [ErrorKind::Unavailable, ErrorKind::MalformedEnvelope, ErrorKind::Timeout, ErrorKind::Internal] {
-            assert_eq!(Error::from_refusal(&format!("{kind}: no")).kind(), kind);
-        }
-    }
-
-    #[test]
-    fn a_refusal_without_end_is_cut() {
-        for text in ["x".repeat(5 << 20), format!("forbidden: {}", "é".repeat(1 << 20))] {
-            let read = Error::from_refusal(&text).to_string();
-            assert!(read.len() < 1_100, "{} bytes", read.len());
-            assert!(read.ends_with(" bytes)"), "{}", &read[1_000..]);
-        }
-        let read = Error::from_refusal("not_found: \u{1b}[2J\r\n\u{9b}1m\u{202e}").to_string();
-        assert!(!read.chars().any(crate::is_unprintable), "{read:?}");
-        assert_eq!(Error::from_refusal(&"x".repeat(1_024)).to_string().len(), 1_024);
-    }
-
-    #[test]
     fn who_knows_more_than_the_kind_says_so() {
         let error = Error::new(ErrorKind::Unavailable, "a proxy answered 502");
         assert!(!error.may_have_happened());
         assert!(error.perhaps_done().context("publish").with_source(std::io::Error::other("x")).may_have_happened());
-        assert!(Error::from_refusal("interrupted: the disk failed meanwhile").may_have_happened());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod name;
 mod payload;
 mod random;
 mod redact;
+mod refusal;
 mod text;
 mod timestamp;
 mod transport;

@@ -66,8 +66,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     fn abort(&self, _cause: Error) {}
 
     /// Waits for a subscription that ended by itself while the link goes on: its name, and why. A refusal that came after
-    /// [`call`](Transport::call) had taken the engine's silence for consent is one; so is an event that this side cannot take. It is
-    /// told once, and the engine knows. Pends for ever where the wire knows no such thing, and after the link's end.
+    /// [`call`](Transport::call) had taken the engine's silence for consent is one; so is an event that this side cannot take, and a
+    /// stream that the engine or a proxy ended: then the kind of the error says whether it may be asked for again, and
+    /// [`Unauthenticated`](crate::ErrorKind::Unauthenticated) that the session may be over. It is told once, and the engine knows. Pends
+    /// for ever where the wire knows no such thing, and after the link's end.
     async fn ended_subscription(&self) -> (EventName, Error) {
         std::future::pending().await
     }

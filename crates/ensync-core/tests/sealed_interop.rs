@@ -136,6 +136,29 @@ fn one_payload_encryption_and_one_id_for_all_recipients() {
 }
 
 #[test]
+fn parts_are_as_if_sealed_at_once() {
+    let apps = [App(2), App(3), App(4), App(2)];
+    let sealer = Sealer::new().own_key(SHOP.secret());
+    let to: Vec<Recipient> = apps.into_iter().map(recipient).collect();
+    let options = SealOptions::from(Suite::Aes256Gcm).signed();
+    let mut begun = sealer.begin(&[b'x'; 1000], to.len(), &event(), options).unwrap();
+    let parts = to.chunks(3).map(|part| sealer.seal_part(&mut begun, &[b'x'; 1000], part).unwrap());
+    let envelopes: Vec<Value> = parts.flatten().map(|copy| envelope(&copy)).collect();
+    for (app, sealed) in apps.into_iter().zip(&envelopes) {
+        assert_eq!(header(sealed)["id"], header(&envelopes[0])["id"]);
+        assert_eq!(sealed["ciphertext"], envelopes[0]["ciphertext"]);
+        assert_eq!(Reader::of(sealed, app).open(sealed).unwrap(), [b'x'; 1000]);
+    }
+    assert_eq!(envelopes.len(), 4);
+    assert!(Sealer::new().begin(b"{}", 1, &event(), options).is_err(), "it cannot sign");
+    let mut begun = sealer.begin(b"{}", 2, &event(), Suite::Nacl).unwrap();
+    for app in [App(2), App(3)] {
+        let copies = sealer.seal_part(&mut begun, b"{}", &[recipient(app)]).unwrap();
+        assert_eq!(opener(app).open(&copies[0], &Expected::any_event()).unwrap().text().unwrap(), "{}");
+    }
+}
+
+#[test]
 fn a_bare_x25519_secret_reads_and_writes_in_mode_base() {
     let bare = SecretKey::from_x25519(WAREHOUSE.x25519_secret());
     let reader = Opener::new(Keyring::new(App(9).secret()).with_previous(bare));

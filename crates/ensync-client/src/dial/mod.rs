@@ -1,6 +1,6 @@
 //! Dialling: DNS, TCP, proxies and TLS, in one place for every transport.
 
-mod phase;
+pub(crate) mod phase;
 mod proxy;
 mod stream;
 mod tcp;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
 
-pub(crate) use phase::Phase;
 use phase::waits_for;
+pub(crate) use phase::{Phase, Suspects};
 use proxy::{Proxies, Proxy};
 use stream::Carrier;
 pub use stream::Stream;
@@ -35,7 +35,8 @@ pub use tls::{TlsOptions, tls_refusal};
 /// engines in plaintext, and it resolves the engine's name. An engine on this machine (`localhost`, a loopback address) is always
 /// reached directly.
 ///
-/// The addresses of a name race each other, each 250 ms behind the one before it, the two families by turns (RFC 8305).
+/// The addresses of a name race each other, each 250 ms behind the one before it, the two families by turns (RFC 8305). One that
+/// accepted, and behind which nothing answered, is tried last the next time.
 #[derive(Clone)]
 pub struct Dialer {
     tls: Arc<tls::Tls>,

@@ -1,7 +1,12 @@
-//! How far an attempt to connect has come, for the error of one that is not done in time.
+//! What an attempt to connect has come to: for the error of one that is not done in time, for giving up one that hears nothing, and
+//! for the order of addresses in the next.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 tokio::task_local! {
     static PHASE: Phase;
@@ -9,23 +14,70 @@ tokio::task_local! {
 
 /// How far an attempt has come.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Phase(Arc<Mutex<Option<String>>>);
+pub(crate) struct Phase(Arc<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    inner: Mutex<Inner>,
+    suspects: Suspects,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    waits_for: Option<String>,
+    /// When something was last heard, or a step was done; `None` if nothing was ever noted.
+    heard: Option<Instant>,
+    /// Where TCP led.
+    address: Option<SocketAddr>,
+}
 
 impl Phase {
+    /// Of an attempt that asks last for addresses that led nowhere.
+    pub(crate) fn avoiding(suspects: Suspects) -> Self {
+        Self(Arc::new(Noted { inner: Mutex::default(), suspects }))
+    }
+
     /// Runs an attempt that notes in this how far it has come.
     pub(crate) async fn of<T>(&self, attempt: impl Future<Output = T>) -> T {
         PHASE.scope(self.clone(), attempt).await
     }
 
+    /// Waits until nothing was heard for so long. For ever where nothing is noted, as by connectors that do not dial.
+    pub(crate) async fn silent_for(&self, limit: Duration) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until(since + limit).await;
+            match self.0.lock().heard {
+                Some(heard) if heard + limit <= Instant::now() => return,
+                Some(heard) => since = heard,
+                None => since = Instant::now(),
+            }
+        }
+    }
+
+    /// Where TCP led, if it was noted.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.0.lock().address
+    }
+
     fn set(&self, what: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        let mut inner = self.0.lock();
+        inner.waits_for = Some(what);
+        inner.heard = Some(Instant::now());
+    }
+}
+
+impl Noted {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Empty if nothing was noted.
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &self.0.lock().waits_for {
             Some(what) => write!(f, "; it waited for {what}"),
             None => Ok(()),
         }
@@ -33,15 +85,74 @@ impl fmt::Display for Phase {
 }
 
 /// Notes what the attempt of this task waits for from now on.
-pub(super) fn waits_for(what: impl fmt::Display) {
+pub(crate) fn waits_for(what: impl fmt::Display) {
     // Outside of an attempt nobody asks.
     let _unobserved = PHASE.try_with(|phase| phase.set(what.to_string()));
 }
 
+/// Notes where TCP led.
+pub(crate) fn led_to(address: SocketAddr) {
+    let _unobserved = PHASE.try_with(|phase| phase.0.lock().address = Some(address));
+}
+
+/// The addresses in the order in which the attempt of this task is to try them.
+pub(crate) fn in_order(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    PHASE.try_with(|phase| phase.0.suspects.last(addresses.clone())).unwrap_or(addresses)
+}
+
+/// Hears for the attempt that opened a connection, while that lasts.
+#[derive(Debug)]
+pub(super) struct Ear(Weak<Noted>);
+
+impl Ear {
+    /// For the attempt of this task, if there is one.
+    pub(super) fn of_this() -> Option<Self> {
+        PHASE.try_with(|phase| Self(Arc::downgrade(&phase.0))).ok()
+    }
+
+    /// Something came. False once the attempt is over.
+    pub(super) fn hear(&self) -> bool {
+        self.0.upgrade().is_some_and(|noted| {
+            noted.lock().heard = Some(Instant::now());
+            true
+        })
+    }
+}
+
+/// How many addresses are suspected at most.
+const MOST_SUSPECTS: usize = 32;
+
+/// Addresses that TCP led to and nothing behind it: a node that hangs accepts connections all the same. They are tried after all
+/// others, that first which failed longest ago, so that of several addresses of a name each gets its turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Suspects(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Suspects {
+    /// An attempt by way of this address failed, or the link that came of it.
+    pub(crate) fn add(&self, address: SocketAddr) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|known| *known != address);
+        if list.len() >= MOST_SUSPECTS {
+            list.remove(0);
+        }
+        list.push(address);
+    }
+
+    /// It leads to an engine.
+    pub(crate) fn clear(&self, address: SocketAddr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != address);
+    }
+
+    fn last(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Stable: of those that nothing is known of, the resolver's order stays.
+        addresses.sort_by_key(|address| list.iter().position(|known| known == address).map_or(0, |place| place + 1));
+        addresses
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
@@ -78,5 +189,48 @@ mod tests {
     fn nothing_is_said_where_nothing_was_noted() {
         waits_for("nobody");
         assert_eq!(Phase::default().to_string(), "");
+    }
+
+    #[test]
+    fn what_led_nowhere_is_tried_last_and_each_gets_its_turn() {
+        let [a, b, c] = ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"].map(|address| address.parse::<SocketAddr>().unwrap());
+        let suspects = Suspects::default();
+        let first = |suspects: &Suspects| suspects.last(vec![a, b, c])[0];
+        for expected in [a, b, c, a, b] {
+            assert_eq!(first(&suspects), expected);
+            suspects.add(expected);
+        }
+        suspects.clear(b);
+        assert_eq!(suspects.last(vec![a, b, c]), [b, c, a]);
+        for port in 1..100 {
+            suspects.add(SocketAddr::from(([10, 0, 0, 1], port)));
+        }
+        assert_eq!(suspects.0.lock().unwrap().len(), MOST_SUSPECTS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_counted_from_what_was_last_heard() {
+        let (phase, second) = (Phase::default(), Duration::from_secs(1));
+        let begun = Instant::now();
+        let attempt = phase.of(async {
+            waits_for("the answer");
+            let ear = Ear::of_this().unwrap();
+            for _ in 0..5 {
+                tokio::time::sleep(7 * second).await;
+                assert!(ear.hear());
+            }
+            std::future::pending::<()>().await;
+        });
+        tokio::select! {
+            () = attempt => {}
+            () = phase.silent_for(10 * second) => {}
+        }
+        assert_eq!(begun.elapsed(), 45 * second);
+        // Whoever notes nothing is not given up.
+        let quiet = Phase::default();
+        assert!(tokio::time::timeout(100 * second, quiet.silent_for(second)).await.is_err());
+        let ear = phase.of(async { Ear::of_this().unwrap() }).await;
+        drop(phase);
+        assert!(!ear.hear());
     }
 }

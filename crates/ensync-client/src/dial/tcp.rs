@@ -8,6 +8,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::phase::{in_order, led_to};
+
 /// How long an address may be tried before the next is tried beside it: RFC 8305 section 8.
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -44,7 +46,7 @@ pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, Failed> 
         Ok(addresses) => addresses.collect(),
         Err(cause) => return Err(Failed { why: Why::Unresolved(host.to_owned()), cause }),
     };
-    let tcp = race(addresses, TcpStream::connect).await.map_err(|cause| {
+    let tcp = race(in_order(addresses), TcpStream::connect).await.map_err(|cause| {
         let why = match cause.kind() {
             io::ErrorKind::ConnectionRefused => Why::NobodyListens,
             io::ErrorKind::TimedOut => Why::NoAnswer,
@@ -52,6 +54,9 @@ pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, Failed> 
         };
         Failed { why, cause }
     })?;
+    if let Ok(address) = tcp.peer_addr() {
+        led_to(address);
+    }
     if let Err(cause) = tcp.set_nodelay(true) {
         tracing::debug!(host, port, %cause, "TCP_NODELAY is not to be had");
     }

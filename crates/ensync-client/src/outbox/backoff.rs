@@ -49,6 +49,10 @@ impl<K: Eq + Hash> Holds<K> {
         self.in_a_row = self.in_a_row.saturating_add(1);
         let next = Hold::after(self.each.get(&one).copied(), now, WAITS.1);
         self.each.insert(one, next);
+        if self.each.len() > MOST {
+            // What was tried since, or is gone: it has no more to wait for.
+            self.each.retain(|_, hold| hold.until + WAITS.1 > now);
+        }
         if self.in_a_row >= IN_A_ROW || self.each.len() > MOST {
             self.hold_all(now);
         }
@@ -105,6 +109,19 @@ mod tests {
         holds.release(&"a");
         holds.hold("a", now);
         assert!(holds.next(now).unwrap() - now <= WAITS.0);
+    }
+
+    #[test]
+    fn holds_of_what_is_gone_hold_nobody() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        for n in 0..MOST {
+            holds.hold(n, now);
+            holds.release(&usize::MAX);
+        }
+        let later = now + 3 * WAITS.1;
+        holds.hold(MOST, later);
+        assert!(!holds.all(later), "each is over");
+        assert_eq!(holds.held(later).collect::<Vec<_>>(), [&MOST]);
     }
 
     #[test]

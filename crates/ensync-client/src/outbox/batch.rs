@@ -309,7 +309,7 @@ impl<'a> Batch<'a> {
     fn remove_row(&mut self, id: u64, bytes: &[u8]) -> Result<()> {
         self.changed = true;
         self.waiting.remove(id).map_err(failed)?;
-        self.count.waiting -= 1;
+        self.count.waiting = self.count.waiting.saturating_sub(1);
         self.count.leave(bytes.len());
         Ok(())
     }

@@ -1,15 +1,16 @@
 //! Sending what waits, whenever there is a connection.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ensync_core::{Command, Error, ErrorKind, EventId, Extension, Reply, Result};
+use ensync_core::{AppId, Command, Error, ErrorKind, EventId, Reply, Result};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::backoff::Holds;
 use super::entry::{Entry, Reason};
 use super::lanes::Lane;
 use super::outcome::{OutboxOutcome, QueuedId, tell};
-use super::thread::Write;
+use super::thread::{Write, Written, gone};
 use super::{Outbox, Shared};
 use crate::client::unexpected;
 use crate::session::{Session, State};
@@ -87,9 +88,9 @@ impl Outbox {
 
 impl Claim {
     /// Drains it over a session from now on.
-    pub(crate) fn attach(self, session: Session) -> Attached {
+    pub(crate) fn attach(self, session: Session, keys: Arc<[AppId]>) -> Attached {
         let (outbox, (stop, stopped)) = (self.0.clone(), watch::channel(false));
-        let sender = Sender { outbox: outbox.clone(), session, stopped };
+        let sender = Sender { outbox: outbox.clone(), session, keys, stopped };
         let drain =
             Drain { _claim: self, sender, holds: Holds::default(), odd: HashMap::new(), answered: HashMap::new() };
         let task = tokio::spawn(drain.run());
@@ -131,12 +132,14 @@ impl Drain {
                 return;
             }
             let live = self.sender.session.welcome().is_some();
-            let room = !over && live && running.len() < self.holds.at_a_time(LANES) && !self.holds.all(Instant::now());
-            if room && self.fill(&mut running, &mut busy).await.is_err() {
+            // One time for all of this pass: a hold that ends during it must be either over for what is taken, or waited for.
+            let now = Instant::now();
+            let room = !over && live && running.len() < self.holds.at_a_time(LANES) && !self.holds.all(now);
+            if room && self.fill(&mut running, &mut busy, now).await.is_err() {
                 over = true;
                 continue;
             }
-            let (again, session) = (self.holds.next(Instant::now()), &self.sender.session);
+            let (again, session) = (self.holds.next(now), &self.sender.session);
             tokio::select! {
                 Some(end) = running.next(), if !running.is_empty() => {
                     busy.remove(&end.lane);
@@ -152,8 +155,7 @@ impl Drain {
     }
 
     /// Begins to send the oldest lanes that neither are being sent nor held. `Err` if the outbox is closed.
-    async fn fill(&mut self, running: &mut Running, busy: &mut HashSet<Lane>) -> Result<(), ()> {
-        let now = Instant::now();
+    async fn fill(&mut self, running: &mut Running, busy: &mut HashSet<Lane>, now: Instant) -> Result<(), ()> {
         let most = self.holds.at_a_time(LANES).saturating_sub(running.len());
         let not: HashSet<Lane> = self.holds.held(now).chain(&*busy).cloned().collect();
         match self.sender.shared().thread.take(most, Arc::new(not)).await {
@@ -177,7 +179,8 @@ impl Drain {
             Err(error) if error.kind() == ErrorKind::Closed => Err(()),
             Err(error) => {
                 tracing::warn!(outbox = ?self.sender.outbox, %error, "the outbox cannot be read; trying again");
-                self.holds.hold_all(now);
+                // From now on: the disk may have taken long to say so.
+                self.holds.hold_all(Instant::now());
                 Ok(())
             }
         }
@@ -189,15 +192,16 @@ impl Drain {
             self.answered.remove(&id);
             self.holds.release(&end.lane);
         }
+        let unwritten = !end.unwritten.is_empty();
+        self.answered.extend(end.unwritten);
         match end.stopped_by {
+            None if unwritten => self.holds.hold(end.lane, Instant::now()),
             None => {}
             // The next connection is waited for, not a time.
             Some(Trouble::Lost) if self.sender.session.welcome().is_none() => {}
             Some(trouble) => {
-                match trouble {
-                    Trouble::Odd(id) => *self.odd.entry(id).or_default() += 1,
-                    Trouble::Unwritten(id, answer) => drop(self.answered.insert(id, answer)),
-                    Trouble::Lost | Trouble::Later => {}
+                if let Trouble::Odd(id) = trouble {
+                    *self.odd.entry(id).or_default() += 1;
                 }
                 self.holds.hold(end.lane, Instant::now());
             }
@@ -223,8 +227,28 @@ struct End {
     lane: Lane,
     /// What is sent, or parked.
     done: Vec<QueuedId>,
+    /// What the engine accepted, and the disk did not let go of.
+    unwritten: Vec<(QueuedId, EventId)>,
     stopped_by: Option<Trouble>,
 }
+
+impl End {
+    fn learn(&mut self, (id, written): (QueuedId, Result<(), EventId>)) {
+        match written {
+            Ok(()) => self.done.push(id),
+            Err(answer) => self.unwritten.push((id, answer)),
+        }
+    }
+}
+
+/// What became of one event.
+enum Sent {
+    Accepted(EventId),
+    Parked,
+}
+
+/// Tells when something is written.
+type Writing = oneshot::Receiver<Result<Written>>;
 
 /// Why a lane has to wait.
 enum Trouble {
@@ -234,8 +258,6 @@ enum Trouble {
     Later,
     /// The answer was none.
     Odd(QueuedId),
-    /// The engine accepted it, and the disk did not let go of it.
-    Unwritten(QueuedId, EventId),
 }
 
 /// Sends the events of one lane.
@@ -243,6 +265,8 @@ enum Trouble {
 struct Sender {
     outbox: Outbox,
     session: Session,
+    /// The ids of the client's own keys.
+    keys: Arc<[AppId]>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -255,37 +279,68 @@ impl Sender {
         *self.stopped.borrow() || self.session.is_draining()
     }
 
+    /// Sends what is given, one after the other's answer. That an event is done with is written down meanwhile, in one transaction with
+    /// what is queued at that time: a disk that takes as long as the engine must not halve what a lane sends.
     async fn send(self, lane: Lane, entries: Vec<(QueuedId, Entry, Known)>) -> End {
-        let mut end = End { lane, done: Vec::new(), stopped_by: None };
+        let mut end = End { lane, done: Vec::new(), unwritten: Vec::new(), stopped_by: None };
+        let mut noted = FuturesUnordered::new();
         for (id, entry, known) in entries {
-            if self.is_over() {
+            if self.is_over() || end.stopped_by.is_some() || !end.unwritten.is_empty() {
                 break;
             }
-            match self.send_one(id, &entry, known).await {
-                Ok(()) => end.done.push(id),
-                Err(trouble) => {
-                    end.stopped_by = Some(trouble);
-                    break;
+            let sent = {
+                let mut sending = pin!(self.send_one(id, &entry, known));
+                loop {
+                    tokio::select! {
+                        biased;
+                        sent = &mut sending => break sent,
+                        Some(outcome) = noted.next(), if !noted.is_empty() => end.learn(outcome),
+                    }
                 }
+            };
+            match sent {
+                Ok(Sent::Accepted(event)) => {
+                    let begun = self.outbox.0.thread.begin(Write::Done(id)).await;
+                    noted.push(self.accepted(id, entry, event, begun));
+                }
+                Ok(Sent::Parked) => end.done.push(id),
+                Err(trouble) => end.stopped_by = Some(trouble),
             }
+        }
+        while let Some(outcome) = noted.next().await {
+            end.learn(outcome);
         }
         end
     }
 
-    async fn send_one(&self, id: QueuedId, entry: &Entry, known: Known) -> Result<(), Trouble> {
+    /// The engine took it; waits until the disk lets go of it. The event's id at the engine, if that does not.
+    async fn accepted(
+        &self,
+        id: QueuedId,
+        entry: Entry,
+        event: EventId,
+        begun: Result<Writing>,
+    ) -> (QueuedId, Result<(), EventId>) {
+        let written = match begun {
+            Ok(writing) => writing.await.unwrap_or_else(|_| Err(gone())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::warn!(queued = %id, %error, "that a queued event is sent is not kept yet");
+            return (id, Err(event));
+        }
+        tell(&self.shared().listeners, OutboxOutcome::Accepted { about: entry.about(id), id: event });
+        (id, Ok(()))
+    }
+
+    async fn send_one(&self, id: QueuedId, entry: &Entry, known: Known) -> Result<Sent, Trouble> {
         let answer = match (known.answer, self.check_app(entry)) {
             (Some(id), _) => Ok(Reply::Published { id }),
             (None, Ok(())) => self.session.try_call(Command::Publish(entry.command())).await,
             (None, Err(error)) => Err(error),
         };
         let refusal = match answer {
-            Ok(Reply::Published { id: event }) => {
-                if self.settle(id, Write::Done(id)).await.is_err() {
-                    return Err(Trouble::Unwritten(id, event));
-                }
-                tell(&self.shared().listeners, OutboxOutcome::Accepted { about: entry.about(id), id: event });
-                return Ok(());
-            }
+            Ok(Reply::Published { id }) => return Ok(Sent::Accepted(id)),
             Ok(other) => unexpected("publish", &other),
             Err(error) => error,
         };
@@ -300,19 +355,12 @@ impl Sender {
             _ => {}
         }
         let park = Write::Park(id, Box::new(entry.clone()), Reason::of(&refusal));
-        if self.settle(id, park).await.is_err() {
+        if let Err(error) = self.outbox.write(park).await {
+            tracing::warn!(queued = %id, %error, "that a queued event was refused is not kept yet");
             return Err(Trouble::Later);
         }
         tell(&self.shared().listeners, OutboxOutcome::Parked { about: entry.about(id), why: refusal });
-        Ok(())
-    }
-
-    async fn settle(&self, id: QueuedId, write: Write) -> Result<()> {
-        let written = self.outbox.write(write).await.map(drop);
-        if let Err(error) = &written {
-            tracing::warn!(queued = %id, %error, "what became of a queued event is not kept yet");
-        }
-        written
+        Ok(Sent::Parked)
     }
 
     /// What another app's key sealed would be refused by its readers, or taken for this app's. An earlier key of this app's is not
@@ -320,10 +368,9 @@ impl Sender {
     fn check_app(&self, entry: &Entry) -> Result<()> {
         let Some(welcome) = self.session.welcome() else { return Ok(()) };
         let Some((own, app)) = entry.own.zip(welcome.app_id) else { return Ok(()) };
-        let ours = own == app || welcome.config.earlier_ids().any(|id| id == own);
-        // An engine that tells no earlier ids may have some; then only what is bound to its sender cannot be sent.
-        let may_be_ours = || !welcome.config.has(Extension::EarlierIds) && !entry.names_its_sender();
-        if ours || may_be_ours() {
+        // An engine that tells no earlier ids may have some; who has the key knows that it is his.
+        let ours = own == app || welcome.config.earlier_ids().any(|id| id == own) || self.keys.contains(&own);
+        if ours {
             return Ok(());
         }
         Err(Error::new(

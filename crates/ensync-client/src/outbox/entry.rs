@@ -2,7 +2,7 @@
 
 use ensync_core::{
     AppId, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadMetadata, Publish, Result, Timestamp,
-    WirePayload, crypto,
+    WirePayload,
 };
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +81,6 @@ impl Entry {
         QueuedEvent { queued, event: self.publish.event.clone(), recipient: self.publish.recipient, at: self.at }
     }
 
-    /// Whether the envelope names its sender: then nobody else can publish it.
-    pub(super) fn names_its_sender(&self) -> bool {
-        matches!(crypto::inspect(&self.publish.payload), Ok(crypto::Inspected::Sealed { from: Some(_), .. }))
-    }
-
     /// What is sent: always under the key of the first time.
     pub(super) fn command(&self) -> Publish {
         Publish { idempotency_key: Some(self.key.clone()), ..self.publish.clone() }
@@ -150,7 +145,7 @@ pub(super) mod tests {
             event: EventName::parse("orders/placed").unwrap(),
             recipient: AppId::from_bytes([n; 32]),
             payload: WirePayload::from_wire(format!("c2VhbGVk{n}")),
-            metadata: Metadata::parse(r#"{"headers":{"a":1e400},"persist":true}"#).unwrap_or_default(),
+            metadata: Metadata::parse(r#"{"headers":{"a":1e40},"persist":true}"#).unwrap(),
             payload_metadata: Some(PayloadMetadata::of_json(r#"{"n":1}"#).unwrap()),
             idempotency_key: Some(IdempotencyKey::parse(&format!("key-{n}")).unwrap()),
         };

@@ -41,7 +41,8 @@ impl Lanes {
                 }
                 Move::Left(lane, id) => {
                     self.unreadable.remove(&id);
-                    let Some(lane) = lane else { continue };
+                    // Of one that cannot be read any more it is known if it was the oldest of its lane.
+                    let Some(lane) = lane.or_else(|| self.firsts.get(&id).cloned()) else { continue };
                     let Some(ids) = self.lanes.get_mut(&lane) else { continue };
                     ids.remove(&id);
                     let next = ids.first().copied();
@@ -100,5 +101,8 @@ mod tests {
         assert_eq!(order(&lanes), [(1, 2), (3, 1)]);
         lanes.apply(vec![Move::Left(Some(lane(1)), 4), Move::Left(Some(lane(1)), 2), Move::Left(Some(lane(3)), 5)]);
         assert_eq!(lanes, Lanes::default());
+        // One that was readable when it was put, and is not any more.
+        lanes.apply(vec![Move::Entered(lane(1), 7), Move::Entered(lane(1), 8), Move::Left(None, 7)]);
+        assert_eq!((order(&lanes), lanes.first()), (vec![(1, 1)], Some(8)));
     }
 }

@@ -55,8 +55,8 @@ const OUTCOMES: usize = 1_024;
 /// size and shape of the payload. The file is readable by its owner alone. Sealing needs no connection, only the recipient's public
 /// key.
 ///
-/// **Order.** Events of one name for one recipient are sent in the order they were queued, one after the other's answer. Those of
-/// different names or recipients overtake each other.
+/// **Order.** Events of one name for one recipient are sent in the order they were queued, one after the other's answer, and so as fast
+/// as the engine answers. Those of different names or recipients overtake each other.
 ///
 /// **Twice or never.** What was accepted here is sent until the engine answers; each attempt bears the same idempotency key, that of
 /// the first. An engine that deduplicates stores it once, if a repetition comes within its window (two minutes, unless it is set
@@ -69,8 +69,8 @@ const OUTCOMES: usize = 1_024;
 /// the same name for the same recipient, and no others.
 ///
 /// **A full disk.** The database needs room on the disk to delete. So a file of 1 MiB lies beside the outbox, `….reserve`, which is
-/// given up where there is no other room; until it is there again, nothing more is taken. What the engine has answered is not sent
-/// again by this process, even if the disk cannot note it.
+/// given up where there is no other room; until it is there again, nothing more is taken. What the outbox no longer uses of its own file
+/// is given back to the disk for that. What the engine has answered is not sent again by this client, even if the disk cannot note it.
 ///
 /// **Another key pair.** What was queued before the app's key pair was rotated is sent under the earlier one, as long as the engine
 /// knows that as the app's (it is not retired).

@@ -20,6 +20,8 @@ pub(super) struct Store {
     database: Option<Database>,
     options: OutboxOptions,
     reserve: Box<dyn Reserve>,
+    /// How many bytes waited when the file last gave room back to the disk; `u64::MAX` if there was room since.
+    gave_back_at: u64,
     pub(super) count: Count,
     pub(super) lanes: Lanes,
 }
@@ -67,7 +69,7 @@ impl Store {
     pub(super) fn open(open: Open, options: OutboxOptions, reserve: Box<dyn Reserve>) -> Result<Self> {
         let database = open()?;
         let (count, lanes) = (Count::default(), Lanes::default());
-        let mut store = Self { open, database: Some(database), options, reserve, count, lanes };
+        let mut store = Self { open, database: Some(database), options, reserve, gave_back_at: u64::MAX, count, lanes };
         store.count = store.transact(|batch| batch.begin())?.0;
         // On a full disk it is taken later, before anything more is put in.
         let _ = store.reserve.take();
@@ -76,8 +78,27 @@ impl Store {
 
     /// The same as [`transact`](Self::transact), for what puts something in: some room on the disk stays for taking out.
     pub(super) fn put<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<T>) -> Result<(T, Vec<OutboxOutcome>)> {
-        self.reserve.take().map_err(|cause| failed(redb::Error::Io(cause)))?;
+        if let Err(cause) = self.reserve.take() {
+            self.give_back();
+            self.reserve.take().map_err(|_| failed(redb::Error::Io(cause)))?;
+        }
+        self.gave_back_at = u64::MAX;
         self.transact(work)
+    }
+
+    /// Gives the disk what the file holds and does not use: a database keeps the room of what was taken out of it. Not at each attempt
+    /// to put something in, but when half of what was there the last time is gone.
+    fn give_back(&mut self) {
+        if self.count.bytes > self.gave_back_at / 2 {
+            return;
+        }
+        self.gave_back_at = self.count.bytes;
+        if let Some(mut database) = self.database.take() {
+            // What it cannot do for want of room the closing does, for the end of the file.
+            if let Err(cause) = database.compact() {
+                tracing::debug!(%cause, "the outbox could not be compacted");
+            }
+        }
     }
 
     /// The same, for what takes something out, or only reads: if the disk is full, the room that was kept for it is used.
@@ -94,6 +115,15 @@ impl Store {
         }
     }
 
+    /// Opens the file after a failure, and reads what it holds: a transaction whose sync failed may be there all the same.
+    fn open_again(&mut self) -> Result<Database> {
+        let database = (self.open)()?;
+        let read = run(&database, self.options, Count::default(), &Lanes::default(), |batch| batch.begin())?;
+        (self.count, self.lanes) = (read.value, Lanes::default());
+        self.lanes.apply(read.moves);
+        Ok(database)
+    }
+
     /// Does `work` in one transaction, which is on disk when this returns. What it says happened is told only then.
     pub(super) fn transact<T>(
         &mut self,
@@ -101,7 +131,7 @@ impl Store {
     ) -> Result<(T, Vec<OutboxOutcome>)> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => (self.open)()?,
+            None => self.open_again()?,
         };
         match run(&database, self.options, self.count, &self.lanes, work) {
             Ok(Ran { value, count, moves, outcomes }) => {
@@ -146,7 +176,7 @@ fn run<T>(
     };
     // What only read costs no sync.
     if changed {
-        transaction.commit().map_err(failed)?
+        transaction.commit().map_err(|cause| failed(cause).perhaps_done())?
     } else {
         transaction.abort().map_err(failed)?
     }

@@ -81,7 +81,14 @@ impl Thread {
     }
 
     pub(super) async fn write(&self, write: Write) -> Result<Written> {
-        self.ask(|answer| Request::Write(write, answer)).await?
+        self.begin(write).await?.await.map_err(|_| gone())?
+    }
+
+    /// Has it written, in its turn. What is given tells when it is.
+    pub(super) async fn begin(&self, write: Write) -> Result<oneshot::Receiver<Result<Written>>> {
+        let (answer, waiter) = oneshot::channel();
+        self.0.send(Request::Write(write, answer)).await.map_err(|_| gone())?;
+        Ok(waiter)
     }
 
     pub(super) async fn take(&self, most: usize, not: Arc<HashSet<Lane>>) -> Result<Vec<Turn>> {
@@ -103,7 +110,7 @@ impl Thread {
     }
 }
 
-fn gone() -> Error {
+pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Closed, "the outbox is closed, or its thread failed")
 }
 

@@ -7,6 +7,7 @@ mod choose;
 mod options;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, r
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::dial::Phase;
+use crate::dial::{Phase, Suspects};
 use crate::observe::Connecting;
 
 /// For how long the way that worked last comes first. After that the first is tried again, at the next connection.
@@ -115,17 +116,53 @@ pub(crate) struct Reach {
     current: AtomicUsize,
     /// Whether it ever led anywhere.
     connected: AtomicBool,
+    suspects: Suspects,
+    /// The address that the last connection came about by.
+    address: Mutex<Option<SocketAddr>>,
 }
 
 impl Reach {
     /// `limit` is what the whole of a connection may take.
     pub(crate) fn new(ways: Ways, limit: Duration) -> Self {
-        Self { ways, limit, current: AtomicUsize::new(0), connected: AtomicBool::new(false) }
+        let (current, connected) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { ways, limit, current, connected, suspects: Suspects::default(), address: Mutex::default() }
     }
 
     /// Where the last connection led, or the first is tried.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.ways.way(self.current.load(Ordering::Acquire)).endpoint
+    }
+
+    /// The last connection failed: what is at its address may hang.
+    pub(crate) fn failed(&self) {
+        if let Some(address) = self.address.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.suspects.add(address);
+        }
+    }
+
+    /// Makes one attempt, within a limit. One that hears nothing is given up sooner: at half of what all of a connection may take.
+    async fn attempt(&self, way: &Way, app_key: &AppKey, limit: Duration) -> Result<Link> {
+        let (endpoint, phase) = (&way.endpoint, Phase::avoiding(self.suspects.clone()));
+        let silence = self.limit / 2;
+        let attempt = async {
+            let error = tokio::select! {
+                biased;
+                outcome = phase.of(way.connector.connect(endpoint, app_key)) => return outcome,
+                () = tokio::time::sleep(limit) => format!("not connected and logged in within {limit:?}"),
+                () = phase.silent_for(silence) => format!("nothing was heard for {silence:?}"),
+            };
+            Err(Error::new(ErrorKind::Connect, format!("cannot connect to {endpoint}: {error}{phase}")))
+        };
+        let outcome = self.watched(endpoint, attempt).await;
+        match phase.address() {
+            Some(address) if outcome.is_ok() => self.suspects.clear(address),
+            Some(address) => self.suspects.add(address),
+            None => {}
+        }
+        if outcome.is_ok() {
+            *self.address.lock().unwrap_or_else(PoisonError::into_inner) = phase.address();
+        }
+        outcome
     }
 
     /// Makes an attempt under the eyes of whoever observes.
@@ -138,25 +175,15 @@ impl Reach {
 
     async fn try_all(&self, app_key: &AppKey) -> Result<(usize, Link)> {
         let order = self.ways.order();
-        // A little before the caller's deadline, which would say less.
-        let deadline = Instant::now() + self.limit.mul_f64(0.95);
+        let deadline = Instant::now() + self.limit;
         let mut failures = Vec::new();
         for (tried, &index) in order.iter().enumerate() {
-            let Way { endpoint, connector } = self.ways.way(index);
+            let way = self.ways.way(index);
+            let endpoint = &way.endpoint;
             // One that does not answer leaves the others their share.
             let left = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
-            let phase = Phase::default();
-            let attempt = async {
-                match tokio::time::timeout(share, phase.of(connector.connect(endpoint, app_key))).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(Error::new(
-                        ErrorKind::Connect,
-                        format!("cannot connect to {endpoint}: not connected and logged in within {share:?}{phase}"),
-                    )),
-                }
-            };
-            match self.watched(endpoint, attempt).await {
+            match self.attempt(way, app_key, share).await {
                 Ok(link) => {
                     self.ways.remember(index);
                     return Ok((index, link));
@@ -174,10 +201,9 @@ impl Reach {
 
 #[async_trait]
 impl Connector for Reach {
-    async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
+    async fn connect(&self, _: &Endpoint, app_key: &AppKey) -> Result<Link> {
         let (index, link) = match &*self.ways.list {
-            // The caller's deadline is all there is to share.
-            [only] => (0, self.watched(&only.endpoint, only.connector.connect(to, app_key)).await?),
+            [only] => (0, self.attempt(only, app_key, self.limit).await?),
             _ => self.try_all(app_key).await?,
         };
         self.current.store(index, Ordering::Release);

@@ -34,7 +34,7 @@ impl Backoff {
 }
 
 /// Whether the engine itself said that this is not the moment: then nobody comes back at once.
-fn asks_for_time(cause: ErrorKind) -> bool {
+pub(super) fn asks_for_time(cause: ErrorKind) -> bool {
     matches!(cause, ErrorKind::LimitExceeded | ErrorKind::Unavailable)
 }
 

@@ -1,11 +1,13 @@
 //! The path of a call: the link it goes over, its deadline, its repeats.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{Command, Error, ErrorKind, Reply, Result};
 use tokio::time::Instant;
 
+use super::ended::refused_subscribe;
 use super::link::{LinkLife, LiveLink};
 use super::retry::{Attempts, Next, RetryPolicy};
 use super::watch::ANSWER_WITHIN;
@@ -51,12 +53,12 @@ impl Shared {
         let Request { command, deadline, retry, bound } = request;
         let begun = Instant::now();
         let mut attempts = Attempts::new(retry);
-        let mut epoch = 0;
+        let (mut epoch, mut turned_away) = (0, None);
         let failed = loop {
             let link = match tokio::time::timeout_at(deadline, self.link(bound.as_deref())).await {
                 Ok(Ok(link)) => link,
                 Ok(Err(error)) => break error,
-                Err(_) => break self.no_connection(begun.elapsed()),
+                Err(_) => break self.no_connection(begun.elapsed(), turned_away.as_ref()),
             };
             let engine = &link.welcome.config;
             if !attempts.may_send(&command, engine) {
@@ -71,13 +73,16 @@ impl Shared {
                     self.budget.pay();
                     return (Ok(reply), epoch);
                 }
-                Ok(Err(error)) => error,
+                Ok(Err(error)) => match &command {
+                    Command::Subscribe(subscribe) => refused_subscribe(self, &link, &subscribe.event, error).await,
+                    _ => error,
+                },
                 Err(_) => break self.no_answer(begun.elapsed()),
             };
             let over_its_link = bound.is_none();
             match attempts.failed(&command, engine, sent, &error, self.random()) {
                 Next::Tell => break error,
-                Next::OtherLink if over_its_link => {}
+                Next::OtherLink if over_its_link => turned_away = Some(error),
                 Next::OtherLink => break ended(&link.life),
                 // The link did the waiting.
                 Next::After(_) if link.is_dead() && over_its_link => {}
@@ -126,9 +131,16 @@ impl Shared {
         Error::new(ErrorKind::Timeout, text)
     }
 
-    pub(super) fn no_connection(&self, took: Duration) -> Error {
-        let text = format!("no connection to {} within {took:?}; it was not sent", self.endpoint());
-        let error = Error::new(ErrorKind::Connect, text);
+    /// No connection until the deadline; after a link, or an engine that did not know the session, had turned the command away.
+    pub(super) fn no_connection(&self, took: Duration, turned_away: Option<&Error>) -> Error {
+        let (to, kind) = (self.endpoint(), ErrorKind::Connect);
+        if let Some(last) = turned_away.filter(|error| says_unknown(error)) {
+            let text = format!(
+                "the engine at {to} did not know the session, over each connection within {took:?}; it was not carried out"
+            );
+            return Error::new(kind, text).with_source(last.clone());
+        }
+        let error = Error::new(kind, format!("no connection to {to} within {took:?}; it was not sent"));
         match self.state.read(|state| match state {
             State::Lost { cause, .. } => Some(cause.clone()),
             _ => None,
@@ -137,6 +149,18 @@ impl Shared {
             None => error,
         }
     }
+}
+
+/// Whether an engine said that it does not know the session. A transport may say it as a link that ended for that reason.
+fn says_unknown(error: &Error) -> bool {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Unauthenticated) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The answer to a settlement of what an earlier link brought.

@@ -117,7 +117,7 @@ impl LiveLink {
     }
 
     /// Sends a command and waits for the answer, or the link's end. An answer that says that the session is gone ends
-    /// the link.
+    /// the link; but that to a subscribe, which may be about the subscription alone: whoever asked finds out.
     pub(super) async fn call(&self, command: Command, limit: Duration) -> Result<Reply> {
         let name = command.name();
         if self.is_dead() {
@@ -126,7 +126,8 @@ impl LiveLink {
                 .cause()
                 .of_kind(ErrorKind::Closed, format!("{name}: the link has ended; it was not sent")));
         }
-        let keeps_alive = matches!(command, Command::Heartbeat);
+        let (keeps_alive, subscribes) =
+            (matches!(command, Command::Heartbeat), matches!(command, Command::Subscribe(_)));
         let waiting = self.vitals.begin();
         let answer = tokio::select! {
             // An answer that is there counts.
@@ -139,7 +140,7 @@ impl LiveLink {
         };
         match &answer {
             Ok(_) => waiting.answered(!keeps_alive),
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => self.declare_dead(error.clone()),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated && !subscribes => self.declare_dead(error.clone()),
             Err(error) if error.kind() == ErrorKind::Closed => self.doubted.cancel(),
             // A refusal is an answer. What interrupts one call alone is none.
             Err(error) if error.kind() != ErrorKind::Interrupted => waiting.answered(false),

@@ -73,6 +73,8 @@ pub(super) struct Runner<'a> {
     live: &'a LiveLink,
     queue: &'a mut mpsc::UnboundedReceiver<LinkCommand>,
     running: FuturesUnordered<BoxFuture<'a, ()>>,
+    /// Apart, for an engine may refuse for long to pause or to go on; one for each subscription at most.
+    pacing: FuturesUnordered<BoxFuture<'a, ()>>,
 }
 
 impl<'a> Runner<'a> {
@@ -81,7 +83,7 @@ impl<'a> Runner<'a> {
         live: &'a LiveLink,
         queue: &'a mut mpsc::UnboundedReceiver<LinkCommand>,
     ) -> Self {
-        Self { shared, live, queue, running: FuturesUnordered::new() }
+        Self { shared, live, queue, running: FuturesUnordered::new(), pacing: FuturesUnordered::new() }
     }
 
     /// Runs commands as they come. What is under way when this is dropped goes on in [`say_goodbye`](Self::say_goodbye).
@@ -90,6 +92,7 @@ impl<'a> Runner<'a> {
             tokio::select! {
                 biased;
                 Some(()) = self.running.next() => {}
+                Some(()) = self.pacing.next() => {}
                 command = self.queue.recv(), if self.running.len() < AT_A_TIME => match command {
                     Some(command) => self.start(command),
                     None => return,
@@ -122,11 +125,16 @@ impl<'a> Runner<'a> {
     }
 
     fn start(&mut self, command: LinkCommand) {
+        let paces = matches!(command, LinkCommand::Pace(_));
         if matches!(command, LinkCommand::HandBack(_)) {
             // It waits no longer, whatever becomes of it.
             self.shared.hand_backs.fetch_sub(1, Ordering::AcqRel);
         }
-        self.running.push(run(self.shared, self.live, command).boxed());
+        let run = run(self.shared, self.live, command);
+        match paces {
+            true => self.pacing.push(run.boxed()),
+            false => self.running.push(run.boxed()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod backoff;
 mod budget;
 mod buffer;
 mod call;
+mod ended;
 mod flow;
 mod leases;
 mod link;
@@ -29,7 +30,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ensync_core::{AppId, AppKey, Command, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Welcome};
+use ensync_core::{
+    AppId, AppKey, Command, Connector as _, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Welcome,
+};
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -82,7 +85,7 @@ impl Session {
     pub(crate) async fn open(reach: Arc<Reach>, app_key: AppKey, options: Options) -> Result<Self> {
         let first = match options.retry_first_connect {
             true => None,
-            false => Some(LiveLink::new(shared::connect(&reach, &app_key, options.connect_timeout).await?, 1)),
+            false => Some(LiveLink::new(reach.connect(reach.endpoint(), &app_key).await?, 1)),
         };
         let state = first.as_ref().map_or(State::Connecting, |(link, _)| State::Live(link.clone()));
         let (commands, to_run) = mpsc::unbounded_channel();
@@ -243,7 +246,7 @@ impl Session {
         let (begun, shared) = (Instant::now(), self.shared());
         let live = match tokio::time::timeout_at(deadline, shared.live()).await {
             Ok(live) => live?,
-            Err(_) => return Err(shared.no_connection(begun.elapsed())),
+            Err(_) => return Err(shared.no_connection(begun.elapsed(), None)),
         };
         match self.request(Request::until(command, deadline).bound_to(Some(live.life.clone()))).await {
             Err(_) if !live.is_usable() && !shared.stop.is_cancelled() => Ok(()),

@@ -15,6 +15,8 @@ use super::link_command::HandBack;
 
 /// How many names may be being left for another to be, that nobody subscribed to.
 const MOST_UNKNOWN: usize = 64;
+/// How long it is remembered that an engine did not know the session, says it of a subscription.
+const LATELY: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 /// The subscriptions of a client by event name.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ struct Open {
     gate: Arc<tokio::sync::Mutex<()>>,
     /// The link over which the engine was last told of the subscription; 0 before the first time.
     subscribed: u64,
+    /// The link over which the engine last said of it that it does not know the session, and when.
+    unknown: Option<(u64, Instant)>,
     /// The reason of a pause that the user has not ended.
     paused: Option<String>,
     /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
@@ -89,6 +93,7 @@ impl SubscriptionRegistry {
             window: None,
             gate: Arc::default(),
             subscribed: 0,
+            unknown: None,
             paused: None,
             end: opened.end.clone(),
         };
@@ -295,12 +300,27 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// What to tell an engine after a login: the subscriptions it was told of before.
-    pub(crate) fn to_restore(&self) -> Vec<Restore> {
+    /// The engine says of the subscription over this link that it does not know the session. Whether it said so lately over another
+    /// link too.
+    pub(crate) fn said_unknown(&self, event: &EventName, epoch: u64) -> bool {
+        let mut registry = self.lock();
+        let Some(Slot::Open(open)) = registry.get_mut(event) else { return false };
+        let before = open.unknown.replace((epoch, Instant::now()));
+        before.is_some_and(|(link, when)| link != epoch && when.elapsed() < LATELY)
+    }
+
+    /// One subscription that an engine is to be told of anew, as it is now; if it is still the one that `end` belongs to.
+    pub(crate) fn to_restore_again(&self, event: &EventName, end: Option<&Arc<OnceLock<Error>>>) -> Option<Restore> {
+        match self.lock().get(event) {
+            Some(Slot::Open(open)) if end.is_none_or(|end| Arc::ptr_eq(&open.end, end)) => Some(open.to_restore()),
+            _ => None,
+        }
+    }
+
+    /// What to tell an engine over this link, after a login: the subscriptions that it was told of over another.
+    pub(crate) fn to_restore(&self, epoch: u64) -> Vec<Restore> {
         let restorable = |slot: &Slot| match slot {
-            Slot::Open(open) if open.subscribed > 0 => {
-                Some(Restore { subscribe: open.subscribe.clone(), paused: open.paused.clone(), end: open.end.clone() })
-            }
+            Slot::Open(open) if open.subscribed > 0 && open.subscribed != epoch => Some(open.to_restore()),
             _ => None,
         };
         self.lock().values().filter_map(restorable).collect()
@@ -329,6 +349,10 @@ impl Slot {
 }
 
 impl Open {
+    fn to_restore(&self) -> Restore {
+        Restore { subscribe: self.subscribe.clone(), paused: self.paused.clone(), end: self.end.clone() }
+    }
+
     /// Ends the reader's stream, and gives what was not read.
     fn close(self, error: Option<Error>) -> Vec<Routed> {
         if let Some(error) = error {

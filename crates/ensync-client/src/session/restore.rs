@@ -7,6 +7,7 @@ use std::time::Duration;
 use ensync_core::{Command, Error, ErrorKind, Result};
 use futures::StreamExt;
 
+use super::ended::refused_subscribe;
 use super::link::LiveLink;
 use super::registry::Restore;
 use super::retry::{jittered, passes};
@@ -16,12 +17,12 @@ use crate::ConnectionEvent;
 /// How many subscriptions are restored at a time.
 const AT_A_TIME: usize = 64;
 /// The waits before a subscription that was refused in passing is asked for again.
-const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+pub(super) const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Subscribes again, and then lets calls use the link. Subscriptions that the engine cannot take now are asked for until it does;
 /// nothing else waits for them. Returns only if the link fails meanwhile.
 pub(super) async fn restore(shared: &Shared, live: &Arc<LiveLink>, attempt: u32) -> Error {
-    let mut later = match restore_all(shared, live, shared.registry.to_restore()).await {
+    let mut later = match restore_all(shared, live, shared.registry.to_restore(live.epoch())).await {
         Ok(later) => later,
         Err(error) => return error,
     };
@@ -55,7 +56,9 @@ async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>)
 }
 
 /// Fails if the link does; gives the subscription back if the engine cannot take it now.
-async fn one(shared: &Shared, live: &Arc<LiveLink>, slot: Restore) -> Result<Option<Restore>> {
+pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Result<Option<Restore>> {
+    // Left meanwhile; or paused, or gone on with.
+    let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, Some(&slot.end)) else { return Ok(None) };
     // No limit of its own: an answer that is too old ends the link.
     let error = match tell(shared, live, &slot).await {
         Ok(()) => return Ok(None),
@@ -78,16 +81,15 @@ async fn one(shared: &Shared, live: &Arc<LiveLink>, slot: Restore) -> Result<Opt
 
 async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
     let (event, limit) = (&slot.subscribe.event, shared.options.request_timeout);
-    if !shared.registry.is_open(event, &slot.end) {
-        return Ok(());
-    }
     let pause = slot.paused.clone().map(|reason| Command::Pause { event: event.clone(), reason });
     // First, so that nothing is sent in between; an engine that takes it only after the subscription is told again.
     let paused = match pause.clone() {
         Some(pause) => live.call(pause, limit).await.is_ok(),
         None => true,
     };
-    live.call(Command::Subscribe(slot.subscribe.clone()), limit).await?;
+    if let Err(error) = live.call(Command::Subscribe(slot.subscribe.clone()), limit).await {
+        return Err(refused_subscribe(shared, live, event, error).await);
+    }
     if !shared.registry.is_open(event, &slot.end) {
         // It was left meanwhile, and the word of that may have come before this one. A new subscription to the name waits until
         // all are restored.

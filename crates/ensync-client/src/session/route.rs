@@ -1,8 +1,6 @@
 //! Handing what a link brings to its subscriptions.
 
-use std::convert::Infallible;
-
-use ensync_core::{Error, ErrorKind, Extension, report};
+use ensync_core::{Error, ErrorKind, Extension};
 use futures::StreamExt;
 use tokio::time::Instant;
 
@@ -11,7 +9,6 @@ use super::buffer::Routed;
 use super::flow::FlowControl;
 use super::link::{Inbox, LiveLink};
 use super::link_command::{HandBack, LinkCommand};
-use crate::ConnectionEvent;
 
 /// Takes events off the link and hands each to its subscription's buffer. A slow reader holds up nobody else.
 pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) -> Error {
@@ -53,14 +50,4 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
         }
     }
     Error::new(ErrorKind::Closed, format!("{} closed the connection", shared.endpoint()))
-}
-
-/// Ends the streams of subscriptions that ended by themselves, each with the reason.
-pub(super) async fn ended_subscriptions(shared: &Shared, live: &LiveLink) -> Infallible {
-    loop {
-        let (event, error) = live.ended_subscription().await;
-        tracing::warn!(%event, error = %report(&error), "a subscription ended");
-        shared.registry.close(&event, Some(error.clone()));
-        shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
-    }
 }

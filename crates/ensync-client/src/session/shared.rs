@@ -18,7 +18,6 @@ use super::link_command::{HandBack, LinkCommand, LinkCommands};
 use super::registry::SubscriptionRegistry;
 use super::state_cell::StateCell;
 use crate::ConnectionEvent;
-use crate::dial::Phase;
 use crate::options::Options;
 use crate::reach::Reach;
 
@@ -86,7 +85,7 @@ impl Shared {
 
     /// Connects and logs in, once.
     pub(super) async fn connect(&self) -> Result<Link> {
-        connect(&self.reach, &self.app_key, self.options.connect_timeout).await
+        self.reach.connect(self.endpoint(), &self.app_key).await
     }
 
     /// Ends a subscription's stream, and tells the engine in the background, if it can know of it; says `said` what came of that.
@@ -197,19 +196,5 @@ impl Shared {
 
     pub(super) fn closed(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("the client of {} is closed", self.endpoint()))
-    }
-}
-
-/// Connects and logs in, once, within a limit.
-pub(super) async fn connect(reach: &Reach, app_key: &AppKey, limit: Duration) -> Result<Link> {
-    // Where it is tried: the attempt itself may change what the last one was.
-    let to = reach.endpoint().clone();
-    let phase = Phase::default();
-    match tokio::time::timeout(limit, phase.of(reach.connect(&to, app_key))).await {
-        Ok(link) => link,
-        Err(_) => Err(Error::new(
-            ErrorKind::Connect,
-            format!("cannot connect to {to}: not connected and logged in within {limit:?}{phase}"),
-        )),
     }
 }

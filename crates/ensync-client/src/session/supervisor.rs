@@ -8,13 +8,14 @@ use ensync_core::{Error, ErrorKind, Result, report};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, asks_for_time};
+use super::ended::ended_subscriptions;
 use super::leases::keep_waiting;
 use super::link::{Inbox, LiveLink};
 use super::link_command::{LinkCommand, Runner};
 use super::restore::restore;
 use super::retry::is_final_for_login;
-use super::route::{ended_subscriptions, route};
+use super::route::route;
 use super::watch::{heartbeat, watch};
 use super::{Shared, State};
 use crate::ConnectionEvent;
@@ -75,6 +76,9 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
         if held {
             dialling.backoff.attempt = 0;
         }
+        if !at_once {
+            shared.reach.failed();
+        }
         next = dialling.reconnect(lost, at_once).await;
     }
 }
@@ -108,22 +112,31 @@ impl Dialling<'_> {
     /// Tries until there is a link, the client is closed, or it is no use.
     async fn reconnect(&mut self, mut last: Error, mut at_once: bool) -> Next {
         let shared = self.shared;
+        let mut took = Duration::ZERO;
         loop {
             if !shared.options.max_reconnect_attempts.allow(self.backoff.attempt) {
                 return Err(gave_up(shared, self.backoff.attempt, last));
             }
             let wait = self.backoff.next(last.kind());
-            let wait = if std::mem::take(&mut at_once) { Duration::ZERO } else { wait };
+            let wait = match std::mem::take(&mut at_once) {
+                true => Duration::ZERO,
+                // Counted from the last attempt's beginning: one that was waited for in vain was a wait. An engine that asked for time
+                // gets it.
+                false if asks_for_time(last.kind()) => wait,
+                false => wait.saturating_sub(took),
+            };
             let attempted = self.backoff.attempt;
             tracing::debug!(endpoint = %shared.endpoint(), attempt = attempted, ?wait, "reconnecting");
             shared.change(
                 State::Lost { attempt: attempted, next_try: Instant::now() + wait, cause: last },
                 ConnectionEvent::Reconnecting { attempt: attempted, wait },
             );
+            let tried = Instant::now() + wait;
             last = match self.attempt(attempted, wait).await {
                 Err(error) if !is_final_for_login(&error) => error,
                 next => return next,
             };
+            took = tried.elapsed();
         }
     }
 
@@ -186,7 +199,7 @@ async fn run(shared: &Shared, live: &Arc<LiveLink>, inbox: Inbox, attempt: u32, 
         lost = watch(live) => lost,
         lost = restore(shared, live, attempt) => lost,
         never = keep_waiting(shared, live) => match never {},
-        never = ended_subscriptions(shared, live) => match never {},
+        lost = ended_subscriptions(shared, live) => lost,
         () = runner.run() => shared.closed(),
         // Runs while subscriptions are restored: what they bring must not fill the inbox.
         lost = route(shared, live, inbox) => lost,

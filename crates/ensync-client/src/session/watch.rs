@@ -49,7 +49,7 @@ pub(super) async fn watch(link: &LiveLink) -> Error {
 }
 
 /// Sends a heartbeat. Fails if not a single byte comes within the limit, or no answer in [`ANSWER_WITHIN`] although bytes do.
-async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
+pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
     let since = Instant::now();
     let answer = link.call(Command::Heartbeat, limit);
     tokio::pin!(answer);

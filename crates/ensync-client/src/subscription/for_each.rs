@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::{Control, Subscription};
-use crate::acker::Renewal;
+use crate::lease::Renewal;
 use crate::{Acker, Event};
 
 /// What becomes of an event whose handler failed or panicked.
@@ -22,7 +22,7 @@ use crate::{Acker, Event};
 pub enum OnError {
     /// Deferred by this long: zero, or 1 second to 24 hours.
     Defer(Duration),
-    /// Left unsettled: delivered again when its lease runs out. It takes a place in the window until then.
+    /// [Left](crate::Event::leave): delivered again when its lease would have run out.
     Leave,
     /// Delivered again at once.
     Rollback,
@@ -46,10 +46,12 @@ impl Default for OnError {
 /// whose handler takes longer than the engine's ack timeout is delivered again meanwhile, to this client or another, the late
 /// acknowledgement is refused, and what waited for too long is not handed to the handler, for somebody else has it or will.
 ///
-/// A handler that **blocks** its thread (computes for long, calls what does not await) holds up everything else on that thread. On a
-/// runtime with one thread that is all of the program, the extensions included: the lease is lost. On a runtime with several it goes
-/// on as long as one thread is free; `tokio::task::spawn_blocking` is the remedy for both. A handler learns that its lease is lost
-/// by [`Event::lease_lost`].
+/// A handler that **blocks** its thread (computes for long, calls what does not await) takes a worker of the runtime for that time. Its
+/// lease is extended as long as another worker is free, for that is what sends the word: a runtime needs one worker more than handlers
+/// that may block at a time ([`concurrency`](Self::concurrency) of each such subscription, together). On a runtime of one thread, or
+/// with `worker_threads = 1`, everything stands still meanwhile, the connection included: the lease is lost, and the event delivered
+/// again. `tokio::task::spawn_blocking`, awaited in the handler, needs no such count. A handler learns that its lease is lost by
+/// [`Event::lease_lost`].
 ///
 /// A handler that **hangs** takes up one of [`concurrency`](Self::concurrency) for good, and keeps its event: with the default of 1
 /// its subscription stands still, and what waits in its window stays with this client. Other subscriptions of the client go on.

@@ -69,7 +69,7 @@ impl Subscription {
         self.buffer.keep();
     }
 
-    /// [`for_each`](Self::for_each) in a task of its own: the peers' `on`.
+    /// [`for_each`](Self::for_each) in a task of its own: the peers' `on`. [`ForEach`] says what a handler that blocks its thread needs.
     pub fn on<H, F, E>(self, handler: H) -> Handler
     where
         H: FnMut(Event) -> F + Send + 'static,
@@ -97,9 +97,10 @@ impl Subscription {
             let how = Settlement::Discard { reason: error.kind().code().into() };
             let settle = event.acker().settlement(how);
             self.control.client().session.settle_later(settle, epoch);
+            event.acker().let_go();
+        } else {
+            event.acker().leave();
         }
-        // Dealt with, or meant to wait for its lease's end.
-        event.acker().leave();
         false
     }
 }

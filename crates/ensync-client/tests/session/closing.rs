@@ -68,12 +68,11 @@ async fn close_ends_in_its_time_where_nothing_is_answered() {
 async fn nothing_is_queued_once_the_client_is_closed() {
     use ensync_client::{Outbox, OutboxOptions};
 
-    let place = std::env::temp_dir().join(format!("ensync-closing-{}", std::process::id()));
-    let outbox = Outbox::open(&place, OutboxOptions::new()).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(place.path().join("outbox"), OutboxOptions::new()).await.unwrap();
     let engine = Scripted::new(|_, _| Answer::Done);
     let client = engine.engine().create_client("key").outbox(outbox.clone()).await.unwrap();
     client.close().await.unwrap();
     let refused = client.publish("a/b", &1).to(somebody()).queue().await.unwrap_err();
     assert_eq!((refused.kind(), outbox.status().waiting), (ErrorKind::Closed, 0));
-    let _gone = std::fs::remove_file(place);
 }

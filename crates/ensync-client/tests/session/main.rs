@@ -5,6 +5,8 @@
 mod bounds;
 mod closing;
 mod delivered;
+mod ended;
+mod leaving;
 mod links;
 #[cfg(feature = "metrics")]
 mod observed;

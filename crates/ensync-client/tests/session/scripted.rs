@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ensync_client::core::{
-    AppId, AppKey, Block, ClientId, Command, Connector, Delivery, Endpoint, Error, ErrorKind, EventId, Extension, Link,
-    Metadata, Reply, Result, SecretKey, ServerConfig, Settlement, Transport, Welcome, WirePayload,
+    AppId, AppKey, Block, ClientId, Command, Connector, Delivery, Endpoint, Error, ErrorKind, EventId, EventName,
+    Extension, Link, Metadata, Reply, Result, SecretKey, ServerConfig, Settlement, Transport, Welcome, WirePayload,
 };
 use ensync_client::{Client, Custom, Engine};
 use futures::StreamExt;
@@ -44,9 +44,16 @@ pub(crate) struct Scripted {
     pub(crate) calls: Mutex<Vec<Call>>,
     /// When each login was tried.
     pub(crate) tried: Mutex<Vec<Instant>>,
-    links: Mutex<Vec<(mpsc::UnboundedSender<Result<Delivery>>, CancellationToken)>>,
+    links: Mutex<Vec<Wires>>,
     extensions: &'static [Extension],
     app: Mutex<Option<AppId>>,
+}
+
+/// The engine's end of a link.
+struct Wires {
+    inbox: mpsc::UnboundedSender<Result<Delivery>>,
+    ended: mpsc::UnboundedSender<(EventName, Error)>,
+    over: CancellationToken,
 }
 
 impl fmt::Debug for Scripted {
@@ -105,22 +112,28 @@ impl Scripted {
     /// Pushes an event over the newest link.
     pub(crate) fn push(&self, delivery: Delivery) {
         let links = self.links.lock().unwrap();
-        let _ = links.last().unwrap().0.send(Ok(delivery));
+        let _ = links.last().unwrap().inbox.send(Ok(delivery));
+    }
+
+    /// Ends a subscription of the newest link by itself.
+    pub(crate) fn end_subscription(&self, event: &str, error: Error) {
+        let links = self.links.lock().unwrap();
+        let _ = links.last().unwrap().ended.send((event.parse().unwrap(), error));
     }
 
     /// Ends a link in order, or with an error.
     pub(crate) fn end(&self, link: usize, error: Option<ErrorKind>) {
         let links = self.links.lock().unwrap();
-        let (inbox, closed) = &links[link - 1];
+        let Wires { inbox, over, .. } = &links[link - 1];
         if let Some(kind) = error {
             let _ = inbox.send(Err(Error::new(kind, "the link failed")));
         }
-        closed.cancel();
+        over.cancel();
     }
 
     /// Whether a link was ended, by either side.
     pub(crate) fn is_over(&self, link: usize) -> bool {
-        self.links.lock().unwrap()[link - 1].1.is_cancelled()
+        self.links.lock().unwrap()[link - 1].over.is_cancelled()
     }
 
     pub(crate) fn links(&self) -> usize {
@@ -141,11 +154,12 @@ impl Connector for Door {
         };
         let outcome = (self.0.logins.lock().unwrap())(tried);
         outcome.map_err(|kind| Error::new(kind, "the login was refused"))?;
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (inbox, receiver) = mpsc::unbounded_channel();
+        let (ended_subscriptions, to_tell) = mpsc::unbounded_channel();
         let over = CancellationToken::new();
         let number = {
             let mut links = self.0.links.lock().unwrap();
-            links.push((sender, over.clone()));
+            links.push(Wires { inbox, ended: ended_subscriptions, over: over.clone() });
             links.len()
         };
         let ended = over.clone();
@@ -160,7 +174,7 @@ impl Connector for Door {
         let extensions: Vec<_> = self.0.extensions.iter().map(|extension| extension.name()).collect();
         let config: ServerConfig = [(ServerConfig::EXTENSIONS, extensions.join("+"))].into_iter().collect();
         Ok(Link {
-            transport: Arc::new(Way { engine: self.0.clone(), number, over }),
+            transport: Arc::new(Way { engine: self.0.clone(), number, over, to_tell: to_tell.into() }),
             inbox: inbox.boxed(),
             welcome: Welcome {
                 client_id: ClientId::parse(&format!("client-{number}")).unwrap(),
@@ -175,6 +189,7 @@ struct Way {
     engine: Arc<Scripted>,
     number: usize,
     over: CancellationToken,
+    to_tell: tokio::sync::Mutex<mpsc::UnboundedReceiver<(EventName, Error)>>,
 }
 
 impl fmt::Debug for Way {
@@ -215,6 +230,13 @@ impl Transport for Way {
 
     fn abort(&self, _cause: Error) {
         self.over.cancel();
+    }
+
+    async fn ended_subscription(&self) -> (EventName, Error) {
+        match self.to_tell.lock().await.recv().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
     }
 
     async fn close(&self) {

@@ -49,7 +49,7 @@ pub use opened::Opened;
 pub use opener::Opener;
 pub use recipient::Recipient;
 pub use sealed::SealedId;
-pub use sealer::{SealOptions, Sealer};
+pub use sealer::{SealOptions, Sealer, SealingInParts};
 pub use senders::{SenderProof, Senders};
 pub use suite::Suite;
 

@@ -147,6 +147,49 @@ impl Sealer {
         }
     }
 
+    /// Begins to seal for so many recipients that all copies at once may take too much room or time: [`seal_part`](Self::seal_part)
+    /// goes on, for some of them at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal).
+    pub fn begin(
+        &self,
+        plaintext: &[u8],
+        recipients: usize,
+        event: &EventName,
+        options: impl Into<SealOptions>,
+    ) -> Result<SealingInParts> {
+        let options = options.into();
+        if options.signed {
+            self.check_can_sign(options.suite)?;
+        }
+        let encrypted = match options.suite {
+            Suite::Nacl => None,
+            Suite::Aes256Gcm => Some(sealed::Payload::encrypt(plaintext, event, self.own.as_ref(), recipients > 1)?),
+        };
+        Ok(SealingInParts { options, encrypted })
+    }
+
+    /// Seals the same `plaintext` that this was [begun](Self::begin) with, by the same sealer, for more recipients. The copies are as
+    /// those of [`seal`](Self::seal), whose id, if they have one, is that of the other parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal).
+    pub fn seal_part(
+        &self,
+        begun: &mut SealingInParts,
+        plaintext: &[u8],
+        to: &[Recipient],
+    ) -> Result<Vec<WirePayload>> {
+        let SealOptions { signed, single, .. } = begun.options;
+        match &mut begun.encrypted {
+            None => nacl::seal(plaintext, to, &self.nacl, single),
+            Some(payload) => payload.copies(to, self.own.as_ref(), signed, &self.sealed),
+        }
+    }
+
     fn check_can_sign(&self, suite: Suite) -> Result<()> {
         let refuse = |why| Err(Error::new(ErrorKind::InvalidInput, why));
         match suite {
@@ -170,6 +213,19 @@ impl Sealer {
     pub fn forget(&self) {
         self.nacl.forget();
         self.sealed.forget();
+    }
+}
+
+/// A payload that is sealed for some recipients at a time: see [`Sealer::begin`].
+pub struct SealingInParts {
+    options: SealOptions,
+    /// Once for all, where the suite does so.
+    encrypted: Option<sealed::Payload>,
+}
+
+impl fmt::Debug for SealingInParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealingInParts").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

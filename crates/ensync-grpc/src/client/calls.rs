@@ -20,7 +20,7 @@ impl Shared {
         match command {
             Command::Subscribe(subscribe) => self.subscribe(subscribe.clone()).await,
             Command::Unsubscribe { event } => self.unsubscribe(event.clone()).await,
-            _ => self.carry(None, |over| async move { self.ask(&over, command, limit).await }).await,
+            _ => self.carry(|over| async move { self.ask(&over, command, limit).await }).await,
         }
     }
 

@@ -7,14 +7,14 @@ use ensync_core::Endpoint;
 use futures::future::BoxFuture;
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
-use super::Options;
+use super::answers::{self, Answer};
 use super::gateway::NotGrpc;
+use super::{LEAST_MESSAGE, Options};
 
 /// A connection and its driver. Nothing moves unless `driver` is polled; dropping it starts the connection's end, which comes
 /// when the last stream is gone.
@@ -43,18 +43,29 @@ impl Http2 {
             .handshake(TokioIo::new(stream))
             .await?;
         tracing::debug!(endpoint = %to, "HTTP/2 connection opened");
-        Ok(Self { channel: Channel(send), driver: Box::pin(driver) })
+        Ok(Self { channel: Channel { send, most: LEAST_MESSAGE }, driver: Box::pin(driver) })
     }
 }
 
 /// What the generated client sends its requests with.
 #[derive(Clone, Debug)]
-pub(crate) struct Channel(SendRequest<Body>);
+pub(crate) struct Channel {
+    send: SendRequest<Body>,
+    /// The largest message that is taken.
+    most: usize,
+}
+
+impl Channel {
+    /// The same, which takes messages of up to so many bytes.
+    pub(super) fn taking(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+}
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl tower_service::Service<http::Request<Body>> for Channel {
-    type Response = http::Response<Incoming>;
+    type Response = http::Response<Answer>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -67,11 +78,14 @@ impl tower_service::Service<http::Request<Body>> for Channel {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         const AGENT: HeaderValue = HeaderValue::from_static(concat!("ensync-rust/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
-        let answer = self.0.send_request(request);
+        // The one call that is answered with a stream.
+        let (many, most) = (request.uri().path().ends_with("/Subscribe"), self.most);
+        let answer = self.send.send_request(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
             NotGrpc::check(&response)?;
-            Ok(response)
+            answers::make_readable(response.headers_mut());
+            Ok(response.map(|body| Answer::new(body, most, many)))
         })
     }
 }

@@ -163,8 +163,18 @@ impl fmt::Debug for GrpcTransport {
 
 impl Shared {
     /// Asks over the connection of the moment, and again over the next one where nobody looked at the request because the
-    /// connection takes no more: it was not processed then (RFC 9113 section 6.8).
-    pub(super) async fn carry<T, F, A>(&self, mut not_over: Option<Arc<Connection>>, ask: F) -> Result<T>
+    /// connection takes no more: it was not processed then (RFC 9113 section 6.8). An engine that does not know the session has ended
+    /// it, and so the link.
+    pub(super) async fn carry<T, F, A>(&self, ask: F) -> Result<T>
+    where
+        F: Fn(Arc<Connection>) -> A,
+        A: Future<Output = Result<T, Failure>>,
+    {
+        self.ask_over(None, ask).await.map_err(|error| self.refused(error))
+    }
+
+    /// The same, but not over the connection `not_over`, and without an end of the link.
+    pub(super) async fn ask_over<T, F, A>(&self, mut not_over: Option<Arc<Connection>>, ask: F) -> Result<T>
     where
         F: Fn(Arc<Connection>) -> A,
         A: Future<Output = Result<T, Failure>>,
@@ -186,14 +196,14 @@ impl Shared {
                 }
                 Err(Failure::Refused(error)) => {
                     self.answered();
-                    return Err(self.refused(error));
+                    return Err(error);
                 }
                 Err(Failure::Status(status)) => status,
             };
             match outcome::of(&status) {
                 Outcome::Answered(error) => {
                     self.answered();
-                    return Err(self.refused(error));
+                    return Err(error);
                 }
                 Outcome::NotSent if connection.seen.is_leaving() => not_over = Some(connection),
                 Outcome::NotSent => return Err(self.closed().with_source(status)),

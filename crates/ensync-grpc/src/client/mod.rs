@@ -1,5 +1,6 @@
 //! The client half: one HTTP/2 connection a link.
 
+mod answers;
 mod calls;
 mod connection;
 mod frames;
@@ -12,7 +13,6 @@ mod outcome;
 mod read;
 mod rpc;
 mod streams;
-
 mod write;
 
 use std::sync::Arc;
@@ -142,7 +142,7 @@ impl GrpcConnector {
         app_key: &AppKey,
         redial: Option<Redial>,
     ) -> Result<Link> {
-        let rpc = Rpc::new(http2.channel, to, LEAST_MESSAGE)?;
+        let rpc = Rpc::new(http2.channel.clone(), to, LEAST_MESSAGE)?;
         let request = ConnectRequest { access_key: app_key.expose().to_owned(), ends_with_streams: true };
         // Nothing drives the connection yet but this: dropping the future closes it.
         let mut driver = http2.driver;
@@ -155,7 +155,7 @@ impl GrpcConnector {
             Ok(answer) => read_welcome(answer).map_err(|error| error.context(format_args!("log in to {to}")))?,
             Err(status) => return Err(explain(to, &seen, status)),
         };
-        let rpc = rpc.taking(self.options.max_message(&welcome.config));
+        let rpc = rpc.taking(http2.channel, self.options.max_message(&welcome.config));
         Ok(link::start(Connection::new(rpc, seen), driver, redial, to, welcome, &self.options))
     }
 }
@@ -201,11 +201,7 @@ fn served(to: &Endpoint) -> Result<()> {
 
 fn read_welcome(answer: ConnectResponse) -> Result<Welcome> {
     if !answer.success {
-        let refusal = Error::from_refusal(&answer.error_message);
-        return Err(match refusal.kind() {
-            ErrorKind::Refused => Error::new(kind_of_login_refusal(&answer.error_message), refusal.to_string()),
-            _ => refusal,
-        });
+        return Err(Error::from_login_refusal(&answer.error_message));
     }
     let client_id = ClientId::parse(&answer.client_id)
         .map_err(|cause| Error::new(ErrorKind::Protocol, "client_id is not one").with_source(cause))?;
@@ -213,36 +209,13 @@ fn read_welcome(answer: ConnectResponse) -> Result<Welcome> {
     Ok(Welcome { client_id, app_id, config: answer.server_config.into_iter().collect() })
 }
 
-/// What another engine's words refuse a login for. They are about the key, which no further try makes a better one, unless they speak
-/// of something that passes.
-fn kind_of_login_refusal(text: &str) -> ErrorKind {
-    const PASSES: [&str; 14] = [
-        "again",
-        "busy",
-        "drain",
-        "later",
-        "limit",
-        "maintenance",
-        "moment",
-        "not ready",
-        "overload",
-        "restart",
-        "shutting",
-        "starting",
-        "timeout",
-        "unavailable",
-    ];
-    let text = text.to_lowercase();
-    match PASSES.iter().any(|word| text.contains(word)) {
-        true => ErrorKind::Unavailable,
-        false => ErrorKind::Unauthenticated,
-    }
-}
-
 /// A status instead of an answer to the login.
 fn explain(to: &Endpoint, seen: &Observation, status: tonic::Status) -> Error {
     if let Some(page) = outcome::page(&status) {
         return page.error_of_login().context(format_args!("log in to {to}"));
+    }
+    if let Some(error) = outcome::unreadable(&status) {
+        return error.context(format_args!("log in to {to}"));
     }
     if status::is_local(&status) {
         return seen.explain(to, Some(status));

@@ -2,9 +2,10 @@
 
 use std::error::Error as StdError;
 
-use ensync_core::Error;
+use ensync_core::{Error, ErrorKind};
 use tonic::Status;
 
+use super::answers::Unreadable;
 use super::gateway::NotGrpc;
 use crate::status;
 
@@ -43,10 +44,28 @@ pub(super) enum Outcome {
     Unknown,
 }
 
+/// Of an answer that cannot be read. It came after the request was seen: what became of that nobody knows.
+pub(super) fn unreadable(status: &Status) -> Option<Error> {
+    source_of::<Unreadable>(status).map(|answer| Error::new(ErrorKind::Protocol, answer.to_string()))
+}
+
+/// Why a stream of events ended: one that is too large for this side is its sender's, or this side's limit, and no other.
+pub(super) fn of_stream(status: &Status) -> Outcome {
+    match source_of::<Unreadable>(status) {
+        Some(too_large @ Unreadable::TooLarge { .. }) => {
+            Outcome::Answered(Error::new(ErrorKind::PayloadTooLarge, too_large.to_string()))
+        }
+        _ => of(status),
+    }
+}
+
 pub(super) fn of(status: &Status) -> Outcome {
     let mut cause = StdError::source(status);
     if cause.is_none() {
         return Outcome::Answered(status::from_status(status));
+    }
+    if let Some(error) = unreadable(status) {
+        return Outcome::Answered(error);
     }
     while let Some(error) = cause {
         if let Some(answer) = error.downcast_ref::<NotGrpc>() {
@@ -73,10 +92,14 @@ pub(super) fn of(status: &Status) -> Outcome {
 
 /// The page that a login was answered with, if it was one.
 pub(super) fn page(status: &Status) -> Option<&NotGrpc> {
+    source_of(status)
+}
+
+fn source_of<E: StdError + 'static>(status: &Status) -> Option<&E> {
     let mut cause = StdError::source(status);
     while let Some(error) = cause {
-        if let Some(answer) = error.downcast_ref() {
-            return Some(answer);
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         cause = error.source();
     }

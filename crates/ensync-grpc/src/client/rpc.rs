@@ -62,20 +62,19 @@ impl Rpc {
     }
 
     fn with(channel: Channel, origin: http::Uri, max_message_bytes: usize, earlier: Arc<AtomicBool>) -> Self {
-        let client = EnSyncServiceClient::with_origin(channel, origin.clone());
+        let client = EnSyncServiceClient::with_origin(channel.taking(max_message_bytes), origin.clone());
         let client = client.max_decoding_message_size(max_message_bytes);
         Self { client, origin, max_message_bytes, earlier }
     }
 
     /// The same over another connection.
     pub(super) fn over(&self, channel: Channel) -> Self {
-        Self::with(channel, self.origin.clone(), self.max_message_bytes, self.earlier.clone())
+        self.taking(channel, self.max_message_bytes)
     }
 
-    /// The same, which takes messages of up to so many bytes.
-    pub(super) fn taking(self, max_message_bytes: usize) -> Self {
-        let client = self.client.max_decoding_message_size(max_message_bytes);
-        Self { client, max_message_bytes, ..self }
+    /// The same over this connection, taking messages of up to so many bytes.
+    pub(super) fn taking(&self, channel: Channel, max_message_bytes: usize) -> Self {
+        Self::with(channel, self.origin.clone(), max_message_bytes, self.earlier.clone())
     }
 
     pub(super) async fn connect(&self, request: ConnectRequest) -> Answer<ConnectResponse> {

@@ -21,6 +21,9 @@ use crate::generated::*;
 /// How long the engine may take to hear that a subscription has ended on this side.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long the engine may take to say whether it knows the session.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
 /// A subscription's stream and the task that reads it, which ends with this.
 pub(super) struct Stream {
     reader: AbortHandle,
@@ -102,10 +105,11 @@ impl Shared {
         Ok(Reply::Done)
     }
 
-    /// Begins a stream, but not over the connection `not_over`. Engines of this project send its head at once; others may send it
+    /// Begins a stream, but not over the connection `not_over`. A refusal may be about this subscription alone, whatever it says, so it
+    /// ends no link: whoever asked finds out. Engines of this project send its head at once; others may send it
     /// with the first event, so their silence for [`subscribe_grace`](super::GrpcConnector::subscribe_grace) is taken as consent.
     async fn begin(&self, subscribe: &Subscribe, not_over: Option<Arc<Connection>>) -> Result<(Arc<Connection>, Head)> {
-        self.carry(not_over, |over| async move {
+        self.ask_over(not_over, |over| async move {
             let request = write::subscribe(&self.client_id, subscribe);
             let mut head = over.rpc.subscribe(request).boxed();
             let opened = match self.prompt {
@@ -131,7 +135,7 @@ impl Shared {
     }
 
     async fn tell_left(&self, event: &EventName) -> Result<()> {
-        self.carry(None, |over| async move {
+        self.carry(|over| async move {
             let request = UnsubscribeRequest { client_id: self.client_id.clone(), message_name: event.to_string() };
             let answer = over.rpc.unsubscribe(request).await?;
             if answer.success { Ok(()) } else { Err(Failure::Refused(Error::from_refusal(&answer.message))) }
@@ -139,8 +143,8 @@ impl Shared {
         .await
     }
 
-    /// Reads one subscription's stream into the inbox. Where its connection was closed in good order it goes on over the next one;
-    /// if it ends unasked, so does the link, or where that says why, this subscription alone.
+    /// Reads one subscription's stream into the inbox. Where its connection was closed in good order it goes on over the next one. If
+    /// it ends unasked, so has the session, or this subscription alone: the engine is asked.
     async fn read(
         self: Arc<Self>,
         subscribe: Subscribe,
@@ -155,33 +159,38 @@ impl Shared {
             if leaving.load(Ordering::Acquire) {
                 return;
             }
-            let error = match ended.map_err(|status| (outcome::of(&status), status)) {
-                Err((Outcome::Answered(error), _)) if is_about_the_subscription(&error) => {
-                    return self.end_subscription(event, error, &leaving).await;
-                }
-                Err((Outcome::Answered(error), _)) if error.kind() == ErrorKind::Unauthenticated => Some(error),
-                Ok(()) | Err(_) if over.seen.is_leaving() => match self.begin(&subscribe, Some(over)).await {
+            let error = match ended.map_err(|status| (outcome::of_stream(&status), status)) {
+                Err((Outcome::Answered(error), _)) if !passes(&error) => error,
+                _ if over.seen.is_leaving() => match self.begin(&subscribe, Some(over)).await {
                     Ok(next) => {
                         (over, head) = next;
                         continue;
                     }
-                    Err(error) if is_about_the_subscription(&error) => {
-                        return self.end_subscription(event, error, &leaving).await;
-                    }
-                    Err(error) => Some(error),
+                    Err(error) => error,
                 },
-                Err((Outcome::Answered(error), _)) => Some(error),
-                Err((_, status)) => {
-                    let error = self.lost(format_args!("the stream of {event} ended"));
-                    return self.end(End::Lost(error.with_source(status)));
-                }
-                Ok(()) => None,
+                Err((Outcome::Answered(error), _)) => error,
+                Err((_, status)) => self.lost("the stream ended").with_source(status),
+                Ok(()) => self.lost("the engine ended the stream"),
             };
-            let lost = self.lost(format_args!("the stream of {event} ended"));
-            return self.end(End::Lost(match error {
-                Some(error) => lost.with_source(error),
-                None => lost,
-            }));
+            if (passes(&error) || error.kind() == ErrorKind::Unauthenticated) && !self.is_known().await {
+                let lost = self.lost(format_args!("the stream of {event} ended"));
+                return self.end(End::Lost(lost.with_source(error)));
+            }
+            return self.end_subscription(event, error, &leaving).await;
+        }
+    }
+
+    /// Whether the engine still knows the session. Any answer will do but that it does not.
+    async fn is_known(&self) -> bool {
+        use ErrorKind::{Closed, Interrupted, Timeout, Unauthenticated};
+        let asked = self.ask_over(None, |over| async move {
+            let request = HeartbeatRequest { client_id: self.client_id.clone() };
+            Ok(over.rpc.heartbeat(request, Some(KNOWN_WITHIN)).await?.success)
+        });
+        match timeout(KNOWN_WITHIN, asked).await {
+            Ok(Ok(known)) => known,
+            Ok(Err(error)) => !matches!(error.kind(), Closed | Interrupted | Timeout | Unauthenticated),
+            Err(_) => false,
         }
     }
 
@@ -214,7 +223,7 @@ impl Shared {
         }
     }
 
-    /// Ends one subscription for a reason of its own.
+    /// Ends one subscription.
     async fn end_subscription(&self, event: EventName, error: Error, leaving: &Arc<AtomicBool>) {
         let Ok(_gate) = self.enter(&event).await else { return };
         // Left meanwhile, or subscribed to anew.
@@ -233,13 +242,13 @@ impl Shared {
     }
 }
 
-/// Whether the end of a stream concerns its subscription, and no other. What passes, and what is about the session, concerns all.
-fn is_about_the_subscription(error: &Error) -> bool {
-    use ErrorKind::{Closed, Connect, Interrupted, Refused, Timeout, Unauthenticated, Unavailable};
+/// Whether the end of a stream may be that of its connection, or of the session.
+fn passes(error: &Error) -> bool {
+    use ErrorKind::{Closed, Connect, Interrupted, Refused, Timeout, Unavailable};
     match error.kind() {
-        Unauthenticated | Unavailable | Timeout | Interrupted | Closed | Connect => false,
-        Refused => !error.may_have_happened(),
-        _ => true,
+        Unavailable | Timeout | Interrupted | Closed | Connect => true,
+        Refused => error.may_have_happened(),
+        _ => false,
     }
 }
 

@@ -18,7 +18,7 @@ use super::fake::*;
 use crate::generated::*;
 
 /// A message as it travels, uncompressed.
-fn framed(message: &[u8]) -> Bytes {
+pub(super) fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(message.len() as u32);
@@ -27,7 +27,7 @@ fn framed(message: &[u8]) -> Bytes {
 }
 
 /// A gRPC answer made by hand: messages, then the trailers.
-fn answer(messages: impl IntoIterator<Item = Vec<u8>>) -> http::Response<Body> {
+pub(super) fn answer(messages: impl IntoIterator<Item = Vec<u8>>) -> http::Response<Body> {
     let mut frames: VecDeque<_> = messages.into_iter().map(|message| Frame::data(framed(&message))).collect();
     frames.push_back(Frame::trailers([("grpc-status".parse().unwrap(), "0".parse().unwrap())].into_iter().collect()));
     let body = StreamBody::new(futures::stream::iter(frames.into_iter().map(Ok::<_, tonic::Status>)));
@@ -38,7 +38,7 @@ fn unimplemented() -> http::Response<Body> {
     tonic::Status::unimplemented("no such call").into_http()
 }
 
-fn welcome() -> ConnectResponse {
+pub(super) fn welcome() -> ConnectResponse {
     ConnectResponse { success: true, client_id: "c".into(), client_hash: "?".into(), ..ConnectResponse::default() }
 }
 
@@ -138,8 +138,8 @@ async fn an_event_that_cannot_be_understood_is_skipped() {
     let delivery = link.inbox.next().await.unwrap().unwrap();
     assert_eq!((delivery.event.as_str(), delivery.block.as_u64()), ("a", 0));
     // This engine then ends the stream, although nobody asked it to.
-    assert_eq!(link.inbox.next().await.unwrap().unwrap_err().kind(), ErrorKind::Interrupted);
-    assert!(link.inbox.next().await.is_none());
+    let (event, error) = link.transport.ended_subscription().await;
+    assert_eq!((event, error.kind()), (name("a"), ErrorKind::Interrupted), "{error}");
 }
 
 /// An engine that answers a Subscribe only once it is told to.

@@ -166,7 +166,7 @@ async fn a_subscribe_that_is_given_up_does_not_end_the_session() {
 
 #[tokio::test]
 async fn a_session_that_the_engine_forgot_ends_its_link_at_the_first_call() {
-    for command in [publish("a"), subscribe("a"), Command::Unsubscribe { event: name("a") }, Command::Heartbeat] {
+    for command in [publish("a"), Command::Unsubscribe { event: name("a") }, Command::Heartbeat] {
         let mut engine = Engine::start();
         let (mut link, _serving) = engine.link().await;
         engine.fake.end(1);

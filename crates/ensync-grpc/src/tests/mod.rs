@@ -7,6 +7,7 @@ mod given_up;
 mod link;
 mod login;
 mod moving;
+mod odd;
 mod peers;
 mod sessions;
 mod wire;

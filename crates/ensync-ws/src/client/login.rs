@@ -103,7 +103,7 @@ where
         };
         return match Pushed::parse(&text)? {
             Pushed::Answer(Answer::Pass(welcome)) => frame::parse_welcome(welcome),
-            Pushed::Answer(Answer::Fail(reason)) => Err(refused_login(reason)),
+            Pushed::Answer(Answer::Fail(reason)) => Err(Error::from_login_refusal(reason)),
             Pushed::Answer(Answer::Replay(_)) | Pushed::Record(_) => Err(odd("an event")),
             Pushed::Pong => continue,
             Pushed::Ping => {
@@ -111,53 +111,5 @@ where
                 continue;
             }
         };
-    }
-}
-
-/// Other engines refuse a login in their own words. Mostly it is the key that is wrong, and then nothing is gained by trying again;
-/// but one that says that it cannot do it now must not be taken for that.
-fn refused_login(reason: &str) -> Error {
-    let refusal = Error::from_refusal(reason);
-    match refusal.kind() {
-        ErrorKind::Refused if reason.trim().is_empty() => {
-            Error::new(ErrorKind::Unauthenticated, "the engine refused the app key and gave no reason")
-        }
-        ErrorKind::Refused => Error::new(meant_by(&refusal.to_string()), refusal.to_string()),
-        _ => refusal,
-    }
-}
-
-/// What the words of a refused login say.
-fn meant_by(words: &str) -> ErrorKind {
-    /// Of an engine that takes no more.
-    const LIMIT: &[&str] = &["limit", "too many", "quota", "throttl"];
-    /// Of one that cannot do it now.
-    const PASSING: &[&str] = &[
-        "unavailable",
-        "restart",
-        "starting",
-        "stopping",
-        "shutting down",
-        "shutdown",
-        "try again",
-        "retry",
-        "temporar",
-        "overload",
-        "busy",
-        "maintenance",
-        "not ready",
-        "timeout",
-        "timed out",
-        "internal error",
-        "server error",
-    ];
-    let words = words.to_ascii_lowercase();
-    let says = |list: &[&str]| list.iter().any(|word| words.contains(word));
-    if says(LIMIT) {
-        ErrorKind::LimitExceeded
-    } else if says(PASSING) {
-        ErrorKind::Unavailable
-    } else {
-        ErrorKind::Unauthenticated
     }
 }

@@ -129,3 +129,65 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     assert_eq!(entries, [entry(1), entry(3)]);
 }
+
+/// How much room there is on it.
+const SIZE: u64 = 16 << 20;
+
+/// A disk that a file and the room kept for it share.
+#[derive(Clone)]
+struct Shared {
+    disk: Disk,
+    kept: u64,
+    taken: bool,
+}
+
+impl Reserve for Shared {
+    fn take(&mut self) -> std::io::Result<()> {
+        if !self.taken && self.disk.bytes.len()? + self.kept > SIZE {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.taken = true;
+        self.disk.room.store(SIZE - self.kept, Ordering::Relaxed);
+        Ok(())
+    }
+    fn give_up(&mut self) -> bool {
+        self.disk.room.store(SIZE, Ordering::Relaxed);
+        std::mem::take(&mut self.taken)
+    }
+}
+
+/// The database keeps the room of what was taken out of it, which is what the reserve needs.
+#[test]
+fn an_outbox_that_filled_its_disk_takes_events_again_once_it_is_drained() {
+    let disk = Disk { bytes: Arc::default(), room: Arc::new(AtomicU64::new(SIZE)) };
+    let opened = disk.clone();
+    let open = move || {
+        let database = redb::Builder::new().create_with_backend(opened.clone());
+        database.map_err(|cause| Error::new(ErrorKind::Unavailable, "open").with_source(cause))
+    };
+    let reserve = Shared { disk, kept: SIZE / 8, taken: false };
+    let options = OutboxOptions::new().max_age(Duration::MAX);
+    let mut store = Store::open(Box::new(open), options, Box::new(reserve)).unwrap();
+    let large = || {
+        let mut large = entry(1);
+        large.publish.payload = ensync_core::WirePayload::from_wire("A".repeat(200_000));
+        large
+    };
+    for round in 0..3 {
+        let mut put = 0u64;
+        while store.put(|batch| batch.put(&[large()], NOW)).is_ok() {
+            put += 1;
+            assert!(put < 100, "the disk is not full");
+        }
+        assert!(put >= 5, "round {round}: {put}");
+        while store.count.status().waiting > 0 {
+            let (entries, _) = taken(&mut store, NOW).unwrap();
+            for (id, _) in entries {
+                store.take_out(|batch| batch.done(id)).unwrap();
+            }
+        }
+        assert_eq!(store.count.status().waiting, 0);
+        let (ids, _) = store.put(|batch| batch.put(&[entry(2)], NOW)).unwrap();
+        store.take_out(|batch| batch.done(ids[0])).unwrap();
+    }
+}

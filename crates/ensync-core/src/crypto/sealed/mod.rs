@@ -36,7 +36,7 @@ pub(super) use envelope::Envelope;
 pub(super) use header::Header;
 pub use header::SealedId;
 pub(super) use open::{HpkeParties, open};
-pub(super) use seal::{HpkeAgreement, seal};
+pub(super) use seal::{HpkeAgreement, Payload, seal};
 
 const INFO: &[u8] = b"ensync/sealed/1";
 const KEY_LABEL: &[u8] = b"ensync/sealed/1/key";

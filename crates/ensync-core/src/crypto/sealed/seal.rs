@@ -44,18 +44,11 @@ pub(in crate::crypto) fn seal(
     sign: bool,
     kept: &Writing<AppId, HpkeAgreement>,
 ) -> Result<Vec<WirePayload>> {
-    let content_key = content_key::fresh(plaintext, own)?;
-    let created = Timestamp::from_millis(Timestamp::now().as_millis().min(Header::CREATED_LIMIT - 1));
-    let mut payload = Payload::new(plaintext, event.clone(), content_key, SealedId::random()?, created, to.len() > 1)?;
-    let one = |recipient: &Recipient| {
-        let agreement = kept.agree(recipient.id(), || HpkeAgreement::fresh(recipient, own))?;
-        payload.copy_for(recipient.id(), &agreement, own, sign)
-    };
-    to.iter().map(one).collect()
+    Payload::encrypt(plaintext, event, own, to.len() > 1)?.copies(to, own, sign, kept)
 }
 
 /// One payload, encrypted.
-struct Payload {
+pub(in crate::crypto) struct Payload {
     event: EventName,
     id: SealedId,
     created: Timestamp,
@@ -65,6 +58,33 @@ struct Payload {
 }
 
 impl Payload {
+    /// Encrypts `plaintext` under a fresh content key; `many` if more than one copy of it will be made.
+    pub(in crate::crypto) fn encrypt(
+        plaintext: &[u8],
+        event: &EventName,
+        own: Option<&SecretKey>,
+        many: bool,
+    ) -> Result<Self> {
+        let content_key = content_key::fresh(plaintext, own)?;
+        let created = Timestamp::from_millis(Timestamp::now().as_millis().min(Header::CREATED_LIMIT - 1));
+        Self::new(plaintext, event.clone(), content_key, SealedId::random()?, created, many)
+    }
+
+    /// A copy for each recipient: in mode auth where the own key has an id, signed if `sign` and mode auth.
+    pub(in crate::crypto) fn copies(
+        &mut self,
+        to: &[Recipient],
+        own: Option<&SecretKey>,
+        sign: bool,
+        kept: &Writing<AppId, HpkeAgreement>,
+    ) -> Result<Vec<WirePayload>> {
+        let one = |recipient: &Recipient| {
+            let agreement = kept.agree(recipient.id(), || HpkeAgreement::fresh(recipient, own))?;
+            self.copy_for(recipient.id(), &agreement, own, sign)
+        };
+        to.iter().map(one).collect()
+    }
+
     /// `content_key` is new and serves nothing else.
     fn new(
         plaintext: &[u8],

@@ -1,0 +1,179 @@
+//! Subscriptions that end by themselves, or are refused as if there was no session: no others pay for that.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_client::core::{Command, Error, ErrorKind};
+use ensync_client::{Client, ConnectionEvent, Subscription};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use crate::scripted::{Answer, Scripted, delivery, somebody};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Publishes in a moment, or the test fails.
+async fn publishes(client: &Client) {
+    let publish = client.publish("a/b", &1).to(somebody()).into_future();
+    tokio::time::timeout(SECOND, publish).await.expect("a publish waits for a subscription").unwrap();
+}
+
+async fn comes(engine: &Scripted, orders: &mut Subscription, id: &str) {
+    engine.push(delivery("a/b", id, 1));
+    let event = tokio::time::timeout(SECOND, orders.next()).await.expect("nothing comes").unwrap().unwrap();
+    assert_eq!(event.id().as_str(), id);
+    event.ack().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_asked_for_again_over_the_same_link() {
+    for error in [
+        Error::new(ErrorKind::Unavailable, "gone for a moment"),
+        Error::new(ErrorKind::LimitExceeded, "too much"),
+        Error::new(ErrorKind::Interrupted, "reset"),
+        Error::new(ErrorKind::Refused, "cancelled").perhaps_done(),
+    ] {
+        let engine = Scripted::new(|_, _| Answer::Done);
+        let client = engine.client().await;
+        let mut orders = client.subscribe("a/b").await.unwrap();
+        for n in 0..3 {
+            engine.end_subscription("a/b", error.clone());
+            publishes(&client).await;
+            tokio::time::sleep(5 * SECOND).await;
+            comes(&engine, &mut orders, &format!("e-{n}")).await;
+        }
+        assert_eq!((engine.links(), engine.count("subscribe")), (1, 4), "{error}");
+        client.close().await.unwrap();
+    }
+}
+
+/// One that ends each time it is made is no storm, and what goes beside it goes on.
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_without_end_is_asked_for_ever_more_seldom() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.client().await;
+    let _orders = client.subscribe("a/b").await.unwrap();
+    let begun = Instant::now();
+    let mut ended = 0;
+    while begun.elapsed() < 600 * SECOND {
+        if engine.count("subscribe") > ended {
+            ended += 1;
+            engine.end_subscription("a/b", Error::new(ErrorKind::Unavailable, "again"));
+        }
+        publishes(&client).await;
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    assert!((20..60).contains(&ended), "{ended}");
+    assert_eq!(engine.links(), 1);
+    client.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_meanwhile_is_told_and_one_that_is_over_is_not() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.client().await;
+    let orders = client.subscribe("a/b").await.unwrap();
+    let names = |engine: &Scripted| {
+        let calls = engine.calls.lock().unwrap();
+        calls.iter().map(|call| call.command.name()).filter(|name| *name != "heartbeat").collect::<Vec<_>>()
+    };
+    engine.end_subscription("a/b", Error::new(ErrorKind::Unavailable, "gone"));
+    tokio::task::yield_now().await;
+    orders.pause("a break").await.unwrap();
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(names(&engine), ["subscribe", "pause", "pause", "subscribe"]);
+    engine.end_subscription("a/b", Error::new(ErrorKind::Unavailable, "gone"));
+    tokio::task::yield_now().await;
+    orders.resume().await.unwrap();
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(names(&engine)[4..], ["continue", "subscribe"]);
+    client.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_pass_ends_the_stream_with_the_reason() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.client().await;
+    let mut events = client.events();
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    engine.end_subscription("a/b", Error::new(ErrorKind::Forbidden, "not yours"));
+    assert_eq!(orders.next().await.unwrap().unwrap_err().kind(), ErrorKind::Forbidden);
+    assert!(orders.next().await.is_none());
+    assert!(matches!(events.next().await, Some(ConnectionEvent::Connected)));
+    assert!(matches!(events.next().await, Some(ConnectionEvent::SubscriptionRefused { .. })));
+    assert_eq!(engine.links(), 1);
+}
+
+/// It refuses this name as if there was no session, and answers everything else.
+fn refuses_one_name() -> Arc<Scripted> {
+    Scripted::new(|_, command| match command {
+        Command::Subscribe(subscribe) if subscribe.event.as_str() == "a/bad" => Answer::No(ErrorKind::Unauthenticated),
+        _ => Answer::Done,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_refused_as_unknown_over_a_new_login_too_is_refused_alone() {
+    let engine = refuses_one_name();
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    let begun = Instant::now();
+    let error = client.subscribe("a/bad").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
+    assert_eq!(engine.links(), 2, "one more login, and no loop");
+    publishes(&client).await;
+    comes(&engine, &mut orders, "e-1").await;
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(engine.links(), 2);
+}
+
+/// The same where the engine says so once the subscription is made.
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_as_unknown_over_a_new_login_too_ends_alone() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    let mut bad = client.subscribe("a/bad").await.unwrap();
+    let unknown = || Error::new(ErrorKind::Unauthenticated, "no such session");
+    engine.end_subscription("a/bad", unknown());
+    tokio::time::sleep(SECOND).await;
+    client.wait_until_live().await.unwrap();
+    assert_eq!(engine.links(), 2);
+    engine.end_subscription("a/bad", unknown());
+    let error = tokio::time::timeout(SECOND, bad.next()).await.expect("it goes on").unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    publishes(&client).await;
+    comes(&engine, &mut orders, "e-1").await;
+    assert_eq!(engine.links(), 2);
+}
+
+/// But where the session is not known by any word, it is over.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_really_gone_ends_no_subscription() {
+    let engine = Scripted::new(|link, command| match command {
+        Command::Heartbeat | Command::Subscribe(_) if (2..6).contains(&link) => Answer::No(ErrorKind::Unauthenticated),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    engine.end(1, None);
+    tokio::time::sleep(120 * SECOND).await;
+    assert_eq!(engine.links(), 6);
+    comes(&engine, &mut orders, "e-1").await;
+}
+
+/// Each login works, and no session is known: it was sent, and refused.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_always_forgets_is_told_as_that() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::No(ErrorKind::Unauthenticated),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let error = client.publish("a/b", &1).to(somebody()).await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::Connect, false));
+    let text = error.to_string();
+    assert!(text.contains("did not know the session") && !text.contains("not sent"), "{text}");
+}
