@@ -3,14 +3,14 @@
 
 use clap::{ArgMatches, Command};
 
-use crate::failure::Usage;
+use crate::exit::Problem;
 use crate::foreign::secret_in;
 
 /// Arguments that are secrets, and a payload, which is encrypted: whoever sends keys to somebody may.
 const MAY_HOLD_SECRETS: [&str; 3] = ["secret_key", "app_key", "payload"];
 
 /// Looks at every argument of a command line, and at the variables of the environment that stand for arguments.
-pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage> {
+pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Problem> {
     for argument in command.get_arguments() {
         let id = argument.get_id().as_str();
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
@@ -24,7 +24,7 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage
                     (None, _) => id.to_uppercase(),
                 };
                 let message = format!("{name} holds {what}, which does not belong there; keep it on this machine");
-                return Err(Usage(message));
+                return Err(Problem::usage(message));
             }
         }
     }

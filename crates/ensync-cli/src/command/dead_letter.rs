@@ -1,12 +1,11 @@
-use std::io::Write;
-
 use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value};
 
 use super::Outcome;
-use crate::admin::{Admin, Api, Table, confirmed, narrowed, shown, text, time};
+use crate::admin::{Admin, Api, Output, Table, confirmed, narrowed, shown, text, time};
 use crate::foreign;
+use crate::output::note;
 
 /// Look at dead letters, have them delivered again, or give them up.
 #[derive(Args)]
@@ -18,6 +17,9 @@ pub(crate) struct DeadLetter {
 #[derive(Subcommand)]
 enum Command {
     /// List dead letters, the oldest event first per queue.
+    #[command(
+        after_help = "Examples:\n  ensync dead-letter list --event orders/new\n  ensync dead-letter list --limit 10 --after ID"
+    )]
     List {
         /// Only those of this event name.
         #[arg(long, value_name = "NAME")]
@@ -35,6 +37,9 @@ enum Command {
         admin: Admin,
     },
     /// Have dead letters delivered again: their deliveries and their time to live count anew.
+    #[command(
+        after_help = "Examples:\n  ensync dead-letter requeue ID\n  ensync dead-letter requeue --app shop --event orders/new"
+    )]
     Requeue {
         #[command(flatten)]
         which: Which,
@@ -42,6 +47,7 @@ enum Command {
         admin: Admin,
     },
     /// Give dead letters up.
+    #[command(after_help = "Examples:\n  ensync dead-letter drop ID --yes\n  ensync dead-letter drop --all --yes")]
     Drop {
         #[command(flatten)]
         which: Which,
@@ -71,20 +77,20 @@ struct Which {
 }
 
 impl DeadLetter {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         match self.command {
-            Command::List { event, app, limit, after, admin } => list(&admin, event, app, limit, after).await,
-            Command::Requeue { which, admin } => which.post("requeue", &admin).await,
+            Command::List { event, app, limit, after, admin } => list(&admin, out, event, app, limit, after).await,
+            Command::Requeue { which, admin } => which.post("requeue", &admin, out).await,
             Command::Drop { which, yes, admin } => {
                 confirmed(yes, "this drops events that somebody sent")?;
-                which.post("drop", &admin).await
+                which.post("drop", &admin, out).await
             }
         }
     }
 }
 
 impl Which {
-    async fn post(self, what: &str, admin: &Admin) -> Outcome {
+    async fn post(self, what: &str, admin: &Admin, out: Output) -> Outcome {
         let done = async |api: &Api| {
             let mut which = Map::new();
             which.extend(self.id.map(|id| ("id".to_owned(), id.into())));
@@ -96,17 +102,13 @@ impl Which {
             api.call(Method::POST, &format!("/v1/dead-letters/{what}"), Some(which.into())).await
         };
         let done = admin.run(done).await?;
-        if admin.json {
-            println!("{}", foreign::json(&done.to_string()))
-        } else {
-            println!("{}", shown(&done, "count"))
-        }
-        Ok(())
+        out.either(|| done.clone(), || shown(&done, "count"))
     }
 }
 
 async fn list(
     admin: &Admin,
+    out: Output,
     event: Option<String>,
     app: Option<String>,
     limit: usize,
@@ -122,17 +124,16 @@ async fn list(
     letters.truncate(limit);
     if more && let Some(last) = letters.last() {
         let last = foreign::printable(text(last, "id"));
-        _ = writeln!(std::io::stderr(), "there are more: go on with --after {last}, or raise --limit");
+        note(format_args!("there are more: go on with --after {last}, or raise --limit"));
     }
-    if admin.json {
-        println!("{}", foreign::json(&Value::Array(letters).to_string()));
-        return Ok(());
-    }
-    let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);
-    for letter in &letters {
-        let [id, event, app, reason] = ["id", "event", "app", "reason"].map(|name| text(letter, name).to_owned());
-        table.row([id, event, app, time(letter.get("at")), shown(letter, "deliveries"), reason]);
-    }
-    table.print();
-    Ok(())
+    let table = || {
+        let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);
+        for letter in &letters {
+            let [id, event, app, reason] =
+                ["id", "event", "app_name", "reason"].map(|name| text(letter, name).to_owned());
+            table.row([id, event, app, time(letter.get("at")), shown(letter, "deliveries"), reason]);
+        }
+        table
+    };
+    out.table(|| Value::Array(letters.clone()), table)
 }
