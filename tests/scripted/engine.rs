@@ -27,6 +27,8 @@ pub enum Behaviour {
     ClosesAfter(u64),
     /// Every so many.
     ResetsStreams(u64),
+    /// Every so many, which it has stored, as a proxy does whose engine went away: REFUSED_STREAM. It knows no extension.
+    GivesBackWhatItDid(u64),
     /// Each connection, after so many requests, while one is not answered yet.
     GoesAway(u64),
     /// So many times, in the engine's own words.
@@ -114,7 +116,7 @@ impl Script {
     }
 
     pub fn deduplicates(&self) -> bool {
-        self.behaviour != Behaviour::KnowsNoExtension
+        !matches!(self.behaviour, Behaviour::KnowsNoExtension | Behaviour::GivesBackWhatItDid(_))
     }
 
     /// Whether this login is turned away with an HTTP status.

@@ -137,6 +137,15 @@ pub async fn grpc(script: Arc<Script>) -> (String, tokio::task::JoinHandle<()>) 
 
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
+/// What a request fails with; the library finds the reason of the reset in it.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Other(io::Error),
+    #[error("the stream is reset")]
+    Stream(#[source] h2::Error),
+}
+
 async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc::GrpcServer, script: Arc<Script>) {
     _ = tcp.set_nodelay(true);
     let (end, go_away) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -174,7 +183,12 @@ async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc:
                     Ok(response)
                 }
                 // The library resets the stream of a request whose service fails.
-                Behaviour::ResetsStreams(every) if publishes && nth % every == 0 => Err(io::Error::other("reset")),
+                Behaviour::ResetsStreams(every) if publishes && nth % every == 0 => {
+                    Err(Failure::Other(io::Error::other("reset")))
+                }
+                Behaviour::GivesBackWhatItDid(every) if publishes && nth % every == 0 => {
+                    Err(Failure::Stream(h2::Error::from(h2::Reason::REFUSED_STREAM)))
+                }
                 Behaviour::GoesAway(most) if publishes && count > most => {
                     goes.notify_one();
                     tokio::time::sleep(Duration::from_millis(300)).await;

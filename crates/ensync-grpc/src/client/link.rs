@@ -195,12 +195,14 @@ impl Shared {
                     self.answered();
                     return Err(self.refused(error));
                 }
-                Outcome::NotSent | Outcome::GivenBack if connection.seen.is_leaving() => not_over = Some(connection),
+                Outcome::NotSent if connection.seen.is_leaving() => not_over = Some(connection),
                 Outcome::NotSent => return Err(self.closed().with_source(status)),
                 Outcome::GivenBack => {
-                    let text =
-                        format!("{} gave the request back unseen (REFUSED_STREAM); try again later", self.endpoint);
-                    return Err(Error::new(ErrorKind::Unavailable, text).with_source(status));
+                    let text = format!(
+                        "{} gave the request back (REFUSED_STREAM); a proxy says so also of what its engine may have carried out",
+                        self.endpoint
+                    );
+                    return Err(Error::new(ErrorKind::Unavailable, text).perhaps_done().with_source(status));
                 }
                 Outcome::Unknown => {
                     let error = self.interrupted();

@@ -36,7 +36,8 @@ pub(super) enum Outcome {
     Answered(Error),
     /// Nobody looked at the request, for the connection had ended or takes no more.
     NotSent,
-    /// The server gave this one request back unseen: REFUSED_STREAM.
+    /// REFUSED_STREAM. RFC 9113 section 8.7 promises that nobody processed the request, but HAProxy says it of any request whose answer
+    /// it has not begun, so also of those that it had passed on to an engine which then went away.
     GivenBack,
     /// The stream or the connection failed meanwhile.
     Unknown,

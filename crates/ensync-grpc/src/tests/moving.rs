@@ -307,3 +307,60 @@ async fn what_it_may_have_processed_does_not() {
         }
     }
 }
+
+/// HAProxy resets with REFUSED_STREAM whatever it has not begun to answer, so also what it had passed on to an engine that then went.
+#[tokio::test]
+async fn what_a_proxy_gives_back_may_have_happened() {
+    for leaving in [false, true] {
+        let mut engine = Engine::start();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let endpoint: Endpoint = format!("grpc://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (server, goodbye) = (engine.server.clone(), Arc::new(Notify::new()));
+        let say = goodbye.clone();
+        let proxy = tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let (server, goodbye) = (server.clone(), say.clone());
+                tokio::spawn(async move {
+                    let says = goodbye.clone();
+                    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let (mut server, says) = (server.clone(), says.clone());
+                        async move {
+                            let gives_back = request.uri().path().ends_with("/PublishMessage");
+                            let Ok(answer) = server.call(request).await;
+                            match gives_back {
+                                true => {
+                                    if leaving {
+                                        says.notify_one();
+                                        // The goodbye is on its way before the reset.
+                                        tokio::time::sleep(Duration::from_millis(50)).await;
+                                    }
+                                    Err(h2::Error::from(h2::Reason::REFUSED_STREAM))
+                                }
+                                false => Ok(answer),
+                            }
+                        }
+                    });
+                    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(tcp), service);
+                    let mut serving = std::pin::pin!(serving);
+                    tokio::select! {
+                        _ = serving.as_mut() => return,
+                        () = goodbye.notified() => serving.as_mut().graceful_shutdown(),
+                    }
+                    _ = serving.await;
+                });
+            }
+        });
+        let link =
+            GrpcConnector::new(Dialer::default()).connect(&endpoint, &AppKey::parse("good").unwrap()).await.unwrap();
+        let error = timeout(PATIENCE, link.transport.call(publish("a"))).await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::Unavailable, true), "{leaving}: {error}");
+        let mut seen = 0;
+        while let Some(told) = engine.told_by_now() {
+            seen += usize::from(matches!(told, Told::Command(Command::Publish(_))));
+        }
+        assert_eq!(seen, 1, "it is the caller's to say whether it is asked for again");
+        proxy.abort();
+    }
+}
