@@ -88,7 +88,8 @@ fn origin(error: &clap::Error, command: &Command) -> Option<String> {
 }
 
 fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
-    let here = command.get_arguments().find(|argument| argument.to_string() == shown);
+    let flag = shown.split_whitespace().next()?.strip_prefix("--")?;
+    let here = command.get_arguments().find(|argument| argument.get_long() == Some(flag));
     here.or_else(|| command.get_subcommands().find_map(|command| find(command, shown)))
 }
 

@@ -97,32 +97,13 @@ impl Secret {
 }
 
 impl Connection {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) async fn open(&self, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
-        variables::check()?;
-        let place = || variables::origin("--url", "ENSYNC_URL");
-        let mut engine = Engine::new(&self.url).map_err(|error| Problem::at(place(), &error))?;
-        let mut tls = TlsOptions::new();
-        if let Some(path) = &self.ca {
-            let place = format!("{} {}", variables::origin("--ca", "ENSYNC_CA_FILE"), path.display());
-            tls = tls.add_ca_pem(&file(path, "--ca")?).map_err(|error| Problem::at(place, &error))?;
-        }
-        if let Some(own) = self.identity.read()? {
-            tls = tls.client_certificate_pem(&own.chain, &own.key).map_err(|error| Problem::at(own.place, &error))?;
-        }
-        engine = engine.tls(tls);
-        let login = engine.create_client(self.app_key()?);
         let own = secret_key.as_ref().and_then(SecretKey::app_id);
-        let opened = match secret_key {
-            Some(key) => login.app_secret_key(key).await,
-            None => login.await,
-        };
-        let client = opened.map_err(|error| match error.kind() {
-            ErrorKind::Tls => {
-                let hint = "--ca says whom to trust, --client-cert and --client-key what to show";
-                Problem::new(Exit::Unreachable, format!("{}; {hint}", ensync_sdk::core::report(&error))).into()
-            }
-            _ => Failure::from(error),
-        })?;
+        let client = self.connect(&self.url, secret_key).await?;
         if let (Some(own), Some(app)) = (own, client.app_id())
             && own != app
         {
@@ -134,7 +115,35 @@ impl Connection {
         Ok(client)
     }
 
-    fn app_key(&self) -> Result<String, Failure> {
+    /// A client of an engine at any URL.
+    pub(crate) async fn connect(&self, url: &str, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
+        variables::check()?;
+        let place = || variables::origin("--url", "ENSYNC_URL");
+        let mut engine = Engine::new(url).map_err(|error| Problem::at(place(), &error))?;
+        let mut tls = TlsOptions::new();
+        if let Some(path) = &self.ca {
+            let place = format!("{} {}", variables::origin("--ca", "ENSYNC_CA_FILE"), path.display());
+            tls = tls.add_ca_pem(&file(path, "--ca")?).map_err(|error| Problem::at(place, &error))?;
+        }
+        if let Some(own) = self.identity.read()? {
+            tls = tls.client_certificate_pem(&own.chain, &own.key).map_err(|error| Problem::at(own.place, &error))?;
+        }
+        engine = engine.tls(tls);
+        let login = engine.create_client(self.app_key()?);
+        let opened = match secret_key {
+            Some(key) => login.app_secret_key(key).await,
+            None => login.await,
+        };
+        opened.map_err(|error| match error.kind() {
+            ErrorKind::Tls => {
+                let hint = "--ca says whom to trust, --client-cert and --client-key what to show";
+                Problem::new(Exit::Unreachable, format!("{}; {hint}", ensync_sdk::core::report(&error))).into()
+            }
+            _ => Failure::from(error),
+        })
+    }
+
+    pub(crate) fn app_key(&self) -> Result<String, Failure> {
         if let Some(key) = &self.app_key {
             return Ok(key.clone());
         }

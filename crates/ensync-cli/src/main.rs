@@ -60,6 +60,7 @@ enum Command {
     Decrypt(command::decrypt::Decrypt),
     Inspect(command::inspect::Inspect),
     Context(command::context::Context),
+    Doctor(Box<command::doctor::Doctor>),
     Completions(command::completions::Completions),
     Man(command::man::Man),
 }
@@ -90,6 +91,7 @@ async fn main() -> ExitCode {
         Command::Decrypt(decrypt) => decrypt.run(out).await,
         Command::Inspect(inspect) => inspect.run(out).await,
         Command::Context(context) => context.run(out),
+        Command::Doctor(doctor) => doctor.run(out).await,
         Command::Completions(completions) => completions.run(out),
         Command::Man(man) => man.run(out),
     };

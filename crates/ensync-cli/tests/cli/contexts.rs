@@ -69,7 +69,8 @@ fn a_flag_goes_before_the_environment_before_env_before_the_context() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("contexts.json");
     let key = &keys["ENSYNC_APP_KEY"];
-    let print = format!("touch '{}'; echo {key}", place.path().join("ran").display());
+    std::fs::write(place.path().join("key"), key).unwrap();
+    let print = format!("touch '{0}/ran'; cat '{0}/key'", place.path().display());
     let add = ["context", "add", "shop", "--url", url, "--app-key-command", &print];
     assert!(run(with(&file, &add).current_dir(place.path())).0);
 

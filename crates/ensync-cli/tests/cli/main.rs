@@ -3,6 +3,7 @@
 
 mod bulk;
 mod contexts;
+mod doctor;
 mod follow;
 mod manners;
 mod messages;

@@ -8,8 +8,8 @@ const CRATES: [&str; 6] = ["ensync-cli", "ensync-client", "ensync-core", "ensync
 const OTHERS: [&str; 3] = ["ensync::audit", "ensync::logging", "$serde_json::private"];
 
 /// The texts in quotes of a line of code.
-fn texts(line: &str) -> Vec<&str> {
-    line.split('"').skip(1).step_by(2).collect()
+fn texts(line: &str) -> Vec<String> {
+    line.replace("'\"'", "").split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 fn names_an_item(text: &str) -> bool {
@@ -39,7 +39,7 @@ fn look(folder: &Path, seen: &mut usize, found: &mut Vec<String>) {
         for line in code.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("#[")) {
             for text in texts(line) {
                 *seen += 1;
-                if names_an_item(text) && !OTHERS.iter().any(|other| text.contains(other)) {
+                if names_an_item(&text) && !OTHERS.iter().any(|other| text.contains(other)) {
                     found.push(format!("{}: {text}", path.display()));
                 }
             }

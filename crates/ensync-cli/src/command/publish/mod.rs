@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Args};
-use ensync_sdk::core::report;
+use ensync_sdk::core::{IdempotencyKey, report};
 use ensync_sdk::{AppId, Client, Error, PartialPublish, PayloadJson, Suite};
 use serde_json::{Value, json};
 
@@ -129,6 +129,9 @@ impl Publish {
         }
         if self.timeout.is_zero() {
             return Err(Problem::usage("--timeout 0 leaves no time to publish"));
+        }
+        if let Some(key) = &self.idempotency_key {
+            IdempotencyKey::parse(key).map_err(|error| Problem::at("--idempotency-key", &error))?;
         }
         let (sign, timeout, persist) = (self.sign, self.timeout, self.persist);
         Ok(Common { event: self.event.clone(), to: recipients(&self.to)?, headers, suite, sign, timeout, persist })
