@@ -66,12 +66,12 @@ pub mod testing;
 mod tls;
 
 // The public interface is:
-pub use admin::{AdminApi, AdminToken};
+pub use admin::{AdminApi, AdminToken, SettingInForce};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, Log, MemoryLog, ReadProgress};
 pub use model::{EventChange, EventOptions, Rights};
 pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
-pub use state::{AppInfo, DeadLetter, Defaults, Limits, QueueCounters, QueueStats, Quotas, Rate};
+pub use state::{AppInfo, DeadLetter, Defaults, LetterFilter, Limits, QueueCounters, QueueStats, Quotas, Rate};
 pub use tls::{ClientCertificates, ServerTls, TlsFiles};

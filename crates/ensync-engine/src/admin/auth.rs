@@ -1,11 +1,14 @@
-//! Who may ask: whoever has the token.
+//! Who may ask: whoever has a token, and as far as that goes.
+
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::context::Shown;
+use super::api::StillIn;
+use super::context::{Access, Shown};
 use super::error::Refusal;
 use super::tokens::{Tokens, bearer};
 
@@ -13,18 +16,29 @@ use super::tokens::{Tokens, bearer};
 pub(super) async fn require_token(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let shown = bearer(headers);
-    let why = match shown.map(|shown| tokens.whose(shown)) {
-        Some(Some(who)) => {
-            request.extensions_mut().insert(Shown(who));
-            let mut response = next.run(request).await;
-            // Some answers hold keys.
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            return response;
+    let why = match shown.map(|shown| (tokens.known(shown), shown.to_owned())) {
+        Some((Some((who, access)), shown)) => {
+            let still_in = StillIn(Arc::new(move || tokens.known(&shown).is_some()));
+            request.extensions_mut().insert(still_in);
+            return admit(request, Shown(who, access), next).await;
         }
-        Some(None) => "the admin token is not this engine's",
+        Some((None, _)) => "the admin token is not this engine's",
         None if headers.contains_key(header::AUTHORIZATION) => "the header Authorization is not \"Bearer TOKEN\"",
         None => "no admin token: send it in the header \"Authorization: Bearer TOKEN\"",
     };
     let message = format!("{why}; an engine with a data directory has it in the file admin.token there");
     Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message).into_response()
+}
+
+/// Lets somebody do what he may.
+pub(super) async fn admit(mut request: Request, shown: Shown, next: Next) -> Response {
+    if shown.1 == Access::Read && !request.method().is_safe() {
+        let message = "this token is for looking only; a change needs the one in the file admin.token";
+        return Refusal::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
+    }
+    request.extensions_mut().insert(shown);
+    let mut response = next.run(request).await;
+    // Some answers hold keys.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -1,6 +1,6 @@
 //! Requests that a web page made a browser send.
 //!
-//! Nothing here is for browsers yet, but administrators use them on the same machine. Two ways lead from a strange page to a listener
+//! Administrators use browsers on the same machine, for the console and for other things. Two ways lead from a strange page to a listener
 //! on the loopback interface: a request across sites, which a browser sends and of which it hides the answer; and a name of the page's
 //! own that suddenly leads to 127.0.0.1 (DNS rebinding), for which the browser shows the answer too.
 
@@ -30,7 +30,7 @@ pub(super) struct Guard {
 
 /// Whether a request shows a token where the admin API looks for it.
 pub(super) fn bearer(tokens: &Tokens, headers: &HeaderMap) -> bool {
-    tokens.shown_by(headers).is_some()
+    tokens.shown_by(headers)
 }
 
 /// Refuses what a strange page sent.
@@ -53,12 +53,11 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
         // RFC 9110, section 15.5.20.
         Refusal::new(StatusCode::MISDIRECTED_REQUEST, "forbidden", message).into_response()
     };
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page says for itself what it needs.
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
     response
 }
 
@@ -75,7 +74,7 @@ impl Guard {
 }
 
 /// Whom a request is for: RFC 9110, section 7.2.
-fn host(request: &Request) -> Option<Authority> {
+pub(super) fn host(request: &Request) -> Option<Authority> {
     if let Some(authority) = request.uri().authority() {
         return Some(authority.clone());
     }
@@ -85,7 +84,7 @@ fn host(request: &Request) -> Option<Authority> {
 }
 
 /// Whether a browser says that a page of another site asks for a change (the Fetch Metadata and Fetch standards).
-fn crosses(method: &Method, headers: &HeaderMap, host: Option<&Authority>) -> bool {
+pub(super) fn crosses(method: &Method, headers: &HeaderMap, host: Option<&Authority>) -> bool {
     if method.is_safe() {
         return false;
     }
@@ -104,7 +103,7 @@ mod tests {
 
     fn guard(hosts: &[&str]) -> Guard {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Guard { hosts: Some(hosts), tokens: Tokens::fixed(crate::AdminToken::generate().unwrap()), shown: bearer }
+        Guard { hosts: Some(hosts), tokens: Tokens::fixed(crate::AdminToken::generate().unwrap(), None), shown: bearer }
     }
 
     #[test]

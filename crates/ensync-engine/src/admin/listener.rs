@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use ensync_core::report;
 use http::Request;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -113,8 +114,15 @@ where
         let (mut router, request_under_way) = (router.clone(), busy.begin());
         async move {
             let answer = router.call(request.map(Body::new)).await;
-            drop(request_under_way);
-            answer
+            // It is under way until the answer is sent: some answers last.
+            answer.map(|response| {
+                response.map(|body| {
+                    body.map_frame(move |frame| {
+                        _ = &request_under_way;
+                        frame
+                    })
+                })
+            })
         }
     });
     let builder = builder();

@@ -16,6 +16,7 @@ mod config_manager;
 mod context;
 mod error;
 mod guard;
+mod history;
 mod in_process;
 mod listener;
 mod open;
@@ -25,8 +26,9 @@ mod token;
 mod tokens;
 
 pub(crate) use config_manager::{BASE as CONFIG_MANAGER_BASE, router as config_manager_router};
+pub use context::SettingInForce;
 pub use in_process::AdminApi;
 pub(crate) use listener::{AdminListener, CONNECTIONS};
-pub(crate) use router::router;
+pub(crate) use router::{Served, router};
 pub use token::AdminToken;
 pub(crate) use tokens::{OVERLAP, Tokens};

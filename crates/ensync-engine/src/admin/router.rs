@@ -10,7 +10,7 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::context::{Admin, TOKEN};
+use super::context::{About, Admin, SettingInForce, TOKEN};
 use super::error::{Problem, Refusal};
 use super::guard::{self, Guard};
 use super::tokens::Tokens;
@@ -24,24 +24,33 @@ use crate::Broker;
 )]
 struct Document;
 
-/// Everything that the listener serves. `open_metrics`: without the token. `hosts`: the names by which it is called, if that matters.
+/// What a listener serves, and to whom.
+pub(crate) struct Served {
+    pub(crate) broker: Broker,
+    pub(crate) tokens: Tokens,
+    /// Whether numbers are shown without the token.
+    pub(crate) open_metrics: bool,
+    /// The names by which it is called, if that matters.
+    pub(crate) hosts: Option<Arc<[String]>>,
+    /// What whoever started the engine set.
+    pub(crate) settings: Vec<SettingInForce>,
+}
+
+/// Everything that the listener serves. What it shows of the last hour is read from now on, until the broker stops.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Internal`] if the routes make no document.
-pub(crate) fn router(
-    broker: Broker,
-    tokens: Tokens,
-    open_metrics: bool,
-    hosts: Option<Arc<[String]>>,
-) -> Result<Router> {
+pub(crate) fn router(served: Served) -> Result<Router> {
+    let Served { broker, tokens, open_metrics, hosts, settings } = served;
     let mut document = Document::openapi();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme(TOKEN, bearer);
     // The last layer is the first to see a request: without the token, no body is read.
+    let api = api::routes().merge(api::about());
     let (open, api) = match open_metrics {
-        true => (open::routes().merge(open::metrics()), api::routes()),
-        false => (open::routes(), api::routes().merge(open::metrics())),
+        true => (open::routes().merge(open::metrics()), api),
+        false => (open::routes(), api.merge(open::metrics())),
     };
     let guarded = api.layer(from_fn(body::whole)).layer(from_fn_with_state(tokens.clone(), auth::require_token));
     let routes = OpenApiRouter::with_openapi(document).merge(open).merge(guarded);
@@ -51,18 +60,20 @@ pub(crate) fn router(
     })?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
-    let router = finish(router, broker).layer(from_fn(bound::answer));
+    let about = Arc::new(About::new(settings));
+    tokio::spawn(about.history.clone().keep(broker.clone()));
+    let router = finish(router, Admin { broker, about }).layer(from_fn(bound::answer));
     Ok(router.layer(from_fn_with_state(Guard { hosts, tokens, shown: guard::bearer }, guard::check)))
 }
 
 /// The routes that need the token, without asking for it.
 pub(super) fn unguarded(broker: Broker) -> Router {
     let (router, _) = api::routes().split_for_parts();
-    finish(router, broker)
+    finish(router, Admin::of(broker))
 }
 
-fn finish(router: Router<Admin>, broker: Broker) -> Router {
-    router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker })
+fn finish(router: Router<Admin>, admin: Admin) -> Router {
+    router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(admin)
 }
 
 async fn unknown() -> Refusal {

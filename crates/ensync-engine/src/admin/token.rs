@@ -14,8 +14,9 @@ use crate::random::random;
 
 /// What every token that the engine makes begins with, so that leaked ones are recognised.
 const PREFIX: &str = "ensync_admin_";
-/// The token's file in a data directory.
+/// The tokens' files in a data directory.
 const FILE: &str = "admin.token";
+const READ_FILE: &str = "admin-read.token";
 /// Fewer characters than this cannot hold 128 random bits as text.
 const LENGTH: std::ops::RangeInclusive<usize> = 22..=512;
 
@@ -70,12 +71,21 @@ impl AdminToken {
     /// The token of a data directory, which is made if it is not there. Whoever calls holds the directory's lock, so nobody else
     /// makes it meanwhile.
     pub(crate) fn of_directory(directory: &Path) -> Result<Self> {
-        let path = Self::file(directory);
+        Self::of_file(directory, FILE)
+    }
+
+    /// The same, of the token for those who may only look.
+    pub(crate) fn reader_of_directory(directory: &Path) -> Result<Self> {
+        Self::of_file(directory, READ_FILE)
+    }
+
+    fn of_file(directory: &Path, name: &str) -> Result<Self> {
+        let path = directory.join(name);
         match read(&path, true) {
             Ok(token) => token,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 let token = Self::generate()?;
-                create(directory, &path, &token).map_err(|cause| failed("write", &path, cause))?;
+                create(directory, name, &token).map_err(|cause| failed("write", &path, cause))?;
                 Ok(token)
             }
             Err(cause) => Err(failed("read", &path, cause)),
@@ -85,6 +95,11 @@ impl AdminToken {
     /// Where a data directory has it.
     pub(super) fn file(directory: &Path) -> PathBuf {
         directory.join(FILE)
+    }
+
+    /// Where a data directory has the one for those who may only look.
+    pub(super) fn reader_file(directory: &Path) -> PathBuf {
+        directory.join(READ_FILE)
     }
 
     /// The token in a file.
@@ -149,8 +164,8 @@ fn read(path: &Path, start: bool) -> io::Result<Result<AdminToken>> {
 }
 
 /// Writes the token to a new file, and gives that its name once it is whole: a crash leaves a whole one or none.
-fn create(directory: &Path, path: &Path, token: &AdminToken) -> io::Result<()> {
-    let unfinished = directory.join(format!("{FILE}.unfinished"));
+fn create(directory: &Path, name: &str, token: &AdminToken) -> io::Result<()> {
+    let unfinished = directory.join(format!("{name}.unfinished"));
     match std::fs::remove_file(&unfinished) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
         _ => {}
@@ -163,7 +178,7 @@ fn create(directory: &Path, path: &Path, token: &AdminToken) -> io::Result<()> {
     file.write_all(token.expose().as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
+    std::fs::rename(&unfinished, directory.join(name))?;
     // Else a power failure could bring the directory back without the name.
     #[cfg(unix)]
     File::open(directory)?.sync_all()?;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::AdminToken;
+use super::context::Access;
 
 /// How often the file is looked at.
 const CHECK: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ struct Shared {
     file: Option<PathBuf>,
     overlap: Duration,
     taken: Mutex<Taken>,
+    /// Those of whoever may only look.
+    readers: Option<Tokens>,
 }
 
 #[derive(Debug)]
@@ -37,18 +40,23 @@ struct Taken {
 }
 
 impl Tokens {
-    /// One that never changes.
-    pub(crate) fn fixed(token: AdminToken) -> Self {
-        Self::new(token, None, OVERLAP)
+    /// One that never changes, and one for those who may only look, if there is one.
+    pub(crate) fn fixed(token: AdminToken, reader: Option<AdminToken>) -> Self {
+        let readers = reader.map(|token| Self::new(token, None, OVERLAP, None));
+        Self::new(token, None, OVERLAP, readers)
     }
 
-    /// The one in the file of a data directory, which is made if it is not there; see [`follow`](Self::follow).
+    /// Those in the files of a data directory, which are made if they are not there; see [`follow`](Self::follow).
     pub(crate) fn of_directory(directory: &Path, overlap: Duration) -> Result<Self> {
-        Ok(Self::new(AdminToken::of_directory(directory)?, Some(AdminToken::file(directory)), overlap))
+        let (reader, file) = (AdminToken::reader_of_directory(directory)?, AdminToken::reader_file(directory));
+        let readers = Self::new(reader, Some(file), overlap, None);
+        let (token, file) = (AdminToken::of_directory(directory)?, AdminToken::file(directory));
+        Ok(Self::new(token, Some(file), overlap, Some(readers)))
     }
 
-    fn new(present: AdminToken, file: Option<PathBuf>, overlap: Duration) -> Self {
-        Self(Arc::new(Shared { file, overlap, taken: Mutex::new(Taken { present, before: None, complaint: None }) }))
+    fn new(present: AdminToken, file: Option<PathBuf>, overlap: Duration, readers: Option<Self>) -> Self {
+        let taken = Mutex::new(Taken { present, before: None, complaint: None });
+        Self(Arc::new(Shared { file, overlap, taken, readers }))
     }
 
     /// The present one.
@@ -56,7 +64,12 @@ impl Tokens {
         self.lock().present.clone()
     }
 
-    /// Looks at the file again and again, and takes what it holds.
+    /// The present one of those who may only look.
+    pub(crate) fn reader(&self) -> Option<AdminToken> {
+        self.0.readers.as_ref().map(Self::present)
+    }
+
+    /// Looks at the files again and again, and takes what they hold.
     pub(crate) async fn follow(self) {
         while self.0.file.is_some() {
             tokio::time::sleep(CHECK).await;
@@ -66,8 +79,11 @@ impl Tokens {
         }
     }
 
-    /// Looks at the file now.
+    /// Looks at the files now.
     pub(crate) fn look(&self) {
+        if let Some(readers) = &self.0.readers {
+            readers.look();
+        }
         let Some(file) = &self.0.file else { return };
         let found = AdminToken::read_file(file);
         let mut taken = self.lock();
@@ -99,12 +115,18 @@ impl Tokens {
         }
     }
 
-    /// Whose token the headers of a request show, if they show one that is taken.
-    pub(super) fn shown_by(&self, headers: &HeaderMap) -> Option<Arc<str>> {
-        self.whose(bearer(headers)?)
+    /// Whether the headers of a request show a token that is taken, whatever it is good for.
+    pub(super) fn shown_by(&self, headers: &HeaderMap) -> bool {
+        bearer(headers).is_some_and(|shown| self.known(shown).is_some())
     }
 
-    /// The name of a token that is taken.
+    /// The name of a token that is taken, and what it is good for.
+    pub(super) fn known(&self, shown: &str) -> Option<(Arc<str>, Access)> {
+        let full = self.whose(shown).map(|who| (who, Access::Full));
+        full.or_else(|| Some((self.0.readers.as_ref()?.whose(shown)?, Access::Read)))
+    }
+
+    /// The name of a token that is taken, and good for everything.
     pub(super) fn whose(&self, shown: &str) -> Option<Arc<str>> {
         let taken = self.lock();
         if taken.present.is(shown) {

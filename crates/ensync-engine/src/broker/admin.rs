@@ -10,10 +10,7 @@ use tokio::sync::oneshot;
 use super::request::{Look, Request};
 use super::{Broker, random};
 use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
-use crate::state::{AppInfo, DeadLetter, LetterAction, QueueStats, State};
-
-/// How many dead letters are requeued or dropped at once.
-const PAGE: usize = 1_024;
+use crate::state::{AppInfo, DeadLetter, LetterAction, LetterFilter, QueueStats, State};
 
 /// A broker that has nothing to do now.
 #[derive(Debug)]
@@ -297,7 +294,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then.
     pub async fn requeue_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.settle_dead_letters(LetterAction::Requeue, event, recipient).await
+        self.settle_letters(LetterAction::Requeue, LetterFilter { event, recipient, ..LetterFilter::default() }).await
     }
 
     /// Gives the dead letters of one event name and recipient, or of all, up: those that are dead now. Says how many.
@@ -306,26 +303,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then.
     pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.settle_dead_letters(LetterAction::Drop, event, recipient).await
-    }
-
-    /// Goes through dead letters once, in order: one that becomes dead again meanwhile is not met again.
-    pub(crate) async fn settle_dead_letters(
-        &self,
-        what: LetterAction,
-        event: Option<EventName>,
-        recipient: Option<AppId>,
-    ) -> Result<usize> {
-        let (mut done, mut after) = (0, None::<EventId>);
-        loop {
-            let (name, last) = (event.clone(), after.take());
-            let page =
-                move |state: &State| state.dead_letters_after(recipient.as_ref(), name.as_ref(), last.as_ref(), PAGE);
-            let ids: Vec<_> = self.inspect(page).await?.into_iter().map(|letter| letter.id).collect();
-            let Some(last) = ids.last() else { return Ok(done) };
-            after = Some(last.clone());
-            done += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
-        }
+        self.settle_letters(LetterAction::Drop, LetterFilter { event, recipient, ..LetterFilter::default() }).await
     }
 
     async fn administer(&self, command: AdminCommand) -> Result<()> {

@@ -5,6 +5,7 @@ mod clock;
 mod copying;
 mod inbox;
 mod login_throttle;
+mod look;
 mod maintenance;
 mod options;
 mod pending;
@@ -25,7 +26,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::{
-    ClientId, Command, Error, ErrorKind, Extension, Login, Peer, Reply, Result, ServerConfig, Service, Session, Welcome,
+    ClientId, Command, Error, ErrorKind, Extension, Login, Peer, Reply, Result, ServerConfig, Service, Session,
+    Timestamp, Welcome,
 };
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,7 +46,9 @@ use crate::random::random;
 use crate::state::{Admitted, Limits, Settings, State};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
+pub(crate) use look::{Gauge, Seen};
 use records::Records;
+pub(crate) use request::Origin;
 use request::{Answer, Outcome, Request};
 use task::Task;
 use waiting::Waiting;
@@ -238,9 +242,8 @@ impl Broker {
             Ok(census) => Some(census?),
             Err(_) => None,
         };
-        let log = tokio::time::timeout(UNANSWERED, self.usage()).await.unwrap_or_default();
         let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, connections: self.0.counters.snapshot(), log, ready })
+        self.0.metrics.encode(Reading { census, ready, ..self.rest().await })
     }
 
     /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
@@ -306,7 +309,8 @@ impl Service for Broker {
         let id = client_id.clone();
         let from = login.remote.map(|remote| network(remote.ip()));
         let (transport, remote) = (login.transport, login.remote.map(tracing::field::display));
-        let opened = self.ask(|answer| Request::Login { key, from, client_id: id, answer }).await;
+        let origin = Origin { transport: login.transport, remote: login.remote, since: Timestamp::default() };
+        let opened = self.ask(|answer| Request::Login { key, from, origin, client_id: id, answer }).await;
         let opened = opened.inspect_err(|error| {
             // Who goes on trying while he has to wait must not fill the log.
             if error.kind() == ErrorKind::LimitExceeded {

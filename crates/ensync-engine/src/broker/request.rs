@@ -1,14 +1,14 @@
 //! What is sent to the broker's task.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::{fmt, io};
 
-use ensync_core::{AppId, ClientId, Command, Error, ErrorKind, EventId, Peer, Reply, Result};
+use ensync_core::{AppId, ClientId, Command, Error, ErrorKind, EventId, Peer, Reply, Result, Timestamp};
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
 use crate::model::{AdminCommand, KeyHash};
-use crate::state::{Admitted, LetterAction, Replay, SessionNumber, State};
+use crate::state::{Admitted, LetterAction, Purge, Replay, SessionNumber, State};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -20,6 +20,7 @@ pub(super) enum Request {
     Login {
         key: KeyHash,
         from: Option<IpAddr>,
+        origin: Origin,
         client_id: ClientId,
         answer: Answer<Opened>,
     },
@@ -54,8 +55,32 @@ pub(super) enum Request {
         ids: Vec<EventId>,
         answer: Answer<usize>,
     },
+    /// A part of a purge: how many events went, and what is left to do.
+    Purge {
+        purge: Purge,
+        answer: Answer<(usize, Option<Purge>)>,
+    },
+    /// A look at the state, and at where sessions came from.
+    Connected(ConnectedLook),
+    /// An administrator ends a session; whether there was one.
+    End {
+        number: SessionNumber,
+        answer: Answer<bool>,
+    },
     Inspect(Look),
     Shutdown,
+}
+
+/// A look at the state, and at where sessions came from.
+pub(super) type ConnectedLook = Box<dyn FnOnce(&State, &dyn Fn(SessionNumber) -> Option<Origin>) + Send>;
+
+/// Where a session came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) transport: &'static str,
+    pub(crate) remote: Option<SocketAddr>,
+    /// Since when it is logged in.
+    pub(crate) since: Timestamp,
 }
 
 /// A session that was opened.

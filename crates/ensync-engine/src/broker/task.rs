@@ -15,7 +15,7 @@ use super::login_throttle::LoginThrottle;
 use super::maintenance::Maintenance;
 use super::pending::Pending;
 use super::records::Records;
-use super::request::{Answer, Opened, Outcome, Request, is_full, refuse};
+use super::request::{Answer, Opened, Origin, Outcome, Request, is_full, refuse};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
@@ -29,6 +29,8 @@ const DELIVERIES: usize = 1_024;
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// How often is told that the log refuses.
 const COMPLAINT: Duration = Duration::from_secs(10);
+/// How many events a purge takes at a time, and how many it looks at for them.
+const PURGED: (usize, usize) = (1_024, 8_192);
 /// The longest sleep.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -38,7 +40,7 @@ pub(super) struct Task {
     pub(super) records: Arc<Records>,
     pub(super) time: Time,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender)>,
+    pub(super) inboxes: HashMap<SessionNumber, (ClientId, inbox::Sender, Origin)>,
     /// After the log refused: when to try again what the engine itself has to store.
     pub(super) log_pause: Option<Instant>,
     /// Logins that failed.
@@ -68,7 +70,7 @@ impl Task {
 
     /// Ends every session, and stores how often what they had was delivered.
     async fn hand_back(&mut self) {
-        for (_, (client_id, _)) in self.inboxes.drain() {
+        for (_, (client_id, ..)) in self.inboxes.drain() {
             self.state.logout(&client_id);
         }
         loop {
@@ -171,6 +173,13 @@ impl Task {
                     self.commit(std::mem::take(&mut pending)).await;
                     self.letters(what, &ids, answer).await;
                 }
+                Request::Purge { purge, answer } => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    let (changes, left) = self.state.purge_some(&purge, PURGED);
+                    let count = changes.len();
+                    let done = if count == 0 { Ok(()) } else { self.store_all(changes).await };
+                    _ = answer.send(done.map(|()| (count, left)));
+                }
                 request => open &= self.take(request, &mut pending),
             }
         }
@@ -197,8 +206,8 @@ impl Task {
 
     fn take(&mut self, request: Request, pending: &mut Pending) -> bool {
         match request {
-            Request::Login { key, from, client_id, answer } => {
-                let opened = self.log_in(&key, from, &client_id);
+            Request::Login { key, from, origin, client_id, answer } => {
+                let opened = self.log_in(&key, (from, origin), &client_id);
                 if let Err(Ok(_)) = answer.send(opened) {
                     self.log_out(&client_id, "connection");
                 }
@@ -216,7 +225,18 @@ impl Task {
             }
             Request::Command { peer, command, answer } => pending.add(self.state.decide(&peer, *command), answer),
             // These were taken before.
-            Request::Admin { .. } | Request::Letter { .. } | Request::Letters { .. } => {}
+            Request::Admin { .. } | Request::Letter { .. } | Request::Letters { .. } | Request::Purge { .. } => {}
+            Request::Connected(look) => {
+                let origin = |number| self.inboxes.get(&number).map(|(.., origin)| *origin);
+                look(&self.state, &origin);
+            }
+            Request::End { number, answer } => {
+                let client_id = self.inboxes.get(&number).map(|(client_id, ..)| client_id.clone());
+                if let Some(client_id) = &client_id {
+                    self.log_out(client_id, "administrator");
+                }
+                _ = answer.send(Ok(client_id.is_some()));
+            }
             Request::Inspect(inspect) => inspect(&self.state),
             Request::Shutdown => return false,
         }
@@ -225,7 +245,12 @@ impl Task {
 
     /// Looks at a login. Who holds a key that is right never waits, whatever others at his address did: keys cannot be guessed,
     /// and a delay for all from there would lock good clients out. Only a failure finds out that there were too many before it.
-    fn log_in(&mut self, key: &KeyHash, from: Option<IpAddr>, client_id: &ClientId) -> Result<Opened> {
+    fn log_in(
+        &mut self,
+        key: &KeyHash,
+        (from, origin): (Option<IpAddr>, Origin),
+        client_id: &ClientId,
+    ) -> Result<Opened> {
         let now = self.time.now();
         let opened = self.state.login(key, client_id.clone());
         match &opened {
@@ -241,7 +266,7 @@ impl Task {
         }
         opened.map(|(number, app)| {
             let (outbox, inbox) = inbox::channel(&self.records);
-            self.inboxes.insert(number, (client_id.clone(), outbox));
+            self.inboxes.insert(number, (client_id.clone(), outbox, Origin { since: now, ..origin }));
             let earlier_keys = self.state.earlier_keys(&app).to_vec();
             Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
         })
@@ -257,13 +282,18 @@ impl Task {
     }
 
     async fn letters(&mut self, what: LetterAction, ids: &[EventId], answer: Answer<usize>) {
-        let mut pending = Pending::default();
         let changes = ids.iter().filter_map(|id| self.state.dead_letter(what, id).ok()).collect::<Vec<_>>();
-        let (count, (done, outcome)) = (changes.len(), oneshot::channel());
+        let count = changes.len();
+        _ = answer.send(self.store_all(changes).await.map(|()| count));
+    }
+
+    /// Stores changes and applies them, all or none.
+    async fn store_all(&mut self, changes: Vec<Change>) -> Result<()> {
+        let (mut pending, (done, outcome)) = (Pending::default(), oneshot::channel());
         pending.add(Ok(Step::Commit(changes)), done);
         self.commit(pending).await;
-        let stopped = || Error::new(ErrorKind::Internal, "a command was not answered");
-        _ = answer.send(outcome.await.unwrap_or_else(|_| Err(stopped())).map(|_| count));
+        let lost = || Error::new(ErrorKind::Internal, "a command was not answered");
+        outcome.await.unwrap_or_else(|_| Err(lost())).map(drop)
     }
 
     /// Ends the inboxes of sessions that the state ended: their transports tell the clients.
@@ -354,7 +384,7 @@ impl Task {
     /// Gives out the deliveries that can be made now. Nothing that is not in the log yet is among them.
     fn deliver(&mut self) {
         for outgoing in self.state.dispatch(DELIVERIES) {
-            let Some((client_id, outbox)) = self.inboxes.get(&outgoing.consumer) else { continue };
+            let Some((client_id, outbox, _)) = self.inboxes.get(&outgoing.consumer) else { continue };
             if !outbox.send(outgoing) {
                 // The transport let go of the inbox, and will log out, or cannot any more.
                 let client_id = client_id.clone();

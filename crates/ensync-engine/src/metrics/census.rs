@@ -63,7 +63,12 @@ impl Collector for Snapshot {
         self.count(to, "events_dead", "Events that became dead letters", |t| t.counters.dead)?;
         self.count(to, "events_expired", "Events that expired", |t| t.counters.expired)?;
         self.count(to, "events_requeued", "Dead letters that were put back", |t| t.counters.requeued)?;
-        self.count(to, "events_dropped", "Dead letters that were given up", |t| t.counters.dropped)?;
+        self.count(
+            to,
+            "events_dropped",
+            "Events that administrators gave up: dead letters, and what a purge took",
+            |t| t.counters.dropped,
+        )?;
 
         let states = self.events.iter().flat_map(|(event, totals)| {
             let places = [

@@ -53,6 +53,16 @@ pub(crate) struct Metrics {
     max_names: usize,
     /// When the log refused something last, and why.
     refused: Mutex<Option<(tokio::time::Instant, String)>>,
+    /// Of the commits since somebody asked last.
+    commits: Mutex<Commits>,
+}
+
+/// How long the log took to store batches, since this was asked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Commits {
+    pub(crate) count: u64,
+    pub(crate) sum: Duration,
+    pub(crate) longest: Duration,
 }
 
 /// What is read when somebody asks.
@@ -101,6 +111,7 @@ impl Metrics {
             names: Mutex::default(),
             max_names,
             refused: Mutex::default(),
+            commits: Mutex::default(),
         }
     }
 
@@ -109,7 +120,12 @@ impl Metrics {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match refusal {
             None => {
-                self.commit_seconds.observe(begun.elapsed().as_secs_f64());
+                let took = begun.elapsed();
+                self.commit_seconds.observe(took.as_secs_f64());
+                let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+                (commits.count, commits.sum) = (commits.count + 1, commits.sum.saturating_add(took));
+                commits.longest = commits.longest.max(took);
+                drop(commits);
                 self.commit_records.observe(batch.len() as f64);
                 // A disk that is nearly full takes acknowledgements still.
                 if refused.is_some() && batch.iter().any(|record| matches!(**record, Record::Publish(_))) {
@@ -121,6 +137,11 @@ impl Metrics {
                 *refused = Some((tokio::time::Instant::now(), ensync_core::report(error)));
             }
         }
+    }
+
+    /// The commits since this was asked last: for one that asks again and again, and nobody beside it.
+    pub(crate) fn take_commits(&self) -> Commits {
+        std::mem::take(&mut self.commits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A command was refused.

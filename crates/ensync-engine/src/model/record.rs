@@ -61,7 +61,7 @@ pub enum Record {
         /// When it expires now, if ever.
         expires_at: Option<Timestamp>,
     },
-    /// A dead letter was given up.
+    /// An event was given up: a dead letter, or one that waited in a queue that was purged.
     Drop {
         /// Which.
         event: EventRef,

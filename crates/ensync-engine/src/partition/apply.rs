@@ -33,11 +33,11 @@ impl Partition {
             }
             Record::Requeue { event, expires_at } => self.apply_requeue(*event, expires_at.unwrap_or(NEVER)),
             Record::Drop { event } => match self.place(*event) {
-                Some(Place::Dead) => {
+                Some(_) => {
                     self.remove(*event, Fate::Dropped);
                     Applied::Done
                 }
-                _ => Applied::Ignored,
+                None => Applied::Ignored,
             },
             Record::Remove { queues } => self.apply_remove(queues),
             // It is the registry's.

@@ -50,7 +50,7 @@ pub struct QueueCounters {
     pub expired: u64,
     /// Dead letters that were put back.
     pub requeued: u64,
-    /// Dead letters that were given up.
+    /// Events that administrators gave up: dead letters, and what a purge took.
     pub dropped: u64,
 }
 

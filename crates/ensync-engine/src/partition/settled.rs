@@ -12,7 +12,7 @@ pub(super) enum Fate {
     Acked(Block),
     /// Nobody did in time.
     Expired,
-    /// It was a dead letter that was given up.
+    /// An administrator gave it up: a dead letter, or one that waited.
     Dropped,
 }
 

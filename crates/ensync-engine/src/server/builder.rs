@@ -16,7 +16,7 @@ use super::connection_limiter::ConnectionLimiter;
 use super::http::Front;
 use super::listener::{Listener, check_plaintext};
 use super::{ConnectionLimits, Server};
-use crate::admin::{self, AdminListener, AdminToken, Tokens};
+use crate::admin::{self, AdminListener, AdminToken, Served, SettingInForce, Tokens};
 use crate::tls::ServerTls;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Limits, Log, MemoryLog, ReadProgress};
 
@@ -39,6 +39,8 @@ pub struct ServerBuilder {
     admin: Option<(SocketAddr, Option<ServerTls>)>,
     config_manager: Option<(SocketAddr, Option<ServerTls>)>,
     admin_token: Option<AdminToken>,
+    admin_read_token: Option<AdminToken>,
+    settings: Vec<SettingInForce>,
     admin_token_overlap: Duration,
     admin_hosts: Vec<String>,
     open_metrics: bool,
@@ -70,6 +72,8 @@ impl ServerBuilder {
             admin: None,
             config_manager: None,
             admin_token: None,
+            admin_read_token: None,
+            settings: Vec::new(),
             admin_token_overlap: admin::OVERLAP,
             admin_hosts: Vec::new(),
             open_metrics: true,
@@ -185,6 +189,20 @@ impl ServerBuilder {
         self
     }
 
+    /// A second token, with which the admin API lets somebody look, and change nothing. Default: the one in the file `admin-read.token` of
+    /// the data directory, which is made and followed as the other is; without a data directory, one that is made for this run:
+    /// [`Server::admin_read_token`] says it. If only [`admin_token`](ServerBuilder::admin_token) is given there is none.
+    pub fn admin_read_token(mut self, token: AdminToken) -> Self {
+        self.admin_read_token = Some(token);
+        self
+    }
+
+    /// What whoever starts the engine set that is not so by default: the admin API shows it.
+    pub fn settings_in_force(mut self, settings: impl IntoIterator<Item = SettingInForce>) -> Self {
+        self.settings = settings.into_iter().collect();
+        self
+    }
+
     /// For how long the admin token before the present one is taken too, after another was written to its file. 10 minutes; after a
     /// leak a start ends it at once.
     pub fn admin_token_overlap(mut self, overlap: Duration) -> Self {
@@ -288,10 +306,13 @@ impl ServerBuilder {
         };
         let tokens = match (self.admin_token, &self.data_dir) {
             _ if admin.is_none() && config_manager.is_none() => None,
-            (Some(token), _) => Some(Tokens::fixed(token)),
+            (Some(token), _) => Some(Tokens::fixed(token, self.admin_read_token)),
             // The log has the directory's lock.
             (None, Some(path)) => Some(Tokens::of_directory(path, self.admin_token_overlap)?),
-            (None, None) => Some(Tokens::fixed(AdminToken::generate()?)),
+            (None, None) => {
+                let reader = self.admin_read_token.map_or_else(AdminToken::generate, Ok)?;
+                Some(Tokens::fixed(AdminToken::generate()?, Some(reader)))
+            }
         };
         if let Some(tokens) = &tokens {
             tokio::spawn(admin_stop.clone().run_until_cancelled_owned(tokens.clone().follow()));
@@ -309,7 +330,8 @@ impl ServerBuilder {
             Some((bound, tokens)) => {
                 // Over TLS its certificate says what it is called.
                 let hosts = bound.2.is_none().then(|| hosts.clone());
-                Some(administer(bound, admin::router(broker.clone(), tokens, self.open_metrics, hosts)?))
+                let (broker, open_metrics, settings) = (broker.clone(), self.open_metrics, self.settings);
+                Some(administer(bound, admin::router(Served { broker, tokens, open_metrics, hosts, settings })?))
             }
         };
         let config_manager = match config_manager.zip(tokens.clone()) {

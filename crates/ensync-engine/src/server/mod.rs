@@ -157,6 +157,11 @@ impl Server {
         self.tokens.as_ref().map(Tokens::present)
     }
 
+    /// The token of the admin API for those who may only look, if there is one: the present one, if it has changed.
+    pub fn admin_read_token(&self) -> Option<AdminToken> {
+        self.tokens.as_ref().and_then(Tokens::reader)
+    }
+
     /// The addresses it listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().map(|(address, _)| *address)

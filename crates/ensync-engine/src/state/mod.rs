@@ -25,6 +25,7 @@ mod decide;
 #[doc(hidden)]
 pub mod harness;
 mod inspect;
+mod look;
 mod rate;
 mod sessions;
 #[cfg(test)]
@@ -38,10 +39,14 @@ use ensync_core::{AppId, ClientId, Error, ErrorKind, Peer, Result, Timestamp, Wi
 pub use admit::Admitted;
 pub(crate) use census::Census;
 pub use inspect::AppInfo;
+pub(crate) use look::{Purge, SessionSeen};
 pub use sessions::SessionNumber;
 
 pub use crate::model::{Applied, Change, Defaults, Limits, Quotas, Rate, Settings};
-pub use crate::partition::{DeadLetter, LetterAction, Outgoing, QueueCounters, QueueStats, Replay, Source, Step};
+pub use crate::partition::{
+    DeadLetter, LetterAction, LetterFilter, Outgoing, QueueCounters, QueueStats, Replay, Source, Step,
+};
+pub(crate) use crate::partition::{Found, Peeked, Sight, Standing, Subscribed};
 
 use crate::model::{KeyHash, Position, Record, Snapshot};
 use crate::partition::Partition;

@@ -1,6 +1,7 @@
 //! Logged-in clients. Nothing here outlives the process.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use ensync_core::{AppId, ClientId};
 
@@ -75,6 +76,24 @@ impl Sessions {
     /// Those of an app.
     pub(super) fn of(&self, app: &AppId) -> impl Iterator<Item = (SessionNumber, &Session)> {
         let numbers = self.by_app.get(app).into_iter().flatten();
+        numbers.filter_map(|number| Some((*number, self.sessions.get(number)?)))
+    }
+
+    /// The one of a number.
+    pub(super) fn of_number(&self, number: SessionNumber) -> Option<&Session> {
+        self.sessions.get(&number)
+    }
+
+    /// Those after one, of an app or of all, in the order in which they were opened.
+    pub(super) fn after(
+        &self,
+        app: Option<&AppId>,
+        after: Option<SessionNumber>,
+    ) -> impl Iterator<Item = (SessionNumber, &Session)> {
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        let of_app = app.map(|app| self.by_app.get(app).into_iter().flat_map(move |numbers| numbers.range(range)));
+        let all = app.is_none().then(|| self.sessions.range(range).map(|(number, _)| number));
+        let numbers = of_app.into_iter().flatten().chain(all.into_iter().flatten());
         numbers.filter_map(|number| Some((*number, self.sessions.get(number)?)))
     }
 

@@ -59,7 +59,17 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
         "get /v1/events/{event}",
         "patch /v1/events/{event}",
         "delete /v1/events/{event}",
+        "get /v1/history",
+        "get /v1/info",
+        "get /v1/live",
+        "get /v1/lookup/{id}",
         "get /v1/queues",
+        "get /v1/queues/{app}/{event}",
+        "get /v1/queues/{app}/{event}/events",
+        "post /v1/queues/{app}/{event}/purge",
+        "get /v1/sessions",
+        "get /v1/sessions/{session}",
+        "delete /v1/sessions/{session}",
     ];
     for operation in expected {
         assert!(operations.iter().any(|known| known == operation), "{operation} is missing in {operations:#?}");

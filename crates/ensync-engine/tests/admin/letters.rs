@@ -4,6 +4,7 @@ use ensync_core::{
     AppId, Command, Delivery, EventName, Login, Metadata, Publish, Service, Session, Settle, Settlement, Subscribe,
     WirePayload,
 };
+use ensync_engine::{Server, ServerBuilder};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
@@ -11,16 +12,20 @@ use super::client::{Engine, encoded};
 
 const NAMES: [&str; 2] = ["a/b", "c"];
 
-struct World {
-    engine: Engine,
-    reader: Session,
-    stock: String,
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) reader: Session,
+    pub(crate) stock: String,
 }
 
 impl World {
     /// An app with `count` events of each of two names delivered to it.
-    async fn with(count: usize) -> (Self, Vec<Delivery>) {
-        let engine = Engine::start().await;
+    pub(crate) async fn with(count: usize) -> (Self, Vec<Delivery>) {
+        Self::of(Server::builder(), count).await
+    }
+
+    pub(crate) async fn of(builder: ServerBuilder, count: usize) -> (Self, Vec<Delivery>) {
+        let engine = Engine::of(builder).await;
         let (stock, key) = engine.create_app("stock").await;
         let login = Login { app_key: key.parse().unwrap(), transport: "local", remote: None };
         let reader = engine.server.broker().login(login).await.unwrap();
@@ -34,39 +39,46 @@ impl World {
         (world, deliveries)
     }
 
-    async fn publish(&mut self, count: usize) -> Vec<Delivery> {
+    pub(crate) async fn publish(&mut self, count: usize) -> Vec<Delivery> {
         for name in NAMES {
-            for _ in 0..count {
-                let publish = Publish {
-                    event: EventName::parse(name).unwrap(),
-                    recipient: AppId::parse(&self.stock).unwrap(),
-                    payload: WirePayload::from_wire("b25l".to_owned()),
-                    metadata: Metadata::default(),
-                    payload_metadata: None,
-                    idempotency_key: None,
-                };
-                self.handle(Command::Publish(publish)).await;
-            }
+            self.publish_only(name, count).await;
         }
         self.reader.inbox.by_ref().take(2 * count).collect().await
     }
 
-    async fn handle(&self, command: Command) {
+    pub(crate) async fn publish_only(&self, name: &str, count: usize) {
+        for _ in 0..count {
+            let publish = Publish {
+                event: EventName::parse(name).unwrap(),
+                recipient: AppId::parse(&self.stock).unwrap(),
+                payload: WirePayload::from_wire("b25l".to_owned()),
+                metadata: Metadata::default(),
+                payload_metadata: None,
+                idempotency_key: None,
+            };
+            self.handle(Command::Publish(publish)).await;
+        }
+    }
+
+    pub(crate) async fn handle(&self, command: Command) {
         self.engine.server.broker().handle(&self.reader.peer, command).await.unwrap();
     }
 
     async fn discard(&self, delivery: &Delivery) {
-        let how = Settlement::Discard { reason: "no use".into() };
+        self.settle(delivery, Settlement::Discard { reason: "no use".into() }).await;
+    }
+
+    pub(crate) async fn settle(&self, delivery: &Delivery, how: Settlement) {
         let settle = Settle { id: delivery.id.clone(), event: None, block: Some(delivery.block), how };
         self.handle(Command::Settle(settle)).await;
     }
 
-    async fn listed(&self, query: &str) -> Vec<Value> {
+    pub(crate) async fn listed(&self, query: &str) -> Vec<Value> {
         let listed = self.engine.call("GET", &format!("/v1/dead-letters{query}"), None).await.ok(200);
         listed["dead_letters"].as_array().unwrap().clone()
     }
 
-    async fn post(&self, what: &str, which: Value) -> u64 {
+    pub(crate) async fn post(&self, what: &str, which: Value) -> u64 {
         let path = format!("/v1/dead-letters/{what}");
         self.engine.call("POST", &path, Some(which)).await.ok(200)["count"].as_u64().unwrap()
     }

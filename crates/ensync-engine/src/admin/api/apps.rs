@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::rights::{Grant, May};
-use super::{Page, PathOfApp};
+use super::{Page, PathOfApp, text};
 use crate::AppInfo;
 use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named, Read};
@@ -104,7 +104,12 @@ pub(super) struct ListApps {
     /// Only those of this name: names need not be unique.
     #[param(min_length = 1, max_length = 256)]
     name: Option<String>,
-    /// How many at most: 1 to 1,000. 100 if it is not said.
+    /// Only those whose name or id holds this, in either case of ASCII letters.
+    #[param(min_length = 1, max_length = 256)]
+    search: Option<String>,
+    /// Only those that may log in, or only those that may not.
+    enabled: Option<bool>,
+    /// How many at most: 1 to 1,000. 100 if it is not said. There may be fewer on a page of a search that is not the last.
     #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
     /// The `next` of the page before.
@@ -150,6 +155,16 @@ pub(super) struct RotateKeyPair {
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListApps>) -> Result<Json<Apps>> {
     let page = Page { limit: asked.limit, after: asked.after };
     let (limit, after, name) = (page.limit()?, page.after::<AppId>()?, asked.name);
+    if asked.search.is_some() || asked.enabled.is_some() {
+        if name.is_some() {
+            let message = "name is the whole of one, and goes with neither search nor enabled";
+            return Err(Error::new(ErrorKind::InvalidInput, message).into());
+        }
+        text("search", asked.search.as_deref())?;
+        let (apps, next) = admin.broker.find_apps((asked.search, asked.enabled), after, limit).await?;
+        let next = next.map(|next| next.to_string());
+        return Ok(Json(Apps { apps: apps.into_iter().map(App::from).collect(), next }));
+    }
     let apps = admin.broker.inspect(move |state| state.apps_after(after.as_ref(), name.as_deref(), limit)).await?;
     let next = apps.last().filter(|_| apps.len() == limit).map(|app| app.id.to_string());
     Ok(Json(Apps { apps: apps.into_iter().map(App::from).collect(), next }))

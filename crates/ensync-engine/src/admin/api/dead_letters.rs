@@ -2,17 +2,17 @@ use std::fmt;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{AppId, Error, ErrorKind, EventId, EventName};
+use ensync_core::{Error, ErrorKind, EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Page;
+use super::{MAX_PAGE, Page, text};
 use crate::DeadLetter;
 use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::state::LetterAction;
+use crate::state::{LetterAction, LetterFilter};
 
 /// An event that nobody could use. Its payload is the recipient's to read, by a replay.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,6 +22,8 @@ pub(super) struct Letter {
     event: String,
     /// The recipient's id.
     app: String,
+    /// The recipient's name.
+    app_name: String,
     /// Why it is here: a client's words, or `max deliveries`.
     reason: String,
     /// Since when: milliseconds since the Unix epoch.
@@ -32,12 +34,13 @@ pub(super) struct Letter {
     deliveries: u32,
 }
 
-impl From<DeadLetter> for Letter {
-    fn from(letter: DeadLetter) -> Self {
+impl From<(DeadLetter, String)> for Letter {
+    fn from((letter, app_name): (DeadLetter, String)) -> Self {
         Self {
             id: letter.id.to_string(),
             event: letter.event.to_string(),
             app: letter.recipient.to_string(),
+            app_name,
             reason: letter.reason,
             at: letter.at.as_millis(),
             accepted_at: letter.accepted_at.as_millis(),
@@ -64,25 +67,43 @@ pub(super) struct ListLetters {
     /// Only those of this app: its id, or a public key of it that can be published to.
     #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
-    /// How many at most: 1 to 1,000. 100 if it is not said.
+    /// Only those with a reason that holds this, in either case of ASCII letters.
+    #[param(min_length = 1, max_length = 256)]
+    reason: Option<String>,
+    /// Only those that became dead letters at this time or later: milliseconds since the Unix epoch.
+    since: Option<u64>,
+    /// Only those that became dead letters before this time: milliseconds since the Unix epoch.
+    before: Option<u64>,
+    /// How many at most: 1 to 1,000. 100 if it is not said. There may be fewer on a page that is not the last.
     #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
     /// The `next` of the page before.
     after: Option<String>,
 }
 
-/// Which dead letters are meant: one by its `id`, those of an `event`, of an `app` or of both, or, with `all`, every one.
+/// Which dead letters are meant: one by its `id`, several by their `ids`, those of which all holds that `event`, `app`, `reason`, `since`
+/// and `before` say, or, with `all`, every one.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Which {
     /// The event's id.
     id: Option<String>,
+    /// The ids of 1 to 1,000 events. Those that are no dead letters any more are left as they are, and not counted.
+    #[schema(min_items = 1, max_items = 1_000)]
+    ids: Option<Vec<String>>,
     /// The event name.
     #[schema(min_length = 1, max_length = 256)]
     event: Option<String>,
     /// The recipient: its id, or a public key of it that can be published to.
     #[schema(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
+    /// Only those with a reason that holds this, in either case of ASCII letters.
+    #[schema(min_length = 1, max_length = 256)]
+    reason: Option<String>,
+    /// Only those that became dead letters at this time or later: milliseconds since the Unix epoch.
+    since: Option<u64>,
+    /// Only those that became dead letters before this time: milliseconds since the Unix epoch.
+    before: Option<u64>,
     /// Every dead letter of the engine.
     all: bool,
 }
@@ -90,44 +111,80 @@ pub(super) struct Which {
 /// How many dead letters it was.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Count {
-    count: usize,
+    pub(super) count: usize,
 }
 
 /// For the audit.
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.id, &self.event, &self.app) {
-            (Some(id), ..) => write!(f, "{id}"),
-            (None, None, None) => f.write_str("all"),
-            (None, event, app) => {
-                let event = event.as_deref().unwrap_or("every event name");
-                write!(f, "{event} for {}", app.as_deref().unwrap_or("every app"))
-            }
+        if let Some(id) = &self.id {
+            return f.write_str(id);
         }
+        if let Some(ids) = &self.ids {
+            return write!(f, "{} by their ids", ids.len());
+        }
+        if !self.is_filter() {
+            return f.write_str("all");
+        }
+        let event = self.event.as_deref().unwrap_or("every event name");
+        write!(f, "{event} for {}", self.app.as_deref().unwrap_or("every app"))?;
+        if let Some(reason) = &self.reason {
+            write!(f, ", with the reason {reason:?}")?;
+        }
+        self.since.map_or(Ok(()), |since| write!(f, ", since {since}"))?;
+        self.before.map_or(Ok(()), |before| write!(f, ", before {before}"))
     }
 }
 
 enum Meant {
     One(EventId),
-    Those(Option<EventName>, Option<AppId>),
+    Some(Vec<EventId>),
+    Those(LetterFilter),
 }
 
 impl Which {
+    fn is_filter(&self) -> bool {
+        let texts = [&self.event, &self.app, &self.reason];
+        texts.into_iter().any(Option::is_some) || self.since.or(self.before).is_some()
+    }
+
     fn meant(self) -> ensync_core::Result<Meant> {
-        let some = self.event.is_some() || self.app.is_some();
-        match (self.id, some, self.all) {
-            (Some(id), false, false) => Ok(Meant::One(id.parse()?)),
-            (None, true, false) | (None, false, true) => {
-                let event = self.event.as_deref().map(str::parse).transpose()?;
-                Ok(Meant::Those(event, self.app.as_deref().map(str::parse).transpose()?))
+        match (&self.id, &self.ids, self.is_filter(), self.all) {
+            (Some(id), None, false, false) => Ok(Meant::One(id.parse()?)),
+            (None, Some(ids), false, false) => {
+                if !(1..=MAX_PAGE).contains(&ids.len()) {
+                    let message = format!("ids has {} of them, it can have 1 to {MAX_PAGE}", ids.len());
+                    return Err(Error::new(ErrorKind::InvalidInput, message));
+                }
+                Ok(Meant::Some(ids.iter().map(|id| id.parse()).collect::<ensync_core::Result<_>>()?))
+            }
+            (None, None, true, false) | (None, None, false, true) => {
+                filter(self.event.as_deref(), self.app.as_deref(), self.reason, (self.since, self.before))
+                    .map(Meant::Those)
             }
             _ => {
-                let message =
-                    "say which dead letters: \"id\", or \"event\" and \"app\" or one of them, or \"all\": true";
+                let message = "say which dead letters: \"id\", or \"ids\", or one or more of \"event\", \"app\", \"reason\", \
+                               \"since\" and \"before\", or \"all\": true";
                 Err(Error::new(ErrorKind::InvalidInput, message))
             }
         }
     }
+}
+
+fn filter(
+    event: Option<&str>,
+    app: Option<&str>,
+    reason: Option<String>,
+    (since, before): (Option<u64>, Option<u64>),
+) -> ensync_core::Result<LetterFilter> {
+    text("reason", reason.as_deref())?;
+    Ok(LetterFilter {
+        recipient: app.map(str::parse).transpose()?,
+        event: event.map(str::parse).transpose()?,
+        reason,
+        since: since.map(Timestamp::from_millis),
+        before: before.map(Timestamp::from_millis),
+    })
 }
 
 /// List dead letters, the oldest event first per queue.
@@ -138,13 +195,9 @@ impl Which {
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListLetters>) -> Result<Json<Letters>> {
     let page = Page { limit: asked.limit, after: asked.after };
     let (limit, after) = (page.limit()?, page.after::<EventId>()?);
-    let event = asked.event.as_deref().map(str::parse).transpose()?;
-    let app = asked.app.as_deref().map(str::parse).transpose()?;
-    let look = move |state: &crate::state::State| {
-        state.dead_letters_after(app.as_ref(), event.as_ref(), after.as_ref(), limit)
-    };
-    let letters = admin.broker.inspect(look).await?;
-    let next = letters.last().filter(|_| letters.len() == limit).map(|letter| letter.id.to_string());
+    let filter = filter(asked.event.as_deref(), asked.app.as_deref(), asked.reason, (asked.since, asked.before))?;
+    let (letters, next) = admin.broker.letters(filter, after, limit).await?;
+    let next = next.map(|next| next.to_string());
     Ok(Json(Letters { dead_letters: letters.into_iter().map(Letter::from).collect(), next }))
 }
 
@@ -184,7 +237,8 @@ async fn settle(
     let (subject, meant) = (which.to_string(), which.meant()?);
     let count = match meant {
         Meant::One(id) => admin.broker.settle_dead_letter(what, id).await.map(|()| 1),
-        Meant::Those(event, app) => admin.broker.settle_dead_letters(what, event, app).await,
+        Meant::Some(ids) => admin.broker.settle_some(what, ids).await,
+        Meant::Those(filter) => admin.broker.settle_letters(what, filter).await,
     };
     let done = count.map(|count| Was::<Count>::only(Count { count }));
     caller.audit(action, subject, &done);

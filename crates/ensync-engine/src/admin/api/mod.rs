@@ -3,8 +3,13 @@
 mod apps;
 mod dead_letters;
 mod events;
+mod info;
+mod live;
+mod lookup;
+mod queue;
 mod queues;
 mod rights;
+mod sessions;
 
 use ensync_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
@@ -14,14 +19,23 @@ use utoipa::openapi::{Content, Ref, Response, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(super) use live::StillIn;
+
 use super::context::{Admin, TOKEN};
 
 /// The most items of a page, and how many it has if nobody says.
 const MAX_PAGE: usize = 1_000;
 const PAGE: usize = 100;
 
+/// What is there only where an engine serves it: it is about the engine, and some of it lasts.
+pub(super) fn about() -> OpenApiRouter<Admin> {
+    completed(
+        OpenApiRouter::new().routes(routes!(info::show)).routes(routes!(info::history)).routes(routes!(live::follow)),
+    )
+}
+
 pub(super) fn routes() -> OpenApiRouter<Admin> {
-    let mut router = OpenApiRouter::new()
+    let router = OpenApiRouter::new()
         .routes(routes!(apps::list, apps::create))
         .routes(routes!(apps::show, apps::delete))
         .routes(routes!(apps::rotate_access_key))
@@ -34,9 +48,19 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(events::list, events::create))
         .routes(routes!(events::show, events::change, events::delete))
         .routes(routes!(queues::list))
+        .routes(routes!(queue::show))
+        .routes(routes!(queue::peek))
+        .routes(routes!(queue::purge))
+        .routes(routes!(lookup::show))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::requeue))
         .routes(routes!(dead_letters::drop_them));
+    completed(router)
+}
+
+fn completed(mut router: OpenApiRouter<Admin>) -> OpenApiRouter<Admin> {
     for item in router.get_openapi_mut().paths.paths.values_mut() {
         let operations =
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten();
@@ -100,5 +124,15 @@ impl Page {
     fn after<T: std::str::FromStr>(&self) -> Result<Option<T>> {
         let refuse = |_| Error::new(ErrorKind::InvalidInput, "after is not the next of a page of this list");
         self.after.as_deref().map(str::parse).transpose().map_err(refuse)
+    }
+}
+
+/// Checks a text that is looked for.
+fn text(name: &str, given: Option<&str>) -> Result<()> {
+    match given {
+        Some(text) if !(1..=256).contains(&text.len()) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("{name} has 1 to 256 bytes")))
+        }
+        _ => Ok(()),
     }
 }

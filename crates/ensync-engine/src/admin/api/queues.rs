@@ -47,12 +47,12 @@ struct Counters {
     expired: u64,
     /// Dead letters that were put back.
     requeued: u64,
-    /// Dead letters that were given up.
+    /// Events that administrators gave up: dead letters, and what a purge took.
     dropped: u64,
 }
 
 impl Queue {
-    fn new(stats: QueueStats, app_name: String) -> Self {
+    pub(super) fn new(stats: QueueStats, app_name: String) -> Self {
         let counters = stats.counters;
         Self {
             app: stats.recipient.to_string(),

@@ -79,7 +79,7 @@ pub(crate) fn router(broker: Broker, tokens: Tokens, limits: &Limits, hosts: Opt
     })?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
-    let router = router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin { broker });
+    let router = router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(Admin::of(broker));
     Ok(router.layer(from_fn(bound::answer)).layer(from_fn_with_state(guard, guard::check)))
 }
 

@@ -1,0 +1,155 @@
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::admin::context::{Access, Admin, SettingInForce};
+use crate::admin::error::Result;
+use crate::admin::history::{History, Sample};
+use crate::state::Limits;
+
+/// An engine.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Info {
+    /// The engine's version.
+    version: &'static str,
+    /// How long it has been running, in milliseconds.
+    uptime_ms: u64,
+    /// What time it is there: milliseconds since the Unix epoch.
+    now: u64,
+    /// Whether it carries out commands.
+    ready: bool,
+    /// Why it does not, for people.
+    trouble: Option<String>,
+    /// Whether an event name is registered by its first use.
+    dev: bool,
+    /// What the token that was shown is good for.
+    access: Access,
+    queues: usize,
+    sessions: usize,
+    apps: usize,
+    connections: Connections,
+    /// The log on disk; null if everything is in memory.
+    disk: Option<Disk>,
+    limits: InfoLimits,
+    /// The settings that are not as they are by default.
+    settings: Vec<SettingInForce>,
+}
+
+/// Connections that are open, by what they speak.
+#[derive(Debug, Serialize, ToSchema)]
+struct Connections {
+    open: u64,
+    grpc: u64,
+    websocket: u64,
+}
+
+/// What a log takes up, in bytes.
+#[derive(Debug, Serialize, ToSchema)]
+struct Disk {
+    bytes: u64,
+    /// What is free where it is.
+    free_bytes: u64,
+    segments: u64,
+    /// The newest checkpoint.
+    checkpoint_bytes: u64,
+}
+
+/// What clients may use up, and what holds for event names that say nothing else.
+#[derive(Debug, Serialize, ToSchema)]
+struct InfoLimits {
+    max_payload_bytes: usize,
+    max_metadata_bytes: usize,
+    max_in_flight: u32,
+    max_bytes_in_flight: u64,
+    max_subscriptions: usize,
+    max_sessions: usize,
+    max_sessions_per_app: usize,
+    /// Events per second that an app may publish; null if any number.
+    publish_rate: Option<u32>,
+    queue_events: u64,
+    queue_bytes: u64,
+    app_events: u64,
+    app_bytes: u64,
+    dedup_window_ms: u64,
+    ack_timeout_ms: u64,
+    max_deliveries: u32,
+    /// How long an event is of use; null if for ever.
+    ttl_ms: Option<u64>,
+}
+
+/// Say how the engine is, what it holds and what it was told.
+#[utoipa::path(get, path = "/v1/info", tag = "engine", responses((status = 200, body = Info)))]
+pub(super) async fn show(State(admin): State<Admin>, access: Access) -> Result<Json<Info>> {
+    let broker = &admin.broker;
+    let trouble = broker.ready().await.err().map(|error| error.to_string());
+    let (settings, census, (connections, log)) = broker.figures().await?;
+    let limits = limits(&settings.limits, &settings.defaults);
+    Ok(Json(Info {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_ms: millis(admin.about.started.elapsed()),
+        now: census.now.as_millis(),
+        ready: trouble.is_none(),
+        trouble,
+        dev: settings.dev,
+        access,
+        queues: census.queues,
+        sessions: census.sessions,
+        apps: census.apps,
+        connections: Connections {
+            open: connections.open,
+            grpc: connections.open_grpc,
+            websocket: connections.open_websocket,
+        },
+        disk: log.map(|log| Disk {
+            bytes: log.bytes,
+            free_bytes: log.free_bytes,
+            segments: log.segments,
+            checkpoint_bytes: log.checkpoint_bytes,
+        }),
+        limits,
+        settings: admin.about.settings.clone(),
+    }))
+}
+
+fn limits(limits: &Limits, defaults: &crate::Defaults) -> InfoLimits {
+    InfoLimits {
+        max_payload_bytes: limits.max_payload_bytes,
+        max_metadata_bytes: limits.max_metadata_bytes,
+        max_in_flight: limits.max_in_flight.get(),
+        max_bytes_in_flight: limits.max_bytes_in_flight,
+        max_subscriptions: limits.max_subscriptions,
+        max_sessions: limits.max_sessions,
+        max_sessions_per_app: limits.max_sessions_per_app,
+        publish_rate: limits.publish_rate.map(|rate| rate.per_second.get()),
+        queue_events: limits.quotas.queue_events,
+        queue_bytes: limits.quotas.queue_bytes,
+        app_events: limits.quotas.app_events,
+        app_bytes: limits.quotas.app_bytes,
+        dedup_window_ms: millis(limits.dedup_window),
+        ack_timeout_ms: millis(defaults.ack_timeout),
+        max_deliveries: defaults.max_deliveries.get(),
+        ttl_ms: defaults.ttl.map(millis),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The last hour.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LastHour {
+    /// How far samples lie apart, in milliseconds. Where the engine did not answer one is missing.
+    every_ms: u64,
+    /// The oldest first: at most an hour, and since the engine started.
+    samples: Vec<Sample>,
+}
+
+/// Show what was counted in the last hour.
+#[utoipa::path(get, path = "/v1/history", tag = "engine", responses((status = 200, body = LastHour)))]
+pub(super) async fn history(State(admin): State<Admin>) -> Json<LastHour> {
+    Json(LastHour { every_ms: millis(History::EVERY), samples: admin.about.history.kept() })
+}

@@ -1,0 +1,243 @@
+//! What administrators look at more closely, in pieces that hold the broker's task up for no longer than a batch does.
+
+use std::sync::Arc;
+
+use ensync_core::{AppId, Error, ErrorKind, EventId, EventName, Result};
+
+use super::request::{Origin, Request};
+use super::{Broker, Reading, UNANSWERED};
+use crate::counters::ConnectionCounts;
+use crate::log::LogUsage;
+use crate::metrics::Commits;
+use crate::model::{PublishRecord, Record};
+use crate::state::{
+    AppInfo, Census, DeadLetter, Found, LetterAction, LetterFilter, Peeked, SessionNumber, SessionSeen, Settings,
+    Sight, State,
+};
+
+/// How many things are looked at in one piece, and how many pieces a request may take before it answers with what it has.
+const PIECE: usize = 2_048;
+const PIECES: usize = 64;
+/// How many dead letters are requeued or dropped at once.
+const PAGE: usize = 1_024;
+
+/// An event that was found, and its record, if the log has it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) sight: Sight,
+    pub(crate) record: Option<Arc<Record>>,
+    /// The recipient's and the sender's names.
+    pub(crate) recipient: String,
+    pub(crate) sender: Option<String>,
+    found: Found,
+}
+
+impl Seen {
+    pub(crate) fn publish(&self) -> Option<&PublishRecord> {
+        self.record.as_deref().and_then(|record| self.found.publish(record))
+    }
+}
+
+/// What is read to be kept, and shown as a curve.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    pub(crate) census: Census,
+    pub(crate) connections: ConnectionCounts,
+    pub(crate) log: Option<LogUsage>,
+    pub(crate) commits: Commits,
+}
+
+/// A part of a list, and where to go on.
+pub(crate) type Part<T, C> = (Vec<T>, Option<C>);
+
+impl Broker {
+    /// Finds an event by its id, whosoever it is, and reads it.
+    pub(crate) async fn look_up(&self, id: EventId) -> Result<Seen> {
+        let found = self.inspect(move |state| state.look_up(&id)).await??;
+        let record = match &found.source {
+            Some(source) => self.0.records.read(source).await?,
+            None => None,
+        };
+        let publish = record.as_deref().and_then(|record| found.publish(record));
+        // The id of one that is gone says where it was: a forged one, or one that retention took, leads nowhere.
+        if publish.is_none() && found.sight.entry.is_none() {
+            let message = "the log does not have this event any more: it was settled, and retention dropped it";
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        let (to, from) = (found.sight.recipient, publish.map(|publish| publish.sender_id));
+        let names = move |state: &State| {
+            let name = |id: &AppId| state.app_name(id).unwrap_or_default().to_owned();
+            (name(&to), from.as_ref().map(name))
+        };
+        let (recipient, sender) = self.inspect(names).await?;
+        Ok(Seen { sight: found.sight.clone(), record, recipient, sender, found })
+    }
+
+    /// At most `limit` events of a queue, from the one after `after` on.
+    pub(crate) async fn peek(
+        &self,
+        (recipient, event): (AppId, EventName),
+        wanted: Option<Peeked>,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Option<Part<Sight, EventId>>> {
+        let found = self
+            .pieces(after, limit, move |state, after, left| {
+                state.peek((&recipient, &event), wanted, after.as_ref(), (left, PIECE)).ok_or(())
+            })
+            .await?;
+        Ok(found.ok())
+    }
+
+    /// At most `limit` of the dead letters that are meant, from the one after `after` on.
+    pub(crate) async fn letters(
+        &self,
+        filter: LetterFilter,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Part<(DeadLetter, String), EventId>> {
+        let look = move |state: &State, after: Option<EventId>, left| {
+            let (letters, next) = state.letters(&filter, after.as_ref(), (left, PIECE));
+            let named = |letter: DeadLetter| {
+                let name = state.app_name(&letter.recipient).unwrap_or_default().to_owned();
+                (letter, name)
+            };
+            Ok::<_, std::convert::Infallible>((letters.into_iter().map(named).collect(), next))
+        };
+        let Ok(found) = self.pieces(after, limit, look).await?;
+        Ok(found)
+    }
+
+    /// At most `limit` apps whose name or id holds a text, and that may log in or not, from the one after `after` on.
+    pub(crate) async fn find_apps(
+        &self,
+        (text, enabled): (Option<String>, Option<bool>),
+        after: Option<AppId>,
+        limit: usize,
+    ) -> Result<Part<AppInfo, AppId>> {
+        let look = move |state: &State, after: Option<AppId>, left| {
+            let found = state.find_apps((text.as_deref(), enabled), after.as_ref(), (left, PIECE));
+            Ok::<_, std::convert::Infallible>(found)
+        };
+        let Ok(found) = self.pieces(after, limit, look).await?;
+        Ok(found)
+    }
+
+    /// Gives up all that waits in a queue now; what is with clients stays theirs, and dead letters stay. Says how many events it was;
+    /// `None` if there is no such queue.
+    pub(crate) async fn purge(&self, recipient: AppId, event: EventName) -> Result<Option<usize>> {
+        let mut left = self.inspect(move |state| state.purge(&recipient, &event)).await?;
+        if left.is_none() {
+            return Ok(None);
+        }
+        let mut gone = 0;
+        while let Some(purge) = left {
+            let (count, rest) = self.ask(|answer| Request::Purge { purge, answer }).await?;
+            (gone, left) = (gone + count, rest);
+        }
+        Ok(Some(gone))
+    }
+
+    /// Does it to the dead letters that are meant and dead now, in order: one that becomes dead again meanwhile is not met again.
+    pub(crate) async fn settle_letters(&self, what: LetterAction, filter: LetterFilter) -> Result<usize> {
+        let (mut done, mut after) = (0, None::<EventId>);
+        loop {
+            let (meant, last) = (filter.clone(), after.take());
+            let (letters, next) =
+                self.inspect(move |state| state.letters(&meant, last.as_ref(), (PAGE, PIECE))).await?;
+            let ids: Vec<_> = letters.into_iter().map(|letter| letter.id).collect();
+            if !ids.is_empty() {
+                done += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(done),
+            }
+        }
+    }
+
+    /// Does it to those of some events that are dead letters; says how many that were.
+    pub(crate) async fn settle_some(&self, what: LetterAction, ids: Vec<EventId>) -> Result<usize> {
+        self.ask(|answer| Request::Letters { what, ids, answer }).await
+    }
+
+    /// At most `limit` sessions, of one app or of all, from the one after `after` on, each with where it came from.
+    pub(crate) async fn sessions_after(
+        &self,
+        app: Option<AppId>,
+        after: Option<SessionNumber>,
+        limit: usize,
+    ) -> Result<Vec<(SessionSeen, Origin)>> {
+        self.connected(move |state, origin| {
+            let sessions = state.sessions_after(app.as_ref(), after, limit);
+            sessions.into_iter().filter_map(|seen| Some((origin(seen.number)?, seen))).map(|(o, s)| (s, o)).collect()
+        })
+        .await
+    }
+
+    /// One session.
+    pub(crate) async fn session(&self, number: SessionNumber) -> Result<Option<(SessionSeen, Origin)>> {
+        self.connected(move |state, origin| Some((state.session_of(number)?, origin(number)?))).await
+    }
+
+    /// Ends a session. Its client may log in again at once. Says whether there was one.
+    pub(crate) async fn end_session(&self, number: SessionNumber) -> Result<bool> {
+        self.ask(|answer| Request::End { number, answer }).await
+    }
+
+    /// Everything that is counted, now. `None` if the broker did not say in time.
+    pub(crate) async fn gauge(&self) -> Result<Option<Gauge>> {
+        let Ok(census) = tokio::time::timeout(UNANSWERED, self.inspect(State::census)).await else { return Ok(None) };
+        let Reading { connections, log, .. } = self.rest().await;
+        Ok(Some(Gauge { census: census?, connections, log, commits: self.0.metrics.take_commits() }))
+    }
+
+    /// What it was told when it was started, what it counts, and what connections and the log take up.
+    pub(crate) async fn figures(&self) -> Result<(Settings, Census, (ConnectionCounts, Option<LogUsage>))> {
+        let (settings, census) = self.inspect(|state| (state.settings().clone(), state.census())).await?;
+        let Reading { connections, log, .. } = self.rest().await;
+        Ok((settings, census, (connections, log)))
+    }
+
+    /// What is counted beside the census.
+    pub(super) async fn rest(&self) -> Reading {
+        let log = tokio::time::timeout(UNANSWERED, self.usage()).await.unwrap_or_default();
+        Reading { census: None, connections: self.0.counters.snapshot(), log, ready: false }
+    }
+
+    async fn connected<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, &dyn Fn(SessionNumber) -> Option<Origin>) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.ask(|answer| Request::Connected(Box::new(move |state, origin| _ = answer.send(Ok(look(state, origin))))))
+            .await
+    }
+
+    /// Looks again and again until there are `limit`, or no more, or it was often enough: others have their turn between two looks.
+    async fn pieces<T, C, E>(
+        &self,
+        mut after: Option<C>,
+        limit: usize,
+        look: impl Fn(&State, Option<C>, usize) -> std::result::Result<Part<T, C>, E> + Clone + Send + 'static,
+    ) -> Result<std::result::Result<Part<T, C>, E>>
+    where
+        T: Send + 'static,
+        C: Clone + Send + 'static,
+        E: Send + 'static,
+    {
+        let mut found = Vec::new();
+        for _ in 0..PIECES {
+            let (look, last, left) = (look.clone(), after.take(), limit.saturating_sub(found.len()));
+            let (more, next) = match self.inspect(move |state| look(state, last, left)).await? {
+                Ok(piece) => piece,
+                Err(none) => return Ok(Err(none)),
+            };
+            found.extend(more);
+            after = next;
+            if after.is_none() || found.len() >= limit {
+                break;
+            }
+        }
+        Ok(Ok((found, after)))
+    }
+}

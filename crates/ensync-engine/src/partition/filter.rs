@@ -1,0 +1,104 @@
+//! Dead letters, as far as somebody wants them.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use ensync_core::{AppId, EventId, EventName, Timestamp};
+
+use super::dispatch::key_of;
+use super::inspect::DeadLetter;
+use super::queue::{Dead, Queue};
+use super::{EventKey, Partition};
+use crate::model::EventRef;
+
+/// Which dead letters are meant: those of which everything holds that is said here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Of this recipient.
+    pub recipient: Option<AppId>,
+    /// Of this event name.
+    pub event: Option<EventName>,
+    /// With a reason that holds this, in either case of ASCII letters.
+    pub reason: Option<String>,
+    /// That became dead letters at this time or later.
+    pub since: Option<Timestamp>,
+    /// That became dead letters before this time.
+    pub before: Option<Timestamp>,
+}
+
+impl LetterFilter {
+    fn takes_queue(&self, queue: &Queue) -> bool {
+        self.recipient.is_none_or(|id| queue.recipient == id)
+            && self.event.as_ref().is_none_or(|name| queue.event == *name)
+    }
+
+    fn takes(&self, dead: &Dead) -> bool {
+        self.since.is_none_or(|since| dead.at >= since)
+            && self.before.is_none_or(|before| dead.at < before)
+            && self.reason.as_ref().is_none_or(|part| holds(&dead.reason, part))
+    }
+}
+
+/// Whether a text holds a part, in either case of ASCII letters.
+pub(crate) fn holds(text: &str, part: &str) -> bool {
+    part.is_empty() || text.as_bytes().windows(part.len()).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+}
+
+impl Partition {
+    /// At most `limit` dead letters that are meant, oldest event first per queue, from the one after `after` on, which need not be one
+    /// (any more). Looks at `budget` of them at most; the second value is where to go on, if that is not the end.
+    pub(crate) fn letters(
+        &self,
+        filter: &LetterFilter,
+        after: Option<&EventId>,
+        (limit, budget): (usize, usize),
+    ) -> (Vec<DeadLetter>, Option<EventId>) {
+        let after = after.and_then(EventKey::of).map(|key| key.event);
+        let queues = self.queues.range(after.map_or(0, |after| after.queue)..);
+        let queues = queues.filter(|(_, queue)| !queue.dead.is_empty() && filter.takes_queue(queue));
+        let dead = queues.flat_map(|(&number, queue)| {
+            let begin = after.filter(|after| after.queue == number).map_or(Unbounded, |after| Excluded(after.seq));
+            queue.dead.range((begin, Unbounded)).filter_map(move |(&seq, dead)| {
+                let entry = queue.entries.get(seq)?;
+                Some((EventRef { queue: number, seq }, queue, dead, entry))
+            })
+        });
+        let mut found = Vec::new();
+        for (looked, (event, queue, dead, entry)) in dead.enumerate() {
+            if filter.takes(dead) {
+                found.push(DeadLetter {
+                    id: key_of(event, entry).to_id(),
+                    event: queue.event.clone(),
+                    recipient: queue.recipient,
+                    reason: dead.reason.clone(),
+                    at: dead.at,
+                    accepted_at: entry.accepted_at,
+                    deliveries: entry.deliveries,
+                });
+            }
+            if found.len() >= limit || looked + 1 >= budget {
+                return (found, Some(key_of(event, entry).to_id()));
+            }
+        }
+        (found, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_found_in_either_case_and_between_characters_of_any_language() {
+        for (text, part, found) in [
+            ("Timed out", "timed", true),
+            ("Timed out", "OUT", true),
+            ("Timed out", "", true),
+            ("out", "outer", false),
+            ("größe", "ö", true),
+            ("größe", "Ö", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(holds(text, part), found, "{text} {part}");
+        }
+    }
+}
