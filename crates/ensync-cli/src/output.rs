@@ -111,7 +111,7 @@ mod tests {
             table.row(["a\u{1b}[2J longer".into(), "1".into()]);
             table
         };
-        assert_eq!(table().text(false).unwrap(), "NAME            N\na\u{fffd}[2J longer  1\n");
-        assert_eq!(table().text(true).unwrap(), "\u{1b}[1mNAME            N\u{1b}[0m\na\u{fffd}[2J longer  1\n");
+        assert_eq!(table().text(false).unwrap(), "NAME          N\na\u{fffd}[2J longer  1\n");
+        assert_eq!(table().text(true).unwrap(), "\u{1b}[1mNAME          N\u{1b}[0m\na\u{fffd}[2J longer  1\n");
     }
 }

@@ -10,13 +10,17 @@ pub(crate) mod decrypt;
 pub(crate) mod doctor;
 pub(crate) mod encrypt;
 pub(crate) mod event;
+pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
+pub(crate) mod lookup;
 pub(crate) mod man;
 pub(crate) mod publish;
 pub(crate) mod queue;
+pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod serve;
+pub(crate) mod session;
 pub(crate) mod store;
 pub(crate) mod subscribe;
 

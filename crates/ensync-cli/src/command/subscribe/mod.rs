@@ -1,6 +1,6 @@
 //! `ensync subscribe`.
 
-mod print;
+pub(super) mod print;
 mod run;
 mod work;
 
@@ -67,7 +67,7 @@ pub(crate) struct Subscribe {
 
 /// How an event is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// A line about the event, and its payload.
     Pretty,
     /// The payload, on one line.

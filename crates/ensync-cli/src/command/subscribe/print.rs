@@ -9,10 +9,10 @@ use super::Format;
 use crate::foreign::{self, printable};
 
 /// The payload's text, or why there is none.
-pub(super) type Opened<'a> = Result<&'a str, Error>;
+pub(in crate::command) type Opened<'a> = Result<&'a str, Error>;
 
 /// The lines of an event.
-pub(super) fn lines(event: &Event, opened: &Opened<'_>, format: Format, colours: bool) -> String {
+pub(in crate::command) fn lines(event: &Event, opened: &Opened<'_>, format: Format, colours: bool) -> String {
     match (format, opened) {
         (Format::Ndjson, _) => ndjson(event, opened),
         (Format::Raw, Ok(payload)) => one_line(payload),

@@ -1,11 +1,16 @@
+//! `ensync queue`.
+
+mod peek;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::peek::{One, State};
 use super::Outcome;
 use crate::admin::{Admin, Api, Failure, Output, Table, narrowed, shown, text, time};
-use crate::exit::{Exit, Problem};
+use crate::exit::Problem;
 use crate::signals;
 
 /// Look at queues: the events of one app under one event name.
@@ -22,14 +27,43 @@ enum Command {
     List(Which),
     /// Show one queue: what waits, since when, who reads, and how often things happened.
     #[command(after_help = "Examples:\n  ensync queue show orders/new --app shop")]
-    Show {
-        /// The event's name.
-        event: String,
-        /// The app that the events are for.
-        #[arg(long)]
-        app: String,
+    Show(One),
+    /// Look at the events of a queue that are not settled, in their order. Nothing is delivered by that.
+    #[command(
+        after_help = "Examples:\n  ensync queue peek orders/new --app shop\n  ensync queue peek orders/new --app shop --state deferred --limit 10"
+    )]
+    Peek {
+        /// Only those that stand so.
+        #[arg(long, value_enum)]
+        state: Option<State>,
+        /// How many at most. If there are more, the last line on standard error says how to go on.
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        limit: usize,
+        /// Only those after this one: an event's id, of the page before.
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
         #[command(flatten)]
-        admin: Admin,
+        one: One,
+    },
+    /// Show the last events of a queue that are not settled, and each that comes, until Ctrl-C. What is settled within a second is not seen.
+    #[command(after_help = "Examples:\n  ensync queue tail orders/new --app shop --lines 0")]
+    Tail {
+        /// How many of those that are there.
+        #[arg(long, value_name = "COUNT", default_value_t = 10)]
+        lines: usize,
+        #[command(flatten)]
+        one: One,
+    },
+    /// Give up all events of a queue that wait, without a trace. What is with clients stays theirs, and dead letters stay.
+    #[command(
+        after_help = "Examples:\n  ensync queue purge orders/new --app shop        # says how many\n  ensync queue purge orders/new --app shop --yes"
+    )]
+    Purge {
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        one: One,
     },
     /// List queues again and again, with what happened in between per second, until Ctrl-C.
     #[command(
@@ -76,16 +110,10 @@ impl Queue {
                 let queues = which.look().await?;
                 out.table(|| Value::Array(queues.clone()), || table(&queues))
             }
-            Command::Show { event, app, admin } => {
-                let which = Which { event: Some(event.clone()), app: Some(app.clone()), admin };
-                let Some(queue) = which.look().await?.into_iter().next() else {
-                    let none = format!(
-                        "nothing was ever sent to {app:?} under {event}, and nobody subscribed: there is no such queue"
-                    );
-                    return Err(Problem::new(Exit::NotFound, none).into());
-                };
-                out.table(|| queue.clone(), || one(&queue))
-            }
+            Command::Show(one) => one.show(out).await,
+            Command::Peek { state, limit, after, one } => one.peek(out, state, limit, after).await,
+            Command::Tail { lines, one } => one.tail(out, lines).await,
+            Command::Purge { yes, one } => one.purge(out, yes).await,
             Command::Watch { every, count, which } => watch(out, every, count, &which).await,
         }
     }
