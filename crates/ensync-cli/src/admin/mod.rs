@@ -80,6 +80,14 @@ pub(crate) enum Api {
 }
 
 impl Admin {
+    /// Refuses a data directory, for what only an engine that runs can say.
+    pub(crate) fn must_run(&self, what: &str) -> Result<(), Failure> {
+        match &self.data {
+            Some(_) => Err(Problem::usage(format!("`{what}` is about an engine that runs: leave --data out")).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Does something with the API, and closes it, whatever came of it.
     pub(crate) async fn run<T>(&self, what: impl AsyncFnOnce(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
         let api = match &self.data {

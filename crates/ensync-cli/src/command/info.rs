@@ -16,6 +16,7 @@ pub(crate) struct Info {
 
 impl Info {
     pub(crate) async fn run(self, out: Output) -> Outcome {
+        self.admin.must_run("ensync info")?;
         let info = self.admin.run(async |api| api.get("/v1/info").await).await?;
         out.table(|| info.clone(), || table(&info))
     }

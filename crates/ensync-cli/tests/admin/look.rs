@@ -97,6 +97,8 @@ async fn sessions_and_the_engine_are_shown() {
         assert!(shown.contains(part), "{shown}");
     }
     assert_eq!(shell.run("info --json").await.json()["apps"], 2);
+    let directory = tempfile::tempdir().unwrap();
+    assert!(Shell::offline(&directory).run("info").await.failed().contains("leave --data out"));
 }
 
 #[tokio::test]
