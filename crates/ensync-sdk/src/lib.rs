@@ -11,6 +11,10 @@ struct ReadmeOfTheRepository;
 #[doc = include_str!("coming_from.md")]
 pub mod coming_from_python_node_or_go {}
 
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("published_documents.md")]
+pub mod published_documents {}
+
 // The public interface is:
 pub use ensync_client::core::crypto::{self, Keep, SealedId, Suite};
 pub use ensync_client::core::{
