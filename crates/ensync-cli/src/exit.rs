@@ -147,6 +147,14 @@ pub(crate) fn told(error: &(dyn StdError + 'static)) -> (Exit, &'static str) {
     }
 }
 
+/// The error of an engine: it was told something wrong, it could not finish, or it failed.
+pub(crate) fn of_an_engine(error: Box<dyn StdError>) -> Box<dyn StdError> {
+    match error.downcast_ref::<Problem>().map(|problem| problem.exit) {
+        Some(Exit::Usage | Exit::Unfinished) => error,
+        _ => Problem::new(Exit::Failed, report(&*error)).into(),
+    }
+}
+
 /// An error as it is printed.
 pub(crate) fn shown(error: &(dyn StdError + 'static), json: bool) -> String {
     let message = foreign::message(&report(error));
@@ -184,6 +192,16 @@ mod tests {
         // What is nobody's fault that the tool could name.
         let others: Vec<_> = codes.iter().filter(|(_, code)| *code == 1).map(|(kind, _)| *kind).collect();
         assert_eq!(others, ["refused", "protocol", "internal"]);
+    }
+
+    #[test]
+    fn an_engine_has_three_ways_to_fail() {
+        let code = |error: Box<dyn StdError>| told(&*of_an_engine(error)).0 as u8;
+        let taken = || ensync_sdk::Error::new(ErrorKind::InvalidInput, "cannot listen");
+        assert_eq!(code(taken().into()), 1);
+        assert_eq!(code(Problem::new(Exit::Output, "no").into()), 1);
+        assert_eq!(code(Problem::usage("no").into()), 2);
+        assert_eq!(code(Problem::new(Exit::Unfinished, "no").into()), 3);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use exit::{Exit, ReaderGone};
+use exit::ReaderGone;
 use output::{Output, note};
 
 #[derive(Parser)]
@@ -108,11 +108,8 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     drop(log);
+    // An engine that does not start is an engine that does not start, whatever the cause.
+    let error = if serves { exit::of_an_engine(error) } else { error };
     note(exit::shown(&*error, out.json));
-    match exit::told(&*error).0 {
-        code @ (Exit::Usage | Exit::Unfinished) => code.into(),
-        // An engine that does not start is an engine that does not start, whatever the cause.
-        _ if serves => Exit::Failed.into(),
-        code => code.into(),
-    }
+    exit::told(&*error).0.into()
 }
