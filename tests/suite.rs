@@ -3,6 +3,7 @@
 //! - `contract`: what every transport keeps, over gRPC, WebSocket and in-process;
 //! - `behaviour`: what clients see, over each of the three;
 //! - `kit`: the engine for users' own tests;
+//! - `edges`: text that becomes a value, at every edge: secrets in wrong places, JSON, keys, names;
 //! - `flow`: windows, leases, and events that are dropped;
 //! - `go_client`: requests in the forms of the Go SDK, written by hand;
 //! - `lifecycle`: pauses, subscriptions that are left, clients that close, engines that stop;
@@ -18,6 +19,7 @@
 
 mod behaviour;
 mod contract;
+mod edges;
 mod flow;
 mod go_client;
 mod isolation;

@@ -18,12 +18,17 @@ const EXAMPLES: &str =
 
 /// The whole command line, as it is described.
 pub(crate) fn command() -> Command {
-    Cli::command().after_help("`ensync --help` also lists the exit codes.").after_long_help(format!(
+    without_values(Cli::command()).after_help("`ensync --help` also lists the exit codes.").after_long_help(format!(
         "Examples:\n{EXAMPLES}\n\n{MORE}\n\nIt exits with\n{}\nWith --json an error is one line on standard error: \
          {{\"error\": {{\"kind\": WORD, \"message\": TEXT, \"exit_code\": NUMBER}}}}, where the word is one of those above or a \
          more exact one.",
         exit::list()
     ))
+}
+
+/// A command whose help shows no value of the environment: a URL may have a password, and nobody can tell.
+fn without_values(command: Command) -> Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
 }
 
 /// The command line, if it can be carried out.
@@ -34,7 +39,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     let about_contexts = words.find(|word| !word.starts_with('-')).as_deref() == Some("context");
     variables::load((!about_contexts).then_some(context.as_deref()));
     let mut command = variables::apply(command());
-    let read = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+    let read = command.try_get_matches_from_mut(secrets::take(std::env::args_os())).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))
     });
@@ -54,7 +59,7 @@ fn checked(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<Cli, Exi
 
 /// Help, made of the command as it is described: what the environment says is in it, and also that a variable is there that is empty.
 fn help(error: &clap::Error) -> ExitCode {
-    let described = command().try_get_matches_from(std::env::args_os()).err();
+    let described = command().try_get_matches_from(secrets::take(std::env::args_os())).err();
     // Whoever reads it may have gone.
     _ = described.as_ref().filter(|described| described.kind() == error.kind()).unwrap_or(error).print();
     ExitCode::SUCCESS

@@ -2,10 +2,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ensync_sdk::{Client, Engine, ErrorKind, SecretKey, TlsOptions};
+use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Problem};
 use crate::output::{Failure, note};
-use crate::variables;
+use crate::{secrets, variables};
 
 /// Where the engine is, and who we are there.
 #[derive(Args)]
@@ -14,8 +15,8 @@ pub(crate) struct Connection {
     #[arg(long, env = "ENSYNC_URL", default_value = "localhost")]
     url: String,
     /// The app key to log in with. Better given in the environment, where other users of the machine do not see it. (The
-    /// variable ENSYNC_ACCESS_KEY is read as well.)
-    #[arg(long, env = "ENSYNC_APP_KEY", hide_env_values = true)]
+    /// variable ENSYNC_ACCESS_KEY is read as well.) [env: ENSYNC_APP_KEY]
+    #[arg(long)]
     app_key: Option<String>,
     /// A PEM file of CAs to trust beside the system's.
     #[arg(long, env = "ENSYNC_CA_FILE", value_name = "FILE")]
@@ -67,20 +68,14 @@ pub(crate) fn file(path: &Path, flag: &str) -> Result<Vec<u8>, Failure> {
 /// The app's secret key.
 #[derive(Args)]
 pub(crate) struct Secret {
-    /// The app's secret key. Better given in the environment, where other users of the machine do not see it.
-    #[arg(long, env = "ENSYNC_SECRET_KEY", hide_env_values = true)]
+    /// The app's secret key. Better given in the environment, where other users of the machine do not see it. [env: ENSYNC_SECRET_KEY]
+    #[arg(long)]
     secret_key: Option<String>,
 }
 
 impl Secret {
     pub(crate) fn find(&self) -> Result<Option<SecretKey>, Failure> {
-        let (text, place) = match &self.secret_key {
-            Some(text) => (text.clone(), variables::origin("--secret-key", "ENSYNC_SECRET_KEY")),
-            None => match variables::first(&["ENSYNC_SECRET_KEY"])? {
-                Some(found) => (found.value, found.origin.to_string()),
-                None => return Ok(None),
-            },
-        };
+        let Some((text, place)) = secrets::given("--secret-key")? else { return Ok(None) };
         SecretKey::parse(&text).map(Some).map_err(|error| {
             if error.to_string().contains("holds 32 bytes") {
                 let what = "32 bytes, where a secret key has 64, as `ensync keygen` prints it; is this the app id?";
@@ -129,7 +124,7 @@ impl Connection {
             tls = tls.client_certificate_pem(&own.chain, &own.key).map_err(|error| Problem::at(own.place, &error))?;
         }
         engine = engine.tls(tls);
-        let login = engine.create_client(self.app_key()?);
+        let login = engine.create_client(self.app_key()?.as_str());
         let opened = match secret_key {
             Some(key) => login.app_secret_key(key).await,
             None => login.await,
@@ -143,12 +138,8 @@ impl Connection {
         })
     }
 
-    pub(crate) fn app_key(&self) -> Result<String, Failure> {
-        if let Some(key) = &self.app_key {
-            return Ok(key.clone());
-        }
-        let found = variables::first(&["ENSYNC_APP_KEY", "ENSYNC_ACCESS_KEY"])?;
+    pub(crate) fn app_key(&self) -> Result<Zeroizing<String>, Failure> {
         let missing = "no app key: set ENSYNC_APP_KEY, or give --app-key";
-        found.map(|found| found.value).ok_or_else(|| Problem::usage(missing).into())
+        secrets::given("--app-key")?.map(|(key, _)| key).ok_or_else(|| Problem::usage(missing).into())
     }
 }

@@ -1,13 +1,83 @@
-//! Arguments that hold a secret where none belongs are refused before anything is done with them, so that none is printed, logged or
-//! sent: whatever argument there is, and whatever is done with it later.
+//! Secrets on the command line and in the environment. Those that belong there are kept in memory that is wiped. Arguments that hold
+//! one where none belongs are refused before anything is done with them, so that none is printed, logged or sent: whatever argument
+//! there is, and whatever is done with it later.
+
+use std::ffi::OsString;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{ArgMatches, Command};
+use zeroize::Zeroizing;
 
 use crate::exit::Problem;
 use crate::foreign::secret_in;
+use crate::output::Failure;
+use crate::variables;
 
-/// Arguments that are secrets, and a payload, which is encrypted: whoever sends keys to somebody may.
-const MAY_HOLD_SECRETS: [&str; 3] = ["secret_key", "app_key", "payload"];
+/// Arguments that are secrets: the flag, and the variables of the environment that stand for it. Each argument is documented by hand,
+/// for clap keeps what it reads of either in memory that nobody wipes.
+const SECRETS: [(&str, &[&str]); 2] =
+    [("--secret-key", &["ENSYNC_SECRET_KEY"]), ("--app-key", &["ENSYNC_APP_KEY", "ENSYNC_ACCESS_KEY"])];
+
+/// What stands in a secret's place while clap reads the command line.
+const TAKEN: &str = "(taken)";
+
+/// A payload is encrypted: whoever sends keys to somebody may.
+const MAY_HOLD_SECRETS: [&str; 1] = ["payload"];
+
+/// The secrets that were taken out of the command line, by their flags.
+static GIVEN: Mutex<Vec<(&str, Zeroizing<String>)>> = Mutex::new(Vec::new());
+
+/// The command line without the values of the flags that are secrets, which [`given`] gives.
+pub(crate) fn take(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut left = Vec::new();
+    let (mut arguments, mut ended) = (arguments.into_iter().peekable(), false);
+    while let Some(argument) = arguments.next() {
+        ended |= argument == "--";
+        let found = argument.to_str().filter(|_| !ended).and_then(|text| {
+            let (flag, value) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+            SECRETS.iter().find(|(known, _)| *known == flag).map(|(flag, _)| (*flag, value.map(keep)))
+        });
+        match found {
+            None => left.push(argument),
+            Some((flag, Some(value))) => {
+                remember(flag, value);
+                drop(argument.into_string().map(Zeroizing::new));
+                left.push(format!("{flag}={TAKEN}").into());
+            }
+            Some((flag, None)) => {
+                left.push(argument);
+                // Another flag is no value; clap says that there is none.
+                let is_value = |next: &OsString| !next.to_str().is_some_and(|next| next.starts_with("--"));
+                if let Some(Ok(value)) = arguments.next_if(is_value).map(OsString::into_string) {
+                    remember(flag, Zeroizing::new(value));
+                    left.push(TAKEN.into());
+                }
+            }
+        }
+    }
+    left
+}
+
+fn keep(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(text.to_owned())
+}
+
+fn remember(flag: &'static str, value: Zeroizing<String>) {
+    GIVEN.lock().unwrap_or_else(PoisonError::into_inner).push((flag, value));
+}
+
+/// The value of a flag that is a secret: of the command line, else what a variable says, in the environment, the file `.env` or the
+/// context. And where it was found, in words.
+pub(crate) fn given(flag: &str) -> Result<Option<(Zeroizing<String>, String)>, Failure> {
+    let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, value)) = given.iter().find(|(known, _)| *known == flag) {
+        return Ok(Some((value.clone(), flag.to_owned())));
+    }
+    drop(given);
+    let Some((_, names)) = SECRETS.iter().find(|(known, _)| *known == flag) else { return Ok(None) };
+    let found = variables::first(names)?;
+    Ok(found.map(|found| (Zeroizing::new(found.value), found.origin.to_string())))
+}
 
 /// Looks at every argument of a command line, and at the variables of the environment that stand for arguments.
 pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Problem> {
@@ -31,5 +101,38 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Probl
     match matches.subcommand() {
         Some((name, matches)) => command.find_subcommand(name).map_or(Ok(()), |command| check(command, matches)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_taken_out_before_clap_reads() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let line =
+            ["ensync", "publish", "--secret-key", "one", "--app-key=two=", "x", "--to", "y", "--", "--secret-key", "z"];
+        let left = take(words(&line));
+        let expected = [
+            "ensync",
+            "publish",
+            "--secret-key",
+            TAKEN,
+            "--app-key=(taken)",
+            "x",
+            "--to",
+            "y",
+            "--",
+            "--secret-key",
+            "z",
+        ];
+        assert_eq!(left, words(&expected));
+        assert_eq!(given("--secret-key").unwrap().unwrap().0.as_str(), "one");
+        assert_eq!(given("--app-key").unwrap().unwrap().0.as_str(), "two=");
+        // What is no value stays for clap to refuse.
+        for line in [&["e", "--secret-key"][..], &["e", "--secret-key", "--app-key"], &["e", "--secret-keys", "x"]] {
+            assert_eq!(take(words(line)), words(line));
+        }
     }
 }

@@ -150,6 +150,63 @@ fn a_secret_in_any_argument_of_any_command_is_printed_nowhere() {
     try_all(tries);
 }
 
+/// A password has no shape by which it could be known.
+#[test]
+fn the_help_of_no_command_shows_what_is_in_the_environment() {
+    let mut commands = vec![];
+    leaves(&[], &mut commands);
+    let variables: BTreeSet<_> = commands.iter().flat_map(|leaf| leaf.variables.iter().cloned()).collect();
+    assert!(variables.len() >= 9, "{variables:?}");
+    for leaf in &commands {
+        for help in ["--help", "-h"] {
+            let mut command = ensync(&leaf.words);
+            command.arg(help);
+            for variable in &variables {
+                command.env(variable, "ws://user:hunter2@host");
+            }
+            let shown = output(&mut command);
+            assert!(shown.contains("Usage:") && !shown.contains("hunter2"), "{:?}:\n{shown}", leaf.words);
+            assert!(leaf.variables.iter().all(|variable| shown.contains(&format!("[env: {variable}]"))), "{shown}");
+        }
+    }
+}
+
+/// Hex, percent-encoded, in pieces: wherever it is typed, it is not repeated.
+#[test]
+fn a_secret_in_another_writing_is_printed_nowhere() {
+    let hex: String = std::iter::repeat_n("7d", 32).collect();
+    let percent = SECRET.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
+    let pieces = format!("{} {}", &SECRET[..44], &SECRET[44..]);
+    let place = tempfile::tempdir().unwrap();
+    for secret in [&hex, &format!("{hex}{hex}"), &percent, &pieces] {
+        for arguments in [
+            vec![secret.as_str()],
+            vec!["publish", secret, "1", "--to", secret],
+            vec!["publish", "a/b", "1", secret, "x"],
+            vec!["publish", "a/b", "1", "--url", secret],
+            vec!["subscribe", "a/b", "--count", secret],
+            vec!["app", secret],
+            vec!["app", "create", "x", "--rights", secret],
+            vec!["app", "create", "x", "--public-key", secret],
+            vec!["app", "rotate-access-key", "x", "--grace", secret],
+            vec!["app", "delete", secret, "--yes", "--data", "none"],
+            vec!["app", "show", "x", "--token-file", secret],
+            vec!["app", "show", "x", "--data", secret],
+            vec!["event", "delete", secret, "--yes", "--data", "none"],
+            vec!["event", "create", "x", "--schema-file", secret],
+            vec!["config", "check", secret],
+        ] {
+            let words: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
+            let shown = output(ensync(&words).current_dir(place.path()).env_remove("RUST_LOG"));
+            assert!(!shown.is_empty(), "{arguments:?}");
+            for piece in secret.as_bytes().windows(12) {
+                let piece = str::from_utf8(piece).unwrap();
+                assert!(!shown.contains(piece), "{arguments:?}: {piece:?} is in:\n{shown}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_private_key_in_the_place_of_its_file_is_not_printed() {
     let place = tempfile::tempdir().unwrap();

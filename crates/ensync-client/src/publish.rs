@@ -1,15 +1,17 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::IntoFuture;
 use std::time::Duration;
 
 use ensync_core::crypto::{Recipient, SealOptions, Sealer, Suite};
 use ensync_core::{
-    AppId, Command, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadJson, Reply, Result, Schema,
-    WirePayload,
+    AppId, Command, Error, ErrorKind, EventName, Given, IdempotencyKey, Metadata, PayloadJson, Reply, Result, Schema,
+    WirePayload, write_json,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -41,8 +43,11 @@ pub struct Publish {
     event: Result<EventName>,
     payload: Result<PayloadJson>,
     recipients: Result<Vec<AppId>>,
-    headers: Map<String, Value>,
-    fields: Map<String, Value>,
+    /// By name, as JSON.
+    headers: BTreeMap<String, String>,
+    fields: BTreeMap<String, String>,
+    /// What is wrong with one of them.
+    unwritten: Option<Error>,
     persist: bool,
     schema: Option<Schema>,
     idempotency_key: Option<Result<IdempotencyKey>>,
@@ -74,8 +79,9 @@ impl Publish {
             event,
             payload,
             recipients: Ok(Vec::new()),
-            headers: Map::new(),
-            fields: Map::new(),
+            headers: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            unwritten: None,
             persist: true,
             schema: None,
             idempotency_key: None,
@@ -110,15 +116,25 @@ impl Publish {
     ///
     /// The makers' Go client reads headers as texts: if one header is anything else it shows its user no metadata at all. Write
     /// numbers and the like as text where such a client may receive.
-    pub fn header(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.headers.insert(key.into(), value.into());
+    ///
+    /// A value that cannot be written as JSON, such as an infinite number, is an error of the publish.
+    pub fn header(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
+        let key = key.into();
+        match write_json(&format!("the header {}", Given(&key)), &value) {
+            Ok(json) => drop(self.headers.insert(key, json)),
+            Err(error) => drop(self.unwritten.get_or_insert(error)),
+        }
         self
     }
 
     /// A field of the caller's own in the metadata, beside `headers`. Keys that start with `$` are the engine's, and refused.
     /// **Metadata is not encrypted.**
-    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.fields.insert(key.into(), value.into());
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
+        let key = key.into();
+        match write_json(&format!("the metadata {}", Given(&key)), &value) {
+            Ok(json) => drop(self.fields.insert(key, json)),
+            Err(error) => drop(self.unwritten.get_or_insert(error)),
+        }
         self
     }
 
@@ -242,7 +258,7 @@ impl Publish {
             event: self.event.map_err(|error| error.context(context))?,
             payload: self.payload,
             recipients: self.recipients,
-            metadata: metadata(self.headers, self.fields, self.persist),
+            metadata: self.unwritten.map_or_else(|| metadata(&self.headers, self.fields, self.persist), Err),
             schema: self.schema,
             idempotency_key: self.idempotency_key.transpose(),
             options: self.options,
@@ -270,16 +286,26 @@ impl IntoFuture for Publish {
     }
 }
 
-fn metadata(headers: Map<String, Value>, mut fields: Map<String, Value>, persist: bool) -> Result<Metadata> {
+fn metadata(
+    headers: &BTreeMap<String, String>,
+    mut fields: BTreeMap<String, String>,
+    persist: bool,
+) -> Result<Metadata> {
     if let Some(key) = fields.keys().find(|key| key.starts_with('$') || *key == "headers" || *key == "persist") {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             format!("metadata key {key:?} is reserved; use header() and persist(), and no key that starts with '$'"),
         ));
     }
-    fields.insert("persist".into(), persist.into());
-    fields.insert("headers".into(), headers.into());
-    Metadata::from_fields(fields)
+    fields.insert("persist".into(), persist.to_string());
+    fields.insert("headers".into(), object(headers));
+    Metadata::parse(&object(&fields))
+}
+
+/// An object of values that are JSON already.
+fn object(members: &BTreeMap<String, String>) -> String {
+    let member = |(name, value): (&String, &String)| format!("{}:{value}", Value::from(name.as_str()));
+    format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
 }
 
 /// Everything the caller said, read but not yet checked.

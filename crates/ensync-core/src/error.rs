@@ -253,7 +253,7 @@ kinds! {
     /// The envelope was sealed under another event name than the one it was delivered under, or by another sender than the engine
     /// says. Nothing was decrypted. The engine, or whoever operates it, has mixed events up or moved one on purpose.
     Misdirected = "misdirected", false;
-    /// The reader takes verified senders only, and the envelope names none, or none that is allowed. Nothing was decrypted. The
+    /// The reader takes verified senders only, and the envelope names none, or none that is allowed. No payload was decrypted. The
     /// sender uses the suite "aes-256-gcm" with its own secret key, or the reader allows it.
     SenderNotVerified = "sender_not_verified", false;
     /// The envelope's signature is not the sender's. It was altered or forged by somebody who has a recipient's key.

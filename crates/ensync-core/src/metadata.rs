@@ -13,7 +13,9 @@ use crate::{Error, ErrorKind, Result, Timestamp};
 /// `headers` (an object of the user's) and `persist` (a boolean) have a meaning of their own; any other key is the user's, except
 /// those that start with `$`, which are the engine's: an engine takes them out of what a sender gives it. The text is checked once
 /// (by the rule of [`PayloadJson`](crate::PayloadJson)) and kept as it came: all of it reaches the recipient unchanged, numbers that
-/// no `f64` holds included. [`raw`](Self::raw) and [`raw_header`](Self::raw_header) give such a number as it was written; what gives
+/// no `f64` holds included. One thing is otherwise: over WebSocket, to an engine that announces no extension of this SDK's, every `;`
+/// goes as `\u003b`, which means the same, for such an engine may split its frames there; and what a published client writes, it writes
+/// in its own way. [`raw`](Self::raw) and [`raw_header`](Self::raw_header) give such a number as it was written; what gives
 /// a [`Value`] holds whole numbers of 64 bits exactly, and any other number as the nearest double. Cheap to clone.
 ///
 /// ```
@@ -63,12 +65,12 @@ impl Metadata {
         &self.0
     }
 
-    /// One field's JSON text, as its sender wrote it.
+    /// One field's JSON text, as its sender wrote it: two texts may mean the same.
     pub fn raw(&self, key: &str) -> Option<&str> {
         member(&self.0, key)
     }
 
-    /// One header's JSON text, as its sender wrote it.
+    /// One header's JSON text, as its sender wrote it: two texts may mean the same.
     pub fn raw_header(&self, key: &str) -> Option<&str> {
         member(self.raw("headers")?, key)
     }

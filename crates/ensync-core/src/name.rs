@@ -34,11 +34,24 @@ impl EventName {
     ///
     /// [`ErrorKind::InvalidEventName`] says which rule is broken, and shows the beginning of the name.
     pub fn parse(name: &str) -> Result<Self> {
+        // The length first: whoever sent it chose it, and the search for keys is slow.
+        if name.len() <= Self::MAX_BYTES {
+            refuse_keys(name, ErrorKind::InvalidEventName, "an event name")?;
+        }
+        Self::parse_stored(name)
+    }
+
+    /// Reads a name that was accepted once and stored since: only its form counts. What else [`parse`](Self::parse) refuses, a later version
+    /// may see more of.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn parse_stored(name: &str) -> Result<Self> {
         let refuse = |why: fmt::Arguments<'_>| {
             let message = format!("event name {} {why}; write it like company/service/action", Given(name));
             Err(Error::new(ErrorKind::InvalidEventName, message))
         };
-        refuse_keys(name, ErrorKind::InvalidEventName, "an event name")?;
         if name.is_empty() {
             return refuse(format_args!("is empty"));
         }
@@ -104,15 +117,15 @@ impl AppName {
         let refuse = |why: fmt::Arguments<'_>| {
             Err(Error::new(ErrorKind::InvalidInput, format!("app name {} {why}", Given(name))))
         };
-        refuse_keys(name, ErrorKind::InvalidInput, "an app's name")?;
-        if AppId::parse(name).is_ok() {
-            return refuse(format_args!("reads as an app id, which names cannot"));
-        }
         if name.is_empty() {
             return refuse(format_args!("is empty"));
         }
         if name.len() > Self::MAX_BYTES {
             return refuse(format_args!("has {} bytes, the limit is {}", name.len(), Self::MAX_BYTES));
+        }
+        refuse_keys(name, ErrorKind::InvalidInput, "an app's name")?;
+        if AppId::parse(name).is_ok() {
+            return refuse(format_args!("reads as an app id, which names cannot"));
         }
         if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
             return refuse(format_args!("begins or ends with a blank"));

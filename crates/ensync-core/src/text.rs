@@ -7,6 +7,10 @@ use crate::{Error, ErrorKind, encoding};
 
 /// How many characters an error shows of what it was given.
 const SHOWN: usize = 8;
+/// How many bytes it looks at for that: more than any name or id has.
+const GIVEN: usize = 600;
+/// Fewer letters than this behind a prefix are no key: 128 random bits take as many.
+const ISSUED_LETTERS: usize = 22;
 /// What the keys and tokens that an EnSync engine makes begin with.
 const ISSUED: [(&str, &str); 2] = [("ensync_key_", "an app key"), ("ensync_admin_", "an admin token")];
 
@@ -59,8 +63,13 @@ pub struct Given<'a>(pub &'a str);
 
 impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if reads_as(self.0).is_some() || holds(self.0).is_some() || has_key_material(self.0) {
+        // Whoever sent it chose how long it is.
+        let head = self.0.get(..self.0.floor_char_boundary(GIVEN)).unwrap_or_default();
+        if reads_as(head).is_some() || issued_in(head).is_some() || holds(head).is_some() {
             return f.write_str("(a key, which is not shown)");
+        }
+        if has_key_material(head) {
+            return f.write_str("(not shown, for it may hold a key)");
         }
         f.write_str("\"")?;
         for c in self.0.chars().take(SHOWN) {
@@ -118,9 +127,27 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
 
 /// The secret key or token that a text holds somewhere, if there is one.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
+    whole_issued(text).map(|(_, what)| what).or_else(|| find_secret_key(text).map(|_| "a secret key"))
+}
+
+/// Where the first whole key or token of an engine in a text begins, and what it is: in any case of letters, for a host's name is read so.
+/// A name may well speak of such keys, as in `audit/ensync_key_rotated`.
+fn whole_issued(text: &str) -> Option<(usize, &'static str)> {
     let lower = text.to_ascii_lowercase();
-    let issued = ISSUED.iter().find(|(prefix, _)| lower.contains(prefix)).map(|(_, what)| *what);
-    issued.or_else(|| find_secret_key(text).map(|_| "a secret key"))
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let places = ISSUED.iter().flat_map(|(prefix, what)| lower.match_indices(prefix).map(move |found| (found, what)));
+    let whole = places.filter(|((at, prefix), _)| {
+        let behind = lower.get(at + prefix.len()..).unwrap_or_default();
+        behind.chars().take_while(|c| is_letter(*c)).take(ISSUED_LETTERS).count() == ISSUED_LETTERS
+    });
+    whole.map(|((at, _), what)| (at, *what)).min()
+}
+
+/// Where in a text the first key or token of an engine begins, or a part of one. In other letters than ours it must be whole: the variable
+/// `ENSYNC_ADMIN_URL` is none.
+pub(crate) fn issued_in(text: &str) -> Option<usize> {
+    let begun = ISSUED.iter().filter_map(|(prefix, _)| text.find(prefix));
+    begun.chain(whole_issued(text).map(|(at, _)| at)).min()
 }
 
 /// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
@@ -156,20 +183,26 @@ pub(crate) fn trimmed(text: &str) -> &str {
 }
 
 /// Where in a text a whole secret key stands, in base64 of either alphabet: for whoever prints or sends text that is not its own.
-/// The search is bounded: of a text with very many places that could be one, the rest of the text counts as one.
+/// The search is bounded: of a text with very many places that could be one, the rest counts as one.
 pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
     /// Characters of 64 bytes, without padding.
     const LENGTH: usize = 86;
     /// How many candidates are looked at, each of which costs a multiplication on the curve. Of 16 places in a text of random letters one
     /// is a candidate, for the last four bits of a key's base64 are zero.
     const MOST: usize = 1_024;
+    /// How many places are looked at where 86 letters of base64 stand.
+    const PLACES: usize = 16_384;
     let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_".contains(b);
-    let (bytes, mut looked, mut at) = (text.as_bytes(), 0, 0);
+    let (bytes, mut places, mut looked, mut at) = (text.as_bytes(), 0, 0, 0);
     while let Some(window) = bytes.get(at..at + LENGTH) {
         if let Some(last) = window.iter().rposition(|b| !is_base64(b)) {
             at += last + 1;
             continue;
         }
+        if places == PLACES {
+            return Some(at..text.len());
+        }
+        places += 1;
         let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
         let is_candidate = || text.get(at..at + LENGTH).and_then(encoding::decode_secret).is_some();
         if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
@@ -217,6 +250,8 @@ mod tests {
         {
             assert_eq!(Given(&text).to_string(), "(a key, which is not shown)");
         }
+        let long = Given("Acme/OrderService/CustomerAccount/StatusUpdated/x").to_string();
+        assert_eq!(long, "(not shown, for it may hold a key)");
     }
 
     #[test]
@@ -252,5 +287,9 @@ mod tests {
         };
         assert_eq!(find_secret_key(&letters(4_000)), None);
         assert!(find_secret_key(&letters(60_000)).is_some());
+        // Nor does what never decodes cost more than that.
+        for text in ["abCDefGH".repeat(100_000), "a".repeat(800_000)] {
+            assert_eq!(find_secret_key(&text), Some(16_384..800_000));
+        }
     }
 }

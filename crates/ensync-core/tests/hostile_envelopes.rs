@@ -5,8 +5,8 @@
 mod common;
 
 use common::{box_key, encode, json, secretbox, wire, x25519_public};
-use ensync_core::crypto::{self, Expected, Opener, Recipient, Senders};
-use ensync_core::{ErrorKind, Keyring, SecretKey, WirePayload};
+use ensync_core::crypto::{self, Expected, Opener, Recipient, Sealer, Senders, Suite};
+use ensync_core::{ErrorKind, EventName, Keyring, SecretKey, WirePayload};
 use proptest::prelude::*;
 use serde_json::{Value, json as value};
 
@@ -294,11 +294,25 @@ fn form_and_recipient_come_before_the_sender() {
     };
     let single = json(&crypto::seal(PLAINTEXT, &[recipient(&me)]).unwrap()[0]);
     let other = app(9).app_id().unwrap().to_string();
-    let entry = entry("encryptedKey", &KEY, bare(3).1);
+    let wrapped_for = |public| entry("encryptedKey", &KEY, public);
+    let entry = wrapped_for(bare(3).1);
     assert_eq!(kind(&value!({"nonce": 7}), &opener), ErrorKind::MalformedEnvelope);
     assert_eq!(kind(&value!({"type": "hybrid"}), &opener), ErrorKind::MalformedEnvelope);
     assert_eq!(kind(&single, &Opener::new(Keyring::default())), ErrorKind::NotForMe);
     assert_eq!(kind(&hybrid(value!({ other: entry })), &opener), ErrorKind::NotForMe);
+    // Also where only a try can tell for whom it is.
+    assert_eq!(kind(&hybrid(value!({ "somebody": entry })), &opener), ErrorKind::NotForMe);
+    let mine = wrapped_for(x25519_public(x25519_secret(&me)));
+    assert_eq!(kind(&hybrid(value!({ "somebody": mine })), &opener), ErrorKind::SenderNotVerified);
+    // Under its name, an entry that does not open is for the reader all the same.
+    let named = hybrid(value!({ me.app_id().unwrap().to_string(): entry, "somebody": entry }));
+    assert_eq!(kind(&named, &opener), ErrorKind::SenderNotVerified);
+    // So in the other suite, which says for whom it is.
+    let event = EventName::parse("a/b").unwrap();
+    for (to, told) in [(9, ErrorKind::NotForMe), (1, ErrorKind::SenderNotVerified)] {
+        let sealed = Sealer::new().seal(PLAINTEXT, &[recipient(&app(to))], &event, Suite::Aes256Gcm).unwrap();
+        assert_eq!(kind(&json(&sealed[0]), &opener), told);
+    }
     assert_eq!(kind(&single, &opener), ErrorKind::SenderNotVerified);
     assert_eq!(kind(&hybrid_of_small(&me), &opener), ErrorKind::SenderNotVerified);
 }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic here is a failed test")]
 
+use std::time::Duration;
+
+use ensync_core::crypto::Suite;
 use ensync_core::{
-    AppId, AppKey, AppName, Endpoint, Error, EventId, EventName, IdempotencyKey, Keyring, Metadata, PayloadJson,
-    Schema, SecretKey, report,
+    AppId, AppKey, AppName, ClientId, Endpoint, Error, EventId, EventName, IdempotencyKey, Keyring, Metadata,
+    PayloadJson, Schema, SecretKey, report,
 };
 
 const TOKENS: [&str; 2] = ["ensync_key_0123456789abcdefABCDEF", "ensync_admin_0123456789abcdefABCDEF"];
@@ -41,6 +44,11 @@ fn names_and_ids_hold_no_secret() {
     // What another engine calls its events is none of ours.
     for id in ["01JAR5M9K3", "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=", &"ab".repeat(64)] {
         EventId::parse(id).unwrap();
+    }
+    // To speak of keys is not to hold one.
+    for name in ["audit/ensync_key_rotated", "ops/ensync_admin_login"] {
+        EventName::parse(name).unwrap();
+        EventId::parse(name).unwrap();
     }
     EventName::parse("a-long-company-name/A-Service-With-Capitals/orders/of-the-whole-day/that-were-paid/and-sent")
         .unwrap();
@@ -104,5 +112,43 @@ fn no_part_of_a_secret_is_shown() {
                 assert!(!told.contains(part), "{told}");
             }
         }
+    }
+}
+
+/// What was accepted once is read again, whatever later versions refuse.
+#[test]
+fn what_is_stored_is_read_by_its_form_alone() {
+    for secret in secrets() {
+        let name = format!("orders/x{}", secret.replace('/', "_"));
+        assert!(EventName::parse(&name).is_err());
+        assert_eq!(EventName::parse_stored(&name).unwrap().as_str(), name);
+        assert_eq!(IdempotencyKey::parse_stored(&name).unwrap().as_str(), name);
+    }
+    for text in ["", "a//b", "a b", &"a".repeat(257)] {
+        assert!(EventName::parse_stored(text).is_err(), "{text}");
+    }
+    assert!(IdempotencyKey::parse_stored(&"a".repeat(257)).is_err());
+}
+
+/// Whoever sends a text chooses how long it is, and none of it is worth seconds.
+#[test]
+fn a_text_of_megabytes_is_refused_at_once() {
+    for text in ["abCDefGH".repeat(2_000_000), "a".repeat(16_000_000), "/".repeat(16_000_000)] {
+        let begun = std::time::Instant::now();
+        let errors: [Option<Error>; 10] = [
+            EventName::parse(&text).err(),
+            AppName::parse(&text).err(),
+            EventId::parse(&text).err(),
+            IdempotencyKey::parse(&text).err(),
+            ClientId::parse(&text).err(),
+            AppId::parse(&text).err(),
+            AppKey::parse(&text).err(),
+            Endpoint::parse(&text).err(),
+            Schema::parse(&format!("{{\"f\":\"{text}\"}}")).err(),
+            text.parse::<Suite>().err(),
+        ];
+        assert!(errors.iter().all(Option::is_some), "{errors:?}");
+        // Unbounded it took ten seconds and more, for each.
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }

@@ -93,7 +93,11 @@ async fn events_are_created_listed_shown_and_changed() {
     assert!(text(&refused, "/error/message").contains("payload"), "{refused}");
     for (body, status, part) in [
         (r#"{"name":"other","payload":{"total":"string","total":"long"}}"#, 400, "a name that its object has already"),
-        (r#"{"name":"other","payload":[]}"#, 422, "a schema is a JSON object like"),
+        (
+            r#"{"name":"other","payload":[]}"#,
+            422,
+            "payload: should be an object that holds the type of each field, like",
+        ),
     ] {
         let (found, _, refused) = engine.raw_body(&engine.key, "POST", "/api/v1/ensync/event", body).await;
         assert!(found == status && refused.contains(part), "{body}: {refused}");

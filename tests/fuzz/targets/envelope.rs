@@ -134,9 +134,8 @@ fn check_expected(wire: &WirePayload, opener: &Opener, opened: &Result<Opened>, 
     let Inspected::Sealed { event, from, .. } = inspected else {
         assert_eq!(kind(&elsewhere), as_before);
         assert_eq!(kind(&by_stranger), as_before);
-        // What is for nobody here may be told as that.
-        let not_for_me = as_before == Err(ErrorKind::NotForMe) && kind(&verified) == as_before;
-        assert!(not_for_me || kind(&verified) == Err(ErrorKind::SenderNotVerified));
+        let not_for_me = as_before == Err(ErrorKind::NotForMe);
+        assert_eq!(kind(&verified), if not_for_me { as_before } else { Err(ErrorKind::SenderNotVerified) });
         return;
     };
     if as_before == Err(ErrorKind::NotForMe) {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use ensync_sdk::core::AppName;
+use ensync_sdk::core::{AppName, read_json};
 use ensync_sdk::{AppId, Error, ErrorKind};
 use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -119,10 +119,11 @@ impl Api {
             Self::Offline(offline) => offline.call(request).await?,
         };
         let (status, body) = (answer.status(), answer.body());
-        let read: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).unwrap_or_default() };
+        let read = if body.is_empty() { Ok(Value::Null) } else { read_json("the admin API's answer", body) };
         if status.is_success() {
-            return Ok(read);
+            return read.map_err(|cause| format!("{cause}; is this an EnSync engine?").into());
         }
+        let read: Value = read.unwrap_or_default();
         let [kind, said] =
             ["kind", "message"].map(|field| read.pointer(&format!("/error/{field}")).and_then(Value::as_str));
         let Some(said) = said.map(|said| printable(said).into_owned()) else {

@@ -188,9 +188,9 @@ impl Create {
             "public_key": pair.public_key(),
             "rights": self.rights.to_json(),
         });
-        let created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
-        let issued =
-            Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(text(&created, "access_key")) };
+        let mut created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
+        let key = access_key(&mut created);
+        let issued = Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(&key) };
         let Err(why) = issued.hand_over(file, out) else { return Ok(()) };
         // It is there, and nobody has its keys.
         let path = format!("/v1/apps/{}", encoded(text(created.get("app").unwrap_or(&Value::Null), "id")));
@@ -255,13 +255,14 @@ impl RotateKey {
             let path = api.path_of(&self.app).await?;
             api.call(Method::POST, &format!("{path}/access-key"), Some(json!({"grace_ms": grace_ms}))).await
         };
-        let rotated = self.admin.run(rotated).await?;
+        let mut rotated = self.admin.run(rotated).await?;
+        let key = access_key(&mut rotated);
         let app = rotated.get("app").unwrap_or(&Value::Null);
         if let Some(until) = app.get("old_access_key_until").filter(|until| !until.is_null()) {
             note(format_args!("the old key logs in until {}", time(Some(until))));
         }
-        let access_key = Some(text(&rotated, "access_key"));
-        let handed_over = Issued { name: text(app, "name"), pair: None, access_key }.hand_over(file, out);
+        let issued = Issued { name: text(app, "name"), pair: None, access_key: Some(&key) };
+        let handed_over = issued.hand_over(file, out);
         handed_over.map_err(|why| {
             let text =
                 format!("the key was changed, and the new one could not be handed over ({why}): change it once more");
@@ -384,6 +385,14 @@ impl Keys {
     }
 }
 
+/// The access key of an answer, taken out of it so that it is wiped.
+fn access_key(answer: &mut Value) -> Zeroizing<String> {
+    match answer.get_mut("access_key").map(Value::take) {
+        Some(Value::String(key)) => Zeroizing::new(key),
+        _ => Zeroizing::default(),
+    }
+}
+
 /// Keys that are shown once.
 struct Issued<'a> {
     name: &'a str,
@@ -397,25 +406,28 @@ impl Issued<'_> {
             Some(Pair::Here(secret, _)) => Some(secret.to_base64().ok_or("the new key has no public half")?),
             _ => None,
         };
+        let id = self.pair.map(Pair::public_key);
         let fields = [
-            ("app_id", "ENSYNC_APP_ID", self.pair.map(Pair::public_key)),
-            ("app_key", "ENSYNC_APP_KEY", self.access_key.map(str::to_owned)),
-            ("secret_key", "ENSYNC_SECRET_KEY", secret.map(|secret| secret.to_string())),
+            ("app_id", "ENSYNC_APP_ID", id.as_deref()),
+            ("app_key", "ENSYNC_APP_KEY", self.access_key),
+            ("secret_key", "ENSYNC_SECRET_KEY", secret.as_ref().map(|secret| secret.as_str())),
         ];
-        let lines = if out.json {
-            let values = fields.into_iter().filter_map(|(name, _, value)| Some((name.to_owned(), value?.into())));
-            let name = ("name".to_owned(), self.name.into());
-            let object = Value::Object(std::iter::once(name).chain(values).collect());
-            Zeroizing::new(format!("{object}\n"))
-        } else {
-            let mut lines = Zeroizing::new(format!("# app {:?}\n", self.name));
-            for (_, name, value) in fields {
-                if let Some(value) = value.map(Zeroizing::new) {
-                    lines.push_str(&format!("{name}={}\n", &*value));
-                }
+        // With room for all of it: what grows leaves copies.
+        let mut lines = Zeroizing::new(String::with_capacity((4 << 10) + 6 * self.name.len()));
+        let given = fields.into_iter().filter_map(|(field, variable, value)| Some((field, variable, value?)));
+        if out.json {
+            lines.push_str(&format!("{{\"name\":{}", Value::from(self.name)));
+            for (field, _, value) in given {
+                let value = Zeroizing::new(serde_json::to_string(value)?);
+                lines.extend([",\"", field, "\":", &value]);
             }
-            lines
-        };
+            lines.push_str("}\n");
+        } else {
+            lines.push_str(&format!("# app {:?}\n", self.name));
+            for (_, variable, value) in given {
+                lines.extend([variable, "=", value, "\n"]);
+            }
+        }
         match file {
             Some(file) => file.write(&lines, out),
             None => out.raw(lines.as_bytes()),

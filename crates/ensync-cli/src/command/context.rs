@@ -8,7 +8,7 @@ use crate::admin::Table;
 use crate::contexts::{self, Contexts, FIELDS};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, note};
-use crate::variables;
+use crate::{secrets, variables};
 
 /// Engines by name, with the keys for them.
 ///
@@ -78,14 +78,14 @@ struct Add {
     /// A PEM file with that certificate's private key.
     #[arg(long, env = "ENSYNC_CLIENT_KEY", value_name = "FILE")]
     client_key: Option<PathBuf>,
-    /// The app key. Better given in the environment.
-    #[arg(long, env = "ENSYNC_APP_KEY", hide_env_values = true)]
+    /// The app key. Better given in the environment. [env: ENSYNC_APP_KEY]
+    #[arg(long)]
     app_key: Option<String>,
     /// A command that prints the app key.
     #[arg(long, value_name = "COMMAND", conflicts_with = "app_key")]
     app_key_command: Option<String>,
-    /// The app's secret key. Better given in the environment.
-    #[arg(long, env = "ENSYNC_SECRET_KEY", hide_env_values = true)]
+    /// The app's secret key. Better given in the environment. [env: ENSYNC_SECRET_KEY]
+    #[arg(long)]
     secret_key: Option<String>,
     /// A command that prints the secret key.
     #[arg(long, value_name = "COMMAND", conflicts_with = "secret_key")]
@@ -159,13 +159,16 @@ impl Add {
             let text = path.into_os_string().into_string();
             text.map(Some).map_err(|_| Problem::usage("a file's path is not UTF-8, and cannot be stored"))
         };
-        let secret = |given: Option<String>, command: &Option<String>, name: &'static str| match given {
-            Some(value) => Ok(Some(value)),
-            None if command.is_some() => Ok(None),
-            None => match variables::first(&[name]) {
-                Ok(found) => Ok(found.map(|found| found.value)),
+        let secret = |flag: &str, command: &Option<String>| match command {
+            Some(_) => Ok(None),
+            None => match secrets::given(flag) {
+                Ok(found) => Ok(found.map(|(value, _)| value.to_string())),
                 Err(error) => Err(Problem::usage(error.to_string())),
             },
+        };
+        let token = || match variables::first(&["ENSYNC_ADMIN_TOKEN"]) {
+            Ok(found) => Ok(found.map(|found| found.value)),
+            Err(error) => Err(Problem::usage(error.to_string())),
         };
         let token_known = self.token_file.is_some() || self.admin_token_command.is_some();
         let fields = [
@@ -173,15 +176,15 @@ impl Add {
             ("ca", lossless(self.ca)?),
             ("client_cert", lossless(self.client_cert)?),
             ("client_key", lossless(self.client_key)?),
-            ("app_key", secret(self.app_key, &self.app_key_command, "ENSYNC_APP_KEY")?),
+            ("app_key", secret("--app-key", &self.app_key_command)?),
             ("app_key_command", self.app_key_command),
-            ("secret_key", secret(self.secret_key, &self.secret_key_command, "ENSYNC_SECRET_KEY")?),
+            ("secret_key", secret("--secret-key", &self.secret_key_command)?),
             ("secret_key_command", self.secret_key_command),
             ("admin_url", self.admin_url),
             ("admin_ca", lossless(self.admin_ca)?),
             ("token_file", lossless(self.token_file)?),
             ("admin_token_command", self.admin_token_command),
-            ("admin_token", if token_known { None } else { secret(None, &None, "ENSYNC_ADMIN_TOKEN")? }),
+            ("admin_token", if token_known { None } else { token()? }),
         ];
         let fields: std::collections::BTreeMap<_, _> =
             fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();

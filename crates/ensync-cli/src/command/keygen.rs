@@ -1,7 +1,7 @@
 use clap::Args;
 use ensync_sdk::SecretKey;
 use ensync_sdk::crypto::fingerprint;
-use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::Outcome;
 use crate::output::Output;
@@ -20,14 +20,20 @@ impl Keygen {
             return Err("the new key has no public half; please report this".into());
         };
         let print = fingerprint(&id);
+        // Written at once, for standard output keeps what it is given in parts.
+        let mut lines = Zeroizing::new(String::with_capacity(1 << 10));
         if out.json {
-            let pair = json!({"app_id": id.to_string(), "fingerprint": print, "secret_key": &*text});
-            return out.raw(format!("{pair}\n"));
+            // None of it has anything that JSON escapes.
+            let (id, secret) = (id.to_string(), text.as_str());
+            lines.push_str(&format!(r#"{{"app_id":"{id}","fingerprint":"{print}","secret_key":""#));
+            lines.extend([secret, "\"}\n"]);
+        } else {
+            lines.push_str(
+                "# Give the id to those who send to you; keep the secret. Fingerprint, to compare by voice:\n",
+            );
+            lines.push_str(&format!("# {print}\nENSYNC_APP_ID={id}\nENSYNC_SECRET_KEY="));
+            lines.extend([text.as_str(), "\n"]);
         }
-        out.raw(format!(
-            "# Give the id to those who send to you; keep the secret. Fingerprint, to compare by voice:\n# {print}\n\
-             ENSYNC_APP_ID={id}\nENSYNC_SECRET_KEY={}\n",
-            &*text
-        ))
+        out.raw(lines.as_bytes())
     }
 }

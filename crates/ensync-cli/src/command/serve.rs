@@ -210,6 +210,7 @@ impl Serve {
                 "grpc": server.grpc_urls(),
                 "ws": server.ws_urls(),
                 "admin": server.admin_url(),
+                "console": server.console_url(),
                 "config_manager": server.config_manager_url(),
                 "token_file": token(data),
                 "token": server.admin_token().filter(|_| data.is_none()).map(|token| token.expose().to_owned()),
@@ -227,6 +228,7 @@ impl Serve {
                 (None, Some(token)) => Some(format!("{name} {}", token.expose())),
                 (None, None) => None,
             };
+            lines.extend(server.console_url().map(|url| format!("# console at {url}")));
             for (what, url, name) in [
                 ("administration", server.admin_url(), "token"),
                 ("Config Manager API", server.config_manager_url(), "access key"),

@@ -85,6 +85,8 @@ settings! {
         "Whether that is with TLS, by the same files.";
     "admin.hosts" admin_hosts: Vec<String> = Vec::new(),
         "Names by which that is called without TLS, beside addresses and localhost. Requests for other names are refused.";
+    "admin.console" admin_console: Option<bool> = None,
+        "Whether the console, a web page, is served there at /console. Unset: where only this machine can reach it.";
     "admin.token_overlap" admin_token_overlap: Duration = Duration::from_secs(10 * 60),
         "How long the admin token before the present one is taken too, after another was written to its file.";
     "admin.metrics_need_token" admin_metrics_need_token: bool = false,

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use ensync_engine::{
     BrokerOptions, ClientCertificates, ConnectionLimits, Defaults, DiskOptions, Limits, Rate, Retention, Server,
-    ServerBuilder, ServerTls, TlsFiles,
+    ServerBuilder, ServerTls, SettingInForce, TlsFiles,
 };
 use ensync_sdk::Result;
 
 use super::Config;
+use super::keys::KEYS;
 
 /// Where the data is if nobody says.
 const DATA: &str = "ensync-data";
@@ -30,6 +31,10 @@ impl Config {
             builder = builder.data_dir(path).disk_options(disk);
         }
         builder = builder.admin_hosts(&self.admin_hosts).admin_token_overlap(self.admin_token_overlap);
+        builder = builder.settings_in_force(self.changed());
+        if let Some(served) = self.admin_console {
+            builder = builder.console(served);
+        }
         if self.admin_metrics_need_token {
             builder = builder.guard_metrics();
         }
@@ -55,6 +60,20 @@ impl Config {
         };
         let builder = self.listen_plaintext.iter().fold(builder, |builder, address| builder.listen(*address));
         Ok((builder, tls))
+    }
+
+    /// The settings that are not as they are by default, as a file would have them. None of them is secret: keys are in files of their own.
+    fn changed(&self) -> Vec<SettingInForce> {
+        let default = Self::default();
+        let changed = KEYS.iter().filter_map(|key| {
+            let (value, usual) = ((key.show)(self), (key.show)(&default));
+            (value != usual).then(|| {
+                let mut setting = SettingInForce::new(key.name, value.unwrap_or_else(|| "not set".to_owned()));
+                (setting.default, setting.about) = (usual, key.about.to_owned());
+                setting
+            })
+        });
+        changed.collect()
     }
 
     fn broker_options(&self, dev: bool) -> BrokerOptions {

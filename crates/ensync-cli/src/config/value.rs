@@ -108,6 +108,16 @@ impl Setting for bool {
     }
 }
 
+impl Setting for Option<bool> {
+    const ALLOWED: &'static str = bool::ALLOWED;
+    fn read(raw: &Raw) -> Option<Self> {
+        bool::read(raw).map(Some)
+    }
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(bool::show)
+    }
+}
+
 impl Setting for usize {
     const ALLOWED: &'static str = "a whole number, 0 or more";
     fn read(raw: &Raw) -> Option<Self> {

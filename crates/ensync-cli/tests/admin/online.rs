@@ -145,6 +145,12 @@ async fn event_names_are_registered_changed_and_deleted() {
     shell.with(&["event", "create", "a", "--schema-file", file.to_str().unwrap()]).await.ok();
     assert_eq!(shell.run("event show a --json").await.json()["schema"], serde_json::json!({"a": "integer"}));
     shell.run("event delete a --yes").await.ok();
+    // A field may have any name, also one that serde_json has a use for, and hides no other event name.
+    let odd = r#"{"$serde_json::private::RawValue":"string"}"#;
+    shell.with(&["event", "create", "odd", "--schema", odd]).await.ok();
+    let listed = shell.run("event list --json").await.ok();
+    assert!(listed.contains(odd) && listed.contains("orders/new"), "{listed}");
+    shell.run("event delete odd --yes").await.ok();
 
     shell.run("app create shop --rights none").await.ok();
     shell.run("event grant shop orders/new --rights publish").await.ok();

@@ -112,6 +112,13 @@ impl Ledger {
         self.with(n, |entry| entry.tried = None);
     }
 
+    /// Of the discards that were not answered, those of which there is no dead letter did not happen: these events have to come.
+    pub(crate) fn owe_what_was_not_discarded(&self, dead: &BTreeSet<String>) {
+        let mut entries = self.entries();
+        let undone = |entry: &&mut Entry| entry.is_in_doubt(Settlement::Discard) && !dead.contains(&entry.id);
+        entries.values_mut().filter(undone).for_each(|entry| entry.tried = None);
+    }
+
     pub(crate) fn mark(&self) {
         self.entries().values_mut().for_each(|entry| entry.came = false);
     }

@@ -1,11 +1,12 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>) in the headers of an event's metadata.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use ensync_core::Metadata;
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -15,7 +16,7 @@ const STATE: &str = "tracestate";
 const MAX_STATE: usize = 512;
 
 /// Writes the current span's context into the headers, where the caller has not put one there himself.
-pub(crate) fn inject(headers: &mut Map<String, Value>) {
+pub(crate) fn inject(headers: &mut BTreeMap<String, String>) {
     if headers.contains_key(PARENT) {
         return;
     }
@@ -23,10 +24,10 @@ pub(crate) fn inject(headers: &mut Map<String, Value>) {
     let of_task = Context::current();
     let found = [&of_span, &of_task].map(|context| context.span().span_context().clone());
     let Some(context) = found.into_iter().find(SpanContext::is_valid) else { return };
-    headers.insert(PARENT.to_owned(), write(&context).into());
+    headers.insert(PARENT.to_owned(), Value::from(write(&context)).to_string());
     let state = context.trace_state().header();
     if !state.is_empty() && state.len() <= MAX_STATE {
-        headers.insert(STATE.to_owned(), state.into());
+        headers.insert(STATE.to_owned(), Value::from(state).to_string());
     }
 }
 

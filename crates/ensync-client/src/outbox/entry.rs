@@ -123,10 +123,10 @@ impl Entry {
         }
         let stored: Stored = serde_json::from_slice(json)
             .map_err(|cause| damaged("it is not what this version writes").with_source(cause))?;
-        let key = IdempotencyKey::parse(&stored.key)?;
+        let key = IdempotencyKey::parse_stored(&stored.key)?;
         Ok(Self {
             publish: Publish {
-                event: EventName::parse(&stored.event)?,
+                event: EventName::parse_stored(&stored.event)?,
                 recipient: AppId::parse(&stored.to)?,
                 payload: WirePayload::from_wire(stored.payload),
                 metadata: Metadata::parse(&stored.metadata)?,

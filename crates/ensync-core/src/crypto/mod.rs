@@ -82,7 +82,7 @@ pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>>
         let kept = Reading::new(Clock::default());
         match Form::read(&envelope)? {
             Form::Single(members) => nacl::Single::read(&members)?.open(keys, &kept),
-            Form::Hybrid(members) => nacl::Hybrid::read(&members)?.open(keys, &kept),
+            Form::Hybrid(members) => nacl::Hybrid::read(&members)?.open(keys, Ok(()), &kept),
             Form::Sealed(_) => Err(Error::new(
                 ErrorKind::UnsupportedEnvelope,
                 "the envelope is of type \"sealed\" (suite aes-256-gcm), which is not opened without checking \

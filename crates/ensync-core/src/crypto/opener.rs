@@ -46,7 +46,8 @@ impl Opener {
 
     /// Opens a payload, whatever its suite, if it is what is expected.
     ///
-    /// What can be checked before anything is decrypted is checked before: form, recipient, event name, sender. "nacl" carries
+    /// What can be checked before anything is decrypted is checked before: form, recipient, event name, sender. What is for somebody
+    /// else is told as that, whoever sent it and whatever is expected. "nacl" carries
     /// neither an event name nor a sender: of what is expected, only the senders count, and any but [`Senders::Any`](super::Senders::Any) refuses it.
     ///
     /// # Errors
@@ -56,8 +57,8 @@ impl Opener {
     /// - [`ErrorKind::MalformedEnvelope`](crate::ErrorKind::MalformedEnvelope): it is not an envelope; the message names the member and what is wrong with it.
     /// - [`ErrorKind::UnsupportedEnvelope`](crate::ErrorKind::UnsupportedEnvelope): it is of a version that this build cannot read.
     /// - [`ErrorKind::NotForMe`](crate::ErrorKind::NotForMe): the ring is empty, or none of its keys is one that the envelope says it is for. (A "nacl" envelope
-    ///   for one recipient does not say; one for several is tried under the ring's ids, and where entries are named after no app at all,
-    ///   8 times more.)
+    ///   for one recipient does not say; one for several is tried under the ring's ids, and under names that are no app's: 8 times in
+    ///   all, however many keys the ring has.)
     /// - [`ErrorKind::Misdirected`](crate::ErrorKind::Misdirected): it was sealed for another event name, or by another sender than the engine says.
     /// - [`ErrorKind::SenderNotVerified`](crate::ErrorKind::SenderNotVerified): it does not prove its sender, or that sender is not allowed.
     /// - [`ErrorKind::DoesNotOpen`](crate::ErrorKind::DoesNotOpen): sealed for another key, altered or forged, which cannot be told apart.
@@ -75,10 +76,7 @@ impl Opener {
                     single.open(&self.keys, kept)?
                 }
                 Form::Hybrid(members) => {
-                    let hybrid = nacl::Hybrid::read(&members)?;
-                    hybrid.require_an_entry(&self.keys)?;
-                    expected.senders.check(None)?;
-                    hybrid.open(&self.keys, kept)?
+                    nacl::Hybrid::read(&members)?.open(&self.keys, expected.senders.check(None), kept)?
                 }
             };
             Ok(Opened { plaintext, sender: SenderProof::Unverified, id: None, created: None })

@@ -14,10 +14,12 @@ mod finite;
 mod scan;
 mod value;
 
+use serde::Serialize;
+
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use fault::{Fault, Why};
-pub(crate) use finite::not_finite;
+use finite::not_finite;
 pub(crate) use scan::{Member, scan};
 pub(crate) use value::{has_reserved_name, text, value};
 
@@ -52,6 +54,61 @@ pub fn check_json<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|cause| Fault::in_bytes(Why::Utf8, bytes, cause.valid_up_to()));
     let checked = text.and_then(|text| scan(text).map(|_| text));
     checked.map_err(|fault| fault.error(ErrorKind::InvalidInput, what))
+}
+
+/// Reads JSON that somebody sent, as a tree in which no name has a meaning of its own: serde_json gives two of them one. `what` it is
+/// begins the message of the error. Of a name that one object has twice the last value counts.
+///
+/// ```
+/// use ensync_core::read_json;
+///
+/// let schema = br#"{"$serde_json::private::RawValue": "string"}"#;
+/// assert_eq!(read_json("the answer", schema)?["$serde_json::private::RawValue"], "string");
+/// # Ok::<(), ensync_core::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] names the place and what is wrong there.
+pub fn read_json(what: &str, bytes: &[u8]) -> Result<serde_json::Value> {
+    let text = std::str::from_utf8(bytes).map_err(|cause| Fault::in_bytes(Why::Utf8, bytes, cause.valid_up_to()));
+    text.and_then(value).map_err(|fault| fault.error(ErrorKind::InvalidInput, what))
+}
+
+/// Writes a value as JSON that every client reads, by the rule of [`PayloadJson`](crate::PayloadJson). `what` it is begins the message of
+/// the error.
+///
+/// ```
+/// use ensync_core::write_json;
+///
+/// assert_eq!(write_json("the header", &123_456_789_012_345_678_901_u128)?, "123456789012345678901");
+/// let error = write_json("the header", &f64::NAN).unwrap_err();
+/// assert_eq!(error.to_string(), "the header holds an infinite or undefined number, which JSON has not");
+/// # Ok::<(), ensync_core::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] if it cannot be written so: see [`PayloadJson::of`](crate::PayloadJson::of).
+pub fn write_json(what: &str, value: &(impl Serialize + ?Sized)) -> Result<String> {
+    let text = written(ErrorKind::InvalidInput, what, value)?;
+    scan(&text).map_err(|fault| fault.error(ErrorKind::InvalidInput, what))?;
+    Ok(text)
+}
+
+/// A value as JSON that is not checked otherwise.
+pub(crate) fn written(kind: ErrorKind, what: &str, value: &(impl Serialize + ?Sized)) -> Result<String> {
+    let text = serde_json::to_string(value)
+        .map_err(|cause| Error::new(kind, format!("{what} cannot be written as JSON")).with_source(cause))?;
+    // An infinite or undefined number would go out as null.
+    if text.contains("null")
+        && let Some(place) = not_finite(value)
+    {
+        let place = if place.is_empty() { String::new() } else { format!(" at {}", crate::printable(&place)) };
+        let message = format!("{what} holds an infinite or undefined number{place}, which JSON has not");
+        return Err(Error::new(kind, message));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

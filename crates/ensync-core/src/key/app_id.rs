@@ -4,6 +4,9 @@ use crate::convert::{from_text, serialize_display};
 use crate::text::{Given, reads_as, refuse_keys, trimmed};
 use crate::{Error, ErrorKind, Result, encoding};
 
+/// More than any text that is worth a look.
+const MAX_BYTES: usize = 1_024;
+
 /// The public address of an app: its Ed25519 public key (RFC 8032), 32 bytes.
 ///
 /// "appId", "recipient", "client hash" and "sender" on the wire all mean this key in base64. Reading takes the standard and the
@@ -42,6 +45,12 @@ impl AppId {
     /// [`ErrorKind::InvalidKey`] if the text is not base64 of 32 bytes. The message shows 8 characters of it at most, and nothing
     /// of a secret key.
     pub fn parse(text: &str) -> Result<Self> {
+        // Told by the length first, for whoever sent it chose that.
+        if text.len() > MAX_BYTES {
+            let (given, length) = (Given(text), text.len());
+            let message = format!("app id {given} has {length} bytes; an app id has 44 characters");
+            return Err(Error::new(ErrorKind::InvalidKey, message));
+        }
         // A secret key may have been given instead, so what is decoded is wiped.
         if let Some(bytes) = encoding::decode_secret(text) {
             if let Ok(bytes) = <[u8; 32]>::try_from(bytes.as_slice()) {

@@ -83,7 +83,7 @@ impl SecretKey {
 
     /// Where in a text a whole secret key stands, in base64 of either alphabet: for programs that print or send what they were
     /// given, and want to keep a secret out of it. A key without its public half cannot be told from other bytes. The search is
-    /// bounded: behind some 16,000 letters of base64 the rest of the text counts as one.
+    /// bounded: behind 16,384 places with as many letters of base64 as a key has, the rest of the text counts as one.
     ///
     /// ```
     /// use ensync_core::SecretKey;

@@ -66,17 +66,7 @@ impl PayloadJson {
     /// [`ErrorKind::InvalidPayload`] if it cannot be written as JSON (a map whose keys are not text, for one; an infinite number, which
     /// the message names by its place), or not as JSON that every client reads.
     pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self> {
-        let text = serde_json::to_string(value).map_err(|cause| {
-            Error::new(ErrorKind::InvalidPayload, "the payload cannot be written as JSON").with_source(cause)
-        })?;
-        // An infinite or undefined number would go out as null.
-        if text.contains("null")
-            && let Some(place) = json::not_finite(value)
-        {
-            let place = if place.is_empty() { String::new() } else { format!(" at {}", crate::printable(&place)) };
-            let message = format!("the payload holds an infinite or undefined number{place}, which JSON has not");
-            return Err(Error::new(ErrorKind::InvalidPayload, message));
-        }
+        let text = json::written(ErrorKind::InvalidPayload, "the payload", value)?;
         Self::parse(text)
     }
 

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::error::{Refusal, Result};
+use super::said;
 
 /// The largest body, in bytes: a schema of thousands of fields fits.
 pub(super) const MAX_BODY: usize = 256 << 10;
@@ -53,17 +53,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Read<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self> {
-        let (parts, body) = request.into_parts();
-        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state).await;
-        let bytes = bytes.map_err(|cause| Refusal::new(cause.status(), "invalid_input", cause.body_text()))?;
-        let read = Json::from_request(Request::from_parts(parts, Body::from(bytes.clone())), state).await;
-        if let Err(rejection @ JsonRejection::MissingJsonContentType(_)) = read {
-            return Err(rejection.into());
+        if !declares_json(request.headers()) {
+            let message = "the body is not declared as JSON; send the header \"Content-Type: application/json\"";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_input", message));
         }
-        ensync_core::check_json("the body", &bytes)
-            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "invalid_input", error.to_string()))?;
-        Ok(Self(read?.0))
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|cause| wrong(cause.status(), "the body did not come whole"))?;
+        let read = ensync_core::check_json("the body", &bytes)
+            .and_then(|text| ensync_core::read_json("the body", text.as_bytes()))
+            .map_err(|error| wrong(StatusCode::BAD_REQUEST, error))?;
+        said::body(read).map(Self).map_err(|cause| wrong(StatusCode::UNPROCESSABLE_ENTITY, cause))
     }
+}
+
+/// Whether a body is said to be JSON (RFC 9110 section 8.3), in whatever form (RFC 6839 section 3.1).
+fn declares_json(headers: &HeaderMap) -> bool {
+    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+fn wrong(status: StatusCode, why: impl std::fmt::Display) -> Refusal {
+    Refusal::new(status, "invalid_input", why.to_string())
 }
 
 /// Parameters in the path.
@@ -74,7 +85,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Self(Path::from_request_parts(parts, state).await?.0))
+        let read = Path::from_request_parts(parts, state).await;
+        let refused = |cause: PathRejection| wrong(cause.status(), "the path: a part of it is not text in UTF-8");
+        Ok(Self(read.map_err(refused)?.0))
     }
 }
 
@@ -86,31 +99,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Self(Query::from_request_parts(parts, state).await?.0))
-    }
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(rejection: JsonRejection) -> Self {
-        let kind = match &rejection {
-            JsonRejection::MissingJsonContentType(_) => {
-                let message = "the body is not declared as JSON; send the header \"Content-Type: application/json\"";
-                return Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_input", message);
-            }
-            _ => "invalid_input",
-        };
-        Self::new(rejection.status(), kind, rejection.body_text())
-    }
-}
-
-impl From<PathRejection> for Refusal {
-    fn from(rejection: PathRejection) -> Self {
-        Self::new(rejection.status(), "invalid_input", rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), "invalid_input", rejection.body_text())
+        let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let pairs = pairs.map_err(|cause| wrong(cause.status(), "the query: it is not made of names and values"))?.0;
+        said::query(pairs).map(Self).map_err(|cause| wrong(StatusCode::BAD_REQUEST, cause))
     }
 }

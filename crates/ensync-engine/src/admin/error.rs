@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use ensync_core::{Error, ErrorKind};
+use ensync_core::{Error, ErrorKind, Redact, redacted};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -32,8 +32,10 @@ pub(super) struct Refusal {
 pub(super) type Result<T> = std::result::Result<T, Refusal>;
 
 impl Refusal {
-    pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, problem: Problem { error: Details { kind, message: message.into() } } }
+    /// Of what is said, no key and no token leaves the engine: it may repeat what was sent.
+    pub(super) fn new(status: StatusCode, kind: &'static str, message: impl AsRef<str>) -> Self {
+        let message = redacted(message.as_ref(), Redact::Hex).into_owned();
+        Self { status, problem: Problem { error: Details { kind, message } } }
     }
 }
 

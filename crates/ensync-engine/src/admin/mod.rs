@@ -13,6 +13,7 @@ mod auth;
 mod body;
 mod bound;
 mod config_manager;
+mod console;
 mod context;
 mod error;
 mod guard;
@@ -22,6 +23,8 @@ mod listener;
 mod open;
 mod places;
 mod router;
+mod said;
+mod schema;
 mod token;
 mod tokens;
 
@@ -29,6 +32,6 @@ pub(crate) use config_manager::{BASE as CONFIG_MANAGER_BASE, router as config_ma
 pub use context::SettingInForce;
 pub use in_process::AdminApi;
 pub(crate) use listener::{AdminListener, CONNECTIONS};
-pub(crate) use router::{Served, router};
+pub(crate) use router::{Console, Served, router};
 pub use token::AdminToken;
 pub(crate) use tokens::{OVERLAP, Tokens};

@@ -14,8 +14,8 @@ use super::context::{About, Admin, SettingInForce, TOKEN};
 use super::error::{Problem, Refusal};
 use super::guard::{self, Guard};
 use super::tokens::Tokens;
-use super::{api, auth, body, bound, open};
-use crate::Broker;
+use super::{api, auth, body, bound, console, open};
+use crate::{Broker, Limits};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -34,6 +34,14 @@ pub(crate) struct Served {
     pub(crate) hosts: Option<Arc<[String]>>,
     /// What whoever started the engine set.
     pub(crate) settings: Vec<SettingInForce>,
+    pub(crate) console: Option<Console>,
+}
+
+/// What the console has to know of its listener.
+pub(crate) struct Console {
+    pub(crate) limits: Limits,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
 }
 
 /// Everything that the listener serves. What it shows of the last hour is read from now on, until the broker stops.
@@ -42,7 +50,7 @@ pub(crate) struct Served {
 ///
 /// [`ErrorKind::Internal`] if the routes make no document.
 pub(crate) fn router(served: Served) -> Result<Router> {
-    let Served { broker, tokens, open_metrics, hosts, settings } = served;
+    let Served { broker, tokens, open_metrics, hosts, settings, console } = served;
     let mut document = Document::openapi();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme(TOKEN, bearer);
@@ -60,6 +68,10 @@ pub(crate) fn router(served: Served) -> Result<Router> {
     })?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
+    let router = match console {
+        Some(Console { limits, port, tls }) => router.merge(console::router(tokens.clone(), &limits, port, tls)),
+        None => router,
+    };
     let about = Arc::new(About::new(settings));
     tokio::spawn(about.history.clone().keep(broker.clone()));
     let router = finish(router, Admin { broker, about }).layer(from_fn(bound::answer));

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{Error, ErrorKind, Result};
+use ensync_core::{AppKey, Error, ErrorKind, Result};
+use serde::Serializer;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -19,6 +20,11 @@ const FILE: &str = "admin.token";
 const READ_FILE: &str = "admin-read.token";
 /// Fewer characters than this cannot hold 128 random bits as text.
 const LENGTH: std::ops::RangeInclusive<usize> = 22..=512;
+
+/// Writes an app's key into the one answer that shows it.
+pub(super) fn exposed<S: Serializer>(key: &AppKey, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(key.expose())
+}
 
 /// What whoever administers an engine shows to its admin API: a bearer credential (RFC 6750) for everything there.
 ///

@@ -126,6 +126,12 @@ impl Tokens {
         full.or_else(|| Some((self.0.readers.as_ref()?.whose(shown)?, Access::Read)))
     }
 
+    /// Whether it is one of the present ones: not one that is taken for a while only.
+    pub(super) fn is_present(&self, shown: &str) -> bool {
+        let present = |tokens: &Self| tokens.lock().present.is(shown);
+        present(self) || self.0.readers.as_ref().is_some_and(present)
+    }
+
     /// The name of a token that is taken, and good for everything.
     pub(super) fn whose(&self, shown: &str) -> Option<Arc<str>> {
         let taken = self.lock();

@@ -8,6 +8,9 @@ use tokio::sync::oneshot;
 use super::records::Records;
 use crate::model::{Position, Record};
 
+/// After how many bytes the log is asked again.
+const AT_ONCE: usize = 4 << 20;
+
 /// Records that wait in a part of the log which is about to be dropped. They are read elsewhere, so that nobody waits for the disk.
 #[derive(Debug, Default)]
 pub(super) enum Copying {
@@ -35,11 +38,21 @@ impl Copying {
 
 async fn read_all(records: &Records, positions: Vec<Position>) -> Result<Vec<Arc<Record>>> {
     let mut found = Vec::with_capacity(positions.len());
-    for at in positions {
-        match records.read_at(at).await? {
-            Some(record) => found.push(record),
-            None => tracing::error!(%at, "the log does not have an event that waits; it cannot be kept"),
+    let mut rest = positions.as_slice();
+    while !rest.is_empty() {
+        let read = records.log.read_many(rest, AT_ONCE).await;
+        if read.is_empty() || read.len() > rest.len() {
+            let message = format!("the log read {} records, and was asked for {}", read.len(), rest.len());
+            return Err(Error::new(ErrorKind::Internal, message));
         }
+        let (these, after) = rest.split_at(read.len());
+        for (at, bytes) in these.iter().zip(read) {
+            match bytes? {
+                Some(bytes) => found.push(records.decode(*at, bytes)?),
+                None => tracing::error!(%at, "the log does not have an event that waits; it cannot be kept"),
+            }
+        }
+        rest = after;
     }
     Ok(found)
 }

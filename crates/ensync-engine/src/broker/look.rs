@@ -187,14 +187,15 @@ impl Broker {
 
     /// Everything that is counted, now. `None` if the broker did not say in time.
     pub(crate) async fn gauge(&self) -> Result<Option<Gauge>> {
-        let Ok(census) = tokio::time::timeout(UNANSWERED, self.inspect(State::census)).await else { return Ok(None) };
+        let Ok(census) = tokio::time::timeout(UNANSWERED, self.census()).await else { return Ok(None) };
         let Reading { connections, log, .. } = self.rest().await;
         Ok(Some(Gauge { census: census?, connections, log, commits: self.0.metrics.take_commits() }))
     }
 
     /// What it was told when it was started, what it counts, and what connections and the log take up.
     pub(crate) async fn figures(&self) -> Result<(Settings, Census, (ConnectionCounts, Option<LogUsage>))> {
-        let (settings, census) = self.inspect(|state| (state.settings().clone(), state.census())).await?;
+        let settings = self.inspect(|state| state.settings().clone()).await?;
+        let census = self.census().await?;
         let Reading { connections, log, .. } = self.rest().await;
         Ok((settings, census, (connections, log)))
     }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, EventId, Result, Timestamp};
 use futures::{FutureExt, StreamExt};
 use tokio::task::{JoinError, JoinHandle};
@@ -13,29 +14,35 @@ use tokio::time::{Duration, Instant};
 
 use super::Retention;
 use super::copying::Copying;
-use super::reclaim::{RECORD, Reclaim, plan, reserve};
+use super::reclaim::{RECORD, Reclaim, Survey, reserve};
 use super::records::Records;
-use crate::log::LogPart;
+use crate::log::{LogPart, LogSpace};
 use crate::model::codec::snapshot;
 use crate::model::{Position, Record};
-use crate::state::{Change, Settings, State};
+use crate::state::{Change, Settings, State, Walk};
 
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
 /// The most parts that are dropped between two batches.
 const DROPS: usize = 4;
+/// How many times the bytes of the last checkpoint are stored before the next one.
+const GROWTH: u64 = 4;
 /// How long to wait before what failed, or was of no use, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many dead letters are looked at between two batches.
 const LETTERS: usize = 1_024;
+/// How much of a checkpoint is told between two batches: events, moves and keys; and how many events are looked at for the space they take.
+const SLICE: usize = 2_048;
+const SURVEY: usize = 8_192;
 
 /// Looks after a log that keeps checkpoints; does nothing for others.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     records: Arc<Records>,
     retention: Retention,
-    /// The bytes after which a checkpoint is due.
+    /// The bytes after which a checkpoint is due, and how many times its own size these are at least.
     due: u64,
+    growth: u64,
     /// The last record that was applied, and the last that a checkpoint covers.
     last: Position,
     covered: Position,
@@ -43,6 +50,8 @@ pub(super) struct Maintenance {
     weight: u64,
     /// What the last checkpoint took.
     size: u64,
+    /// A checkpoint of which the state tells some between two batches.
+    slices: Option<Slices>,
     saving: Option<Saving>,
     /// After a checkpoint that could not be saved.
     save_again: Option<Instant>,
@@ -50,6 +59,8 @@ pub(super) struct Maintenance {
     /// What was stored since space was looked at, and after how much that is done again, in bytes.
     unseen: u64,
     step: u64,
+    /// What is found out about what may be dropped.
+    look: Option<SpaceLook>,
     /// What is about to be dropped.
     reclaiming: VecDeque<Reclaim>,
     /// What of it is stored once more next.
@@ -64,12 +75,40 @@ pub(super) struct Maintenance {
     letters: Option<Option<EventId>>,
 }
 
+/// A checkpoint that is being made.
+#[derive(Debug)]
+struct Slices {
+    at: Position,
+    pieces: Vec<Bytes>,
+    /// What was covered, and stored since, before it.
+    before: (Position, u64),
+}
+
 /// A checkpoint that is being saved.
 #[derive(Debug)]
 struct Saving {
     task: JoinHandle<Result<()>>,
     /// What was covered, and stored since, before it.
     before: (Position, u64),
+}
+
+/// A look at all that waits, some of it at a time.
+#[derive(Debug)]
+struct SpaceLook {
+    survey: Survey,
+    walk: Walk,
+    /// How many bytes are wanted, and whether that is because the disk lacks them.
+    wanted: (u64, bool),
+    /// What is older is to go.
+    before: Timestamp,
+}
+
+impl SpaceLook {
+    /// Looks at some more events; whether at all now.
+    fn goes_on(&mut self, state: &State, most: usize) -> bool {
+        state.walk(&mut self.walk, most, |at, size| self.survey.see(at, size));
+        self.walk.is_over()
+    }
 }
 
 /// What a log holds, as a state.
@@ -106,16 +145,19 @@ pub(super) async fn recover(
     let maintenance = Maintenance {
         records: records.clone(),
         due,
+        growth: GROWTH,
         last,
         covered,
         weight,
         size,
+        slices: None,
         saving: None,
         save_again: None,
         // What was stored by the run before may lack space now.
         next_look: Instant::now(),
         unseen: 0,
         step: u64::MAX,
+        look: None,
         reclaiming: VecDeque::new(),
         copying: Copying::Nothing,
         dropped: Vec::new(),
@@ -140,26 +182,84 @@ impl Maintenance {
         self.records.log.keeps_checkpoints() && self.records.log.failure().is_none()
     }
 
-    /// Saves a checkpoint if one is due. The broker goes on meanwhile.
-    pub(super) fn checkpoint(&mut self, state: &State) {
+    /// Goes on with a checkpoint, or begins one if it is due. It is told a bit at a time, and saved elsewhere.
+    pub(super) fn checkpoint(&mut self, state: &mut State) {
         self.saved();
-        // A long backlog is not to be written over and over, unless space is wanted.
-        let due = self.weight >= self.due.max(4 * self.size)
-            || self.short && self.weight >= self.step.min(self.due).max(self.size / 2);
-        let waits = self.save_again.is_some_and(|again| Instant::now() < again);
-        if !due || waits || self.saving.is_some() || !self.is_of_use() {
+        if self.slices.is_some() {
+            if !self.is_of_use() {
+                self.drop_slices(state);
+            } else if self.slice(state) {
+                self.save();
+            }
             return;
         }
-        self.begin_to_save(state);
+        // A long backlog is not to be written over and over, unless space is wanted.
+        let due = self.weight >= self.due.max(self.growth * self.size)
+            || self.short && self.weight >= self.step.min(self.due).max(self.size / 2);
+        let waits = self.save_again.is_some_and(|again| Instant::now() < again);
+        if due && !waits && self.saving.is_none() && self.is_of_use() {
+            self.begin_slices(state);
+        }
     }
 
-    fn begin_to_save(&mut self, state: &State) {
-        let (at, bytes, log) = (self.last, snapshot::encode(&state.snapshot()), self.records.log.clone());
+    #[cfg(test)]
+    pub(super) fn save_always(&mut self) {
+        (self.due, self.growth) = (1, 0);
+    }
+
+    fn begin_slices(&mut self, state: &mut State) {
         let before = (self.covered, self.weight);
         self.save_again = None;
-        (self.covered, self.weight, self.size) = (at, 0, bytes.len() as u64);
-        let task = tokio::spawn(async move { log.save_checkpoint(at, bytes).await });
+        self.slices = Some(Slices { at: self.last, pieces: vec![state.begin_checkpoint()], before });
+        (self.covered, self.weight) = (self.last, 0);
+    }
+
+    /// Takes one more slice; whether it was the last.
+    fn slice(&mut self, state: &mut State) -> bool {
+        let Some(slices) = &mut self.slices else { return false };
+        match state.go_on_with_checkpoint(SLICE) {
+            Some(piece) => {
+                slices.pieces.push(piece);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Gives up a checkpoint that is being made.
+    fn drop_slices(&mut self, state: &mut State) {
+        if let Some(Slices { before: (covered, weight), .. }) = self.slices.take() {
+            state.drop_checkpoint();
+            (self.covered, self.weight) = (covered, self.weight.saturating_add(weight));
+        }
+    }
+
+    /// Has the checkpoint saved of which the last slice is there. The broker goes on meanwhile.
+    fn save(&mut self) {
+        let Some(Slices { at, pieces, before }) = self.slices.take() else { return };
+        self.size = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let log = self.records.log.clone();
+        let task = tokio::spawn(async move { log.save_checkpoint(at, pieces).await });
         self.saving = Some(Saving { task, before });
+    }
+
+    /// Makes a checkpoint and waits for it. Everybody else waits too.
+    async fn save_at_once(&mut self, state: &mut State) -> Result<()> {
+        self.drop_slices(state);
+        if let Some(Saving { task, before }) = self.saving.take() {
+            let done = joined(task.await);
+            self.settle(done, before);
+        }
+        if self.last <= self.covered || !self.is_of_use() {
+            return Ok(());
+        }
+        self.begin_slices(state);
+        while !self.slice(state) {}
+        self.save();
+        let Some(Saving { task, before }) = self.saving.take() else { return Ok(()) };
+        let done = joined(task.await);
+        self.settle(done.clone(), before);
+        done
     }
 
     /// Looks whether the checkpoint that is under way is there.
@@ -187,10 +287,10 @@ impl Maintenance {
         }
     }
 
-    /// Whether [`sweep`](Self::sweep) or [`letters`](Self::letters) has something to do now.
+    /// Whether [`checkpoint`](Self::checkpoint), [`sweep`](Self::sweep) or [`letters`](Self::letters) has something to do now.
     pub(super) fn has_work(&self) -> bool {
         let reads = matches!(self.copying, Copying::Reading(_));
-        !self.reclaiming.is_empty() && !reads || self.letters.is_some()
+        !self.reclaiming.is_empty() && !reads || self.letters.is_some() || self.slices.is_some() || self.look.is_some()
     }
 
     /// When there is something to do, though nothing happens.
@@ -202,12 +302,15 @@ impl Maintenance {
     /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
     pub(super) async fn sweep(&mut self, state: &State, now: Timestamp) -> Vec<Arc<Record>> {
         let due = self.next_look <= Instant::now() || self.unseen >= self.step;
-        if due && self.reclaiming.is_empty() {
+        if due && self.reclaiming.is_empty() && self.look.is_none() {
             (self.next_look, self.unseen) = (Instant::now() + self.retention.sweep_every, 0);
             self.letters.get_or_insert_default();
             if self.is_of_use() {
-                self.look(state, now, 0).await;
+                self.look = self.look(now, 0).await;
             }
+        }
+        if self.look.as_mut().is_some_and(|look| look.goes_on(state, SURVEY)) {
+            self.looked();
         }
         for _ in 0..DROPS {
             match std::mem::take(&mut self.copying) {
@@ -223,14 +326,7 @@ impl Maintenance {
                 Copying::Read(Ok(_)) | Copying::Nothing => {}
             }
             let Some(next) = self.reclaiming.front_mut() else { return Vec::new() };
-            let (mut copies, mut bytes) = (Vec::new(), 0);
-            while copies.len() < COPIES.0
-                && bytes < COPIES.1
-                && let Some((at, size)) = next.left.pop()
-            {
-                bytes += u64::from(size);
-                copies.push(at);
-            }
+            let copies = next.next_copies(COPIES);
             if copies.is_empty() {
                 let part = next.part;
                 self.reclaiming.pop_front();
@@ -250,45 +346,44 @@ impl Maintenance {
     /// Leaves the log as it is, for now.
     pub(super) fn give_up(&mut self, error: &Error) {
         tracing::warn!(error = %ensync_core::report(error), "cannot reclaim space of the log; it will be tried again");
-        (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
+        (self.reclaiming, self.copying, self.look) = (VecDeque::new(), Copying::Nothing, None);
         self.next_look = Instant::now() + AGAIN;
     }
 
-    /// Makes space at once, for something that found none. Whether there is more now.
-    pub(super) async fn make_space(&mut self, state: &State, now: Timestamp) -> bool {
+    /// Makes space at once, for something that found none. Whether there is more now. Nobody can store anything meanwhile anyway, so that
+    /// all that waits is looked at in one go.
+    pub(super) async fn make_space(&mut self, state: &mut State, now: Timestamp) -> bool {
         if !self.is_of_use() || self.fruitless.is_some_and(|last| last.elapsed() < AGAIN) {
             return false;
         }
-        (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
-        self.look(state, now, 1).await;
+        self.look_at_once(state, now).await;
         if self.drop_unneeded().await {
             return true;
         }
         // What a checkpoint of now covers need not be read back; what the one before it needs is given up with that one.
-        if let Some(Saving { task, before }) = self.saving.take() {
-            let done = joined(task.await);
-            self.settle(done, before);
-        }
-        if self.last > self.covered {
-            self.begin_to_save(state);
-            if let Some(Saving { task, before }) = self.saving.take() {
-                let done = joined(task.await);
-                self.settle(done, before);
-            }
-        }
+        _ = self.save_at_once(state).await;
         if let Err(error) = self.records.log.drop_older_checkpoints().await {
             self.give_up(&error);
         }
-        self.look(state, now, 1).await;
+        self.look_at_once(state, now).await;
         let more = self.drop_unneeded().await;
         self.fruitless = (!more).then(Instant::now);
         more
     }
 
+    async fn look_at_once(&mut self, state: &State, now: Timestamp) {
+        (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
+        self.look = self.look(now, 1).await;
+        if let Some(look) = &mut self.look {
+            while !look.goes_on(state, usize::MAX) {}
+            self.looked();
+        }
+    }
+
     /// Drops every part in which nothing waits of those that are about to be. Whether there was one.
     async fn drop_unneeded(&mut self) -> bool {
         let planned = std::mem::take(&mut self.reclaiming).into_iter();
-        let (unneeded, needed): (VecDeque<Reclaim>, _) = planned.partition(|next| next.left.is_empty());
+        let (unneeded, needed): (VecDeque<Reclaim>, _) = planned.partition(Reclaim::is_unneeded);
         self.reclaiming = needed;
         let mut dropped = false;
         for next in unneeded {
@@ -316,26 +411,34 @@ impl Maintenance {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Finds out what is to be dropped. `wanted`: at least so many bytes.
-    async fn look(&mut self, state: &State, now: Timestamp, wanted: u64) {
+    /// Begins to find out what is to be dropped, if something is. `wanted`: at least so many bytes.
+    async fn look(&mut self, now: Timestamp, wanted: u64) -> Option<SpaceLook> {
         let space = match self.records.log.space().await {
-            Ok(Some(space)) => space,
-            Ok(None) => return,
-            Err(error) => return self.give_up(&error),
+            Ok(space) => space?,
+            Err(error) => {
+                self.give_up(&error);
+                return None;
+            }
         };
-        self.step = (space.segment_bytes / 2).max(64 << 10);
-        let short = reserve(&space, self.size).saturating_sub(space.free);
-        let wanted = wanted.max(short).max(space.used.saturating_sub(self.retention.max_bytes));
+        let LogSpace { ref parts, used, free, segment_bytes, .. } = space;
+        self.step = (segment_bytes / 2).max(64 << 10);
+        let short = reserve(&space, self.size).saturating_sub(free);
+        let wanted = wanted.max(short).max(used.saturating_sub(self.retention.max_bytes));
         let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
         let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
         self.short = short > 0;
-        if wanted == 0 && space.parts.iter().all(|part| part.written >= before) {
-            return;
+        if parts.is_empty() || wanted == 0 && parts.iter().all(|part| part.written >= before) {
+            return None;
         }
-        let Some(end) = space.parts.last().map(|part| part.to) else { return };
-        let (plan, enough) = plan(&space.parts, state.waiting_before(end), (wanted, short > 0), before);
+        Some(SpaceLook { survey: Survey::new(parts), walk: Walk::default(), wanted: (wanted, short > 0), before })
+    }
+
+    /// Decides what is to be dropped, once all that waits was looked at.
+    fn looked(&mut self) {
+        let Some(SpaceLook { survey, wanted, before, .. }) = self.look.take() else { return };
+        let (plan, enough) = survey.plan(wanted, before);
         // A backlog that alone is more than is to be kept is no reason to save it again and again.
-        (self.reclaiming, self.short) = (plan, !enough && short > 0);
+        (self.reclaiming, self.short) = (plan, !enough && wanted.1);
     }
 
     /// Which dead letters are too old, or too many; some at a time.
@@ -364,16 +467,9 @@ impl Maintenance {
     }
 
     /// Saves a last checkpoint and closes the log.
-    pub(super) async fn finish(&mut self, state: &State) {
-        if let Some(Saving { task, before }) = self.saving.take() {
-            let done = joined(task.await);
-            self.settle(done, before);
-        }
-        if self.last > self.covered && self.is_of_use() {
-            let saved = self.records.log.save_checkpoint(self.last, snapshot::encode(&state.snapshot())).await;
-            if let Err(error) = saved {
-                tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; the next start takes longer");
-            }
+    pub(super) async fn finish(&mut self, state: &mut State) {
+        if self.save_at_once(state).await.is_err() {
+            tracing::warn!("without that checkpoint the next start takes longer");
         }
         self.records.log.close().await;
     }

@@ -8,6 +8,8 @@ mod login_throttle;
 mod look;
 mod maintenance;
 mod options;
+#[cfg(test)]
+mod pauses;
 mod pending;
 mod recent;
 mod reclaim;
@@ -43,7 +45,7 @@ use crate::metrics::{Metrics, Reading};
 use crate::model::KeyHash;
 use crate::partition::Totals;
 use crate::random::random;
-use crate::state::{Admitted, Limits, Settings, State};
+use crate::state::{Admitted, Census, Count, Limits, Settings};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Gauge, Seen};
@@ -55,6 +57,8 @@ use waiting::Waiting;
 
 /// Requests that may wait for the task; who sends more waits himself.
 const WAITING: usize = 4_096;
+/// How many queues are counted at a time.
+const QUEUES: usize = 1_024;
 /// How long the task may take to answer before the engine counts as not ready.
 const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -120,12 +124,13 @@ impl Broker {
         let (mut state, maintenance) = maintenance::recover(&records, settings, (retention, checkpoint_bytes)).await?;
         let time = Time::anchored(clock, state.logged_at());
         state.recovered(time.now());
-        let census = state.census();
-        let count = |of: fn(&Totals) -> u64| census.events.values().map(of).sum::<u64>();
+        let census = state.count(&mut Count::default(), usize::MAX);
+        let totals = || census.iter().flat_map(|census| census.events.values());
+        let count = |of: fn(&Totals) -> u64| totals().map(of).sum::<u64>();
         tracing::info!(
             epoch = log.epoch(),
-            apps = census.apps,
-            queues = census.queues,
+            apps = census.as_ref().map(|census| census.apps),
+            queues = census.as_ref().map(|census| census.queues),
             waiting = count(|totals| totals.ready + totals.in_flight + totals.deferred),
             dead = count(|totals| totals.dead),
             took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -231,19 +236,35 @@ impl Broker {
 
     /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics` to who asks for that.
     ///
-    /// Costs the broker one look at each queue.
+    /// Costs the broker one look at each queue, some of them at a time.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Unavailable`] if the broker has stopped.
     pub async fn metrics(&self) -> Result<String> {
         // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
-        let census = match tokio::time::timeout(UNANSWERED, self.inspect(State::census)).await {
+        let census = match tokio::time::timeout(UNANSWERED, self.census()).await {
             Ok(census) => Some(census?),
             Err(_) => None,
         };
         let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
         self.0.metrics.encode(Reading { census, ready, ..self.rest().await })
+    }
+
+    async fn census(&self) -> Result<Census> {
+        let mut count = Count::default();
+        loop {
+            let (found, counted) = self
+                .inspect(move |state| {
+                    let found = state.count(&mut count, QUEUES);
+                    (found, count)
+                })
+                .await?;
+            match found {
+                Some(census) => return Ok(census),
+                None => count = counted,
+            }
+        }
     }
 
     /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.

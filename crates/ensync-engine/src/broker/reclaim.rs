@@ -14,8 +14,33 @@ pub(super) const RECORD: u64 = 512;
 #[derive(Debug)]
 pub(super) struct Reclaim {
     pub(super) part: LogPart,
-    /// What has to be stored once more before, the last first.
-    pub(super) left: Vec<(Position, u32)>,
+    /// What has to be stored once more before.
+    left: Vec<(Position, u32)>,
+    /// Whether that is in order, the last first.
+    sorted: bool,
+}
+
+impl Reclaim {
+    /// Whether nothing in it is needed.
+    pub(super) fn is_unneeded(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// What is to be stored once more next, in the order of the log: so many events at most, and no more after so many bytes.
+    pub(super) fn next_copies(&mut self, (most, max_bytes): (usize, u64)) -> Vec<Position> {
+        if !std::mem::replace(&mut self.sorted, true) {
+            self.left.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        let (mut copies, mut bytes) = (Vec::new(), 0);
+        while copies.len() < most
+            && bytes < max_bytes
+            && let Some((at, size)) = self.left.pop()
+        {
+            bytes += u64::from(size);
+            copies.push(at);
+        }
+        copies
+    }
 }
 
 /// How much of the disk is to stay free: for the next segments, and for a checkpoint beside those that are there; a twentieth of it at
@@ -25,39 +50,55 @@ pub(super) fn reserve(space: &LogSpace, checkpoint: u64) -> u64 {
     needed.max((space.total / 20).min(1 << 30)).min(space.total / 4)
 }
 
-/// Which parts go, in order, and whether that is as much as is wanted. Old ones go if less than half of one waits still. Where bytes are
-/// wanted, those in which least waits go, the oldest first; a part of which more than half waits stays, or, on a disk without space, of
-/// which more than three quarters do.
-pub(super) fn plan(
-    parts: &[LogPart],
-    waiting: Vec<(Position, u32)>,
-    (wanted, short): (u64, bool),
-    before: Timestamp,
-) -> (VecDeque<Reclaim>, bool) {
-    let mut waiting = waiting.into_iter().peekable();
-    let mut found = Vec::with_capacity(parts.len());
-    for part in parts {
-        let (mut live, mut left) = (0, Vec::new());
-        while let Some((at, size)) = waiting.next_if(|(at, _)| *at < part.to) {
-            if at >= part.from {
-                live += u64::from(size) + RECORD;
-                left.push((at, size));
+/// What waits in which part of the log.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Each with the bytes that wait in it; in the order of the log.
+    parts: Vec<(u64, Reclaim)>,
+}
+
+impl Survey {
+    pub(super) fn new(parts: &[LogPart]) -> Self {
+        let reclaim = |part: &LogPart| (0, Reclaim { part: *part, left: Vec::new(), sorted: false });
+        Self { parts: parts.iter().map(reclaim).collect() }
+    }
+
+    /// Takes note of an event that waits.
+    pub(super) fn see(&mut self, at: Position, size: u32) {
+        let after = self.parts.partition_point(|(_, reclaim)| reclaim.part.from <= at);
+        let Some((live, reclaim)) = after.checked_sub(1).and_then(|index| self.parts.get_mut(index)) else { return };
+        if at < reclaim.part.to {
+            *live += u64::from(size) + RECORD;
+            if *live <= most(&reclaim.part, true) {
+                reclaim.left.push((at, size));
+            } else {
+                // It will not be chosen.
+                reclaim.left = Vec::new();
             }
         }
-        left.reverse();
-        found.push((live, Reclaim { part: *part, left }));
     }
-    found.sort_by_key(|(live, reclaim)| (live.saturating_mul(4) / reclaim.part.bytes.max(1), reclaim.part.from));
-    let (mut plan, mut freed) = (VecDeque::new(), 0);
-    for (live, reclaim) in found {
-        let part = reclaim.part;
-        let most = if short { part.bytes / 4 * 3 } else { part.bytes / 2 };
-        if live <= most && (freed < wanted || part.written < before && live <= part.bytes / 2) {
-            freed += part.bytes.saturating_sub(live);
-            plan.push_back(reclaim);
+
+    /// Which parts go, in order, and whether that is as much as is wanted. Old ones go if less than half of one waits still. Where bytes
+    /// are wanted, those in which least waits go, the oldest first; a part of which more than half waits stays, or, on a disk without
+    /// space, of which more than three quarters do.
+    pub(super) fn plan(self, (wanted, short): (u64, bool), before: Timestamp) -> (VecDeque<Reclaim>, bool) {
+        let mut found = self.parts;
+        found.sort_by_key(|(live, reclaim)| (live.saturating_mul(4) / reclaim.part.bytes.max(1), reclaim.part.from));
+        let (mut plan, mut freed) = (VecDeque::new(), 0);
+        for (live, reclaim) in found {
+            let part = reclaim.part;
+            if live <= most(&part, short) && (freed < wanted || part.written < before && live <= most(&part, false)) {
+                freed += part.bytes.saturating_sub(live);
+                plan.push_back(reclaim);
+            }
         }
+        (plan, freed >= wanted)
     }
-    (plan, freed >= wanted)
+}
+
+/// How many bytes may wait in a part that is to go.
+fn most(part: &LogPart, short: bool) -> u64 {
+    if short { part.bytes / 4 * 3 } else { part.bytes / 2 }
 }
 
 #[cfg(test)]
@@ -77,8 +118,14 @@ mod tests {
         short: bool,
         before: u64,
     ) -> (Vec<u64>, usize, bool) {
-        let waiting = waiting.iter().map(|(part, size)| (Position::new((part << 32) + 64), *size)).collect();
-        let (plan, enough) = plan(parts, waiting, (wanted, short), Timestamp::from_millis(before));
+        let mut survey = Survey::new(parts);
+        for (part, size) in waiting {
+            survey.see(Position::new((part << 32) + 64), *size);
+        }
+        // What is in no part does not count.
+        survey.see(Position::START, 1 << 30);
+        survey.see(Position::new(1 << 62), 1 << 30);
+        let (plan, enough) = survey.plan((wanted, short), Timestamp::from_millis(before));
         let copies = plan.iter().map(|reclaim| reclaim.left.len()).sum();
         (plan.iter().map(|reclaim| reclaim.part.from.as_u64() >> 32).collect(), copies, enough)
     }
@@ -92,6 +139,22 @@ mod tests {
         assert_eq!(planned(&parts, &waiting, 1, false, 0), (vec![3], 0, true));
         assert_eq!(planned(&parts, &waiting, 15_000, false, 0), (vec![3, 4], 1, true));
         assert_eq!(planned(&parts, &waiting, 50_000, false, 0), (vec![3, 4, 2], 2, false), "the first one waits whole");
+    }
+
+    #[test]
+    fn what_is_stored_once_more_comes_in_the_order_of_the_log() {
+        let at = |n: u64| Position::new((1 << 32) + n);
+        let mut survey = Survey::new(&[part(1, 100_000, 5)]);
+        for n in [3, 1, 2, 5, 4] {
+            survey.see(at(n), 100);
+        }
+        let (mut plan, _) = survey.plan((1, false), Timestamp::default());
+        let mut reclaim = plan.pop_front().unwrap();
+        assert_eq!(reclaim.next_copies((2, 1 << 20)), [at(1), at(2)]);
+        assert_eq!(reclaim.next_copies((9, 150)), [at(3), at(4)]);
+        assert!(!reclaim.is_unneeded());
+        assert_eq!(reclaim.next_copies((9, 1 << 20)), [at(5)]);
+        assert!(reclaim.is_unneeded() && reclaim.next_copies((9, 9)).is_empty());
     }
 
     #[test]

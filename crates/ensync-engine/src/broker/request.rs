@@ -69,6 +69,9 @@ pub(super) enum Request {
     },
     Inspect(Look),
     Shutdown,
+    /// One checkpoint after the other, from now on.
+    #[cfg(test)]
+    Checkpoints,
 }
 
 /// A look at the state, and at where sessions came from.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{ClientId, Error, ErrorKind, EventId, Result};
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -65,7 +66,7 @@ impl Task {
             tracing::info!(sessions = self.inboxes.len(), reason = "stopping", "sessions ended");
         }
         self.hand_back().await;
-        self.maintenance.finish(&self.state).await;
+        self.maintenance.finish(&mut self.state).await;
     }
 
     /// Ends every session, and stores how often what they had was delivered.
@@ -88,6 +89,7 @@ impl Task {
             if self.state.has_work() || self.maintenance.has_work() {
                 // Others have their turn between two rounds of deliveries.
                 tokio::task::yield_now().await;
+                _ = self.maintenance.copied().now_or_never();
                 batch.extend(self.requests.try_recv().ok());
             } else {
                 let (due, nap) = (self.state.next_due(), self.nap());
@@ -239,6 +241,8 @@ impl Task {
             }
             Request::Inspect(inspect) => inspect(&self.state),
             Request::Shutdown => return false,
+            #[cfg(test)]
+            Request::Checkpoints => self.maintenance.save_always(),
         }
         true
     }
@@ -321,7 +325,7 @@ impl Task {
         }
         let mut stored = self.append(&changes).await;
         // Nobody is refused for what can be dropped.
-        if stored.as_ref().is_err_and(is_full) && self.maintenance.make_space(&self.state, self.time.wall()).await {
+        if stored.as_ref().is_err_and(is_full) && self.maintenance.make_space(&mut self.state, self.time.wall()).await {
             stored = self.append(&changes).await;
         }
         if let Err(error) = &stored {

@@ -8,7 +8,7 @@ use crate::state::{Change, LetterAction};
 impl Task {
     /// Checkpoints, space and old dead letters, a bit at a time.
     pub(super) async fn keep(&mut self) {
-        self.maintenance.checkpoint(&self.state);
+        self.maintenance.checkpoint(&mut self.state);
         let copies = self.maintenance.sweep(&self.state, self.time.wall()).await;
         for part in self.maintenance.take_dropped() {
             self.state.dropped(part.from, part.to);

@@ -137,12 +137,13 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Keeps what the records up to and including the one at a position come to, so that a later start need not read them.
+    /// Keeps what the records up to and including the one at a position come to, so that a later start need not read them: bytes, in
+    /// pieces that belong together.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if it cannot now; earlier checkpoints are still there then.
-    async fn save_checkpoint(&self, _at: Position, _state: Bytes) -> Result<()> {
+    async fn save_checkpoint(&self, _at: Position, _state: Vec<Bytes>) -> Result<()> {
         Ok(())
     }
 

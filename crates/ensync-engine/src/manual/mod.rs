@@ -8,6 +8,7 @@
 //! | [`provisioning`] | apps, event names, rights |
 //! | [`shell`] | the command for developers and operators: contexts, JSON, exit codes, many events at once |
 //! | [`moving_in`] | from the makers' containers to this engine, and back |
+//! | [`console`] | the web page: who gets in, where it is served |
 //! | [`limits`] | what clients may use up, and what they see at each limit |
 //! | [`metrics`] | what each metric means, and what to alert on |
 //! | [`logs`] | what is logged, and how |
@@ -23,6 +24,8 @@ pub mod backup {}
 pub mod cluster {}
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
+#[doc = include_str!("console.md")]
+pub mod console {}
 #[doc = include_str!("install.md")]
 pub mod install {}
 #[doc = include_str!("limits.md")]

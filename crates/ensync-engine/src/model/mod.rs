@@ -24,6 +24,7 @@ pub use quotas::Quotas;
 pub use record::{EventRef, PublishRecord, Record, Removed};
 pub use rights::{KeyHash, Rights};
 pub use settings::{Defaults, Limits, Rate, Settings};
+pub(crate) use snapshot::SnapshotPart;
 pub use snapshot::{
     PartitionSnapshot, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish,
     SnapshotPublisher, SnapshotQueue, SnapshotSettled, SnapshotWait,

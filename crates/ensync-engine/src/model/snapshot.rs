@@ -39,6 +39,29 @@ pub struct PartitionSnapshot {
     pub publishes: Vec<SnapshotPublisher>,
 }
 
+/// Some of what a [`PartitionSnapshot`] says. All parts of one, in whatever order, are as good as it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotPart {
+    /// A queue, without its events and moves.
+    Queue(SnapshotQueue),
+    /// Unsettled events of a queue.
+    Events {
+        /// Its number.
+        queue: u32,
+        /// Each is in one part only.
+        events: Vec<SnapshotEvent>,
+    },
+    /// Events of a queue that were appended more than once, and where their latest copies are.
+    Moved {
+        /// Its number.
+        queue: u32,
+        /// By sequence number. Those of unsettled events say what these say themselves.
+        moved: Vec<(u64, Position)>,
+    },
+    /// Publishes of an app that come after those of it in earlier parts.
+    Publishes(SnapshotPublisher),
+}
+
 /// An app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotApp {

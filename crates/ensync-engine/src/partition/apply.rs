@@ -53,6 +53,7 @@ impl Partition {
             let same = queue.event == publish.event && (entry.tag, entry.transient) == (publish.tag, false);
             let Some(position) = position.filter(|_| same) else { return Applied::Ignored };
             let id = key_of(event, entry).to_id();
+            self.keep_moved(event);
             if let Some(queue) = self.queues.get_mut(&event.queue) {
                 queue.moved.insert(event.seq, position);
             }
@@ -61,6 +62,7 @@ impl Partition {
         if !self.add_queue(event.queue, publish.recipient_id, &publish.event) {
             return Applied::Ignored;
         }
+        self.keep_queue(event.queue);
         let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
         if event.seq < queue.next_seq {
             return Applied::Ignored;
@@ -73,7 +75,7 @@ impl Partition {
         let key = publish.idempotency_key.as_ref();
         let (sender, recipient) = (publish.sender_id, publish.recipient_id);
         let fingerprint = key.map(|key| Fingerprint::new(&sender, &recipient, &publish.event, key, position.is_none()));
-        let dedup = if position.is_some() { &mut self.dedup } else { &mut self.dedup_in_memory };
+        let dedup = if position.is_some() { &self.dedup } else { &self.dedup_in_memory };
         let first = fingerprint.as_ref().and_then(|print| dedup.of_same_batch(print, publish.accepted_at));
         // What went with its queue does not count.
         if let Some(first) = first.filter(|first| self.queues.contains_key(&first.event.queue)) {
@@ -92,15 +94,17 @@ impl Partition {
             transient: position.is_none(),
             slot: 0,
         };
+        self.keep(event);
         let Some(queue) = self.queues.get_mut(&event.queue) else { return Applied::Ignored };
         let key = key_of(event, &entry);
-        queue.entries.insert(event.seq, entry);
+        queue.entries.insert(event.seq, entry, self.checkpoints);
         queue.fresh += 1;
         queue.counters.published += 1;
         if position.is_none() {
             self.memory.insert(event, record.clone());
         }
         if let Some(fingerprint) = fingerprint {
+            let dedup = if position.is_some() { &mut self.dedup } else { &mut self.dedup_in_memory };
             dedup.insert(sender, fingerprint, key, publish.accepted_at);
         }
         self.charge(event.queue, Usage::of(&entry));
@@ -169,6 +173,7 @@ impl Partition {
         if self.place(event) != Some(Place::Dead) {
             return Applied::Ignored;
         }
+        self.keep(event);
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.counters.requeued += 1;
             if let Some(entry) = queue.entries.get_mut(event.seq) {

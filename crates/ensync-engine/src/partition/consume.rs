@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
 use super::{ConsumerNumber, Partition};
-use crate::model::EventRef;
-
 /// How much a consumer may have unsettled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
@@ -94,9 +92,8 @@ impl Partition {
         if let Some(queue) = self.number(recipient, event)
             && let Some(known) = self.consumer_mut(consumer, queue)
         {
-            for seq in known.held.clone() {
-                self.hand_back(EventRef { queue, seq });
-            }
+            let held = known.held.clone();
+            self.take_back(consumer, queue, held);
         }
     }
 
@@ -134,9 +131,7 @@ impl Partition {
             if gone.in_ring {
                 queue.take_turn(consumer);
             }
-            for seq in gone.held {
-                self.hand_back(EventRef { queue: number, seq });
-            }
+            self.take_back(consumer, number, gone.held);
         }
     }
 

@@ -91,28 +91,30 @@ const BURST: usize = 32;
 impl Partition {
     /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.
     pub(crate) fn dispatch(&mut self, budget: usize) -> Vec<Outgoing> {
-        let mut outgoing = Vec::new();
+        let (mut outgoing, mut expired) = (Vec::new(), self.turn);
         while outgoing.len() < budget
+            && expired > 0
             && let Some(number) = self.hot.pop_front()
         {
             if let Some(queue) = self.queues.get_mut(&number) {
                 queue.hot = false;
             }
             let full = outgoing.len() + BURST.min(budget - outgoing.len());
-            outgoing.extend(std::iter::from_fn(|| self.deliver_next(number)).take(full - outgoing.len()));
-            if outgoing.len() == full {
+            outgoing.extend(std::iter::from_fn(|| self.deliver_next(number, &mut expired)).take(full - outgoing.len()));
+            if outgoing.len() == full || expired == 0 {
                 self.heat(number);
             }
         }
         outgoing
     }
 
-    /// Whether [`dispatch`](Self::dispatch) has something to look at.
+    /// Whether [`dispatch`](Self::dispatch) has something to look at, or a [`tick`](Self::tick) something that waits.
     pub(crate) fn has_work(&self) -> bool {
-        !self.hot.is_empty()
+        !self.hot.is_empty() || self.is_behind()
     }
 
-    fn deliver_next(&mut self, number: u32) -> Option<Outgoing> {
+    /// `expired`: how many events may be passed by that have expired.
+    fn deliver_next(&mut self, number: u32, expired: &mut usize) -> Option<Outgoing> {
         let lease_now = self.lease_now();
         let (seq, entry) = loop {
             let queue = self.queues.get_mut(&number)?;
@@ -120,6 +122,7 @@ impl Partition {
             if entry.expires_at > self.now {
                 break (seq, entry);
             }
+            *expired = expired.checked_sub(1)?;
             self.remove(EventRef { queue: number, seq }, Fate::Expired);
         };
         let event = EventRef { queue: number, seq };
@@ -212,6 +215,7 @@ impl Partition {
 
     /// Takes an event out of the place it is in. Whoever calls gives it another one, or removes it.
     pub(super) fn lift(&mut self, event: EventRef) -> Option<&mut Entry> {
+        self.keep(event);
         let EventRef { queue: number, seq } = event;
         let queue = self.queues.get_mut(&number)?;
         let entry = *queue.entries.get(seq)?;
@@ -263,6 +267,7 @@ impl Partition {
             Fate::Dropped => queue.counters.dropped += 1,
         }
         let logged = self.forget(event) && fate != Fate::Expired;
+        self.keep_queue(event.queue);
         let (at, window) = (if logged { self.logged_at } else { self.now }, self.settings.limits.dedup_window);
         if let Some(queue) = self.queues.get_mut(&event.queue) {
             queue.settled.insert(event.seq, fate, logged, at, window);
@@ -364,16 +369,17 @@ impl Partition {
         }
     }
 
-    /// Removes the events of a chunk that have expired where they waited. Deliveries are left to their clients.
-    pub(super) fn sweep(&mut self, number: u32, chunk: u64) {
+    /// Removes the events of a chunk that have expired where they waited: how many it looked at. Deliveries are left to their clients.
+    pub(super) fn sweep(&mut self, number: u32, chunk: u64) -> usize {
         let now = self.now;
-        let Some(queue) = self.queues.get_mut(&number) else { return };
+        let Some(queue) = self.queues.get_mut(&number) else { return 0 };
         if let Some(armed) = queue.entries.armed_mut(chunk) {
             *armed = NEVER;
         }
         let waits = |entry: &Entry| matches!(entry.place, Place::Fresh | Place::Returned | Place::Deferred);
         let waiting: Vec<(u64, Timestamp)> =
             queue.entries.of_chunk(chunk).filter(|(_, e)| waits(e)).map(|(seq, e)| (seq, e.expires_at)).collect();
+        let count = waiting.len();
         for (seq, expires_at) in waiting {
             let event = EventRef { queue: number, seq };
             if expires_at <= now {
@@ -382,6 +388,7 @@ impl Partition {
                 self.arm_expiry(event, expires_at);
             }
         }
+        count
     }
 
     /// Has a lifted event become a dead letter, once the log says so.

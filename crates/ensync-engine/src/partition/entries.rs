@@ -67,6 +67,17 @@ struct Chunk {
     entries: Vec<Entry>,
     /// When this chunk's expiry timer is due; [`NEVER`] if there is none.
     armed: Timestamp,
+    /// The last checkpoint that holds what is in it, or that was begun before it was made.
+    imaged: u32,
+}
+
+/// A chunk that was taken out.
+#[derive(Debug)]
+pub(super) struct Popped {
+    pub(super) number: u64,
+    pub(super) entries: Vec<(u64, Entry)>,
+    /// When its expiry timer was due.
+    pub(super) armed: Timestamp,
 }
 
 impl Entries {
@@ -85,10 +96,10 @@ impl Entries {
         chunk.entries.get_mut(index)
     }
 
-    /// Enters an event. One that is there already stays.
-    pub(crate) fn insert(&mut self, seq: u64, entry: Entry) {
-        let chunk =
-            self.chunks.entry(chunk_of(seq)).or_insert_with(|| Chunk { entries: Vec::with_capacity(1), armed: NEVER });
+    /// Enters an event. One that is there already stays. `checkpoint` is the number of the last one that was begun.
+    pub(crate) fn insert(&mut self, seq: u64, entry: Entry, checkpoint: u32) {
+        let new = || Chunk { entries: Vec::with_capacity(1), armed: NEVER, imaged: checkpoint };
+        let chunk = self.chunks.entry(chunk_of(seq)).or_insert_with(new);
         if let Err(index) = chunk.find(seq) {
             chunk.entries.insert(index, Entry { slot: slot_of(seq), ..entry });
         }
@@ -122,6 +133,24 @@ impl Entries {
     pub(crate) fn of_chunk(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let entries = self.chunks.get(&number).map_or(&[][..], |chunk| &chunk.entries);
         entries.iter().map(move |entry| (number * CHUNK + u64::from(entry.slot), entry))
+    }
+
+    /// Takes out the first chunk.
+    pub(super) fn pop_chunk(&mut self) -> Option<Popped> {
+        let (number, chunk) = self.chunks.pop_first()?;
+        let entries = chunk.entries.into_iter().map(|entry| (number * CHUNK + u64::from(entry.slot), entry)).collect();
+        Some(Popped { number, entries, armed: chunk.armed })
+    }
+
+    /// The first chunk from a number on.
+    pub(super) fn chunk_from(&self, number: u64) -> Option<u64> {
+        self.chunks.range(number..).next().map(|(number, _)| *number)
+    }
+
+    /// Has a checkpoint hold a chunk from now on. Whether it is there, and the checkpoint did not.
+    pub(super) fn mark(&mut self, number: u64, checkpoint: u32) -> bool {
+        let Some(chunk) = self.chunks.get_mut(&number) else { return false };
+        std::mem::replace(&mut chunk.imaged, checkpoint) != checkpoint
     }
 
     /// When the expiry timer of a chunk is due, to be changed; `None` if there is no such chunk.
@@ -175,8 +204,8 @@ mod tests {
         let mut entries = Entries::default();
         let seqs = [0, 1, 31, 32, 33, 64, 1_000, u64::MAX];
         for &seq in seqs.iter().rev() {
-            entries.insert(seq, entry(seq));
-            entries.insert(seq, entry(0));
+            entries.insert(seq, entry(seq), 0);
+            entries.insert(seq, entry(0), 0);
         }
         assert_eq!(entries.from(0).count(), seqs.len());
         assert!(entries.from(0).map(|(seq, e)| (seq, e.position)).eq(seqs.map(|seq| (seq, seq))));
@@ -195,8 +224,8 @@ mod tests {
     #[test]
     fn the_last_of_a_chunk_hands_its_timer_back() {
         let mut entries = Entries::default();
-        entries.insert(0, entry(0));
-        entries.insert(1, entry(1));
+        entries.insert(0, entry(0), 0);
+        entries.insert(1, entry(1), 0);
         *entries.armed_mut(0).unwrap() = Timestamp::from_millis(5);
         assert_eq!(entries.remove(0).unwrap().1, None);
         assert_eq!(entries.remove(1).unwrap().1, Some(Timestamp::from_millis(5)));
@@ -207,7 +236,7 @@ mod tests {
     fn one_that_stays_behind_keeps_little_memory() {
         let mut entries = Entries::default();
         for seq in 0..10_000 {
-            entries.insert(seq, entry(seq));
+            entries.insert(seq, entry(seq), 0);
         }
         for seq in 1..10_000 {
             entries.remove(seq);

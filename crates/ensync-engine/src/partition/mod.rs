@@ -12,10 +12,12 @@ mod dispatch;
 mod entries;
 mod event_id;
 mod filter;
+mod image;
 mod inspect;
 mod letters;
 mod look;
 mod publish;
+mod publishes;
 mod queue;
 mod remove;
 mod replay;
@@ -24,6 +26,7 @@ mod settled;
 mod snapshot;
 mod timers;
 mod totals;
+mod turn;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -43,20 +46,25 @@ pub(crate) use entries::{Place, chunk_of};
 pub(crate) use event_id::EventKey;
 pub use filter::LetterFilter;
 pub(crate) use filter::holds;
+pub(crate) use image::Slice;
 pub use inspect::{DeadLetter, QueueStats};
 pub use letters::LetterAction;
 pub(crate) use look::{Found, Peeked, Sight, Standing, Subscribed};
 pub(crate) use publish::Publication;
 pub use queue::QueueCounters;
 pub use replay::Replay;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use timers::Timer;
-pub(crate) use totals::Totals;
+pub(crate) use totals::{Count, Totals};
+pub(crate) use turn::Walk;
 pub(crate) use usage::Usage;
 
 use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings};
 use dedup::Dedup;
+use image::Image;
 use queue::Queue;
 use timers::Timers;
+use turn::{Dropping, Parting, TURN};
 
 /// The number of a consumer: given out once in the life of the process.
 pub(crate) type ConsumerNumber = u64;
@@ -90,8 +98,8 @@ pub(crate) struct Partition {
     /// What waits for each recipient, and what of all that is in memory only.
     pub(crate) usage: HashMap<AppId, Usage>,
     memory_used: u64,
-    /// Events that are not in the log.
-    pub(crate) memory: HashMap<EventRef, Arc<Record>>,
+    /// Events that are not in the log. No map that moves all it holds when it grows.
+    pub(crate) memory: BTreeMap<EventRef, Arc<Record>>,
     /// Events that were delivered too often, until the log has them as dead letters.
     pub(crate) doomed: BTreeSet<EventRef>,
     /// Events that came back, until the log has that.
@@ -100,6 +108,19 @@ pub(crate) struct Partition {
     pub(crate) hot: VecDeque<u32>,
     /// What queues that are gone counted, by event name.
     retired: BTreeMap<EventName, QueueCounters>,
+    /// How many queues are gone.
+    removals: u64,
+    /// Queues that are gone, until what they held is forgotten.
+    pub(crate) leaving: BTreeMap<u32, Queue>,
+    /// What consumers that are gone had, until it goes back.
+    pub(crate) parting: VecDeque<Parting>,
+    /// What the log has dropped, until it is forgotten where things were moved to there.
+    dropping: VecDeque<Dropping>,
+    /// How many checkpoints were begun, and the one that is being made.
+    checkpoints: u32,
+    image: Option<Image>,
+    /// How much is done at a time of what can wait.
+    turn: usize,
 }
 
 /// What has to be done for a command.
@@ -132,11 +153,18 @@ impl Partition {
             dedup_in_memory: Dedup::new(&settings.limits),
             usage: HashMap::new(),
             memory_used: 0,
-            memory: HashMap::new(),
+            memory: BTreeMap::new(),
             doomed: BTreeSet::new(),
             returning: BTreeSet::new(),
             hot: VecDeque::new(),
             retired: BTreeMap::new(),
+            removals: 0,
+            leaving: BTreeMap::new(),
+            parting: VecDeque::new(),
+            dropping: VecDeque::new(),
+            checkpoints: 0,
+            image: None,
+            turn: TURN,
             settings,
         }
     }
@@ -152,30 +180,6 @@ impl Partition {
 
     fn rules(&self, name: &EventName) -> Rules {
         self.rules.get(name).copied().unwrap_or_else(|| Rules::new(None, &self.settings.defaults))
-    }
-
-    /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go. Time never runs backwards: an earlier
-    /// time than the last counts as the last.
-    pub(crate) fn tick(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
-        self.dedup.forget_old(self.now);
-        self.dedup_in_memory.forget_old(self.now);
-        while let Some(timer) = self.pop_timer() {
-            match timer {
-                Timer::Lease(event) => self.release(event),
-                Timer::Defer(event) => self.put_back(event),
-                Timer::Expiry { queue, chunk } => self.sweep(queue, chunk),
-            }
-        }
-    }
-
-    /// What is due by now, the earliest first.
-    fn pop_timer(&mut self) -> Option<Timer> {
-        let (lease, other) = (self.next_lease_end(), self.timers.next());
-        match (lease, other) {
-            (Some(lease), other) if other.is_none_or(|other| lease <= other) => self.lease_ends.pop(self.lease_now()),
-            _ => self.timers.pop(self.now),
-        }
     }
 
     /// Tells that for so long nothing that clients had sent was looked at. Leases do not pass meanwhile: who holds one cannot have
@@ -209,9 +213,12 @@ impl Partition {
         [self.next_lease_end(), self.timers.next()].into_iter().flatten().min()
     }
 
-    /// Ends the time of reading the log back: [`QueueCounters`] count from here.
+    /// Ends the time of reading the log back: [`QueueCounters`] count from here. All that is due is done: nobody waits yet.
     pub(crate) fn recovered(&mut self, now: Timestamp) {
         self.tick(now);
+        while self.is_behind() {
+            self.tick(now);
+        }
         for queue in self.queues.values_mut() {
             queue.counters = QueueCounters::default();
         }
@@ -251,7 +258,7 @@ impl Partition {
         }
         self.next_number = self.next_number.max(number.saturating_add(1));
         self.numbers.insert((recipient, event.clone()), number);
-        self.queues.insert(number, Queue::new(recipient, event.clone()));
+        self.queues.insert(number, Queue::new(recipient, event.clone(), self.checkpoints));
         true
     }
 }

@@ -112,10 +112,15 @@ pub(crate) struct Queue {
     /// Where the log has the latest copy of events that were appended more than once; also of events that are gone, for as long as
     /// it has them.
     pub(crate) moved: BTreeMap<u64, Position>,
+    /// The last checkpoint that holds what is said of the queue itself, or that was begun before it was made.
+    pub(super) imaged: u32,
+    /// Once it is gone: the last checkpoint that was begun before.
+    pub(super) left_after: u32,
 }
 
 impl Queue {
-    pub(crate) fn new(recipient: AppId, event: EventName) -> Self {
+    /// `checkpoint` is the number of the last one that was begun.
+    pub(crate) fn new(recipient: AppId, event: EventName, checkpoint: u32) -> Self {
         Self {
             recipient,
             event,
@@ -141,6 +146,8 @@ impl Queue {
             usage: Usage::default(),
             settled: Settled::default(),
             moved: BTreeMap::new(),
+            imaged: checkpoint,
+            left_after: 0,
         }
     }
 

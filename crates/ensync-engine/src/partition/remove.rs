@@ -26,35 +26,30 @@ impl Partition {
         left
     }
 
-    /// Forgets queues and all that is in them. Their numbers are not given out again.
+    /// Forgets queues. Their numbers are not given out again; what is in them goes in [turns](super::turn).
     pub(super) fn apply_remove(&mut self, queues: &Removed) -> Applied {
         let gone = self.queues.iter().filter(|(_, queue)| match queues {
             Removed::Recipient(app) => queue.recipient == *app,
             Removed::Name(name) => queue.event == *name,
         });
         for number in gone.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.empty(number);
-            if let Some(queue) = self.queues.remove(&number) {
+            self.keep_queue(number);
+            let used = self.queues.get(&number).map_or(Usage::default(), |queue| queue.usage);
+            self.discharge(number, used);
+            if let Some(mut queue) = self.queues.remove(&number) {
+                self.removals += 1;
                 self.retire(&queue.event, &queue.counters);
-                self.numbers.remove(&(queue.recipient, queue.event));
-                for consumer in queue.consumers.into_keys() {
+                self.numbers.remove(&(queue.recipient, queue.event.clone()));
+                for consumer in std::mem::take(&mut queue.consumers).into_keys() {
                     self.forget_consumer(consumer, number);
                 }
+                queue.left_after = self.checkpoints;
+                self.leaving.insert(number, queue);
             }
         }
         self.hot.retain(|number| self.queues.contains_key(number));
+        self.forget_leaving();
         Applied::Done
-    }
-
-    /// Takes every event out of a queue, without a trace.
-    fn empty(&mut self, number: u32) {
-        let Some(queue) = self.queues.get(&number) else { return };
-        let all: Vec<u64> = queue.entries.from(0).map(|(seq, _)| seq).collect();
-        for seq in all {
-            let event = EventRef { queue: number, seq };
-            self.lift(event);
-            self.forget(event);
-        }
     }
 
     /// Forgets an event that was lifted: what the state knows of it beside its fate. Whether it was in the log.

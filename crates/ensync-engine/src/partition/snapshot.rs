@@ -3,7 +3,7 @@
 use ensync_core::Timestamp;
 
 use super::Partition;
-use super::dedup::Fingerprint;
+use super::dedup::{Fingerprint, Remembered};
 use super::dispatch::key_of;
 use super::entries::{Entry, Place};
 use super::event_id::EventKey;
@@ -19,13 +19,6 @@ use crate::model::{
 impl Partition {
     /// The durable part. What has expired by now, and is with nobody, is not in it.
     pub(crate) fn snapshot(&self) -> PartitionSnapshot {
-        let publish = |(fingerprint, key, at): (Fingerprint, EventKey, Timestamp)| SnapshotPublish {
-            fingerprint: *fingerprint.as_bytes(),
-            event: key.event,
-            tag: key.tag,
-            position: key.position,
-            at,
-        };
         PartitionSnapshot {
             logged_at: self.logged_at,
             next_queue: self.next_stored,
@@ -38,7 +31,7 @@ impl Partition {
             publishes: self
                 .dedup
                 .iter()
-                .map(|(app, publishes)| SnapshotPublisher { app, publishes: publishes.map(publish).collect() })
+                .map(|(app, publishes)| SnapshotPublisher { app, publishes: publishes.map(durable_publish).collect() })
                 .collect(),
         }
     }
@@ -56,26 +49,10 @@ impl Partition {
         for SnapshotPublisher { app, publishes } in durable.publishes {
             for SnapshotPublish { fingerprint, event, tag, position, at } in publishes {
                 let key = EventKey { transient: false, tag, event, position };
-                state.dedup.restore(app, Fingerprint::from_bytes(fingerprint), key, at);
+                state.dedup.insert(app, Fingerprint::from_bytes(fingerprint), key, at);
             }
         }
         state
-    }
-
-    /// Where the log has the payloads of unsettled events before a position, each with the bytes of its payload and metadata: what must
-    /// be appended again, as it is, before that part of the log can be dropped. Takes time in proportion to the number of unsettled
-    /// events.
-    pub(crate) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
-        let mut found: Vec<_> = self
-            .queues
-            .iter()
-            .flat_map(|(&queue, q)| q.entries.from(0).map(move |(seq, entry)| (EventRef { queue, seq }, entry)))
-            .filter(|(_, entry)| !entry.transient)
-            .map(|(event, entry)| (self.current(event, entry), entry.size))
-            .filter(|(current, _)| *current < position)
-            .collect();
-        found.sort_unstable();
-        found
     }
 
     /// Whether an event of this record is unsettled still. A copy of another would bring back what was deleted.
@@ -91,57 +68,17 @@ impl Partition {
         moved.copied().unwrap_or(Position::new(entry.position))
     }
 
-    /// Forgets what was needed to find what the log does not have any more.
-    pub(crate) fn dropped(&mut self, from: Position, to: Position) {
-        for queue in self.queues.values_mut() {
-            queue.moved.retain(|_, at| !(from..to).contains(at));
-        }
-    }
-
     fn durable_queue(&self, number: u32, queue: &Queue) -> SnapshotQueue {
-        // A client may still settle what it has when that expires.
-        let kept =
-            |entry: &Entry| matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed | Place::Dead);
-        let lasts = |entry: &Entry| !entry.transient && (kept(entry) || entry.expires_at > self.now);
-        let event = |(seq, entry): (u64, &Entry)| {
-            let event = EventRef { queue: number, seq };
-            let waits = match entry.place {
-                Place::Deferred => queue.deferred.get(&seq).map(|until| SnapshotWait::Until(*until)),
-                Place::Dead => queue
-                    .dead
-                    .get(&seq)
-                    .map(|dead| SnapshotWait::Administrator { reason: dead.reason.clone(), at: dead.at }),
-                _ => None,
-            };
-            // Its last delivery came to nothing yet that the log knows of.
-            let unlogged = matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed);
-            SnapshotEvent {
-                seq,
-                position: key_of(event, entry).position,
-                current: self.current(event, entry),
-                tag: entry.tag,
-                accepted_at: entry.accepted_at,
-                expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at),
-                size: entry.size,
-                deliveries: entry.deliveries.saturating_sub(u32::from(unlogged)),
-                handed_back: entry.handed_back,
-                waits: waits.unwrap_or(SnapshotWait::Client),
-            }
-        };
-        let settled = |Run { first, last, fate, at }: Run| {
-            let by = match fate {
-                Fate::Acked(block) => Some(block),
-                Fate::Expired | Fate::Dropped => None,
-            };
-            SnapshotSettled { first, last, by, at }
-        };
+        let events = queue.entries.from(0).filter(|(_, entry)| lasts(entry, self.now));
+        let current = |seq, entry: &Entry| self.current(EventRef { queue: number, seq }, entry);
+        let event = |(seq, entry): (u64, &Entry)| durable_event(number, queue, (seq, entry), current(seq, entry));
         SnapshotQueue {
             number,
             recipient: queue.recipient,
             event: queue.event.clone(),
             next_seq: queue.logged_seq,
-            events: queue.entries.from(0).filter(|(_, entry)| lasts(entry)).map(event).collect(),
-            settled: queue.settled.logged().map(settled).collect(),
+            events: events.map(event).collect(),
+            settled: durable_settled(queue),
             moved: queue
                 .moved
                 .iter()
@@ -187,7 +124,7 @@ impl Partition {
                 transient: false,
                 slot: 0,
             };
-            queue.entries.insert(seq, entry);
+            queue.entries.insert(seq, entry, 0);
             used.add(Usage::of(&entry));
             if current != position {
                 queue.moved.insert(seq, current);
@@ -205,4 +142,54 @@ impl Partition {
             }
         }
     }
+}
+
+/// Whether an event is worth keeping: a client may still settle what it has when that expires.
+pub(super) fn lasts(entry: &Entry, now: Timestamp) -> bool {
+    let kept = matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed | Place::Dead);
+    !entry.transient && (kept || entry.expires_at > now)
+}
+
+pub(super) fn durable_event(
+    number: u32,
+    queue: &Queue,
+    (seq, entry): (u64, &Entry),
+    current: Position,
+) -> SnapshotEvent {
+    let waits = match entry.place {
+        Place::Deferred => queue.deferred.get(&seq).map(|until| SnapshotWait::Until(*until)),
+        Place::Dead => {
+            queue.dead.get(&seq).map(|dead| SnapshotWait::Administrator { reason: dead.reason.clone(), at: dead.at })
+        }
+        _ => None,
+    };
+    // Its last delivery came to nothing yet that the log knows of.
+    let unlogged = matches!(entry.place, Place::Leased | Place::Returning | Place::Doomed);
+    SnapshotEvent {
+        seq,
+        position: key_of(EventRef { queue: number, seq }, entry).position,
+        current,
+        tag: entry.tag,
+        accepted_at: entry.accepted_at,
+        expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at),
+        size: entry.size,
+        deliveries: entry.deliveries.saturating_sub(u32::from(unlogged)),
+        handed_back: entry.handed_back,
+        waits: waits.unwrap_or(SnapshotWait::Client),
+    }
+}
+
+pub(super) fn durable_settled(queue: &Queue) -> Vec<SnapshotSettled> {
+    let settled = |Run { first, last, fate, at }: Run| {
+        let by = match fate {
+            Fate::Acked(block) => Some(block),
+            Fate::Expired | Fate::Dropped => None,
+        };
+        SnapshotSettled { first, last, by, at }
+    };
+    queue.settled.logged().map(settled).collect()
+}
+
+pub(super) fn durable_publish(Remembered { publish, event: key, at }: Remembered) -> SnapshotPublish {
+    SnapshotPublish { fingerprint: *publish.as_bytes(), event: key.event, tag: key.tag, position: key.position, at }
 }

@@ -52,21 +52,45 @@ impl Totals {
     }
 }
 
+/// A count of what is in all queues, as far as it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    /// The next queue; `None` before the first.
+    next: Option<u32>,
+    /// How many queues were gone when it began.
+    removals: u64,
+    totals: BTreeMap<EventName, Totals>,
+}
+
+impl Count {
+    pub(crate) fn into_totals(self) -> BTreeMap<EventName, Totals> {
+        self.totals
+    }
+}
+
 impl Partition {
-    /// Counts everything. Looks at each queue once, at no event.
-    pub(crate) fn totals(&self) -> BTreeMap<EventName, Totals> {
-        let mut events: BTreeMap<EventName, Totals> = BTreeMap::new();
-        for (name, counters) in &self.retired {
-            events.entry(name.clone()).or_default().counters.add(counters);
-        }
-        for queue in self.queues.values() {
+    /// Goes on with a count: looks at `most` queues, each once, and at no event. Whether that was all.
+    ///
+    /// What is counted of an event name never falls while the engine runs, so it begins again where a queue has gone meanwhile.
+    pub(crate) fn count(&self, count: &mut Count, most: usize) -> bool {
+        let next = count.next.filter(|_| count.removals == self.removals).unwrap_or_else(|| {
+            let retired = self
+                .retired
+                .iter()
+                .map(|(name, counters)| (name.clone(), Totals { counters: *counters, ..Totals::default() }));
+            *count = Count { next: None, removals: self.removals, totals: retired.collect() };
+            0
+        });
+        let mut queues = self.queues.range(next..);
+        for (_, queue) in queues.by_ref().take(most) {
             // A name is cloned only where it is new.
-            match events.get_mut(&queue.event) {
+            match count.totals.get_mut(&queue.event) {
                 Some(totals) => totals.add(queue),
-                None => events.entry(queue.event.clone()).or_default().add(queue),
+                None => count.totals.entry(queue.event.clone()).or_default().add(queue),
             }
         }
-        events
+        count.next = queues.next().map(|(number, _)| *number);
+        count.next.is_none()
     }
 
     /// What there is under an event name.
@@ -99,7 +123,33 @@ mod tests {
         let counters = QueueCounters { published: 3, acked: 2, ..QueueCounters::default() };
         state.retire(&name, &counters);
         state.retire(&name, &counters);
-        let totals = &state.totals()[&name];
+        let mut count = Count::default();
+        assert!(state.count(&mut count, 9));
+        let totals = &count.into_totals()[&name];
         assert_eq!((totals.counters.published, totals.counters.acked, totals.ready), (6, 4, 0));
+    }
+
+    #[test]
+    fn a_count_goes_on_where_it_was_and_begins_again_where_a_queue_has_gone() {
+        let mut state = Partition::new(Settings::default());
+        let name: EventName = "a/b".parse().unwrap();
+        let recipient = |n| ensync_core::AppId::from_bytes([n; 32]);
+        for n in 0..5 {
+            state.add_queue(n.into(), recipient(n), &name);
+            state.queues.get_mut(&n.into()).unwrap().counters.published = 10;
+        }
+        let published = |count: Count| count.into_totals()[&name].counters.published;
+        let mut count = Count::default();
+        assert!(!state.count(&mut count, 2) && !state.count(&mut count, 2));
+        assert!(state.count(&mut count, 2));
+        assert_eq!(published(count), 50);
+        let mut count = Count::default();
+        assert!(!state.count(&mut count, 2));
+        // One that was counted, and one that was not.
+        for gone in [0, 4] {
+            state.apply_remove(&crate::model::Removed::Recipient(recipient(gone)));
+        }
+        assert!(!state.count(&mut count, 2) && state.count(&mut count, 2));
+        assert_eq!(published(count), 50);
     }
 }

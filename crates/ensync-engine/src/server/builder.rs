@@ -16,7 +16,7 @@ use super::connection_limiter::ConnectionLimiter;
 use super::http::Front;
 use super::listener::{Listener, check_plaintext};
 use super::{ConnectionLimits, Server};
-use crate::admin::{self, AdminListener, AdminToken, Served, SettingInForce, Tokens};
+use crate::admin::{self, AdminListener, AdminToken, Console, Served, SettingInForce, Tokens};
 use crate::tls::ServerTls;
 use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Limits, Log, MemoryLog, ReadProgress};
 
@@ -36,14 +36,15 @@ pub struct ServerBuilder {
     shutdown_timeout: Duration,
     listen: Vec<(SocketAddr, Option<ServerTls>)>,
     around: Option<Around>,
-    admin: Option<(SocketAddr, Option<ServerTls>)>,
-    config_manager: Option<(SocketAddr, Option<ServerTls>)>,
-    admin_token: Option<AdminToken>,
-    admin_read_token: Option<AdminToken>,
-    settings: Vec<SettingInForce>,
-    admin_token_overlap: Duration,
-    admin_hosts: Vec<String>,
-    open_metrics: bool,
+    pub(super) admin: Option<(SocketAddr, Option<ServerTls>)>,
+    pub(super) config_manager: Option<(SocketAddr, Option<ServerTls>)>,
+    pub(super) admin_token: Option<AdminToken>,
+    pub(super) admin_read_token: Option<AdminToken>,
+    pub(super) settings: Vec<SettingInForce>,
+    pub(super) console: Option<bool>,
+    pub(super) admin_token_overlap: Duration,
+    pub(super) admin_hosts: Vec<String>,
+    pub(super) open_metrics: bool,
     plaintext: bool,
     limits: ConnectionLimits,
 }
@@ -74,6 +75,7 @@ impl ServerBuilder {
             admin_token: None,
             admin_read_token: None,
             settings: Vec::new(),
+            console: None,
             admin_token_overlap: admin::OVERLAP,
             admin_hosts: Vec::new(),
             open_metrics: true,
@@ -128,98 +130,6 @@ impl ServerBuilder {
     /// Listens on an address with TLS; port 0 takes a free one. May be called several times.
     pub fn listen_tls(mut self, address: SocketAddr, tls: ServerTls) -> Self {
         self.listen.push((address, Some(tls)));
-        self
-    }
-
-    /// Serves the admin API at an address, in plaintext; port 0 takes a free one. Default: nowhere.
-    ///
-    /// Whoever asks there shows a token: see [`admin_token`](ServerBuilder::admin_token).
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> ensync_core::Result<()> {
-    /// let server = ensync_engine::Server::dev().admin(([127, 0, 0, 1], 0)).start().await?;
-    /// let (url, token) = (server.admin_url(), server.admin_token());
-    /// # assert!(url.unwrap().starts_with("http://127.0.0.1:") && token.is_some());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
-        self.admin = Some((address.into(), None));
-        self
-    }
-
-    /// Serves the admin API at an address, with TLS; port 0 takes a free one.
-    pub fn admin_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
-        self.admin = Some((address.into(), Some(tls)));
-        self
-    }
-
-    /// Serves the API of the makers' Config Manager at an address, in plaintext, for their command line and programs that speak to it;
-    /// port 0 takes a free one. Default: nowhere. It is another face of what the [admin API](Self::admin) does, with the same token.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> ensync_core::Result<()> {
-    /// let server = ensync_engine::Server::dev().config_manager(([127, 0, 0, 1], 0)).start().await?;
-    /// let (base_url, access_key) = (server.config_manager_url(), server.admin_token());
-    /// # assert!(base_url.unwrap().ends_with("/api/v1/ensync") && access_key.is_some());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn config_manager(mut self, address: impl Into<SocketAddr>) -> Self {
-        self.config_manager = Some((address.into(), None));
-        self
-    }
-
-    /// The same, with TLS.
-    pub fn config_manager_tls(mut self, address: impl Into<SocketAddr>, tls: ServerTls) -> Self {
-        self.config_manager = Some((address.into(), Some(tls)));
-        self
-    }
-
-    /// The token that the admin API asks for. Default: the one in the file `admin.token` of the data directory, which is made by
-    /// the first start, readable by its owner only; without a data directory, one that is made for this run:
-    /// [`Server::admin_token`] says it.
-    ///
-    /// The file is followed: another token that is written there is taken within some seconds, without a restart, and the one before
-    /// goes on [for a while](ServerBuilder::admin_token_overlap). One that is given here never changes.
-    pub fn admin_token(mut self, token: AdminToken) -> Self {
-        self.admin_token = Some(token);
-        self
-    }
-
-    /// A second token, with which the admin API lets somebody look, and change nothing. Default: the one in the file `admin-read.token` of
-    /// the data directory, which is made and followed as the other is; without a data directory, one that is made for this run:
-    /// [`Server::admin_read_token`] says it. If only [`admin_token`](ServerBuilder::admin_token) is given there is none.
-    pub fn admin_read_token(mut self, token: AdminToken) -> Self {
-        self.admin_read_token = Some(token);
-        self
-    }
-
-    /// What whoever starts the engine set that is not so by default: the admin API shows it.
-    pub fn settings_in_force(mut self, settings: impl IntoIterator<Item = SettingInForce>) -> Self {
-        self.settings = settings.into_iter().collect();
-        self
-    }
-
-    /// For how long the admin token before the present one is taken too, after another was written to its file. 10 minutes; after a
-    /// leak a start ends it at once.
-    pub fn admin_token_overlap(mut self, overlap: Duration) -> Self {
-        self.admin_token_overlap = overlap;
-        self
-    }
-
-    /// Names by which the admin API is called without TLS, beside addresses and `localhost`, which are always known. A request for
-    /// another name is refused unless it shows the token: else a web page whose name is made to lead here could read what is open.
-    pub fn admin_hosts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.admin_hosts.extend(names.into_iter().map(|name| name.into().to_ascii_lowercase()));
-        self
-    }
-
-    /// Asks for the token at `/metrics` as well. Default: `/healthz`, `/readyz` and `/metrics` are open.
-    pub fn guard_metrics(mut self) -> Self {
-        self.open_metrics = false;
         self
     }
 
@@ -325,13 +235,19 @@ impl ServerBuilder {
             (bound, with_tls)
         };
         let hosts: Arc<[String]> = self.admin_hosts.into();
+        let mut console_at = None;
         let admin = match admin.zip(tokens.clone()) {
             None => None,
             Some((bound, tokens)) => {
                 // Over TLS its certificate says what it is called.
                 let hosts = bound.2.is_none().then(|| hosts.clone());
                 let (broker, open_metrics, settings) = (broker.clone(), self.open_metrics, self.settings);
-                Some(administer(bound, admin::router(Served { broker, tokens, open_metrics, hosts, settings })?))
+                let (address, tls) = (bound.1, bound.2.is_some());
+                let wanted = self.console.unwrap_or_else(|| address.ip().is_loopback());
+                let console = wanted.then(|| Console { limits: limits.clone(), port: address.port(), tls });
+                console_at = wanted.then_some((address, tls));
+                let served = Served { broker, tokens, open_metrics, hosts, settings, console };
+                Some(administer(bound, admin::router(served)?))
             }
         };
         let config_manager = match config_manager.zip(tokens.clone()) {
@@ -374,6 +290,7 @@ impl ServerBuilder {
             admin_stop,
             shutdown_timeout,
             admin,
+            console: console_at,
             config_manager,
             tokens,
             runtime,

@@ -1,5 +1,6 @@
 //! The engine as a server: listeners for gRPC and WebSocket around a broker, or a broker alone in a process.
 
+mod administration;
 mod builder;
 mod connection_limiter;
 mod descriptors;
@@ -50,6 +51,7 @@ pub struct Server {
     admin_stop: CancellationToken,
     shutdown_timeout: Duration,
     admin: Option<(SocketAddr, bool)>,
+    console: Option<(SocketAddr, bool)>,
     config_manager: Option<(SocketAddr, bool)>,
     tokens: Option<Tokens>,
     runtime: Handle,
@@ -145,6 +147,11 @@ impl Server {
     /// The URL of the admin API, if it has one.
     pub fn admin_url(&self) -> Option<String> {
         self.admin.map(http_url)
+    }
+
+    /// The URL of the [console](ServerBuilder::console), if it is served.
+    pub fn console_url(&self) -> Option<String> {
+        self.console.map(|bound| http_url(bound) + "/console")
     }
 
     /// The base URL of the [Config Manager API](ServerBuilder::config_manager), if it is served.

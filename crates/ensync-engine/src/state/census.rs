@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use ensync_core::{EventName, Timestamp};
 
 use super::State;
-use crate::partition::Totals;
+use crate::partition::{Count, Totals};
 
-/// Everything that is counted at one moment.
+/// Everything that is counted.
 #[derive(Debug)]
 pub(crate) struct Census {
     pub(crate) now: Timestamp,
@@ -16,14 +16,17 @@ pub(crate) struct Census {
 }
 
 impl State {
-    /// Counts everything. Looks at each queue once, at no event.
-    pub(crate) fn census(&self) -> Census {
-        Census {
+    /// Goes on with a count: looks at `most` queues, each once, and at no event. Everything, once that is all of them.
+    pub(crate) fn count(&self, count: &mut Count, most: usize) -> Option<Census> {
+        if !self.partition.count(count, most) {
+            return None;
+        }
+        Some(Census {
             now: self.now,
-            events: self.partition.totals(),
+            events: std::mem::take(count).into_totals(),
             queues: self.partition.queues.len(),
             sessions: self.sessions.len(),
             apps: self.registry.apps().count(),
-        }
+        })
     }
 }

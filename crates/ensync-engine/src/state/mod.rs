@@ -20,6 +20,7 @@
 mod administer;
 mod admit;
 mod census;
+mod checkpoint;
 mod decide;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -43,6 +44,7 @@ pub(crate) use look::{Purge, SessionSeen};
 pub use sessions::SessionNumber;
 
 pub use crate::model::{Applied, Change, Defaults, Limits, Quotas, Rate, Settings};
+pub(crate) use crate::partition::{Count, Walk};
 pub use crate::partition::{
     DeadLetter, LetterAction, LetterFilter, Outgoing, QueueCounters, QueueStats, Replay, Source, Step,
 };
@@ -109,7 +111,8 @@ impl State {
     }
 
     /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go, old access keys
-    /// end. Time never runs backwards: an earlier time than the last counts as the last.
+    /// end. Time never runs backwards: an earlier time than the last counts as the last. Where much is due at once some of it is left for
+    /// the next time: [`has_work`](Self::has_work) says so.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         self.registry.tick(self.now);
@@ -161,16 +164,16 @@ impl State {
         self.partition.dispatch(budget)
     }
 
-    /// Whether [`dispatch`](Self::dispatch) has something to look at.
+    /// Whether [`dispatch`](Self::dispatch) has something to look at, or [`tick`](Self::tick) has left something.
     pub fn has_work(&self) -> bool {
         self.partition.has_work()
     }
 
-    /// Where the log has the payloads of unsettled events before a position, each with the bytes of its payload and metadata: what must
-    /// be appended again, as it is, before that part of the log can be dropped. Takes time in proportion to the number of unsettled
-    /// events.
-    pub fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
-        self.partition.waiting_before(position)
+    /// Goes on with a walk over the events that wait and the log has: at most `most` of them. Each is shown with where the log has its
+    /// payload, and with the bytes of payload and metadata: what must be appended again, as it is, before that part of the log can be
+    /// dropped. What is stored while the walk goes on may be shown or not, and lies after all that the log had when it began.
+    pub(crate) fn walk(&self, walk: &mut Walk, most: usize, show: impl FnMut(Position, u32)) {
+        self.partition.walk(walk, most, show);
     }
 
     /// Whether an event of this record is unsettled still. A copy of another would bring back what was deleted.

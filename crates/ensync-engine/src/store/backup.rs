@@ -297,7 +297,7 @@ impl Copy {
             append().map_err(|cause| failed("write", &path, cause))?;
         }
         if let Some((at, state)) = &checkpoint {
-            checkpoint::save(target, &id, *at, state)?;
+            checkpoint::save(target, &id, *at, std::slice::from_ref(state))?;
         }
         for &(number, _) in segments.iter().rev() {
             let path = target.segment(number);

@@ -228,7 +228,7 @@ impl Plan {
             put(from, &frame);
         }
         let path = directory.segment(number);
-        directory.create(&path, &bytes, None).map(drop).map_err(|cause| failed("write", &path, cause))
+        directory.create(&path, [&bytes[..]], None).map(drop).map_err(|cause| failed("write", &path, cause))
     }
 }
 

@@ -139,7 +139,7 @@ impl Log for FaultyLog {
         !self.is_crashed() && self.inner.keeps_checkpoints()
     }
 
-    async fn save_checkpoint(&self, at: Position, state: Bytes) -> Result<()> {
+    async fn save_checkpoint(&self, at: Position, state: Vec<Bytes>) -> Result<()> {
         if self.is_crashed() { Ok(()) } else { self.inner.save_checkpoint(at, state).await }
     }
 

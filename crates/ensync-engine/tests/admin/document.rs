@@ -96,6 +96,13 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
     for (name, field) in [("CreateApp", "public_key"), ("RotateKeyPair", "public_key"), ("Which", "app")] {
         assert!(schema(name, field)["pattern"].is_string(), "{name}.{field}");
     }
+    // OpenAPI 3.1, Operation Object: no two operations have one id.
+    let paths = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let ids: Vec<_> = paths.filter_map(|operation| operation["operationId"].as_str()).collect();
+    assert!(
+        ids.len() >= operations.len() && ids.len() == ids.iter().collect::<std::collections::HashSet<_>>().len(),
+        "{ids:#?}"
+    );
     assert_eq!(operations.iter().filter(|known| known.contains("/v1/")).count(), expected.len(), "{operations:#?}");
     references(document, document);
 }

@@ -182,10 +182,10 @@ async fn a_schema_is_read_as_it_was_sent() {
         (r#"{"total":"\ud800"}"#, 400, "half of a surrogate pair"),
         (r#"{"total":1e400}"#, 400, "beyond the range"),
         (&deep, 400, "more than 127 levels"),
-        ("[]", 422, "a schema is a JSON object like"),
-        (r#""string""#, 422, "a schema is a JSON object like"),
+        ("[]", 422, "schema: should be an object that holds the type of each field"),
+        (r#""string""#, 422, "schema: should be an object that holds the type of each field"),
         (&bomb, 422, "the type of field"),
-        (&format!(r#"{{"total":{bomb}}}"#), 422, "the type of field"),
+        (&format!(r#"{{"total":{bomb}}}"#), 422, "should be a text, and is an object"),
     ] {
         let said = [
             ("POST", "/v1/events", format!(r#"{{"name":"new","schema":{schema}}}"#)),

@@ -68,10 +68,14 @@ async fn bodies_that_are_not_what_they_should_be() {
         (400, r#"{"name":"a"} x"#, "the end should stand here"),
         (400, r#"{"name":"a","name":"b"}"#, "a name that its object has already"),
         (400, r#"{"name":"a\udc00"}"#, "half of a surrogate pair"),
-        (422, r#"["a"]"#, "invalid length"),
-        (422, r#"{"name":1}"#, "name: invalid type"),
-        (422, r#"{"name":"a","nmae":1}"#, "unknown field `nmae`"),
-        (422, r#"{"name":"a","ttl_ms":-1}"#, "ttl_ms: invalid value"),
+        (422, r#"["a"]"#, "the body: should be an object, and is a list"),
+        (422, r#"{"name":1}"#, "name: should be a text, and is a number"),
+        (
+            422,
+            r#"{"name":"a","nmae":1}"#,
+            "there is no \"nmae\" here; there are: name, schema, ttl_ms, max_deliveries, ack_timeout_ms",
+        ),
+        (422, r#"{"name":"a","ttl_ms":-1}"#, "ttl_ms: should be a whole number from 0 on"),
         (422, r#"{"name":"a","max_deliveries":0}"#, "nonzero"),
     ] {
         let message = post(&json, body).await.refused(status, "invalid_input");
@@ -89,11 +93,12 @@ async fn bodies_that_are_not_what_they_should_be() {
 async fn what_is_asked_must_be_known() {
     let engine = Engine::start().await;
     for (path, part) in [
-        ("/v1/apps?nmae=x", "unknown field"),
-        ("/v1/apps?limit=x", "invalid"),
+        ("/v1/apps?nmae=x", "there is no \"nmae\" here; there are: name, limit, after"),
+        ("/v1/apps?limit=x", "limit: should be a whole number from 0 on, and is a text"),
+        ("/v1/apps?limit=1&limit=2", "\"limit\" is there twice"),
         ("/v1/queues?limit=0", "1 to 1000"),
         ("/v1/events?limit=1001", "1 to 1000"),
-        ("/v1/events?offset=1", "unknown field"),
+        ("/v1/events?offset=1", "there is no \"offset\" here"),
         ("/v1/apps?after=x", "after is not"),
         ("/v1/queues?after=-1", "after is not"),
         ("/v1/queues?app=x", "app id"),

@@ -4,6 +4,7 @@
 
 mod apps;
 mod client;
+mod console;
 mod document;
 mod edges;
 mod engine;

@@ -45,13 +45,24 @@ impl Handler {
     }
 
     /// Carries out a command of the session that the call names.
-    async fn handle(&self, connection: &Connection, client_id: &str, command: Result<Command>) -> Result<Reply> {
+    /// The session is looked for before the command is read: a stranger's is not worth the work.
+    async fn handle(
+        &self,
+        connection: &Connection,
+        client_id: &str,
+        command: impl FnOnce() -> Result<Command> + Send,
+    ) -> Result<Reply> {
         let session = self.find(connection, client_id)?;
-        session.handle(command?).await
+        session.handle(command()?).await
     }
 
     /// The same, for the answers that say only whether.
-    async fn done(&self, connection: &Connection, client_id: &str, command: Result<Command>) -> (bool, String) {
+    async fn done(
+        &self,
+        connection: &Connection,
+        client_id: &str,
+        command: impl FnOnce() -> Result<Command> + Send,
+    ) -> (bool, String) {
         verdict("done", self.handle(connection, client_id, command).await)
     }
 
@@ -60,7 +71,7 @@ impl Handler {
         let (connection, user_agent) = (connection_of(&request), user_agent(request.metadata()).to_owned());
         let request = request.into_inner();
         let permit = connection.replay().await;
-        let Reply::Replayed(delivery) = self.handle(&connection, &request.client_id, read::replay(&request)).await?
+        let Reply::Replayed(delivery) = self.handle(&connection, &request.client_id, || read::replay(&request)).await?
         else {
             return Err(Error::new(ErrorKind::Internal, "the engine answered a replay without an event"));
         };
@@ -103,7 +114,7 @@ impl EnSyncService for Handler {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
         let connection = connection_of(&request);
-        match self.handle(&connection, &request.get_ref().client_id, Ok(Command::Heartbeat)).await {
+        match self.handle(&connection, &request.get_ref().client_id, || Ok(Command::Heartbeat)).await {
             Ok(_) => Ok(Response::new(HeartbeatResponse { success: true })),
             Err(error) if error.kind() == ErrorKind::Unauthenticated => {
                 Ok(Response::new(HeartbeatResponse { success: false }))
@@ -121,7 +132,7 @@ impl EnSyncService for Handler {
     async fn publish_message(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
         let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let answer = match self.handle(&connection, &client_id, read::publish(request)).await {
+        let answer = match self.handle(&connection, &client_id, || read::publish(request)).await {
             Ok(Reply::Published { id }) => Ok(id.to_string()),
             Ok(_) => Err(Error::new(ErrorKind::Internal, "the engine answered a publish without an id")),
             Err(error) => Err(error),
@@ -156,14 +167,14 @@ impl EnSyncService for Handler {
 
     async fn acknowledge_message(&self, request: Request<AcknowledgeRequest>) -> Answer<AcknowledgeResponse> {
         let (connection, request) = (connection_of(&request), request.into_inner());
-        let (success, message) = self.done(&connection, &request.client_id, read::ack(&request)).await;
+        let (success, message) = self.done(&connection, &request.client_id, || read::ack(&request)).await;
         Ok(Response::new(AcknowledgeResponse { success, message }))
     }
 
     async fn defer_message(&self, request: Request<DeferRequest>) -> Answer<DeferResponse> {
         let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let answer = self.handle(&connection, &client_id, read::defer(request)).await;
+        let answer = self.handle(&connection, &client_id, || read::defer(request)).await;
         let until = match &answer {
             Ok(Reply::Deferred { until }) => *until,
             _ => None,
@@ -176,13 +187,13 @@ impl EnSyncService for Handler {
     async fn discard_message(&self, request: Request<DiscardRequest>) -> Answer<DiscardResponse> {
         let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let (success, message) = self.done(&connection, &client_id, read::discard(request)).await;
+        let (success, message) = self.done(&connection, &client_id, || read::discard(request)).await;
         Ok(Response::new(DiscardResponse { success, message }))
     }
 
     async fn extend_lease(&self, request: Request<ExtendLeaseRequest>) -> Answer<ExtendLeaseResponse> {
         let (connection, request) = (connection_of(&request), request.into_inner());
-        let answer = self.handle(&connection, &request.client_id, read::extend(&request)).await;
+        let answer = self.handle(&connection, &request.client_id, || read::extend(&request)).await;
         let lease = match &answer {
             Ok(Reply::Extended { lease }) => *lease,
             _ => None,
@@ -193,7 +204,7 @@ impl EnSyncService for Handler {
 
     async fn release_message(&self, request: Request<ReleaseRequest>) -> Answer<ReleaseResponse> {
         let (connection, request) = (connection_of(&request), request.into_inner());
-        let (success, message) = self.done(&connection, &request.client_id, read::release(&request)).await;
+        let (success, message) = self.done(&connection, &request.client_id, || read::release(&request)).await;
         Ok(Response::new(ReleaseResponse { success, message }))
     }
 
@@ -214,13 +225,13 @@ impl EnSyncService for Handler {
     async fn pause_messages(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
         let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let (success, message) = self.done(&connection, &client_id, read::pause(request)).await;
+        let (success, message) = self.done(&connection, &client_id, || read::pause(request)).await;
         Ok(Response::new(PauseResponse { success, message }))
     }
 
     async fn continue_messages(&self, request: Request<ContinueRequest>) -> Answer<ContinueResponse> {
         let (connection, request) = (connection_of(&request), request.into_inner());
-        let (success, message) = self.done(&connection, &request.client_id, read::resume(&request)).await;
+        let (success, message) = self.done(&connection, &request.client_id, || read::resume(&request)).await;
         Ok(Response::new(ContinueResponse { success, message }))
     }
 

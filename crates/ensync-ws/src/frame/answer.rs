@@ -3,7 +3,7 @@ use std::time::Duration;
 use ensync_core::{Command, Error, ErrorKind, EventId, Reply, Result, Settlement, Timestamp};
 
 use super::record::{parse_record, record};
-use super::{PING, PONG, shown};
+use super::{PING, PONG, sort_of};
 
 /// Before the time of the next delivery, in the answer to a defer. Peers only look at `+PASS`.
 const DELIVERY_TIME: &str = "deliveryTime=";
@@ -71,11 +71,10 @@ impl<'a> Answer<'a> {
         } else if frame.trim_ascii() == "-FAIL" {
             Ok(Self::Fail(""))
         } else {
-            // The frame itself may hold a payload, so only its first characters are shown.
-            Err(Error::new(
-                ErrorKind::Protocol,
-                format!("a frame that begins {:?} is neither an answer nor an event", shown(frame, 8)),
-            ))
+            let (length, found) = (frame.len(), sort_of(frame));
+            let message =
+                format!("a frame of {length} bytes that begins with {found} is neither an answer nor an event");
+            Err(Error::new(ErrorKind::Protocol, message))
         }
     }
 

@@ -2,10 +2,13 @@
 
 use ensync_core::{Error, ErrorKind, Result};
 
-use super::shown;
+use super::{KEYS, VERBS, sort_of};
 
 /// More keys than any verb has. Stops a frame made of millions of them early.
 const MAX_KEYS: usize = 32;
+
+/// What JSON calls white space.
+const WHITE: [char; 4] = [' ', '\n', '\r', '\t'];
 
 /// A request frame, split.
 #[derive(Debug)]
@@ -19,22 +22,24 @@ impl<'a> Fields<'a> {
         let (verb, mut rest) = frame.split_once(';').unwrap_or((frame, ""));
         let mut fields = Self { verb, pairs: Vec::with_capacity(8) };
         while !rest.is_empty() {
+            let place = frame.len() - rest.len();
             let Some((key, after)) = rest.split_once("=:").filter(|(key, _)| is_key(key)) else {
-                let place = frame.len() - rest.len();
+                let found = sort_of(rest);
                 return Err(
-                    fields.wrong(format_args!("byte {place} should begin KEY=:value, but reads {:?}", shown(rest, 24)))
+                    fields.wrong(format_args!("byte {place} should begin KEY=:value, but {found} stands there"))
                 );
             };
             if fields.optional(key).is_some() {
-                return Err(fields.wrong(format_args!("the key {} is there twice", shown(key, 24))));
+                let key = KEYS.iter().find(|known| **known == key).unwrap_or(&"that starts there");
+                return Err(fields.wrong(format_args!("byte {place}: the key {key} is there twice")));
             }
             if fields.pairs.len() == MAX_KEYS {
                 return Err(fields.wrong(format_args!("more than {MAX_KEYS} keys")));
             }
             let (value, next) = match key {
                 "REASON" => (after, ""),
-                "METADATA" | "PAYLOAD_METADATA" if after.trim_start().starts_with('{') => {
-                    split_json(after).map_err(|why| fields.wrong(format_args!("{key} {why}")))?
+                "METADATA" | "PAYLOAD_METADATA" if after.trim_start_matches(WHITE).starts_with('{') => {
+                    split_json(after).map_err(|why| fields.wrong(format_args!("byte {place}: {key} {why}")))?
                 }
                 _ => after.split_once(';').unwrap_or((after, "")),
             };
@@ -70,7 +75,8 @@ impl<'a> Fields<'a> {
     }
 
     fn wrong(&self, why: std::fmt::Arguments<'_>) -> Error {
-        Error::new(ErrorKind::Protocol, format!("{}: {why}", shown(self.verb, 16)))
+        let verb = VERBS.iter().find(|known| **known == self.verb).unwrap_or(&"a frame without a verb");
+        Error::new(ErrorKind::Protocol, format!("{verb}: {why}"))
     }
 }
 
@@ -81,10 +87,11 @@ fn is_key(text: &str) -> bool {
 /// Cuts one JSON object off the front of `text`, and the `;` after it.
 fn split_json(text: &str) -> Result<(&str, &str), String> {
     let (value, rest) = ensync_core::split_json(text).map_err(|error| format!("is not JSON: {error}"))?;
-    match rest.trim_start().strip_prefix(';') {
+    let rest = rest.trim_start_matches(WHITE);
+    match rest.strip_prefix(';') {
         Some(next) => Ok((value, next)),
-        None if rest.trim_start().is_empty() => Ok((value, "")),
-        None => Err(format!("goes on after its JSON value: {:?}", shown(rest, 24))),
+        None if rest.is_empty() => Ok((value, "")),
+        None => Err(format!("goes on after its JSON value with {}", sort_of(rest))),
     }
 }
 
@@ -115,11 +122,15 @@ impl Writer {
         self
     }
 
-    /// JSON text. Readers that split at every `;` must not see one, and inside JSON it can only stand in a string, where it has
-    /// another spelling.
+    /// JSON text, as it is for who reads values of JSON `whole`. Readers that split at every `;` must not see one, and inside JSON it can
+    /// only stand in a string, where it has another spelling.
     #[must_use]
-    pub(super) fn json(mut self, key: &str, json: &str) -> Self {
+    pub(super) fn json(mut self, key: &str, json: &str, whole: bool) -> Self {
         self.begin(key);
+        if whole {
+            self.0.push_str(json);
+            return self;
+        }
         for (nth, part) in json.split(';').enumerate() {
             if nth > 0 {
                 self.0.push_str("\\u003b");
@@ -175,27 +186,32 @@ mod tests {
         let deep = format!("PUB;METADATA=:{{\"a\":{}", "[".repeat(100_000));
         let twice = format!("SUB;{}", format!("{}=:1;", "A".repeat(10_000)).repeat(2));
         for (frame, part) in [
-            ("SUB;EVENT_NAME", "SUB: byte 4 should begin KEY=:value, but reads \"EVENT_NAME\""),
+            ("SUB;EVENT_NAME", "SUB: byte 4 should begin KEY=:value, but a word stands there"),
             ("SUB;;A=:1", "byte 4"),
             ("SUB;event=:1", "byte 4"),
             ("SUB;A=:1;B;C=:2", "byte 9"),
             ("SUB;=:1", "byte 4"),
-            ("SUB;A=:1;A=:1", "the key A is there twice"),
-            (twice.as_str(), "SUB: the key AAAAAAAAAAAAAAAAAAAAAAAA is there twice"),
+            ("SUB;REASON;A=:1", "SUB: byte 4"),
+            ("SUB;BLOCK=:1;BLOCK=:1", "SUB: byte 13: the key BLOCK is there twice"),
+            (twice.as_str(), "byte 10008: the key that starts there is there twice"),
+            ("AAAA;x", "a frame without a verb: byte 5"),
             ("PUB;METADATA=:{\"a\":1;B=:2", "METADATA is not JSON"),
-            ("PUB;METADATA=:{}x;B=:2", "METADATA goes on after its JSON value: \"x;B=:2\""),
+            ("PUB;METADATA=:{}x;B=:2", "PUB: byte 4: METADATA goes on after its JSON value with a word"),
             (many.as_str(), "more than 32 keys"),
             (deep.as_str(), "METADATA is not JSON"),
         ] {
             let error = Fields::split(frame).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol);
-            assert!(error.to_string().contains(part), "{}: {error}", shown(frame, 40));
+            assert!(error.to_string().contains(part), "{frame:.40}: {error}");
         }
     }
 
     #[test]
-    fn a_semicolon_in_json_is_spelt_otherwise() {
-        let frame = Writer::new("PUB", 64).json("METADATA", r#"{"a;b":"\\;;"}"#).number("N", 7).finish();
+    fn a_semicolon_in_json_is_spelt_otherwise_for_who_would_split_there() {
+        let given = r#"{"a;b":"\\;;"}"#;
+        let whole = Writer::new("PUB", 64).json("METADATA", given, true).number("N", 7).finish();
+        assert_eq!(pairs(&whole), [("METADATA", given), ("N", "7")]);
+        let frame = Writer::new("PUB", 64).json("METADATA", given, false).number("N", 7).finish();
         assert_eq!(frame, r#"PUB;METADATA=:{"a\u003bb":"\\\u003b\u003b"};N=:7"#);
         let json: serde_json::Value = serde_json::from_str(Fields::split(&frame).unwrap().pairs[0].1).unwrap();
         assert_eq!(json["a;b"], "\\;;");

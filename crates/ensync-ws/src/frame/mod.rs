@@ -49,7 +49,40 @@ pub const PING: &str = "PING";
 /// The answer to [`PING`].
 pub const PONG: &str = "PONG";
 
-/// At most `max` characters of a stranger's text, for an error message.
-fn shown(text: &str, max: usize) -> String {
-    text.chars().take(max).collect()
+/// The keys of the grammar.
+const KEYS: [&str; 15] = [
+    "ACCESS_KEY",
+    "BLOCK",
+    "CLIENT_ID",
+    "DELAY",
+    "DELIVERY_TO",
+    "EVENT_IDEM",
+    "EVENT_NAME",
+    "IDEMPOTENCY_KEY",
+    "MAX_BYTES_IN_FLIGHT",
+    "MAX_IN_FLIGHT",
+    "METADATA",
+    "PARTITION_BLOCK",
+    "PAYLOAD",
+    "PAYLOAD_METADATA",
+    "REASON",
+];
+
+/// The verbs of the grammar.
+const VERBS: [&str; 13] = [
+    "CONN", "PUB", "SUB", "UNSUB", "ACK", "ROLLBACK", "DEFER", "DISCARD", "EXTEND", "RELEASE", "REPLAY", "PAUSE",
+    "CONTINUE",
+];
+
+/// What sort of text stands somewhere. An error says no more of what a stranger sent: a frame out of order may have a key or a session's
+/// id anywhere.
+fn sort_of(text: &str) -> &'static str {
+    match text.bytes().next() {
+        None => "nothing",
+        Some(b';') => "a semicolon",
+        Some(b'{' | b'[' | b'"') => "JSON",
+        Some(b'0'..=b'9') => "a number",
+        Some(b'A'..=b'Z' | b'a'..=b'z' | b'_') => "a word",
+        Some(_) => "something else",
+    }
 }

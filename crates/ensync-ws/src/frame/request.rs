@@ -6,7 +6,7 @@ use ensync_core::{
 };
 
 use super::fields::{Fields, Writer};
-use super::{PING, PONG, shown};
+use super::{PING, PONG, VERBS, sort_of};
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,14 +67,10 @@ impl Request {
             "PAUSE" => Command::Pause { event: event(&fields)?, reason: reason(&fields) },
             "CONTINUE" => Command::Continue { event: event(&fields)? },
             verb => {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    format!(
-                        "{:?} is no verb; there are CONN, PUB, SUB, UNSUB, ACK, ROLLBACK, DEFER, DISCARD, EXTEND, RELEASE, \
-                         REPLAY, PAUSE and CONTINUE, in capitals",
-                        shown(verb, 16)
-                    ),
-                ));
+                let (found, verbs) = (sort_of(verb), VERBS.join(", "));
+                let message =
+                    format!("byte 0 should be a verb, in capitals, but {found} stands there; there are {verbs}");
+                return Err(Error::new(ErrorKind::Protocol, message));
             }
         };
         Ok(Self::Command { client_id: fields.read("CLIENT_ID", ClientId::parse)?, command })
@@ -84,7 +80,7 @@ impl Request {
 /// What an engine understands beyond the official protocol, and so what may be written to it.
 ///
 /// The default is an engine that announced nothing. Such an engine may split a frame at every `;`, so there a `;` in a reason goes
-/// out as `,`: otherwise the text after it could pass for keys.
+/// out as `,`, and one in JSON as `\u003b`: otherwise the text after it could pass for keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dialect {
@@ -112,8 +108,8 @@ impl Dialect {
         }
     }
 
-    /// Whether it reads a reason to the end of the frame: every engine with an extension does.
-    fn reads_reasons_whole(self) -> bool {
+    /// Whether it reads a reason to the end of the frame, and JSON to the end of its value: every engine with an extension does.
+    fn reads_values_whole(self) -> bool {
         self.deduplication || self.flow_control || self.fencing || self.leases
     }
 }
@@ -135,13 +131,14 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
         Writer::new(verb, 96 + client_id.expose().len() + more).token("CLIENT_ID", client_id.expose())
     };
     let cannot = |why: &str| Err(Error::new(ErrorKind::InvalidInput, format!("over WebSocket: {why}")));
-    let whole = dialect.reads_reasons_whole();
+    let whole = dialect.reads_values_whole();
     let with_reason = |writer: Writer, reason: &str| {
         if whole { writer.reason(reason) } else { writer.reason(&reason.replace(';', ",")) }
     };
     let about = |verb, event: &EventName| begin(verb, event.as_str().len()).token("EVENT_NAME", event.as_str());
     Ok(match command {
-        Command::Publish(publish) if !publish.payload.looks_like_base64() => {
+        // Also what is no text at all, which would go out empty.
+        Command::Publish(publish) if publish.payload.as_str().is_none() || !publish.payload.looks_like_base64() => {
             return cannot("the sealed payload is not base64 text");
         }
         Command::Publish(publish) => {
@@ -205,9 +202,10 @@ fn write_publish(writer: Writer, publish: &Publish, dialect: Dialect) -> String 
     if let Some(key) = publish.idempotency_key.as_ref().filter(|_| dialect.deduplication) {
         writer = writer.token("IDEMPOTENCY_KEY", key.as_str());
     }
-    writer = writer.json("METADATA", publish.metadata.as_str());
+    let whole = dialect.reads_values_whole();
+    writer = writer.json("METADATA", publish.metadata.as_str(), whole);
     if let Some(about) = &publish.payload_metadata {
-        writer = writer.json("PAYLOAD_METADATA", &about.to_json());
+        writer = writer.json("PAYLOAD_METADATA", &about.to_json(), whole);
     }
     writer.finish()
 }
@@ -260,6 +258,12 @@ fn reason(fields: &Fields<'_>) -> String {
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse()
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("{:?} is not a number it can be", shown(text, 24))))
+    let wrong = |_| {
+        let found = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true if !text.is_empty() => "a number out of its range",
+            _ => sort_of(text),
+        };
+        Error::new(ErrorKind::InvalidInput, format!("not a whole number that it can be: {found}"))
+    };
+    text.parse().map_err(wrong)
 }

@@ -11,7 +11,7 @@ async fn the_first_frame_must_be_a_login() {
             "CONN;ACCESS_KEY=:",
             "-FAIL:invalid_key: CONN ACCESS_KEY: the app key is empty; copy it from where the app was created",
         ),
-        ("HELLO", "-FAIL:protocol: \"HELLO\" is no verb"),
+        ("HELLO", "-FAIL:protocol: byte 0 should be a verb"),
     ] {
         let (mut client, script, server) = start(ServerOptions::default()).await;
         client.say("PING").await;

@@ -5,8 +5,9 @@ use super::secretbox::{self, KEY, NONCE, TAG};
 use crate::crypto::json::{Object, malformed};
 use crate::{AppId, Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 
-/// How many times an entry is tried with a key of the ring, in all. Each try costs an agreement, which is more than everything else that
-/// is done with an envelope of 100 KiB, and whoever made the envelope chose how many entries there are, and which names they have.
+/// How many times an entry is tried with a key of the ring, in all, whatever the ring holds: an honest envelope needs one. Each try costs
+/// an agreement, which is more than everything else that is done with an envelope of 100 KiB, and whoever made the envelope chose how
+/// many entries there are, and which names they have.
 ///
 /// Entries of the ring's own ids come first, which are found by their names; one named after another app is not for this reader. What is
 /// left is a name that nobody's client writes.
@@ -65,21 +66,26 @@ impl<'a> Hybrid<'a> {
         self.boxed.len().saturating_sub(TAG)
     }
 
+    /// Opens it, if the reader accepts that it has no sender: `accepted` says so.
+    ///
+    /// That it is for somebody else comes before what the reader thinks of its sender, as it does in every form. Where it names an id of
+    /// the ring, nothing is tried for a reader who does not accept it.
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotForMe`] if no entry is to be tried with one of these keys.
-    pub(in crate::crypto) fn require_an_entry(&self, keys: &Keyring) -> Result<()> {
+    /// As [`crate::crypto::open`]; and what `accepted` says, unless it is [`ErrorKind::NotForMe`].
+    pub(in crate::crypto) fn open(
+        &self,
+        keys: &Keyring,
+        accepted: Result<()>,
+        kept: &Known,
+    ) -> Result<Zeroizing<Vec<u8>>> {
         require_a_key(keys)?;
-        let unnamed = || self.entries.iter().any(|entry| entry.to.is_none());
-        if keys.iter().any(|key| self.own(key).next().is_some()) || unnamed() { Ok(()) } else { Err(self.not_for_me()) }
-    }
-
-    /// # Errors
-    ///
-    /// As [`crate::crypto::open`].
-    pub(in crate::crypto) fn open(&self, keys: &Keyring, kept: &Known) -> Result<Zeroizing<Vec<u8>>> {
-        require_a_key(keys)?;
+        if keys.iter().any(|key| self.own(key).next().is_some()) {
+            accepted.clone()?;
+        }
         let MessageKey { key, parties, shared } = self.message_key(keys, kept)?;
+        accepted?;
         let plaintext = secretbox::open(&key, &self.nonce, &self.boxed)
             .ok_or_else(|| does_not_open("the message key opens but the payload does not: it was altered".into()))?;
         kept.opened(parties, shared);
@@ -218,7 +224,7 @@ mod tests {
         let entry = |boxed: &str| {
             format!(r#"{{"nonce":"{nonce}","encryptedKey":"{boxed}","ephemeralPublicKey":"{ephemeral}"}}"#)
         };
-        let ring: Vec<SecretKey> = (1..=5).map(app).collect();
+        let ring: Vec<SecretKey> = (1..=8).map(app).collect();
         let named = |id: AppId| {
             let base64 = id.to_string();
             let url_safe = base64.replace('+', "-").replace('/', "_");
@@ -230,12 +236,12 @@ mod tests {
             names
         };
         let own: Vec<String> = ring.iter().flat_map(|key| named(key.app_id().unwrap())).collect();
-        let foreign: Vec<String> = (6..=40).map(|seed| app(seed).app_id().unwrap().to_string()).collect();
+        let foreign: Vec<String> = (9..=40).map(|seed| app(seed).app_id().unwrap().to_string()).collect();
         let unnamed: Vec<String> = (0..40).map(|n| format!("entry {n}")).collect();
         for (names, most) in
             [(&own, TRIES), (&foreign, 0), (&unnamed, TRIES), (&[own.clone(), unnamed.clone()].concat(), TRIES)]
         {
-            for keys in [1, 2, 5] {
+            for keys in [1, 2, 3, 5, 8] {
                 let keyring: Keyring = ring.iter().take(keys).cloned().collect();
                 let mut names = names.clone();
                 names.sort_unstable();

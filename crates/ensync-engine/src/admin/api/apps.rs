@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{AppId, AppName, Error, ErrorKind};
+use ensync_core::{AppId, AppKey, AppName, Error, ErrorKind};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,6 +14,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::admin::token::exposed;
 use crate::broker::new_access_key;
 use crate::model::{AdminCommand, KeyHash, Rights};
 
@@ -85,7 +86,9 @@ impl From<&AppInfo> for Audited {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Issued {
     /// The key that it logs in with. The engine keeps a hash: this is the only time the key is to be seen.
-    access_key: String,
+    #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
+    access_key: AppKey,
     app: App,
 }
 
@@ -184,7 +187,7 @@ pub(super) async fn create(
     let same_name = new.same_name.unwrap_or(false);
     let what = AdminCommand::CreateApp { id, name: name.into(), key_hash: KeyHash::of(&key), rights, same_name };
     let app = change(&admin, &caller, "app.create", id, what).await?;
-    Ok((StatusCode::CREATED, Json(Issued { access_key: key.expose().to_owned(), app })))
+    Ok((StatusCode::CREATED, Json(Issued { access_key: key, app })))
 }
 
 /// Show an app. Here and below, `app` is its id, or a public key of it that can be published to, percent-encoded.
@@ -224,7 +227,7 @@ pub(super) async fn rotate_access_key(
     let grace = Duration::from_millis(asked.grace_ms);
     let what = AdminCommand::RotateKey { app, key_hash: KeyHash::of(&key), grace };
     let app = change(&admin, &caller, "app.access-key.rotate", app, what).await?;
-    Ok(Json(Issued { access_key: key.expose().to_owned(), app }))
+    Ok(Json(Issued { access_key: key, app }))
 }
 
 /// Give an app another key pair, of which the public half is sent. What is published to the keys before still reaches it. Its

@@ -3,11 +3,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{Error, ErrorKind, EventName, Schema};
+use ensync_core::{Error, ErrorKind, EventName};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{Page, PathOfEvent};
@@ -15,6 +13,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::admin::schema::{Fields, Types};
 use crate::model::AdminCommand;
 use crate::{EventChange, EventOptions};
 
@@ -25,7 +24,7 @@ pub(super) struct Event {
     name: String,
     /// What payloads must look like: the type of each field. Null if they may look like anything.
     #[schema(value_type = Option<Object>)]
-    schema: Option<Map<String, Value>>,
+    schema: Option<Types>,
     /// How long an event is of use, in milliseconds. Null leaves it to the engine's default.
     ttl_ms: Option<u64>,
     /// After how many deliveries an event that nobody settles goes to the dead letters. Null leaves it to the engine's default.
@@ -40,8 +39,7 @@ impl Event {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             name: name.to_string(),
-            // What a schema writes is an object.
-            schema: options.schema.and_then(|schema| serde_json::from_str(&schema.to_json()).ok()),
+            schema: options.schema.map(Types),
             ttl_ms: options.ttl.map(ms),
             max_deliveries: options.max_deliveries,
             ack_timeout_ms: options.ack_timeout.map(ms),
@@ -66,7 +64,7 @@ pub(super) struct CreateEvent {
     name: String,
     /// What payloads must look like: the type of each field, such as `{"order": "string", "total": "double"}`.
     #[schema(value_type = Option<Object>)]
-    schema: Option<Box<RawValue>>,
+    schema: Option<Fields>,
     /// How long an event is of use, in milliseconds: at least 100.
     #[schema(minimum = 100)]
     ttl_ms: Option<u64>,
@@ -85,7 +83,7 @@ pub(super) struct ChangeEvent {
     /// What payloads must look like: the type of each field.
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<Object>)]
-    schema: Option<Option<Box<RawValue>>>,
+    schema: Option<Option<Fields>>,
     /// How long an event is of use, in milliseconds: at least 100. Holds for later events.
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<u64>, minimum = 100)]
@@ -121,7 +119,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Event>)> {
     let name = EventName::parse(&new.name)?;
     let options = EventOptions {
-        schema: new.schema.as_deref().map(schema).transpose()?,
+        schema: new.schema.map(|fields| fields.0),
         ttl: new.ttl_ms.map(Duration::from_millis),
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(Duration::from_millis),
@@ -152,7 +150,7 @@ pub(super) async fn change(
 ) -> Result<Json<Event>> {
     let event = EventName::parse(&event)?;
     let change = EventChange {
-        schema: new.schema.map(|new| new.as_deref().map(schema).transpose()).transpose()?,
+        schema: new.schema.map(|new| new.map(|fields| fields.0)),
         ttl: new.ttl_ms.map(|ms| ms.map(Duration::from_millis)),
         max_deliveries: new.max_deliveries,
         ack_timeout: new.ack_timeout_ms.map(|ms| ms.map(Duration::from_millis)),
@@ -210,11 +208,6 @@ async fn shown(admin: &Admin, name: EventName) -> Result<Json<Event>> {
     let asked = name.clone();
     let options = admin.broker.inspect(move |state| state.event(&asked)).await?;
     Ok(Json(Event::new(&name, options.ok_or_else(|| unknown(&name))?)))
-}
-
-/// From the text that was sent: a map in between would lose what it says twice.
-fn schema(text: &RawValue) -> ensync_core::Result<Schema> {
-    Schema::parse(text.get())
 }
 
 /// Tells null from what is left out.

@@ -61,10 +61,20 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 }
 
 fn completed(mut router: OpenApiRouter<Admin>) -> OpenApiRouter<Admin> {
-    for item in router.get_openapi_mut().paths.paths.values_mut() {
-        let operations =
-            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten();
-        operations.for_each(complete);
+    for (path, item) in &mut router.get_openapi_mut().paths.paths {
+        let operations = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in operations.into_iter().filter_map(|(method, o)| Some((method, o.as_mut()?))) {
+            // The handlers' own names are told apart by their modules only.
+            let words = path.split(['/', '{', '}', '-']).filter(|word| !word.is_empty() && *word != "v1");
+            operation.operation_id = Some([method].into_iter().chain(words).collect::<Vec<_>>().join("_"));
+            complete(operation);
+        }
     }
     router
 }

@@ -5,8 +5,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::{Error, ErrorKind, EventName, Schema};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
@@ -15,6 +13,7 @@ use super::listing::{Listing, Page};
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::admin::schema::{Fields, Types};
 use crate::model::{AdminCommand, Rights};
 use crate::{AppInfo, EventChange, EventOptions};
 
@@ -27,7 +26,7 @@ pub(super) struct Event {
     name: String,
     /// The type of each field that a payload must have; empty if it may look like anything.
     #[schema(value_type = Object)]
-    payload: Map<String, Value>,
+    payload: Types,
     /// Null: an engine does not keep it.
     created_at: Option<String>,
     /// Null: an engine does not keep it.
@@ -39,8 +38,7 @@ impl Event {
         Self {
             id: id_of(name.as_str()),
             name: name.to_string(),
-            // What a schema writes is an object.
-            payload: options.schema.as_ref().and_then(|s| serde_json::from_str(&s.to_json()).ok()).unwrap_or_default(),
+            payload: Types(options.schema.clone().unwrap_or_default()),
             created_at: None,
             updated_at: None,
         }
@@ -56,15 +54,12 @@ pub(super) struct Wanted {
     /// The type of each field, such as `{"order": "string", "total": "double"}`. Empty: payloads may look like anything.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    payload: Option<Box<RawValue>>,
+    payload: Option<Fields>,
 }
 
 impl Wanted {
-    fn schema(&self) -> ensync_core::Result<Option<Schema>> {
-        let Some(payload) = &self.payload else { return Ok(None) };
-        let schema = Schema::parse(payload.get());
-        let schema = schema.map_err(|error| error.context("payload, which holds the type of each field"))?;
-        Ok(Some(schema).filter(|schema| schema.fields().next().is_some()))
+    fn schema(&self) -> Option<Schema> {
+        self.payload.as_ref().map(|fields| fields.0.clone()).filter(|schema| schema.fields().next().is_some())
     }
 }
 
@@ -110,7 +105,7 @@ pub(super) async fn create(
     changes.begins("event.create", &wanted.name);
     caller.administers()?;
     let name = EventName::parse(&wanted.name)?;
-    let options = EventOptions { schema: wanted.schema()?, ..EventOptions::default() };
+    let options = EventOptions { schema: wanted.schema(), ..EventOptions::default() };
     admin.broker.create_event(name.clone(), options.clone()).await?;
     let event = Event::new(&name, &options);
     changes.made(None::<Event>, Some(&event));
@@ -142,7 +137,7 @@ pub(super) async fn change(
         );
         return Err(Error::new(ErrorKind::Conflict, message).into());
     }
-    let change = EventChange { schema: Some(wanted.schema()?), ..EventChange::default() };
+    let change = EventChange { schema: Some(wanted.schema()), ..EventChange::default() };
     let command = AdminCommand::ChangeEvent { name: name.clone(), change };
     let [before, after] = admin.broker.change_name(name.clone(), command).await?;
     let shown = |options: &EventOptions| Event::new(&name, options);

@@ -3,8 +3,9 @@ use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ensync_core::{AppId, AppKey, Error, ErrorKind, SecretKey};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use super::caller::Caller;
 use super::changes::Changes;
@@ -15,6 +16,7 @@ use crate::AppInfo;
 use crate::admin::body::{Asked, Named, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::admin::token::exposed;
 use crate::model::KeyHash;
 
 /// How many apps are looked at at once, so that others are served in between.
@@ -57,7 +59,14 @@ pub(super) struct Pair {
     /// The address: Ed25519, 32 bytes in base64.
     public_key: String,
     /// The secret half: 64 bytes in base64. This is the only time it is to be seen.
-    private_key: String,
+    #[serde(serialize_with = "wiped")]
+    #[schema(value_type = String)]
+    private_key: Zeroizing<String>,
+}
+
+/// Writes a secret that is wiped where it is kept.
+fn wiped<S: Serializer>(secret: &Zeroizing<String>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret)
 }
 
 impl Pair {
@@ -65,7 +74,7 @@ impl Pair {
         let secret = SecretKey::generate()?;
         let none = || Error::new(ErrorKind::Internal, "a generated secret key has no public half");
         let (id, private_key) = secret.app_id().zip(secret.to_base64()).ok_or_else(none)?;
-        Ok((id, Self { public_key: id.to_string(), private_key: private_key.to_string() }))
+        Ok((id, Self { public_key: id.to_string(), private_key }))
     }
 }
 
@@ -74,8 +83,9 @@ impl Pair {
 pub(super) struct Created {
     id: String,
     /// What it logs in with. This is the only time it is to be seen.
-    #[serde(rename = "accessKey")]
-    access_key: String,
+    #[serde(rename = "accessKey", serialize_with = "exposed")]
+    #[schema(value_type = String)]
+    access_key: AppKey,
     name: String,
     r#type: Type,
     #[serde(rename = "createdAt")]
@@ -187,9 +197,8 @@ pub(super) async fn create(
     let made = Key::from(one(&admin, &caller, &id_of(&id)).await?);
     changes.made(None::<Key>, Some(&made));
     let Key { id, name, r#type, created_at, permissions, service_key_id, .. } = made;
-    let access_key = key.expose().to_owned();
-    let created =
-        Created { id, access_key, name, r#type, created_at, permissions, service_key_id, service_key_pair: pair };
+    let (access_key, service_key_pair) = (key, pair);
+    let created = Created { id, access_key, name, r#type, created_at, permissions, service_key_id, service_key_pair };
     Ok((http::StatusCode::CREATED, Json(created)))
 }
 

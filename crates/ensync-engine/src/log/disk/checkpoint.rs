@@ -21,21 +21,21 @@ const CRC: usize = 48;
 const KEPT: usize = 2;
 
 /// Stores a checkpoint, and removes those it replaces.
-pub(crate) fn save(directory: &Directory, id: &LogId, at: Position, state: &[u8]) -> Result<()> {
+pub(crate) fn save(directory: &Directory, id: &LogId, at: Position, state: &[Bytes]) -> Result<()> {
     let path = directory.checkpoint(at);
-    let mut bytes = Vec::with_capacity(HEAD + state.len());
-    let mut w = Writer(&mut bytes);
+    let mut head = Vec::with_capacity(HEAD);
+    let mut w = Writer(&mut head);
     w.array(MAGIC);
     w.u32(VERSION);
     w.u32(0);
     w.array(id);
     w.u64(at.as_u64());
-    w.u64(state.len() as u64);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(w.0), state);
+    w.u64(state.iter().map(|piece| piece.len() as u64).sum());
+    let crc = state.iter().fold(crc32c::crc32c(w.0), |crc, piece| crc32c::crc32c_append(crc, piece));
     w.u32(crc);
-    bytes.resize(HEAD, 0);
-    bytes.extend_from_slice(state);
-    directory.create(&path, &bytes, None).map_err(|cause| failed("write", &path, cause))?;
+    head.resize(HEAD, 0);
+    let pieces = std::iter::once(head.as_slice()).chain(state.iter().map(|piece| &piece[..]));
+    directory.create(&path, pieces, None).map_err(|cause| failed("write", &path, cause))?;
     keep_newest(directory, KEPT)
 }
 

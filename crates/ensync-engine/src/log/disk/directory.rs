@@ -21,6 +21,8 @@ const CHECKPOINT: &str = "checkpoint";
 pub(crate) const ADVICE: &str = "`ensync store repair` says what of it is lost, and goes on without that; or restore the data directory from a backup";
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "unfinished";
+/// How much of a large file is written before it is synced.
+const AT_ONCE: usize = 2 << 20;
 
 /// A data directory.
 #[derive(Clone, Debug)]
@@ -166,19 +168,39 @@ impl Directory {
 
     /// Makes a segment of some length. It is there whole or not at all.
     pub(crate) fn create_segment(&self, id: &LogId, number: u32, length: u64) -> io::Result<File> {
-        self.create(&self.segment(number), &format::header(id, number), Some(length))
+        self.create(&self.segment(number), [&format::header(id, number)[..]], Some(length))
     }
 
-    /// Makes a file that begins with `bytes`. It is there whole or not at all.
-    pub(crate) fn create(&self, path: &Path, bytes: &[u8], length: Option<u64>) -> io::Result<File> {
+    /// Makes a file of these pieces, one after the other. It is there whole or not at all.
+    pub(crate) fn create<'a>(
+        &self,
+        path: &Path,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        length: Option<u64>,
+    ) -> io::Result<File> {
         let unfinished = path.with_extension(UNFINISHED);
         let folder = self.folder()?;
         let file = self.io.create(folder, &unfinished)?;
         let fill = || {
+            let (mut buffer, mut offset) = (Vec::new(), 0);
+            let mut write = |buffer: &mut Vec<u8>| {
+                self.io.write(&file, buffer, offset)?;
+                offset += buffer.len() as u64;
+                buffer.clear();
+                io::Result::Ok(())
+            };
             if let Some(length) = length {
                 self.io.preallocate(&file, length)?;
             }
-            self.io.write(&file, bytes, 0)?;
+            for piece in pieces {
+                buffer.extend_from_slice(piece);
+                if buffer.len() >= AT_ONCE {
+                    write(&mut buffer)?;
+                    // Whoever appends to the log meanwhile waits for the disk to take this much, and not for all of it.
+                    self.io.sync(&file)?;
+                }
+            }
+            write(&mut buffer)?;
             // The length too, which `sync_data` need not store where nothing was written.
             self.io.sync_all(&file)?;
             self.io.rename(folder, &unfinished, path)?;

@@ -202,7 +202,7 @@ impl Log for DiskLog {
         true
     }
 
-    async fn save_checkpoint(&self, at: Position, state: Bytes) -> Result<()> {
+    async fn save_checkpoint(&self, at: Position, state: Vec<Bytes>) -> Result<()> {
         let shared = self.shared.clone();
         blocking(move || checkpoint::save(&shared.directory, &shared.id, at, &state)).await
     }

@@ -98,7 +98,7 @@ impl Shared {
         Frame::write(&mut frame, &self.id, at, (commit.saturating_sub(1), epoch, LOST), |_| ());
         Frame::end_commit(&mut frame, 0, &self.id, at);
         let bytes = [&format::header(&self.id, number)[..], &frame].concat();
-        let made = self.directory.create(&path, &bytes, None);
+        let made = self.directory.create(&path, [&bytes[..]], None);
         let done = match made {
             Err(cause) if is_full(&cause) => {
                 // Not even for this is there space, but for its beginning it has some of its own.

@@ -112,7 +112,7 @@ impl Reader {
     }
 
     pub(crate) fn event(&mut self) -> Read<EventName> {
-        self.text(EventName::parse)
+        self.text(EventName::parse_stored)
     }
 
     pub(crate) fn app(&mut self) -> Read<AppId> {

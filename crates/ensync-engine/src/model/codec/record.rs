@@ -155,7 +155,7 @@ fn decode_publish(r: &mut Reader) -> Read<PublishRecord> {
         sender,
         accepted_at: r.time()?,
         expires_at: r.option(Reader::time)?,
-        idempotency_key: r.option(|r| r.text(IdempotencyKey::parse))?,
+        idempotency_key: r.option(|r| r.text(IdempotencyKey::parse_stored))?,
         event: r.event()?,
         metadata: r.text(Metadata::parse)?,
         payload: WirePayload::from_wire(r.bytes()?),

@@ -1,22 +1,64 @@
 //! Snapshots: laid out as [`log::format`](crate::log::format) says of a checkpoint's state.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use ensync_core::Block;
+use ensync_core::{AppId, Block, Timestamp};
 
 use super::admin::{read_options, read_rights, write_options, write_rights};
 use super::bytes::{Malformed, Read, Reader, Writer};
 use super::record::{event, read_event};
 use crate::model::{
     KeyHash, PartitionSnapshot, Position, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName,
-    SnapshotPublish, SnapshotPublisher, SnapshotQueue, SnapshotSettled, SnapshotWait,
+    SnapshotPart, SnapshotPublish, SnapshotPublisher, SnapshotQueue, SnapshotSettled, SnapshotWait,
 };
 
+/// What parts begin with, and the end.
+const END: u8 = 0;
+const QUEUE: u8 = 1;
+const EVENTS: u8 = 2;
+const MOVED: u8 = 3;
+const PUBLISHES: u8 = 4;
+
+/// All of a snapshot at once.
+#[cfg(test)]
 pub(crate) fn encode(state: &Snapshot) -> Bytes {
+    let mut out = begin(&state.registry, state.partition.logged_at, state.partition.next_queue);
+    let mut w = Writer(&mut out);
+    for queue in &state.partition.queues {
+        write_queue(&mut w, queue);
+        write_events(&mut w, queue.number, &queue.events);
+        write_moved(&mut w, queue.number, &queue.moved);
+    }
+    for publisher in &state.partition.publishes {
+        write_publishes(&mut w, publisher);
+    }
+    end(&mut out);
+    out.into()
+}
+
+/// The beginning of a snapshot. [`part`]s follow, and the [`end`].
+pub(crate) fn begin(registry: &RegistrySnapshot, logged_at: Timestamp, next_queue: u32) -> Vec<u8> {
     let mut out = Vec::new();
     let mut w = Writer(&mut out);
-    write_registry(&state.registry, &mut w);
-    write_partition(&state.partition, &mut w);
-    out.into()
+    write_registry(registry, &mut w);
+    w.time(logged_at);
+    w.u32(next_queue);
+    out
+}
+
+pub(crate) fn part(out: &mut Vec<u8>, part: &SnapshotPart) {
+    let mut w = Writer(out);
+    match part {
+        SnapshotPart::Queue(queue) => write_queue(&mut w, queue),
+        SnapshotPart::Events { queue, events } => write_events(&mut w, *queue, events),
+        SnapshotPart::Moved { queue, moved } => write_moved(&mut w, *queue, moved),
+        SnapshotPart::Publishes(publisher) => write_publishes(&mut w, publisher),
+    }
+}
+
+pub(crate) fn end(out: &mut Vec<u8>) {
+    out.push(END);
 }
 
 fn write_registry(registry: &RegistrySnapshot, w: &mut Writer<'_>) {
@@ -46,35 +88,48 @@ fn write_registry(registry: &RegistrySnapshot, w: &mut Writer<'_>) {
     });
 }
 
-fn write_partition(partition: &PartitionSnapshot, w: &mut Writer<'_>) {
-    w.time(partition.logged_at);
-    w.u32(partition.next_queue);
-    w.list(&partition.queues, |w, queue| {
-        w.u32(queue.number);
-        w.array(queue.recipient.as_bytes());
-        w.text(queue.event.as_str());
-        w.u64(queue.next_seq);
-        w.list(&queue.events, write_event);
-        w.list(&queue.settled, |w, settled| {
-            w.u64(settled.first);
-            w.u64(settled.last);
-            w.option(settled.by.map(Block::as_u64), Writer::u64);
-            w.time(settled.at);
-        });
-        w.list(&queue.moved, |w, (seq, position)| {
+fn write_queue(w: &mut Writer<'_>, queue: &SnapshotQueue) {
+    w.u8(QUEUE);
+    w.u32(queue.number);
+    w.array(queue.recipient.as_bytes());
+    w.text(queue.event.as_str());
+    w.u64(queue.next_seq);
+    w.list(&queue.settled, |w, settled| {
+        w.u64(settled.first);
+        w.u64(settled.last);
+        w.option(settled.by.map(Block::as_u64), Writer::u64);
+        w.time(settled.at);
+    });
+}
+
+fn write_events(w: &mut Writer<'_>, queue: u32, events: &[SnapshotEvent]) {
+    if !events.is_empty() {
+        w.u8(EVENTS);
+        w.u32(queue);
+        w.list(events, write_event);
+    }
+}
+
+fn write_moved(w: &mut Writer<'_>, queue: u32, moved: &[(u64, Position)]) {
+    if !moved.is_empty() {
+        w.u8(MOVED);
+        w.u32(queue);
+        w.list(moved, |w, (seq, position)| {
             w.u64(*seq);
             w.u64(position.as_u64());
         });
-    });
-    w.list(&partition.publishes, |w, publisher| {
-        w.array(publisher.app.as_bytes());
-        w.list(&publisher.publishes, |w, publish| {
-            w.array(&publish.fingerprint);
-            event(w, publish.event);
-            w.u32(publish.tag);
-            w.u64(publish.position.as_u64());
-            w.time(publish.at);
-        });
+    }
+}
+
+fn write_publishes(w: &mut Writer<'_>, publisher: &SnapshotPublisher) {
+    w.u8(PUBLISHES);
+    w.array(publisher.app.as_bytes());
+    w.list(&publisher.publishes, |w, publish| {
+        w.array(&publish.fingerprint);
+        event(w, publish.event);
+        w.u32(publish.tag);
+        w.u64(publish.position.as_u64());
+        w.time(publish.at);
     });
 }
 
@@ -107,22 +162,67 @@ fn read_registry(r: &mut Reader) -> Read<RegistrySnapshot> {
 }
 
 fn read_partition(r: &mut Reader) -> Read<PartitionSnapshot> {
-    Ok(PartitionSnapshot {
-        logged_at: r.time()?,
-        next_queue: r.u32()?,
-        queues: r.list(|r| {
-            Ok(SnapshotQueue {
-                number: r.u32()?,
-                recipient: r.app()?,
-                event: r.event()?,
-                next_seq: r.u64()?,
-                events: r.list(read_unsettled)?,
-                settled: r.list(read_settled)?,
-                moved: r.list(|r| Ok((r.u64()?, Position::new(r.u64()?))))?,
-            })
-        })?,
-        publishes: r.list(|r| Ok(SnapshotPublisher { app: r.app()?, publishes: r.list(read_publish)? }))?,
-    })
+    let (logged_at, next_queue) = (r.time()?, r.u32()?);
+    let mut parts = Parts::default();
+    loop {
+        match r.u8()? {
+            END => break,
+            QUEUE => {
+                let queue = SnapshotQueue {
+                    number: r.u32()?,
+                    recipient: r.app()?,
+                    event: r.event()?,
+                    next_seq: r.u64()?,
+                    events: Vec::new(),
+                    settled: r.list(read_settled)?,
+                    moved: Vec::new(),
+                };
+                if parts.queues.insert(queue.number, queue).is_some() {
+                    return Err(Malformed);
+                }
+            }
+            EVENTS => parts.events.entry(r.u32()?).or_default().append(&mut r.list(read_unsettled)?),
+            MOVED => {
+                let queue = r.u32()?;
+                let mut moved = r.list(|r| Ok((r.u64()?, Position::new(r.u64()?))))?;
+                parts.moved.entry(queue).or_default().append(&mut moved);
+            }
+            PUBLISHES => parts.publishes.entry(r.app()?).or_default().append(&mut r.list(read_publish)?),
+            _ => return Err(Malformed),
+        }
+    }
+    parts.join(logged_at, next_queue)
+}
+
+/// Parts of a partition, in whatever order they were written.
+#[derive(Default)]
+struct Parts {
+    queues: BTreeMap<u32, SnapshotQueue>,
+    events: BTreeMap<u32, Vec<SnapshotEvent>>,
+    moved: BTreeMap<u32, Vec<(u64, Position)>>,
+    publishes: BTreeMap<AppId, Vec<SnapshotPublish>>,
+}
+
+impl Parts {
+    fn join(mut self, logged_at: Timestamp, next_queue: u32) -> Read<PartitionSnapshot> {
+        for (number, mut events) in self.events {
+            // Most of them are in order.
+            events.sort_by_key(|event| event.seq);
+            if !events.is_sorted_by(|a, b| a.seq < b.seq) {
+                return Err(Malformed);
+            }
+            self.queues.get_mut(&number).ok_or(Malformed)?.events = events;
+        }
+        for (number, mut moved) in self.moved {
+            let queue = self.queues.get_mut(&number).ok_or(Malformed)?;
+            moved.sort_unstable();
+            moved.retain(|(seq, _)| queue.events.binary_search_by_key(seq, |event| event.seq).is_err());
+            queue.moved = moved;
+        }
+        let publishes = self.publishes.into_iter().map(|(app, publishes)| SnapshotPublisher { app, publishes });
+        let queues = self.queues.into_values().collect();
+        Ok(PartitionSnapshot { logged_at, next_queue, queues, publishes: publishes.collect() })
+    }
 }
 
 fn write_event(w: &mut Writer<'_>, event: &SnapshotEvent) {
@@ -251,6 +351,46 @@ mod tests {
             }],
         };
         Snapshot { registry, partition }
+    }
+
+    #[test]
+    fn parts_make_the_same_state_in_whatever_order() {
+        let state = state();
+        let queue = state.partition.queues[0].clone();
+        let (number, events) = (queue.number, queue.events.clone());
+        let events_of =
+            |range: std::ops::Range<usize>| SnapshotPart::Events { queue: 3, events: events[range].to_vec() };
+        let publisher = |seqs: &[u64]| {
+            let first = &state.partition.publishes[0].publishes[0];
+            let publish = |seq| SnapshotPublish { event: EventRef { queue: 3, seq }, ..first.clone() };
+            let publishes = seqs.iter().copied().map(publish).collect();
+            SnapshotPublisher { app: state.partition.publishes[0].app, publishes }
+        };
+        let mut moved = queue.moved.clone();
+        // Of an unsettled one.
+        moved.push((1, Position::new(128)));
+        let parts = [
+            events_of(1..3),
+            SnapshotPart::Publishes(publisher(&[5, 4])),
+            SnapshotPart::Moved { queue: number, moved },
+            events_of(0..1),
+            SnapshotPart::Queue(queue),
+            SnapshotPart::Publishes(publisher(&[6])),
+        ];
+        let mut bytes = begin(&state.registry, state.partition.logged_at, state.partition.next_queue);
+        parts.iter().for_each(|each| part(&mut bytes, each));
+        assert_eq!(decode(bytes.clone().into()), Err(Malformed), "it has no end");
+        let (mut twice, mut orphans) = (bytes.clone(), bytes.clone());
+        end(&mut bytes);
+        let mut expected = state.clone();
+        expected.partition.publishes = vec![publisher(&[5, 4, 6])];
+        assert_eq!(decode(bytes.into()), Ok(expected));
+        part(&mut twice, &events_of(2..3));
+        part(&mut orphans, &SnapshotPart::Events { queue: 9, events: events[..1].to_vec() });
+        for mut wrong in [twice, orphans] {
+            end(&mut wrong);
+            assert_eq!(decode(wrong.into()), Err(Malformed));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ensync_core::{
 };
 
 use super::super::*;
+use crate::model::codec::snapshot;
 use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
 use crate::partition::{Place, Timer, Usage, chunk_of};
 
@@ -53,6 +54,12 @@ pub(in crate::state) struct Bench {
     pub(in crate::state) now: Timestamp,
     pub(in crate::state) settings: Settings,
     clients: u64,
+    /// How much is done at a time.
+    turn: usize,
+    /// What a checkpoint has to be that is being made, and what there is of it.
+    checkpoint: Option<(Snapshot, Vec<u8>)>,
+    /// How many were made.
+    pub(in crate::state) checkpoints: usize,
     /// Live events when the counters began, per queue.
     live: BTreeMap<u32, u64>,
 }
@@ -74,6 +81,9 @@ impl Bench {
             now: Timestamp::from_millis(1_000_000),
             settings,
             clients: 0,
+            turn: 1_024,
+            checkpoint: None,
+            checkpoints: 0,
             live: BTreeMap::new(),
         };
         bench.state.tick(bench.now);
@@ -208,6 +218,7 @@ impl Bench {
 
     /// Nothing waits for somebody who could take it.
     pub(in crate::state) fn check_idle(&mut self) {
+        self.catch_up();
         assert!(!self.state.has_work());
         for queue in self.state.partition.queues.values_mut() {
             let Some((_, next)) = queue.next_ready() else { continue };
@@ -218,7 +229,11 @@ impl Bench {
 
     /// At most `budget` of it.
     pub(in crate::state) fn deliver_some(&mut self, budget: usize) -> Vec<(ClientId, Delivery)> {
-        let outgoing = self.state.dispatch(budget);
+        let mut outgoing = self.state.dispatch(budget);
+        while outgoing.len() < budget && self.state.has_work() {
+            self.catch_up();
+            outgoing.extend(self.state.dispatch(budget - outgoing.len()));
+        }
         let deliveries = outgoing.iter().map(|outgoing| {
             let record = self.read(outgoing.source()).unwrap();
             let client = self.client(outgoing.consumer);
@@ -251,11 +266,57 @@ impl Bench {
     pub(in crate::state) fn advance(&mut self, ms: u64) {
         self.now = self.now.after(Duration::from_millis(ms));
         self.state.tick(self.now);
+        self.check();
+        self.slice();
         self.verdicts();
         self.check();
     }
 
+    /// Has everything done that is due. In between everything holds, too, and a checkpoint goes on.
+    fn catch_up(&mut self) {
+        while self.state.partition.is_behind() {
+            self.state.tick(self.now);
+            self.check();
+            self.slice();
+        }
+    }
+
+    /// Goes on with a checkpoint, or begins one. Once it is complete it is what the state was when it was begun.
+    pub(in crate::state) fn slice(&mut self) {
+        let Some((_, bytes)) = &mut self.checkpoint else {
+            let expected = self.state.snapshot();
+            self.checkpoint = Some((expected, self.state.begin_checkpoint().to_vec()));
+            return;
+        };
+        match self.state.go_on_with_checkpoint(self.turn) {
+            Some(piece) => bytes.extend_from_slice(&piece),
+            None => {
+                let (expected, bytes) = self.checkpoint.take().unwrap();
+                assert_eq!(snapshot::decode(bytes.into()), Ok(expected));
+                self.checkpoints += 1;
+            }
+        }
+    }
+
+    /// How much is done at a time.
+    pub(in crate::state) fn set_turn(&mut self, turn: usize) {
+        self.turn = turn.max(1);
+        self.state.partition.set_turn(turn);
+    }
+
+    /// What waits in the log before a position.
+    pub(in crate::state) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
+        let (mut walk, mut found) = (Walk::default(), Vec::new());
+        while !walk.is_over() {
+            self.state.walk(&mut walk, self.turn, |at, size| found.push((at, size)));
+        }
+        found.retain(|(at, _)| *at < position);
+        found.sort_unstable();
+        found
+    }
+
     pub(in crate::state) fn verdicts(&mut self) {
+        self.catch_up();
         let verdicts = self.state.pending(usize::MAX);
         self.doomed += verdicts.iter().filter(|change| matches!(*change.record, Record::Discard { .. })).count() as u64;
         for applied in self.commit(&verdicts) {
@@ -276,6 +337,8 @@ impl Bench {
     /// Goes on with another state.
     pub(in crate::state) fn adopt(&mut self, state: State) {
         self.state = state;
+        self.checkpoint = None;
+        self.state.partition.set_turn(self.turn);
         self.state.recovered(self.now);
         self.doomed = 0;
         let queues = &self.state.partition.queues;
@@ -295,6 +358,9 @@ impl Bench {
             state.apply(Some(Position::new(index as u64 + 1)), &self.log[index]);
         }
         state.tick(self.now);
+        while state.partition.is_behind() {
+            state.tick(self.now);
+        }
         state
     }
 
@@ -335,8 +401,12 @@ impl Bench {
             assert_eq!(self.live.get(&number).unwrap_or(&0) + queue.counters.published, live + gone);
 
             for (&seq, lease) in &queue.leases {
-                let consumer = &queue.consumers[&lease.consumer];
-                assert!(consumer.held.contains(&seq));
+                let parts = state
+                    .parting
+                    .iter()
+                    .any(|gone| (gone.consumer, gone.queue) == (lease.consumer, number) && gone.held.contains(&seq));
+                let holds = queue.consumers.get(&lease.consumer).is_some_and(|consumer| consumer.held.contains(&seq));
+                assert!(holds || parts);
             }
             let mut queue_entries = queue.entries.from(0);
             assert!(queue_entries.all(|(seq, entry)| {
@@ -352,10 +422,14 @@ impl Bench {
         }
         apps.retain(|_, used| *used != Usage::default());
         assert_eq!(apps, state.usage);
-        let doomed: usize = state.queues.values().map(|queue| queue.doomed).sum();
+        let all = || state.queues.values().chain(state.leaving.values());
+        let doomed: usize = all().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());
-        let returning: usize = state.queues.values().map(|queue| queue.returning.len()).sum();
+        let returning: usize = all().map(|queue| queue.returning.len()).sum();
         assert_eq!(returning, state.returning.len());
+        let entries = all().flat_map(|queue| queue.entries.from(0));
+        assert_eq!(entries.filter(|(_, entry)| entry.transient).count(), state.memory.len());
+        timers += state.leaving.values().map(|queue| queue.leases.len() + queue.deferred.len()).sum::<usize>();
         let armed = state.timers.iter().chain(state.lease_ends.iter());
         assert_eq!(timers, armed.filter(|timer| !matches!(timer, Timer::Expiry { .. })).count());
         let sessions: BTreeMap<_, _> = self.state.sessions.iter().collect();

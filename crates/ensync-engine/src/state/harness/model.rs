@@ -91,6 +91,7 @@ impl World {
     pub(super) fn new() -> Self {
         let mut bench = Bench::new();
         bench.administer(AdminCommand::RegisterEvent { name: names()[1].clone(), options: options(1) }).unwrap();
+        bench.set_turn(3);
         let floor = bench.log.len();
         let mut world = Self {
             bench,
@@ -128,6 +129,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self, op: Op) {
+        self.bench.slice();
         match op {
             Op::Publish { recipient, to, name, transient: memory, key, size, refused } => {
                 let to = to.unwrap_or_else(|| self.apps.public_key(recipient));
@@ -229,6 +231,7 @@ impl World {
                 let at = self.bench.log.len() - back % (self.bench.log.len() - self.floor + 1);
                 self.cut(at);
             }
+            Op::Turn(turn) => self.bench.set_turn(turn),
         }
     }
 
@@ -426,13 +429,14 @@ impl World {
     fn retain(&mut self, back: usize) {
         let end = self.bench.base.1;
         let end = end - back % (end + 1);
-        for (position, _) in self.bench.state.waiting_before(Position::new(end as u64 + 1)) {
+        for (position, _) in self.bench.waiting_before(Position::new(end as u64 + 1)) {
             let copy = self.bench.log[position.as_u64() as usize - 1].clone();
             self.bench.log.push(copy.clone());
             let moved = Position::new(self.bench.log.len() as u64);
             assert!(matches!(self.bench.state.apply(Some(moved), &copy), Applied::Stored(_)));
         }
         self.bench.dropped = self.bench.dropped.max(end);
+        self.bench.state.dropped(Position::START, Position::new(end as u64 + 1));
         self.set_floor(self.bench.log.len());
     }
 

@@ -61,6 +61,8 @@ pub(super) enum Op {
     Restart,
     /// A restart from a log that ends earlier.
     Cut(usize),
+    /// How much is done at a time from now on.
+    Turn(usize),
 }
 
 /// What becomes of a delivery.
@@ -139,7 +141,7 @@ impl Iterator for Ops<'_> {
     type Item = Op;
 
     fn next(&mut self) -> Option<Op> {
-        Some(match self.byte()? % 76 {
+        Some(match self.byte()? % 77 {
             0..=13 => {
                 let ((recipient, to), bits) = (self.address()?, self.byte()?);
                 let key = (bits & 16 != 0).then_some(bits >> 5);
@@ -172,6 +174,7 @@ impl Iterator for Ops<'_> {
             60 => Op::Retain(self.byte()?.into()),
             61 => Op::Restart,
             62..=63 => Op::Cut(self.byte()?.into()),
+            76 => Op::Turn(self.below(9)? + 1),
             what => Op::Admin(self.admin(what - 64)?),
         })
     }

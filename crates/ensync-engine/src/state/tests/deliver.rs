@@ -57,6 +57,22 @@ fn the_window_counts_events() {
     assert_eq!(bench.deliver(&warehouse), []);
 }
 
+/// What a client cannot use now, or at all, need not keep others from it until its lease ends.
+#[test]
+fn a_deferred_event_makes_room_at_once() {
+    let mut bench = Bench::new();
+    let warehouse = bench.login(WAREHOUSE);
+    bench.subscribe(&warehouse, Some(2)).unwrap();
+    for text in ["b25l", "dHdv", "dHJl"] {
+        bench.publish(text);
+    }
+    let held = bench.deliver(&warehouse);
+    assert_eq!(held.len(), 2);
+    bench.settle(&warehouse, &held[0].id, Some(held[0].block), defer(60_000)).unwrap();
+    assert_eq!(texts(&bench.deliver(&warehouse)), ["dHJl"]);
+    assert_eq!(bench.counts(), [0, 2, 1, 0]);
+}
+
 #[test]
 fn the_engine_has_the_last_word_on_windows() {
     let mut bench = Bench::with(

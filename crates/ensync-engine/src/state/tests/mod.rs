@@ -14,5 +14,6 @@ mod random;
 mod replay;
 mod restart;
 mod settle;
+mod turns;
 
 use super::harness::bench;

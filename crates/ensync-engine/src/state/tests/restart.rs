@@ -48,14 +48,14 @@ fn an_event_may_move_in_the_log_and_keeps_its_id() {
     let mut bench = Bench::new();
     let ids = [bench.publish("b25l"), bench.publish("dHdv")];
     let end = Position::new(bench.log.len() as u64);
-    let unsettled = bench.state.waiting_before(end);
+    let unsettled = bench.waiting_before(end);
     assert_eq!(unsettled.len(), 1);
     // What retention does: append again, then drop what lies before.
     let copy = bench.log[unsettled[0].0.as_u64() as usize - 1].clone();
     bench.log.push(copy.clone());
     let moved = Position::new(bench.log.len() as u64);
     assert_eq!(bench.state.apply(Some(moved), &copy), Applied::Stored(ids[0].clone()));
-    assert_eq!(bench.state.waiting_before(end), []);
+    assert_eq!(bench.waiting_before(end), []);
     bench.log[unsettled[0].0.as_u64() as usize - 1] = Arc::new(Record::Drop { event: EventRef { queue: 9, seq: 9 } });
 
     bench.adopt(State::restore(bench.settings.clone(), bench.state.snapshot()));

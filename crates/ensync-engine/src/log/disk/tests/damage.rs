@@ -112,7 +112,7 @@ async fn a_checkpoint_tells_damage_at_the_end_from_a_torn_commit() {
     let place = Place::new();
     let log = place.open();
     let positions = log.store(&[small(1), small(2)]).await.unwrap();
-    log.save_checkpoint(positions[1], Bytes::from("state")).await.unwrap();
+    log.save_checkpoint(positions[1], vec![Bytes::from("state")]).await.unwrap();
     drop(log);
     place.alter(&place.segment(1), |bytes| bytes[split(positions[1]).1 as usize + 30] ^= 1);
     place.refused(ErrorKind::InvalidInput, &["before its own checkpoint", "0000000001.log", "restore"]);
@@ -173,7 +173,7 @@ async fn another_format_is_refused_in_words() {
     let place = Place::new();
     let log = place.open();
     let positions = log.store(&[small(1)]).await.unwrap();
-    log.save_checkpoint(positions[0], Bytes::from("state")).await.unwrap();
+    log.save_checkpoint(positions[0], vec![Bytes::from("state")]).await.unwrap();
     drop(log);
     let checkpoint = place.path().join(format!("{:020}.checkpoint", positions[0].as_u64()));
     for path in [place.segment(1), checkpoint] {

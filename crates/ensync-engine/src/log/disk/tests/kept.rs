@@ -149,7 +149,7 @@ async fn write() {
     for part in before.chunks(3) {
         stored.extend(log.store(part).await.unwrap().into_iter().zip(part.iter().cloned()));
     }
-    log.save_checkpoint(stored.last().unwrap().0, snapshot::encode(&fold(&stored))).await.unwrap();
+    log.save_checkpoint(stored.last().unwrap().0, vec![snapshot::encode(&fold(&stored))]).await.unwrap();
     drop(log);
     let log = place.open();
     log.store(&shared(after())).await.unwrap();

@@ -133,7 +133,7 @@ async fn files_are_kept_open_but_not_too_many_and_not_those_that_are_dropped() {
     let open = log.shared.files.numbers();
     assert_eq!((open.len(), open.last()), (OPEN_FILES, Some(&1)), "the one that was used last is the last");
     assert!(!open.contains(&2));
-    log.save_checkpoint(at, Bytes::from("state")).await.unwrap();
+    log.save_checkpoint(at, vec![Bytes::from("state")]).await.unwrap();
     let parts = log.space().await.unwrap().unwrap().parts;
     let middle = parts[parts.len() - 2];
     log.read(positions[positions.len() - 1]).await.unwrap();

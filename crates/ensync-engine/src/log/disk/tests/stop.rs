@@ -205,7 +205,7 @@ async fn live(place: &Place, io: Arc<dyn Io>) -> Story {
             }
             let last = story.stored.last().unwrap().0;
             if seq % 3 == 2 {
-                if log.save_checkpoint(last, Bytes::from(last.to_string())).await.is_err() {
+                if log.save_checkpoint(last, vec![Bytes::from(last.to_string())]).await.is_err() {
                     return story;
                 }
                 story.saved = Some(last);

@@ -133,7 +133,7 @@ async fn a_part_in_the_middle_is_dropped() {
         positions.extend(log.store(&[large(seq, 10_000)]).await.unwrap());
     }
     let at = *positions.last().unwrap();
-    log.save_checkpoint(at, snapshot::encode(&crate::model::Snapshot::default())).await.unwrap();
+    log.save_checkpoint(at, vec![snapshot::encode(&crate::model::Snapshot::default())]).await.unwrap();
     let parts = log.space().await.unwrap().unwrap().parts;
     assert!(parts.len() > 4);
     let is_in = |from: usize, at: &Position| parts[from].from <= *at && *at < parts[from].to;
@@ -181,7 +181,7 @@ async fn only_what_no_checkpoint_needs_is_dropped() {
     assert!(log.space().await.unwrap().unwrap().parts.is_empty());
 
     for at in [5, 20, 39] {
-        log.save_checkpoint(positions[at], Bytes::from(format!("state {at}"))).await.unwrap();
+        log.save_checkpoint(positions[at], vec![Bytes::from(format!("state {at}"))]).await.unwrap();
     }
     assert_eq!(
         fs::read_dir(place.path())
@@ -218,7 +218,7 @@ async fn the_second_checkpoint_stands_in_for_a_damaged_one() {
     let positions = log.store(&[small(1), small(2)]).await.unwrap();
     assert_eq!(log.load_checkpoint().await.unwrap(), None);
     for (at, state) in positions.iter().zip(["one", "two"]) {
-        log.save_checkpoint(*at, Bytes::from(state)).await.unwrap();
+        log.save_checkpoint(*at, vec![Bytes::from(state)]).await.unwrap();
     }
     drop(log);
     let path = place.path().join(format!("{:020}.checkpoint", positions[1].as_u64()));

@@ -89,7 +89,7 @@ impl History {
             if checkpoints.contains(&commit) {
                 let at = history.stored.last().unwrap().0;
                 let state = fold(&history.stored);
-                log.save_checkpoint(at, snapshot::encode(&state.snapshot())).await.unwrap();
+                log.save_checkpoint(at, vec![snapshot::encode(&state.snapshot())]).await.unwrap();
                 history.checkpoints.push(at);
             }
         }
@@ -212,7 +212,7 @@ async fn a_checkpoint_that_the_log_does_not_come_to_is_found() {
     let mut wrong = fold(&history.stored[..10]).snapshot();
     wrong.partition.queues.pop();
     let log = history.place.open();
-    log.save_checkpoint(at, snapshot::encode(&wrong)).await.unwrap();
+    log.save_checkpoint(at, vec![snapshot::encode(&wrong)]).await.unwrap();
     drop(log);
     let report = verify(history.place.path()).await.unwrap();
     let said = report.damage.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -241,7 +241,7 @@ async fn a_checkpoint_after_what_was_waited_for_is_no_damage() {
     let mut wrong = before.clone();
     wrong.partition.queues[0].events[0].deliveries = 4;
     for (saved, is_right) in [(before, true), (after, true), (wrong, false)] {
-        place.open().save_checkpoint(stored.last().unwrap().0, snapshot::encode(&saved)).await.unwrap();
+        place.open().save_checkpoint(stored.last().unwrap().0, vec![snapshot::encode(&saved)]).await.unwrap();
         let report = verify(place.path()).await.unwrap();
         assert_eq!((report.compared, report.damage.is_empty()), (1, is_right), "{:?}", report.damage);
     }

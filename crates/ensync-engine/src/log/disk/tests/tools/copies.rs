@@ -21,7 +21,7 @@ async fn a_backup_is_a_copy_and_restoring_it_numbers_on() {
             let batch: Vec<_> = waiting(&fold(&history.stored)).into_iter().flat_map(drops).collect();
             history.stored.extend(log.store(&batch).await.unwrap().into_iter().zip(batch));
             let at = history.stored.last().unwrap().0;
-            log.save_checkpoint(at, snapshot::encode(&fold(&history.stored).snapshot())).await.unwrap();
+            log.save_checkpoint(at, vec![snapshot::encode(&fold(&history.stored).snapshot())]).await.unwrap();
         }
         let _ = fs::remove_dir_all(to.path());
         let made = backup(history.place.path(), to.path(), replays).await.unwrap();

@@ -1,0 +1,38 @@
+// An app's key pair: Ed25519 (RFC 8032), used for X25519 too (RFC 7748) by the usual map between the curves.
+
+import { ed25519 } from "@noble/curves/ed25519.js";
+import { concat, fromBase64, same, toBase64 } from "./bytes";
+
+export interface KeyPair {
+    /** Raw, 32 bytes. */
+    publicKey: Uint8Array;
+    seed: Uint8Array;
+}
+
+export function newKeyPair(): KeyPair {
+    const seed = crypto.getRandomValues(new Uint8Array(32));
+    return { seed, publicKey: ed25519.getPublicKey(seed) };
+}
+
+/** As the SDKs take a secret key: base64 of seed and public key. */
+export const secretKeyText = (pair: KeyPair): string => toBase64(concat(pair.seed, pair.publicKey));
+
+export const publicKeyText = (pair: KeyPair): string => toBase64(pair.publicKey);
+
+/** Reads a secret key: 64 bytes (seed and public key) or 32 (the seed), in base64. What is wrong is said without repeating it. */
+export function readSecretKey(text: string): KeyPair {
+    const bytes = fromBase64(text.trim());
+    if (!bytes) throw new Error("This is not a secret key: it is not base64.");
+    if (bytes.length !== 32 && bytes.length !== 64) {
+        throw new Error(`This is not a secret key: it has ${bytes.length} bytes, and a secret key has 64 (or 32).`);
+    }
+    const seed = bytes.slice(0, 32);
+    const publicKey = ed25519.getPublicKey(seed);
+    if (bytes.length === 64 && !same(bytes.slice(32), publicKey)) {
+        throw new Error("This is not a secret key: its two halves do not belong together.");
+    }
+    return { seed, publicKey };
+}
+
+export const agreementPublic = (publicKey: Uint8Array): Uint8Array => ed25519.utils.toMontgomery(publicKey);
+export const agreementSecret = (pair: KeyPair): Uint8Array => ed25519.utils.toMontgomerySecret(pair.seed);

@@ -1,0 +1,382 @@
+import { useState } from "preact/hooks";
+import { type App, type Issued, type May, change, path, query, useAsk } from "../api/client";
+import { newKeyPair, publicKeyText, secretKeyText } from "../crypto/keys";
+import { type Route, go, to, within } from "../route";
+import { plural } from "../ui/format";
+import { Act, Check, Copy, Empty, Facts, Field, Key, Notice, Page, Pager, Section, Select, Shown, Table, Tag, Time } from "../ui/parts";
+
+const PAGE = 50;
+
+export function Apps({ route }: { route: Route }) {
+    const [search, enabled, after] = ["search", "enabled", "after"].map((name) => route.query.get(name) ?? "");
+    const asked = useAsk<{ apps: App[]; next: string | null }>(`/v1/apps${query({ search, enabled, after, limit: PAGE })}`);
+    const [typed, setTyped] = useState({ search: search ?? "", enabled: enabled ?? "" });
+    const filtered = Boolean(search || enabled);
+    return (
+        <Page
+            title="Apps"
+            lead="An app is a program, or several of one kind: it has an address that others publish to, and keys of its own."
+            actions={
+                <a class="button primary" href="#/new-app">
+                    New app
+                </a>
+            }
+        >
+            <form
+                class="filters"
+                onSubmit={(submitted) => {
+                    submitted.preventDefault();
+                    go(within(route, { search: typed.search.trim(), enabled: typed.enabled, after: "" }));
+                }}
+            >
+                <Field label="Name or id holds" value={typed.search} onInput={(event) => setTyped({ ...typed, search: event.currentTarget.value })} />
+                <Select
+                    label="May log in"
+                    value={typed.enabled}
+                    options={[
+                        ["", "Either"],
+                        ["true", "Enabled"],
+                        ["false", "Disabled"],
+                    ]}
+                    onValue={(enabled) => setTyped({ ...typed, enabled })}
+                />
+                <button>Filter</button>
+                {filtered && (
+                    <a class="button" href={to("apps")} onClick={() => setTyped({ search: "", enabled: "" })}>
+                        Show all
+                    </a>
+                )}
+            </form>
+            <Shown asked={asked}>
+                {({ apps, next }) =>
+                    apps.length === 0 && !next ? (
+                        filtered ? (
+                            <Empty title="No app matches.">
+                                <a href={to("apps")}>Show all apps</a>
+                            </Empty>
+                        ) : (
+                            <Empty title="There are no apps yet.">
+                                <a href="#/new-app">Create the first one</a>: its keys are made in this browser, and shown once.
+                            </Empty>
+                        )
+                    ) : (
+                        <>
+                            <Table
+                                label="Apps"
+                                rows={apps}
+                                keyOf={(app) => app.id}
+                                columns={[
+                                    { head: "Name", main: true, of: (app) => <a href={to("apps", app.id)}>{app.name}</a> },
+                                    { head: "May", of: (app) => (app.enabled ? <Rights may={app.rights} /> : <Tag kind="warn">Disabled</Tag>) },
+                                    { head: "Sessions", number: true, of: (app) => app.sessions },
+                                    { head: "Created", of: (app) => <Time at={app.created_at} /> },
+                                    { head: "Public key", of: (app) => <Key value={app.public_key} /> },
+                                ]}
+                            />
+                            <Pager
+                                what={`${plural(apps.length, "app")} on this page`}
+                                shown={apps.length}
+                                first={after ? within(route, { after: "" }) : null}
+                                next={next && within(route, { after: next })}
+                            />
+                        </>
+                    )
+                }
+            </Shown>
+        </Page>
+    );
+}
+
+function Rights({ may }: { may: May }) {
+    const words = [may.publish && "publish", may.subscribe && "subscribe"].filter(Boolean);
+    return words.length ? <>{words.join(", ")}</> : <Tag>nothing of itself</Tag>;
+}
+
+/** Keys that are seen once: nobody can show them again. */
+function Secrets(props: { name: string; lines: [string, string, string][]; then: [string, string] }) {
+    const file = props.lines.map(([variable, , value]) => `${variable}=${value}\n`).join("");
+    const download = () => {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([file], { type: "text/plain" }));
+        link.download = `${props.name.replace(/[^A-Za-z0-9._-]+/g, "-")}.env`;
+        link.click();
+        window.setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    };
+    return (
+        <section class="section secrets" aria-label="Keys">
+            <Notice kind="warn">
+                <p>
+                    <b>Keep these now.</b> This is the only time they are shown. The secret key was made in this browser, and the engine has never seen it.
+                </p>
+            </Notice>
+            {props.lines.map(([variable, label, value]) => (
+                <div class="secret">
+                    <span class="secret-label">{label}</span>
+                    <Key value={value} copy />
+                    <span class="hint">{variable}</span>
+                </div>
+            ))}
+            <div class="actions">
+                <button type="button" class="primary" onClick={download}>
+                    Download as a file
+                </button>
+                <Copy text={file} label="Copy all" />
+                <a class="button" href={props.then[1]}>
+                    {props.then[0]}
+                </a>
+            </div>
+        </section>
+    );
+}
+
+export function NewApp() {
+    const [name, setName] = useState("");
+    const [may, setMay] = useState<May>({ publish: true, subscribe: true });
+    const [made, setMade] = useState<{ app: App; accessKey: string; secretKey: string } | null>(null);
+    const create = async () => {
+        const pair = newKeyPair();
+        const issued = await change<Issued>("POST", "/v1/apps", { name: name.trim(), public_key: publicKeyText(pair), rights: may });
+        setMade({ app: issued.app, accessKey: issued.access_key, secretKey: secretKeyText(pair) });
+    };
+    if (made) {
+        return (
+            <Page title={`${made.app.name} is there`} back={["Apps", "#/apps"]}>
+                <Secrets
+                    name={made.app.name}
+                    lines={[
+                        ["ENSYNC_APP_ID", "Public key: its address, for those who publish to it", made.app.public_key],
+                        ["ENSYNC_APP_KEY", "Access key: what it logs in with", made.accessKey],
+                        ["ENSYNC_SECRET_KEY", "Secret key: opens what was sealed for it", made.secretKey],
+                    ]}
+                    then={["I have kept them: show the app", to("apps", made.app.id)]}
+                />
+            </Page>
+        );
+    }
+    return (
+        <Page title="New app" back={["Apps", "#/apps"]} lead="Its key pair is made in this browser: the engine gets the public half only.">
+            <form class="section" onSubmit={(event) => event.preventDefault()}>
+                <Field label="Name" value={name} required maxLength={256} autoFocus onInput={(event) => setName(event.currentTarget.value)} hint="For people, such as warehouse." />
+                <fieldset>
+                    <legend>With every event name it may, unless a grant says otherwise</legend>
+                    <Check label="publish" checked={may.publish} onCheck={(publish) => setMay({ ...may, publish })} />
+                    <Check label="subscribe and replay" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
+                </fieldset>
+                <div class="actions">
+                    <Act kind="primary" act={create} disabled={!name.trim()}>
+                        Create app
+                    </Act>
+                </div>
+            </form>
+        </Page>
+    );
+}
+
+const GRACES: [string, string][] = [
+    ["0", "Not at all: its sessions end now"],
+    ["3600000", "1 hour"],
+    ["86400000", "1 day"],
+    ["604800000", "7 days"],
+    ["2592000000", "30 days"],
+];
+
+export function OneApp({ route }: { route: Route }) {
+    const id = route.parts[1] ?? "";
+    const asked = useAsk<App>(path`/v1/apps/${id}`);
+    const [secrets, setSecrets] = useState<[string, string, string][] | null>(null);
+    const [grace, setGrace] = useState("86400000");
+    if (secrets) {
+        return (
+            <Page title="New keys" back={["Apps", "#/apps"]}>
+                <Secrets name={asked.data?.name ?? "app"} lines={secrets} then={["I have kept them: show the app", "#"]} />
+                <div class="actions">
+                    <button type="button" onClick={() => setSecrets(null)}>
+                        Back to the app
+                    </button>
+                </div>
+            </Page>
+        );
+    }
+    return (
+        <Page title={asked.data?.name ?? "App"} back={["Apps", "#/apps"]} lead={asked.data && !asked.data.enabled && <Tag kind="warn">Disabled</Tag>}>
+            <Shown asked={asked}>
+                {(app) => (
+                    <>
+                        <Section title="Who it is">
+                            <Facts
+                                of={[
+                                    ["Public key: its address", <Key value={app.public_key} copy />],
+                                    ["Id, for as long as it exists", <Key value={app.id} copy />],
+                                    ["Created", <Time at={app.created_at} />],
+                                    ["Sessions", <a href={`#/sessions${query({ app: app.id })}`}>{app.sessions}</a>],
+                                ]}
+                            />
+                        </Section>
+                        <Grants app={app} again={asked.again} />
+                        <Section title="Access key" about="What it logs in with. The engine keeps a hash of it, and cannot show it.">
+                            {app.old_access_key_until && (
+                                <p>
+                                    The key before logs in until <Time at={app.old_access_key_until} />.
+                                </p>
+                            )}
+                            <div class="row">
+                                <Select label="The present key goes on for" value={grace} options={GRACES} onValue={setGrace} />
+                                <Act
+                                    act={async () => {
+                                        const issued = await change<Issued>("POST", path`/v1/apps/${id}/access-key`, { grace_ms: Number(grace) });
+                                        setSecrets([["ENSYNC_APP_KEY", "Access key: what it logs in with", issued.access_key]]);
+                                    }}
+                                    confirm={{ title: `Give ${app.name} another access key?`, yes: "Make a new key", body: <p>{grace === "0" ? "Its sessions end at once, and its programs need the new key to come back." : "Its programs go on with the present key for the time that you chose, and need the new one by then."}</p> }}
+                                >
+                                    Rotate access key…
+                                </Act>
+                            </div>
+                        </Section>
+                        <Section title="Key pair" about="Opens what is sealed for it, and proves what it publishes.">
+                            <Act
+                                act={async () => {
+                                    const pair = newKeyPair();
+                                    await change<App>("POST", path`/v1/apps/${id}/key-pair`, { public_key: publicKeyText(pair) });
+                                    setSecrets([
+                                        ["ENSYNC_APP_ID", "Public key: its new address", publicKeyText(pair)],
+                                        ["ENSYNC_SECRET_KEY", "Secret key: keep the earlier ones too, for what was sealed for them", secretKeyText(pair)],
+                                    ]);
+                                }}
+                                confirm={{ title: `Give ${app.name} another key pair?`, yes: "Make a new pair", body: <p>It is made in this browser. The app's sessions end, and its programs need the new secret key beside the earlier one. What is published to the earlier public key still reaches it.</p> }}
+                            >
+                                Rotate key pair…
+                            </Act>
+                            {app.earlier_public_keys.length > 0 && (
+                                <Table
+                                    label="Earlier public keys"
+                                    rows={app.earlier_public_keys}
+                                    keyOf={(key) => key}
+                                    columns={[
+                                        { head: "Earlier public key", main: true, of: (key) => <Key value={key} /> },
+                                        {
+                                            head: "Decide",
+                                            of: (key) => (
+                                                <Act
+                                                    small
+                                                    kind="danger"
+                                                    act={async () => {
+                                                        await change("DELETE", path`/v1/apps/${id}/earlier-public-keys/${key}`);
+                                                        asked.again();
+                                                    }}
+                                                    confirm={{ title: "Retire this key?", yes: "Retire it for good", body: <p>Whatever is published to it from now on is refused. What is queued already is delivered.</p> }}
+                                                >
+                                                    Retire…
+                                                </Act>
+                                            ),
+                                        },
+                                    ]}
+                                />
+                            )}
+                        </Section>
+                        <Section title="Its end">
+                            <div class="actions">
+                                {app.enabled ? (
+                                    <Act
+                                        act={async () => {
+                                            await change("POST", path`/v1/apps/${id}/disable`);
+                                            asked.again();
+                                        }}
+                                        confirm={{ title: `Disable ${app.name}?`, yes: "Disable it", body: <p>Its sessions end at once, and it cannot log in. What is published to it waits until it is enabled again.</p> }}
+                                    >
+                                        Disable…
+                                    </Act>
+                                ) : (
+                                    <Act
+                                        act={async () => {
+                                            await change("POST", path`/v1/apps/${id}/enable`);
+                                            asked.again();
+                                        }}
+                                    >
+                                        Enable
+                                    </Act>
+                                )}
+                                <Act
+                                    kind="danger"
+                                    act={async () => {
+                                        await change("DELETE", path`/v1/apps/${id}`);
+                                        go(to("apps"));
+                                    }}
+                                    confirm={{ title: `Delete ${app.name}?`, yes: "Delete it for good", body: <p>Its {plural(app.sessions, "session")} end, and everything that was published to it is gone, dead letters included. What it published stays with those it was for.</p> }}
+                                >
+                                    Delete…
+                                </Act>
+                            </div>
+                        </Section>
+                    </>
+                )}
+            </Shown>
+        </Page>
+    );
+}
+
+function Grants({ app, again }: { app: App; again: () => void }) {
+    const [name, setName] = useState("");
+    const [may, setMay] = useState<May>({ publish: true, subscribe: true });
+    const set = (where: string, may: May) => async () => {
+        await change("PUT", where, may);
+        again();
+    };
+    const flip = (of: "publish" | "subscribe") => ({ ...app.rights, [of]: !app.rights[of] });
+    const rights = path`/v1/apps/${app.id}/rights`;
+    return (
+        <Section title="Rights" about="What it may do with every event name, and with single ones.">
+            <div class="row">
+                {(["publish", "subscribe"] as const).map((right) => (
+                    <span class="right">
+                        <Tag kind={app.rights[right] ? "good" : undefined}>{app.rights[right] ? `may ${right}` : `may not ${right}`}</Tag>
+                        <Act
+                            small
+                            act={set(rights, flip(right))}
+                            confirm={app.rights[right] ? { title: `Take the right to ${right} from ${app.name}?`, yes: "Take it", body: <p>This holds at once, for every event name without a grant of its own.{right === "subscribe" ? " Sessions that are subscribed to such a name end." : ""}</p> } : undefined}
+                        >
+                            {app.rights[right] ? "Take…" : "Give"}
+                        </Act>
+                    </span>
+                ))}
+            </div>
+            {app.grants.length > 0 && (
+                <Table
+                    label="Grants"
+                    rows={app.grants}
+                    keyOf={(grant) => grant.event}
+                    columns={[
+                        { head: "Event name", main: true, of: (grant) => <a href={to("names", grant.event)}>{grant.event}</a> },
+                        { head: "May", of: (grant) => <Rights may={grant.rights} /> },
+                        {
+                            head: "Decide",
+                            of: (grant) => (
+                                <Act
+                                    small
+                                    kind="danger"
+                                    act={async () => {
+                                        await change("DELETE", path`/v1/apps/${app.id}/grants/${grant.event}`);
+                                        again();
+                                    }}
+                                    confirm={{ title: `Take the grant for ${grant.event} back?`, yes: "Take it back", body: <p>What {app.name} may do with every event name holds for this one again, at once.</p> }}
+                                >
+                                    Take back…
+                                </Act>
+                            ),
+                        },
+                    ]}
+                />
+            )}
+            <details>
+                <summary>Say what it may do with one event name</summary>
+                <form class="filters" onSubmit={(event) => event.preventDefault()}>
+                    <Field label="Event name" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+                    <Check label="publish" checked={may.publish} onCheck={(publish) => setMay({ ...may, publish })} />
+                    <Check label="subscribe" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
+                    <Act disabled={!name.trim()} act={set(path`/v1/apps/${app.id}/grants/${name.trim()}`, may)}>
+                        Set the grant
+                    </Act>
+                </form>
+            </details>
+        </Section>
+    );
+}

@@ -1,0 +1,170 @@
+//! Who is logged in at the console. In memory: a restart ends it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ensync_core::Result;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::admin::context::Access;
+use crate::admin::tokens::Tokens;
+use crate::random::random;
+
+/// How long a session lasts after it was used last, and at most.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
+/// How many there may be; the one that was used longest ago makes room.
+const MOST: usize = 64;
+
+/// The sessions of a console. A handle, cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Sessions {
+    tokens: Tokens,
+    /// By the hash of the id, so that looking one up takes a time that says nothing of the others.
+    open: Arc<Mutex<BTreeMap<[u8; 32], Open>>>,
+}
+
+struct Open {
+    /// What was shown: a session is good for as long as that is the present token.
+    token: Zeroizing<String>,
+    begun: Instant,
+    used: Instant,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("begun", &self.begun).field("used", &self.used).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(tokens: Tokens) -> Self {
+        Self { tokens, open: Arc::default() }
+    }
+
+    /// Opens a session for a token that is taken; its id has 256 random bits.
+    pub(super) fn open(&self, token: &str) -> Result<String> {
+        let id = URL_SAFE_NO_PAD.encode(random::<32>()?);
+        let now = Instant::now();
+        let mut open = self.lock();
+        open.retain(|_, session| self.is_good(session, now));
+        if open.len() >= MOST
+            && let Some(oldest) = open.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
+        {
+            open.remove(&oldest);
+        }
+        open.insert(key(&id), Open { token: Zeroizing::new(token.to_owned()), begun: now, used: now });
+        Ok(id)
+    }
+
+    /// Whose session it is, and what it is good for; it is used by that.
+    pub(super) fn admit(&self, id: &str) -> Option<(Arc<str>, Access)> {
+        let now = Instant::now();
+        let mut open = self.lock();
+        let session = open.get_mut(&key(id))?;
+        if !self.is_good(session, now) {
+            open.remove(&key(id));
+            return None;
+        }
+        session.used = now;
+        self.tokens.known(&session.token)
+    }
+
+    /// Whether a session is open still. It is not used by that.
+    pub(super) fn is_in(&self, id: &str) -> bool {
+        self.lock().get(&key(id)).is_some_and(|session| self.is_good(session, Instant::now()))
+    }
+
+    /// Ends a session.
+    pub(super) fn close(&self, id: &str) {
+        self.lock().remove(&key(id));
+    }
+
+    fn is_good(&self, session: &Open, now: Instant) -> bool {
+        now.duration_since(session.used) < IDLE
+            && now.duration_since(session.begun) < LONGEST
+            && self.tokens.is_present(&session.token)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Open>> {
+        // Nothing panics while it is held.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(id: &str) -> [u8; 32] {
+    Sha256::digest(id).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdminToken;
+
+    fn sessions() -> (Sessions, AdminToken, AdminToken) {
+        let [token, reader] = [(); 2].map(|()| AdminToken::generate().unwrap());
+        (Sessions::new(Tokens::fixed(token.clone(), Some(reader.clone()))), token, reader)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_when_it_is_not_used_and_at_last_though_it_is() {
+        let (sessions, token, reader) = sessions();
+        let (idle, used) = (sessions.open(token.expose()).unwrap(), sessions.open(reader.expose()).unwrap());
+        assert_eq!(sessions.admit(&idle).unwrap().1, Access::Full);
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST {
+            assert_eq!(sessions.admit(&used).unwrap().1, Access::Read, "{:?}", begun.elapsed());
+            assert_eq!(sessions.is_in(&idle), begun.elapsed() < IDLE, "to ask is not to use");
+            tokio::time::advance(IDLE / 2).await;
+        }
+        assert!(sessions.admit(&used).is_none() && sessions.admit(&idle).is_none() && sessions.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_so_many_and_the_one_used_longest_ago_makes_room() {
+        let (sessions, token, _) = sessions();
+        let mut ids = Vec::new();
+        for _ in 0..MOST {
+            ids.push(sessions.open(token.expose()).unwrap());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(sessions.admit(&ids[0]).is_some());
+        ids.push(sessions.open(token.expose()).unwrap());
+        assert!(!sessions.is_in(&ids[1]) && sessions.is_in(&ids[0]) && sessions.is_in(&ids[MOST]));
+        assert_eq!(sessions.lock().len(), MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_token_ends_the_sessions_of_the_one_before_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = Tokens::of_directory(directory.path(), Duration::from_secs(600)).unwrap();
+        let sessions = Sessions::new(tokens.clone());
+        let (full, reader) = (tokens.present(), tokens.reader().unwrap());
+        let (id, other) = (sessions.open(full.expose()).unwrap(), sessions.open(reader.expose()).unwrap());
+        std::fs::write(AdminToken::file(directory.path()), AdminToken::generate().unwrap().expose()).unwrap();
+        tokens.look();
+        assert!(tokens.known(full.expose()).is_some(), "programs go on with it for a while");
+        assert!(!sessions.is_in(&id) && sessions.admit(&id).is_none() && sessions.is_in(&other));
+        std::fs::write(AdminToken::reader_file(directory.path()), AdminToken::generate().unwrap().expose()).unwrap();
+        tokens.look();
+        assert!(!sessions.is_in(&other));
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_is_closed_and_what_was_never_open_is_nobodys() {
+        let (sessions, token, _) = sessions();
+        let id = sessions.open(token.expose()).unwrap();
+        assert_eq!(id.len(), 43);
+        for wrong in ["", &id[1..], &format!("{id}A"), token.expose()] {
+            assert!(sessions.admit(wrong).is_none());
+        }
+        sessions.close(&id);
+        assert!(sessions.admit(&id).is_none());
+        assert!(!format!("{sessions:?}").contains(token.expose()));
+    }
+}

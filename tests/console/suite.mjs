@@ -1,0 +1,297 @@
+// The console in a browser, against a real engine. Skips, and says why, where there is no browser; ENSYNC_BROWSER=required makes that a
+// failure.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { createRequire } from "node:module";
+import { Engine, Raw, logIn, missing, newContext, openBrowser } from "./engine.mjs";
+
+const why = missing();
+if (why) {
+    console.log(`the console's suite was skipped: ${why}`);
+    process.exit(process.env.ENSYNC_BROWSER === "required" ? 1 : 0);
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>';
+let engine;
+let browser;
+const strangers = [];
+
+before(async () => {
+    engine = await Engine.start({ settings: ["limits.login_delay=1s"] });
+    browser = await openBrowser();
+});
+
+after(async () => {
+    await browser?.close();
+    await engine?.remove();
+});
+
+/** A page of its own that watches what it asks, and whom. */
+async function open(options = {}) {
+    const context = await newContext(browser, { viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
+    const page = await context.newPage();
+    page.setDefaultTimeout(30_000);
+    const faults = [];
+    page.on("pageerror", (error) => faults.push(String(error)));
+    page.on("console", (message) => message.type() === "error" && !/status of (401|403|404|409|422|429)|ERR_/.test(message.text()) && faults.push(message.text()));
+    page.on("request", (request) => !request.url().startsWith(engine.admin) && !/^(blob|data):/.test(request.url()) && strangers.push(request.url()));
+    page.faults = faults;
+    return page;
+}
+
+async function closing(page) {
+    assert.deepEqual(page.faults, []);
+    assert.equal(await page.evaluate(() => window.hurt), undefined);
+    await page.context().close();
+}
+
+const heading = (page, name) => page.getByRole("heading", { level: 1, name }).waitFor();
+
+test("nobody gets in without a token, and a right one is a session until it is ended", async () => {
+    const page = await open();
+    await page.goto(`${engine.console}#/apps`);
+    await page.getByLabel("Admin token").fill("ensync_admin_wrong");
+    await page.getByRole("button", { name: "Log in" }).click();
+    await page.getByRole("alert").filter({ hasText: "not a token of this engine" }).waitFor();
+    await page.getByLabel("Admin token").fill(engine.token);
+    await page.getByRole("button", { name: "Log in" }).click();
+    await heading(page, "Apps");
+    await page.reload();
+    await heading(page, "Apps");
+    const cookies = await page.context().cookies();
+    assert.equal(cookies.length, 1);
+    assert.deepEqual([cookies[0].httpOnly, cookies[0].sameSite, cookies[0].path], [true, "Strict", "/console"]);
+    assert.equal(await page.evaluate(() => document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)), "{}{}");
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByText("You are logged out.").waitFor();
+    await page.reload();
+    await page.getByLabel("Admin token").waitFor();
+    await closing(page);
+});
+
+test("whoever guesses has to wait, and a right token is let in all the same", async () => {
+    const page = await open();
+    await page.goto(engine.console);
+    for (let tries = 0; tries < 14; tries += 1) {
+        await page.getByLabel("Admin token").fill(`wrong-${tries}`);
+        const answered = page.waitForResponse("**/console/login");
+        await page.getByRole("button", { name: "Log in" }).click();
+        if ((await answered).status() === 429) break;
+    }
+    await page.getByRole("alert").filter({ hasText: "try again in a minute" }).waitFor();
+    await logIn(page, engine);
+    await closing(page);
+});
+
+test("a session that ended elsewhere is said so", async () => {
+    const page = await open();
+    await logIn(page, engine);
+    await page.context().clearCookies();
+    await page.getByRole("link", { name: "Queues" }).click();
+    await page.getByText("Your session has ended").waitFor();
+    await closing(page);
+});
+
+test("an app and an event name are made in the browser, an SDK's program uses them, and the event is found and decrypted", async () => {
+    const page = await open();
+    await logIn(page, engine);
+    await page.getByText("All is well").waitFor();
+    await page.getByRole("link", { name: "Event names" }).click();
+    await page.getByRole("link", { name: "New event name" }).click();
+    await page.getByLabel("Name").fill("shop/orders");
+    await page.getByLabel("Schema").fill('{"order": "strin');
+    await page.getByText("This is not JSON yet").waitFor();
+    await page.getByLabel("Schema").fill('{"order": "text"}');
+    await page.getByText('The type of "order" is "text"').waitFor();
+    await page.getByLabel("Schema").fill('{"order": "string"}');
+    await page.getByText("a schema of 1 field").waitFor();
+    await page.getByRole("button", { name: "Register" }).click();
+    await heading(page, "shop/orders");
+
+    await page.getByRole("link", { name: "Apps", exact: true }).click();
+    await page.getByRole("link", { name: "New app" }).click();
+    await page.getByLabel("Name").fill("warehouse");
+    const sent = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/v1/apps"));
+    await page.getByRole("button", { name: "Create app" }).click();
+    await heading(page, "warehouse is there");
+    const downloading = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Download as a file" }).click();
+    const download = await downloading;
+    assert.equal(download.suggestedFilename(), "warehouse.env");
+    const keys = Object.fromEntries(readFileSync(await download.path(), "utf8").trim().split("\n").map((line) => line.match(/^([^=]+)=(.*)$/).slice(1)));
+    assert.ok(!(await sent).postData().includes(keys.ENSYNC_SECRET_KEY.slice(0, 20)), "the secret key never leaves the page");
+
+    const [receipt] = (await engine.run(["publish", "shop/orders", '{"order":"o-17"}', "--to", keys.ENSYNC_APP_ID, "--header", "trace=t-1"], keys)).split("\t");
+    await page.getByRole("link", { name: "Queues" }).click();
+    await page.getByRole("link", { name: "shop/orders" }).click();
+    await heading(page, "shop/orders");
+    await page.getByRole("link", { name: receipt }).click();
+    await page.getByText("Waits for a client that takes it").waitFor();
+    await page.getByText('"trace": "t-1"').waitFor();
+    const box = page.getByLabel("Secret key of warehouse");
+    await box.fill(engine.token);
+    await page.getByRole("button", { name: "Decrypt" }).click();
+    await page.getByText("This is not a secret key").waitFor();
+    await box.fill(keys.ENSYNC_SECRET_KEY);
+    const bodies = [];
+    page.on("request", (request) => bodies.push(request.url() + (request.postData() ?? "")));
+    await page.getByRole("button", { name: "Decrypt" }).click();
+    await page.getByLabel("Decrypted payload").filter({ hasText: '"order": "o-17"' }).waitFor();
+    assert.ok(bodies.every((body) => !body.includes(keys.ENSYNC_SECRET_KEY.slice(0, 20)) && !body.includes(encodeURIComponent(keys.ENSYNC_SECRET_KEY).slice(0, 20))));
+    assert.equal(await box.inputValue(), "");
+
+    const read = await engine.run(["subscribe", "shop/orders", "--count", "1"], keys);
+    assert.match(read, /o-17/);
+    await page.getByText("Acknowledged by its recipient").waitFor();
+    await closing(page);
+});
+
+test("hostile names, reasons and headers are text; a dead letter is queued again, and one is dropped", async () => {
+    await engine.api("POST", "/v1/events", { name: "hostile/event" });
+    const app = await engine.createApp(HOSTILE.slice(0, 200));
+    const client = await Raw.connect(engine, app.accessKey);
+    await client.subscribe("hostile/event");
+    for (let count = 0; count < 3; count += 1) {
+        await client.publish("hostile/event", app.publicKey, "b25l", JSON.stringify({ headers: { [HOSTILE]: HOSTILE } }));
+        await client.discard(await client.next(), `${HOSTILE} number ${count}`);
+    }
+    const page = await open();
+    await logIn(page, engine);
+    await page.getByText("3 dead letters wait").waitFor();
+    await page.getByRole("link", { name: /^Dead letters/ }).click();
+    await page.getByText("number 0").waitFor();
+    assert.equal(await page.locator("img").count(), 1, "the icon, and nothing of theirs");
+    await page.getByLabel("Reason holds").fill("NUMBER 1");
+    await page.getByRole("button", { name: "Filter" }).click();
+    await page.getByText("1 dead letter on this page").waitFor();
+    assert.match(page.url(), /reason=NUMBER\+1/);
+    await page.reload();
+    await page.getByText("1 dead letter on this page").waitFor();
+    await page.getByRole("button", { name: "Requeue", exact: true }).click();
+    await page.getByText("1 event is queued again.").waitFor();
+    const again = await client.next();
+    assert.equal(again.event_name ?? again.eventName ?? "hostile/event", "hostile/event");
+    await page.getByRole("link", { name: "Show all dead letters" }).click();
+    await page.getByText("2 dead letters on this page").waitFor();
+    await page.getByRole("link", { name: "hostile/event" }).first().click();
+    await page.getByText("Became a dead letter").waitFor();
+    await page.goBack();
+    await page.getByText("2 dead letters on this page").waitFor();
+    for (const box of await page.getByRole("checkbox").all()) await box.check();
+    await page.getByRole("button", { name: "Drop chosen…" }).click();
+    await page.getByRole("dialog").getByText("gone for good").waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.getByText("2 dead letters on this page").waitFor();
+    await page.getByRole("button", { name: "Drop chosen…" }).click();
+    await page.getByRole("button", { name: "Drop for good" }).click();
+    await page.getByText("There are no dead letters.").waitFor();
+
+    await page.getByRole("link", { name: "Connections" }).click();
+    await page.getByRole("table").getByRole("link").first().click();
+    await page.getByRole("button", { name: "End…" }).click();
+    await page.getByRole("button", { name: "End it" }).click();
+    await heading(page, "Connections");
+    await new Promise((closed) => (client.socket.readyState === 3 ? closed() : client.socket.once("close", closed)));
+    await page.getByRole("link", { name: "Apps", exact: true }).click();
+    await page.getByLabel("Name or id holds").fill("onerror");
+    await page.getByRole("button", { name: "Filter" }).click();
+    await page.getByText("1 app on this page").waitFor();
+    await page.getByRole("table").getByRole("link").first().click();
+    await page.getByRole("button", { name: "Delete…" }).click();
+    await page.getByRole("button", { name: "Delete it for good" }).click();
+    await heading(page, "Apps");
+    await closing(page);
+});
+
+test("a queue is purged, and rights are taken and given", async () => {
+    await engine.api("POST", "/v1/events", { name: "purge/me" });
+    const app = await engine.createApp("purged");
+    const client = await Raw.connect(engine, app.accessKey);
+    for (let count = 0; count < 5; count += 1) await client.publish("purge/me", app.publicKey);
+    const page = await open();
+    await logIn(page, engine);
+    await page.goto(`${engine.console}#/queues/${encodeURIComponent(app.publicKey)}/purge%2Fme`);
+    await page.getByText("5 events on this page").waitFor();
+    await page.getByRole("button", { name: "Purge…" }).click();
+    await page.getByRole("button", { name: "Give them up" }).click();
+    await page.getByText("5 events were given up.").waitFor();
+    await page.getByText("Nothing waits in this queue.").waitFor();
+    await page.goto(`${engine.console}#/apps/${encodeURIComponent(app.publicKey)}`);
+    await page.getByText("may publish", { exact: true }).waitFor();
+    await page.getByRole("button", { name: "Take…" }).first().click();
+    await page.getByRole("button", { name: "Take it" }).click();
+    await page.getByText("may not publish").waitFor();
+    await assert.rejects(client.publish("purge/me", app.publicKey), /may not publish/);
+    client.close();
+    await closing(page);
+});
+
+test("whoever may only look has no button that changes something", async () => {
+    const page = await open();
+    await logIn(page, engine, engine.reader);
+    await page.getByText("Looking only").waitFor();
+    await page.getByRole("link", { name: "Apps", exact: true }).click();
+    await page.getByRole("table").getByRole("link").first().click();
+    await page.getByRole("heading", { name: "Access key" }).waitFor();
+    assert.equal(await page.getByRole("button", { name: /Rotate|Delete|Disable|Take/ }).count(), 0);
+    await closing(page);
+});
+
+test("a page says when the engine is gone, and comes back with it", async () => {
+    const other = await Engine.start();
+    const page = await (await newContext(browser)).newPage();
+    await logIn(page, other);
+    await page.getByText("Live", { exact: true }).waitFor();
+    const port = new URL(other.admin).port;
+    await other.stop();
+    await page.getByText("Cut off, trying again").waitFor();
+    const again = await Engine.start({ port, directory: other.directory });
+    // Sessions are in memory: a restart ends them.
+    await page.getByText("Your session has ended").waitFor({ timeout: 30_000 });
+    await page.context().close();
+    await again.remove();
+});
+
+test("every page keeps to the rules of accessibility, light and dark, wide and narrow", async () => {
+    await engine.api("POST", "/v1/events", { name: "axe/event", schema: { a: "string" } });
+    const app = await engine.createApp("axe");
+    const client = await Raw.connect(engine, app.accessKey);
+    await client.subscribe("axe/event");
+    await client.publish("axe/event", app.publicKey);
+    const record = await client.next();
+    await client.discard(record, "no such order");
+    const { sessions } = await engine.api("GET", "/v1/sessions");
+    const key = encodeURIComponent(app.publicKey);
+    const pages = ["", "queues", `queues/${key}/axe%2Fevent`, "letters", "event", `event/${record.idem}`, "apps", `apps/${key}`, "new-app", "names", "names/axe%2Fevent", "new-name", "sessions", `sessions/${sessions[0].session}`, "settings", "nowhere"];
+    const findings = [];
+    for (const colorScheme of ["light", "dark"]) {
+        for (const width of [1440, 360]) {
+            const page = await open({ colorScheme, viewport: { width, height: 800 }, bypassCSP: true });
+            const look = async (name) => {
+                await page.evaluate(axe);
+                const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] }));
+                for (const one of violations) findings.push(`${name} ${colorScheme} ${width}: ${one.id} ${one.nodes.map((node) => node.target).join(", ")}`);
+                const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+                if (wide > 0) findings.push(`${name} ${colorScheme} ${width}: ${wide} px too wide`);
+            };
+            await page.goto(engine.console);
+            await page.getByLabel("Admin token").waitFor();
+            await look("login");
+            await logIn(page, engine);
+            for (const where of pages) {
+                await page.goto(`${engine.console}#/${where}`);
+                await page.locator("h1").waitFor();
+                await page.waitForFunction(() => !document.querySelector("main .loading"));
+                await look(where || "overview");
+            }
+            await page.context().close();
+        }
+    }
+    client.close();
+    assert.deepEqual(findings, []);
+});
+
+test("nothing asked anybody but this engine", () => assert.deepEqual(strangers, []));
