@@ -1,9 +1,12 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ensync_sdk::{Client, Engine, SecretKey, TlsOptions};
+use ensync_sdk::{Client, Engine, ErrorKind, SecretKey, TlsOptions};
+use zeroize::Zeroizing;
 
-use crate::secrets;
+use crate::exit::{Exit, Problem};
+use crate::output::{Failure, note};
+use crate::{secrets, variables};
 
 /// Where the engine is, and who we are there.
 #[derive(Args)]
@@ -18,20 +21,125 @@ pub(crate) struct Connection {
     /// A PEM file of CAs to trust beside the system's.
     #[arg(long, env = "ENSYNC_CA_FILE", value_name = "FILE")]
     ca: Option<PathBuf>,
+    #[command(flatten)]
+    identity: Identity,
+}
+
+/// The certificate that we show to an engine that asks for one.
+#[derive(Args)]
+pub(crate) struct Identity {
+    /// A PEM file with the certificate chain to show to an engine that asks for one.
+    #[arg(long, env = "ENSYNC_CLIENT_CERT", value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// A PEM file with that certificate's private key.
+    #[arg(long, env = "ENSYNC_CLIENT_KEY", value_name = "FILE")]
+    client_key: Option<PathBuf>,
+}
+
+/// A certificate chain and its private key, as PEM.
+pub(crate) struct ClientCertificate {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+    /// The two files.
+    pub(crate) place: String,
+}
+
+impl Identity {
+    pub(crate) fn read(&self) -> Result<Option<ClientCertificate>, Failure> {
+        match (&self.client_cert, &self.client_key) {
+            (None, None) => Ok(None),
+            (Some(chain), Some(key)) => Ok(Some(ClientCertificate {
+                chain: file(chain, "--client-cert")?,
+                key: file(key, "--client-key")?,
+                place: format!("--client-cert {}, --client-key {}", chain.display(), key.display()),
+            })),
+            (Some(_), None) => Err(Problem::usage("--client-cert needs its private key too: give --client-key").into()),
+            (None, Some(_)) => Err(Problem::usage("--client-key needs its certificate too: give --client-cert").into()),
+        }
+    }
+}
+
+/// A file that a flag names.
+pub(crate) fn file(path: &Path, flag: &str) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path)
+        .map_err(|cause| Problem::usage(format!("{flag}: cannot read {}: {cause}", path.display())).into())
+}
+
+/// The app's secret key.
+#[derive(Args)]
+pub(crate) struct Secret {
+    /// The app's secret key. Better given in the environment, where other users of the machine do not see it. [env: ENSYNC_SECRET_KEY]
+    #[arg(long)]
+    secret_key: Option<String>,
+}
+
+impl Secret {
+    pub(crate) fn find(&self) -> Result<Option<SecretKey>, Failure> {
+        let Some((text, place)) = secrets::given("--secret-key")? else { return Ok(None) };
+        SecretKey::parse(&text).map(Some).map_err(|error| {
+            if error.to_string().contains("holds 32 bytes") {
+                let what = "32 bytes, where a secret key has 64, as `ensync keygen` prints it; is this the app id?";
+                return Problem::usage(format!("{place}: {what}")).into();
+            }
+            Problem::at(place, &error).into()
+        })
+    }
+
+    pub(crate) fn require(&self) -> Result<SecretKey, Failure> {
+        let missing = "no secret key: set ENSYNC_SECRET_KEY, or give --secret-key";
+        self.find()?.ok_or_else(|| Problem::usage(missing).into())
+    }
 }
 
 impl Connection {
-    pub(crate) async fn open(&self, secret_key: Option<SecretKey>) -> Result<Client, Box<dyn std::error::Error>> {
-        let mut engine = Engine::new(&self.url)?;
-        if let Some(path) = &self.ca {
-            let pem = std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))?;
-            engine = engine.tls(TlsOptions::new().add_ca_pem(&pem)?);
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) async fn open(&self, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
+        let own = secret_key.as_ref().and_then(SecretKey::app_id);
+        let client = self.connect(&self.url, secret_key).await?;
+        if let (Some(own), Some(app)) = (own, client.app_id())
+            && own != app
+        {
+            note(format_args!(
+                "warning: the secret key is that of {own}, and the app key that of {app}: what is sent to the app now cannot be \
+                 opened with it, unless it is an earlier key of the same app"
+            ));
         }
-        let app_key = secrets::given("--app-key").ok_or("no app key: set ENSYNC_APP_KEY, or give --app-key")?;
-        let login = engine.create_client(app_key.as_str());
-        Ok(match secret_key {
-            Some(key) => login.app_secret_key(key).await?,
-            None => login.await?,
+        Ok(client)
+    }
+
+    /// A client of an engine at any URL.
+    pub(crate) async fn connect(&self, url: &str, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
+        variables::check()?;
+        let place = || variables::origin("--url", "ENSYNC_URL");
+        let mut engine = Engine::new(url).map_err(|error| Problem::at(place(), &error))?;
+        let mut tls = TlsOptions::new();
+        if let Some(path) = &self.ca {
+            let place = format!("{} {}", variables::origin("--ca", "ENSYNC_CA_FILE"), path.display());
+            tls = tls.add_ca_pem(&file(path, "--ca")?).map_err(|error| Problem::at(place, &error))?;
+        }
+        if let Some(own) = self.identity.read()? {
+            tls = tls.client_certificate_pem(&own.chain, &own.key).map_err(|error| Problem::at(own.place, &error))?;
+        }
+        engine = engine.tls(tls);
+        let login = engine.create_client(self.app_key()?.as_str());
+        let opened = match secret_key {
+            Some(key) => login.app_secret_key(key).await,
+            None => login.await,
+        };
+        opened.map_err(|error| match error.kind() {
+            ErrorKind::Tls => {
+                let hint = "--ca says whom to trust, --client-cert and --client-key what to show";
+                Problem::new(Exit::Unreachable, format!("{}; {hint}", ensync_sdk::core::report(&error))).into()
+            }
+            _ => Failure::from(error),
         })
+    }
+
+    pub(crate) fn app_key(&self) -> Result<Zeroizing<String>, Failure> {
+        let missing = "no app key: set ENSYNC_APP_KEY, or give --app-key";
+        secrets::given("--app-key")?.map(|(key, _)| key).ok_or_else(|| Problem::usage(missing).into())
     }
 }

@@ -1,26 +1,30 @@
 //! `ensync`: serve an engine, make keys, publish and subscribe from a shell, encrypt and decrypt without an engine.
 //!
 //! One file a command, in `command/`. What a command prints for programs goes to standard output; everything else goes to
-//! standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
+//! standard error: see `output`.
 
 mod admin;
+mod arguments;
 mod command;
 mod config;
 mod connection;
-mod failure;
+mod contexts;
+mod exit;
 mod foreign;
 mod logging;
 mod manager;
+mod output;
 mod secrets;
 mod signals;
 mod values;
+mod variables;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use ensync_sdk::core::report;
+use clap::{Parser, Subcommand};
+
+use exit::ReaderGone;
+use output::{Output, note};
 
 #[derive(Parser)]
 #[command(name = "ensync", version, about = "Serve, publish and subscribe to end-to-end encrypted events")]
@@ -28,6 +32,12 @@ struct Cli {
     /// Log more: -v for what the client and the engine do, -vv for every command. RUST_LOG says it in detail.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Print results as JSON on standard output, and an error as one JSON object on standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The context to use: an engine and its keys, as `ensync context add` stores them.
+    #[arg(long, global = true, value_name = "NAME", env = "ENSYNC_CONTEXT")]
+    context: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -43,77 +53,63 @@ enum Command {
     Event(command::event::Event),
     Queue(command::queue::Queue),
     DeadLetter(command::dead_letter::DeadLetter),
-    Publish(command::publish::Publish),
-    Subscribe(command::subscribe::Subscribe),
+    Session(command::session::Session),
+    Lookup(command::lookup::Lookup),
+    Info(command::info::Info),
+    Publish(Box<command::publish::Publish>),
+    Subscribe(Box<command::subscribe::Subscribe>),
+    Replay(Box<command::replay::Replay>),
     Keygen(command::keygen::Keygen),
     Encrypt(command::encrypt::Encrypt),
     Decrypt(command::decrypt::Decrypt),
     Inspect(command::inspect::Inspect),
+    Context(command::context::Context),
+    Doctor(Box<command::doctor::Doctor>),
+    Completions(command::completions::Completions),
+    Man(command::man::Man),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = match parse() {
+    let cli = match arguments::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     let serves = matches!(cli.command, Command::Serve(_));
     let log = (!serves).then(|| logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose)));
+    let out = Output { json: cli.json };
     let done = match cli.command {
-        Command::Serve(serve) => serve.run(cli.verbose).await,
-        Command::Config(config) => config.run(),
-        Command::Store(store) => store.run().await,
-        Command::Backup(backup) => backup.run().await,
-        Command::Restore(restore) => restore.run().await,
-        Command::App(app) => app.run().await,
-        Command::Event(event) => event.run().await,
-        Command::Queue(queue) => queue.run().await,
-        Command::DeadLetter(letter) => letter.run().await,
-        Command::Publish(publish) => publish.run().await,
-        Command::Subscribe(subscribe) => subscribe.run().await,
-        Command::Keygen(keygen) => keygen.run(),
-        Command::Encrypt(encrypt) => encrypt.run().await,
-        Command::Decrypt(decrypt) => decrypt.run().await,
-        Command::Inspect(inspect) => inspect.run().await,
+        Command::Serve(serve) => serve.run(cli.verbose, out).await,
+        Command::Config(config) => config.run(out),
+        Command::Store(store) => store.run(out).await,
+        Command::Backup(backup) => backup.run(out).await,
+        Command::Restore(restore) => restore.run(out).await,
+        Command::App(app) => app.run(out).await,
+        Command::Event(event) => event.run(out).await,
+        Command::Queue(queue) => queue.run(out).await,
+        Command::DeadLetter(letter) => letter.run(out).await,
+        Command::Session(session) => session.run(out).await,
+        Command::Lookup(lookup) => lookup.run(out).await,
+        Command::Info(info) => info.run(out).await,
+        Command::Publish(publish) => publish.run(out).await,
+        Command::Subscribe(subscribe) => subscribe.run(out).await,
+        Command::Replay(replay) => replay.run(out).await,
+        Command::Keygen(keygen) => keygen.run(out),
+        Command::Encrypt(encrypt) => encrypt.run(out).await,
+        Command::Decrypt(decrypt) => decrypt.run(out).await,
+        Command::Inspect(inspect) => inspect.run(out).await,
+        Command::Context(context) => context.run(out),
+        Command::Doctor(doctor) => doctor.run(out).await,
+        Command::Completions(completions) => completions.run(out),
+        Command::Man(man) => man.run(out),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            drop(log);
-            // Nobody may be there to read it.
-            _ = writeln!(std::io::stderr(), "ensync: {}", foreign::message(&report(&*error)));
-            failure::code(&*error)
-        }
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    if error.is::<ReaderGone>() {
+        return ExitCode::SUCCESS;
     }
-}
-
-/// A command whose help shows no value of the environment: a URL may have a password, and nobody can tell.
-fn without_values(command: clap::Command) -> clap::Command {
-    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
-}
-
-/// The command line, if it can be carried out.
-fn parse() -> Result<Cli, ExitCode> {
-    let mut command = without_values(Cli::command());
-    let read = command.try_get_matches_from_mut(secrets::take(std::env::args_os())).and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches)?;
-        Ok((cli, matches))
-    });
-    match read {
-        Ok((cli, matches)) => secrets::check(&command, &matches).map(|()| cli).map_err(|error| {
-            eprintln!("ensync: {}", foreign::message(&error.to_string()));
-            failure::code(&error)
-        }),
-        Err(error) => {
-            let plain = error.render().to_string();
-            // What was typed is repeated there, and may be a secret.
-            let clean = foreign::redacted_strictly(&plain);
-            if clean == plain {
-                _ = error.print()
-            } else {
-                eprint!("{clean}")
-            }
-            Err(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
-        }
-    }
+    drop(log);
+    // An engine that does not start is an engine that does not start, whatever the cause.
+    let error = if serves { exit::of_an_engine(error) } else { error };
+    note(exit::shown(&*error, out.json));
+    exit::told(&*error).0.into()
 }

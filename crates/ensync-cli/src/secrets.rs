@@ -8,8 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use clap::{ArgMatches, Command};
 use zeroize::Zeroizing;
 
-use crate::failure::Usage;
+use crate::exit::Problem;
 use crate::foreign::secret_in;
+use crate::output::Failure;
+use crate::variables;
 
 /// Arguments that are secrets: the flag, and the variables of the environment that stand for it. Each argument is documented by hand,
 /// for clap keeps what it reads of either in memory that nobody wipes.
@@ -64,18 +66,21 @@ fn remember(flag: &'static str, value: Zeroizing<String>) {
     GIVEN.lock().unwrap_or_else(PoisonError::into_inner).push((flag, value));
 }
 
-/// The value of a flag that is a secret: of the command line, or else of the environment. It is given once.
-pub(crate) fn given(flag: &str) -> Option<Zeroizing<String>> {
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(at) = given.iter().position(|(known, _)| *known == flag) {
-        return Some(given.swap_remove(at).1);
+/// The value of a flag that is a secret: of the command line, else what a variable says, in the environment, the file `.env` or the
+/// context. And where it was found, in words.
+pub(crate) fn given(flag: &str) -> Result<Option<(Zeroizing<String>, String)>, Failure> {
+    let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, value)) = given.iter().find(|(known, _)| *known == flag) {
+        return Ok(Some((value.clone(), flag.to_owned())));
     }
-    let (_, variables) = SECRETS.iter().find(|(known, _)| *known == flag)?;
-    variables.iter().find_map(|variable| std::env::var(variable).ok().map(Zeroizing::new))
+    drop(given);
+    let Some((_, names)) = SECRETS.iter().find(|(known, _)| *known == flag) else { return Ok(None) };
+    let found = variables::first(names)?;
+    Ok(found.map(|found| (Zeroizing::new(found.value), found.origin.to_string())))
 }
 
 /// Looks at every argument of a command line, and at the variables of the environment that stand for arguments.
-pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage> {
+pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Problem> {
     for argument in command.get_arguments() {
         let id = argument.get_id().as_str();
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
@@ -89,7 +94,7 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage
                     (None, _) => id.to_uppercase(),
                 };
                 let message = format!("{name} holds {what}, which does not belong there; keep it on this machine");
-                return Err(Usage(message));
+                return Err(Problem::usage(message));
             }
         }
     }
@@ -123,8 +128,8 @@ mod tests {
             "z",
         ];
         assert_eq!(left, words(&expected));
-        assert_eq!(given("--secret-key").unwrap().as_str(), "one");
-        assert_eq!(given("--app-key").unwrap().as_str(), "two=");
+        assert_eq!(given("--secret-key").unwrap().unwrap().0.as_str(), "one");
+        assert_eq!(given("--app-key").unwrap().unwrap().0.as_str(), "two=");
         // What is no value stays for clap to refuse.
         for line in [&["e", "--secret-key"][..], &["e", "--secret-key", "--app-key"], &["e", "--secret-keys", "x"]] {
             assert_eq!(take(words(line)), words(line));

@@ -4,6 +4,7 @@ use ensync_sdk::core::WirePayload;
 use ensync_sdk::crypto::inspect;
 use ensync_sdk::{AppId, Error};
 
+use crate::exit::Problem;
 use crate::foreign::trimmed;
 
 /// An app id that something can be sealed for, white space around it aside.
@@ -13,17 +14,29 @@ pub(crate) fn app_id(text: &str) -> Result<AppId, Error> {
     Ok(id)
 }
 
+/// Whom something is for. One that is named twice is one.
+pub(crate) fn recipients(texts: &[String]) -> Result<Vec<AppId>, Problem> {
+    let mut ids = Vec::new();
+    for text in texts {
+        let id = app_id(text).map_err(|error| Problem::at("--to", &error))?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
 /// One envelope: base64 on one line, or wrapped as `base64` and mail programs do.
-pub(crate) fn envelope(text: &str) -> Result<WirePayload, String> {
+pub(crate) fn envelope(text: &str) -> Result<WirePayload, Problem> {
     let lines: Vec<_> = text.lines().map(trimmed).filter(|line| !line.is_empty()).collect();
     match lines.as_slice() {
-        [] => Err("there is no envelope on standard input".into()),
+        [] => Err(Problem::usage("there is no envelope on standard input")),
         [line] => Ok(WirePayload::from_wire((*line).to_owned())),
-        [first, ..] if inspect(&WirePayload::from_wire((*first).to_owned())).is_ok() => Err(format!(
+        [first, ..] if inspect(&WirePayload::from_wire((*first).to_owned())).is_ok() => Err(Problem::usage(format!(
             "there are {} lines, and the first is an envelope of its own; give one at a time (`ensync encrypt` prints one a line \
              for each recipient)",
             lines.len()
-        )),
+        ))),
         lines => Ok(WirePayload::from_wire(lines.concat())),
     }
 }
@@ -56,7 +69,7 @@ mod tests {
         for given in [text.to_owned(), format!("\u{feff}{text}\n\n"), wrapped] {
             assert_eq!(envelope(&given).unwrap(), one);
         }
-        let error = envelope(&format!("{text}\n{text}\n")).unwrap_err();
+        let error = envelope(&format!("{text}\n{text}\n")).unwrap_err().to_string();
         assert!(error.contains("2 lines"), "{error}");
         assert!(envelope(" \n").is_err());
     }

@@ -79,12 +79,11 @@ impl PartialPublish {
             let Some((recipient, error)) = open else {
                 return Err(Error::new(ErrorKind::Internal, "a publish without a recipient was sent"));
             };
-            let context =
-                format!("none of {total} recipients is known to be served, see PartialPublish::of; {recipient}");
+            let context = format!("none of {total} recipients is known to be served; {recipient}");
             return Err(error.clone().context(context).with_source(Self { accepted, failed }));
         }
         let served = accepted.len();
-        let message = format!("{served} of {total} recipients were served; PartialPublish::of tells which");
+        let message = format!("{served} of {total} recipients were served");
         Err(Error::new(ErrorKind::PartiallyPublished, message).with_source(Self { accepted, failed }))
     }
 }

@@ -1,32 +1,33 @@
 //! What the commands that administer an engine have in common: one vocabulary, the admin API's, whether an engine answers or the
 //! command itself does on a data directory.
 
+mod key_file;
 mod offline;
 mod online;
-mod output;
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use ensync_sdk::AppId;
 use ensync_sdk::core::{AppName, read_json};
-use http::{Method, Request};
+use ensync_sdk::{AppId, Error, ErrorKind};
+use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-pub(crate) use output::{KeyFile, Table, time};
+pub(crate) use key_file::{KeyFile, time};
 
+use crate::connection::Identity;
+use crate::exit::{Exit, Problem};
 use crate::foreign::{printable, trimmed};
+pub(crate) use crate::output::{Failure, Output, Table};
+use crate::variables;
 
 use offline::Offline;
 use online::Online;
 
 /// What may stand in a path or behind its question mark as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
-/// What any of it can fail with.
-pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Where the engine to administer is.
 #[derive(Args)]
@@ -47,9 +48,8 @@ pub(crate) struct Admin {
     /// Go without an engine: do it in this data directory. No engine may be running on it.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    identity: Identity,
 }
 
 /// What an app may do.
@@ -80,13 +80,21 @@ pub(crate) enum Api {
 }
 
 impl Admin {
+    /// Refuses a data directory, for what only an engine that runs can say.
+    pub(crate) fn must_run(&self, what: &str) -> Result<(), Failure> {
+        match &self.data {
+            Some(_) => Err(Problem::usage(format!("`{what}` is about an engine that runs: leave --data out")).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Does something with the API, and closes it, whatever came of it.
     pub(crate) async fn run<T>(&self, what: impl AsyncFnOnce(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
         let api = match &self.data {
             Some(path) => Api::Offline(Offline::open(path).await?),
             None => {
-                let (token_file, ca) = (self.token_file.as_deref(), self.admin_ca.as_deref());
-                Api::Online(Online::new(&self.admin_url, token_file, ca, self.insecure)?)
+                variables::check()?;
+                Api::Online(Online::new(self)?)
             }
         };
         let done = what(&api).await;
@@ -115,14 +123,17 @@ impl Api {
         if status.is_success() {
             return read.map_err(|cause| format!("{cause}; is this an EnSync engine?").into());
         }
-        let read = read.unwrap_or_default();
-        let said = read.pointer("/error/message").and_then(Value::as_str);
-        Err(said
-            .map_or_else(
-                || format!("the admin API answered {status}: is this an EnSync engine?"),
-                |said| printable(said).into_owned(),
-            )
-            .into())
+        let read: Value = read.unwrap_or_default();
+        let [kind, said] =
+            ["kind", "message"].map(|field| read.pointer(&format!("/error/{field}")).and_then(Value::as_str));
+        let Some(said) = said.map(|said| printable(said).into_owned()) else {
+            return Err(format!("the admin API answered {status}: is this an EnSync engine?").into());
+        };
+        Err(match kind.and_then(ErrorKind::from_code) {
+            Some(kind) => Error::new(kind, said).into(),
+            None if status == StatusCode::UNAUTHORIZED => Problem::new(Exit::Denied, said).into(),
+            None => said.into(),
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -173,10 +184,11 @@ impl Api {
         let named = self.list(&format!("/v1/apps?name={}", encoded(which)), "apps", None).await?;
         match named.as_slice() {
             [app] => Ok(app.clone()),
-            [] => Err(format!("no app has the name {which:?}").into()),
+            [] => Err(Problem::new(Exit::NotFound, format!("no app has the name {which:?}")).into()),
             several => {
                 let ids: Vec<_> = several.iter().map(|app| text(app, "id")).collect();
-                Err(format!("several apps have the name {which:?}; give the id: {}", ids.join(", ")).into())
+                let ids = ids.join(", ");
+                Err(Problem::usage(format!("several apps have the name {which:?}; give the id: {ids}")).into())
             }
         }
     }
@@ -191,7 +203,11 @@ impl Api {
 /// Restricts a list to an event name and an app.
 pub(crate) async fn narrowed(api: &Api, path: &str, event: Option<&str>, app: Option<&str>) -> Result<String, Failure> {
     let mut query = Vec::new();
-    query.extend(event.map(|event| format!("event={}", encoded(event))));
+    if let Some(event) = event {
+        // A name that is misspelt is told, rather than that nothing is there.
+        api.get(&format!("/v1/events/{}", encoded(event))).await?;
+        query.push(format!("event={}", encoded(event)));
+    }
     if let Some(app) = app {
         query.push(format!("app={}", encoded(text(&api.app(app).await?, "id"))));
     }
@@ -200,7 +216,8 @@ pub(crate) async fn narrowed(api: &Api, path: &str, event: Option<&str>, app: Op
 
 /// What cannot be undone is done when it was said twice.
 pub(crate) fn confirmed(yes: bool, what: &str) -> Result<(), Failure> {
-    if yes { Ok(()) } else { Err(format!("{what}, which cannot be undone; add --yes to do it").into()) }
+    let unsaid = || Problem::usage(format!("{what}, which cannot be undone; add --yes to do it")).into();
+    if yes { Ok(()) } else { Err(unsaid()) }
 }
 
 /// A text in a path or a query.

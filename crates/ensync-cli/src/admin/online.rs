@@ -8,11 +8,15 @@ use bytes::Bytes;
 use ensync_engine::AdminToken;
 use http::{Request, Response, Uri, header};
 use ureq::Agent;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::Admin;
+use crate::connection::{ClientCertificate, file};
+use crate::exit::{Exit, Problem};
 use crate::foreign::trimmed;
+use crate::output::Failure;
+use crate::variables;
 
 /// How long a request may take. One that drops or requeues a long list of dead letters takes its time.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -28,21 +32,21 @@ pub(crate) struct Online {
 }
 
 impl Online {
-    pub(crate) fn new(
-        url: &str,
-        token_file: Option<&Path>,
-        ca: Option<&Path>,
-        insecure: bool,
-    ) -> Result<Self, Failure> {
-        check_url(url, insecure)?;
-        let token = token(token_file)?;
-        let roots = match ca {
+    pub(crate) fn new(admin: &Admin) -> Result<Self, Failure> {
+        let url = &admin.admin_url;
+        check_url(url, admin.insecure).map_err(|why| {
+            Problem::usage(format!("{}: {why}", variables::origin("--admin-url", "ENSYNC_ADMIN_URL")))
+        })?;
+        let token = token(admin.token_file.as_deref())?;
+        let identity = admin.identity.read()?.map(client_certificate).transpose()?;
+        let roots = match &admin.admin_ca {
             Some(path) => RootCerts::new_with_certs(&certificates(path)?),
             None => RootCerts::PlatformVerifier,
         };
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(roots)
+            .client_cert(identity)
             .build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -74,18 +78,18 @@ impl Online {
         answer.await?.map_err(|cause| {
             let hint = "is an engine running, with its admin API there? --admin-url says where it is, and --data DIR goes \
                         without an engine";
-            format!("cannot reach the admin API at {url}: {cause}; {hint}").into()
+            Problem::new(Exit::Unreachable, format!("cannot reach the admin API at {url}: {cause}; {hint}")).into()
         })
     }
 }
 
 /// Everything can be done with the token, so it does not go over a network that others can listen to.
-fn check_url(url: &str, insecure: bool) -> Result<(), Failure> {
+fn check_url(url: &str, insecure: bool) -> Result<(), String> {
     // What stands before an '@' is a name and a password: never repeated, and of no use here.
     if url.contains('@') {
-        return Err("--admin-url holds user-info before '@'; the admin token is given with --token-file".into());
+        return Err("it holds user-info before '@'; the admin token is given with --token-file".into());
     }
-    let uri: Uri = url.parse().map_err(|cause| format!("--admin-url {url}: {cause}"))?;
+    let uri: Uri = url.parse().map_err(|cause| format!("{url}: {cause}"))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match uri.scheme_str() {
@@ -94,35 +98,51 @@ fn check_url(url: &str, insecure: bool) -> Result<(), Failure> {
         Some("http") => {
             let why =
                 "the admin token would go over the network in clear; use https://, or --insecure if nobody can listen";
-            Err(format!("--admin-url {url}: {why}").into())
+            Err(format!("{url}: {why}"))
         }
-        _ => Err(format!("--admin-url {url}: write it as https://HOST:PORT, or http://127.0.0.1:50052").into()),
+        _ => Err(format!("{url}: write it as https://HOST:PORT, or http://127.0.0.1:50052")),
     }
 }
 
+/// The token in a file that a flag or a variable names, else in a variable; then what the file `.env` and the context say.
 fn token(file: Option<&Path>) -> Result<AdminToken, Failure> {
+    let names = ["ENSYNC_ADMIN_TOKEN_FILE", "ENSYNC_ADMIN_TOKEN"];
+    let found = if file.is_none() { variables::first(&names)? } else { None };
+    let file = file.or_else(|| found.as_ref().filter(|found| found.name == names[0]).map(|found| found.value.as_ref()));
     if let Some(path) = file {
+        let shown = path.display();
         let text = std::fs::read_to_string(path).map(Zeroizing::new);
-        let text = text.map_err(|cause| format!("cannot read the admin token in {}: {cause}", path.display()))?;
-        return Ok(AdminToken::parse(trimmed(&text)).map_err(|error| error.context(path.display()))?);
+        let text = text.map_err(|cause| Problem::usage(format!("cannot read the admin token in {shown}: {cause}")))?;
+        return Ok(AdminToken::parse(trimmed(&text)).map_err(|error| Problem::at(shown, &error))?);
     }
-    let Ok(text) = std::env::var("ENSYNC_ADMIN_TOKEN").map(Zeroizing::new) else {
-        return Err("no admin token: give --token-file DIR/admin.token with the engine's data directory, or set \
-                    ENSYNC_ADMIN_TOKEN; or go without an engine: --data DIR"
-            .into());
+    let Some(found) = found else {
+        let missing = "no admin token: give --token-file DIR/admin.token with the engine's data directory, or set \
+                       ENSYNC_ADMIN_TOKEN; or go without an engine: --data DIR";
+        return Err(Problem::usage(missing).into());
     };
-    Ok(AdminToken::parse(trimmed(&text)).map_err(|error| error.context("ENSYNC_ADMIN_TOKEN"))?)
+    let text = Zeroizing::new(found.value);
+    Ok(AdminToken::parse(trimmed(&text)).map_err(|error| Problem::at(found.origin, &error))?)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
-    let pem = std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))?;
+    in_pem(&file(path, "--admin-ca")?, &path.display().to_string()).map_err(Failure::from)
+}
+
+fn in_pem(pem: &[u8], place: &str) -> Result<Vec<Certificate<'static>>, Problem> {
     let mut found = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|cause| format!("{}: {cause}", path.display()))? {
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|cause| Problem::usage(format!("{place}: {cause}")))? {
             found.push(certificate);
         }
     }
-    if found.is_empty() { Err(format!("{} holds no certificate", path.display()).into()) } else { Ok(found) }
+    if found.is_empty() { Err(Problem::usage(format!("{place} holds no certificate"))) } else { Ok(found) }
+}
+
+fn client_certificate(own: ClientCertificate) -> Result<ClientCert, Failure> {
+    let chain = in_pem(&own.chain, &own.place)?;
+    let key = PrivateKey::from_pem(&own.key);
+    let key = key.map_err(|_| Problem::usage(format!("{}: the private key is none in PEM", own.place)))?;
+    Ok(ClientCert::new_with_certs(&chain, key))
 }
 
 #[cfg(test)]
@@ -140,11 +160,11 @@ mod tests {
             ("http://10.0.0.1", "in clear"),
             ("127.0.0.1:50052", "write it as"),
             ("ftp://h", "write it as"),
-            ("", "--admin-url"),
+            ("", ": "),
             ("https://user:pass@h", "user-info"),
             ("https://user:pa/ss@h", "user-info"),
         ] {
-            let error = check_url(url, false).unwrap_err().to_string();
+            let error = check_url(url, false).unwrap_err();
             assert!(error.contains(part) && !error.contains("pa"), "{error}");
         }
         check_url("http://h:1", true).unwrap();

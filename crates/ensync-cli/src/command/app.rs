@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +9,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Outcome;
-use crate::admin::{Admin, Api, Failure, KeyFile, Rights, Table, confirmed, encoded, shown, text, time};
-use crate::foreign;
+use crate::admin::{Admin, Api, Failure, KeyFile, Output, Rights, Table, confirmed, encoded, shown, text, time};
+use crate::exit::{Exit, Problem};
+use crate::output::note;
 use crate::values::app_id;
 
 /// Create apps, give them other keys, disable and delete them.
@@ -26,27 +26,37 @@ pub(crate) struct App {
 #[derive(Subcommand)]
 enum Command {
     /// Create an app. Its key pair is made on this machine, and the secret half stays here.
+    #[command(
+        after_help = "Examples:\n  ensync app create shop --out shop.env\n  ensync app create audit --rights subscribe\n  ensync app create till --public-key APP_ID   # the secret half is elsewhere"
+    )]
     Create(Create),
     /// List apps.
-    List {
-        #[command(flatten)]
-        admin: Admin,
-    },
+    #[command(
+        after_help = "Examples:\n  ensync app list\n  ensync app list --name shop\n  ensync app list --disabled --json"
+    )]
+    List(List),
     /// Show an app.
+    #[command(after_help = "Examples:\n  ensync app show shop")]
     Show(One),
     /// Give an app another access key. Its sessions end with the old key.
+    #[command(after_help = "Examples:\n  ensync app rotate-key shop --grace 1h --out shop.env")]
     RotateKey(RotateKey),
     /// Give an app another key pair, made on this machine. What is sent to its earlier public keys still reaches it: keep the
     /// earlier secret keys until that is read. Its sessions end.
+    #[command(after_help = "Examples:\n  ensync app rotate-keypair shop --out shop.env")]
     #[command(name = "rotate-keypair")]
     RotateKeyPair(RotateKeyPair),
     /// Retire an earlier public key of an app for good, after a leak or when nobody uses it: publishes to it are refused.
+    #[command(after_help = "Examples:\n  ensync app retire-key shop APP_ID --yes")]
     RetireKey(RetireKey),
     /// Let an app log in no more. Its sessions end; what is sent to it waits.
+    #[command(after_help = "Examples:\n  ensync app disable shop")]
     Disable(One),
     /// Let an app log in again.
+    #[command(after_help = "Examples:\n  ensync app enable shop")]
     Enable(One),
     /// Delete an app, and what was sent to it.
+    #[command(after_help = "Examples:\n  ensync app delete shop --yes")]
     Delete(Delete),
 }
 
@@ -63,6 +73,24 @@ struct Create {
     rights: Rights,
     #[command(flatten)]
     keys: Keys,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Args)]
+struct List {
+    /// Only those of this name.
+    #[arg(long, value_name = "NAME", value_parser = AppName::parse)]
+    name: Option<AppName>,
+    /// Only those that may log in.
+    #[arg(long, conflicts_with = "disabled")]
+    enabled: bool,
+    /// Only those that may not log in.
+    #[arg(long)]
+    disabled: bool,
+    /// Only those that are logged in.
+    #[arg(long)]
+    online: bool,
     #[command(flatten)]
     admin: Admin,
 }
@@ -136,23 +164,23 @@ struct Keys {
 }
 
 impl App {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         match self.command {
-            Command::Create(create) => create.run().await,
-            Command::List { admin } => list(&admin).await,
-            Command::Show(one) => one.show().await,
-            Command::RotateKey(rotate) => rotate.run().await,
-            Command::RotateKeyPair(rotate) => rotate.run().await,
-            Command::RetireKey(retire) => retire.run().await,
-            Command::Disable(one) => one.switch("disable").await,
-            Command::Enable(one) => one.switch("enable").await,
-            Command::Delete(delete) => delete.run().await,
+            Command::Create(create) => create.run(out).await,
+            Command::List(list) => list.run(out).await,
+            Command::Show(one) => one.show(out).await,
+            Command::RotateKey(rotate) => rotate.run(out).await,
+            Command::RotateKeyPair(rotate) => rotate.run(out).await,
+            Command::RetireKey(retire) => retire.run(out).await,
+            Command::Disable(one) => one.switch("disable", out).await,
+            Command::Enable(one) => one.switch("enable", out).await,
+            Command::Delete(delete) => delete.run(out).await,
         }
     }
 }
 
 impl Create {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         let (pair, file) = (self.keys.pair()?, self.keys.file()?);
         let new = json!({
             "name": self.name,
@@ -163,57 +191,64 @@ impl Create {
         let mut created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
         let key = access_key(&mut created);
         let issued = Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(&key) };
-        let Err(why) = issued.hand_over(file, self.admin.json) else { return Ok(()) };
+        let Err(why) = issued.hand_over(file, out) else { return Ok(()) };
         // It is there, and nobody has its keys.
         let path = format!("/v1/apps/{}", encoded(text(created.get("app").unwrap_or(&Value::Null), "id")));
         let undone = self.admin.run(async |api| api.call(Method::DELETE, &path, None).await).await;
-        Err(match undone {
+        let text = match undone {
             Ok(_) => format!("its keys could not be handed over ({why}), so the app was not made"),
             Err(error) => format!(
                 "the app {:?} was made, its keys could not be handed over ({why}), and it could not be deleted again ({error}): \
                  delete it, or give it other keys",
                 self.name
             ),
-        }
-        .into())
+        };
+        Err(Problem::new(Exit::Output, text).into())
     }
 }
 
-async fn list(admin: &Admin) -> Outcome {
-    let apps = admin.run(async |api| api.list("/v1/apps", "apps", None).await).await?;
-    if admin.json {
-        println!("{}", Value::Array(apps));
-        return Ok(());
+impl List {
+    async fn run(self, out: Output) -> Outcome {
+        let path = self
+            .name
+            .as_ref()
+            .map_or_else(|| "/v1/apps".to_owned(), |name| format!("/v1/apps?name={}", encoded(name.as_str())));
+        let mut apps = self.admin.run(async |api| api.list(&path, "apps", None).await).await?;
+        let enabled = |app: &Value| app.get("enabled") == Some(&Value::Bool(true));
+        let online = |app: &Value| app.get("sessions").and_then(Value::as_u64).is_some_and(|sessions| sessions > 0);
+        apps.retain(|app| {
+            (!self.enabled || enabled(app)) && (!self.disabled || !enabled(app)) && (!self.online || online(app))
+        });
+        let table = || {
+            let mut table = Table::new(["NAME", "APP ID", "ENABLED", "SESSIONS", "CREATED"]);
+            for app in &apps {
+                let (name, id) = (text(app, "name").to_owned(), text(app, "public_key").to_owned());
+                table.row([name, id, shown(app, "enabled"), shown(app, "sessions"), time(app.get("created_at"))]);
+            }
+            table
+        };
+        out.table(|| Value::Array(apps.clone()), table)
     }
-    let mut table = Table::new(["NAME", "APP ID", "ENABLED", "SESSIONS", "CREATED"]);
-    for app in &apps {
-        let (name, id) = (text(app, "name").to_owned(), text(app, "public_key").to_owned());
-        table.row([name, id, shown(app, "enabled"), shown(app, "sessions"), time(app.get("created_at"))]);
-    }
-    table.print();
-    Ok(())
 }
 
 impl One {
-    async fn show(self) -> Outcome {
+    async fn show(self, out: Output) -> Outcome {
         let app = self.admin.run(async |api| api.app(&self.app).await).await?;
-        show(&app, self.admin.json);
-        Ok(())
+        show(&app, out)
     }
 
-    async fn switch(self, what: &str) -> Outcome {
+    async fn switch(self, what: &str, out: Output) -> Outcome {
         let switched = async |api: &Api| {
             let path = api.path_of(&self.app).await?;
             api.call(Method::POST, &format!("{path}/{what}"), None).await
         };
         let app = self.admin.run(switched).await?;
-        show(&app, self.admin.json);
-        Ok(())
+        show(&app, out)
     }
 }
 
 impl RotateKey {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         let file = self.out.as_deref().map(KeyFile::create).transpose()?;
         let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
         let rotated = async |api: &Api| {
@@ -224,18 +259,20 @@ impl RotateKey {
         let key = access_key(&mut rotated);
         let app = rotated.get("app").unwrap_or(&Value::Null);
         if let Some(until) = app.get("old_access_key_until").filter(|until| !until.is_null()) {
-            eprintln!("the old key logs in until {}", time(Some(until)));
+            note(format_args!("the old key logs in until {}", time(Some(until))));
         }
         let issued = Issued { name: text(app, "name"), pair: None, access_key: Some(&key) };
-        let handed_over = issued.hand_over(file, self.admin.json);
+        let handed_over = issued.hand_over(file, out);
         handed_over.map_err(|why| {
-            format!("the key was changed, and the new one could not be handed over ({why}): change it once more").into()
+            let text =
+                format!("the key was changed, and the new one could not be handed over ({why}): change it once more");
+            Problem::new(Exit::Output, text).into()
         })
     }
 }
 
 impl RotateKeyPair {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         let (pair, file) = (self.keys.pair()?, self.keys.file()?);
         let rotated = async |api: &Api| {
             let path = api.path_of(&self.app).await?;
@@ -243,45 +280,48 @@ impl RotateKeyPair {
             api.call(Method::POST, &format!("{path}/key-pair"), Some(new)).await
         };
         let app = self.admin.run(rotated).await?;
-        eprintln!("keep the earlier secret key beside the new one until what was sent to it is read");
+        note("keep the earlier secret key beside the new one until what was sent to it is read");
         let issued = Issued { name: text(&app, "name"), pair: Some(&pair), access_key: None };
-        issued.hand_over(file, self.admin.json).map_err(|why| {
-            format!(
+        issued.hand_over(file, out).map_err(|why| {
+            let text = format!(
                 "the key pair was changed, and the new secret key could not be handed over ({why}): change it once more; what is \
                  sent until then cannot be read"
-            )
-            .into()
+            );
+            Problem::new(Exit::Output, text).into()
         })
     }
 }
 
 impl RetireKey {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         confirmed(self.yes, "this refuses publishes to that key for good")?;
         let retired = async |api: &Api| {
             let path =
                 format!("{}/earlier-public-keys/{}", api.path_of(&self.app).await?, encoded(&self.key.to_string()));
             api.call(Method::DELETE, &path, None).await
         };
-        self.admin.run(retired).await.map(drop)
+        self.admin.run(retired).await?;
+        out.done()
     }
 }
 
 impl Delete {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         confirmed(self.yes, &format!("this deletes the app {:?} and every event that was sent to it", self.app))?;
         let deleted = async |api: &Api| {
             let path = api.path_of(&self.app).await?;
             api.call(Method::DELETE, &path, None).await
         };
-        self.admin.run(deleted).await.map(drop)
+        self.admin.run(deleted).await?;
+        out.done()
     }
 }
 
-fn show(app: &Value, json: bool) {
-    if json {
-        return println!("{}", foreign::json(&app.to_string()));
-    }
+fn show(app: &Value, out: Output) -> Outcome {
+    out.table(|| app.clone(), || table(app))
+}
+
+fn table(app: &Value) -> Table {
     let mut table = Table::new(["NAME", text(app, "name")]);
     table.row(["APP ID".into(), text(app, "public_key").into()]);
     for key in items(app, "earlier_public_keys") {
@@ -298,7 +338,7 @@ fn show(app: &Value, json: bool) {
     for grant in items(app, "grants") {
         table.row([format!("MAY, {}", text(grant, "event")), rights(grant)]);
     }
-    table.print();
+    table
 }
 
 /// What is in an answer's `rights`, in words.
@@ -361,7 +401,7 @@ struct Issued<'a> {
 }
 
 impl Issued<'_> {
-    fn hand_over(self, file: Option<KeyFile>, json: bool) -> Outcome {
+    fn hand_over(self, file: Option<KeyFile>, out: Output) -> Outcome {
         let secret = match self.pair {
             Some(Pair::Here(secret, _)) => Some(secret.to_base64().ok_or("the new key has no public half")?),
             _ => None,
@@ -375,7 +415,7 @@ impl Issued<'_> {
         // With room for all of it: what grows leaves copies.
         let mut lines = Zeroizing::new(String::with_capacity((4 << 10) + 6 * self.name.len()));
         let given = fields.into_iter().filter_map(|(field, variable, value)| Some((field, variable, value?)));
-        if json {
+        if out.json {
             lines.push_str(&format!("{{\"name\":{}", Value::from(self.name)));
             for (field, _, value) in given {
                 let value = Zeroizing::new(serde_json::to_string(value)?);
@@ -389,12 +429,8 @@ impl Issued<'_> {
             }
         }
         match file {
-            Some(file) => file.write(&lines),
-            None => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(lines.as_bytes()).and_then(|()| out.flush())?;
-                Ok(())
-            }
+            Some(file) => file.write(&lines, out),
+            None => out.raw(lines.as_bytes()),
         }
     }
 }

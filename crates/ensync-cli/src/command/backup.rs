@@ -2,12 +2,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ensync_engine::store;
+use serde_json::json;
 
 use super::Outcome;
-use super::store::print_summary;
+use super::store::{figures, summary};
+use crate::output::Output;
 
 /// Copy a data directory, also one that an engine uses: everything that was accepted before is in the copy.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  ensync backup --data /var/lib/ensync --to /backup/monday")]
 pub(crate) struct Backup {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "ENSYNC_DATA")]
@@ -21,13 +24,18 @@ pub(crate) struct Backup {
 }
 
 impl Backup {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         let backup = store::backup(&self.data, &self.to, self.replays).await?;
-        print_summary(&backup.report);
-        if !backup.left_out.is_empty() {
-            println!("not copied, for it is not the log's: {}", backup.left_out.join(", "));
-        }
-        println!("the backup is in {}", self.to.display());
-        Ok(())
+        let to = self.to.display();
+        let value = || json!({"to": to.to_string(), "left_out": backup.left_out, "contents": figures(&backup.report)});
+        let text = || {
+            let mut lines = summary(&backup.report);
+            if !backup.left_out.is_empty() {
+                lines.push(format!("not copied, for it is not the log's: {}", backup.left_out.join(", ")));
+            }
+            lines.push(format!("the backup is in {to}"));
+            lines.join("\n")
+        };
+        out.either(value, text)
     }
 }

@@ -1,12 +1,13 @@
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::Outcome;
 use crate::config::{self, Loaded};
-use crate::failure::Usage;
+use crate::exit::Problem;
 use crate::foreign;
+use crate::output::{Output, note};
 
 /// Check what `ensync serve` would be told.
 #[derive(Args)]
@@ -19,6 +20,7 @@ pub(crate) struct Config {
 enum Action {
     /// Read a configuration file and the environment as `ensync serve` does, and report everything that is wrong or risky.
     /// Exits with 2 if something is wrong. No engine is started, and nothing is written.
+    #[command(after_help = "Examples:\n  ensync config check /etc/ensync/ensync.toml\n  ensync config check --print")]
     Check {
         /// The file; without one, the environment alone.
         #[arg(value_name = "FILE", env = "ENSYNC_CONFIG")]
@@ -30,26 +32,31 @@ enum Action {
 }
 
 impl Config {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self, out: Output) -> Outcome {
         let Action::Check { file, print } = self.action;
         let mut loaded = config::load(false, file.as_deref(), config::variables(), Vec::new());
         loaded.check_builder(false);
+        let what = || file.as_ref().map_or("the environment".into(), |file| file.display().to_string());
+        let settings = || foreign::redacted(&loaded.print());
+        if out.json {
+            let problems: Vec<_> =
+                loaded.problems.iter().map(|problem| foreign::message(&problem.to_string())).collect();
+            let warnings: Vec<_> = loaded.warnings.iter().map(|warning| foreign::message(warning)).collect();
+            let settings = print.then(settings);
+            out.value(&json!({"checked": what(), "problems": problems, "warnings": warnings, "settings": settings}))?;
+            return refuse(&loaded);
+        }
         if print {
-            print!("{}", foreign::redacted(&loaded.print()));
+            out.raw(settings())?;
         }
-        warn(&loaded);
+        for warning in &loaded.warnings {
+            note(format_args!("warning: {}", foreign::message(warning)));
+        }
         refuse(&loaded)?;
-        if !print {
-            let what = file.map_or("the environment".into(), |file| file.display().to_string());
-            println!("{what}: no problems, {} warnings", loaded.warnings.len());
+        match print {
+            true => Ok(()),
+            false => out.line(format_args!("{}: no problems, {} warnings", what(), loaded.warnings.len())),
         }
-        Ok(())
-    }
-}
-
-fn warn(loaded: &Loaded) {
-    for warning in &loaded.warnings {
-        _ = writeln!(std::io::stderr(), "warning: {}", foreign::message(warning));
     }
 }
 
@@ -59,5 +66,5 @@ pub(crate) fn refuse(loaded: &Loaded) -> Outcome {
         return Ok(());
     }
     let lines: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
-    Err(Usage(lines.join("\nensync: ")).into())
+    Err(Problem::usage(lines.join("\nensync: ")).into())
 }

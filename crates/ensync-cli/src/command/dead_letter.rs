@@ -1,12 +1,14 @@
-use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use crate::admin::{Admin, Api, Table, confirmed, narrowed, shown, text, time};
+use super::lookup::look_up;
+use crate::admin::{Admin, Api, Failure, Output, Table, confirmed, encoded, shown, text, time};
 use crate::foreign;
+use crate::output::note;
 
 /// Look at dead letters, have them delivered again, or give them up.
 #[derive(Args)]
@@ -18,13 +20,12 @@ pub(crate) struct DeadLetter {
 #[derive(Subcommand)]
 enum Command {
     /// List dead letters, the oldest event first per queue.
+    #[command(
+        after_help = "Examples:\n  ensync dead-letter list --event orders/new --reason 'max deliveries'\n  ensync dead-letter list --older-than 7d\n  ensync dead-letter list --limit 10 --after ID"
+    )]
     List {
-        /// Only those of this event name.
-        #[arg(long, value_name = "NAME")]
-        event: Option<String>,
-        /// Only those of this app.
-        #[arg(long)]
-        app: Option<String>,
+        #[command(flatten)]
+        those: Those,
         /// How many at most. If there are more, the last line on standard error says how to go on.
         #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
         limit: usize,
@@ -34,7 +35,18 @@ enum Command {
         #[command(flatten)]
         admin: Admin,
     },
+    /// Show a dead letter: who sent it, why it is one, and what travels in clear.
+    #[command(after_help = "Examples:\n  ensync dead-letter show ID")]
+    Show {
+        /// The event's id.
+        id: String,
+        #[command(flatten)]
+        admin: Admin,
+    },
     /// Have dead letters delivered again: their deliveries and their time to live count anew.
+    #[command(
+        after_help = "Examples:\n  ensync dead-letter requeue ID OTHER_ID\n  ensync dead-letter requeue --app shop --event orders/new --newer-than 1h"
+    )]
     Requeue {
         #[command(flatten)]
         which: Which,
@@ -42,6 +54,9 @@ enum Command {
         admin: Admin,
     },
     /// Give dead letters up.
+    #[command(
+        after_help = "Examples:\n  ensync dead-letter drop ID --yes\n  ensync dead-letter drop --older-than 30d        # says how many\n  ensync dead-letter drop --all --yes"
+    )]
     Drop {
         #[command(flatten)]
         which: Which,
@@ -53,67 +68,126 @@ enum Command {
     },
 }
 
+/// Dead letters of which all of this holds.
 #[derive(Args)]
-#[command(group = ArgGroup::new("which").args(["id", "event", "app", "all"]).required(true).multiple(true))]
-struct Which {
-    /// The event's id.
-    #[arg(conflicts_with_all = ["event", "app", "all"])]
-    id: Option<String>,
+struct Those {
     /// Those of this event name.
-    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    #[arg(long, value_name = "NAME")]
     event: Option<String>,
     /// Those of this app.
-    #[arg(long, conflicts_with = "all")]
-    app: Option<String>,
-    /// All of them.
     #[arg(long)]
+    app: Option<String>,
+    /// Those with a reason that holds this, in either case of ASCII letters.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Those that have been dead letters for at least this time, such as 7d.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    older_than: Option<Duration>,
+    /// Those that have been dead letters for less than this time.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    newer_than: Option<Duration>,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("which").args(["id", "event", "app", "reason", "older_than", "newer_than", "all"]).required(true).multiple(true))]
+struct Which {
+    /// The events' ids.
+    #[arg(value_name = "ID", conflicts_with_all = ["event", "app", "reason", "older_than", "newer_than", "all"])]
+    id: Vec<String>,
+    #[command(flatten)]
+    those: Those,
+    /// All of them.
+    #[arg(long, conflicts_with_all = ["event", "app", "reason", "older_than", "newer_than"])]
     all: bool,
 }
 
 impl DeadLetter {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         match self.command {
-            Command::List { event, app, limit, after, admin } => list(&admin, event, app, limit, after).await,
-            Command::Requeue { which, admin } => which.post("requeue", &admin).await,
-            Command::Drop { which, yes, admin } => {
-                confirmed(yes, "this drops events that somebody sent")?;
-                which.post("drop", &admin).await
-            }
+            Command::List { those, limit, after, admin } => list(&admin, out, &those, limit, after).await,
+            Command::Show { id, admin } => look_up(&admin, &id, false, out).await,
+            Command::Requeue { which, admin } => which.post("requeue", true, &admin, out).await,
+            Command::Drop { which, yes, admin } => which.post("drop", yes, &admin, out).await,
         }
+    }
+}
+
+/// The most ids that the engine takes at once.
+const AT_ONCE: usize = 1_000;
+
+impl Those {
+    /// What of it was said, in the admin API's words.
+    async fn fields(&self, api: &Api) -> Result<Map<String, Value>, Failure> {
+        let mut fields = Map::new();
+        let mut add = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
+        if let Some(event) = &self.event {
+            // A name that is misspelt is told, rather than that nothing is there.
+            api.get(&format!("/v1/events/{}", encoded(event))).await?;
+            add("event", Some(event.clone().into()));
+        }
+        if let Some(app) = &self.app {
+            add("app", Some(text(&api.app(app).await?, "id").into()));
+        }
+        add("reason", self.reason.clone().map(Value::from));
+        let ago = |time: Duration| {
+            let at = SystemTime::now().checked_sub(time).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            Value::from(at.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX)))
+        };
+        add("since", self.newer_than.map(ago));
+        add("before", self.older_than.map(ago));
+        Ok(fields)
+    }
+
+    /// The path that lists them.
+    async fn path(&self, api: &Api) -> Result<String, Failure> {
+        let fields = self.fields(api).await?;
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let query: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(&plain(value)))).collect();
+        let joint = if query.is_empty() { "" } else { "?" };
+        Ok(format!("/v1/dead-letters{joint}{}", query.join("&")))
     }
 }
 
 impl Which {
-    async fn post(self, what: &str, admin: &Admin) -> Outcome {
+    async fn post(self, what: &str, yes: bool, admin: &Admin, out: Output) -> Outcome {
+        let path = format!("/v1/dead-letters/{what}");
         let done = async |api: &Api| {
-            let mut which = Map::new();
-            which.extend(self.id.map(|id| ("id".to_owned(), id.into())));
-            which.extend(self.event.map(|event| ("event".to_owned(), event.into())));
-            if let Some(app) = &self.app {
-                which.insert("app".to_owned(), text(&api.app(app).await?, "id").into());
+            if !yes {
+                let count = match self.id.len() {
+                    0 => api.list(&self.those.path(api).await?, "dead_letters", None).await?.len(),
+                    ids => ids,
+                };
+                confirmed(yes, &format!("this drops {count} events that somebody sent"))?;
             }
-            which.extend(self.all.then(|| ("all".to_owned(), true.into())));
-            api.call(Method::POST, &format!("/v1/dead-letters/{what}"), Some(which.into())).await
+            let mut count = 0;
+            match self.id.as_slice() {
+                // One that is none is told.
+                [id] => count = count_of(&api.call(Method::POST, &path, Some(json!({"id": id}))).await?),
+                [] => {
+                    let mut which = self.those.fields(api).await?;
+                    which.extend(self.all.then(|| ("all".to_owned(), true.into())));
+                    count = count_of(&api.call(Method::POST, &path, Some(which.into())).await?);
+                }
+                ids => {
+                    for ids in ids.chunks(AT_ONCE) {
+                        count += count_of(&api.call(Method::POST, &path, Some(json!({"ids": ids}))).await?);
+                    }
+                }
+            }
+            Ok(count)
         };
-        let done = admin.run(done).await?;
-        if admin.json {
-            println!("{}", foreign::json(&done.to_string()))
-        } else {
-            println!("{}", shown(&done, "count"))
-        }
-        Ok(())
+        let count = admin.run(done).await?;
+        out.either(|| json!({"count": count}), || count.to_string())
     }
 }
 
-async fn list(
-    admin: &Admin,
-    event: Option<String>,
-    app: Option<String>,
-    limit: usize,
-    after: Option<String>,
-) -> Outcome {
+fn count_of(answer: &Value) -> u64 {
+    answer.get("count").and_then(Value::as_u64).unwrap_or_default()
+}
+
+async fn list(admin: &Admin, out: Output, those: &Those, limit: usize, after: Option<String>) -> Outcome {
     let listed = async |api: &Api| {
-        let path = narrowed(api, "/v1/dead-letters", event.as_deref(), app.as_deref()).await?;
+        let path = those.path(api).await?;
         // One more than is shown tells whether there are more.
         api.list_after(&path, "dead_letters", Some(limit.saturating_add(1)), after.as_deref()).await
     };
@@ -122,17 +196,16 @@ async fn list(
     letters.truncate(limit);
     if more && let Some(last) = letters.last() {
         let last = foreign::printable(text(last, "id"));
-        _ = writeln!(std::io::stderr(), "there are more: go on with --after {last}, or raise --limit");
+        note(format_args!("there are more: go on with --after {last}, or raise --limit"));
     }
-    if admin.json {
-        println!("{}", foreign::json(&Value::Array(letters).to_string()));
-        return Ok(());
-    }
-    let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);
-    for letter in &letters {
-        let [id, event, app, reason] = ["id", "event", "app", "reason"].map(|name| text(letter, name).to_owned());
-        table.row([id, event, app, time(letter.get("at")), shown(letter, "deliveries"), reason]);
-    }
-    table.print();
-    Ok(())
+    let table = || {
+        let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);
+        for letter in &letters {
+            let [id, event, app, reason] =
+                ["id", "event", "app_name", "reason"].map(|name| text(letter, name).to_owned());
+            table.row([id, event, app, time(letter.get("at")), shown(letter, "deliveries"), reason]);
+        }
+        table
+    };
+    out.table(|| Value::Array(letters.clone()), table)
 }

@@ -1,46 +1,58 @@
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, stdout};
 
 use clap::Args;
 use ensync_sdk::crypto::{Expected, Opener, SenderProof};
-use ensync_sdk::{EventName, Keyring, SecretKey};
+use ensync_sdk::{EventName, Keyring};
+use serde_json::{Value, json};
 
 use super::{Outcome, read_stdin};
+use crate::connection::Secret;
+use crate::foreign;
+use crate::output::{Output, note};
 use crate::values::envelope;
-use crate::{foreign, secrets};
 
 /// Decrypt a payload without an engine: the base64 of the wire from standard input, the plaintext to standard output. Who sent it,
 /// and whether that is proven, goes to standard error.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ensync decrypt --event orders/new < envelope.txt\n  ensync encrypt --to APP_ID < order.json | ensync decrypt"
+)]
 pub(crate) struct Decrypt {
     /// The event name that it came under. Give it whenever it is known: without it, a payload of aes-256-gcm is taken under any.
     #[arg(long)]
     event: Option<String>,
-    /// The secret key. Better given in the environment, where other users of the machine do not see it. [env: ENSYNC_SECRET_KEY]
-    #[arg(long)]
-    secret_key: Option<String>,
+    #[command(flatten)]
+    secret: Secret,
 }
 
 impl Decrypt {
-    pub(crate) async fn run(self) -> Outcome {
-        let key = secrets::given("--secret-key").ok_or("no secret key: set ENSYNC_SECRET_KEY, or give --secret-key")?;
-        let opener = Opener::new(Keyring::new(SecretKey::parse(&key)?));
+    pub(crate) async fn run(self, out: Output) -> Outcome {
+        let opener = Opener::new(Keyring::new(self.secret.require()?));
         let event = self.event.as_deref().map(EventName::parse).transpose()?;
         let expected = event.as_ref().map_or(Expected::any_event(), Expected::event);
         let sealed = read_stdin("the envelope").await?;
         let opened = opener.open(&envelope(&sealed)?, &expected)?;
-        match opened.sender {
-            SenderProof::Verified { key, signed } => {
-                eprintln!("sender: {key}, verified{}", if signed { ", signed" } else { "" });
-            }
-            _ => eprintln!("sender: not verified"),
+        let (sender, signed) = match &opened.sender {
+            SenderProof::Verified { key, signed } => (Some(key.to_string()), *signed),
+            _ => (None, false),
+        };
+        let text = String::from_utf8_lossy(&opened.plaintext);
+        if out.json {
+            // It may hold numbers that JSON's readers would change.
+            let about = json!({"sender": sender, "verified": sender.is_some(), "signed": signed}).to_string();
+            let payload = match serde_json::from_str::<&serde_json::value::RawValue>(&text) {
+                Ok(payload) => payload.get().replace(['\n', '\r'], " "),
+                Err(_) => Value::from(&*text).to_string(),
+            };
+            return out.line(foreign::json(&format!(r#"{},"payload":{payload}}}"#, about.trim_end_matches('}'))));
         }
-        let mut out = std::io::stdout().lock();
-        if out.is_terminal() {
-            out.write_all(foreign::json(&String::from_utf8_lossy(&opened.plaintext)).as_bytes())?;
-        } else {
-            out.write_all(&opened.plaintext)?;
+        match sender {
+            Some(key) => note(format_args!("sender: {key}, verified{}", if signed { ", signed" } else { "" })),
+            None => note("sender: not verified"),
         }
-        out.write_all(b"\n")?;
-        Ok(())
+        match stdout().is_terminal() {
+            true => out.line(foreign::json(&text)),
+            false => out.raw([&opened.plaintext[..], b"\n"].concat()),
+        }
     }
 }

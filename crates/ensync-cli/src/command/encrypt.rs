@@ -1,14 +1,19 @@
 use clap::Args;
 use ensync_sdk::crypto::{Recipient, SealOptions, Sealer, Suite};
-use ensync_sdk::{EventName, PayloadJson, SecretKey};
+use ensync_sdk::{AppId, EventName, PayloadJson};
+use serde_json::json;
 
 use super::{Outcome, read_stdin};
-use crate::secrets;
-use crate::values::app_id;
+use crate::connection::Secret;
+use crate::output::Output;
+use crate::values::recipients;
 
 /// Encrypt a payload without an engine: JSON from standard input, one line of base64 per recipient to standard output, in the
 /// order they were named. The lines are what the wire carries.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  echo '{\"order\":7}' | ensync encrypt --to APP_ID\n  ensync encrypt --to APP_ID --suite aes-256-gcm --event orders/new --sign < order.json"
+)]
 pub(crate) struct Encrypt {
     /// A recipient's app id (base64). Repeat it for several.
     #[arg(long, required = true, value_name = "APP_ID")]
@@ -19,16 +24,16 @@ pub(crate) struct Encrypt {
     /// The event's name, which aes-256-gcm binds to the payload.
     #[arg(long, required_if_eq("suite", "aes-256-gcm"))]
     event: Option<String>,
-    /// The sender's own secret key, for aes-256-gcm: without it the sender is not proven. [env: ENSYNC_SECRET_KEY]
-    #[arg(long)]
-    secret_key: Option<String>,
+    /// The sender's own key, for aes-256-gcm: without it the sender is not proven.
+    #[command(flatten)]
+    secret: Secret,
     /// Sign, so that others than the recipient can be convinced.
     #[arg(long)]
     sign: bool,
 }
 
 impl Encrypt {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         let payload = read_stdin("the payload").await?;
         let payload = PayloadJson::parse(payload.trim())?;
         let suite: Suite = self.suite.parse()?;
@@ -37,16 +42,18 @@ impl Encrypt {
             // "nacl" binds no name; any will do.
             None => EventName::parse("none")?,
         };
-        let sealer = match secrets::given("--secret-key").filter(|_| suite != Suite::Nacl) {
-            Some(key) => Sealer::new().own_key(SecretKey::parse(&key)?),
-            None => Sealer::new(),
-        };
+        let own = if suite == Suite::Nacl { None } else { self.secret.find()? };
+        let sealer = own.map_or_else(Sealer::new, |key| Sealer::new().own_key(key));
         let options = SealOptions::from(suite);
         let options = if self.sign { options.signed() } else { options };
-        let to = self.to.iter().map(|id| Recipient::new(app_id(id)?)).collect::<Result<Vec<_>, _>>()?;
-        for copy in sealer.seal(payload.as_str().as_bytes(), &to, &event, options)? {
-            println!("{}", copy.as_str().unwrap_or_default());
-        }
-        Ok(())
+        let to = recipients(&self.to)?;
+        let keys = to.iter().map(|id| Recipient::new(*id)).collect::<Result<Vec<_>, _>>()?;
+        let copies = sealer.seal(payload.as_str().as_bytes(), &keys, &event, options)?;
+        let lines: Vec<_> = copies.iter().map(|copy| copy.as_str().unwrap_or_default()).collect();
+        let envelopes = || {
+            let one = |(id, line): (&AppId, &&str)| json!({"to": id.to_string(), "envelope": line});
+            json!({"envelopes": to.iter().zip(&lines).map(one).collect::<Vec<_>>()})
+        };
+        out.either(envelopes, || lines.join("\n"))
     }
 }

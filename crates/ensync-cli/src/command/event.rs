@@ -9,8 +9,8 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use crate::admin::{Admin, Api, Failure, Rights, Table, confirmed, encoded, text};
-use crate::foreign;
+use crate::admin::{Admin, Api, Failure, Output, Rights, Table, confirmed, encoded, text};
+use crate::exit::Problem;
 
 /// Register event names, change them, and say which app may use them.
 #[derive(Args)]
@@ -22,15 +22,21 @@ pub(crate) struct Event {
 #[derive(Subcommand)]
 enum Command {
     /// Register an event name.
+    #[command(
+        after_help = "Examples:\n  ensync event create orders/new --ttl 36h\n  ensync event create orders/paid --schema '{\"order\":\"string\",\"cents\":\"integer\"}'"
+    )]
     Create(Named),
     /// Change options of an event name. What is not given stays; "default" leaves an option to the engine.
+    #[command(after_help = "Examples:\n  ensync event update orders/new --ack-timeout 2m --ttl default")]
     Update(Named),
     /// List event names.
+    #[command(after_help = "Examples:\n  ensync event list\n  ensync event list --json")]
     List {
         #[command(flatten)]
         admin: Admin,
     },
     /// Show an event name.
+    #[command(after_help = "Examples:\n  ensync event show orders/new")]
     Show {
         /// The event's name.
         name: String,
@@ -38,6 +44,7 @@ enum Command {
         admin: Admin,
     },
     /// Delete an event name that nothing waits under and nobody subscribes to, with the grants for it.
+    #[command(after_help = "Examples:\n  ensync event delete orders/new --yes")]
     Delete {
         /// The event's name.
         name: String,
@@ -48,6 +55,9 @@ enum Command {
         admin: Admin,
     },
     /// Say what an app may do with an event name, or with all that have no grant of their own.
+    #[command(
+        after_help = "Examples:\n  ensync event grant shop orders/new --rights publish\n  ensync event grant audit --rights subscribe"
+    )]
     Grant {
         /// The app: its name if no other app has it; else its id, or a public key of it.
         app: String,
@@ -60,6 +70,7 @@ enum Command {
         admin: Admin,
     },
     /// Take a grant back: what the app may do with all names holds for this one again.
+    #[command(after_help = "Examples:\n  ensync event revoke shop orders/new")]
     Revoke {
         /// The app.
         app: String,
@@ -103,25 +114,27 @@ struct Options {
 const DEFAULT: &str = "default";
 
 impl Event {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         match self.command {
             Command::Create(named) => {
                 let mut body = named.options.read()?;
                 body.insert("name".into(), named.name.into());
-                one(&named.admin, Method::POST, "/v1/events".into(), Some(body.into())).await
+                one(&named.admin, out, Method::POST, "/v1/events".into(), Some(body.into())).await
             }
             Command::Update(named) => {
                 let body = named.options.read()?;
                 if body.is_empty() {
-                    return Err("nothing to change: give --schema, --ttl, --max-deliveries or --ack-timeout".into());
+                    let nothing = "nothing to change: give --schema, --ttl, --max-deliveries or --ack-timeout";
+                    return Err(Problem::usage(nothing).into());
                 }
-                one(&named.admin, Method::PATCH, path(&named.name), Some(body.into())).await
+                one(&named.admin, out, Method::PATCH, path(&named.name), Some(body.into())).await
             }
-            Command::List { admin } => list(&admin).await,
-            Command::Show { name, admin } => one(&admin, Method::GET, path(&name), None).await,
+            Command::List { admin } => list(&admin, out).await,
+            Command::Show { name, admin } => one(&admin, out, Method::GET, path(&name), None).await,
             Command::Delete { name, yes, admin } => {
                 confirmed(yes, &format!("this deletes the event name {name}, and what could be replayed of it"))?;
-                admin.run(async |api| api.call(Method::DELETE, &path(&name), None).await).await.map(drop)
+                admin.run(async |api| api.call(Method::DELETE, &path(&name), None).await).await?;
+                out.done()
             }
             Command::Grant { app, name, rights, admin } => {
                 let granted = async |api: &Api| {
@@ -133,17 +146,15 @@ impl Event {
                     api.call(Method::PUT, &path, Some(rights.to_json())).await
                 };
                 let app = admin.run(granted).await?;
-                if admin.json {
-                    println!("{}", foreign::json(&app.to_string()));
-                }
-                Ok(())
+                if out.json { out.value(&app) } else { Ok(()) }
             }
             Command::Revoke { app, name, admin } => {
                 let revoked = async |api: &Api| {
                     let path = format!("{}/grants/{}", api.path_of(&app).await?, encoded(&name));
                     api.call(Method::DELETE, &path, None).await
                 };
-                admin.run(revoked).await.map(drop)
+                admin.run(revoked).await?;
+                out.done()
             }
         }
     }
@@ -156,7 +167,9 @@ impl Options {
             None => self.schema.clone(),
             Some(path) => {
                 let text = std::fs::read_to_string(path);
-                Some(text.map_err(|cause| format!("cannot read {}: {cause}", path.display()))?)
+                Some(text.map_err(|cause| {
+                    Problem::usage(format!("--schema-file: cannot read {}: {cause}", path.display()))
+                })?)
             }
         };
         let time = |text: &str| -> Result<Value, Failure> {
@@ -168,7 +181,7 @@ impl Options {
             let value = if text == DEFAULT { Ok(Value::Null) } else { read(text) };
             // A schema may be long, and is named by its place.
             let given = if field == "schema" { String::new() } else { format!(" {}", Given(text)) };
-            found.insert(field.into(), value.map_err(|cause| format!("{flag}{given}: {cause}"))?);
+            found.insert(field.into(), value.map_err(|cause| Problem::usage(format!("{flag}{given}: {cause}")))?);
             Ok(())
         };
         let file = self.schema_file.as_ref().map(|path| format!("--schema-file {}", path.display()));
@@ -186,26 +199,17 @@ impl Options {
 }
 
 /// Does something with one name, and shows it.
-async fn one(admin: &Admin, method: Method, path: String, body: Option<Value>) -> Outcome {
+async fn one(admin: &Admin, out: Output, method: Method, path: String, body: Option<Value>) -> Outcome {
     let event = admin.run(async |api| api.call(method, &path, body).await).await?;
-    show(admin, vec![event]);
-    Ok(())
+    out.table(|| event.clone(), || table(std::slice::from_ref(&event)))
 }
 
-async fn list(admin: &Admin) -> Outcome {
+async fn list(admin: &Admin, out: Output) -> Outcome {
     let events = admin.run(async |api| api.list("/v1/events", "events", None).await).await?;
-    if admin.json {
-        println!("{}", foreign::json(&Value::Array(events).to_string()))
-    } else {
-        show(admin, events)
-    }
-    Ok(())
+    out.table(|| Value::Array(events.clone()), || table(&events))
 }
 
-fn show(admin: &Admin, events: Vec<Value>) {
-    if admin.json {
-        return events.iter().for_each(|event| println!("{}", foreign::json(&event.to_string())));
-    }
+fn table(events: &[Value]) -> Table {
     let mut table = Table::new(["NAME", "TTL", "MAX DELIVERIES", "ACK TIMEOUT", "SCHEMA"]);
     let said = |event: &Value, field: &str, otherwise: &str| match event.get(field) {
         None | Some(Value::Null) => otherwise.to_owned(),
@@ -215,11 +219,11 @@ fn show(admin: &Admin, events: Vec<Value>) {
         let ms = event.get(field).and_then(Value::as_u64).map(Duration::from_millis);
         ms.map_or_else(|| DEFAULT.to_owned(), |time| humantime::format_duration(time).to_string())
     };
-    for event in &events {
+    for event in events {
         let (name, count) = (text(event, "name").to_owned(), said(event, "max_deliveries", DEFAULT));
         table.row([name, time(event, "ttl_ms"), count, time(event, "ack_timeout_ms"), said(event, "schema", "any")]);
     }
-    table.print();
+    table
 }
 
 fn path(name: &str) -> String {

@@ -4,14 +4,16 @@ use serde_json::json;
 
 use super::{Outcome, read_stdin};
 use crate::foreign;
+use crate::output::Output;
 use crate::values::envelope;
 
 /// Say what an envelope shows to everybody, as JSON: the base64 of the wire from standard input. Needs no key, and proves nothing.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  ensync inspect < envelope.txt")]
 pub(crate) struct Inspect {}
 
 impl Inspect {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         let sealed = read_stdin("the envelope").await?;
         let shown = match inspect(&envelope(&sealed)?)? {
             Inspected::Single { plaintext_bytes } => {
@@ -38,7 +40,6 @@ impl Inspect {
             }),
             _ => return Err("this version of the tool cannot show this envelope; upgrade it".into()),
         };
-        println!("{}", foreign::json(&format!("{shown:#}")));
-        Ok(())
+        if out.json { out.value(&shown) } else { out.line(foreign::json(&format!("{shown:#}"))) }
     }
 }

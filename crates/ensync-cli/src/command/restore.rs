@@ -2,12 +2,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ensync_engine::store;
+use serde_json::json;
 
 use super::Outcome;
-use super::store::print_summary;
+use super::store::{figures, summary};
+use crate::output::Output;
 
 /// Put a backup into a data directory.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  ensync restore --from /backup/monday --data /var/lib/ensync")]
 pub(crate) struct Restore {
     /// The backup.
     #[arg(long, value_name = "DIR")]
@@ -18,10 +21,15 @@ pub(crate) struct Restore {
 }
 
 impl Restore {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         let restored = store::restore(&self.from, &self.data).await?;
-        print_summary(&restored.report);
-        println!("restored to {}; what was accepted after the backup is not there", self.data.display());
-        Ok(())
+        let data = self.data.display();
+        let value = || json!({"data": data.to_string(), "contents": figures(&restored.report)});
+        let text = || {
+            let mut lines = summary(&restored.report);
+            lines.push(format!("restored to {data}; what was accepted after the backup is not there"));
+            lines.join("\n")
+        };
+        out.either(value, text)
     }
 }

@@ -1,15 +1,17 @@
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use ensync_engine::{EventOptions, Server, ServerTls};
 use ensync_sdk::core::{Given, report};
+use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::config::{self, Raw};
-use crate::failure::{Unfinished, Usage};
+use crate::exit::{self, Exit, Problem};
+use crate::foreign;
 use crate::manager::{self, Told};
+use crate::output::Output;
 use crate::{logging, signals};
 
 /// What a stop may take beside waiting for clients: the last checkpoint, mostly.
@@ -27,6 +29,9 @@ const DEV_APPS: [&str; 2] = ["shop", "warehouse"];
 /// orderly stop, 3 if not everybody had finished in time (nothing that was accepted is lost), 2 if it was told something wrong,
 /// and 1 if it failed.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ensync serve --dev\n  ensync serve --data /var/lib/ensync --config /etc/ensync/ensync.toml\n  ensync serve --listen 0.0.0.0:50051 --tls-cert chain.pem --tls-key key.pem"
+)]
 pub(crate) struct Serve {
     /// For development: event names are registered on first use, the apps "shop" and "warehouse" are made if no --app says
     /// otherwise, and without a data directory everything is in memory, settled events included, until it ends.
@@ -78,7 +83,7 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) async fn run(self, verbose: u8) -> Outcome {
+    pub(crate) async fn run(self, verbose: u8, out: Output) -> Outcome {
         let mut loaded = config::load(self.dev, self.config.as_deref(), config::variables(), self.flags()?);
         loaded.check_builder(self.dev);
         super::config::refuse(&loaded)?;
@@ -96,13 +101,14 @@ impl Serve {
         );
         raise_descriptors();
         let mut signals = signals::Signals::listen()?;
-        let (builder, tls) = config.builder(self.dev).map_err(|error| Usage(report(&error)))?;
+        let (builder, tls) = config.builder(self.dev).map_err(|error| Problem::usage(report(&error)))?;
         let begun = Instant::now();
         let server = manager::starting(builder.progress(), builder.start(), manager::tell).await?;
-        self.announce(&server, config.data_dir(self.dev).as_deref());
-        let result = self.serve(&server, tls, &mut signals, (begun, config.shutdown_timeout)).await;
+        let say = Say(out);
+        self.announce(&server, config.data_dir(self.dev).as_deref(), say);
+        let result = self.serve(&server, tls, &mut signals, (begun, config.shutdown_timeout), say).await;
         // One that was stopped has had its time.
-        if result.as_ref().is_err_and(|error| !error.is::<Unfinished>()) {
+        if result.as_ref().is_err_and(|error| exit::told(&**error).0 != Exit::Unfinished) {
             tokio::select! {
                 _ = server.shutdown() => {}
                 name = signals.stop() => tracing::warn!(signal = name, "stopped at once"),
@@ -117,11 +123,12 @@ impl Serve {
         tls: Option<ServerTls>,
         signals: &mut signals::Signals,
         (begun, stop_within): (Instant, Duration),
+        say: Say,
     ) -> Outcome {
         self.register(server).await?;
-        self.make_apps(server).await?;
+        self.make_apps(server, say).await?;
         // Whoever wanted the keys may have closed the pipe by now, which is no reason to stop.
-        say(format_args!("# ready"));
+        say.both(|| json!({"ready": true}), || "# ready".to_owned());
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "ready");
         manager::tell(&[Told::Ready, Told::Status("ready".to_owned())]);
         let mut watchdog = std::pin::pin!(manager::watchdog(server.broker().clone()));
@@ -155,12 +162,12 @@ impl Serve {
                 tracing::info!("stopped");
                 Ok(())
             }
-            Some(why) => Err(Unfinished(why).into()),
+            Some(why) => Err(Problem::new(Exit::Unfinished, why).into()),
         }
     }
 
     /// What the flags say, as settings.
-    fn flags(&self) -> Result<config::Flags, Usage> {
+    fn flags(&self) -> Result<config::Flags, Problem> {
         let words = |text: &String| Raw::Words(text.clone());
         let list = |items: &[String]| {
             (!items.is_empty()).then(|| Raw::List(items.iter().map(|item| Raw::Text(item.clone())).collect()))
@@ -182,47 +189,55 @@ impl Serve {
         for setting in &self.set {
             let (name, value) = setting
                 .split_once('=')
-                .ok_or_else(|| Usage("--set: write it as NAME=VALUE, such as limits.max_sessions=1000".to_owned()))?;
+                .ok_or_else(|| Problem::usage("--set: write it as NAME=VALUE, such as limits.max_sessions=1000"))?;
             let key = config::Key::find(name).map(|(_, key)| key.name);
             let key = key.ok_or_else(|| {
-                Usage(format!("--set {}: there is no such setting; see `ensync config check --print`", Given(name)))
+                let name = Given(name);
+                Problem::usage(format!("--set {name}: there is no such setting; see `ensync config check --print`"))
             })?;
             flags.push(("--set", key, Raw::Words(value.to_owned())));
         }
         Ok(flags)
     }
 
-    fn announce(&self, server: &Server, data: Option<&std::path::Path>) {
-        let mode = if self.dev { "development mode: " } else { "" };
-        match data {
-            None => say(format_args!("# EnSync engine, {mode}in memory, gone when it stops.")),
-            Some(path) => say(format_args!("# EnSync engine, {mode}data in {}.", path.display())),
+    fn announce(&self, server: &Server, data: Option<&std::path::Path>, say: Say) {
+        let token = |data: Option<&std::path::Path>| data.map(|path| path.join("admin.token").display().to_string());
+        let value = || {
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "dev": self.dev,
+                "data": data.map(|path| path.display().to_string()),
+                "grpc": server.grpc_urls(),
+                "ws": server.ws_urls(),
+                "admin": server.admin_url(),
+                "console": server.console_url(),
+                "config_manager": server.config_manager_url(),
+                "token_file": token(data),
+                "token": server.admin_token().filter(|_| data.is_none()).map(|token| token.expose().to_owned()),
+            })
         };
-        for (grpc, ws) in server.grpc_urls().iter().zip(server.ws_urls()) {
-            say(format_args!("# {grpc}  {ws}"));
-        }
-        if let Some(url) = server.admin_url() {
-            match (data, server.admin_token()) {
-                (Some(path), _) => {
-                    let token = path.join("admin.token");
-                    say(format_args!("# administration at {url}, token in {}", token.display()))
-                }
-                (None, Some(token)) => say(format_args!("# administration at {url}, token {}", token.expose())),
-                (None, None) => true,
+        let text = || {
+            let mode = if self.dev { "development mode: " } else { "" };
+            let mut lines = vec![match data {
+                None => format!("# EnSync engine, {mode}in memory, gone when it stops."),
+                Some(path) => format!("# EnSync engine, {mode}data in {}.", path.display()),
+            }];
+            lines.extend(server.grpc_urls().iter().zip(server.ws_urls()).map(|(grpc, ws)| format!("# {grpc}  {ws}")));
+            let secret = |name: &str| match (token(data), server.admin_token()) {
+                (Some(file), _) => Some(format!("{name} in {file}")),
+                (None, Some(token)) => Some(format!("{name} {}", token.expose())),
+                (None, None) => None,
             };
-        }
-        if let Some(url) = server.console_url() {
-            say(format_args!("# console at {url}"));
-        }
-        if let Some(url) = server.config_manager_url() {
-            match (data, server.admin_token()) {
-                (Some(path), _) => {
-                    println!("# Config Manager API at {url}, access key in {}", path.join("admin.token").display());
-                }
-                (None, Some(token)) => println!("# Config Manager API at {url}, access key {}", token.expose()),
-                (None, None) => {}
+            lines.extend(server.console_url().map(|url| format!("# console at {url}")));
+            for (what, url, name) in [
+                ("administration", server.admin_url(), "token"),
+                ("Config Manager API", server.config_manager_url(), "access key"),
+            ] {
+                lines.extend(url.zip(secret(name)).map(|(url, secret)| format!("# {what} at {url}, {secret}")));
             }
-        }
+            lines.join("\n")
+        };
+        say.both(value, text);
     }
 
     async fn register(&self, server: &Server) -> Outcome {
@@ -235,7 +250,7 @@ impl Serve {
         Ok(())
     }
 
-    async fn make_apps(&self, server: &Server) -> Outcome {
+    async fn make_apps(&self, server: &Server, say: Say) -> Outcome {
         let known = server.broker().apps().await?;
         let mut names: Vec<&str> = self.app.iter().map(String::as_str).collect();
         if names.is_empty() && self.dev {
@@ -243,34 +258,43 @@ impl Serve {
         }
         for name in names {
             if let Some(app) = known.iter().find(|app| app.name == name) {
-                say(format_args!("# app {name:?} is there already: {}", app.id));
+                let id = app.id.to_string();
+                say.both(|| json!({"app": name, "app_id": id}), || format!("# app {name:?} is there already: {id}"));
                 continue;
             }
             let app = server.create_app(name).await?;
             let secret = app.secret_key.to_base64().ok_or("the new key has no public half; please report this")?;
-            let shown = say(format_args!(
-                "\n# app {name:?}\nENSYNC_APP_ID={}\nENSYNC_APP_KEY={}\nENSYNC_SECRET_KEY={}",
-                app.app_id,
-                app.app_key.expose(),
-                &*secret
-            ));
+            let (id, key) = (app.app_id.to_string(), app.app_key.expose());
+            let shown = say.both(
+                || json!({"app": name, "app_id": id, "app_key": key, "secret_key": &*secret}),
+                || {
+                    let secret = &*secret;
+                    format!("\n# app {name:?}\nENSYNC_APP_ID={id}\nENSYNC_APP_KEY={key}\nENSYNC_SECRET_KEY={secret}")
+                },
+            );
             if !shown {
                 // They exist, and nobody has them.
                 server.broker().delete_app(app.app_id).await?;
-                return Err(format!(
+                let text = format!(
                     "standard output cannot be written, so the keys of app {name:?} could not be shown; it was not made"
-                )
-                .into());
+                );
+                return Err(Problem::new(Exit::Output, text).into());
             }
         }
         Ok(())
     }
 }
 
-/// Prints a line; whether that was possible.
-fn say(line: std::fmt::Arguments<'_>) -> bool {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+/// What an engine tells while it runs.
+#[derive(Clone, Copy)]
+struct Say(Output);
+
+impl Say {
+    /// Prints it for programs or for people; whether that was possible. Keys are in it, so nothing is left out.
+    fn both(self, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> bool {
+        let line = if self.0.json { foreign::json(&value().to_string()) } else { text() };
+        self.0.line(line).is_ok()
+    }
 }
 
 /// Lets the process have as many files and sockets open as it may: shells and service managers give fewer at first.

@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ensync_engine::store::{self, Assessment, Report};
+use ensync_engine::store::{self, Assessment, Damage, FileReport, LostEvents, Report};
+use serde_json::{Value, json};
 
 use super::Outcome;
+use crate::output::Output;
 
 /// Check or repair a data directory that no engine uses.
 #[derive(Args)]
@@ -20,6 +22,7 @@ enum What {
 
 /// Read everything, and say what is there and whether it is as it was written. Changes nothing; fails if something is damaged.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  ensync store verify --data /var/lib/ensync")]
 struct Verify {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "ENSYNC_DATA")]
@@ -29,6 +32,9 @@ struct Verify {
 /// Say what of a damaged data directory is lost; with --apply, go on without it. Files that are replaced are kept in a folder
 /// beside them.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ensync store repair --data /var/lib/ensync\n  ensync store repair --data /var/lib/ensync --apply"
+)]
 struct Repair {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "ENSYNC_DATA")]
@@ -39,26 +45,35 @@ struct Repair {
 }
 
 impl Store {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
         match self.what {
-            What::Verify(verify) => verify.run().await,
-            What::Repair(repair) => repair.run().await,
+            What::Verify(verify) => verify.run(out).await,
+            What::Repair(repair) => repair.run(out).await,
         }
     }
 }
 
 impl Verify {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         let report = store::verify(&self.data).await?;
-        for file in &report.files {
-            println!("{:<32} {:>12} bytes  {}", file.name, file.bytes, file.contents);
-        }
-        print_summary(&report);
+        let value = || {
+            let file = |file: &FileReport| json!({"name": file.name, "bytes": file.bytes, "contents": file.contents.to_string()});
+            json!({
+                "files": report.files.iter().map(file).collect::<Vec<_>>(),
+                "damage": damage(&report.damage),
+                "contents": figures(&report),
+            })
+        };
+        let text = || {
+            let file = |file: &FileReport| format!("{:<32} {:>12} bytes  {}", file.name, file.bytes, file.contents);
+            let mut lines: Vec<_> = report.files.iter().map(file).collect();
+            lines.extend(summary(&report));
+            lines.extend(report.damage.iter().map(|damage| format!("DAMAGED: {damage}")));
+            lines.join("\n")
+        };
+        out.either(value, text)?;
         if report.damage.is_empty() {
             return Ok(());
-        }
-        for damage in &report.damage {
-            println!("DAMAGED: {damage}");
         }
         let data = self.data.display();
         Err(format!("{data} is damaged; `ensync store repair --data {data}` says what is lost").into())
@@ -66,56 +81,94 @@ impl Verify {
 }
 
 impl Repair {
-    async fn run(self) -> Outcome {
+    async fn run(self, out: Output) -> Outcome {
         let found = if self.apply { store::repair(&self.data).await? } else { store::assess(&self.data).await? };
-        if found.damage.is_empty() {
-            println!("nothing is damaged");
-            return Ok(());
-        }
-        print_assessment(&found);
-        match (&found.kept, self.apply) {
-            (_, false) => println!("nothing was changed; do it with --apply"),
-            (None, true) => println!("repaired"),
-            (Some(kept), true) => println!("repaired; what was replaced is in {}", kept.display()),
-        }
-        Ok(())
+        let repaired = self.apply && !found.damage.is_empty();
+        let value = || {
+            let lost = |queue: &LostEvents| {
+                json!({
+                    "event": queue.event.as_str(),
+                    "recipient": queue.recipient.to_string(),
+                    "waiting": queue.waiting,
+                    "perhaps": queue.perhaps,
+                })
+            };
+            json!({
+                "damage": damage(&found.damage),
+                "records": found.records,
+                "events": found.events.iter().map(lost).collect::<Vec<_>>(),
+                "settlements": found.settlements,
+                "beginning": found.beginning,
+                "repaired": repaired,
+                "kept": found.kept.as_ref().map(|kept| kept.display().to_string()),
+            })
+        };
+        let text = || {
+            if found.damage.is_empty() {
+                return "nothing is damaged".to_owned();
+            }
+            let mut lines = assessment(&found);
+            lines.push(match (&found.kept, self.apply) {
+                (_, false) => "nothing was changed; do it with --apply".to_owned(),
+                (None, true) => "repaired".to_owned(),
+                (Some(kept), true) => format!("repaired; what was replaced is in {}", kept.display()),
+            });
+            lines.join("\n")
+        };
+        out.either(value, text)
     }
 }
 
-/// The figures of a report, on one line.
-pub(super) fn print_summary(report: &Report) {
-    if let Some((file, bytes)) = &report.unfinished {
-        println!("{file} ends with {bytes} bytes of a commit that was not finished; the next start removes them");
-    }
-    println!(
+/// The figures of a report, for programs.
+pub(super) fn figures(report: &Report) -> Value {
+    json!({
+        "records": report.records,
+        "commits": report.commits,
+        "bytes": report.bytes,
+        "unsettled": report.unsettled,
+        "dead": report.dead,
+        "checkpoints_compared": report.compared,
+        "unfinished": report.unfinished.as_ref().map(|(file, bytes)| json!({"file": file, "bytes": bytes})),
+    })
+}
+
+fn damage(damage: &[Damage]) -> Vec<Value> {
+    let one = |damage: &Damage| json!({"file": damage.file, "range": damage.range, "what": damage.what});
+    damage.iter().map(one).collect()
+}
+
+/// The figures of a report, for people.
+pub(super) fn summary(report: &Report) -> Vec<String> {
+    let unfinished = report.unfinished.as_ref().map(|(file, bytes)| {
+        format!("{file} ends with {bytes} bytes of a commit that was not finished; the next start removes them")
+    });
+    let figures = format!(
         "{} records in {} commits, {} bytes; {} unsettled events, {} dead letters; {} checkpoints compared with the log",
         report.records, report.commits, report.bytes, report.unsettled, report.dead, report.compared
     );
+    unfinished.into_iter().chain([figures]).collect()
 }
 
-fn print_assessment(found: &Assessment) {
-    for damage in &found.damage {
-        println!("DAMAGED: {damage}");
-    }
+fn assessment(found: &Assessment) -> Vec<String> {
+    let mut lines: Vec<_> = found.damage.iter().map(|damage| format!("DAMAGED: {damage}")).collect();
     if let Some((file, bytes)) = &found.unfinished {
-        println!("{file} ends with {bytes} bytes of a commit that was not finished, which is no loss");
+        lines.push(format!("{file} ends with {bytes} bytes of a commit that was not finished, which is no loss"));
     }
-    match found.records {
-        Some(records) => println!("lost: {records} records"),
-        None => println!("lost: records whose number cannot be told"),
-    }
+    lines.push(match found.records {
+        Some(records) => format!("lost: {records} records"),
+        None => "lost: records whose number cannot be told".to_owned(),
+    });
     for queue in &found.events {
-        let (waiting, perhaps) = (queue.waiting, queue.perhaps);
-        print!("lost: of {} for {}: {waiting} events that wait", queue.event, queue.recipient);
-        if perhaps > 0 {
-            print!(", and at most {perhaps} more");
-        }
-        println!();
+        let perhaps = if queue.perhaps > 0 { format!(", and at most {} more", queue.perhaps) } else { String::new() };
+        let (event, recipient, waiting) = (&queue.event, &queue.recipient, queue.waiting);
+        lines.push(format!("lost: of {event} for {recipient}: {waiting} events that wait{perhaps}"));
     }
     if found.settlements {
-        println!("acknowledgements, defers and discards in the lost part are forgotten: their events come again");
+        let text = "acknowledgements, defers and discards in the lost part are forgotten: their events come again";
+        lines.push(text.to_owned());
     }
     if found.beginning {
-        println!("lost: all that was known before the first file: apps, event names, events");
+        lines.push("lost: all that was known before the first file: apps, event names, events".to_owned());
     }
+    lines
 }

@@ -4,7 +4,7 @@ use futures::StreamExt;
 
 use super::shell::{Shell, keys};
 
-async fn engine() -> (Server, Shell) {
+pub(crate) async fn engine() -> (Server, Shell) {
     let server = Server::builder().admin(([127, 0, 0, 1], 0)).start().await.unwrap();
     let shell = Shell::of(&server);
     (server, shell)

@@ -24,6 +24,26 @@ impl Ca {
         ServerTls::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
     }
 
+    /// A certificate and its key, each as a file.
+    fn client(&self, directory: &tempfile::TempDir) -> [String; 2] {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(Vec::new()).unwrap().signed_by(&key, &self.0).unwrap();
+        [("client.pem", certificate.pem()), ("client.key", key.serialize_pem())].map(|(name, pem)| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            path.to_str().unwrap().to_owned()
+        })
+    }
+
+    /// A certificate for the loopback address; clients must show one too.
+    fn issue_for_known_clients(&self) -> ServerTls {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let chain = params.signed_by(&key, &self.0).unwrap().pem();
+        let (key, ca) = (key.serialize_pem(), self.0.pem());
+        ServerTls::from_pem_with_client_ca(chain.as_bytes(), key.as_bytes(), ca.as_bytes()).unwrap()
+    }
+
     /// A client that trusts it alone.
     fn agent(&self) -> Agent {
         let roots = [Certificate::from_pem(self.0.pem().as_bytes()).unwrap()];
@@ -79,4 +99,37 @@ async fn the_config_manager_api_over_tls() {
     let refused = ask(other.agent(), &url).await.unwrap_err().to_string();
     assert!(refused.contains("certificate"), "{refused}");
     ask(ca.agent(), &url.replace("https://", "http://")).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn who_is_asked_for_a_certificate_shows_one() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::builder()
+        .listen_tls(local, ca.issue_for_known_clients())
+        .admin_tls(local, ca.issue_for_known_clients())
+        .start()
+        .await
+        .unwrap();
+    let trusted = ca.write(&directory, "ca.pem");
+    let [certificate, key] = ca.client(&directory);
+    let bare = || Shell::of(&server).and("ENSYNC_ADMIN_CA_FILE", &trusted).and("ENSYNC_CA_FILE", &trusted);
+    let known = || bare().and("ENSYNC_CLIENT_CERT", &certificate).and("ENSYNC_CLIENT_KEY", &key);
+    assert!(bare().run("app create shop").await.failed().contains("cannot reach the admin API"));
+    let keys = known().run("app create shop").await.keys();
+    known().run("event create a/b").await.ok();
+    let said = bare().and("ENSYNC_CLIENT_CERT", &certificate).run("app list").await.failed();
+    assert!(said.contains("give --client-key"), "{said}");
+    let said = bare().and("ENSYNC_CLIENT_CERT", &certificate).and("ENSYNC_CLIENT_KEY", &trusted).run("app list").await;
+    assert!(said.failed().contains("private key"));
+
+    for url in [server.grpc_url(), server.ws_url()] {
+        let of = |shell: Shell| shell.and("ENSYNC_URL", &url).and("ENSYNC_APP_KEY", &keys["ENSYNC_APP_KEY"]);
+        let publish = ["publish", "a/b", "1", "--to", &keys["ENSYNC_APP_ID"]];
+        of(known()).with(&publish).await.ok();
+        let said = of(bare()).with(&publish).await.failed();
+        assert!(said.contains("client certificate") && said.contains("--client-cert"), "{said}");
+        let secret = known().and("ENSYNC_SECRET_KEY", &keys["ENSYNC_SECRET_KEY"]);
+        assert!(of(secret).run("subscribe a/b --count 1 --format raw").await.ok().starts_with('1'));
+    }
 }

@@ -40,6 +40,40 @@ fn systemd_takes_the_unit() {
 }
 
 #[test]
+fn a_debian_package_is_made() {
+    if Command::new("dpkg-deb").arg("--version").output().is_err() {
+        println!("skipped: there is no dpkg-deb here");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new(packaging("debian"));
+    let output =
+        command.arg(env!("CARGO_BIN_EXE_ensync")).env("LEVEL", "0").current_dir(place.path()).output().unwrap();
+    let (name, said) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success() && name.starts_with("ensync_"), "{said}");
+    let package = place.path().join(name.trim());
+    let root = place.path().join("root");
+    let unpacked = Command::new("dpkg-deb").arg("-x").args([&package, &root]).status().unwrap();
+    assert!(unpacked.success());
+    for file in [
+        "usr/share/man/man1/ensync-app-create.1.gz",
+        "usr/share/bash-completion/completions/ensync",
+        "usr/share/zsh/vendor-completions/_ensync",
+        "etc/ensync/ensync.toml",
+        "usr/share/doc/ensync/copyright",
+    ] {
+        assert!(root.join(file).is_file(), "{file}");
+    }
+    let unit = std::fs::read_to_string(root.join("usr/lib/systemd/system/ensync.service")).unwrap();
+    assert!(unit.contains("ExecStart=/usr/bin/ensync serve") && !unit.contains("/usr/local"), "{unit}");
+    let ours = Command::new(root.join("usr/bin/ensync")).arg("--version").output().unwrap();
+    assert!(ours.status.success() && String::from_utf8(ours.stdout).unwrap().contains(env!("CARGO_PKG_VERSION")));
+    let control = Command::new("dpkg-deb").args(["-f"]).arg(&package).args(["Depends", "Package"]).output().unwrap();
+    assert!(String::from_utf8(control.stdout).unwrap().contains("ca-certificates"));
+}
+
+#[test]
 fn the_service_manager_is_told() {
     use std::os::unix::net::UnixDatagram;
     let place = tempfile::tempdir().unwrap();

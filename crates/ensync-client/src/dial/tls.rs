@@ -156,7 +156,7 @@ impl Tls {
                     .map_err(broken("TLS: a CA that was added is no usable root certificate"))?;
                 WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider.clone()).build().map_err(
                     |cause| {
-                        let text = "TLS: only the CAs that were added are to be trusted; add one with add_ca_pem";
+                        let text = "TLS: only the CAs that were added are to be trusted; add one";
                         Error::new(ErrorKind::Tls, text).with_source(cause)
                     },
                 )?
@@ -203,7 +203,7 @@ impl ResolvesClientCert for NoIdentity {
 }
 
 const WANTS_CERTIFICATE: &str =
-    "the engine wants a client certificate that it trusts; see TlsOptions::client_certificate_pem";
+    "the engine wants a client certificate that it trusts; give it one, with its private key";
 
 /// The error of a connection that broke with `cause` because the engine does not take this side's certificate, or misses one.
 ///
@@ -269,8 +269,7 @@ fn explain(to: &str, host: &str, cause: io::Error) -> Error {
 fn explain_certificate(host: &str, certificate: &CertificateError) -> String {
     match certificate {
         CertificateError::UnknownIssuer => {
-            "the certificate's issuer is not trusted; add the CA with TlsOptions::add_ca_pem if it is your own"
-                .to_owned()
+            "the certificate's issuer is not trusted; add the CA if it is your own".to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the certificate has expired; renew it on the engine".to_owned()
@@ -330,6 +329,6 @@ mod tests {
         let error = handshake(alone(&other), &server).await.unwrap_err();
         assert!(error.to_string().contains("issuer is not trusted"), "{error}");
         let error = handshake(TlsOptions::new().only_added_cas(), &server).await.unwrap_err();
-        assert!(error.to_string().contains("add_ca_pem"), "{error}");
+        assert!(error.to_string().contains("add one"), "{error}");
     }
 }

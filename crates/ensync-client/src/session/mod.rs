@@ -165,7 +165,7 @@ impl Session {
             Err(_) => Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
-                    "there was no room for it until the deadline, for others were under way (see Engine::max_publishes_in_flight, \
+                    "there was no room for it until the deadline, for others were under way (max_publishes_in_flight, \
                      which is {}, and max_publish_bytes_in_flight, which is {}); it was not sent",
                     shared.options.max_publishes_in_flight, shared.options.max_publish_bytes_in_flight
                 ),

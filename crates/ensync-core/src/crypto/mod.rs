@@ -85,8 +85,8 @@ pub fn open(payload: &WirePayload, keys: &Keyring) -> Result<Zeroizing<Vec<u8>>>
             Form::Hybrid(members) => nacl::Hybrid::read(&members)?.open(keys, Ok(()), &kept),
             Form::Sealed(_) => Err(Error::new(
                 ErrorKind::UnsupportedEnvelope,
-                "the envelope is of type \"sealed\" (suite aes-256-gcm), which crypto::open does not take, for it checks neither \
-                 event name nor sender; open it with crypto::Opener",
+                "the envelope is of type \"sealed\" (suite aes-256-gcm), which is not opened without checking \
+                 event name and sender; use an opener",
             )),
         }
     };

@@ -59,8 +59,8 @@ impl SecretKey {
         if bytes.len() == 32 {
             return Err(invalid(
                 "the app secret key holds 32 bytes; or is this the app id? As a secret they can mean two keys: the Node client \
-                 takes them as an Ed25519 seed (SecretKey::from_seed_base64), the Python client as a converted X25519 secret \
-                 (SecretKey::from_x25519_base64); call the one that is meant, or give the 64-byte form",
+                 takes them as an Ed25519 seed (from_seed_base64), the Python client as a converted X25519 secret \
+                 (from_x25519_base64); call the one that is meant, or give the 64-byte form",
             ));
         }
         let (seed, public) = match bytes.split_first_chunk::<32>() {

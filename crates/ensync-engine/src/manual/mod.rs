@@ -6,6 +6,7 @@
 //! | [`configuration`] | every setting |
 //! | [`tls`] | certificates, and new ones without a restart |
 //! | [`provisioning`] | apps, event names, rights |
+//! | [`shell`] | the command for developers and operators: contexts, JSON, exit codes, many events at once |
 //! | [`moving_in`] | from the makers' containers to this engine, and back |
 //! | [`console`] | the web page: who gets in, where it is served |
 //! | [`limits`] | what clients may use up, and what they see at each limit |
@@ -37,6 +38,8 @@ pub mod metrics {}
 pub mod moving_in {}
 #[doc = include_str!("provisioning.md")]
 pub mod provisioning {}
+#[doc = include_str!("shell.md")]
+pub mod shell {}
 #[doc = include_str!("sizing.md")]
 pub mod sizing {}
 #[doc = include_str!("tls.md")]

@@ -105,7 +105,7 @@ impl Transport for WsTransport {
                 return Err(Error::new(
                     ErrorKind::PayloadTooLarge,
                     format!(
-                        "the command makes a frame of {} bytes, this connection carries {} (WsConnector::max_frame_bytes); send a \
+                        "the command makes a frame of {} bytes, this connection carries {} (max_frame_bytes); send a \
                          reference to the data instead",
                         frame.len(),
                         self.max_frame_bytes

@@ -117,9 +117,7 @@ fn broken(cause: WsError, place: &str) -> Error {
         }
         WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => Error::new(
             ErrorKind::Protocol,
-            format!(
-                "{place}: the engine sent a frame of {size} bytes, the limit is {max_size}; see WsConnector::max_frame_bytes"
-            ),
+            format!("{place}: the engine sent a frame of {size} bytes, the limit is {max_size} (max_frame_bytes)"),
         ),
         cause => Error::new(ErrorKind::Protocol, format!("{place}: what the engine sent is not WebSocket"))
             .with_source(cause),

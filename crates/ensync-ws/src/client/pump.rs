@@ -182,9 +182,7 @@ impl Pump {
                 let max = self.unread.max;
                 Err(self.failed(
                     ErrorKind::LimitExceeded,
-                    format_args!(
-                        "the engine pushed {max} bytes of events that nobody took; see WsConnector::max_unread_bytes"
-                    ),
+                    format_args!("the engine pushed {max} bytes of events that nobody took (max_unread_bytes)"),
                 ))
             }
             Ok(Pushed::Ping) => {

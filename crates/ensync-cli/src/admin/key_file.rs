@@ -1,4 +1,4 @@
-//! What is printed, and where keys go.
+//! Where keys go.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -7,31 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
-use tabwriter::TabWriter;
 use zeroize::Zeroizing;
 
-use super::Failure;
-use crate::foreign::printable;
-
-/// Rows under a heading, in columns.
-pub(crate) struct Table(Vec<String>);
-
-impl Table {
-    pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Self {
-        Self(vec![heading.join("\t")])
-    }
-
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.0.push(cells.map(|cell| printable(&cell).into_owned()).join("\t"));
-    }
-
-    /// Whoever reads may have closed the pipe, which is no failure.
-    pub(crate) fn print(self) {
-        let mut out = TabWriter::new(io::stdout().lock()).padding(2);
-        let text = self.0.join("\n");
-        _ = writeln!(out, "{text}").and_then(|()| out.flush());
-    }
-}
+use crate::exit::{Exit, Problem};
+use crate::output::{Failure, Output, note};
 
 /// Milliseconds since the Unix epoch, for people.
 pub(crate) fn time(value: Option<&Value>) -> String {
@@ -60,24 +39,26 @@ impl KeyFile {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path).map_err(|cause| match cause.kind() {
             io::ErrorKind::AlreadyExists => {
-                format!("{} is there already, and may hold keys; give another name", path.display())
+                let text = format!("{} is there already, and may hold keys; give another name", path.display());
+                Problem::new(Exit::Conflict, text)
             }
-            _ => format!("cannot make {}: {cause}", path.display()),
+            _ => Problem::new(Exit::Output, format!("cannot make {}: {cause}", path.display())),
         })?;
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
     /// Writes lines, and says where.
-    pub(crate) fn write(mut self, lines: &Zeroizing<String>) -> Result<(), Failure> {
+    pub(crate) fn write(mut self, lines: &Zeroizing<String>, out: Output) -> Result<(), Failure> {
         if let Some(mut file) = self.file.take() {
             let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
             if let Err(cause) = written {
                 // They exist, and would be lost.
-                print!("{}", &**lines);
-                return Err(format!("cannot write {}: {cause}; the keys are printed above", self.path.display()).into());
+                out.raw(lines.as_bytes())?;
+                let text = format!("cannot write {}: {cause}; the keys are printed above", self.path.display());
+                return Err(Problem::new(Exit::Output, text).into());
             }
         }
-        eprintln!("the keys are in {}", self.path.display());
+        note(format_args!("the keys are in {}", self.path.display()));
         Ok(())
     }
 }
@@ -109,7 +90,7 @@ mod tests {
         let path = directory.path().join("keys.env");
         drop(KeyFile::create(&path).unwrap());
         assert!(!path.exists(), "nothing was asked for");
-        KeyFile::create(&path).unwrap().write(&Zeroizing::new("A=1\n".to_owned())).unwrap();
+        KeyFile::create(&path).unwrap().write(&Zeroizing::new("A=1\n".to_owned()), Output { json: false }).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "A=1\n");
         #[cfg(unix)]
         {

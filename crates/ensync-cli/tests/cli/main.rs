@@ -1,6 +1,13 @@
 //! The command as a shell sees it: what it prints where, and what it exits with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod bulk;
+mod contexts;
+mod doctor;
+mod follow;
+mod manners;
+mod messages;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +19,8 @@ fn ensync(arguments: &[&str]) -> Command {
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("ENSYNC_") || key == "RUST_LOG") {
         command.env_remove(key);
     }
+    // No context of whoever runs the tests.
+    command.env("ENSYNC_CONTEXTS", "/nonexistent/contexts.json");
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -149,6 +158,13 @@ fn keys_that_it_makes_fit_each_other() {
     assert!(ok && lines.contains("ENSYNC_SECRET_KEY=") && !lines.contains(keys["secret_key"].as_str().unwrap()));
 }
 
+/// Its exit code, and the last line that it said.
+fn code(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said.lines().last().unwrap_or_default().to_owned())
+}
+
 /// Runs a command with `input` on its standard input.
 fn pipe(command: &mut Command, input: &str) -> (bool, String, String) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -194,7 +210,7 @@ fn mistakes_are_told_in_one_line() {
     for (arguments, environment, part) in [
         (&["publish", EVENT, "1", "--to", to][..], &[][..], "no app key: set ENSYNC_APP_KEY"),
         (&["publish", EVENT, "{", "--to", to][..], &[("ENSYNC_APP_KEY", "k")][..], "the payload is not JSON"),
-        (&["publish", EVENT, "1", "--to", to, "--header", "x"][..], &[("ENSYNC_APP_KEY", "k")][..], "not KEY=VALUE"),
+        (&["publish", EVENT, "1", "--to", to, "--header", "x"][..], &[("ENSYNC_APP_KEY", "k")][..], "KEY=VALUE"),
         (&["subscribe", EVENT][..], &[("ENSYNC_APP_KEY", "k")][..], "no secret key: set ENSYNC_SECRET_KEY"),
         (&["subscribe", EVENT, "--secret-key", "AAAA"][..], &[("ENSYNC_APP_KEY", "k")][..], "3 bytes"),
         (

@@ -1,0 +1,149 @@
+//! The command line: read, checked, and what is wrong with it told.
+
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use crate::exit::{self, Exit};
+use crate::output::note;
+use crate::{Cli, foreign, secrets, variables};
+
+/// What is told at the end of `ensync --help`.
+const MORE: &str = "Values that no flag gives come from the environment, else from the file .env of the directory one is in, else from the \
+                    context (`ensync context --help`), else they have their defaults. A variable that is empty counts as not set.";
+/// The first things to do.
+const EXAMPLES: &str =
+    "  ensync serve --dev\n  ensync publish orders/new '{\"order\":7}' --to APP_ID\n  ensync subscribe orders/new";
+
+/// The whole command line, as it is described.
+pub(crate) fn command() -> Command {
+    without_values(Cli::command()).after_help("`ensync --help` also lists the exit codes.").after_long_help(format!(
+        "Examples:\n{EXAMPLES}\n\n{MORE}\n\nIt exits with\n{}\nWith --json an error is one line on standard error: \
+         {{\"error\": {{\"kind\": WORD, \"message\": TEXT, \"exit_code\": NUMBER}}}}, where the word is one of those above or a \
+         more exact one.",
+        exit::list()
+    ))
+}
+
+/// A command whose help shows no value of the environment: a URL may have a password, and nobody can tell.
+fn without_values(command: Command) -> Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
+}
+
+/// The command line, if it can be carried out.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    let context = typed("--context");
+    // Where contexts are made and shown, the current one gives no values.
+    let mut words = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let about_contexts = words.find(|word| !word.starts_with('-')).as_deref() == Some("context");
+    variables::load((!about_contexts).then_some(context.as_deref()));
+    let mut command = variables::apply(command());
+    let read = command.try_get_matches_from_mut(secrets::take(std::env::args_os())).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
+    match read {
+        Ok((cli, matches)) => checked(cli, &command, &matches),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => Err(help(&error)),
+        Err(error) => Err(refuse(&error, &command)),
+    }
+}
+
+fn checked(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<Cli, ExitCode> {
+    secrets::check(command, matches).map(|()| cli).map_err(|error| {
+        note(exit::shown(&error, is_json()));
+        Exit::Usage.into()
+    })
+}
+
+/// Help, made of the command as it is described: what the environment says is in it, and also that a variable is there that is empty.
+fn help(error: &clap::Error) -> ExitCode {
+    let described = command().try_get_matches_from(secrets::take(std::env::args_os())).err();
+    // Whoever reads it may have gone.
+    _ = described.as_ref().filter(|described| described.kind() == error.kind()).unwrap_or(error).print();
+    ExitCode::SUCCESS
+}
+
+fn refuse(error: &clap::Error, command: &Command) -> ExitCode {
+    let from = origin(error, command).map_or_else(String::new, |origin| format!("\nThe value comes from {origin}.\n"));
+    let plain = format!("{}{from}", error.render());
+    // What was typed is repeated there, and may be a secret.
+    let clean = foreign::redacted_strictly(&plain);
+    if is_json() {
+        let message = clean.trim().strip_prefix("error: ").unwrap_or(clean.trim());
+        note(exit::as_json(Exit::Usage, "usage", &foreign::message(message)));
+    } else if clean == plain {
+        _ = error.print();
+        if !from.is_empty() {
+            note(from.trim_start());
+        }
+    } else {
+        note(clean.trim_end());
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Where a value came from that is refused, if it was no flag's.
+fn origin(error: &clap::Error, command: &Command) -> Option<String> {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
+    let argument = find(command, shown)?;
+    let (flag, name) = (format!("--{}", argument.get_long()?), argument.get_env()?.to_str()?);
+    (typed(&flag).is_none() && variables::environment(name).is_some()).then(|| format!("the variable {name}"))
+}
+
+fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
+    let flag = shown.split_whitespace().next()?.strip_prefix("--")?;
+    let here = command.get_arguments().find(|argument| argument.get_long() == Some(flag));
+    here.or_else(|| command.get_subcommands().find_map(|command| find(command, shown)))
+}
+
+/// Whether errors are to be JSON, also where the command line cannot be read.
+fn is_json() -> bool {
+    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// The value of a flag as it was typed.
+fn typed(flag: &str) -> Option<String> {
+    let mut arguments = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .skip(1)
+        .take_while(|argument| argument != "--");
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix(flag) {
+            Some("") => return Some(arguments.next().unwrap_or_default()),
+            Some(rest) if rest.starts_with('=') => return Some(rest.trim_start_matches('=').to_owned()),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed_also_with_defaults() {
+        command().debug_assert();
+        variables::apply(command()).debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn look(command: &Command, path: &str, seen: &mut usize) {
+            for below in command.get_subcommands() {
+                look(below, &format!("{path} {}", below.get_name()), seen);
+            }
+            if command.has_subcommands() {
+                return;
+            }
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example") && help.contains(&format!("  {path}")), "{path}:\n{help}");
+            *seen += 1;
+        }
+        let mut seen = 0;
+        look(&command(), "ensync", &mut seen);
+        assert!(seen >= 36, "{seen} commands");
+    }
+}

@@ -1,0 +1,25 @@
+use clap::Args;
+use clap_complete::Shell;
+
+use super::Outcome;
+use crate::arguments;
+use crate::output::Output;
+
+/// Print what a shell needs to complete commands and flags.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  ensync completions bash > ~/.local/share/bash-completion/completions/ensync\n  \
+                  ensync completions zsh > \"${fpath[1]}/_ensync\"\n  \
+                  ensync completions fish > ~/.config/fish/completions/ensync.fish")]
+pub(crate) struct Completions {
+    /// Which shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Completions {
+    pub(crate) fn run(self, out: Output) -> Outcome {
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut arguments::command(), "ensync", &mut text);
+        out.raw(text)
+    }
+}

@@ -1,0 +1,239 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::Outcome;
+use crate::admin::Table;
+use crate::contexts::{self, Contexts, FIELDS};
+use crate::exit::{Exit, Problem};
+use crate::output::{Output, note};
+use crate::{secrets, variables};
+
+/// Engines by name, with the keys for them.
+///
+/// They are in a file that only you may read: ensync/contexts.json in XDG_CONFIG_HOME or ~/.config, or the file that the variable
+/// ENSYNC_CONTEXTS names. Every command that talks to an engine uses the one that --context names, else that of the variable
+/// ENSYNC_CONTEXT, else the current one. A flag goes before the environment, that before the file .env of the directory one is in,
+/// that before the context, and that before a default. If .env names an engine, the keys of the context are not used for it.
+#[derive(Args)]
+pub(crate) struct Context {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Store what flags, the environment and .env say as a context. The first one becomes the current one.
+    ///
+    /// A secret is better not stored at all: give a command that prints it. Nothing is checked; try it with `ensync app list` or
+    /// `ensync publish`.
+    #[command(
+        after_help = "Examples:\n  ensync context add shop --url grpcs://events.example.org --app-key-command 'pass show shop/key'\n  set -a; . ./shop.env; ensync context add shop --url grpcs://events.example.org\n  ensync context add operator --admin-url https://events.example.org:50052 --token-file ~/admin.token"
+    )]
+    Add(Box<Add>),
+    /// Make a context the current one.
+    #[command(after_help = "Examples:\n  ensync context use shop\n  ensync context use --none")]
+    Use {
+        /// Its name.
+        #[arg(required_unless_present = "none")]
+        name: Option<String>,
+        /// Have no current one.
+        #[arg(long, conflicts_with = "name")]
+        none: bool,
+    },
+    /// List contexts.
+    #[command(after_help = "Examples:\n  ensync context list")]
+    List,
+    /// Show a context, without its secrets.
+    #[command(after_help = "Examples:\n  ensync context show\n  ensync context show shop --json")]
+    Show {
+        /// Its name. Default: the one that commands would use.
+        name: Option<String>,
+    },
+    /// Remove a context, and the secrets in it.
+    #[command(after_help = "Examples:\n  ensync context remove shop")]
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Args)]
+struct Add {
+    /// Its name.
+    name: String,
+    /// Put it in the place of one that has the name.
+    #[arg(long)]
+    replace: bool,
+    /// The engine: grpc://, grpcs://, ws:// or wss://, or a host.
+    #[arg(long, env = "ENSYNC_URL")]
+    url: Option<String>,
+    /// A PEM file of CAs to trust beside the system's.
+    #[arg(long, env = "ENSYNC_CA_FILE", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A PEM file with the certificate chain to show to an engine that asks for one.
+    #[arg(long, env = "ENSYNC_CLIENT_CERT", value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// A PEM file with that certificate's private key.
+    #[arg(long, env = "ENSYNC_CLIENT_KEY", value_name = "FILE")]
+    client_key: Option<PathBuf>,
+    /// The app key. Better given in the environment. [env: ENSYNC_APP_KEY]
+    #[arg(long)]
+    app_key: Option<String>,
+    /// A command that prints the app key.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "app_key")]
+    app_key_command: Option<String>,
+    /// The app's secret key. Better given in the environment. [env: ENSYNC_SECRET_KEY]
+    #[arg(long)]
+    secret_key: Option<String>,
+    /// A command that prints the secret key.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "secret_key")]
+    secret_key_command: Option<String>,
+    /// The admin API of the engine.
+    #[arg(long, value_name = "URL", env = "ENSYNC_ADMIN_URL")]
+    admin_url: Option<String>,
+    /// A file that holds the admin token.
+    #[arg(long, value_name = "FILE", env = "ENSYNC_ADMIN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// A command that prints the admin token.
+    #[arg(long, value_name = "COMMAND")]
+    admin_token_command: Option<String>,
+    /// A PEM file of the CAs to trust for the admin API, instead of the system's.
+    #[arg(long, value_name = "FILE", env = "ENSYNC_ADMIN_CA_FILE")]
+    admin_ca: Option<PathBuf>,
+}
+
+impl Context {
+    pub(crate) fn run(self, out: Output) -> Outcome {
+        let path = contexts::path()?;
+        let mut contexts = Contexts::read(&path)?;
+        match self.command {
+            Command::Add(add) => {
+                let name = add.name.clone();
+                if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+                    return Err(Problem::usage("a context's name is a word without blanks").into());
+                }
+                if contexts.all.contains_key(&name) && !add.replace {
+                    let text = format!("there is a context {name:?} already; --replace puts this one in its place");
+                    return Err(Problem::new(Exit::Conflict, text).into());
+                }
+                let context = add.read()?;
+                let first = contexts.all.is_empty();
+                contexts.all.insert(name.clone(), context);
+                if first {
+                    contexts.current = Some(name.clone());
+                }
+                contexts.write(&path)?;
+                let current = if first { ", and is the current one" } else { "" };
+                note(format_args!("the context {name:?} is in {}{current}", path.display()));
+                out.done()
+            }
+            Command::Use { name, .. } => {
+                if let Some(name) = &name {
+                    contexts.get(name)?;
+                }
+                contexts.current = name;
+                contexts.write(&path)?;
+                out.done()
+            }
+            Command::List => out.table(|| list_json(&contexts), || list(&contexts)),
+            Command::Show { name } => show(&contexts, name, out),
+            Command::Remove { name } => {
+                contexts.get(&name)?;
+                contexts.all.remove(&name);
+                contexts.current.take_if(|current| *current == name);
+                contexts.write(&path)?;
+                out.done()
+            }
+        }
+    }
+}
+
+impl Add {
+    fn read(self) -> Result<contexts::Context, Problem> {
+        let lossless = |path: Option<PathBuf>| {
+            let Some(path) = path else { return Ok(None) };
+            let path = std::path::absolute(&path)
+                .map_err(|cause| Problem::usage(format!("where {} is cannot be told: {cause}", path.display())))?;
+            let text = path.into_os_string().into_string();
+            text.map(Some).map_err(|_| Problem::usage("a file's path is not UTF-8, and cannot be stored"))
+        };
+        let secret = |flag: &str, command: &Option<String>| match command {
+            Some(_) => Ok(None),
+            None => match secrets::given(flag) {
+                Ok(found) => Ok(found.map(|(value, _)| value.to_string())),
+                Err(error) => Err(Problem::usage(error.to_string())),
+            },
+        };
+        let token = || match variables::first(&["ENSYNC_ADMIN_TOKEN"]) {
+            Ok(found) => Ok(found.map(|found| found.value)),
+            Err(error) => Err(Problem::usage(error.to_string())),
+        };
+        let token_known = self.token_file.is_some() || self.admin_token_command.is_some();
+        let fields = [
+            ("url", self.url),
+            ("ca", lossless(self.ca)?),
+            ("client_cert", lossless(self.client_cert)?),
+            ("client_key", lossless(self.client_key)?),
+            ("app_key", secret("--app-key", &self.app_key_command)?),
+            ("app_key_command", self.app_key_command),
+            ("secret_key", secret("--secret-key", &self.secret_key_command)?),
+            ("secret_key_command", self.secret_key_command),
+            ("admin_url", self.admin_url),
+            ("admin_ca", lossless(self.admin_ca)?),
+            ("token_file", lossless(self.token_file)?),
+            ("admin_token_command", self.admin_token_command),
+            ("admin_token", if token_known { None } else { token()? }),
+        ];
+        let fields: std::collections::BTreeMap<_, _> =
+            fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();
+        if !fields.contains_key("url") && !fields.contains_key("admin_url") {
+            return Err(Problem::usage("a context names an engine: give --url, --admin-url or both"));
+        }
+        Ok(contexts::Context(fields))
+    }
+}
+
+fn list(contexts: &Contexts) -> Table {
+    let mut table = Table::new(["CURRENT", "NAME", "URL", "ADMIN URL"]);
+    for (name, context) in &contexts.all {
+        let current = if contexts.current.as_ref() == Some(name) { "*" } else { "" };
+        let [url, admin] =
+            ["url", "admin_url"].map(|field| context.0.get(field).cloned().unwrap_or_else(|| "-".into()));
+        table.row([current.into(), name.clone(), url, admin]);
+    }
+    table
+}
+
+fn list_json(contexts: &Contexts) -> Value {
+    let one = |(name, context): (&String, &contexts::Context)| {
+        let current = contexts.current.as_ref() == Some(name);
+        json!({"name": name, "current": current, "url": context.0.get("url"), "admin_url": context.0.get("admin_url")})
+    };
+    Value::Array(contexts.all.iter().map(one).collect())
+}
+
+fn show(contexts: &Contexts, name: Option<String>, out: Output) -> Outcome {
+    let meant = || variables::environment("ENSYNC_CONTEXT")?.into_string().ok();
+    let Some(name) = name.or_else(meant).or_else(|| contexts.current.clone()) else {
+        return Err(Problem::new(Exit::NotFound, "no context is the current one; `ensync context use NAME`").into());
+    };
+    let context = contexts.get(&name)?;
+    let is_secret = |field: &str| FIELDS.iter().any(|(known, _, secret)| *known == field && *secret);
+    let shown =
+        |field: &String, value: &String| if is_secret(field) { "(not shown)".to_owned() } else { value.clone() };
+    let value = || {
+        let fields = context.0.iter().map(|(field, value)| (field.clone(), Value::from(shown(field, value))));
+        let name = ("name".to_owned(), Value::from(name.clone()));
+        Value::Object(fields.chain([name]).collect())
+    };
+    let table = || {
+        let mut table = Table::new(["NAME", &name]);
+        for (field, value) in &context.0 {
+            table.row([field.to_uppercase().replace('_', " "), shown(field, value)]);
+        }
+        table
+    };
+    out.table(value, table)
+}

@@ -1,0 +1,197 @@
+//! `ensync publish`.
+
+mod bulk;
+mod journal;
+mod lines;
+mod progress;
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Args};
+use ensync_sdk::core::{IdempotencyKey, report};
+use ensync_sdk::{AppId, Client, Error, PartialPublish, PayloadJson, Suite};
+use serde_json::{Value, json};
+
+use super::{Outcome, read_stdin};
+use crate::connection::{Connection, Secret};
+use crate::exit::{Exit, Problem};
+use crate::foreign;
+use crate::output::{Output, note};
+use crate::values::recipients;
+
+/// Publish one event, and print the id under which the engine accepted it for each recipient; or, with --file, one for each line
+/// of a file.
+///
+/// With --file, FILE.ensync-progress tells how far it came until all of it is done: if it was interrupted, the same command goes
+/// on from there, and the engine takes no line twice. (After a kill it knows lines whose answers were under way by their
+/// idempotency keys, for as long as its setting limits.dedup_window says.) Lines that are not published yet may be mended before.
+#[derive(Args)]
+#[command(group = ArgGroup::new("what").args(["payload", "file"]).required(true))]
+#[command(
+    after_help = "Examples:\n  ensync publish orders/new '{\"order\":7}' --to APP_ID\n  ensync publish orders/new - --to APP_ID --to OTHER_APP_ID < order.json\n  ensync publish orders/new --file orders.ndjson --to APP_ID --rate 500\n  ensync publish orders/new '{\"order\":7}' --to APP_ID --suite aes-256-gcm --sign --idempotency-key order-7"
+)]
+pub(crate) struct Publish {
+    /// The event's name, such as company/service/action.
+    event: String,
+    /// The payload as JSON; - reads it from standard input.
+    payload: Option<String>,
+    /// A file with a payload on each line (NDJSON); - reads standard input, and then it cannot be gone on with.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// A recipient's app id (base64). Repeat it for several.
+    #[arg(long, required = true, value_name = "APP_ID")]
+    to: Vec<String>,
+    /// A header of the event's metadata, which is not encrypted. Repeat it for several.
+    #[arg(long, value_name = "KEY=VALUE")]
+    header: Vec<String>,
+    /// How the payload is sealed: nacl (every client reads it) or aes-256-gcm (proves the sender, and needs the secret key).
+    #[arg(long, default_value = "nacl")]
+    suite: String,
+    /// Sign it, so that others than the recipient can be convinced. Needs --suite aes-256-gcm.
+    #[arg(long)]
+    sign: bool,
+    /// The engine accepts an event with this key once for each recipient, however often it is published. With --file, the line's
+    /// number is appended.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How long to try, outages included, before an event is given up.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Whether the engine stores the event durably before it accepts it.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    persist: bool,
+    /// With --file: at most this many events a second.
+    #[arg(long, value_name = "EVENTS", requires = "file")]
+    rate: Option<NonZeroU32>,
+    /// With --file: how many events may wait for the engine's answer. 1 keeps the order of the lines, whatever happens.
+    #[arg(long, value_name = "EVENTS", requires = "file", default_value = "256")]
+    in_flight: NonZeroUsize,
+    /// With --file: go on after a line that is refused, and tell each.
+    #[arg(long, requires = "file")]
+    keep_going: bool,
+    /// With --file: print the line's number, event id and recipient of each event.
+    #[arg(long, requires = "file")]
+    ids: bool,
+    #[command(flatten)]
+    secret: Secret,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What all events of a command have in common.
+struct Common {
+    event: String,
+    to: Vec<AppId>,
+    headers: Vec<(String, String)>,
+    suite: Suite,
+    sign: bool,
+    timeout: Duration,
+    persist: bool,
+}
+
+impl Publish {
+    pub(crate) async fn run(self, out: Output) -> Outcome {
+        let common = self.common()?;
+        if let Some(file) = &self.file {
+            let own = self.own_key(&common)?;
+            return bulk::run(&self, file, &common, own, out).await;
+        }
+        let given = self.payload.as_deref().unwrap_or_default();
+        let text = if given == "-" { read_stdin("the payload").await? } else { given.to_owned() };
+        let payload = read(&text).map_err(|error| {
+            Problem::usage(format!("{}; quote it for the shell, as in '{{\"a\":1}}'", report(&error)))
+        })?;
+        let client = self.connection.open(self.own_key(&common)?).await?;
+        let published = common.publish(&client, payload, self.idempotency_key.as_deref()).await;
+        let told = tell(&common, published, out);
+        let closed = client.close().await;
+        told?;
+        closed.map_err(Into::into)
+    }
+
+    fn common(&self) -> Result<Common, Problem> {
+        let mut headers: Vec<(String, String)> = Vec::new();
+        for header in &self.header {
+            let form = || Problem::usage("--header: write it as KEY=VALUE");
+            let (key, value) = header.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(form)?;
+            if headers.iter().any(|(known, _)| known == key) {
+                return Err(Problem::usage(format!(
+                    "--header {key} is given twice; an event has one header of a name"
+                )));
+            }
+            headers.push((key.to_owned(), value.to_owned()));
+        }
+        let suite: Suite = self.suite.parse().map_err(|error| Problem::at("--suite", &error))?;
+        if self.sign && suite != Suite::Aes256Gcm {
+            return Err(Problem::usage("--sign needs --suite aes-256-gcm"));
+        }
+        if self.timeout.is_zero() {
+            return Err(Problem::usage("--timeout 0 leaves no time to publish"));
+        }
+        if let Some(key) = &self.idempotency_key {
+            IdempotencyKey::parse(key).map_err(|error| Problem::at("--idempotency-key", &error))?;
+        }
+        let (sign, timeout, persist) = (self.sign, self.timeout, self.persist);
+        Ok(Common { event: self.event.clone(), to: recipients(&self.to)?, headers, suite, sign, timeout, persist })
+    }
+
+    /// The key that proves who sent it, where that is to be proven.
+    fn own_key(&self, common: &Common) -> Result<Option<ensync_sdk::SecretKey>, crate::output::Failure> {
+        if common.suite == Suite::Nacl { Ok(None) } else { self.secret.require().map(Some) }
+    }
+}
+
+/// A payload. The text is checked and goes out as it is: a number that no `f64` holds would change on the way through a `Value`.
+fn read(text: &str) -> Result<PayloadJson, Error> {
+    PayloadJson::parse(text.trim())
+}
+
+impl Common {
+    /// One event under way.
+    fn publish(&self, client: &Client, payload: PayloadJson, key: Option<&str>) -> ensync_sdk::Publish {
+        let publish = client.publish_json(self.event.as_str(), payload).to_all(self.to.iter().copied());
+        let mut publish = publish.persist(self.persist).timeout(self.timeout).suite(self.suite);
+        if self.sign {
+            publish = publish.sign();
+        }
+        if let Some(key) = key {
+            publish = publish.idempotency_key(key);
+        }
+        for (key, value) in &self.headers {
+            publish = publish.header(key, value.as_str());
+        }
+        publish
+    }
+}
+
+/// Who was served, and who was not: also if it failed in part.
+fn tell(common: &Common, published: Result<ensync_sdk::Receipt, Error>, out: Output) -> Outcome {
+    let (accepted, failed, error) = match published {
+        Ok(receipt) => (receipt.iter().map(|(to, id)| (*to, id.clone())).collect(), Vec::new(), None),
+        Err(error) => match PartialPublish::of(&error) {
+            Some(partial) => (partial.accepted.clone(), partial.failed.clone(), Some(error)),
+            None => return Err(error.into()),
+        },
+    };
+    let value = || {
+        let accepted: Vec<_> =
+            accepted.iter().map(|(to, id)| json!({"to": to.to_string(), "id": id.as_str()})).collect();
+        let refused = |(to, error): &(AppId, Error)| json!({"to": to.to_string(), "kind": error.kind().code(), "message": foreign::message(&report(error))});
+        json!({"published": accepted, "failed": failed.iter().map(refused).collect::<Vec<Value>>()})
+    };
+    if out.json {
+        out.value(&value())?;
+    } else {
+        for (to, error) in &failed {
+            note(format_args!("not published to {to}: {}", foreign::message(&report(error))));
+        }
+        let lines: String = accepted.iter().map(|(to, id)| format!("{id}\t{to}\n")).collect();
+        out.raw(lines)?;
+    }
+    let Some(error) = error else { return Ok(()) };
+    let (served, all) = (accepted.len(), common.to.len());
+    let exit = if served == 0 { Exit::of(error.kind()) } else { Exit::Partly };
+    Err(Problem::new(exit, format!("{served} of {all} recipients were served")).into())
+}

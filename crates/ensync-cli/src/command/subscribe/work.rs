@@ -1,0 +1,191 @@
+//! What is done with one event.
+
+use std::io::stdout;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ensync_sdk::core::report;
+use ensync_sdk::{Control, Error, Event};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::Notify;
+
+use super::Format;
+use super::print::{Opened, lines, one_line};
+use crate::exit::{Exit, Problem, ReaderGone, told};
+use crate::foreign::printable;
+use crate::output::{Failure, Output, colours, note};
+
+/// How long to wait before a settlement is tried again that was refused in passing.
+const AGAIN: Duration = Duration::from_millis(250);
+/// What a command exits with to say that the data are of no use, as in BSD's sysexits.h (`EX_DATAERR`).
+const USELESS: i32 = 65;
+/// The same for: not now (`EX_TEMPFAIL`).
+const NOT_NOW: i32 = 75;
+
+/// What is to be done with each event, and how far it is.
+pub(super) struct Work {
+    pub(super) out: Output,
+    pub(super) format: Format,
+    pub(super) ack: bool,
+    pub(super) exec: Option<String>,
+    pub(super) defer_by: Duration,
+    /// How many events may still be taken.
+    pub(super) left: AtomicU64,
+    /// Told when it is to end.
+    pub(super) end: Notify,
+    /// Why it ends, if that is no good reason.
+    pub(super) failure: Mutex<Option<Ended>>,
+}
+
+/// Why it cannot go on.
+pub(super) enum Ended {
+    ReaderGone,
+    Problem(Exit, String),
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::ReaderGone => ReaderGone.into(),
+            Ended::Problem(exit, message) => Problem::new(exit, message).into(),
+        }
+    }
+}
+
+/// What becomes of an event.
+enum Verdict {
+    Ack,
+    Defer(&'static str),
+    Discard,
+    /// For its lease's end, or another reader: dropped it would come again at once.
+    Leave,
+}
+
+impl Work {
+    /// Does it with one event.
+    pub(super) async fn handle(&self, event: Event, control: &Control) {
+        let taken = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        let Ok(before) = taken else {
+            // It was on its way when the last one was taken; dropped, it goes back.
+            return self.end.notify_one();
+        };
+        let opened = event.json().and_then(|_| event.text());
+        let verdict = match &self.exec {
+            Some(command) => self.execute(command, &event, &opened).await,
+            None => match self.print(&event, &opened) {
+                Err(ended) => {
+                    // Not printed, so not acknowledged: dropped, it comes again at once.
+                    self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ended);
+                    return self.end.notify_one();
+                }
+                Ok(()) if self.ack && opened.is_ok() => Verdict::Ack,
+                Ok(()) => Verdict::Leave,
+            },
+        };
+        let last = before == 1;
+        if last && let Err(error) = control.pause("the last event that was asked for").await {
+            tracing::debug!(%error, "not paused");
+        }
+        self.settle(event, verdict).await;
+        if last {
+            self.end.notify_one();
+        }
+    }
+
+    fn print(&self, event: &Event, opened: &Opened<'_>) -> Result<(), Ended> {
+        if self.format == Format::Raw
+            && let Err(error) = opened
+        {
+            note(format_args!("warning: {} cannot be opened: {}", printable(event.id().as_str()), report(error)));
+            return Ok(());
+        }
+        self.out.line(lines(event, opened, self.format, colours(&stdout()))).map_err(|error| {
+            if error.is::<ReaderGone>() {
+                return Ended::ReaderGone;
+            }
+            Ended::Problem(told(&*error).0, error.to_string())
+        })
+    }
+
+    async fn execute(&self, command: &str, event: &Event, opened: &Opened<'_>) -> Verdict {
+        let id = printable(event.id().as_str());
+        let payload = match opened {
+            Ok(payload) => *payload,
+            Err(error) => {
+                note(format_args!("warning: {id} cannot be opened, and is left: {}", report(error)));
+                return Verdict::Leave;
+            }
+        };
+        let status = match run(command, event, payload).await {
+            Ok(status) => status,
+            Err(cause) => {
+                note(format_args!("warning: {command:?} cannot be run, so {id} is deferred: {cause}"));
+                return Verdict::Defer("the command cannot be run");
+            }
+        };
+        match status.code() {
+            Some(0) => Verdict::Ack,
+            Some(USELESS) => Verdict::Discard,
+            Some(NOT_NOW) => Verdict::Defer("the command said: not now"),
+            _ => {
+                note(format_args!("warning: the command for {id} ended with {status}; the event is deferred"));
+                Verdict::Defer("the command failed")
+            }
+        }
+    }
+
+    /// A settlement that is lost is no reason to end: the event comes again.
+    async fn settle(&self, event: Event, verdict: Verdict) {
+        loop {
+            let settled = match verdict {
+                Verdict::Leave => return event.leave(),
+                Verdict::Ack => event.ack().await,
+                Verdict::Defer(why) => event.defer(self.defer_by, why).await.map(drop),
+                Verdict::Discard => event.discard("the command refused it (exit code 65)").await,
+            };
+            let Err(error) = settled else { return };
+            if !error.is_retryable() || event.is_lease_lost() {
+                return unsettled(&event, &error);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = event.lease_lost() => return unsettled(&event, &error),
+            }
+        }
+    }
+}
+
+fn unsettled(event: &Event, error: &Error) {
+    let id = printable(event.id().as_str());
+    note(format_args!("warning: {id} was not settled, and may come again: {}", report(error)));
+}
+
+/// Runs a command in the shell, with the payload as its standard input.
+async fn run(command: &str, event: &Event, payload: &str) -> std::io::Result<std::process::ExitStatus> {
+    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let sender = event.sender();
+    let mut child = Command::new(shell);
+    child
+        .args([flag, command])
+        .env("ENSYNC_EVENT_NAME", event.name().as_str())
+        .env("ENSYNC_EVENT_ID", event.id().as_str())
+        .env("ENSYNC_EVENT_SENDER", sender.app_id().map(|id| id.to_string()).unwrap_or_default())
+        .env("ENSYNC_EVENT_VERIFIED", sender.verified().is_some().to_string())
+        .env("ENSYNC_EVENT_ATTEMPT", event.attempt().unwrap_or(1).to_string())
+        .env("ENSYNC_EVENT_TIMESTAMP", event.timestamp().map(|at| at.as_millis().to_string()).unwrap_or_default())
+        .env("ENSYNC_EVENT_METADATA", one_line(event.metadata().as_str()))
+        .stdin(Stdio::piped())
+        .kill_on_drop(true);
+    // Ctrl-C is for us: the command may finish.
+    #[cfg(unix)]
+    child.process_group(0);
+    let mut child = child.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It need not read it.
+        _ = stdin.write_all(payload.as_bytes()).await;
+    }
+    child.wait().await
+}

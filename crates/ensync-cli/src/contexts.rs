@@ -1,0 +1,256 @@
+//! Contexts: engines by name, with the keys for them, in a file that only its owner may read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Map, Value, json};
+
+use crate::exit::{Exit, Problem};
+use crate::foreign::trimmed;
+use crate::output::Failure;
+use crate::variables;
+
+/// What a context can say: the field, the variable that it stands for, and whether it is a secret, for which
+/// `FIELD_command` may name a command that prints it.
+pub(crate) const FIELDS: [(&str, &str, bool); 10] = [
+    ("url", "ENSYNC_URL", false),
+    ("ca", "ENSYNC_CA_FILE", false),
+    ("client_cert", "ENSYNC_CLIENT_CERT", false),
+    ("client_key", "ENSYNC_CLIENT_KEY", false),
+    ("app_key", "ENSYNC_APP_KEY", true),
+    ("secret_key", "ENSYNC_SECRET_KEY", true),
+    ("admin_url", "ENSYNC_ADMIN_URL", false),
+    ("admin_ca", "ENSYNC_ADMIN_CA_FILE", false),
+    ("token_file", "ENSYNC_ADMIN_TOKEN_FILE", false),
+    ("admin_token", "ENSYNC_ADMIN_TOKEN", true),
+];
+/// The most that a command may print, in bytes.
+const MAX_SECRET: usize = 4_096;
+
+/// An engine, and who one is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Context(pub(crate) BTreeMap<String, String>);
+
+impl Context {
+    /// What it says for a variable. If a command is to say it, that is run.
+    pub(crate) fn value(&self, variable: &str) -> Result<Option<String>, Failure> {
+        let Some((field, ..)) = FIELDS.iter().find(|(_, name, _)| *name == variable) else { return Ok(None) };
+        if let Some(value) = self.0.get(*field) {
+            return Ok(Some(value.clone()));
+        }
+        match self.0.get(&format!("{field}_command")) {
+            Some(command) => run(command).map(Some).map_err(|why| format!("{field}_command: {why}").into()),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of what is no secret.
+    pub(crate) fn plain(&self, variable: &str) -> Option<String> {
+        let (field, ..) = FIELDS.iter().find(|(_, name, secret)| *name == variable && !secret)?;
+        self.0.get(*field).cloned()
+    }
+
+    /// What is left of it beside a file that lies in the directory one happens to be in: if that names an engine, this one's keys are
+    /// not for it.
+    pub(crate) fn beside(mut self, file: &HashMap<String, String>) -> Self {
+        for (url, admin) in [("ENSYNC_URL", false), ("ENSYNC_ADMIN_URL", true)] {
+            if file.contains_key(url) {
+                let is_admin = |field: &str| field.starts_with("admin_") || field.starts_with("token_");
+                self.0.retain(|field, _| is_admin(field) != admin);
+            }
+        }
+        self
+    }
+}
+
+/// The last line that a command prints, run by the shell.
+fn run(command: &str) -> Result<String, String> {
+    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let output = Command::new(shell).args([flag, command]).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|cause| format!("{command:?} cannot be run: {cause}"))?;
+    if !output.status.success() {
+        return Err(format!("{command:?} ended with {}", output.status));
+    }
+    let text =
+        String::from_utf8(output.stdout).map_err(|_| format!("{command:?} printed something that is not text"))?;
+    match trimmed(&text) {
+        "" => Err(format!("{command:?} printed nothing")),
+        text if text.len() > MAX_SECRET => Err(format!("{command:?} printed more than {MAX_SECRET} bytes")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Every context, and which is used if nobody says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contexts {
+    pub(crate) current: Option<String>,
+    pub(crate) all: BTreeMap<String, Context>,
+}
+
+impl Contexts {
+    /// Reads the file; nothing, if there is none.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(cause) => return Err(Problem::usage(format!("cannot read the contexts in {shown}: {cause}")).into()),
+        };
+        check_mode(path)?;
+        let broken = |why: &str| Problem::usage(format!("the contexts in {shown} cannot be read: {why}"));
+        let read: Value = serde_json::from_str(&text).map_err(|cause| broken(&cause.to_string()))?;
+        let mut contexts = Self::default();
+        contexts.current = read.get("current").and_then(Value::as_str).map(str::to_owned);
+        let all = read.get("contexts").and_then(Value::as_object).ok_or_else(|| broken("there is no \"contexts\""))?;
+        for (name, fields) in all {
+            let fields = fields.as_object().ok_or_else(|| broken(&format!("{name:?} is no object")))?;
+            let fields = fields.iter().map(|(field, value)| {
+                let value = value.as_str().ok_or_else(|| broken(&format!("{field:?} of {name:?} is no text")))?;
+                Ok((field.clone(), value.to_owned()))
+            });
+            contexts.all.insert(name.clone(), Context(fields.collect::<Result<_, Problem>>()?));
+        }
+        Ok(contexts)
+    }
+
+    /// Writes the file, which only its owner may read: the old one is there until the new one is whole.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let all: Map<String, Value> = self.all.iter().map(|(name, context)| (name.clone(), json!(context.0))).collect();
+        let text = format!("{:#}\n", json!({"current": self.current, "contexts": all}));
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let write = || {
+            make_directory(directory)?;
+            let new = path.with_extension(format!("new-{}", std::process::id()));
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let written = options.open(&new).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            });
+            written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| _ = std::fs::remove_file(&new))
+        };
+        write().map_err(|cause| format!("cannot write the contexts to {}: {cause}", path.display()).into())
+    }
+
+    /// One of them.
+    pub(crate) fn get(&self, name: &str) -> Result<&Context, Problem> {
+        self.all.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.all.keys().map(String::as_str).collect();
+            let known =
+                if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
+            Problem::new(Exit::NotFound, format!("there is no context {name:?}; {known}"))
+        })
+    }
+}
+
+/// The file that contexts are in.
+pub(crate) fn path() -> Result<PathBuf, Failure> {
+    if let Some(path) = variables::environment("ENSYNC_CONTEXTS") {
+        return Ok(path.into());
+    }
+    let folder = match cfg!(windows) {
+        true => variables::environment("APPDATA").map(PathBuf::from),
+        false => variables::environment("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(variables::environment("HOME")?).join(".config"))),
+    };
+    let folder = folder
+        .ok_or_else(|| Problem::usage("there is no place for contexts: set HOME, or ENSYNC_CONTEXTS to a file"))?;
+    Ok(folder.join("ensync").join("contexts.json"))
+}
+
+/// The context that is meant: the one that a flag names, else the variable `ENSYNC_CONTEXT`, else the current one.
+pub(crate) fn chosen(flag: Option<&str>) -> Result<Option<(String, Context)>, Failure> {
+    let named = flag.map(str::to_owned).or_else(|| variables::environment("ENSYNC_CONTEXT")?.into_string().ok());
+    let path = match path() {
+        Ok(path) => path,
+        Err(error) => return if named.is_some() { Err(error) } else { Ok(None) },
+    };
+    let contexts = Contexts::read(&path)?;
+    match named.or(contexts.current.clone()) {
+        Some(name) => Ok(Some((name.clone(), contexts.get(&name)?.clone()))),
+        None => Ok(None),
+    }
+}
+
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(unix)]
+fn check_mode(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let others = std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
+    let shown = path.display();
+    match others {
+        true => Err(Problem::usage(format!(
+            "the contexts in {shown} may be read or written by others; `chmod 600 {shown}`"
+        ))
+        .into()),
+        false => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &Path) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(fields: &[(&str, &str)]) -> Context {
+        Context(fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_only_by_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/contexts.json");
+        assert_eq!(Contexts::read(&path).unwrap(), Contexts::default());
+        let all = BTreeMap::from([("a".to_owned(), context(&[("url", "ws://h"), ("app_key", "k\"")]))]);
+        let contexts = Contexts { current: Some("a".to_owned()), all };
+        contexts.write(&path).unwrap();
+        contexts.write(&path).unwrap();
+        assert_eq!(Contexts::read(&path).unwrap(), contexts);
+        assert!(contexts.get("b").unwrap_err().to_string().contains("there are a"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            assert!(Contexts::read(&path).unwrap_err().to_string().contains("chmod 600"));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_says_a_secret_when_it_is_asked_for() {
+        let one = context(&[("app_key_command", "echo ' k '"), ("secret_key_command", "exit 3"), ("url", "h")]);
+        assert_eq!(one.value("ENSYNC_APP_KEY").unwrap().as_deref(), Some("k"));
+        let error = one.value("ENSYNC_SECRET_KEY").unwrap_err().to_string();
+        assert!(error.contains("secret_key_command") && error.contains("exit status: 3"), "{error}");
+        assert_eq!((one.plain("ENSYNC_URL").as_deref(), one.plain("ENSYNC_APP_KEY")), (Some("h"), None));
+        assert!(context(&[("admin_token_command", "true")]).value("ENSYNC_ADMIN_TOKEN").is_err());
+    }
+
+    #[test]
+    fn its_keys_are_not_for_an_engine_that_a_file_names() {
+        let all =
+            context(&[("url", "h"), ("app_key", "k"), ("admin_url", "a"), ("admin_token", "t"), ("token_file", "f")]);
+        let file = |name: &str| HashMap::from([(name.to_owned(), "x".to_owned())]);
+        assert_eq!(all.clone().beside(&file("ENSYNC_APP_KEY")), all);
+        let admin = context(&[("admin_url", "a"), ("admin_token", "t"), ("token_file", "f")]);
+        assert_eq!(all.clone().beside(&file("ENSYNC_URL")), admin);
+        assert_eq!(all.beside(&file("ENSYNC_ADMIN_URL")), context(&[("url", "h"), ("app_key", "k")]));
+    }
+}

@@ -1,0 +1,117 @@
+//! Everything that the program prints goes through here. Results go to standard output, for people or, with `--json`, for programs;
+//! a result that cannot be written is a failure, unless whoever reads it has gone. Remarks go to standard error, where nobody need
+//! read them.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use serde_json::{Value, json};
+use tabwriter::TabWriter;
+
+use crate::exit::{Exit, Problem, ReaderGone};
+use crate::foreign::{self, printable};
+use crate::variables;
+
+/// What anything here can fail with.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// For programs.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Text as it is: the caller knows that it does nothing to a terminal.
+    pub(crate) fn raw(self, text: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_ref()).and_then(|()| out.flush()).map_err(unwritten)
+    }
+
+    /// A line.
+    pub(crate) fn line(self, line: impl fmt::Display) -> Result<(), Failure> {
+        self.raw(format!("{line}\n"))
+    }
+
+    /// A line of JSON.
+    pub(crate) fn value(self, value: &Value) -> Result<(), Failure> {
+        self.line(foreign::json(&value.to_string()))
+    }
+
+    /// JSON for programs, a line for people.
+    pub(crate) fn either(self, value: impl FnOnce() -> Value, line: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.json { self.value(&value()) } else { self.line(line()) }
+    }
+
+    /// JSON for programs, a table for people.
+    pub(crate) fn table(self, value: impl FnOnce() -> Value, table: impl FnOnce() -> Table) -> Result<(), Failure> {
+        if self.json { self.value(&value()) } else { self.raw(table().text(colours(&io::stdout()))?) }
+    }
+
+    /// It was done, which people need not be told.
+    pub(crate) fn done(self) -> Result<(), Failure> {
+        if self.json { self.value(&json!({"done": true})) } else { Ok(()) }
+    }
+}
+
+/// Why standard output was not written.
+fn unwritten(cause: io::Error) -> Failure {
+    match cause.kind() {
+        ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => Problem::new(Exit::Output, format!("standard output cannot be written: {cause}")).into(),
+    }
+}
+
+/// A remark, on standard error. Nobody may be there to read it.
+pub(crate) fn note(line: impl fmt::Display) {
+    _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Whether what is printed there may have colours: it is a terminal, and nobody said otherwise (<https://no-color.org>).
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    let plain = variables::environment("NO_COLOR").is_some()
+        || variables::environment("TERM").is_some_and(|term| term == "dumb");
+    !plain && stream.is_terminal()
+}
+
+/// Rows under a heading, in columns.
+pub(crate) struct Table(Vec<String>);
+
+impl Table {
+    pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Self {
+        Self(vec![heading.map(|cell| printable(cell).into_owned()).join("\t")])
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.0.push(cells.map(|cell| printable(&cell).into_owned()).join("\t"));
+    }
+
+    fn text(self, colours: bool) -> Result<String, Failure> {
+        let mut out = TabWriter::new(Vec::new()).padding(2);
+        out.write_all(self.0.join("\n").as_bytes())?;
+        let text =
+            String::from_utf8(out.into_inner().map_err(|_| "the table cannot be laid out; please report this")?)?;
+        Ok(match text.split_once('\n') {
+            Some((heading, rows)) if colours => format!("\u{1b}[1m{heading}\u{1b}[0m\n{rows}\n"),
+            _ if colours => format!("\u{1b}[1m{text}\u{1b}[0m\n"),
+            _ => format!("{text}\n"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_plain_where_nobody_looks_and_has_a_heading_that_stands_out_where_somebody_does() {
+        let table = || {
+            let mut table = Table::new(["NAME", "N"]);
+            table.row(["a\u{1b}[2J longer".into(), "1".into()]);
+            table
+        };
+        assert_eq!(table().text(false).unwrap(), "NAME          N\na\u{fffd}[2J longer  1\n");
+        assert_eq!(table().text(true).unwrap(), "\u{1b}[1mNAME          N\u{1b}[0m\na\u{fffd}[2J longer  1\n");
+    }
+}
