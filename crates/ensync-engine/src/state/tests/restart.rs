@@ -130,6 +130,11 @@ fn records_that_make_no_sense_are_harmless() {
         bench.check();
     }
     assert_eq!(bench.state.snapshot(), before);
+    // What waits is given up as a dead letter is: a purge says so of each event.
+    let drop = Arc::new(Record::Drop { event });
+    assert!(matches!(bench.state.apply(Some(Position::new(100)), &drop), Applied::Done));
+    bench.check();
+    assert!(matches!(bench.state.apply(Some(Position::new(101)), &drop), Applied::Ignored));
 }
 
 #[test]
