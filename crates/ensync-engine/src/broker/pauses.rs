@@ -83,8 +83,8 @@ fn state(events: u64, keys: u64, at: Timestamp) -> Snapshot {
         SnapshotPublish { fingerprint, event: EventRef { queue: 0, seq: n }, tag: 1, position: place(n), at }
     };
     let publisher = SnapshotPublisher { app: ABSENT, publishes: (0..keys).map(publish).collect() };
-    let mut state = Snapshot::default();
-    state.registry = RegistrySnapshot { logged_at: at, apps, events: names };
+    let registry = RegistrySnapshot { logged_at: at, apps, events: names };
+    let mut state = Snapshot { registry, ..Snapshot::default() };
     state.partition.logged_at = at;
     state.partition.next_queue = 1;
     state.partition.queues = vec![queue];
