@@ -203,6 +203,8 @@ pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
             return Some(at..text.len());
         }
         places += 1;
+        #[cfg(test)]
+        tests::LOOKED.set(tests::LOOKED.get() + 1);
         let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
         let is_candidate = || text.get(at..at + LENGTH).and_then(encoding::decode_secret).is_some();
         if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
@@ -224,7 +226,38 @@ pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecretKey;
+    use crate::{AppId, AppKey, AppName, ClientId, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
+
+    thread_local! {
+        /// How many places were looked at for a secret key.
+        pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Whoever sends a text chooses how long it is, and each place costs a microsecond.
+    #[test]
+    fn a_text_of_megabytes_is_refused_for_a_look_at_its_beginning() {
+        for text in ["abCDefGH".repeat(250_000), "a".repeat(2_000_000), "/".repeat(2_000_000)] {
+            let quoted = format!("{{\"f\":\"{text}\"}}");
+            let parse: [(&str, &dyn Fn() -> Option<Error>); 9] = [
+                ("event name", &|| EventName::parse(&text).err()),
+                ("app name", &|| AppName::parse(&text).err()),
+                ("event id", &|| EventId::parse(&text).err()),
+                ("idempotency key", &|| IdempotencyKey::parse(&text).err()),
+                ("client id", &|| ClientId::parse(&text).err()),
+                ("app id", &|| AppId::parse(&text).err()),
+                ("app key", &|| AppKey::parse(&text).err()),
+                ("schema", &|| Schema::parse(&quoted).err()),
+                ("URL", &|| Endpoint::parse(&text).err()),
+            ];
+            for (what, parse) in parse {
+                LOOKED.set(0);
+                assert!(parse().is_some(), "{what}");
+                // A URL is the user's own.
+                let most = if what == "URL" { 100_000 } else { 2_000 };
+                assert!(LOOKED.get() <= most, "{what}: {} places", LOOKED.get());
+            }
+        }
+    }
 
     #[test]
     fn what_cannot_be_seen_is_known() {

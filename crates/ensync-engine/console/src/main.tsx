@@ -55,6 +55,7 @@ function Shell(props: { access: "full" | "read"; leave: () => void }) {
     const route = useRoute();
     const live = useLive();
     const here = route.parts[0] ?? "";
+    useEffect(() => document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [here]);
     return (
         <div class="shell">
             <a class="skip" href="#main" onClick={(event) => {

@@ -23,8 +23,8 @@ use super::{Broker, BrokerOptions, Request};
 use crate::log::{DiskLog, DiskOptions, Log};
 use crate::model::codec::snapshot;
 use crate::model::{
-    Encoded, EventOptions, EventRef, KeyHash, Position, Record, RegistrySnapshot, Rights, Snapshot, SnapshotApp,
-    SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher, SnapshotQueue, SnapshotWait,
+    Encoded, EventOptions, EventRef, KeyHash, PartitionSnapshot, Position, Record, RegistrySnapshot, Rights, Snapshot,
+    SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish, SnapshotPublisher, SnapshotQueue, SnapshotWait,
 };
 
 const SHOP: AppId = AppId::from_bytes([6; 32]);
@@ -83,13 +83,15 @@ fn state(events: u64, keys: u64, at: Timestamp) -> Snapshot {
         SnapshotPublish { fingerprint, event: EventRef { queue: 0, seq: n }, tag: 1, position: place(n), at }
     };
     let publisher = SnapshotPublisher { app: ABSENT, publishes: (0..keys).map(publish).collect() };
-    let registry = RegistrySnapshot { logged_at: at, apps, events: names };
-    let mut state = Snapshot { registry, ..Snapshot::default() };
-    state.partition.logged_at = at;
-    state.partition.next_queue = 1;
-    state.partition.queues = vec![queue];
-    state.partition.publishes = if keys > 0 { vec![publisher] } else { Vec::new() };
-    state
+    Snapshot {
+        registry: RegistrySnapshot { logged_at: at, apps, events: names },
+        partition: PartitionSnapshot {
+            logged_at: at,
+            next_queue: 1,
+            queues: vec![queue],
+            publishes: if keys > 0 { vec![publisher] } else { Vec::new() },
+        },
+    }
 }
 
 async fn start(path: &Path, events: u64, keys: u64) -> Broker {

@@ -33,7 +33,12 @@ impl State {
     ///
     /// [`ErrorKind::NotFound`].
     pub(crate) fn look_up(&self, id: &EventId) -> Result<Found> {
-        let none = |_| Error::new(ErrorKind::NotFound, "no event of this engine has this id");
+        let none = |_| {
+            Error::new(
+                ErrorKind::NotFound,
+                "no event of this engine has this id; check that it is whole, and that it is this engine's",
+            )
+        };
         self.partition.look_up(id).map_err(none)
     }
 

@@ -93,7 +93,7 @@ async fn bodies_that_are_not_what_they_should_be() {
 async fn what_is_asked_must_be_known() {
     let engine = Engine::start().await;
     for (path, part) in [
-        ("/v1/apps?nmae=x", "there is no \"nmae\" here; there are: name, limit, after"),
+        ("/v1/apps?nmae=x", "there is no \"nmae\" here; there are: name,"),
         ("/v1/apps?limit=x", "limit: should be a whole number from 0 on, and is a text"),
         ("/v1/apps?limit=1&limit=2", "\"limit\" is there twice"),
         ("/v1/queues?limit=0", "1 to 1000"),

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type App, type Issued, type May, change, path, query, useAsk } from "../api/client";
 import { newKeyPair, publicKeyText, secretKeyText } from "../crypto/keys";
@@ -93,7 +94,7 @@ function Rights({ may }: { may: May }) {
 }
 
 /** Keys that are seen once: nobody can show them again. */
-function Secrets(props: { name: string; lines: [string, string, string][]; then: [string, string] }) {
+function Secrets(props: { name: string; lines: [string, string, string][]; then: ComponentChildren }) {
     const file = props.lines.map(([variable, , value]) => `${variable}=${value}\n`).join("");
     const download = () => {
         const link = document.createElement("a");
@@ -121,9 +122,7 @@ function Secrets(props: { name: string; lines: [string, string, string][]; then:
                     Download as a file
                 </button>
                 <Copy text={file} label="Copy all" />
-                <a class="button" href={props.then[1]}>
-                    {props.then[0]}
-                </a>
+                {props.then}
             </div>
         </section>
     );
@@ -148,7 +147,11 @@ export function NewApp() {
                         ["ENSYNC_APP_KEY", "Access key: what it logs in with", made.accessKey],
                         ["ENSYNC_SECRET_KEY", "Secret key: opens what was sealed for it", made.secretKey],
                     ]}
-                    then={["I have kept them: show the app", to("apps", made.app.id)]}
+                    then={
+                        <a class="button" href={to("apps", made.app.id)}>
+                            I have kept them: show the app
+                        </a>
+                    }
                 />
             </Page>
         );
@@ -188,12 +191,15 @@ export function OneApp({ route }: { route: Route }) {
     if (secrets) {
         return (
             <Page title="New keys" back={["Apps", "#/apps"]}>
-                <Secrets name={asked.data?.name ?? "app"} lines={secrets} then={["I have kept them: show the app", "#"]} />
-                <div class="actions">
-                    <button type="button" onClick={() => setSecrets(null)}>
-                        Back to the app
-                    </button>
-                </div>
+                <Secrets
+                    name={asked.data?.name ?? "app"}
+                    lines={secrets}
+                    then={
+                        <button type="button" onClick={() => setSecrets(null)}>
+                            I have kept them: show the app
+                        </button>
+                    }
+                />
             </Page>
         );
     }
@@ -273,7 +279,7 @@ export function OneApp({ route }: { route: Route }) {
                                 />
                             )}
                         </Section>
-                        <Section title="Its end">
+                        <Section title="Disable or delete">
                             <div class="actions">
                                 {app.enabled ? (
                                     <Act

@@ -34,9 +34,9 @@ export function Names({ route }: { route: Route }) {
                                 columns={[
                                     { head: "Name", main: true, of: (event) => <a href={to("names", event.name)}>{event.name}</a> },
                                     { head: "Schema", of: (event) => (event.schema ? plural(Object.keys(event.schema).length, "field") : <Tag>any payload</Tag>) },
-                                    { head: "Of use for", of: (event) => (event.ttl_ms == null ? "default" : span(event.ttl_ms)) },
+                                    { head: "Time to live", of: (event) => (event.ttl_ms == null ? "default" : span(event.ttl_ms)) },
                                     { head: "Deliveries at most", number: true, of: (event) => event.max_deliveries ?? "default" },
-                                    { head: "To settle within", of: (event) => (event.ack_timeout_ms == null ? "default" : span(event.ack_timeout_ms)) },
+                                    { head: "Time to settle", of: (event) => (event.ack_timeout_ms == null ? "default" : span(event.ack_timeout_ms)) },
                                     { head: "Queues", of: (event) => <a href={`#/queues${query({ event: event.name })}`}>show</a> },
                                 ]}
                             />
@@ -107,9 +107,9 @@ function Options(props: { typed: Typed; set: (typed: Typed) => void }) {
                 hint={schema ? `This is a schema of ${plural(Object.keys(schema).length, "field")}. A payload that has no such field, or another type, is refused.` : 'Empty: payloads may look like anything. Else such as {"order": "string", "total": "double"}.'}
             />
             <div class="grid">
-                <Field label="Of use for, in seconds" inputMode="decimal" value={typed.ttl} error={wrong.ttl} onInput={(event) => set({ ...typed, ttl: event.currentTarget.value })} hint="Empty: the engine's default. Holds for later events." />
+                <Field label="Time to live, in seconds" inputMode="decimal" value={typed.ttl} error={wrong.ttl} onInput={(event) => set({ ...typed, ttl: event.currentTarget.value })} hint="Then an event expires; holds for later events. Empty: the engine's default." />
                 <Field label="Deliveries at most" inputMode="numeric" value={typed.deliveries} error={wrong.deliveries} onInput={(event) => set({ ...typed, deliveries: event.currentTarget.value })} hint="Then an event is a dead letter. Empty: the engine's default." />
-                <Field label="To settle within, in seconds" inputMode="decimal" value={typed.timeout} error={wrong.timeout} onInput={(event) => set({ ...typed, timeout: event.currentTarget.value })} hint="Then an event is delivered again. Empty: the engine's default." />
+                <Field label="Time to settle, in seconds" inputMode="decimal" value={typed.timeout} error={wrong.timeout} onInput={(event) => set({ ...typed, timeout: event.currentTarget.value })} hint="Then an event is delivered again. Empty: the engine's default." />
             </div>
         </>
     );
@@ -196,7 +196,7 @@ export function OneName({ route }: { route: Route }) {
                                     <a href={`#/queues${query({ event: name })}`}>Queues of this name</a> · <a href={`#/letters${query({ event: name })}`}>dead letters of this name</a>
                                 </p>
                             </Section>
-                            <Section title="Its end">
+                            <Section title="Delete">
                                 <Act
                                     kind="danger"
                                     act={async () => {

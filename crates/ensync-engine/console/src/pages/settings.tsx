@@ -21,7 +21,7 @@ export function Settings() {
                                         { head: "Setting", main: true, of: (setting) => <code>{setting.name}</code> },
                                         { head: "Value", of: (setting) => <code class="wrap">{setting.value}</code> },
                                         { head: "Default", of: (setting) => (setting.default == null ? "not set" : <code class="wrap">{setting.default}</code>) },
-                                        { head: "What it is for", of: (setting) => setting.about },
+                                        { head: "What it is for", wide: true, of: (setting) => setting.about },
                                     ]}
                                 />
                             )}
@@ -43,9 +43,9 @@ export function Settings() {
                         <Section title="For event names that say nothing else">
                             <Facts
                                 of={[
-                                    ["To settle within", span(info.limits.ack_timeout_ms)],
+                                    ["Time to settle", span(info.limits.ack_timeout_ms)],
                                     ["Deliveries at most", count(info.limits.max_deliveries)],
-                                    ["Of use for", info.limits.ttl_ms == null ? "ever" : span(info.limits.ttl_ms)],
+                                    ["Time to live", info.limits.ttl_ms == null ? "no end" : span(info.limits.ttl_ms)],
                                     ["Repeated publishes are known for", span(info.limits.dedup_window_ms)],
                                     ["Event names", info.dev ? "registered by their first use" : "must be registered"],
                                 ]}

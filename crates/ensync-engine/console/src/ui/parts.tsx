@@ -94,7 +94,7 @@ export interface Column<T> {
     number?: boolean;
     /** The first thing that one reads of a row. */
     main?: boolean;
-    /** Not worth a line where there is little room. */
+    /** Words that need the whole width where there is little room. */
     wide?: boolean;
 }
 

@@ -108,7 +108,6 @@ fn records_that_make_no_sense_are_harmless() {
         }),
         Record::Publish(crate::model::PublishRecord { tag: 1, ..good.clone() }),
         Record::Requeue { event, expires_at: None },
-        Record::Drop { event },
         Record::Admin {
             at: bench.now,
             command: AdminCommand::Grant { app: app(99), event: None, rights: Default::default() },
