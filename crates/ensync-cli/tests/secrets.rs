@@ -31,7 +31,7 @@ fn ensync(words: &[String]) -> Command {
     command
         .env("ENSYNC_URL", "ws://127.0.0.1:1")
         .env("ENSYNC_ADMIN_URL", "http://127.0.0.1:1")
-        .env("ENSYNC_CONTEXTS", "/nonexistent/contexts.json")
+        .env("ENSYNC_CONTEXTS", concat!(env!("CARGO_TARGET_TMPDIR"), "/contexts-of-secrets/contexts.json"))
         .env("RUST_LOG", "trace");
     command.args(words).stdin(Stdio::null());
     command

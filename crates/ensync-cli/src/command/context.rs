@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ensync_sdk::AppKey;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -171,12 +172,17 @@ impl Add {
             Err(error) => Err(Problem::usage(error.to_string())),
         };
         let token_known = self.token_file.is_some() || self.admin_token_command.is_some();
+        let app_key = secret("--app-key", &self.app_key_command)?;
+        // A secret key in its place would be sent to engines.
+        if let Some(key) = &app_key {
+            AppKey::parse(key).map_err(|error| Problem::at("--app-key", &error))?;
+        }
         let fields = [
             ("url", self.url),
             ("ca", lossless(self.ca)?),
             ("client_cert", lossless(self.client_cert)?),
             ("client_key", lossless(self.client_key)?),
-            ("app_key", secret("--app-key", &self.app_key_command)?),
+            ("app_key", app_key),
             ("app_key_command", self.app_key_command),
             ("secret_key", secret("--secret-key", &self.secret_key_command)?),
             ("secret_key_command", self.secret_key_command),

@@ -90,7 +90,7 @@ impl Shell {
         }
         // A proxy is never asked, or nothing here would work.
         command.env("HTTP_PROXY", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
-        command.env("ENSYNC_CONTEXTS", "/nonexistent/contexts.json");
+        command.env("ENSYNC_CONTEXTS", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-contexts-of-admin.json"));
         command.args(arguments).envs(self.environment.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
         if let Some(data) = &self.data {
             command.arg("--data").arg(data);

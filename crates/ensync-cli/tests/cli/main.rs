@@ -19,8 +19,8 @@ fn ensync(arguments: &[&str]) -> Command {
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("ENSYNC_") || key == "RUST_LOG") {
         command.env_remove(key);
     }
-    // No context of whoever runs the tests.
-    command.env("ENSYNC_CONTEXTS", "/nonexistent/contexts.json");
+    // No context of whoever runs the tests, and no place where one could be made.
+    command.env("ENSYNC_CONTEXTS", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-contexts-of-cli.json"));
     command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -117,8 +117,8 @@ impl Engine {
     }
 
     fn admin(&self) -> &str {
-        let word = self.printed.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
-        word.strip_prefix("http://").unwrap().trim_end_matches(',')
+        let line = self.printed.lines().find_map(|line| line.strip_prefix("# administration at http://")).unwrap();
+        line.split([',', ' ']).next().unwrap()
     }
 
     pub(crate) fn token(&self, data: &str) -> String {

@@ -39,10 +39,7 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { bytes, most } => {
-                write!(
-                    f,
-                    "the engine's message has, or claims, {bytes} bytes, and {most} are taken (GrpcConnector::max_message_bytes)"
-                )
+                write!(f, "the engine's message has, or claims, {bytes} bytes, and this client takes {most}")
             }
             Self::Several => f.write_str("the engine answered one call with several messages"),
         }

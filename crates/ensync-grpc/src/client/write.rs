@@ -17,7 +17,7 @@ pub(super) fn check(publish: &Publish, max_bytes: usize) -> Result<()> {
         ErrorKind::PayloadTooLarge,
         format!(
             "the sealed event has {bytes} bytes, this connection carries {max_bytes} \
-             (GrpcConnector::max_message_bytes); send a reference to the data instead"
+             (the option max_message_bytes); send a reference to the data instead"
         ),
     ))
 }
