@@ -137,7 +137,7 @@ pub async fn run(kind: Kind, transport: &'static str, programs: Arc<Programs>, s
             ended.unwrap();
         }
         while !book.lock().unwrap().left().is_empty() || waiting(&server, warehouse.app_id).await > 0 {
-            assert!(!reader.is_finished(), "the subscription ended");
+            assert!(!reader.is_finished(), "the subscription ended: {:?}", book.lock().unwrap().failures);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -55,7 +55,7 @@ fn the_type_decides() {
     let me = app(1);
     let mut envelope = json(&crypto::seal(PLAINTEXT, &[recipient(&me)]).unwrap()[0]);
     for (kind, expected, part) in [
-        (value!("sealed"), ErrorKind::UnsupportedEnvelope, "crypto::Opener"),
+        (value!("sealed"), ErrorKind::UnsupportedEnvelope, "use an opener"),
         (value!("single"), ErrorKind::MalformedEnvelope, "type is \"single\""),
         (value!("Hybrid"), ErrorKind::MalformedEnvelope, "type is \"Hybrid\""),
         (value!("x".repeat(10_000)), ErrorKind::MalformedEnvelope, "type is \"xxxxxxxx…\""),

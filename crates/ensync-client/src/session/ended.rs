@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ensync_core::{Error, ErrorKind, EventName, Result, report};
+use ensync_core::{Command, Error, ErrorKind, EventName, Result, report};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use super::link::LiveLink;
 use super::registry::Restore;
 use super::restore::{self, WAITS};
 use super::retry::{jittered, passes};
-use super::watch::{PROBE_WITHIN, prove};
+use super::watch::PROBE_WITHIN;
 use crate::ConnectionEvent;
 
 /// For how long a subscription must have held for its next end to be the first.
@@ -79,10 +79,16 @@ pub(super) async fn refused_subscribe(shared: &Shared, live: &LiveLink, event: &
     if error.kind() != ErrorKind::Unauthenticated {
         return error;
     }
-    if shared.registry.said_unknown(event, live.epoch()) && prove(live, PROBE_WITHIN).await.is_ok() {
+    if shared.registry.said_unknown(event, live.epoch()) && knows_the_session(live).await {
         let text = "the engine refuses this subscription as if it did not know the session, which it does; a new login changed nothing";
         return Error::new(ErrorKind::Forbidden, text).with_source(error);
     }
     live.declare_dead(error.clone());
     error
+}
+
+/// Whether the engine itself says so. That something cannot be done now may be a proxy's word, whose engine has just been restarted.
+async fn knows_the_session(live: &LiveLink) -> bool {
+    let answer = tokio::time::timeout(PROBE_WITHIN, live.call(Command::Heartbeat, PROBE_WITHIN)).await;
+    matches!(answer, Ok(Ok(_)))
 }

@@ -164,6 +164,22 @@ async fn a_session_that_is_really_gone_ends_no_subscription() {
     comes(&engine, &mut orders, "e-1").await;
 }
 
+/// Nor is it known if a proxy says meanwhile that the engine is not there.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_without_an_engine_ends_no_subscription() {
+    let engine = Scripted::new(|link, command| match command {
+        Command::Subscribe(_) if (2..6).contains(&link) => Answer::No(ErrorKind::Unauthenticated),
+        Command::Heartbeat if (2..6).contains(&link) => Answer::No(ErrorKind::Unavailable),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    engine.end(1, None);
+    tokio::time::sleep(120 * SECOND).await;
+    assert_eq!(engine.links(), 6);
+    comes(&engine, &mut orders, "e-1").await;
+}
+
 /// Each login works, and no session is known: it was sent, and refused.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_always_forgets_is_told_as_that() {
