@@ -83,8 +83,7 @@ async fn a_schema_with_a_reserved_field_name_is_shown() {
     let server = both().await;
     let api = AdminApi::new(server.broker().clone());
     let schema = ensync_core::Schema::parse(r#"{"$serde_json::private::RawValue":"string"}"#).unwrap();
-    let mut options = ensync_engine::EventOptions::default();
-    options.schema = Some(schema);
+    let options = ensync_engine::EventOptions { schema: Some(schema), ..Default::default() };
     server.register_event("r/v", options).await.unwrap();
     let (status, told) = admin(&api, "GET", "/v1/events/r%2Fv", "").await;
     assert_eq!(status, 200, "{told}");

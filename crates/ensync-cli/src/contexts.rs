@@ -101,8 +101,8 @@ impl Contexts {
         check_mode(path)?;
         let broken = |why: &str| Problem::usage(format!("the contexts in {shown} cannot be read: {why}"));
         let read: Value = serde_json::from_str(&text).map_err(|cause| broken(&cause.to_string()))?;
-        let mut contexts = Self::default();
-        contexts.current = read.get("current").and_then(Value::as_str).map(str::to_owned);
+        let current = read.get("current").and_then(Value::as_str).map(str::to_owned);
+        let mut contexts = Self { current, ..Self::default() };
         let all = read.get("contexts").and_then(Value::as_object).ok_or_else(|| broken("there is no \"contexts\""))?;
         for (name, fields) in all {
             let fields = fields.as_object().ok_or_else(|| broken(&format!("{name:?} is no object")))?;

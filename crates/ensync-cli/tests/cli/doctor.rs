@@ -10,7 +10,7 @@ use super::{EVENT, Engine, ensync};
 fn found(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
     let output = command.arg("--json").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let report: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    let report: Value = serde_json::from_str(&text).expect(&text);
     assert_eq!(report["ok"], output.status.success(), "{report}");
     let words =
         |finding: &Value| ["check", "status", "message"].map(|field| finding[field].as_str().unwrap().to_owned());

@@ -68,20 +68,21 @@ async fn subscribe_again(shared: &Shared, live: &LiveLink, mut slot: Restore, mu
 /// Whether what ended a subscription passes. A refusal without a code that may have been carried out is a stream that was cancelled.
 fn may_come_again(error: &Error) -> bool {
     passes(error)
-        || matches!(error.kind(), ErrorKind::Closed | ErrorKind::Connect)
+        || matches!(error.kind(), ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal)
         || (error.kind() == ErrorKind::Refused && error.may_have_happened())
 }
 
 /// What the refusal of a subscription means. One that says that the engine does not know the session ends the link, as any such answer
-/// does; but if the last link was told the same of this subscription, and the engine knows the session by any other word, it is about
-/// the subscription, and final: one bad subscription must not end each link anew.
+/// does; but if an earlier link was told the same of this subscription lately, and the engine knows the session by any other word, it is
+/// about the subscription, which is asked for again later: one bad subscription must not end each link anew. It is not final, for an
+/// engine that restarts in between says the same.
 pub(super) async fn refused_subscribe(shared: &Shared, live: &LiveLink, event: &EventName, error: Error) -> Error {
     if error.kind() != ErrorKind::Unauthenticated {
         return error;
     }
     if shared.registry.said_unknown(event, live.epoch()) && knows_the_session(live).await {
         let text = "the engine refuses this subscription as if it did not know the session, which it does; a new login changed nothing";
-        return Error::new(ErrorKind::Forbidden, text).with_source(error);
+        return Error::new(ErrorKind::Unavailable, text).with_source(error);
     }
     live.declare_dead(error.clone());
     error

@@ -305,8 +305,14 @@ impl SubscriptionRegistry {
     pub(crate) fn said_unknown(&self, event: &EventName, epoch: u64) -> bool {
         let mut registry = self.lock();
         let Some(Slot::Open(open)) = registry.get_mut(event) else { return false };
-        let before = open.unknown.replace((epoch, Instant::now()));
-        before.is_some_and(|(link, when)| link != epoch && when.elapsed() < LATELY)
+        // The first link that it was said over stays, so that it counts for every word over a later one.
+        match open.unknown.filter(|(_, when)| when.elapsed() < LATELY) {
+            Some((link, _)) => link != epoch,
+            None => {
+                open.unknown = Some((epoch, Instant::now()));
+                false
+            }
+        }
     }
 
     /// One subscription that an engine is to be told of anew, as it is now; if it is still the one that `end` belongs to.

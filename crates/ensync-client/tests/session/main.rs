@@ -1,6 +1,6 @@
 //! What a session promises when the other side keeps none of its own promises: against a scripted engine, with paused time.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod bounds;
 mod closing;

@@ -34,7 +34,7 @@ async fn link(path: &'static str, odd: impl Fn() -> http::Response<Body> + Clone
             match method.as_str() {
                 "Connect" => answer([welcome().encode_to_vec()]),
                 method if method == path => odd(),
-                "Heartbeat" => answer([HeartbeatResponse { success: true, ..Default::default() }.encode_to_vec()]),
+                "Heartbeat" => answer([HeartbeatResponse { success: true }.encode_to_vec()]),
                 _ => answer([published()]),
             }
         }

@@ -212,7 +212,10 @@ impl<'a> Rates<'a> {
 
     fn json(&self) -> Value {
         let mut value = self.queue.clone();
-        value["per_second"] = json!({"published": self.published, "acked": self.acked});
+        if let Some(members) = value.as_object_mut() {
+            let rates = json!({"published": self.published, "acked": self.acked});
+            members.insert("per_second".to_owned(), rates);
+        }
         value
     }
 }
