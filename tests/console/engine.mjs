@@ -29,9 +29,9 @@ export class Engine {
             engine.grpc ??= line.match(/(grpc:\/\/[^ ]+)/)?.[1];
             engine.admin ??= line.match(/administration at (http:\/\/[^ ,]+)/)?.[1];
             engine.console ??= line.match(/console at (http:\/\/[^ ,]+)/)?.[1];
-            if (engine.console) break;
+            if (engine.console && engine.admin) break;
         }
-        if (!engine.console) throw new Error("the engine did not say where its console is");
+        if (!engine.console || !engine.admin) throw new Error("the engine did not say where its console and its admin API are");
         engine.token = readFileSync(join(directory, "admin.token"), "utf8").trim();
         engine.reader = readFileSync(join(directory, "admin-read.token"), "utf8").trim();
         return engine;
