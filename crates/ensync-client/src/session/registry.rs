@@ -15,7 +15,7 @@ use super::link_command::HandBack;
 
 /// How many names may be being left for another to be, that nobody subscribed to.
 const MOST_UNKNOWN: usize = 64;
-/// How long it is remembered that an engine did not know the session, says it of a subscription.
+/// How long it is remembered that an engine refused a subscription as if it did not know the session.
 const LATELY: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 /// The subscriptions of a client by event name.
@@ -43,7 +43,7 @@ struct Open {
     gate: Arc<tokio::sync::Mutex<()>>,
     /// The link over which the engine was last told of the subscription; 0 before the first time.
     subscribed: u64,
-    /// The link over which the engine last said of it that it does not know the session, and when.
+    /// The first link, of late, over which the engine said of it that it does not know the session, and when.
     unknown: Option<(u64, Instant)>,
     /// The reason of a pause that the user has not ended.
     paused: Option<String>,
