@@ -6,24 +6,24 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::session::LinkLife;
+use crate::session::{LinkLife, StreamLife};
 
-/// The lease of one delivery. It is over with the link that brought the delivery, when its time is up, or when the engine says so.
+/// The lease of one delivery. It is over with the stream that brought the delivery, or its link, when its time is up, or when the engine says so.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    link: Arc<LinkLife>,
+    stream: Arc<StreamLife>,
     /// When it runs out, if the engine said.
     until: Mutex<Option<Instant>>,
     lost: CancellationToken,
 }
 
 impl Lease {
-    pub(crate) fn new(link: Arc<LinkLife>, until: Option<Instant>) -> Self {
-        Self { link, until: Mutex::new(until), lost: CancellationToken::new() }
+    pub(crate) fn new(stream: Arc<StreamLife>, until: Option<Instant>) -> Self {
+        Self { stream, until: Mutex::new(until), lost: CancellationToken::new() }
     }
 
     pub(crate) fn link(&self) -> &Arc<LinkLife> {
-        &self.link
+        self.stream.link()
     }
 
     /// When it runs out, if the engine said.
@@ -42,7 +42,7 @@ impl Lease {
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.is_cancelled() || self.link.has_ended() || self.until().is_some_and(|until| until <= Instant::now())
+        self.lost.is_cancelled() || self.stream.has_ended() || self.until().is_some_and(|until| until <= Instant::now())
     }
 
     /// Waits until it is lost.
@@ -57,7 +57,7 @@ impl Lease {
             };
             tokio::select! {
                 biased;
-                _ = self.link.ended() => {}
+                () = self.stream.ended() => {}
                 () = self.lost.cancelled() => {}
                 // It may have been extended meanwhile.
                 () = over => {}

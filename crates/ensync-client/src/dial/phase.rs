@@ -121,32 +121,35 @@ impl Ear {
 
 /// How many addresses are suspected at most.
 const MOST_SUSPECTS: usize = 32;
+/// For how long one is. Else it would be avoided for as long as another works, though it is well again.
+const SUSPECTED: Duration = Duration::from_secs(60);
 
 /// Addresses that TCP led to and nothing behind it: a node that hangs accepts connections all the same. They are tried after all
-/// others, that first which failed longest ago, so that of several addresses of a name each gets its turn.
+/// others for a while, that first which failed longest ago, so that of several addresses of a name each gets its turn.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Suspects(Arc<Mutex<Vec<SocketAddr>>>);
+pub(crate) struct Suspects(Arc<Mutex<Vec<(SocketAddr, Instant)>>>);
 
 impl Suspects {
     /// An attempt by way of this address failed, or the link that came of it.
     pub(crate) fn add(&self, address: SocketAddr) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|known| *known != address);
+        list.retain(|(known, _)| *known != address);
         if list.len() >= MOST_SUSPECTS {
             list.remove(0);
         }
-        list.push(address);
+        list.push((address, Instant::now()));
     }
 
     /// It leads to an engine.
     pub(crate) fn clear(&self, address: SocketAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != address);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != address);
     }
 
     fn last(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        let list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|(_, since)| since.elapsed() < SUSPECTED);
         // Stable: of those that nothing is known of, the resolver's order stays.
-        addresses.sort_by_key(|address| list.iter().position(|known| known == address).map_or(0, |place| place + 1));
+        addresses.sort_by_key(|address| list.iter().position(|(known, _)| known == address).map_or(0, |place| place + 1));
         addresses
     }
 }
@@ -191,8 +194,8 @@ mod tests {
         assert_eq!(Phase::default().to_string(), "");
     }
 
-    #[test]
-    fn what_led_nowhere_is_tried_last_and_each_gets_its_turn() {
+    #[tokio::test(start_paused = true)]
+    async fn what_led_nowhere_is_tried_last_for_a_while_and_each_gets_its_turn() {
         let [a, b, c] = ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"].map(|address| address.parse::<SocketAddr>().unwrap());
         let suspects = Suspects::default();
         let first = |suspects: &Suspects| suspects.last(vec![a, b, c])[0];
@@ -202,6 +205,13 @@ mod tests {
         }
         suspects.clear(b);
         assert_eq!(suspects.last(vec![a, b, c]), [b, c, a]);
+        tokio::time::advance(SUSPECTED / 2).await;
+        suspects.add(b);
+        assert_eq!(suspects.last(vec![a, b, c]), [c, a, b]);
+        tokio::time::advance(SUSPECTED / 2).await;
+        assert_eq!(suspects.last(vec![a, b, c]), [a, c, b]);
+        tokio::time::advance(SUSPECTED / 2).await;
+        assert_eq!(suspects.last(vec![a, b, c]), [a, b, c], "what was is forgiven");
         for port in 1..100 {
             suspects.add(SocketAddr::from(([10, 0, 0, 1], port)));
         }

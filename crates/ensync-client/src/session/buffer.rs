@@ -9,15 +9,15 @@ use ensync_core::{Block, Delivery, EventId};
 use tokio::time::Instant;
 
 use super::flow::Credit;
-use super::link::LinkLife;
 use super::link_command::HandBack;
+use super::stream::StreamLife;
 
 /// An event on its way to a subscription.
 #[derive(Debug)]
 pub(crate) struct Routed {
     pub(crate) delivery: Delivery,
-    /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
-    pub(crate) link: Arc<LinkLife>,
+    /// The stream it came by. What that brought is no longer this client's once it has ended: the engine takes it back.
+    pub(crate) stream: Arc<StreamLife>,
     /// When its lease runs out, if the engine said.
     pub(crate) until: Option<Instant>,
     pub(crate) held: Credit,
@@ -140,10 +140,9 @@ impl DeliveryBuffer {
         inner.events.drain(..ending).collect()
     }
 
-    /// Forgets what was not read.
-    pub(super) fn clear(&self) {
-        // Dropped after the lock is free: each tells its window.
-        let _gone = std::mem::take(&mut self.lock().events);
+    /// Takes out what was not read.
+    pub(super) fn take_unread(&self) -> VecDeque<Routed> {
+        std::mem::take(&mut self.lock().events)
     }
 
     /// How many events were not read.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ensync_core::{Command, Error, ErrorKind, Reply, Result};
 use tokio::time::Instant;
 
-use super::ended::refused_subscribe;
+use super::ended::about_the_session;
 use super::link::{LinkLife, LiveLink};
 use super::retry::{Attempts, Next, RetryPolicy};
 use super::watch::ANSWER_WITHIN;
@@ -64,8 +64,11 @@ impl Shared {
             if !attempts.may_send(&command, engine) {
                 break Error::new(ErrorKind::Connect, "the engine may not know the first attempt any more");
             }
-            epoch = link.epoch();
             let sent = Instant::now();
+            if sent >= deadline {
+                break Error::new(ErrorKind::Unavailable, "there was no time left to send it; it was not sent");
+            }
+            epoch = link.epoch();
             // What the engine is told. No answer is waited for as long as that: see `watch`.
             let left = deadline.saturating_duration_since(sent).min(2 * ANSWER_WITHIN);
             let error = match tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await {
@@ -74,7 +77,7 @@ impl Shared {
                     return (Ok(reply), epoch);
                 }
                 Ok(Err(error)) => match &command {
-                    Command::Subscribe(subscribe) => refused_subscribe(self, &link, &subscribe.event, error).await,
+                    Command::Subscribe(_) => about_the_session(&link, error).await,
                     _ => error,
                 },
                 Err(_) => break self.no_answer(begun.elapsed()),

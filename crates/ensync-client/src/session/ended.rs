@@ -1,4 +1,4 @@
-//! Subscriptions that an engine ends by themselves, or refuses in the words of a session that it does not know.
+//! Streams of subscriptions that end by themselves, and what an engine's word of refusal means for a subscription.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,49 +14,64 @@ use super::registry::Restore;
 use super::restore::{self, WAITS};
 use super::retry::{jittered, passes};
 use super::watch::PROBE_WITHIN;
-use crate::ConnectionEvent;
 
 /// For how long a subscription must have held for its next end to be the first.
 const HELD: Duration = Duration::from_secs(60);
+/// How often an engine hears of the client while a stream is out. Ours ends a session that lost its streams and says nothing for 5 s.
+const SAY_THAT_IT_LIVES: Duration = Duration::from_secs(2);
 
-/// Looks after subscriptions that ended while the link goes on: what passes is asked for again, over the same link and with waits that
-/// grow; of the others the stream ends, with the reason. Returns if the link fails.
+/// Looks after subscriptions whose stream ended while the link goes on: what passes is asked for again, over the same link and with waits
+/// that grow; of the others the reader's stream ends, with the reason. Returns if the link fails.
 pub(super) async fn ended_subscriptions(shared: &Shared, live: &LiveLink) -> Error {
-    let (mut waits, mut again) = (BTreeMap::<EventName, (Duration, Instant)>::new(), FuturesUnordered::new());
+    let (mut waits, mut looked_after) = (BTreeMap::<EventName, (Duration, Instant)>::new(), FuturesUnordered::new());
     loop {
         let (event, error) = tokio::select! {
             biased;
-            Some(outcome) = again.next(), if !again.is_empty() => match outcome {
+            Some(outcome) = looked_after.next(), if !looked_after.is_empty() => match outcome {
                 Ok(()) => continue,
                 Err(error) => return error,
             },
             ended = live.ended_subscription() => ended,
         };
-        let error = match error.kind() {
-            ErrorKind::Unauthenticated => refused_subscribe(shared, live, &event, error).await,
-            _ => error,
-        };
-        if error.kind() == ErrorKind::Unauthenticated {
-            return error;
+        // At once, while the name is that of the subscription that ended.
+        let Some((slot, unread)) = shared.registry.end_stream(&event, live.epoch()) else { continue };
+        // An engine that has taken it back already refuses the word as stale.
+        for routed in unread {
+            shared.hand_back(routed.into());
         }
-        if !may_come_again(&error) {
-            tracing::warn!(%event, error = %report(&error), "a subscription ended");
-            shared.registry.close(&event, Some(error.clone()));
-            shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
-            continue;
-        }
-        let Some(slot) = shared.registry.to_restore_again(&event, None) else { continue };
-        tracing::warn!(%event, error = %report(&error), "a subscription ended; asking for it again");
-        waits.retain(|event, (_, since)| since.elapsed() < HELD && shared.registry.subscribed_epoch(event).is_some());
+        waits.retain(|_, (_, since)| since.elapsed() < HELD);
         let ceiling = waits.get(&event).map_or(WAITS.0, |(last, _)| (*last * 2).min(WAITS.1));
-        waits.insert(event.clone(), (ceiling, Instant::now() + ceiling));
-        again.push(subscribe_again(shared, live, slot, ceiling));
+        waits.insert(event, (ceiling, Instant::now() + ceiling));
+        looked_after.push(look_after(shared, live, slot, error, ceiling));
     }
 }
 
-async fn subscribe_again(shared: &Shared, live: &LiveLink, mut slot: Restore, mut ceiling: Duration) -> Result<()> {
+async fn look_after(
+    shared: &Shared,
+    live: &LiveLink,
+    mut slot: Restore,
+    error: Error,
+    mut ceiling: Duration,
+) -> Result<()> {
+    let event = slot.subscribe.event.clone();
+    match meaning(live, error).await {
+        Meaning::LinkEnded(error) => return Err(error),
+        Meaning::Stays(error) => {
+            tracing::warn!(%event, error = %report(&error), "a subscription ended");
+            restore::refuse(shared, &slot, error);
+            return Ok(());
+        }
+        Meaning::Passes(error) => {
+            tracing::warn!(%event, error = %report(&error), "a subscription ended; asking for it again");
+        }
+    }
     loop {
-        tokio::time::sleep(jittered(ceiling, ErrorKind::Unavailable, shared.random())).await;
+        let wait = jittered(ceiling, ErrorKind::Unavailable, shared.random());
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(wait) => {}
+            () = say_that_it_lives(live) => {}
+        }
         match restore::one(shared, live, slot).await? {
             Some(later) => slot = later,
             None => return Ok(()),
@@ -65,23 +80,52 @@ async fn subscribe_again(shared: &Shared, live: &LiveLink, mut slot: Restore, mu
     }
 }
 
-/// Whether what ended a subscription passes. A refusal without a code that may have been carried out is a stream that was cancelled.
-fn may_come_again(error: &Error) -> bool {
-    passes(error)
-        || matches!(error.kind(), ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal)
-        || (error.kind() == ErrorKind::Refused && error.may_have_happened())
+/// Keeps the session known while it has a stream less. Never ends: that the session is gone ends the link.
+async fn say_that_it_lives(live: &LiveLink) {
+    loop {
+        tokio::time::sleep(SAY_THAT_IT_LIVES).await;
+        if live.vitals.heard().elapsed() >= SAY_THAT_IT_LIVES {
+            let _answer = live.call(Command::Heartbeat, PROBE_WITHIN).await;
+        }
+    }
 }
 
-/// What the refusal of a subscription means. One that says that the engine does not know the session ends the link, as any such answer
-/// does; but if an earlier link was told the same of this subscription lately, and the engine knows the session by any other word, it is
-/// about the subscription, which is asked for again later: one bad subscription must not end each link anew. It is not final, for an
-/// engine that restarts in between says the same.
-pub(super) async fn refused_subscribe(shared: &Shared, live: &LiveLink, event: &EventName, error: Error) -> Error {
+/// What the word means with which an engine refused a subscription, or its stream ended.
+pub(super) enum Meaning {
+    /// It may be asked for again, over the same link.
+    Passes(Error),
+    /// The link is gone, and with it every stream.
+    LinkEnded(Error),
+    /// It would be refused again.
+    Stays(Error),
+}
+
+/// The one place where that is decided. Whether the link is gone is not for a subscription's error to say: the link knows. A refusal
+/// without a code that may have been carried out is a stream that was cancelled.
+pub(super) async fn meaning(live: &LiveLink, error: Error) -> Meaning {
+    let error = about_the_session(live, error).await;
+    let outlasted = matches!(
+        error.kind(),
+        ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal
+    ) || (error.kind() == ErrorKind::Refused && error.may_have_happened());
+    if !live.is_usable() {
+        Meaning::LinkEnded(error)
+    } else if outlasted || passes(&error) {
+        Meaning::Passes(error)
+    } else {
+        Meaning::Stays(error)
+    }
+}
+
+/// What it means that an engine refuses a subscription as if it did not know the session. The heartbeat says: where that is answered, it
+/// is about the subscription alone, which is asked for again later, for an engine that restarts in between says the same; where it is
+/// not, the link is over.
+pub(super) async fn about_the_session(live: &LiveLink, error: Error) -> Error {
     if error.kind() != ErrorKind::Unauthenticated {
         return error;
     }
-    if shared.registry.said_unknown(event, live.epoch()) && knows_the_session(live).await {
-        let text = "the engine refuses this subscription as if it did not know the session, which it does; a new login changed nothing";
+    if knows_the_session(live).await {
+        let text = "the engine refuses this subscription as if it did not know the session, but answers its heartbeat";
         return Error::new(ErrorKind::Unavailable, text).with_source(error);
     }
     live.declare_dead(error.clone());

@@ -8,17 +8,18 @@ use ensync_core::{Delivery, EventName, Subscribe};
 use super::LinkCommand;
 use super::link_command::LinkCommands;
 use super::pacing::Pacing;
+use super::stream::StreamLife;
 
 /// The bytes that may be unsettled if nobody says, where this side counts: as many as our engine allows.
 const BYTES: u64 = 8 << 20;
 
-/// The unsettled events of one subscription over one link.
+/// The unsettled events that one stream brought.
 ///
 /// An engine with flow control sends no more than was asked for. Another is asked to pause when that much is here, and to go on
 /// when half of it is settled. What is on its way meanwhile still fits; what comes over four times that much is not kept.
 pub(crate) struct FlowControl {
     pub(super) event: EventName,
-    pub(super) epoch: u64,
+    stream: Arc<StreamLife>,
     events: u64,
     bytes: u64,
     /// Whether the engine has to be asked.
@@ -42,16 +43,21 @@ pub(crate) struct Credit {
 }
 
 impl FlowControl {
-    pub(super) fn new(subscribe: &Subscribe, epoch: u64, asks: bool, commands: LinkCommands) -> Arc<Self> {
+    pub(super) fn new(subscribe: &Subscribe, stream: Arc<StreamLife>, asks: bool, commands: LinkCommands) -> Arc<Self> {
         Arc::new(Self {
             event: subscribe.event.clone(),
-            epoch,
+            stream,
             events: subscribe.max_in_flight.map_or(u64::MAX, |events| events.get().into()),
             bytes: subscribe.max_bytes_in_flight.map_or(BYTES, Into::into),
             asks,
             commands,
             inner: Mutex::default(),
         })
+    }
+
+    /// The stream whose events it counts.
+    pub(super) fn stream(&self) -> &Arc<StreamLife> {
+        &self.stream
     }
 
     /// Takes a place. Never refused: it is here already.
@@ -131,6 +137,7 @@ mod tests {
     use ensync_core::{Block, Metadata, WirePayload};
     use tokio::sync::mpsc;
 
+    use super::super::link::LinkLife;
     use super::*;
 
     fn window(asks: bool) -> (Arc<FlowControl>, mpsc::UnboundedReceiver<LinkCommand>) {
@@ -140,7 +147,7 @@ mod tests {
             max_in_flight: std::num::NonZeroU32::new(4),
             max_bytes_in_flight: std::num::NonZeroU64::new(1_000),
         };
-        (FlowControl::new(&subscribe, 1, asks, commands), asked)
+        (FlowControl::new(&subscribe, StreamLife::over(&LinkLife::new(1)), asks, commands), asked)
     }
 
     fn delivery(bytes: usize) -> Delivery {

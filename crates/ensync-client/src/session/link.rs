@@ -37,6 +37,11 @@ impl LinkLife {
         self.ended.is_cancelled()
     }
 
+    /// Cancelled with the end.
+    pub(super) fn token(&self) -> &CancellationToken {
+        &self.ended
+    }
+
     /// Waits for the end, and says why it came.
     pub(crate) async fn ended(&self) -> Error {
         self.ended.cancelled().await;

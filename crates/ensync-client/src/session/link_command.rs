@@ -35,11 +35,25 @@ pub(super) enum LinkCommand {
     HandBack(HandBack),
     /// What became of a delivery.
     Settle { settle: Settle, epoch: u64 },
-    /// A subscription that was left, and what it had not read; and who wants to know that the engine knows.
-    Leave { event: EventName, unread: Vec<HandBack>, epoch: u64, said: Option<oneshot::Sender<Result<()>>> },
+    /// A subscription that was left; and who wants to know that the engine knows.
+    Leave { event: EventName, left: Left, said: Option<oneshot::Sender<Result<()>>> },
     /// A window that is full, or has room again.
     Pace(Arc<FlowControl>),
 }
+
+/// What a subscription leaves behind.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// What it had not read.
+    pub(super) unread: Vec<HandBack>,
+    /// The link that is to be told.
+    pub(super) epoch: u64,
+    /// Held while an engine is told of the subscription: the word that it was left comes after that.
+    pub(super) telling: Turn,
+}
+
+/// Whose turn it is to tell the engine of one subscription.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// A delivery to hand back.
 #[derive(Clone, Debug)]
@@ -54,16 +68,16 @@ pub(crate) struct HandBack {
 
 impl HandBack {
     /// One that waits, and that nobody has seen.
-    pub(super) fn of(Routed { delivery, link, .. }: &Routed) -> Self {
+    pub(super) fn of(Routed { delivery, stream, .. }: &Routed) -> Self {
         let Delivery { event, id, block, .. } = delivery;
-        Self { event: event.clone(), id: id.clone(), block: *block, epoch: link.epoch(), seen: false }
+        Self { event: event.clone(), id: id.clone(), block: *block, epoch: stream.epoch(), seen: false }
     }
 }
 
 impl From<Routed> for HandBack {
-    fn from(Routed { delivery, link, .. }: Routed) -> Self {
+    fn from(Routed { delivery, stream, .. }: Routed) -> Self {
         let Delivery { event, id, block, .. } = delivery;
-        Self { event, id, block, epoch: link.epoch(), seen: false }
+        Self { event, id, block, epoch: stream.epoch(), seen: false }
     }
 }
 
@@ -146,11 +160,12 @@ async fn run(shared: &Shared, live: &LiveLink, command: LinkCommand) {
                 let _told = say(shared, live, Command::Settle(settle)).await;
             }
         }
-        LinkCommand::Leave { event, unread, epoch, said } => {
+        LinkCommand::Leave { event, left: Left { unread, epoch, telling }, said } => {
             // Of an earlier link: the name was given free when that ended, and the engine forgot it.
             if epoch != live.epoch() {
                 return;
             }
+            let _turn = telling.lock().await;
             let answer = say(shared, live, Command::Unsubscribe { event: event.clone() }).await;
             // If the link is dead the name is free with its end, not before.
             if live.is_usable() {
@@ -182,12 +197,12 @@ async fn hand_back(shared: &Shared, live: &LiveLink, HandBack { event, id, block
 
 /// Tells an engine without flow control to pause a subscription, or to go on with it. A pause of the user's own stays.
 async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
-    while flow.epoch == live.epoch()
-        && let Some(gate) = shared.registry.gate(&flow.event)
-    {
+    while let Some(gate) = shared.registry.gate_of(flow).filter(|_| flow.stream().epoch() == live.epoch()) {
         let held = gate.lock().await;
         let Some(pause) = flow.next_word() else { return };
-        if shared.registry.is_paused(&flow.event) {
+        // It may have ended meanwhile, and the name be another's.
+        let Some(paused) = shared.registry.is_paused(flow) else { return };
+        if paused {
             continue;
         }
         tracing::debug!(event = %flow.event, pause, "the engine has no flow control; told to pause or to go on");

@@ -20,6 +20,7 @@ mod retry;
 mod route;
 mod shared;
 mod state_cell;
+mod stream;
 mod subscribe;
 mod supervisor;
 mod vitals;
@@ -57,6 +58,7 @@ pub use retry::RetryPolicy;
 use shared::Shared;
 pub(crate) use shared::{SHORTEST_LEASE, State};
 pub(crate) use state_cell::StateCell;
+pub(crate) use stream::StreamLife;
 
 /// How many events a listener may be behind before it misses some.
 const EVENTS: usize = 64;
@@ -160,9 +162,10 @@ impl Session {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         let room = async { (shared.publishes.acquire().await, shared.publish_kibibytes.acquire_many(size).await) };
         match tokio::time::timeout_at(deadline, room).await {
-            Ok((Ok(one), Ok(bytes))) => Ok((one, bytes)),
-            Ok(_) => Err(shared.closed()),
-            Err(_) => Err(Error::new(
+            // Not that which others make who give up at the same deadline.
+            Ok((Ok(one), Ok(bytes))) if Instant::now() < deadline => Ok((one, bytes)),
+            Ok((Err(_), _) | (_, Err(_))) => Err(shared.closed()),
+            Ok(_) | Err(_) => Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
                     "there was no room for it until the deadline, for others were under way (max_publishes_in_flight, \
@@ -265,8 +268,8 @@ impl Session {
     }
 
     /// Whether the engine is paused because the reader of this subscription is slow.
-    pub(crate) fn is_full(&self, event: &EventName) -> bool {
-        self.registry().is_full(event, self.epoch())
+    pub(crate) fn is_full(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+        self.registry().is_full(event, end, self.epoch())
     }
 
     /// Settles a delivery of a link in the background.

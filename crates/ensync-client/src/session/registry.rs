@@ -1,7 +1,7 @@
 //! Which subscription an event goes to. Only its name is read.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -11,12 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffer::{DeliveryBuffer, Routed};
 use super::flow::FlowControl;
-use super::link_command::HandBack;
+use super::link_command::{HandBack, Left, Turn};
 
 /// How many names may be being left for another to be, that nobody subscribed to.
 const MOST_UNKNOWN: usize = 64;
-/// How long it is remembered that an engine refused a subscription as if it did not know the session.
-const LATELY: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 /// The subscriptions of a client by event name.
 #[derive(Debug, Default)]
@@ -37,14 +35,16 @@ enum Slot {
 struct Open {
     buffer: Arc<DeliveryBuffer>,
     subscribe: Subscribe,
-    /// What of it is unsettled, over the link that last brought something.
+    /// What of it is unsettled, of the stream that last brought something.
     window: Option<Arc<FlowControl>>,
+    /// The link over which its stream ended and was not asked for again; 0 if there is none.
+    ended: u64,
     /// Held while the engine is told to pause or to go on, so that its last word is the one that is meant.
-    gate: Arc<tokio::sync::Mutex<()>>,
+    gate: Turn,
+    /// Held while the engine is asked for the stream again, so that the word that it was left comes after that.
+    telling: Turn,
     /// The link over which the engine was last told of the subscription; 0 before the first time.
     subscribed: u64,
-    /// The first link, of late, over which the engine said of it that it does not know the session, and when.
-    unknown: Option<(u64, Instant)>,
     /// The reason of a pause that the user has not ended.
     paused: Option<String>,
     /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
@@ -59,6 +59,16 @@ pub(crate) struct Restore {
     pub(crate) paused: Option<String>,
     /// Which subscription to the name it is.
     pub(crate) end: Arc<OnceLock<Error>>,
+}
+
+/// Where an event goes.
+pub(crate) enum Place {
+    /// To who reads it, counted by this.
+    Reader(Arc<DeliveryBuffer>, Arc<FlowControl>),
+    /// Nowhere: its stream has ended, and is about to be asked for again.
+    Ended,
+    /// Nowhere: nobody is subscribed.
+    Nobody,
 }
 
 /// A subscription's end of a slot.
@@ -91,9 +101,10 @@ impl SubscriptionRegistry {
             buffer: opened.buffer.clone(),
             subscribe: subscribe.clone(),
             window: None,
-            gate: Arc::default(),
+            ended: 0,
+            gate: Turn::default(),
+            telling: Turn::default(),
             subscribed: 0,
-            unknown: None,
             paused: None,
             end: opened.end.clone(),
         };
@@ -101,43 +112,68 @@ impl SubscriptionRegistry {
         Ok(Ok(opened))
     }
 
-    /// Where events of this name go that a link brings, and what counts them: made by `window` for each link anew.
-    pub(crate) fn buffer(
+    /// Where events of this name go that a link brings, and what counts them: made by `window` for each stream anew.
+    pub(crate) fn place(
         &self,
         event: &EventName,
         epoch: u64,
         window: impl FnOnce(&Subscribe) -> Arc<FlowControl>,
-    ) -> Option<(Arc<DeliveryBuffer>, Arc<FlowControl>)> {
+    ) -> Place {
         let mut registry = self.lock();
-        let Some(Slot::Open(open)) = registry.get_mut(event) else { return None };
+        let Some(Slot::Open(open)) = registry.get_mut(event) else { return Place::Nobody };
+        if open.ended == epoch {
+            return Place::Ended;
+        }
         let window = match &open.window {
-            Some(known) if known.epoch == epoch => known.clone(),
+            Some(known) if known.stream().epoch() == epoch => known.clone(),
             _ => open.window.insert(window(&open.subscribe)).clone(),
         };
-        Some((open.buffer.clone(), window))
+        Place::Reader(open.buffer.clone(), window)
     }
 
-    /// What is held while the engine is told to pause an open slot, or to go on.
-    pub(crate) fn gate(&self, event: &EventName) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        match self.lock().get(event) {
-            Some(Slot::Open(open)) => Some(open.gate.clone()),
-            _ => None,
+    /// The stream of a subscription has ended over this link, which goes on: what it had brought is no longer this client's. Gives the
+    /// subscription as it is to be asked for again, and what was not read; `None` if there is none.
+    pub(crate) fn end_stream(&self, event: &EventName, epoch: u64) -> Option<(Restore, Vec<Routed>)> {
+        let mut registry = self.lock();
+        let Some(Slot::Open(open)) = registry.get_mut(event) else { return None };
+        open.ended = epoch;
+        if let Some(window) = open.window.take() {
+            window.stream().end();
         }
+        Some((open.to_restore(), open.buffer.take_unread().into()))
     }
 
-    /// Whether the user paused the slot.
-    pub(crate) fn is_paused(&self, event: &EventName) -> bool {
-        matches!(self.lock().get(event), Some(Slot::Open(open)) if open.paused.is_some())
+    /// The engine is about to be asked for the stream again: what comes from now on is of that one. False if it was left meanwhile.
+    pub(crate) fn begin_stream(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
+        self.open_slot(event, end, |open| open.ended = 0).is_some()
+    }
+
+    /// What is held while the engine is told to pause a subscription, or to go on.
+    pub(crate) fn gate(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Turn> {
+        self.open_slot(event, end, |open| open.gate.clone())
+    }
+
+    /// The same of the subscription whose events this counts, if its stream has not ended.
+    pub(crate) fn gate_of(&self, window: &Arc<FlowControl>) -> Option<Turn> {
+        self.counted_by(window, |open| open.gate.clone())
+    }
+
+    /// What is held while the engine is asked for the stream of a subscription again.
+    pub(crate) fn telling(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Turn> {
+        self.open_slot(event, end, |open| open.telling.clone())
+    }
+
+    /// Whether the user paused the subscription whose events this counts; `None` if its stream has ended.
+    pub(crate) fn is_paused(&self, window: &Arc<FlowControl>) -> Option<bool> {
+        self.counted_by(window, |open| open.paused.is_some())
     }
 
     /// Whether the engine is paused over this link because the reader is slow.
-    pub(crate) fn is_full(&self, event: &EventName, epoch: u64) -> bool {
-        match self.lock().get(event) {
-            Some(Slot::Open(open)) => {
-                open.window.as_ref().is_some_and(|window| window.epoch == epoch && window.pauses())
-            }
-            _ => false,
-        }
+    pub(crate) fn is_full(&self, event: &EventName, end: &Arc<OnceLock<Error>>, epoch: u64) -> bool {
+        let full = |open: &mut Open| {
+            open.window.as_ref().is_some_and(|window| window.stream().epoch() == epoch && window.pauses())
+        };
+        self.open_slot(event, end, full).unwrap_or_default()
     }
 
     /// Takes out of every buffer what was not read and whose lease runs out before `limit`.
@@ -177,27 +213,26 @@ impl SubscriptionRegistry {
         event: &EventName,
         end: &Arc<OnceLock<Error>>,
         link: &AtomicU64,
-    ) -> Option<(Vec<Routed>, u64)> {
+    ) -> Option<Left> {
         let mut registry = self.lock();
         // Read while nobody else changes a slot: a link that ends from now on gives the name free.
         let epoch = link.load(Ordering::Acquire);
-        let unread = registry.get_mut(event).filter(|slot| slot.is(end))?.leave(epoch);
+        let left = registry.get_mut(event).filter(|slot| slot.is(end))?.leave(epoch);
         if epoch == 0 {
             registry.remove(event);
         }
-        Some((unread, epoch))
+        left
     }
 
     /// The same with every open slot.
-    pub(crate) fn leave_all(&self, link: &AtomicU64) -> (Vec<(EventName, Vec<Routed>)>, u64) {
+    pub(crate) fn leave_all(&self, link: &AtomicU64) -> Vec<(EventName, Left)> {
         let mut registry = self.lock();
         let epoch = link.load(Ordering::Acquire);
-        let open = registry.iter_mut().filter(|(_, slot)| matches!(slot, Slot::Open(_)));
-        let left = open.map(|(event, slot)| (event.clone(), slot.leave(epoch))).collect();
+        let left = registry.iter_mut().filter_map(|(event, slot)| Some((event.clone(), slot.leave(epoch)?))).collect();
         if epoch == 0 {
             registry.clear();
         }
-        (left, epoch)
+        left
     }
 
     /// The engine knows over this link that the name was left, or never will.
@@ -222,15 +257,17 @@ impl SubscriptionRegistry {
         });
     }
 
-    /// Removes an open slot; its reader's stream ends, with `error` first if there is one. What was not read is dropped: the
-    /// session it came in is over, or the engine refused the subscription.
-    pub(crate) fn close(&self, event: &EventName, error: Option<Error>) {
+    /// Removes the slot that `end` belongs to, if it is open; its reader's stream ends, with `error` first if there is one. What was not
+    /// read is dropped: the engine refused the subscription. False if there was nothing to end.
+    pub(crate) fn close(&self, event: &EventName, end: &Arc<OnceLock<Error>>, error: Option<Error>) -> bool {
         let mut registry = self.lock();
-        if matches!(registry.get(event), Some(Slot::Open(_)))
+        if registry.get(event).is_some_and(|slot| slot.is(end))
             && let Some(Slot::Open(open)) = registry.remove(event)
         {
             open.close(error);
+            return true;
         }
+        false
     }
 
     /// Removes every slot.
@@ -258,13 +295,11 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// The link is gone, and with it the right to what it brought: empties every buffer, so that nobody reads it.
-    pub(crate) fn empty_all(&self) {
-        for slot in self.lock().values() {
-            if let Slot::Open(open) = slot {
-                open.buffer.clear();
-            }
-        }
+    /// The link is gone: what the engine was to be told over it is done, and what it brought is no longer this client's, so every
+    /// buffer is emptied.
+    pub(crate) fn link_ended(&self) {
+        self.all_left();
+        let _unread: Vec<_> = self.lock().values().map(Slot::take_unread).collect();
     }
 
     /// Whether the slot is the one that `end` belongs to, and open.
@@ -279,48 +314,22 @@ impl SubscriptionRegistry {
         end: &Arc<OnceLock<Error>>,
         reason: Option<String>,
     ) -> Option<String> {
-        match self.lock().get_mut(event).filter(|slot| slot.is(end)) {
-            Some(Slot::Open(open)) => std::mem::replace(&mut open.paused, reason),
-            _ => None,
-        }
+        self.open_slot(event, end, |open| std::mem::replace(&mut open.paused, reason)).flatten()
     }
 
     /// The engine was told of the subscription over this link.
-    pub(crate) fn set_subscribed(&self, event: &EventName, epoch: u64) {
-        if let Some(Slot::Open(open)) = self.lock().get_mut(event) {
-            open.subscribed = epoch;
-        }
+    pub(crate) fn set_subscribed(&self, event: &EventName, end: &Arc<OnceLock<Error>>, epoch: u64) {
+        self.open_slot(event, end, |open| open.subscribed = epoch);
     }
 
     /// The link over which the engine was last told of the subscription; `None` if there is none.
-    pub(crate) fn subscribed_epoch(&self, event: &EventName) -> Option<u64> {
-        match self.lock().get(event) {
-            Some(Slot::Open(open)) => Some(open.subscribed),
-            _ => None,
-        }
-    }
-
-    /// The engine says of the subscription over this link that it does not know the session. Whether it said so lately over another
-    /// link too.
-    pub(crate) fn said_unknown(&self, event: &EventName, epoch: u64) -> bool {
-        let mut registry = self.lock();
-        let Some(Slot::Open(open)) = registry.get_mut(event) else { return false };
-        // The first link that it was said over stays, so that it counts for every word over a later one.
-        match open.unknown.filter(|(_, when)| when.elapsed() < LATELY) {
-            Some((link, _)) => link != epoch,
-            None => {
-                open.unknown = Some((epoch, Instant::now()));
-                false
-            }
-        }
+    pub(crate) fn subscribed_epoch(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<u64> {
+        self.open_slot(event, end, |open| open.subscribed)
     }
 
     /// One subscription that an engine is to be told of anew, as it is now; if it is still the one that `end` belongs to.
-    pub(crate) fn to_restore_again(&self, event: &EventName, end: Option<&Arc<OnceLock<Error>>>) -> Option<Restore> {
-        match self.lock().get(event) {
-            Some(Slot::Open(open)) if end.is_none_or(|end| Arc::ptr_eq(&open.end, end)) => Some(open.to_restore()),
-            _ => None,
-        }
+    pub(crate) fn to_restore_again(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Restore> {
+        self.open_slot(event, end, |open| open.to_restore())
     }
 
     /// What to tell an engine over this link, after a login: the subscriptions that it was told of over another.
@@ -330,6 +339,29 @@ impl SubscriptionRegistry {
             _ => None,
         };
         self.lock().values().filter_map(restorable).collect()
+    }
+
+    /// The slot that `end` belongs to, if it is open. What is done behind a wait names the slot so: the name may be another's by then.
+    fn open_slot<T>(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        with: impl FnOnce(&mut Open) -> T,
+    ) -> Option<T> {
+        match self.lock().get_mut(event) {
+            Some(Slot::Open(open)) if Arc::ptr_eq(&open.end, end) => Some(with(open)),
+            _ => None,
+        }
+    }
+
+    /// The slot whose events are counted by this window, if it is open.
+    fn counted_by<T>(&self, window: &Arc<FlowControl>, with: impl FnOnce(&Open) -> T) -> Option<T> {
+        match self.lock().get(&window.event) {
+            Some(Slot::Open(open)) if open.window.as_ref().is_some_and(|known| Arc::ptr_eq(known, window)) => {
+                Some(with(open))
+            }
+            _ => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EventName, Slot>> {
@@ -343,13 +375,24 @@ impl Slot {
         matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
     }
 
-    fn leave(&mut self, epoch: u64) -> Vec<Routed> {
+    /// `None` if it is not open.
+    fn leave(&mut self, epoch: u64) -> Option<Left> {
         match std::mem::replace(self, Self::Leaving { left: CancellationToken::new(), epoch }) {
-            Self::Open(open) => open.close(None),
+            Self::Open(open) => {
+                let telling = open.telling.clone();
+                Some(Left { unread: open.close(None).into_iter().map(Into::into).collect(), epoch, telling })
+            }
             leaving => {
                 *self = leaving;
-                Vec::new()
+                None
             }
+        }
+    }
+
+    fn take_unread(&self) -> VecDeque<Routed> {
+        match self {
+            Self::Open(open) => open.buffer.take_unread(),
+            Self::Leaving { .. } => VecDeque::new(),
         }
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use ensync_core::{Command, Error, ErrorKind, Result};
 use futures::StreamExt;
 
-use super::ended::refused_subscribe;
+use super::ended::{Meaning, meaning};
 use super::link::LiveLink;
 use super::registry::Restore;
-use super::retry::{jittered, passes};
+use super::retry::jittered;
 use super::{Shared, State};
 use crate::ConnectionEvent;
 
@@ -55,50 +55,56 @@ async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>)
     Ok(later)
 }
 
-/// Fails if the link does; gives the subscription back if the engine cannot take it now.
+/// Asks for one subscription again. Fails if the link does; gives it back if it is to be asked for later.
 pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Result<Option<Restore>> {
     // Left meanwhile; or paused, or gone on with.
-    let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, Some(&slot.end)) else { return Ok(None) };
-    // No limit of its own: an answer that is too old ends the link.
-    let error = match tell(shared, live, &slot).await {
-        Ok(()) => return Ok(None),
-        Err(error) => error,
-    };
-    if !live.is_usable() || error.kind() == ErrorKind::Protocol {
-        return Err(error);
+    let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, &slot.end) else { return Ok(None) };
+    let Err(error) = tell(shared, live, &slot).await else { return Ok(None) };
+    let event = &slot.subscribe.event;
+    match meaning(live, error).await {
+        Meaning::LinkEnded(error) => Err(error),
+        Meaning::Passes(error) => {
+            tracing::warn!(%event, %error, "not subscribed again yet; trying again");
+            Ok(Some(slot))
+        }
+        Meaning::Stays(error) => {
+            refuse(shared, &slot, error.context(format_args!("subscribe again to {event}")));
+            Ok(None)
+        }
     }
+}
+
+/// The engine refuses this one for good: its reader must know, the others go on.
+pub(super) fn refuse(shared: &Shared, slot: &Restore, cause: Error) {
     let event = slot.subscribe.event.clone();
-    if passes(&error) {
-        tracing::warn!(%event, %error, "not subscribed again yet; trying again");
-        return Ok(Some(slot));
+    if shared.registry.close(&event, &slot.end, Some(cause.clone())) {
+        shared.tell(ConnectionEvent::SubscriptionRefused { event, cause });
     }
-    // The engine refuses this one: its reader must know, the others go on.
-    let error = error.context(format_args!("subscribe again to {event}"));
-    shared.registry.close(&event, Some(error.clone()));
-    shared.tell(ConnectionEvent::SubscriptionRefused { event, cause: error });
-    Ok(None)
 }
 
 async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
     let (event, limit) = (&slot.subscribe.event, shared.options.request_timeout);
     let pause = slot.paused.clone().map(|reason| Command::Pause { event: event.clone(), reason });
+    // Until all is said: if it is left meanwhile, the word of that comes after this. No limit of its own: an answer that is too old ends
+    // the link.
+    let Some(telling) = shared.registry.telling(event, &slot.end) else { return Ok(()) };
+    let _turn = telling.lock().await;
+    if !shared.registry.is_open(event, &slot.end) {
+        return Ok(());
+    }
     // First, so that nothing is sent in between; an engine that takes it only after the subscription is told again.
     let paused = match pause.clone() {
         Some(pause) => live.call(pause, limit).await.is_ok(),
         None => true,
     };
-    if let Err(error) = live.call(Command::Subscribe(slot.subscribe.clone()), limit).await {
-        return Err(refused_subscribe(shared, live, event, error).await);
+    if !shared.registry.begin_stream(event, &slot.end) {
+        return Ok(());
     }
-    if !shared.registry.is_open(event, &slot.end) {
-        // It was left meanwhile, and the word of that may have come before this one. A new subscription to the name waits until
-        // all are restored.
-        return live.call(Command::Unsubscribe { event: event.clone() }, limit).await.map(drop);
-    }
+    live.call(Command::Subscribe(slot.subscribe.clone()), limit).await?;
     if let Some(pause) = pause.filter(|_| !paused) {
         live.call(pause, limit).await?;
     }
-    shared.registry.set_subscribed(event, live.epoch());
+    shared.registry.set_subscribed(event, &slot.end, live.epoch());
     tracing::info!(%event, "subscribed again");
     Ok(())
 }

@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
-use super::buffer::Routed;
 use super::link::LiveLink;
-use super::link_command::{HandBack, LinkCommand, LinkCommands};
+use super::link_command::{HandBack, Left, LinkCommand, LinkCommands};
 use super::registry::SubscriptionRegistry;
 use super::state_cell::StateCell;
 use crate::ConnectionEvent;
@@ -95,23 +94,21 @@ impl Shared {
         end: &Arc<OnceLock<Error>>,
         said: Option<oneshot::Sender<Result<()>>>,
     ) {
-        if let Some((unread, epoch)) = self.registry.leave(event, end, &self.epoch) {
-            self.tell_left(event.clone(), unread, epoch, said);
+        if let Some(left) = self.registry.leave(event, end, &self.epoch) {
+            self.tell_left(event.clone(), left, said);
         }
     }
 
     /// Ends every subscription.
     pub(super) fn leave_all(&self) {
-        let (left, epoch) = self.registry.leave_all(&self.epoch);
-        for (event, unread) in left {
-            self.tell_left(event, unread, epoch, None);
+        for (event, left) in self.registry.leave_all(&self.epoch) {
+            self.tell_left(event, left, None);
         }
     }
 
-    fn tell_left(&self, event: EventName, unread: Vec<Routed>, epoch: u64, said: Option<oneshot::Sender<Result<()>>>) {
-        if epoch > 0 {
-            let unread = unread.into_iter().map(Into::into).collect();
-            self.command(LinkCommand::Leave { event, unread, epoch, said });
+    fn tell_left(&self, event: EventName, left: Left, said: Option<oneshot::Sender<Result<()>>>) {
+        if left.epoch > 0 {
+            self.command(LinkCommand::Leave { event, left, said });
         }
     }
 

@@ -36,18 +36,18 @@ impl Session {
             let request = Request::new(Command::Subscribe(subscribe.clone()), self.request_timeout());
             let (answer, epoch) = self.shared().call(request).await;
             match answer {
-                Ok(_) => self.registry().set_subscribed(event, epoch),
+                Ok(_) => self.registry().set_subscribed(event, &buffer.end, epoch),
                 // The engine may have subscribed: the guard tells it otherwise.
                 Err(error) if error.may_have_happened() => return Err(error),
                 Err(error) => {
                     guard.disarm();
-                    self.registry().close(event, None);
+                    self.registry().close(event, &buffer.end, None);
                     return Err(error);
                 }
             }
             // Another link may have come up in between, without the supervisor having known of this subscription.
             let live = self.shared().live().await?.epoch();
-            if self.registry().subscribed_epoch(event).is_none_or(|told| told == live) {
+            if self.registry().subscribed_epoch(event, &buffer.end).is_none_or(|told| told == live) {
                 break;
             }
         }

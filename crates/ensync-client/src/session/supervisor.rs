@@ -62,8 +62,7 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
         // The one place where a link's end is acted upon, whoever learnt of it.
         link.declare_dead(lost.clone());
         shared.epoch.store(0, Ordering::Release);
-        shared.registry.all_left();
-        shared.registry.empty_all();
+        shared.registry.link_ended();
         let held = since.elapsed() >= options.reconnect_interval || link.vitals.carried();
         // An engine or a proxy that closes in order, and one that forgot the session, are there: nothing is to be waited for. A
         // login that did not hold is one more failed attempt all the same, or one that accepts and drops would be stormed.
@@ -76,7 +75,8 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
         if held {
             dialling.backoff.attempt = 0;
         }
-        if !at_once {
+        // One that accepts and does nothing is avoided for a while; one that worked until it broke is as good as any.
+        if !at_once && !link.vitals.carried() {
             shared.reach.failed();
         }
         next = dialling.reconnect(lost, at_once).await;

@@ -58,7 +58,7 @@ impl Control {
         let deadline = self.deadline();
         let _held = self.turn(deadline).await.map_err(|error| error.context("continue"))?;
         self.client.session.registry().set_paused(&self.event, &self.end, None);
-        if self.client.session.is_full(&self.event) {
+        if self.client.session.is_full(&self.event, &self.end) {
             // The engine goes on by itself when there is room again.
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl Control {
 
     /// Waits until nobody else tells the engine to pause this subscription or to go on.
     async fn turn(&self, deadline: Instant) -> Result<OwnedMutexGuard<()>> {
-        let gate = self.client.session.registry().gate(&self.event).unwrap_or_default();
+        let gate = self.client.session.registry().gate(&self.event, &self.end).unwrap_or_default();
         tokio::time::timeout_at(deadline, gate.lock_owned()).await.map_err(|_| {
             let Self { event, client, .. } = self;
             let text = format!(

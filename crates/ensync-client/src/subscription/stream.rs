@@ -110,11 +110,11 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, link, until, held }) = ready!(this.buffer.poll_next(cx)) {
+        while let Some(Routed { delivery, stream, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
-            let epoch = link.epoch();
-            if link.has_ended() || epoch != client.session.epoch() {
-                tracing::debug!(event = %delivery.event, id = %delivery.id, "the link of this delivery has ended; it will come again");
+            let epoch = stream.epoch();
+            if stream.has_ended() || epoch != client.session.epoch() {
+                tracing::debug!(event = %delivery.event, id = %delivery.id, "the stream of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
@@ -123,7 +123,7 @@ impl Stream for Subscription {
                 name,
                 reading,
                 client.clone(),
-                Some(From { lease: Lease::new(link, until), held }),
+                Some(From { lease: Lease::new(stream, until), held }),
             );
             if this.is_taken(&event, epoch) {
                 observe::delivered(&event);

@@ -108,7 +108,7 @@ async fn a_session_that_the_engine_forgot_is_noticed_by_the_first_call() {
     assert!(engine.of("publish").iter().filter(|call| call.link == 2).count() == 8);
     // Other calls too.
     let engine = Scripted::new(|link, command| match command {
-        Command::Subscribe(_) if link == 1 => Answer::No(ErrorKind::Unauthenticated),
+        Command::Subscribe(_) | Command::Heartbeat if link == 1 => Answer::No(ErrorKind::Unauthenticated),
         _ => Answer::Done,
     });
     engine.client().await.subscribe("a/b").await.unwrap();

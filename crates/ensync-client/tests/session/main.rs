@@ -12,4 +12,5 @@ mod links;
 mod observed;
 mod retries;
 mod scripted;
+mod streams;
 mod subscriptions;

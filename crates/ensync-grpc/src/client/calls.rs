@@ -20,7 +20,7 @@ impl Shared {
         match command {
             Command::Subscribe(subscribe) => self.subscribe(subscribe.clone()).await,
             Command::Unsubscribe { event } => self.unsubscribe(event.clone()).await,
-            _ => self.carry(|over| async move { self.ask(&over, command, limit).await }).await,
+            _ => self.carry(|over| async move { self.perform_over(&over, command, limit).await }).await,
         }
     }
 
@@ -35,7 +35,7 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, over: &Connection, command: &Command, limit: Option<Duration>) -> Result<Reply, Failure> {
+    async fn perform_over(&self, over: &Connection, command: &Command, limit: Option<Duration>) -> Result<Reply, Failure> {
         let id = || self.client_id.clone();
         let rpc = &over.rpc;
         match command {

@@ -170,16 +170,17 @@ impl Shared {
         F: Fn(Arc<Connection>) -> A,
         A: Future<Output = Result<T, Failure>>,
     {
-        self.ask_over(None, ask).await.map_err(|error| self.refused(error))
+        self.ask(ask).await.map_err(|error| self.refused(error))
     }
 
-    /// The same, but not over the connection `not_over`, and without an end of the link.
-    pub(super) async fn ask_over<T, F, A>(&self, mut not_over: Option<Arc<Connection>>, ask: F) -> Result<T>
+    /// The same without an end of the link.
+    pub(super) async fn ask<T, F, A>(&self, ask: F) -> Result<T>
     where
         F: Fn(Arc<Connection>) -> A,
         A: Future<Output = Result<T, Failure>>,
     {
         let mut end = self.end.subscribe();
+        let mut not_over = None;
         loop {
             let connection = self.connection(not_over.as_ref()).await?;
             let _under_way = connection.calls.token();
@@ -221,6 +222,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Waits for a connection that new calls go over.
+    pub(super) async fn next_connection(&self) -> Result<()> {
+        self.connection(None).await.map(drop)
     }
 
     /// The connection that new calls go over, once there is one, but not this one.

@@ -12,7 +12,6 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::connection::Connection;
 use super::link::{End, Shared, ended};
 use super::outcome::{self, Failure, Outcome};
 use super::{read, write};
@@ -93,30 +92,30 @@ impl Shared {
             }
         };
         set_before(true);
-        let (over, head) = self.begin(&subscribe, None).await.inspect_err(|_| set_before(false))?;
+        let head = self.begin(&subscribe).await.inspect_err(|_| set_before(false))?;
         let leaving = Arc::new(AtomicBool::new(false));
         let mut streams = self.lock();
         // Under the lock: `end` clears the map under it, so no stream outlives the link.
         if self.end.borrow().is_some() {
             return Err(self.interrupted());
         }
-        let reader = tokio::spawn(self.clone().read(subscribe, over, head, leaving.clone())).abort_handle();
+        let reader = tokio::spawn(self.clone().read(event.clone(), head, leaving.clone())).abort_handle();
         streams.insert(event, Stream { reader, leaving });
         Ok(Reply::Done)
     }
 
-    /// Begins a stream, but not over the connection `not_over`. A refusal may be about this subscription alone, whatever it says, so it
+    /// Begins a stream. A refusal may be about this subscription alone, whatever it says, so it
     /// ends no link: whoever asked finds out. Engines of this project send its head at once; others may send it
     /// with the first event, so their silence for [`subscribe_grace`](super::GrpcConnector::subscribe_grace) is taken as consent.
-    async fn begin(&self, subscribe: &Subscribe, not_over: Option<Arc<Connection>>) -> Result<(Arc<Connection>, Head)> {
-        self.ask_over(not_over, |over| async move {
+    async fn begin(&self, subscribe: &Subscribe) -> Result<Head> {
+        self.ask(|over| async move {
             let request = write::subscribe(&self.client_id, subscribe);
             let mut head = over.rpc.subscribe(request).boxed();
             let opened = match self.prompt {
                 true => Some(head.as_mut().await?),
                 false => timeout(self.options.subscribe_grace, &mut head).await.ok().transpose()?,
             };
-            Ok((over, opened.map_or(head, |stream| ready(Ok(stream)).boxed())))
+            Ok(opened.map_or(head, |stream| ready(Ok(stream)).boxed()))
         })
         .await
     }
@@ -143,47 +142,35 @@ impl Shared {
         .await
     }
 
-    /// Reads one subscription's stream into the inbox. Where its connection was closed in good order it goes on over the next one. If
-    /// it ends unasked, so has the session, or this subscription alone: the engine is asked.
-    async fn read(
-        self: Arc<Self>,
-        subscribe: Subscribe,
-        mut over: Arc<Connection>,
-        mut head: Head,
-        leaving: Arc<AtomicBool>,
-    ) {
-        let event = subscribe.event.clone();
-        loop {
-            // Kept until the engine knows: to let go of it is to reset it.
-            let (_stream, ended) = self.take(&event, head).await;
-            if leaving.load(Ordering::Acquire) {
-                return;
-            }
-            let error = match ended.map_err(|status| (outcome::of_stream(&status), status)) {
-                Err((Outcome::Answered(error), _)) if !passes(&error) => error,
-                _ if over.seen.is_leaving() => match self.begin(&subscribe, Some(over)).await {
-                    Ok(next) => {
-                        (over, head) = next;
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-                Err((Outcome::Answered(error), _)) => error,
-                Err((_, status)) => self.lost("the stream ended").with_source(status),
-                Ok(()) => self.lost("the engine ended the stream"),
-            };
-            if (passes(&error) || error.kind() == ErrorKind::Unauthenticated) && !self.is_known().await {
-                let lost = self.lost(format_args!("the stream of {event} ended"));
-                return self.end(End::Lost(lost.with_source(error)));
-            }
-            return self.end_subscription(event, error, &leaving).await;
+    /// Reads one subscription's stream into the inbox. If it ends unasked, so has the session, or this subscription alone: the engine is
+    /// asked. So also where its connection was closed in good order: the engine takes back what a stream had brought, so whoever
+    /// holds it must know, and asks for the stream again.
+    async fn read(self: Arc<Self>, event: EventName, head: Head, leaving: Arc<AtomicBool>) {
+        // Kept until the engine knows: to let go of it is to reset it.
+        let (_stream, ended) = self.take(&event, head).await;
+        if leaving.load(Ordering::Acquire) {
+            return;
         }
+        let error = match ended.map_err(|status| (outcome::of_stream(&status), status)) {
+            Err((Outcome::Answered(error), _)) => error,
+            Err((_, status)) => self.lost("the stream ended").with_source(status),
+            Ok(()) => self.lost("the engine ended the stream"),
+        };
+        if (passes(&error) || error.kind() == ErrorKind::Unauthenticated) && !self.is_known().await {
+            let lost = self.lost(format_args!("the stream of {event} ended"));
+            return self.end(End::Lost(lost.with_source(error)));
+        }
+        self.end_subscription(event, error, &leaving).await;
     }
 
     /// Whether the engine still knows the session. Any answer will do but that it does not.
     async fn is_known(&self) -> bool {
         use ErrorKind::{Closed, Interrupted, Timeout, Unauthenticated};
-        let asked = self.ask_over(None, |over| async move {
+        // Where the next connection is being made, that takes its own time, and ends the link if it cannot be made.
+        if self.next_connection().await.is_err() {
+            return false;
+        }
+        let asked = self.ask(|over| async move {
             let request = HeartbeatRequest { client_id: self.client_id.clone() };
             Ok(over.rpc.heartbeat(request, Some(KNOWN_WITHIN)).await?.success)
         });

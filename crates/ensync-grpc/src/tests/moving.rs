@@ -149,7 +149,7 @@ async fn streams_stay_while_calls_move() {
 
 /// What a proxy does whose old process is ended after a reload.
 #[tokio::test]
-async fn streams_that_end_with_the_old_connection_go_on_over_the_next() {
+async fn streams_that_end_with_the_old_connection_are_told_and_can_be_asked_for_over_the_next() {
     let mut engine = Engine::start();
     let front = Front::of(engine.server.clone(), usize::MAX).await;
     let mut link = front.link().await;
@@ -162,14 +162,22 @@ async fn streams_that_end_with_the_old_connection_go_on_over_the_next() {
     }
     while engine.told_by_now().is_some() {}
     front.cut.notify_waiters();
-    let mut again = Vec::new();
-    while again.len() < 2 {
-        if let Command::Subscribe(subscribe) = engine.command().await {
-            again.push(subscribe.event);
-        }
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let (event, error) = timeout(PATIENCE, link.transport.ended_subscription()).await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+        ended.push(event);
     }
-    again.sort();
-    assert_eq!(again, [name("a"), name("b")]);
+    ended.sort();
+    assert_eq!(ended, [name("a"), name("b")]);
+    // The engine takes back what they had brought.
+    let mut released = 0;
+    while released < 2 {
+        released += usize::from(matches!(engine.command().await, Command::Release { .. }));
+    }
+    for event in ["a", "b"] {
+        link.transport.call(subscribe(event)).await.unwrap();
+    }
     for (event, block) in [("a", 1), ("b", 2)] {
         engine.fake.push(1, delivery(event, block));
         let came = timeout(PATIENCE, link.inbox.next()).await.unwrap().unwrap().unwrap();
