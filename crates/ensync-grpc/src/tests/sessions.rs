@@ -237,6 +237,27 @@ async fn a_client_that_loses_its_streams_and_opens_none_is_logged_out_soon() {
     assert!((5..=10).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
 }
 
+/// The engine takes long to take back what a lost stream had, and the client's one call comes meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_call_while_a_lost_stream_is_seen_to_is_a_sign_of_life() {
+    let mut engine = Engine::start();
+    let mut client = raw(engine.open().0).await;
+    client.connect(ConnectRequest { ends_with_streams: true, ..request() }).await.unwrap();
+    engine.told().await;
+    let stream = client.subscribe(subscribe_to("held")).await.unwrap();
+    drop(stream);
+    for told in ["subscribe", "unsubscribe", "release"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(client.heartbeat(beat()).await.unwrap().into_inner().success);
+    assert_eq!(engine.command().await.name(), "heartbeat");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    engine.fake.go.notify_one();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(engine.is_quiet(), "it is logged out although it was heard of");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_abandoned_subscribe_leaves_no_subscription() {
     let mut engine = Engine::start();
