@@ -52,8 +52,9 @@ impl Opened {
     /// # Errors
     ///
     /// [`ErrorKind::Decode`] if it is no `T`, or has a member whose name serde_json takes for its own
-    /// (`$serde_json::private::…`): a `T` that holds a [`Value`] would not get what was sent. [`json`](Self::json) and
-    /// [`text`](Self::text) read it.
+    /// (`$serde_json::private::…`): a `T` that holds a [`Value`] would not get what was sent. So it is if it may have one, for what it
+    /// holds besides is nothing that every client reads (see [`PayloadJson`](crate::PayloadJson)). [`text`](Self::text) reads any of
+    /// them, and [`json`](Self::json) those that every client reads.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         let refuse = |why: String| {
             let what = std::any::type_name::<T>();
