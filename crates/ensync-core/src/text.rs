@@ -143,8 +143,8 @@ fn whole_issued(text: &str) -> Option<(usize, &'static str)> {
     whole.map(|((at, _), what)| (at, *what)).min()
 }
 
-/// Where in a text the first key or token of an engine begins, or a part of one. In other letters than ours it must be whole: the variable
-/// `ENSYNC_ADMIN_URL` is none.
+/// Where in a text the first key or token of an engine begins, or a part of one. With capitals in its prefix it must be whole, for the
+/// variable `ENSYNC_ADMIN_URL` is none.
 pub(crate) fn issued_in(text: &str) -> Option<usize> {
     let begun = ISSUED.iter().filter_map(|(prefix, _)| text.find(prefix));
     begun.chain(whole_issued(text).map(|(at, _)| at)).min()
