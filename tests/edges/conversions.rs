@@ -15,15 +15,16 @@ macro_rules! with_each_form {
         let (value, text) = ($value, String::from($text));
         with_each_form!(@each $given, $do, [text.as_str(), text.clone(), &text, Cow::Borrowed(text.as_str()), &value, value.clone()])
     }};
-    (@each $given:ident, $do:expr, [$($form:expr),*]) => {
+    (@each $given:ident, $do:expr, [$($form:expr),*]) => {{
         $({
             let $given = $form;
             $do
         })*
-    };
+    }};
 }
 
 #[tokio::test]
+#[allow(clippy::clone_on_copy, reason = "some of the values are Copy")]
 async fn every_form_is_taken() {
     let world = World::start(Transport::InProcess).await;
     let (shop, stock) = world.clients().await;

@@ -42,9 +42,8 @@ async fn bodies_follow_the_rule() {
         ("a permission twice", r#""permissions":{"send":[],"send":["*"],"receive":[]}"#),
         ("a resource twice", r#""permissions":{"send":[],"receive":[],"resources":{"a":1,"a":2}}"#),
     ] {
-        let told =
-            config_manager(&server, "POST", "/access-key", &format!(r#"{{"name":"{what}","type":"SERVICE",{more}}}"#));
-        if taken(&told.await) {
+        let body = format!(r#"{{"name":"{what}","type":"SERVICE",{more}}}"#);
+        if taken(&config_manager(&server, "POST", "/access-key", &body).await) {
             bad.push(what.to_owned())
         }
     }

@@ -320,6 +320,8 @@ mod tests {
         };
         assert_eq!(find_secret_key(&letters(4_000)), None);
         assert!(find_secret_key(&letters(60_000)).is_some());
+        // So it does where each place has the form of a key, which costs more.
+        assert_eq!(find_secret_key(&"AgQw".repeat(1_000)), Some(1_024..4_000));
         // Nor does what never decodes cost more than that.
         for text in ["abCDefGH".repeat(100_000), "a".repeat(800_000)] {
             assert_eq!(find_secret_key(&text), Some(16_384..800_000));

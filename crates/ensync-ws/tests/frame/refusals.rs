@@ -126,6 +126,12 @@ fn a_bad_frame_is_refused_with_its_verb_and_key() {
             "a number out of its range",
         ),
         (publish("e30=", KEY, &deep), ErrorKind::Protocol, "METADATA is not JSON: "),
+        // White space, but none of JSON's.
+        (
+            publish("e30=", KEY, ";METADATA=:{}\u{c}"),
+            ErrorKind::Protocol,
+            "goes on after its JSON value with something",
+        ),
         (
             publish("e30=", KEY, ";METADATA=:{};PAYLOAD_METADATA=:{\"byte_size\":-1}"),
             ErrorKind::InvalidInput,
