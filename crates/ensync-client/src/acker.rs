@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,16 +8,15 @@ use ensync_core::{
     Timestamp,
 };
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use crate::Client;
 use crate::client::unexpected;
 use crate::finished::Finished;
 use crate::lease::{Lease, Renewal};
-use crate::observe::Settling;
 use crate::observe::metrics::{Counted, IN_FLIGHT};
 use crate::options::bounded;
 use crate::session::{Credit, HandBack, LinkLife, Request, SHORTEST_LEASE};
+use crate::settle::{Within, settle};
 
 /// The reason of what was left.
 const LEFT: &str = "left until its lease ends";
@@ -49,6 +48,8 @@ struct Owned {
     settled: AtomicBool,
     /// Nothing is owed any more: it was left on purpose, or it is no longer this client's.
     left: AtomicBool,
+    /// How many settlements are under way.
+    under_way: AtomicUsize,
     /// A settlement went out whose answer is not known: to hand it back could undo it.
     unsure: AtomicBool,
     /// A settlement was refused for now: somebody dealt with it, so to hand it back is not to count.
@@ -78,6 +79,7 @@ impl Acker {
             lease,
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
             unsure: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             held: Mutex::new(held.map(|held| (held, Counted::new(IN_FLIGHT)))),
@@ -149,7 +151,7 @@ impl Acker {
     /// See [`Event::leave`](crate::Event::leave).
     pub fn leave(&self) {
         // Not in the way of a settlement that is under way.
-        if self.0.let_go() && !self.0.unsure.load(Ordering::Acquire) {
+        if self.0.let_go() && self.0.under_way.load(Ordering::Acquire) == 0 {
             self.put_off();
         }
     }
@@ -269,8 +271,9 @@ impl Acker {
             Patience::OfTheLease if self.0.lease.is_some() => Some(bounded(Duration::MAX)),
             _ => None,
         };
-        // If it is abandoned from here on, by a runtime that ends, nobody knows what became of it.
-        self.0.unsure.store(true, Ordering::Release);
+        let sent = Instant::now();
+        // If it is abandoned from here on, by a runtime that ends, it stays under way: nobody knows what became of it.
+        self.0.under_way.fetch_add(1, Ordering::AcqRel);
         let within = Within { limit, bound: self.link() };
         let settling = settle(client, event.clone(), id.clone(), Some(*block), how, within);
         let outcome = match limit {
@@ -284,14 +287,19 @@ impl Acker {
                 )),
             },
         };
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
         match outcome {
             Ok(until) => {
                 self.0.settled.store(true, Ordering::Release);
+                if let Some(lease) = &self.0.lease {
+                    lease.settled(sent);
+                }
                 self.0.make_room();
                 Ok(until)
             }
             Err(error) => {
-                self.0.unsure.store(error.may_have_happened(), Ordering::Release);
+                // What a later one is told does not unmake it.
+                self.0.unsure.fetch_or(error.may_have_happened(), Ordering::AcqRel);
                 let passes = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded);
                 self.0.refused.store(passes, Ordering::Release);
                 Err(self.note(error))
@@ -303,6 +311,10 @@ impl Acker {
     fn note(&self, error: Error) -> Error {
         if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::NotFound) {
             if let Some(lease) = &self.0.lease {
+                // One that was settled already may be refused as late for that.
+                if error.kind() == ErrorKind::StaleDelivery && !self.is_settled() {
+                    lease.was_over();
+                }
                 lease.lose();
             }
             self.let_go();
@@ -327,7 +339,8 @@ impl Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         let Some(epoch) = self.lease.as_ref().map(|lease| lease.link().epoch()) else { return };
-        if *self.settled.get_mut() || *self.left.get_mut() || *self.unsure.get_mut() {
+        let unsure = *self.unsure.get_mut() || *self.under_way.get_mut() > 0;
+        if *self.settled.get_mut() || *self.left.get_mut() || unsure {
             return;
         }
         let seen = !*self.refused.get_mut();
@@ -354,45 +367,4 @@ impl fmt::Debug for Owned {
 enum Patience {
     OfACall,
     OfTheLease,
-}
-
-/// For how long a settlement may take, unless as long as any call, and the link that it is bound to.
-#[derive(Default)]
-pub(crate) struct Within {
-    limit: Option<Duration>,
-    bound: Option<Arc<LinkLife>>,
-}
-
-/// Settles a delivery; tells when it comes again if it was deferred and the engine said.
-pub(crate) async fn settle(
-    client: &Client,
-    event: EventName,
-    id: EventId,
-    block: Option<Block>,
-    how: Settlement,
-    within: Within,
-) -> Result<Option<Timestamp>> {
-    let settling = Settling::begin(&event, &id, &how);
-    let settled = settle_now(client, event, id, block, how, within).instrument(settling.span()).await;
-    settling.end(&settled);
-    settled
-}
-
-async fn settle_now(
-    client: &Client,
-    event: EventName,
-    id: EventId,
-    block: Option<Block>,
-    how: Settlement,
-    within: Within,
-) -> Result<Option<Timestamp>> {
-    let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
-    let command = Command::Settle(Settle { id, event: Some(event), block, how });
-    let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
-    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound)).await;
-    match reply.map_err(|error| error.context(&context))? {
-        Reply::Done => Ok(None),
-        Reply::Deferred { until } => Ok(until),
-        other => Err(unexpected(&context, &other)),
-    }
 }

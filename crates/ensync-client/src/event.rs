@@ -16,7 +16,8 @@ use crate::{Acker, Client, Publish, Sender, acker};
 /// One event that was delivered to this client, or replayed.
 ///
 /// It must be settled: [`ack`](Event::ack), [`defer`](Event::defer), [`discard`](Event::discard) or
-/// [`rollback`](Event::rollback). [`for_each`](crate::Subscription::for_each) does it by itself. One that is dropped unsettled, by a
+/// [`rollback`](Event::rollback). Dropping the future of one of these gives up the answer, not the settlement, which goes on in the
+/// background within its deadline: another settlement of the same delivery does not take it back. [`for_each`](crate::Subscription::for_each) does it by itself. One that is dropped unsettled, by a
 /// task that panics or is cancelled too, is rolled back in the background and so delivered again at once, unless it was
 /// [left](Event::leave); one that is kept unsettled is delivered again when its lease runs out or the session ends. (An engine
 /// without the extension "fencing" is not told of the drop: there the lease's end does it.)

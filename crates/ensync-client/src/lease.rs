@@ -6,20 +6,44 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::session::{LinkLife, StreamLife};
+use crate::session::{LinkLife, ObservedLease, StreamLife};
 
-/// The lease of one delivery. It is over with the stream that brought the delivery, or its link, when its time is up, or when the engine says so.
+/// The lease of one delivery. It is over with the stream that brought the delivery, or its link, when its time is up, or when the engine
+/// says so.
 #[derive(Debug)]
 pub(crate) struct Lease {
     stream: Arc<StreamLife>,
     /// When it runs out, if the engine said.
     until: Mutex<Option<Instant>>,
+    /// Where the engine does not say: when the delivery came, and what is seen of its leases.
+    observed: Option<(Instant, Arc<ObservedLease>)>,
     lost: CancellationToken,
 }
 
 impl Lease {
     pub(crate) fn new(stream: Arc<StreamLife>, until: Option<Instant>) -> Self {
-        Self { stream, until: Mutex::new(until), lost: CancellationToken::new() }
+        Self { stream, until: Mutex::new(until), observed: None, lost: CancellationToken::new() }
+    }
+
+    /// What becomes of settlements shows how long leases are, if the engine does not say.
+    pub(crate) fn observed(mut self, arrived: Instant, by: Arc<ObservedLease>) -> Self {
+        self.observed = self.until().is_none().then_some((arrived, by));
+        self
+    }
+
+    /// A settlement that was sent then was taken.
+    pub(crate) fn settled(&self, sent: Instant) {
+        if let Some((arrived, observed)) = &self.observed {
+            observed.accepted(sent.saturating_duration_since(*arrived));
+        }
+    }
+
+    /// The engine refused a settlement as too late.
+    pub(crate) fn was_over(&self) {
+        // Not because its link is gone, or what it was told before.
+        if let Some((arrived, observed)) = self.observed.as_ref().filter(|_| !self.is_lost()) {
+            observed.refused(arrived.elapsed());
+        }
     }
 
     pub(crate) fn link(&self) -> &Arc<LinkLife> {

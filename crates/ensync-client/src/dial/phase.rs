@@ -149,7 +149,8 @@ impl Suspects {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|(_, since)| since.elapsed() < SUSPECTED);
         // Stable: of those that nothing is known of, the resolver's order stays.
-        addresses.sort_by_key(|address| list.iter().position(|(known, _)| known == address).map_or(0, |place| place + 1));
+        addresses
+            .sort_by_key(|address| list.iter().position(|(known, _)| known == address).map_or(0, |place| place + 1));
         addresses
     }
 }

@@ -104,10 +104,9 @@ pub(super) enum Meaning {
 /// without a code that may have been carried out is a stream that was cancelled.
 pub(super) async fn meaning(live: &LiveLink, error: Error) -> Meaning {
     let error = about_the_session(live, error).await;
-    let outlasted = matches!(
-        error.kind(),
-        ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal
-    ) || (error.kind() == ErrorKind::Refused && error.may_have_happened());
+    let outlasted =
+        matches!(error.kind(), ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal)
+            || (error.kind() == ErrorKind::Refused && error.may_have_happened());
     if !live.is_usable() {
         Meaning::LinkEnded(error)
     } else if outlasted || passes(&error) {

@@ -140,7 +140,7 @@ impl<'a> Runner<'a> {
 
     fn start(&mut self, command: LinkCommand) {
         let paces = matches!(command, LinkCommand::Pace(_));
-        if matches!(command, LinkCommand::HandBack(_)) {
+        if matches!(command, LinkCommand::HandBack(_) | LinkCommand::Settle { .. }) {
             // It waits no longer, whatever becomes of it.
             self.shared.hand_backs.fetch_sub(1, Ordering::AcqRel);
         }

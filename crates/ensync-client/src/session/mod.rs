@@ -13,6 +13,7 @@ mod flow;
 mod leases;
 mod link;
 mod link_command;
+mod observed_lease;
 mod pacing;
 mod registry;
 mod restore;
@@ -53,6 +54,7 @@ pub(crate) use link::LinkLife;
 use link::LiveLink;
 pub(crate) use link_command::HandBack;
 use link_command::LinkCommand;
+pub(crate) use observed_lease::ObservedLease;
 pub(crate) use registry::{Opened, SubscriptionRegistry};
 pub use retry::RetryPolicy;
 use shared::Shared;
@@ -272,9 +274,9 @@ impl Session {
         self.registry().is_full(event, end, self.epoch())
     }
 
-    /// Settles a delivery of a link in the background.
+    /// Settles a delivery of a link in the background, or lets its lease run out if too many such words wait already.
     pub(crate) fn settle_later(&self, settle: Settle, epoch: u64) {
-        self.shared().command(LinkCommand::Settle { settle, epoch });
+        self.shared().settle_later(settle, epoch);
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.

@@ -208,12 +208,7 @@ impl SubscriptionRegistry {
     /// Ends the reader's stream, if the slot is still the one that `end` belongs to, and gives what was not read, and the link that
     /// is to be told. Until [`left`](Self::left) is called, or that link ends, nobody can subscribe to the name. `None` if there was
     /// nothing to end. Without a link there is nobody to tell: the next is not told of the name in the first place.
-    pub(crate) fn leave(
-        &self,
-        event: &EventName,
-        end: &Arc<OnceLock<Error>>,
-        link: &AtomicU64,
-    ) -> Option<Left> {
+    pub(crate) fn leave(&self, event: &EventName, end: &Arc<OnceLock<Error>>, link: &AtomicU64) -> Option<Left> {
         let mut registry = self.lock();
         // Read while nobody else changes a slot: a link that ends from now on gives the name free.
         let epoch = link.load(Ordering::Acquire);

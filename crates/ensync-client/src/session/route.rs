@@ -23,9 +23,8 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
         };
         live.vitals.sign();
         let event = delivery.event.clone();
-        let flow = |subscribe: &_| {
-            FlowControl::new(subscribe, StreamLife::over(&live.life), asks, shared.commands.clone())
-        };
+        let flow =
+            |subscribe: &_| FlowControl::new(subscribe, StreamLife::over(&live.life), asks, shared.commands.clone());
         let hand_back = match shared.registry.place(&event, epoch, flow) {
             Place::Reader(_, flow) if flow.overflows() => {
                 if shared.may_log("overflow") {
@@ -38,7 +37,8 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
                 let until = delivery.lease.and_then(|lease| Instant::now().checked_add(lease));
                 shared.leased(delivery.lease);
                 let held = flow.enter(&delivery);
-                match buffer.push(Routed { delivery, stream: flow.stream().clone(), until, held }) {
+                let stream = flow.stream().clone();
+                match buffer.push(Routed { delivery, stream, arrived: Instant::now(), until, held }) {
                     None => continue,
                     Some(left) => left.into(),
                 }
@@ -48,7 +48,9 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
                 shared.hand_back(HandBack { event, id: delivery.id, block: delivery.block, epoch, seen: false });
                 continue;
             }
-            Place::Nobody => HandBack { event: event.clone(), id: delivery.id, block: delivery.block, epoch, seen: false },
+            Place::Nobody => {
+                HandBack { event: event.clone(), id: delivery.id, block: delivery.block, epoch, seen: false }
+            }
         };
         tracing::debug!(%event, id = %hand_back.id, "nobody takes this event; handed back");
         // First the word that nobody does, or the engine would send it straight back here.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ensync_core::{AppId, AppKey, Connector as _, Endpoint, Error, ErrorKind, EventName, Link, Result};
+use ensync_core::{AppId, AppKey, Connector as _, Endpoint, Error, ErrorKind, EventName, Link, Result, Settle};
 use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub(super) struct Shared {
     /// Calls, publishes and handlers under way, which `close` waits for.
     pub(super) work: TaskTracker,
     pub(super) commands: LinkCommands,
-    /// How many deliveries wait to be handed back.
+    /// How many words about deliveries wait to be said.
     pub(super) hand_backs: AtomicUsize,
     pub(super) draining: AtomicBool,
     /// When `close` is to be done, once it was called.
@@ -114,15 +114,31 @@ impl Shared {
 
     /// Hands a delivery back in the background, if its link is still up; if not, the engine has it back already.
     pub(super) fn hand_back(&self, which: HandBack) {
-        if which.epoch != self.epoch.load(Ordering::Acquire) {
-            return;
+        let (event, id) = (which.event.clone(), which.id.clone());
+        if !self.say_later(which.epoch, LinkCommand::HandBack(which)) {
+            tracing::debug!(%event, %id, "it is not handed back: its link has ended, or too much waits to be said; its lease runs out instead");
+        }
+    }
+
+    /// Settles a delivery in the background; the same holds.
+    pub(super) fn settle_later(&self, settle: Settle, epoch: u64) {
+        let id = settle.id.clone();
+        if !self.say_later(epoch, LinkCommand::Settle { settle, epoch }) {
+            tracing::debug!(%id, "it is not settled: its link has ended, or too much waits to be said; its lease runs out instead");
+        }
+    }
+
+    /// False if it is left out.
+    fn say_later(&self, epoch: u64, command: LinkCommand) -> bool {
+        if epoch != self.epoch.load(Ordering::Acquire) {
+            return false;
         }
         if self.hand_backs.fetch_add(1, Ordering::AcqRel) >= MOST_HAND_BACKS {
             self.hand_backs.fetch_sub(1, Ordering::AcqRel);
-            tracing::debug!(event = %which.event, id = %which.id, "too many are being handed back; its lease runs out instead");
-            return;
+            return false;
         }
-        self.command(LinkCommand::HandBack(which));
+        self.command(command);
+        true
     }
 
     pub(super) fn command(&self, command: LinkCommand) {

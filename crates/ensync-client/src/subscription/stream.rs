@@ -12,6 +12,9 @@ use crate::lease::Lease;
 use crate::session::{DeliveryBuffer, Routed};
 use crate::{Event, Unopenable, observe};
 
+/// How many events are passed over before others have their turn.
+const AT_ONCE: usize = 16;
+
 /// The events of one name as they are delivered to this client: a [`Stream`] of [`Event`]s, each of which wants to be settled.
 ///
 /// It goes on across reconnects. It ends after [`unsubscribe`](Control::unsubscribe) or [`close`](crate::Client::close), or with
@@ -110,7 +113,8 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, stream, until, held }) = ready!(this.buffer.poll_next(cx)) {
+        let mut passed_over = 0;
+        while let Some(Routed { delivery, stream, arrived, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
             let epoch = stream.epoch();
             if stream.has_ended() || epoch != client.session.epoch() {
@@ -118,16 +122,17 @@ impl Stream for Subscription {
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(
-                delivery,
-                name,
-                reading,
-                client.clone(),
-                Some(From { lease: Lease::new(stream, until), held }),
-            );
+            let lease = Lease::new(stream, until).observed(arrived, this.buffer.observed().clone());
+            let event = Event::new(delivery, name, reading, client.clone(), Some(From { lease, held }));
             if this.is_taken(&event, epoch) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
+            }
+            passed_over += 1;
+            if passed_over >= AT_ONCE {
+                // Whoever sends what does not open must not keep this thread from all else.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
         let first = !std::mem::replace(&mut this.ended, true);

@@ -35,7 +35,12 @@ impl Shared {
         }
     }
 
-    async fn perform_over(&self, over: &Connection, command: &Command, limit: Option<Duration>) -> Result<Reply, Failure> {
+    async fn perform_over(
+        &self,
+        over: &Connection,
+        command: &Command,
+        limit: Option<Duration>,
+    ) -> Result<Reply, Failure> {
         let id = || self.client_id.clone();
         let rpc = &over.rpc;
         match command {
