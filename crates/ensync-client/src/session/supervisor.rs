@@ -77,7 +77,7 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
             dialling.backoff.attempt = 0;
         }
         if !at_once {
-            shared.reach.failed();
+            shared.failover.failed();
         }
         next = dialling.reconnect(lost, at_once).await;
     }
