@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{ConnectionEvent, ConnectionState, events, states};
+use crate::failover::Failover;
 use crate::options::Options;
-use crate::reach::Reach;
 use crate::reading::Reading;
 use crate::session::Session;
 use crate::{Event, Publish, Subscribe};
@@ -28,7 +28,7 @@ const TIDY: Duration = Duration::from_secs(60);
 pub struct Client {
     pub(crate) session: Session,
     pub(crate) crypto: Arc<Crypto>,
-    reach: Arc<Reach>,
+    failover: Arc<Failover>,
     #[cfg(feature = "opentelemetry")]
     pub(crate) traced: bool,
     #[cfg(feature = "outbox")]
@@ -56,7 +56,7 @@ impl Drop for Crypto {
 }
 
 impl Client {
-    pub(crate) fn new(session: Session, reach: Arc<Reach>, keys: Keyring, options: &Options) -> Self {
+    pub(crate) fn new(session: Session, failover: Arc<Failover>, keys: Keyring, options: &Options) -> Self {
         let sealer = match keys.current() {
             Some(own) => Sealer::new().own_key(own.clone()),
             None => Sealer::new(),
@@ -76,7 +76,7 @@ impl Client {
         Self {
             session,
             crypto,
-            reach,
+            failover,
             #[cfg(feature = "opentelemetry")]
             traced: options.propagate_trace_context,
             #[cfg(feature = "outbox")]
@@ -152,7 +152,7 @@ impl Client {
 
     /// Where the engine is: the URL that the last connection came about by, where there are [several](crate::Engine::fallback).
     pub fn endpoint(&self) -> &Endpoint {
-        self.reach.endpoint()
+        self.failover.endpoint()
     }
 
     /// This app's own id, as the engine told it at login. `None` while there is no connection, or if the engine did not say.

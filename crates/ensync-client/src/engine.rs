@@ -9,8 +9,8 @@ use ensync_core::crypto::{Keep, Suite};
 use ensync_core::{AppKey, Connector, Endpoint, Error, Keyring, Result, SecretKey};
 use futures::future::BoxFuture;
 
+use crate::failover::{Endpoints, Failover};
 use crate::options::{Options, bounded};
-use crate::reach::{Reach, Ways};
 use crate::session::Session;
 use crate::{Attempts, Client, Dialer, Transports};
 
@@ -19,7 +19,7 @@ use crate::{Attempts, Client, Dialer, Transports};
 /// `T` is the set of transports it can use. The SDK and the transport crates each have an `Engine` of their own set, so that user
 /// code never writes `T`.
 pub struct Engine<T = Custom> {
-    pub(crate) ways: Ways,
+    pub(crate) endpoints: Endpoints,
     pub(crate) dialer: Dialer,
     options: Options,
     transports: PhantomData<fn() -> T>,
@@ -40,16 +40,16 @@ impl<T: Transports> Engine<T> {
         let endpoint = Endpoint::parse(url)?;
         let dialer = Dialer::default();
         let connector = T::connector(&endpoint, dialer.clone())?;
-        let ways = Ways::new(endpoint, connector);
-        Ok(Self { ways, dialer, options: Options::default(), transports: PhantomData })
+        let endpoints = Endpoints::new(endpoint, connector);
+        Ok(Self { endpoints, dialer, options: Options::default(), transports: PhantomData })
     }
 }
 
 impl Engine<Custom> {
     /// An engine that is reached in a way of the caller's own: an in-process transport, a test's.
     pub fn with_connector(endpoint: Endpoint, connector: Arc<dyn Connector>) -> Self {
-        let ways = Ways::new(endpoint, connector);
-        Self { ways, dialer: Dialer::default(), options: Options::default(), transports: PhantomData }
+        let endpoints = Endpoints::new(endpoint, connector);
+        Self { endpoints, dialer: Dialer::default(), options: Options::default(), transports: PhantomData }
     }
 }
 
@@ -197,7 +197,7 @@ impl<T> Engine<T> {
 
     /// Where the engine is: the first of its URLs, if it was given a [`fallback`](Self::fallback).
     pub fn endpoint(&self) -> &Endpoint {
-        self.ways.first()
+        self.endpoints.first()
     }
 
     /// Logs in with an app key. Await the result for the [`Client`].
@@ -209,7 +209,7 @@ impl<T> Engine<T> {
         CreateClient {
             app_key: app_key.try_into().map_err(Into::into),
             keys: Ok(Keyring::default()),
-            ways: self.ways.clone(),
+            endpoints: self.endpoints.clone(),
             options: self.options.clone(),
             #[cfg(feature = "outbox")]
             outbox: None,
@@ -220,7 +220,7 @@ impl<T> Engine<T> {
 impl<T> Clone for Engine<T> {
     fn clone(&self) -> Self {
         Self {
-            ways: self.ways.clone(),
+            endpoints: self.endpoints.clone(),
             dialer: self.dialer.clone(),
             options: self.options.clone(),
             transports: PhantomData,
@@ -230,7 +230,10 @@ impl<T> Clone for Engine<T> {
 
 impl<T> fmt::Debug for Engine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("endpoints", &self.ways).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("endpoints", &self.endpoints)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -240,7 +243,7 @@ impl<T> fmt::Debug for Engine<T> {
 pub struct CreateClient {
     app_key: Result<AppKey>,
     keys: Result<Keyring>,
-    ways: Ways,
+    endpoints: Endpoints,
     options: Options,
     #[cfg(feature = "outbox")]
     outbox: Option<crate::Outbox>,
@@ -288,9 +291,9 @@ impl IntoFuture for CreateClient {
             #[cfg(feature = "outbox")]
             let claim = self.outbox.map(crate::Outbox::claim).transpose()?;
             let options = self.options.clone();
-            let reach = Arc::new(Reach::new(self.ways, options.connect_timeout));
-            let session = Session::open(reach.clone(), self.app_key?, self.options).await?;
-            let client = Client::new(session, reach, keys, &options);
+            let failover = Arc::new(Failover::new(self.endpoints, options.connect_timeout));
+            let session = Session::open(failover.clone(), self.app_key?, self.options).await?;
+            let client = Client::new(session, failover, keys, &options);
             #[cfg(feature = "outbox")]
             let client = client.drain(claim);
             Ok(client)

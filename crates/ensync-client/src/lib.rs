@@ -10,6 +10,7 @@ mod connection;
 mod dial;
 mod engine;
 mod event;
+mod failover;
 mod finished;
 mod lease;
 mod observe;
@@ -17,7 +18,6 @@ mod options;
 #[cfg(feature = "outbox")]
 mod outbox;
 mod publish;
-mod reach;
 mod reading;
 mod receipt;
 mod sealing;

@@ -43,8 +43,8 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::ConnectionEvent;
+use crate::failover::Failover;
 use crate::options::Options;
-use crate::reach::Reach;
 pub(crate) use backoff::FACTOR;
 use budget::Budget;
 pub(crate) use buffer::{DeliveryBuffer, Routed};
@@ -86,15 +86,15 @@ impl Drop for Handle {
 
 impl Session {
     /// Connects and logs in once, unless the options leave that to the supervisor, and keeps the session from then on.
-    pub(crate) async fn open(reach: Arc<Reach>, app_key: AppKey, options: Options) -> Result<Self> {
+    pub(crate) async fn open(failover: Arc<Failover>, app_key: AppKey, options: Options) -> Result<Self> {
         let first = match options.retry_first_connect {
             true => None,
-            false => Some(LiveLink::new(reach.connect(reach.endpoint(), &app_key).await?, 1)),
+            false => Some(LiveLink::new(failover.connect(failover.endpoint(), &app_key).await?, 1)),
         };
         let state = first.as_ref().map_or(State::Connecting, |(link, _)| State::Live(link.clone()));
         let (commands, to_run) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            reach,
+            failover,
             app_key,
             state: Arc::new(StateCell::new(state)),
             events: broadcast::Sender::new(EVENTS),

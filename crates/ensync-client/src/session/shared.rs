@@ -17,8 +17,8 @@ use super::link_command::{HandBack, Left, LinkCommand, LinkCommands};
 use super::registry::SubscriptionRegistry;
 use super::state_cell::StateCell;
 use crate::ConnectionEvent;
+use crate::failover::Failover;
 use crate::options::Options;
-use crate::reach::Reach;
 
 /// Leases below this are left to run out: to look after them would be all that a client does.
 pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
@@ -26,7 +26,7 @@ pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
 const MOST_HAND_BACKS: usize = 4_096;
 
 pub(super) struct Shared {
-    pub(super) reach: Arc<Reach>,
+    pub(super) failover: Arc<Failover>,
     pub(super) app_key: AppKey,
     pub(super) options: Options,
     pub(super) state: Arc<StateCell<State>>,
@@ -79,12 +79,12 @@ pub(crate) enum State {
 impl Shared {
     /// Where the last connection led, or the first is tried.
     pub(super) fn endpoint(&self) -> &Endpoint {
-        self.reach.endpoint()
+        self.failover.endpoint()
     }
 
     /// Connects and logs in, once.
     pub(super) async fn connect(&self) -> Result<Link> {
-        self.reach.connect(self.endpoint(), &self.app_key).await
+        self.failover.connect(self.endpoint(), &self.app_key).await
     }
 
     /// Ends a subscription's stream, and tells the engine in the background, if it can know of it; says `said` what came of that.

@@ -77,7 +77,7 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
         }
         // One that accepts and does nothing is avoided for a while; one that worked until it broke is as good as any.
         if !at_once && !link.vitals.carried() {
-            shared.reach.failed();
+            shared.failover.failed();
         }
         next = dialling.reconnect(lost, at_once).await;
     }

@@ -119,3 +119,33 @@ async fn what_waited_too_long_is_dropped_so_that_the_rest_is_settled_in_time() {
         client.close().await.unwrap();
     }
 }
+
+/// What is refused as stale for another reason shows nothing of leases.
+#[tokio::test(start_paused = true)]
+async fn refusals_that_have_another_cause_have_nothing_dropped() {
+    for link_ends in [false, true] {
+        let mut acked = std::collections::BTreeSet::new();
+        let engine = Scripted::with(&[], move |_, command| match command {
+            Command::Settle(settle) if !acked.insert(settle.id.clone()) => Answer::No(ErrorKind::StaleDelivery),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let mut orders = client.subscribe("a/b").await.unwrap();
+        for id in ["e1", "e2"] {
+            engine.push(delivery("a/b", id, 1));
+            let event = orders.next().await.unwrap().unwrap();
+            if link_ends {
+                engine.end(engine.links(), Some(ErrorKind::Interrupted));
+                event.lease_lost().await;
+            } else {
+                event.ack().await.unwrap();
+            }
+            assert_eq!(event.ack().await.unwrap_err().kind(), ErrorKind::StaleDelivery, "{link_ends}");
+            tokio::time::sleep(10 * SECOND).await;
+        }
+        engine.push(delivery("a/b", "e3", 1));
+        tokio::time::sleep(60 * SECOND).await;
+        let event = tokio::time::timeout(SECOND, orders.next()).await.expect("it was dropped").unwrap().unwrap();
+        assert_eq!(event.id().as_str(), "e3");
+    }
+}

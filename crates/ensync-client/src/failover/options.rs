@@ -1,4 +1,4 @@
-//! What an [`Engine`] is told of the ways to it.
+//! What an [`Engine`] is told of how to reach it.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl<T: Transports> Engine<T> {
     pub fn fallback(mut self, url: &str) -> Result<Self> {
         let endpoint = Endpoint::parse(url)?;
         let connector = T::connector(&endpoint, self.dialer.clone())?;
-        self.ways = self.ways.and(endpoint, connector)?;
+        self.endpoints = self.endpoints.and(endpoint, connector)?;
         Ok(self)
     }
 
@@ -68,7 +68,7 @@ impl<T: Transports> Engine<T> {
 
     fn dialled_by(mut self, dialer: Dialer) -> Self {
         // Each scheme was found servable when its URL was given, so the connector of before is never what stays.
-        self.ways = self.ways.by(|to| T::connector(to, dialer.clone()));
+        self.endpoints = self.endpoints.by(|to| T::connector(to, dialer.clone()));
         self.dialer = dialer;
         self
     }
@@ -82,7 +82,7 @@ impl Engine<Custom> {
     /// [`InvalidUrl`](ensync_core::ErrorKind::InvalidUrl) if the endpoint is there already, or is plaintext to another machine
     /// while one before it is TLS.
     pub fn fallback_connector(mut self, endpoint: Endpoint, connector: Arc<dyn Connector>) -> Result<Self> {
-        self.ways = self.ways.and(endpoint, connector)?;
+        self.endpoints = self.endpoints.and(endpoint, connector)?;
         Ok(self)
     }
 }

@@ -1,4 +1,4 @@
-//! The ways to an engine: its first URL, and those to fall back to.
+//! The URLs of an engine: its first, and those to fall back to.
 //!
 //! A transport is one connection and tries once. This is one level above: it tries one transport after the other, within one
 //! deadline, and remembers which it was that worked.
@@ -20,40 +20,41 @@ use tracing::Instrument;
 use crate::dial::{Phase, Suspects};
 use crate::observe::Connecting;
 
-/// For how long the way that worked last comes first. After that the first is tried again, at the next connection.
+/// For how long the URL that worked last comes first. After that the first is tried again, at the next connection.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
 /// The URLs of an engine in the order they were given, at least one, and what serves each. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Ways {
-    list: Arc<[Way]>,
+pub(crate) struct Endpoints {
+    list: Arc<[Candidate]>,
     /// Which of them worked last, and when: what one client found out, the engine's others know.
     worked: Arc<Mutex<Option<(usize, Instant)>>>,
 }
 
+/// One URL, and what serves it.
 #[derive(Clone)]
-struct Way {
+struct Candidate {
     endpoint: Endpoint,
     connector: Arc<dyn Connector>,
 }
 
-impl Ways {
+impl Endpoints {
     pub(crate) fn new(endpoint: Endpoint, connector: Arc<dyn Connector>) -> Self {
-        Self::of(vec![Way { endpoint, connector }])
+        Self::of(vec![Candidate { endpoint, connector }])
     }
 
-    fn of(list: Vec<Way>) -> Self {
+    fn of(list: Vec<Candidate>) -> Self {
         Self { list: list.into(), worked: Arc::default() }
     }
 
     /// The first.
     pub(crate) fn first(&self) -> &Endpoint {
-        &self.way(0).endpoint
+        &self.candidate(0).endpoint
     }
 
     /// One more, for when those before it do not lead there.
     fn and(&self, endpoint: Endpoint, connector: Arc<dyn Connector>) -> Result<Self> {
-        let secure = self.list.iter().find(|way| way.endpoint.tls());
+        let secure = self.list.iter().find(|candidate| candidate.endpoint.tls());
         if let Some(before) = secure.filter(|_| !endpoint.tls() && !endpoint.is_loopback()) {
             return Err(Error::new(
                 ErrorKind::InvalidUrl,
@@ -64,54 +65,54 @@ impl Ways {
                 ),
             ));
         }
-        if self.list.iter().any(|way| way.endpoint == endpoint) {
+        if self.list.iter().any(|candidate| candidate.endpoint == endpoint) {
             return Err(Error::new(ErrorKind::InvalidUrl, format!("fallback: {endpoint} is among the URLs already")));
         }
-        let more = Way { endpoint, connector };
+        let more = Candidate { endpoint, connector };
         Ok(Self::of(self.list.iter().cloned().chain([more]).collect()))
     }
 
     /// The same URLs by other connectors. Where none can be made, the one of before stays.
     fn by(&self, connector: impl Fn(&Endpoint) -> Result<Arc<dyn Connector>>) -> Self {
-        let renewed = |way: &Way| match connector(&way.endpoint) {
-            Ok(connector) => Way { endpoint: way.endpoint.clone(), connector },
-            Err(_) => way.clone(),
+        let renewed = |candidate: &Candidate| match connector(&candidate.endpoint) {
+            Ok(connector) => Candidate { endpoint: candidate.endpoint.clone(), connector },
+            Err(_) => candidate.clone(),
         };
         Self::of(self.list.iter().map(renewed).collect())
     }
 
     #[expect(clippy::indexing_slicing, reason = "indices come from the list itself, which never changes")]
-    fn way(&self, index: usize) -> &Way {
+    fn candidate(&self, index: usize) -> &Candidate {
         &self.list[index]
     }
 
     /// In which order to try them now.
     fn order(&self) -> Vec<usize> {
         let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = worked.filter(|(_, when)| when.elapsed() < REMEMBERED).map(|(way, _)| way);
-        let others = (0..self.list.len()).filter(|way| Some(*way) != first);
+        let first = worked.filter(|(_, when)| when.elapsed() < REMEMBERED).map(|(candidate, _)| candidate);
+        let others = (0..self.list.len()).filter(|candidate| Some(*candidate) != first);
         first.into_iter().chain(others).collect()
     }
 
-    fn remember(&self, way: usize) {
+    fn remember(&self, candidate: usize) {
         let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
         // Its time runs from when it was found, or a client that reconnects often would never come back to the first.
-        if worked.is_none_or(|(known, when)| known != way || when.elapsed() >= REMEMBERED) {
-            *worked = Some((way, Instant::now()));
+        if worked.is_none_or(|(known, when)| known != candidate || when.elapsed() >= REMEMBERED) {
+            *worked = Some((candidate, Instant::now()));
         }
     }
 }
 
-impl fmt::Debug for Ways {
+impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.list.iter().map(|way| way.endpoint.to_string())).finish()
+        f.debug_list().entries(self.list.iter().map(|candidate| candidate.endpoint.to_string())).finish()
     }
 }
 
-/// One client's connector: all ways to its engine, and the one that it is on.
+/// One client's connector: all URLs of its engine, and the one that it is on.
 #[derive(Debug)]
-pub(crate) struct Reach {
-    ways: Ways,
+pub(crate) struct Failover {
+    endpoints: Endpoints,
     limit: Duration,
     current: AtomicUsize,
     /// Whether it ever led anywhere.
@@ -121,16 +122,16 @@ pub(crate) struct Reach {
     address: Mutex<Option<SocketAddr>>,
 }
 
-impl Reach {
+impl Failover {
     /// `limit` is what the whole of a connection may take.
-    pub(crate) fn new(ways: Ways, limit: Duration) -> Self {
+    pub(crate) fn new(endpoints: Endpoints, limit: Duration) -> Self {
         let (current, connected) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { ways, limit, current, connected, suspects: Suspects::default(), address: Mutex::default() }
+        Self { endpoints, limit, current, connected, suspects: Suspects::default(), address: Mutex::default() }
     }
 
     /// Where the last connection led, or the first is tried.
     pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.ways.way(self.current.load(Ordering::Acquire)).endpoint
+        &self.endpoints.candidate(self.current.load(Ordering::Acquire)).endpoint
     }
 
     /// The last connection failed: what is at its address may hang.
@@ -141,13 +142,13 @@ impl Reach {
     }
 
     /// Makes one attempt, within a limit. One that hears nothing is given up sooner: at half of what all of a connection may take.
-    async fn attempt(&self, way: &Way, app_key: &AppKey, limit: Duration) -> Result<Link> {
-        let (endpoint, phase) = (&way.endpoint, Phase::avoiding(self.suspects.clone()));
+    async fn attempt(&self, candidate: &Candidate, app_key: &AppKey, limit: Duration) -> Result<Link> {
+        let (endpoint, phase) = (&candidate.endpoint, Phase::avoiding(self.suspects.clone()));
         let silence = self.limit / 2;
         let attempt = async {
             let error = tokio::select! {
                 biased;
-                outcome = phase.of(way.connector.connect(endpoint, app_key)) => return outcome,
+                outcome = phase.of(candidate.connector.connect(endpoint, app_key)) => return outcome,
                 () = tokio::time::sleep(limit) => format!("not connected and logged in within {limit:?}"),
                 () = phase.silent_for(silence) => format!("nothing was heard for {silence:?}"),
             };
@@ -174,18 +175,18 @@ impl Reach {
     }
 
     async fn try_all(&self, app_key: &AppKey) -> Result<(usize, Link)> {
-        let order = self.ways.order();
+        let order = self.endpoints.order();
         let deadline = Instant::now() + self.limit;
         let mut failures = Vec::new();
         for (tried, &index) in order.iter().enumerate() {
-            let way = self.ways.way(index);
-            let endpoint = &way.endpoint;
+            let candidate = self.endpoints.candidate(index);
+            let endpoint = &candidate.endpoint;
             // One that does not answer leaves the others their share.
             let left = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
-            match self.attempt(way, app_key, share).await {
+            match self.attempt(candidate, app_key, share).await {
                 Ok(link) => {
-                    self.ways.remember(index);
+                    self.endpoints.remember(index);
                     return Ok((index, link));
                 }
                 Err(error) if !choose::another_way_may_help(&error) => return Err(error),
@@ -200,15 +201,15 @@ impl Reach {
 }
 
 #[async_trait]
-impl Connector for Reach {
+impl Connector for Failover {
     async fn connect(&self, _: &Endpoint, app_key: &AppKey) -> Result<Link> {
-        let (index, link) = match &*self.ways.list {
+        let (index, link) = match &*self.endpoints.list {
             [only] => (0, self.attempt(only, app_key, self.limit).await?),
             _ => self.try_all(app_key).await?,
         };
         self.current.store(index, Ordering::Release);
         if index > 0 {
-            tracing::info!(endpoint = %self.endpoint(), instead_of = %self.ways.first(), "connected by a fallback");
+            tracing::info!(endpoint = %self.endpoint(), instead_of = %self.endpoints.first(), "connected by a fallback");
         }
         Ok(link)
     }

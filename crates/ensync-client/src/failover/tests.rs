@@ -64,20 +64,20 @@ impl Connector for Told {
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn reach(connectors: &[&Arc<Told>]) -> Reach {
+fn failover(connectors: &[&Arc<Told>]) -> Failover {
     let mut urls = ["grpcs://h", "wss://h", "wss://h/other"].iter().map(|url| Endpoint::parse(url).unwrap());
     let mut connectors = connectors.iter().map(|connector| Arc::<Told>::clone(connector));
-    let mut ways = Ways::new(urls.next().unwrap(), connectors.next().unwrap());
+    let mut endpoints = Endpoints::new(urls.next().unwrap(), connectors.next().unwrap());
     for connector in connectors {
-        ways = ways.and(urls.next().unwrap(), connector).unwrap();
+        endpoints = endpoints.and(urls.next().unwrap(), connector).unwrap();
     }
-    Reach::new(ways, LIMIT)
+    Failover::new(endpoints, LIMIT)
 }
 
-async fn connect(reach: &Reach) -> Result<String> {
-    let first = reach.ways.first().clone();
-    reach.connect(&first, &AppKey::parse("key").unwrap()).await?;
-    Ok(reach.endpoint().to_string())
+async fn connect(failover: &Failover) -> Result<String> {
+    let first = failover.endpoints.first().clone();
+    failover.connect(&first, &AppKey::parse("key").unwrap()).await?;
+    Ok(failover.endpoint().to_string())
 }
 
 const FIRST: &str = "grpcs://h:443";
@@ -86,25 +86,25 @@ const SECOND: &str = "wss://h:443/message";
 #[tokio::test(start_paused = true)]
 async fn the_winner_is_remembered_for_a_while() {
     let (first, second) = (Told::to(Some(ErrorKind::Connect)), Told::to(None));
-    let reach = reach(&[&first, &second]);
-    assert_eq!(reach.endpoint().to_string(), FIRST);
-    assert_eq!(connect(&reach).await.unwrap(), SECOND);
+    let failover = failover(&[&first, &second]);
+    assert_eq!(failover.endpoint().to_string(), FIRST);
+    assert_eq!(connect(&failover).await.unwrap(), SECOND);
     *first.outcome.lock().unwrap() = None;
     for _ in 0..3 {
         tokio::time::advance(REMEMBERED / 4).await;
-        assert_eq!(connect(&reach).await.unwrap(), SECOND);
+        assert_eq!(connect(&failover).await.unwrap(), SECOND);
     }
     assert_eq!((first.asked(), second.asked()), (1, 4));
     // The first gets its chance, and is the winner from then on.
     tokio::time::advance(REMEMBERED / 4).await;
-    assert_eq!(connect(&reach).await.unwrap(), FIRST);
-    assert_eq!(connect(&reach).await.unwrap(), FIRST);
+    assert_eq!(connect(&failover).await.unwrap(), FIRST);
+    assert_eq!(connect(&failover).await.unwrap(), FIRST);
     assert_eq!((first.asked(), second.asked()), (2, 0));
     // Another client of the same engine knows.
     let (first, second) = (Told::to(Some(ErrorKind::Connect)), Told::to(None));
-    let known = super::tests::reach(&[&first, &second]);
+    let known = super::tests::failover(&[&first, &second]);
     connect(&known).await.unwrap();
-    let other = Reach::new(known.ways.clone(), LIMIT);
+    let other = Failover::new(known.endpoints.clone(), LIMIT);
     assert_eq!(connect(&other).await.unwrap(), SECOND);
     assert_eq!(first.asked(), 1);
 }
@@ -112,22 +112,22 @@ async fn the_winner_is_remembered_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn a_winner_that_fails_is_not_the_last_word() {
     let (first, second) = (Told::to(Some(ErrorKind::Connect)), Told::to(None));
-    let reach = reach(&[&first, &second]);
-    connect(&reach).await.unwrap();
+    let failover = failover(&[&first, &second]);
+    connect(&failover).await.unwrap();
     *first.outcome.lock().unwrap() = None;
     *second.outcome.lock().unwrap() = Some(ErrorKind::Interrupted);
-    assert_eq!(connect(&reach).await.unwrap(), FIRST);
+    assert_eq!(connect(&failover).await.unwrap(), FIRST);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_answer_leaves_the_others_their_share() {
     let (silent, well) = (Told::to_be_silent(), Told::to(None));
     let since = Instant::now();
-    assert_eq!(connect(&reach(&[&silent, &well])).await.unwrap(), SECOND);
+    assert_eq!(connect(&failover(&[&silent, &well])).await.unwrap(), SECOND);
     assert_eq!(since.elapsed(), LIMIT / 2);
     // And all of it ends in time, with each one's cause.
-    let (reach, since) = (reach(&[&silent, &silent, &silent]), Instant::now());
-    let error = connect(&reach).await.unwrap_err();
+    let (failover, since) = (failover(&[&silent, &silent, &silent]), Instant::now());
+    let error = connect(&failover).await.unwrap_err();
     assert!(since.elapsed() <= LIMIT + Duration::from_millis(10), "{:?}", since.elapsed());
     assert_eq!(error.kind(), ErrorKind::Connect);
     let text = error.to_string();
@@ -158,7 +158,7 @@ async fn only_the_networks_failures_lead_on() {
         (Internal, false),
     ] {
         let (first, second) = (Told::to(Some(kind)), Told::to(None));
-        let outcome = connect(&reach(&[&first, &second])).await;
+        let outcome = connect(&failover(&[&first, &second])).await;
         match outcome {
             Ok(endpoint) => assert!(leads_on && endpoint == SECOND, "{kind:?}"),
             Err(error) => assert!(!leads_on && error.kind() == kind, "{kind:?}: {error}"),
@@ -170,7 +170,7 @@ async fn only_the_networks_failures_lead_on() {
 #[test]
 fn tls_is_not_given_up_and_no_url_comes_twice() {
     let no = || -> Arc<dyn Connector> { Told::to(None) };
-    let ways = |url: &str| Ways::new(Endpoint::parse(url).unwrap(), no());
+    let endpoints = |url: &str| Endpoints::new(Endpoint::parse(url).unwrap(), no());
     for (first, then, allowed) in [
         ("grpcs://h", "wss://h", true),
         ("grpcs://h", "ws://h", false),
@@ -180,13 +180,13 @@ fn tls_is_not_given_up_and_no_url_comes_twice() {
         ("grpc://h", "wss://h", true),
         ("grpcs://h", "grpcs://h:443", false),
     ] {
-        let outcome = ways(first).and(Endpoint::parse(then).unwrap(), no());
+        let outcome = endpoints(first).and(Endpoint::parse(then).unwrap(), no());
         assert_eq!(outcome.is_ok(), allowed, "{first} {then}");
         if let Err(error) = outcome {
             assert_eq!(error.kind(), ErrorKind::InvalidUrl);
         }
     }
-    let mixed = ways("grpc://h").and(Endpoint::parse("wss://h").unwrap(), no()).unwrap();
+    let mixed = endpoints("grpc://h").and(Endpoint::parse("wss://h").unwrap(), no()).unwrap();
     assert!(mixed.and(Endpoint::parse("ws://h").unwrap(), no()).is_err());
 }
 
