@@ -143,3 +143,25 @@ fn keys_convert_as_in_libsodium() {
         assert_eq!(crypto::open(&sealed[0], &bare).unwrap().as_slice(), b"{}");
     }
 }
+
+/// What is nearly an envelope. The console's page is held to the same file, which is made by `console/test/strict.ts` of the engine.
+#[test]
+fn what_is_nearly_an_envelope_is_opened_or_refused_as_the_page_does() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/strict.json")).unwrap();
+    let keys = Keyring::new(SecretKey::from_seed_base64(vectors["recipient_seed_base64"].as_str().unwrap()).unwrap());
+    let cases = vectors["cases"].as_array().unwrap();
+    assert!(cases.len() >= 60, "{}", cases.len());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let payload = WirePayload::from_wire(case["payload"].as_str().unwrap().to_owned());
+        let opened = crypto::open(&payload, &keys);
+        let found = match &opened {
+            Ok(plaintext) => (plaintext.as_slice() != br#"{"order":7}"#).then(|| "other bytes".to_owned()),
+            Err(error) => Some(error.kind().code().to_owned()),
+        };
+        if found.as_deref() != case["refused"].as_str() {
+            wrong.push(format!("{}: {found:?}, not {}", case["name"], case["refused"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
