@@ -217,7 +217,9 @@ mod tests {
         let again = Arc::new(places.take().unwrap());
         assert!(user.out().is_cancelled() && !worker.out().is_cancelled());
         let busy_too = again.begin();
-        [&worker, &more, &again].map(|place| place.shown(Access::Full));
+        for place in [&worker, &more, &again] {
+            place.shown(Access::Full);
+        }
         assert!(places.take().is_none(), "all of them work");
         drop((under_way, busy_too));
         assert!(places.take().is_some() && worker.out().is_cancelled(), "idle for the longest time");
@@ -263,7 +265,9 @@ mod tests {
         let places = Places::new(3);
         let (place, begun) = (Arc::new(places.take().unwrap()), Instant::now());
         let [still, moving] = [(); 2].map(|()| place.begin());
-        [&still, &moving].map(UnderWay::moved);
+        for request in [&still, &moving] {
+            request.moved();
+        }
         let going_on = tokio::spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
