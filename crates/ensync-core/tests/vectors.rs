@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{App, go_vectors, hex, vectors};
-use ensync_core::crypto::{self, Recipient};
+use ensync_core::crypto::{self, Expected, Opener, Recipient};
 use ensync_core::{AppId, ErrorKind, Keyring, SecretKey, WirePayload};
 
 #[test]
@@ -142,4 +142,27 @@ fn keys_convert_as_in_libsodium() {
         let bare = Keyring::new(SecretKey::from_x25519(app.x25519_secret()));
         assert_eq!(crypto::open(&sealed[0], &bare).unwrap().as_slice(), b"{}");
     }
+}
+
+/// What is nearly an envelope. The console's page is held to the same file, which is made by `console/test/strict.ts` of the engine.
+#[test]
+fn what_is_nearly_an_envelope_is_opened_or_refused_as_the_page_does() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/strict.json")).unwrap();
+    let seed = vectors["recipient_seed_base64"].as_str().unwrap();
+    let opener = Opener::new(Keyring::new(SecretKey::from_seed_base64(seed).unwrap()));
+    let cases = vectors["cases"].as_array().unwrap();
+    assert!(cases.len() >= 60, "{}", cases.len());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let payload = WirePayload::from_wire(case["payload"].as_str().unwrap().to_owned());
+        let opened = opener.open(&payload, &Expected::any_event());
+        let found = match &opened {
+            Ok(opened) => (opened.plaintext.as_slice() != br#"{"order":7}"#).then(|| "other bytes".to_owned()),
+            Err(error) => Some(error.kind().code().to_owned()),
+        };
+        if found.as_deref() != case["refused"].as_str() {
+            wrong.push(format!("{}: {found:?}, not {}", case["name"], case["refused"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

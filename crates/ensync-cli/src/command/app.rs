@@ -274,21 +274,24 @@ impl RotateKey {
 impl RotateKeyPair {
     async fn run(self, out: Output) -> Outcome {
         let (pair, file) = (self.keys.pair()?, self.keys.file()?);
+        let app = self.admin.run(async |api| api.app(&self.app).await).await?;
+        // Before the engine hears of it: whatever becomes of its answer, nobody sends to a key that nobody has.
+        let issued = Issued { name: text(&app, "name"), pair: Some(&pair), access_key: None };
+        issued.hand_over(file, out).map_err(|why| -> Failure {
+            let text =
+                format!("the new key pair could not be handed over ({why}), so the app has its former one still");
+            Problem::new(Exit::Output, text).into()
+        })?;
         let rotated = async |api: &Api| {
             let path = api.path_of(&self.app).await?;
             let new = json!({"public_key": pair.public_key()});
             api.call(Method::POST, &format!("{path}/key-pair"), Some(new)).await
         };
-        let app = self.admin.run(rotated).await?;
+        self.admin.run(rotated).await.inspect_err(|_| {
+            note("the new key pair was handed over before this; `ensync app show` says whether the app has it");
+        })?;
         note("keep the earlier secret key beside the new one until what was sent to it is read");
-        let issued = Issued { name: text(&app, "name"), pair: Some(&pair), access_key: None };
-        issued.hand_over(file, out).map_err(|why| {
-            let text = format!(
-                "the key pair was changed, and the new secret key could not be handed over ({why}): change it once more; what is \
-                 sent until then cannot be read"
-            );
-            Problem::new(Exit::Output, text).into()
-        })
+        Ok(())
     }
 }
 

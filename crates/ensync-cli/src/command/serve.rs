@@ -214,6 +214,7 @@ impl Serve {
                 "config_manager": server.config_manager_url(),
                 "token_file": token(data),
                 "token": server.admin_token().filter(|_| data.is_none()).map(|token| token.expose().to_owned()),
+                "read_token": server.admin_read_token().filter(|_| data.is_none()).map(|token| token.expose().to_owned()),
             })
         };
         let text = || {
@@ -229,6 +230,9 @@ impl Serve {
                 (None, None) => None,
             };
             lines.extend(server.console_url().map(|url| format!("# console at {url}")));
+            if let Some(reader) = server.admin_read_token().filter(|_| data.is_none()) {
+                lines.push(format!("# for looking only, token {}", reader.expose()));
+            }
             for (what, url, name) in [
                 ("administration", server.admin_url(), "token"),
                 ("Config Manager API", server.config_manager_url(), "access key"),

@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { type Info, get, logOut, onLoggedOut } from "./api/client";
+import { type Info, get, logOut, onLoggedOut, session } from "./api/client";
 import { useLive } from "./api/live";
 import { Apps, NewApp, OneApp } from "./pages/apps";
 import { FindEvent, OneEvent } from "./pages/event";
@@ -11,6 +11,7 @@ import { Overview } from "./pages/overview";
 import { OneQueue, Queues } from "./pages/queues";
 import { OneSession, Sessions } from "./pages/sessions";
 import { Settings } from "./pages/settings";
+import { Keep, useKept } from "./keep";
 import { type Route, go, to, useRoute } from "./route";
 import { count } from "./ui/format";
 import { Access, Empty, Notice, Page, Tag } from "./ui/parts";
@@ -35,23 +36,34 @@ type Who = { in: true; access: "full" | "read" } | { in: false; why: string | nu
 
 function Console() {
     const [who, setWho] = useState<Who>(null);
+    const kept = useKept();
     useEffect(() => {
         onLoggedOut((why) => setWho((before) => ({ in: false, why: before?.in ? why : null })));
+        if (!session()) return setWho({ in: false, why: null });
         get<Info>("/v1/info").then(
             (info) => setWho({ in: true, access: info.access }),
             (error) => setWho((before) => before ?? { in: false, why: error.status === 401 ? null : error.message }),
         );
     }, []);
     if (!who) return <p class="loading center">Loading…</p>;
-    if (!who.in) return <Login why={who.why} done={(access) => setWho({ in: true, access })} />;
+    const login = !who.in && <Login why={who.why} done={(access) => setWho({ in: true, access })} />;
+    if (kept) {
+        return (
+            <>
+                <Keep of={kept} />
+                {login}
+            </>
+        );
+    }
+    if (!who.in) return login;
     return (
         <Access.Provider value={who.access}>
-            <Shell access={who.access} leave={() => setWho({ in: false, why: "You are logged out." })} />
+            <Shell access={who.access} leave={(why) => setWho({ in: false, why })} />
         </Access.Provider>
     );
 }
 
-function Shell(props: { access: "full" | "read"; leave: () => void }) {
+function Shell(props: { access: "full" | "read"; leave: (why: string) => void }) {
     const route = useRoute();
     const live = useLive();
     const here = route.parts[0] ?? "";
@@ -78,17 +90,21 @@ function Shell(props: { access: "full" | "read"; leave: () => void }) {
                 </nav>
                 <div class="who">
                     <span class={`live ${live.cut ? "cut" : ""}`} role="status">
-                        {live.cut ? "Cut off, trying again" : "Live"}
+                        {live.cut ? "Cut off, trying again" : live.now ? "Live" : "Connecting"}
                     </span>
                     {props.access === "read" && <Tag kind="info">Looking only</Tag>}
                     <button
                         type="button"
                         class="small"
                         onClick={() => {
-                            void logOut().finally(() => {
+                            const leave = (why: string) => {
                                 go("#/");
-                                props.leave();
-                            });
+                                props.leave(why);
+                            };
+                            logOut().then(
+                                () => leave("You are logged out."),
+                                () => leave("You are logged out in this browser. The engine could not be told: the session ends by itself in 30 minutes."),
+                            );
                         }}
                     >
                         Log out
@@ -98,7 +114,7 @@ function Shell(props: { access: "full" | "read"; leave: () => void }) {
             <main id="main" tabIndex={-1}>
                 {live.cut && (
                     <Notice kind="warn">
-                        <p>The connection to the engine is cut off. What you see may be old; it comes back by itself.</p>
+                        <p>{live.cut}</p>
                     </Notice>
                 )}
                 <Where key={route.parts.join("/")} route={route} live={live} />

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use ensync_core::{Error, ErrorKind, Redact, redacted};
 use http::{HeaderValue, StatusCode, header};
 
 use super::api::StillIn;
+use super::audit::Caller;
 use super::context::{Access, Shown};
 use super::error::Refusal;
+use super::places::Place;
 use super::tokens::{Tokens, bearer};
 
 /// Refuses whoever does not show a token. What he sent instead is neither said nor logged.
@@ -32,8 +35,14 @@ pub(super) async fn require_token(State(tokens): State<Tokens>, mut request: Req
 
 /// Lets somebody do what he may.
 pub(super) async fn admit(mut request: Request, shown: Shown, next: Next) -> Response {
+    if let Some(place) = request.extensions().get::<Arc<Place>>() {
+        place.shown(shown.1);
+    }
     if shown.1 == Access::Read && !request.method().is_safe() {
         let message = "this token is for looking only; a change needs the one in the file admin.token";
+        let caller = Caller { who: Some(shown.0), from: request.extensions().get().copied() };
+        let subject = format!("{} {}", request.method(), redacted(request.uri().path(), Redact::Hex));
+        caller.audit::<(), ()>("change", subject, &Err(Error::new(ErrorKind::Forbidden, message)));
         return Refusal::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
     }
     request.extensions_mut().insert(shown);

@@ -21,13 +21,18 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes the whole body in before anything looks at the request.
 pub(super) async fn whole(request: Request, next: Next) -> Response {
+    up_to(MAX_BODY, request, next).await
+}
+
+/// The same with another limit, in bytes.
+pub(super) async fn up_to(most: usize, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return too_large();
+    if usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) > most {
+        return too_large(most);
     }
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(cause)) if is_too_large(&cause) => too_large(),
+        Ok(Err(cause)) if is_too_large(&cause) => too_large(most),
         Ok(Err(_)) => Refusal::new(StatusCode::BAD_REQUEST, "interrupted", "the body ended early").into_response(),
         Err(_) => {
             let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
@@ -36,8 +41,8 @@ pub(super) async fn whole(request: Request, next: Next) -> Response {
     }
 }
 
-fn too_large() -> Response {
-    let message = format!("the body is larger than {MAX_BODY} bytes");
+fn too_large(most: usize) -> Response {
+    let message = format!("the body is larger than {most} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message).into_response()
 }
 

@@ -8,7 +8,6 @@ use axum::Router;
 use axum::body::Body;
 use ensync_core::report;
 use http::Request;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
+use super::answer::Answer;
 use super::places::{Place, Places};
 use crate::seldom::Seldom;
 use crate::tls::ServerTls;
@@ -48,8 +48,8 @@ pub(crate) struct AdminListener {
 }
 
 impl AdminListener {
-    /// Accepts until `stop`. When there are as many connections as there may be, one that does nothing makes room: whoever opens
-    /// connections and stays silent shuts nobody out.
+    /// Accepts until `stop`. When there are as many connections as there may be, one makes room that does nothing, or that has shown no
+    /// token: whoever opens connections shuts nobody out, whether he stays silent, sends slowly or takes no answer.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let places = Places::new(CONNECTIONS);
         loop {
@@ -65,7 +65,7 @@ impl AdminListener {
                             let out = place.out();
                             tokio::select! {
                                 () = accept(tcp, remote, tls, router, place, stop) => {}
-                                () = out.cancelled() => tracing::debug!(%remote, "an idle admin connection made room"),
+                                () = out.cancelled() => tracing::debug!(%remote, "an admin connection made room"),
                             }
                         });
                     }
@@ -111,18 +111,12 @@ where
     let busy = place.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(remote);
-        let (mut router, request_under_way) = (router.clone(), busy.begin());
+        request.extensions_mut().insert(busy.clone());
+        let (mut router, under_way) = (router.clone(), busy.begin());
         async move {
             let answer = router.call(request.map(Body::new)).await;
             // It is under way until the answer is sent: some answers last.
-            answer.map(|response| {
-                response.map(|body| {
-                    body.map_frame(move |frame| {
-                        _ = &request_under_way;
-                        frame
-                    })
-                })
-            })
+            answer.map(|response| response.map(|body| Answer::new(body, under_way)))
         }
     });
     let builder = builder();

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! connection ── place ── TLS ── hyper ── guard ── bound ── router ─┬─ open routes: health, the OpenAPI document
-//!                                                                  └─ token ── body ── /v1 routes ── Broker
+//!                                                                  ├─ token ── body ── /v1 routes ── Broker
+//!                                                                  └─ console: the page; session ── body ── /v1 routes
 //! ```
 //!
 //! The OpenAPI document is made of the routes themselves, so that none can be missing in it.
 
+mod answer;
 mod api;
 mod audit;
 mod auth;

@@ -40,8 +40,6 @@ pub(crate) struct Served {
 /// What the console has to know of its listener.
 pub(crate) struct Console {
     pub(crate) limits: Limits,
-    pub(crate) port: u16,
-    pub(crate) tls: bool,
 }
 
 /// Everything that the listener serves. What it shows of the last hour is read from now on, until the broker stops.
@@ -69,7 +67,7 @@ pub(crate) fn router(served: Served) -> Result<Router> {
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
     let router = match console {
-        Some(Console { limits, port, tls }) => router.merge(console::router(tokens.clone(), &limits, port, tls)),
+        Some(Console { limits }) => router.merge(console::router(tokens.clone(), &limits)),
         None => router,
     };
     let about = Arc::new(About::new(settings));

@@ -45,6 +45,12 @@ impl LoginThrottle {
         }
     }
 
+    /// For how many seconds further failures from an address are not told apart, if they are not.
+    pub(crate) fn wait(&self, from: IpAddr, now: Timestamp) -> Option<u128> {
+        let failures = self.find(from).filter(|failures| failures.until > now)?;
+        Some(failures.until.since(now).as_millis().div_ceil(1_000))
+    }
+
     /// Takes note of a login that failed.
     ///
     /// # Errors
@@ -52,8 +58,7 @@ impl LoginThrottle {
     /// [`ErrorKind::LimitExceeded`] if it came before the delay for those before it was over; it is not counted then.
     pub(crate) fn failed(&mut self, from: IpAddr, now: Timestamp) -> Result<()> {
         let found = self.find(from);
-        if let Some(failures) = found.filter(|failures| failures.until > now) {
-            let seconds = failures.until.since(now).as_millis().div_ceil(1_000);
+        if let Some(seconds) = self.wait(from, now) {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(

@@ -47,6 +47,16 @@ pub(crate) struct Gauge {
     pub(crate) commits: Commits,
 }
 
+/// What an engine says of itself. What is `None` was not told in time.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) settings: Option<Settings>,
+    pub(crate) census: Option<Census>,
+    pub(crate) connections: ConnectionCounts,
+    /// `None` too if everything is in memory.
+    pub(crate) log: Option<LogUsage>,
+}
+
 /// A part of a list, and where to go on.
 pub(crate) type Part<T, C> = (Vec<T>, Option<C>);
 
@@ -187,17 +197,23 @@ impl Broker {
 
     /// Everything that is counted, now. `None` if the broker did not say in time.
     pub(crate) async fn gauge(&self) -> Result<Option<Gauge>> {
-        let Ok(census) = tokio::time::timeout(UNANSWERED, self.census()).await else { return Ok(None) };
-        let Reading { connections, log, .. } = self.rest().await;
+        let census = tokio::time::timeout(UNANSWERED, self.census());
+        let (census, Reading { connections, log, .. }) = tokio::join!(census, self.rest());
+        let Ok(census) = census else { return Ok(None) };
         Ok(Some(Gauge { census: census?, connections, log, commits: self.0.metrics.take_commits() }))
     }
 
-    /// What it was told when it was started, what it counts, and what connections and the log take up.
-    pub(crate) async fn figures(&self) -> Result<(Settings, Census, (ConnectionCounts, Option<LogUsage>))> {
-        let settings = self.inspect(|state| state.settings().clone()).await?;
-        let census = self.census().await?;
-        let Reading { connections, log, .. } = self.rest().await;
-        Ok((settings, census, (connections, log)))
+    /// What is known of it within a time.
+    pub(crate) async fn figures(&self) -> Figures {
+        let settings = tokio::time::timeout(UNANSWERED, self.inspect(|state| state.settings().clone()));
+        let census = tokio::time::timeout(UNANSWERED, self.census());
+        let (settings, census, Reading { connections, log, .. }) = tokio::join!(settings, census, self.rest());
+        Figures {
+            settings: settings.ok().and_then(Result::ok),
+            census: census.ok().and_then(Result::ok),
+            connections,
+            log,
+        }
     }
 
     /// What is counted beside the census.

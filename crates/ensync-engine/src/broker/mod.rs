@@ -49,7 +49,7 @@ use crate::seldom::Seldom;
 use crate::state::{Admitted, Census, Count, Limits, Settings};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
-pub(crate) use look::{Gauge, Seen};
+pub(crate) use look::{Figures, Gauge, Seen};
 use records::Records;
 pub(crate) use request::Origin;
 use request::{Answer, Caller, Outcome, Request, brief};

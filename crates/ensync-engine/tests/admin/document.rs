@@ -30,7 +30,7 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
                 match parameter["name"].as_str().unwrap() {
                     "limit" => assert_eq!((&schema["minimum"], &schema["maximum"]), (&1.into(), &1_000.into())),
                     "app" => assert!(schema["pattern"].is_string(), "{method} {path}"),
-                    "event" if parameter["in"] == "path" => assert_eq!(schema["maxLength"], 256, "{method} {path}"),
+                    "event" if parameter["in"] == "path" => assert_eq!(schema["maxLength"], 255, "{method} {path}"),
                     _ => {}
                 }
             }
@@ -81,7 +81,7 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
         field.clone()
     };
     for (name, field, limit, value) in [
-        ("CreateEvent", "name", "maxLength", 256_u64),
+        ("CreateEvent", "name", "maxLength", 255_u64),
         ("CreateEvent", "ttl_ms", "minimum", 100),
         ("CreateEvent", "ack_timeout_ms", "maximum", 86_400_000),
         ("ChangeEvent", "ttl_ms", "minimum", 100),
@@ -89,7 +89,7 @@ async fn every_route_is_in_the_document_and_every_operation_is_complete() {
         ("ChangeEvent", "ack_timeout_ms", "maximum", 86_400_000),
         ("CreateApp", "name", "maxLength", 256),
         ("RotateAccessKey", "grace_ms", "maximum", 2_592_000_000),
-        ("Which", "event", "maxLength", 256),
+        ("Which", "event", "maxLength", 255),
     ] {
         assert_eq!(schema(name, field)[limit], value, "{name}.{field}");
     }

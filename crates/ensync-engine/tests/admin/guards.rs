@@ -5,7 +5,7 @@ use std::time::Duration;
 use ensync_core::Service;
 use ensync_engine::{AdminToken, Server};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::{Engine, read};
@@ -149,6 +149,47 @@ async fn silent_connections_shut_nobody_out() {
         tokio::time::timeout(Duration::from_secs(10), answer).await.unwrap().refused(401, "unauthenticated");
     }
     engine.call("GET", "/v1/apps", None).await.ok(200);
+}
+
+/// Connections over HTTP/2 that take no answer: a window of 0 bytes, and a request.
+#[tokio::test]
+async fn connections_that_take_no_answer_shut_nobody_out() {
+    let engine = Engine::start().await;
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    // RFC 7541: GET, http, and two literals that are not indexed.
+    let block = [&b"\x82\x86\x04\x08/healthz\x01\x09localhost"[..]].concat();
+    let length = u8::try_from(block.len()).unwrap();
+    let request = [&[0, 0, length, 1, 5, 0, 0, 0, 1][..], &block].concat();
+    let all = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, &request].concat();
+    let mut still = Vec::new();
+    for _ in 0..128 {
+        let mut stream = TcpStream::connect(engine.address).await.unwrap();
+        stream.write_all(&all).await.unwrap();
+        // Its head comes: HEADERS is a frame of type 1.
+        let mut seen = Vec::new();
+        while !frames(&seen).contains(&1) {
+            let mut buffer = [0; 1_024];
+            let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await.unwrap().unwrap();
+            assert!(read > 0, "it was ended: {seen:?}");
+            seen.extend_from_slice(&buffer[..read]);
+        }
+        still.push(stream);
+    }
+    for _ in 0..3 {
+        let asked = engine.call("GET", "/v1/apps", None);
+        tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap().ok(200);
+    }
+}
+
+/// The types of the frames that begin in some bytes: RFC 9113, section 4.1.
+fn frames(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [a, b, c, kind, rest @ ..] = bytes {
+        types.push(*kind);
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        bytes = rest.get(5 + length..).unwrap_or_default();
+    }
+    types
 }
 
 /// A name that a page's owner lets lead to this machine is not one of the listener's.

@@ -345,7 +345,8 @@ export interface paths {
         };
         /**
          * Follow what is counted: a sample each second as Server-Sent Events, of which `data` is what `/v1/history` has in `samples`. At most 16
-         *     may follow at a time. It ends when the token that was shown is not taken any more, and when the engine stops.
+         *     may follow at a time. It ends when the token that was shown is not taken any more, when nothing of it is taken for 30 s, and when the
+         *     engine stops.
          */
         get: operations["get_live"];
         put?: never;
@@ -433,7 +434,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Give up all events of a queue that wait now, without a trace. What is with clients stays theirs, and dead letters stay. */
+        /** Give up all events of a queue that wait now: they are gone, and nobody is told. What is with clients stays theirs, and dead letters stay. */
         post: operations["post_queues_app_event_purge"];
         delete?: never;
         options?: never;
@@ -617,7 +618,7 @@ export interface components {
              * @description After how many deliveries an event that nobody settles goes to the dead letters.
              */
             max_deliveries?: number | null;
-            /** @description The name, such as `company/service/action`. */
+            /** @description The name, such as `company/service/action`: at most 255 bytes. */
             name: string;
             /** @description What payloads must look like: the type of each field, such as `{"order": "string", "total": "double"}`. */
             schema?: Record<string, never> | null;
@@ -678,9 +679,11 @@ export interface components {
             app_name: string;
             /** @description The key under which its publisher may repeat the publish. */
             idempotency_key?: string | null;
-            /** @description What travels in clear. */
+            /** @description What travels in clear. Numbers that a double does not hold are others here: they are as they were sent in `metadata_text`. */
             metadata?: Record<string, never> | null;
             metadata_bytes?: number | null;
+            /** @description The same as it was sent: JSON. */
+            metadata_text?: string | null;
             /** @description The sealed payload, as it travels; null if it was not asked for, or its record is gone. */
             payload?: string | null;
             /** @description The length of the sealed payload, as it travels. */
@@ -716,25 +719,25 @@ export interface components {
             event: string;
             rights: components["schemas"]["May"];
         };
-        /** @description An engine. */
+        /** @description An engine. What is null of it was not told in time: `trouble` says why. */
         Info: {
             /** @description What the token that was shown is good for. */
             access: components["schemas"]["Access"];
-            apps: number;
+            apps?: number | null;
             connections: components["schemas"]["Connections"];
             /** @description Whether an event name is registered by its first use. */
-            dev: boolean;
+            dev?: boolean | null;
             disk?: null | components["schemas"]["Disk"];
-            limits: components["schemas"]["InfoLimits"];
+            limits?: null | components["schemas"]["InfoLimits"];
             /**
              * Format: int64
              * @description What time it is there: milliseconds since the Unix epoch.
              */
-            now: number;
-            queues: number;
+            now?: number | null;
+            queues?: number | null;
             /** @description Whether it carries out commands. */
             ready: boolean;
-            sessions: number;
+            sessions?: number | null;
             /** @description The settings that are not as they are by default. */
             settings: components["schemas"]["SettingInForce"][];
             /** @description Why it does not, for people. */
@@ -1104,7 +1107,7 @@ export interface components {
              */
             before: number | null;
             /**
-             * @description The event name.
+             * @description The event name: at most 255 bytes.
              * @default null
              */
             event: string | null;
@@ -1119,7 +1122,7 @@ export interface components {
              */
             ids: string[] | null;
             /**
-             * @description Only those with a reason that holds this, in either case of ASCII letters.
+             * @description Only those with a reason that holds this, in either case of ASCII letters: at most 256 bytes.
              * @default null
              */
             reason: string | null;
@@ -1216,7 +1219,7 @@ export interface operations {
             query?: {
                 /** @description Only those of this name: names need not be unique. */
                 name?: string;
-                /** @description Only those whose name or id holds this, in either case of ASCII letters. */
+                /** @description Only those whose name or id holds this, in either case of ASCII letters: at most 256 bytes. */
                 search?: string;
                 /** @description Only those that may log in, or only those that may not. */
                 enabled?: boolean;
@@ -1548,7 +1551,7 @@ export interface operations {
             path: {
                 /** @description The app's id, or a public key of it that can be published to: 32 bytes in base64, percent-encoded. */
                 app: string;
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -1594,7 +1597,7 @@ export interface operations {
             path: {
                 /** @description The app's id, or a public key of it that can be published to: 32 bytes in base64, percent-encoded. */
                 app: string;
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -1718,11 +1721,11 @@ export interface operations {
     get_dead_letters: {
         parameters: {
             query?: {
-                /** @description Only those of this event name. */
+                /** @description Only those of this event name: at most 255 bytes. */
                 event?: string;
                 /** @description Only those of this app: its id, or a public key of it that can be published to. */
                 app?: string;
-                /** @description Only those with a reason that holds this, in either case of ASCII letters. */
+                /** @description Only those with a reason that holds this, in either case of ASCII letters: at most 256 bytes. */
                 reason?: string;
                 /** @description Only those that became dead letters at this time or later: milliseconds since the Unix epoch. */
                 since?: number;
@@ -1937,7 +1940,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -1977,7 +1980,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -2015,7 +2018,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -2212,7 +2215,7 @@ export interface operations {
     get_queues: {
         parameters: {
             query?: {
-                /** @description Only those of this event name. */
+                /** @description Only those of this event name: at most 255 bytes. */
                 event?: string;
                 /** @description Only those of this app: its id, or a public key of it that can be published to. */
                 app?: string;
@@ -2262,7 +2265,7 @@ export interface operations {
             path: {
                 /** @description The app's id, or a public key of it that can be published to: 32 bytes in base64, percent-encoded. */
                 app: string;
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -2311,7 +2314,7 @@ export interface operations {
             path: {
                 /** @description The app's id, or a public key of it that can be published to: 32 bytes in base64, percent-encoded. */
                 app: string;
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;
@@ -2353,7 +2356,7 @@ export interface operations {
             path: {
                 /** @description The app's id, or a public key of it that can be published to: 32 bytes in base64, percent-encoded. */
                 app: string;
-                /** @description The event name, percent-encoded. */
+                /** @description The event name, percent-encoded: at most 255 bytes. */
                 event: string;
             };
             cookie?: never;

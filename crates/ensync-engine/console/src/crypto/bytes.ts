@@ -18,15 +18,24 @@ export function toBase64(bytes: Uint8Array): string {
     return btoa(text);
 }
 
-/** The bytes of base64, padded or not, in either alphabet; `null` if it is none. */
+/** The bytes of base64 by the one rule of the SDKs: one of the two alphabets, not both; padded to a multiple of four or not at all; unused
+ * bits zero (RFC 4648, section 3.5). `null` if a text breaks it. */
 export function fromBase64(text: string): Uint8Array | null {
-    const standard = text.replace(/-/g, "+").replace(/_/g, "/").replace(/=+$/, "");
-    if (!/^[A-Za-z0-9+/]*$/.test(standard) || standard.length % 4 === 1) return null;
-    const binary = atob(standard);
-    return Uint8Array.from(binary, (character) => character.charCodeAt(0));
+    const bare = text.replace(/={1,2}$/, "");
+    if (bare.length !== text.length && text.length % 4 !== 0) return null;
+    if (!/^(?:[A-Za-z0-9+/]*|[A-Za-z0-9_-]*)$/.test(bare) || bare.length % 4 === 1) return null;
+    const binary = atob(bare.replace(/-/g, "+").replace(/_/g, "/"));
+    const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
+    // What is left over of the last character: written anew it would be another.
+    const left = bare.length % 4;
+    if (left && toBase64(bytes.subarray(-(left - 1))).charAt(left - 1) !== standard(bare.charAt(bare.length - 1))) return null;
+    return bytes;
 }
 
-export const toHex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const standard = (character: string): string => (character === "-" ? "+" : character === "_" ? "/" : character);
+
+/** The bytes of base64 in the one spelling that we write: the standard alphabet, padded. */
+export const fromCanonical = (text: string): Uint8Array | null => (/[-_]/.test(text) || text.length % 4 !== 0 ? null : fromBase64(text));
 
 export const same = (one: Uint8Array, other: Uint8Array): boolean =>
     one.length === other.length && one.every((byte, at) => byte === other[at]);

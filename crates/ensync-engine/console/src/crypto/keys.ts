@@ -9,26 +9,26 @@ export interface KeyPair {
     seed: Uint8Array;
 }
 
-export function newKeyPair(): KeyPair {
-    const seed = crypto.getRandomValues(new Uint8Array(32));
-    return { seed, publicKey: ed25519.getPublicKey(seed) };
-}
+export const ofSeed = (seed: Uint8Array): KeyPair => ({ seed, publicKey: ed25519.getPublicKey(seed) });
+
+export const newKeyPair = (): KeyPair => ofSeed(crypto.getRandomValues(new Uint8Array(32)));
 
 /** As the SDKs take a secret key: base64 of seed and public key. */
 export const secretKeyText = (pair: KeyPair): string => toBase64(concat(pair.seed, pair.publicKey));
 
 export const publicKeyText = (pair: KeyPair): string => toBase64(pair.publicKey);
 
-/** Reads a secret key: 64 bytes (seed and public key) or 32 (the seed), in base64. What is wrong is said without repeating it. */
+/** Reads a secret key: 64 bytes (seed and public key) in base64. What is wrong is said without repeating it. */
 export function readSecretKey(text: string): KeyPair {
     const bytes = fromBase64(text.trim());
     if (!bytes) throw new Error("This is not a secret key: it is not base64.");
-    if (bytes.length !== 32 && bytes.length !== 64) {
-        throw new Error(`This is not a secret key: it has ${bytes.length} bytes, and a secret key has 64 (or 32).`);
+    if (bytes.length === 32) {
+        throw new Error("This is not a secret key as it is needed here: it has 32 bytes, which may be an address, a seed or a bare X25519 secret. Give the key of 64 bytes, seed and public key.");
     }
+    if (bytes.length !== 64) throw new Error(`This is not a secret key: it has ${bytes.length} bytes, and a secret key has 64.`);
     const seed = bytes.slice(0, 32);
     const publicKey = ed25519.getPublicKey(seed);
-    if (bytes.length === 64 && !same(bytes.slice(32), publicKey)) {
+    if (!same(bytes.slice(32), publicKey)) {
         throw new Error("This is not a secret key: its two halves do not belong together.");
     }
     return { seed, publicKey };

@@ -1,10 +1,9 @@
-import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
-import { type App, type Issued, type May, change, path, query, useAsk } from "../api/client";
-import { newKeyPair, publicKeyText, secretKeyText } from "../crypto/keys";
+import { useEffect, useState } from "preact/hooks";
+import { type App, type May, change, path, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
-import { plural } from "../ui/format";
-import { Act, Check, Copy, Empty, Facts, Field, Key, Notice, Page, Pager, Section, Select, Shown, Table, Tag, Time } from "../ui/parts";
+import { plural, when } from "../ui/format";
+import { Act, Check, Empty, Facts, Field, Key, NoMore, Page, Pager, Section, Select, Shown, Table, Tag, Time } from "../ui/parts";
+import { makeApp, rotateAccessKey, rotatePair } from "./keys";
 
 const PAGE = 50;
 
@@ -12,6 +11,7 @@ export function Apps({ route }: { route: Route }) {
     const [search, enabled, after] = ["search", "enabled", "after"].map((name) => route.query.get(name) ?? "");
     const asked = useAsk<{ apps: App[]; next: string | null }>(`/v1/apps${query({ search, enabled, after, limit: PAGE })}`);
     const [typed, setTyped] = useState({ search: search ?? "", enabled: enabled ?? "" });
+    useEffect(() => setTyped({ search: search ?? "", enabled: enabled ?? "" }), [search, enabled]);
     const filtered = Boolean(search || enabled);
     return (
         <Page
@@ -51,7 +51,9 @@ export function Apps({ route }: { route: Route }) {
             <Shown asked={asked}>
                 {({ apps, next }) =>
                     apps.length === 0 && !next ? (
-                        filtered ? (
+                        after ? (
+                            <NoMore first={within(route, { after: "" })} />
+                        ) : filtered ? (
                             <Empty title="No app matches.">
                                 <a href={to("apps")}>Show all apps</a>
                             </Empty>
@@ -93,69 +95,9 @@ function Rights({ may }: { may: May }) {
     return words.length ? <>{words.join(", ")}</> : <Tag>nothing of itself</Tag>;
 }
 
-/** Keys that are seen once: nobody can show them again. */
-function Secrets(props: { name: string; lines: [string, string, string][]; then: ComponentChildren }) {
-    const file = props.lines.map(([variable, , value]) => `${variable}=${value}\n`).join("");
-    const download = () => {
-        const link = document.createElement("a");
-        link.href = URL.createObjectURL(new Blob([file], { type: "text/plain" }));
-        link.download = `${props.name.replace(/[^A-Za-z0-9._-]+/g, "-")}.env`;
-        link.click();
-        window.setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-    };
-    return (
-        <section class="section secrets" aria-label="Keys">
-            <Notice kind="warn">
-                <p>
-                    <b>Keep these now.</b> This is the only time they are shown. The secret key was made in this browser, and the engine has never seen it.
-                </p>
-            </Notice>
-            {props.lines.map(([variable, label, value]) => (
-                <div class="secret">
-                    <span class="secret-label">{label}</span>
-                    <Key value={value} copy />
-                    <span class="hint">{variable}</span>
-                </div>
-            ))}
-            <div class="actions">
-                <button type="button" class="primary" onClick={download}>
-                    Download as a file
-                </button>
-                <Copy text={file} label="Copy all" />
-                {props.then}
-            </div>
-        </section>
-    );
-}
-
 export function NewApp() {
     const [name, setName] = useState("");
     const [may, setMay] = useState<May>({ publish: true, subscribe: true });
-    const [made, setMade] = useState<{ app: App; accessKey: string; secretKey: string } | null>(null);
-    const create = async () => {
-        const pair = newKeyPair();
-        const issued = await change<Issued>("POST", "/v1/apps", { name: name.trim(), public_key: publicKeyText(pair), rights: may });
-        setMade({ app: issued.app, accessKey: issued.access_key, secretKey: secretKeyText(pair) });
-    };
-    if (made) {
-        return (
-            <Page title={`${made.app.name} is there`} back={["Apps", "#/apps"]}>
-                <Secrets
-                    name={made.app.name}
-                    lines={[
-                        ["ENSYNC_APP_ID", "Public key: its address, for those who publish to it", made.app.public_key],
-                        ["ENSYNC_APP_KEY", "Access key: what it logs in with", made.accessKey],
-                        ["ENSYNC_SECRET_KEY", "Secret key: opens what was sealed for it", made.secretKey],
-                    ]}
-                    then={
-                        <a class="button" href={to("apps", made.app.id)}>
-                            I have kept them: show the app
-                        </a>
-                    }
-                />
-            </Page>
-        );
-    }
     return (
         <Page title="New app" back={["Apps", "#/apps"]} lead="Its key pair is made in this browser: the engine gets the public half only.">
             <form class="section" onSubmit={(event) => event.preventDefault()}>
@@ -166,8 +108,8 @@ export function NewApp() {
                     <Check label="subscribe and replay" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
                 </fieldset>
                 <div class="actions">
-                    <Act kind="primary" act={create} disabled={!name.trim()}>
-                        Create app
+                    <Act kind="primary" act={async () => makeApp(name.trim(), may)} disabled={!name.trim()}>
+                        Make its keys
                     </Act>
                 </div>
             </form>
@@ -186,23 +128,7 @@ const GRACES: [string, string][] = [
 export function OneApp({ route }: { route: Route }) {
     const id = route.parts[1] ?? "";
     const asked = useAsk<App>(path`/v1/apps/${id}`);
-    const [secrets, setSecrets] = useState<[string, string, string][] | null>(null);
     const [grace, setGrace] = useState("86400000");
-    if (secrets) {
-        return (
-            <Page title="New keys" back={["Apps", "#/apps"]}>
-                <Secrets
-                    name={asked.data?.name ?? "app"}
-                    lines={secrets}
-                    then={
-                        <button type="button" onClick={() => setSecrets(null)}>
-                            I have kept them: show the app
-                        </button>
-                    }
-                />
-            </Page>
-        );
-    }
     return (
         <Page title={asked.data?.name ?? "App"} back={["Apps", "#/apps"]} lead={asked.data && !asked.data.enabled && <Tag kind="warn">Disabled</Tag>}>
             <Shown asked={asked}>
@@ -222,17 +148,27 @@ export function OneApp({ route }: { route: Route }) {
                         <Section title="Access key" about="What it logs in with. The engine keeps a hash of it, and cannot show it.">
                             {app.old_access_key_until && (
                                 <p>
-                                    The key before logs in until <Time at={app.old_access_key_until} />.
+                                    The key before logs in until {when(app.old_access_key_until)}.
                                 </p>
                             )}
                             <div class="row">
                                 <Select label="The present key goes on for" value={grace} options={GRACES} onValue={setGrace} />
                                 <Act
-                                    act={async () => {
-                                        const issued = await change<Issued>("POST", path`/v1/apps/${id}/access-key`, { grace_ms: Number(grace) });
-                                        setSecrets([["ENSYNC_APP_KEY", "Access key: what it logs in with", issued.access_key]]);
+                                    act={() => rotateAccessKey(app, Number(grace)).finally(asked.again)}
+                                    confirm={{
+                                        title: `Give ${app.name} another access key?`,
+                                        yes: "Make a new key",
+                                        body: (
+                                            <>
+                                                <p>{grace === "0" ? "Its sessions end at once, and its programs need the new key to come back." : "Programs that have the present key go on with it for the time that you chose, and need the new one by then."}</p>
+                                                {app.old_access_key_until && (
+                                                    <p>
+                                                        <b>The key before it logs in until {when(app.old_access_key_until)}, and would end now</b>: programs that still have it are logged out at once.
+                                                    </p>
+                                                )}
+                                            </>
+                                        ),
                                     }}
-                                    confirm={{ title: `Give ${app.name} another access key?`, yes: "Make a new key", body: <p>{grace === "0" ? "Its sessions end at once, and its programs need the new key to come back." : "Its programs go on with the present key for the time that you chose, and need the new one by then."}</p> }}
                                 >
                                     Rotate access key…
                                 </Act>
@@ -240,15 +176,8 @@ export function OneApp({ route }: { route: Route }) {
                         </Section>
                         <Section title="Key pair" about="Opens what is sealed for it, and proves what it publishes.">
                             <Act
-                                act={async () => {
-                                    const pair = newKeyPair();
-                                    await change<App>("POST", path`/v1/apps/${id}/key-pair`, { public_key: publicKeyText(pair) });
-                                    setSecrets([
-                                        ["ENSYNC_APP_ID", "Public key: its new address", publicKeyText(pair)],
-                                        ["ENSYNC_SECRET_KEY", "Secret key: keep the earlier ones too, for what was sealed for them", secretKeyText(pair)],
-                                    ]);
-                                }}
-                                confirm={{ title: `Give ${app.name} another key pair?`, yes: "Make a new pair", body: <p>It is made in this browser. The app's sessions end, and its programs need the new secret key beside the earlier one. What is published to the earlier public key still reaches it.</p> }}
+                                act={async () => rotatePair(app)}
+                                confirm={{ title: `Give ${app.name} another key pair?`, yes: "Make a new pair", body: <p>It is made in this browser, and shown to you before it is the app's. Then the app's sessions end, and its programs need the new secret key beside the earlier one. What is published to the earlier public key still reaches it.</p> }}
                             >
                                 Rotate key pair…
                             </Act>
@@ -329,6 +258,8 @@ function Grants({ app, again }: { app: App; again: () => void }) {
     };
     const flip = (of: "publish" | "subscribe") => ({ ...app.rights, [of]: !app.rights[of] });
     const rights = path`/v1/apps/${app.id}/rights`;
+    const now = app.grants.find((grant) => grant.event === name.trim())?.rights ?? app.rights;
+    const taken = (["publish", "subscribe"] as const).filter((right) => now[right] && !may[right]);
     return (
         <Section title="Rights" about="What it may do with every event name, and with single ones.">
             <div class="row">
@@ -363,7 +294,7 @@ function Grants({ app, again }: { app: App; again: () => void }) {
                                         await change("DELETE", path`/v1/apps/${app.id}/grants/${grant.event}`);
                                         again();
                                     }}
-                                    confirm={{ title: `Take the grant for ${grant.event} back?`, yes: "Take it back", body: <p>What {app.name} may do with every event name holds for this one again, at once.</p> }}
+                                    confirm={{ title: `Take the grant for ${grant.event} back?`, yes: "Take it back", body: <p>What {app.name} may do with every event name holds for this one again, at once. If that is less, sessions that are subscribed to it end.</p> }}
                                 >
                                     Take back…
                                 </Act>
@@ -378,8 +309,20 @@ function Grants({ app, again }: { app: App; again: () => void }) {
                     <Field label="Event name" value={name} onInput={(event) => setName(event.currentTarget.value)} />
                     <Check label="publish" checked={may.publish} onCheck={(publish) => setMay({ ...may, publish })} />
                     <Check label="subscribe" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
-                    <Act disabled={!name.trim()} act={set(path`/v1/apps/${app.id}/grants/${name.trim()}`, may)}>
-                        Set the grant
+                    <Act
+                        disabled={!name.trim()}
+                        act={set(path`/v1/apps/${app.id}/grants/${name.trim()}`, may)}
+                        confirm={
+                            taken.length
+                                ? {
+                                      title: `Take the right to ${taken.join(" and to ")} ${name.trim()} from ${app.name}?`,
+                                      yes: "Take it",
+                                      body: <p>This holds at once.{taken.includes("subscribe") ? " Sessions that are subscribed to it end." : ""}</p>,
+                                  }
+                                : undefined
+                        }
+                    >
+                        {taken.length ? "Set the grant…" : "Set the grant"}
                     </Act>
                 </form>
             </details>

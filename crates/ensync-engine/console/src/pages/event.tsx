@@ -48,13 +48,13 @@ export function OneEvent({ route }: { route: Route }) {
                                     ["Sealed with", found.suite ? SUITES[found.suite] : found.payload_bytes === null ? "–" : "no envelope that is known"],
                                     ["Sealed payload", found.payload_bytes === null ? "–" : bytes(found.payload_bytes ?? 0)],
                                     ["Inside", found.plaintext_bytes == null ? "–" : bytes(found.plaintext_bytes)],
-                                    ["Kept", found.standing.in_memory ? "in memory only" : "in the log"],
+                                    ["Kept", found.standing.in_memory ? "in memory only" : ["acked", "expired", "dropped", "settled"].includes(found.standing.state) ? "as long as the engine's retention says" : "in the log"],
                                 ]}
                             />
                         </Section>
                         <Life found={found} />
                         <Section title="Metadata" about="What travels in clear beside the payload.">
-                            {found.metadata && Object.keys(found.metadata).length > 0 ? <pre>{JSON.stringify(found.metadata, null, 2)}</pre> : <p class="hint">{found.metadata ? "There is none." : "The log does not have it any more."}</p>}
+                            {found.metadata && found.metadata_text && Object.keys(found.metadata).length > 0 ? <pre>{laidOut(found.metadata_text)}</pre> : <p class="hint">{found.metadata ? "There is none." : "The log does not have it any more."}</p>}
                         </Section>
                         {found.payload_bytes !== null && <Decrypt key={id} id={id} found={found} />}
                         {found.recipient && (
@@ -171,7 +171,8 @@ function Decrypt({ id, found }: { id: string; found: EventDetails }) {
     return (
         <Section title="Payload" about="It is sealed, and the engine cannot open it. You can, here in the browser: the key does not leave this page, and is forgotten when it has opened the event.">
             <form class="filters" onSubmit={(event) => void run(event)}>
-                <Field label={`Secret key of ${found.app_name || "its recipient"}`} type="password" value={key} onInput={(event) => setKey(event.currentTarget.value)} error={state.error} />
+                {/* No password, by its type: browsers offer to save those, and to send them to other machines. */}
+                <Field label={`Secret key of ${found.app_name || "its recipient"}`} class="masked" autocomplete="off" autocapitalize="off" value={key} onInput={(event) => setKey(event.currentTarget.value)} error={state.error} />
                 <button disabled={!key.trim() || state.busy}>{state.busy ? "Opening…" : "Decrypt"}</button>
             </form>
             {opened && <Plain opened={opened} found={found} />}
@@ -182,9 +183,14 @@ function Decrypt({ id, found }: { id: string; found: EventDetails }) {
 function Plain({ opened, found }: { opened: Opened; found: EventDetails }) {
     const text = readable(opened.plaintext);
     const known = opened.sender && opened.sender === found.sender;
+    const misdirected = opened.header !== null && opened.header.event !== found.standing.event;
     return (
         <>
-            {opened.sender ? (
+            {misdirected ? (
+                <Notice kind="bad">
+                    <p>It was sealed for the event name {opened.header?.event}, not for the one under which it was published: the SDKs refuse it.</p>
+                </Notice>
+            ) : opened.sender ? (
                 <Notice kind={known ? "good" : "warn"}>
                     {known ? (
                         <p>
@@ -192,17 +198,12 @@ function Plain({ opened, found }: { opened: Opened; found: EventDetails }) {
                             {opened.signed && ", and signed"}.
                         </p>
                     ) : (
-                        <p>It was sealed with the key {opened.sender}, which is not the one that its publisher has with this engine.</p>
+                        <p>It was sealed with the key {opened.sender}, which is not the one that its publisher had with this engine: the SDKs refuse it.</p>
                     )}
                 </Notice>
             ) : (
                 <Notice kind="info">
                     <p>Sender not verified: this envelope does not say who sealed it. Who published it is what the engine says.</p>
-                </Notice>
-            )}
-            {opened.header && opened.header.event !== found.standing.event && (
-                <Notice kind="bad">
-                    <p>It was sealed for the event name {opened.header.event}, not for the one under which it was published.</p>
                 </Notice>
             )}
             {text === null ? (
@@ -224,16 +225,19 @@ function Plain({ opened, found }: { opened: Opened; found: EventDetails }) {
 
 function readable(bytes: Uint8Array): string | null {
     try {
-        const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-        try {
-            // Only to set it out: numbers that JavaScript cannot hold would come out changed.
-            const laid = JSON.stringify(JSON.parse(text), null, 2);
-            return laid.replace(/\s/g, "") === text.replace(/\s/g, "") ? laid : text;
-        } catch {
-            return text;
-        }
+        return laidOut(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     } catch {
         return null;
+    }
+}
+
+/** JSON in lines, if that changes nothing else: numbers that JavaScript cannot hold would come out as others. */
+export function laidOut(text: string): string {
+    try {
+        const laid = JSON.stringify(JSON.parse(text), null, 2);
+        return laid.replace(/\s/g, "") === text.replace(/\s/g, "") ? laid : text;
+    } catch {
+        return text;
     }
 }
 

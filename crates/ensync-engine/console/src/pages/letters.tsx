@@ -1,8 +1,8 @@
 import { useEffect, useState } from "preact/hooks";
-import { type Letter, change, query, useAsk } from "../api/client";
+import { type Info, type Letter, change, get, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
-import { count, plural } from "../ui/format";
-import { Act, Empty, Field, Notice, Page, Pager, Select, Shown, Table, Time } from "../ui/parts";
+import { count, plural, when } from "../ui/format";
+import { Act, Empty, Field, NoMore, Notice, Page, Pager, Select, Shown, Table, Time } from "../ui/parts";
 
 const PAGE = 50;
 const AGES: [string, string][] = [
@@ -12,20 +12,43 @@ const AGES: [string, string][] = [
     ["604800000", "In the last week"],
 ];
 
+const MANY = 1_000;
+
+/** Which letters a filter is about, in words, and how many those are now. */
+function Which(props: { filter: { event: string; app: string; reason: string }; since: string; recipient?: string }) {
+    const { event, app, reason } = props.filter;
+    const asked = useAsk<{ dead_letters: Letter[]; next: string | null }>(`/v1/dead-letters${query({ event, app, reason, since: props.since, limit: MANY })}`, 0);
+    const words = [
+        event && `of ${event}`,
+        app && `for ${props.recipient || app}`,
+        reason && `with a reason that holds “${reason}”`,
+        props.since && `that died since ${when(Number(props.since))}`,
+    ].filter(Boolean);
+    const { data } = asked;
+    const number = !data ? (asked.error ? "an unknown number" : "…") : data.next ? `more than ${count(data.dead_letters.length)}` : count(data.dead_letters.length);
+    return (
+        <p>
+            <b>
+                Now {number === "1" ? "it is 1 dead letter" : `they are ${number} dead letters`} {words.join(", ")}.
+            </b>
+        </p>
+    );
+}
+
 export function Letters({ route }: { route: Route }) {
     const word = (name: string) => route.query.get(name) ?? "";
     const filter = { event: word("event"), app: word("app"), reason: word("reason") };
-    const age = word("age");
-    // Fixed while one looks, so that pages belong together.
-    const [opened] = useState(() => Date.now());
-    const since = age ? opened - Number(age) : undefined;
-    const filtered = Boolean(filter.event || filter.app || filter.reason || age);
+    // A moment, so that all pages, and whatever is done to them, are about the same letters. It is the engine's clock that tells it.
+    const since = word("since");
+    const filtered = Boolean(filter.event || filter.app || filter.reason || since);
     const asked = useAsk<{ dead_letters: Letter[]; next: string | null }>(`/v1/dead-letters${query({ ...filter, since, after: word("after"), limit: PAGE })}`);
-    const [typed, setTyped] = useState({ ...filter, age });
+    const [typed, setTyped] = useState({ ...filter, age: since });
+    const [failed, setFailed] = useState<string | null>(null);
     const [chosen, setChosen] = useState<Set<string>>(new Set());
     const [done, setDone] = useState<string | null>(null);
     useEffect(() => {
-        setTyped({ ...filter, age });
+        setTyped({ ...filter, age: since });
+        setFailed(null);
         setChosen(new Set());
     }, [route]);
     const letters = asked.data?.dead_letters ?? [];
@@ -36,22 +59,36 @@ export function Letters({ route }: { route: Route }) {
         setChosen(new Set());
         asked.again();
     };
-    const all = filtered ? Object.fromEntries(Object.entries({ ...filter, since }).filter(([, value]) => value)) : { all: true };
+    const all = filtered ? { ...Object.fromEntries(Object.entries(filter).filter(([, value]) => value)), ...(since ? { since: Number(since) } : {}) } : { all: true };
     const what = filtered ? "all that match the filter" : "all dead letters of this engine";
+    const which = <Which filter={filter} since={since} recipient={letters[0]?.app_name} />;
+    const apply = async () => {
+        let from = typed.age;
+        if (AGES.some(([age]) => age === from) && from) {
+            try {
+                const { now } = await get<Info>("/v1/info");
+                if (now == null) throw new Error("The engine does not say what time it is. Try again.");
+                from = String(now - Number(from));
+            } catch (error) {
+                return setFailed((error as Error).message);
+            }
+        }
+        const words = { event: typed.event.trim(), app: typed.app.trim(), reason: typed.reason.trim() };
+        go(within(route, { ...words, since: from, age: "", after: "" }));
+    };
     return (
         <Page title="Dead letters" lead="Events that nobody could use: a client discarded them, or they were delivered too often. They wait for your decision.">
             <form
                 class="filters"
                 onSubmit={(submitted) => {
                     submitted.preventDefault();
-                    const words = Object.fromEntries(Object.entries(typed).map(([name, value]) => [name, value.trim()]));
-                    go(within(route, { ...words, after: "" }));
+                    void apply();
                 }}
             >
                 <Field label="Event name" value={typed.event} onInput={(event) => setTyped({ ...typed, event: event.currentTarget.value })} />
                 <Field label="Recipient's id" value={typed.app} onInput={(event) => setTyped({ ...typed, app: event.currentTarget.value })} />
                 <Field label="Reason holds" value={typed.reason} onInput={(event) => setTyped({ ...typed, reason: event.currentTarget.value })} />
-                <Select label="Died" value={typed.age} options={AGES} onValue={(age) => setTyped({ ...typed, age })} />
+                <Select label="Died" value={typed.age} options={since ? [...AGES, [since, `Since ${when(Number(since))}`]] : AGES} onValue={(age) => setTyped({ ...typed, age })} />
                 <button>Filter</button>
                 {filtered && (
                     <a class="button" href={to("letters")}>
@@ -59,11 +96,14 @@ export function Letters({ route }: { route: Route }) {
                     </a>
                 )}
             </form>
+            {failed && <Notice kind="bad">{failed}</Notice>}
             {done && <Notice kind="good">{done}</Notice>}
             <Shown asked={asked}>
                 {({ next }) =>
                     letters.length === 0 && !next ? (
-                        filtered ? (
+                        word("after") ? (
+                            <NoMore first={within(route, { after: "" })} />
+                        ) : filtered ? (
                             <Empty title="No dead letter matches.">
                                 <a href={to("letters")}>Show all dead letters</a>
                             </Empty>
@@ -97,7 +137,7 @@ export function Letters({ route }: { route: Route }) {
                                     <Act
                                         small
                                         act={settle("requeue", all)}
-                                        confirm={{ title: `Queue ${what} again?`, yes: "Queue all again", body: <p>This takes {what}, also those on other pages. Their clients get them once more, as if for the first time.</p> }}
+                                        confirm={{ title: `Queue ${what} again?`, yes: "Queue all again", body: <><p>This takes {what}, also those on other pages. Their clients get them once more, as if for the first time.</p>{which}</> }}
                                     >
                                         {filtered ? "Requeue all that match…" : "Requeue all…"}
                                     </Act>
@@ -105,7 +145,7 @@ export function Letters({ route }: { route: Route }) {
                                         small
                                         kind="danger"
                                         act={settle("drop", all)}
-                                        confirm={{ title: `Drop ${what}?`, yes: "Drop all for good", body: <p>This takes {what}, also those on other pages. They are gone for good, and nobody is told.</p> }}
+                                        confirm={{ title: `Drop ${what}?`, yes: "Drop all for good", body: <><p>This takes {what}, also those on other pages. They are gone for good, and nobody is told.</p>{which}</> }}
                                     >
                                         {filtered ? "Drop all that match…" : "Drop all…"}
                                     </Act>

@@ -11,7 +11,7 @@ export function Login(props: { why: string | null; done: (access: "full" | "read
         setBusy(true);
         setError(null);
         try {
-            const { access } = await logIn(token.trim());
+            const access = await logIn(token.trim());
             setToken("");
             props.done(access);
         } catch (error) {

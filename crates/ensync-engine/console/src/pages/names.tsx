@@ -1,8 +1,8 @@
 import { useEffect, useState } from "preact/hooks";
-import { type EventName, change, path, query, useAsk } from "../api/client";
+import { type EventName, Raw, change, path, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
 import { plural, span } from "../ui/format";
-import { Act, Area, Empty, Field, Page, Pager, Section, Shown, Table, Tag } from "../ui/parts";
+import { Act, Area, Empty, Field, NoMore, Page, Pager, Section, Shown, Table, Tag } from "../ui/parts";
 
 const PAGE = 50;
 
@@ -21,7 +21,9 @@ export function Names({ route }: { route: Route }) {
         >
             <Shown asked={asked}>
                 {({ events, next }) =>
-                    events.length === 0 ? (
+                    events.length === 0 && after ? (
+                        <NoMore first={within(route, { after: "" })} />
+                    ) : events.length === 0 ? (
                         <Empty title="No event name is registered yet.">
                             <a href="#/new-name">Register the first one</a>; apps can publish under it then.
                         </Empty>
@@ -76,7 +78,7 @@ export function checkSchema(text: string): { error: string | null; schema: Recor
     return { error: null, schema: value as Record<string, string> };
 }
 
-interface Typed {
+export interface Typed {
     schema: string;
     ttl: string;
     deliveries: string;
@@ -121,12 +123,20 @@ const errors = (typed: Typed) => ({
     timeout: checkNumber(typed.timeout, 0.1, 86_400, false),
 });
 const isGood = (typed: Typed): boolean => !checkSchema(typed.schema).error && Object.values(errors(typed)).every((error) => !error);
+// The schema goes as it was typed, so that the engine sees what is there twice.
 const options = (typed: Typed) => ({
-    schema: checkSchema(typed.schema).schema,
+    schema: checkSchema(typed.schema).schema && new Raw(typed.schema),
     ttl_ms: millis(typed.ttl),
     max_deliveries: typed.deliveries.trim() ? Number(typed.deliveries) : null,
     ack_timeout_ms: millis(typed.timeout),
 });
+
+/** What is other than it was loaded: the rest stays what it is by now, whoever changed it. */
+export function changes(before: Typed, typed: Typed): object {
+    const fields = { schema: "schema", ttl: "ttl_ms", deliveries: "max_deliveries", timeout: "ack_timeout_ms" } as const;
+    const [said, now] = [options(typed), Object.keys(fields) as (keyof Typed)[]];
+    return Object.fromEntries(now.filter((name) => before[name].trim() !== typed[name].trim()).map((name) => [fields[name], said[fields[name]]]));
+}
 
 export function NewName() {
     const [name, setName] = useState("");
@@ -134,7 +144,7 @@ export function NewName() {
     return (
         <Page title="New event name" back={["Event names", "#/names"]}>
             <form class="section" onSubmit={(event) => event.preventDefault()}>
-                <Field label="Name" value={name} required maxLength={256} autoFocus onInput={(event) => setName(event.currentTarget.value)} hint="Words between slashes, such as shop/orders/created." />
+                <Field label="Name" value={name} required maxLength={255} autoFocus onInput={(event) => setName(event.currentTarget.value)} hint="Words between slashes, such as shop/orders/created." />
                 <Options typed={typed} set={set} />
                 <div class="actions">
                     <Act
@@ -153,21 +163,30 @@ export function NewName() {
     );
 }
 
+const loaded = ({ schema, ttl_ms, max_deliveries, ack_timeout_ms }: EventName): Typed => ({
+    schema: schema ? JSON.stringify(schema, null, 2) : "",
+    ttl: seconds(ttl_ms),
+    deliveries: max_deliveries == null ? "" : String(max_deliveries),
+    timeout: seconds(ack_timeout_ms),
+});
+
 export function OneName({ route }: { route: Route }) {
     const name = route.parts[1] ?? "";
     const asked = useAsk<EventName>(path`/v1/events/${name}`, 0);
     const [typed, set] = useState<Typed | null>(null);
+    const [before, setBefore] = useState<Typed | null>(null);
     const [saved, setSaved] = useState(false);
     useEffect(() => {
         if (!asked.data) return;
-        const { schema, ttl_ms, max_deliveries, ack_timeout_ms } = asked.data;
-        set({ schema: schema ? JSON.stringify(schema, null, 2) : "", ttl: seconds(ttl_ms), deliveries: max_deliveries == null ? "" : String(max_deliveries), timeout: seconds(ack_timeout_ms) });
+        set(loaded(asked.data));
+        setBefore(loaded(asked.data));
     }, [asked.data]);
     return (
         <Page title={name} back={["Event names", "#/names"]}>
             <Shown asked={asked}>
                 {() =>
-                    typed && (
+                    typed &&
+                    before && (
                         <>
                             <Section title="What holds for its events">
                                 <Options
@@ -182,7 +201,9 @@ export function OneName({ route }: { route: Route }) {
                                         kind="primary"
                                         disabled={!isGood(typed)}
                                         act={async () => {
-                                            await change("PATCH", path`/v1/events/${name}`, options(typed));
+                                            const now = loaded(await change<EventName>("PATCH", path`/v1/events/${name}`, changes(before, typed)));
+                                            set(now);
+                                            setBefore(now);
                                             setSaved(true);
                                         }}
                                     >

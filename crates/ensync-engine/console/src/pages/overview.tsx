@@ -11,10 +11,10 @@ export function Overview(props: { live: Live }) {
     return (
         <Page title="Overview" lead={info.data && `Version ${info.data.version}, running for ${span(info.data.uptime_ms)}`}>
             <Shown asked={info}>
-                {(info) => (
+                {(shown) => (
                     <>
-                        <Verdict info={info} now={props.live.now ?? hour.data?.samples.at(-1)} />
-                        <Numbers info={info} now={props.live.now ?? hour.data?.samples.at(-1)} />
+                        {!info.error && <Verdict info={shown} now={props.live.cut ? undefined : props.live.now} />}
+                        <Numbers info={shown} now={props.live.now ?? hour.data?.samples.at(-1)} />
                     </>
                 )}
             </Shown>
@@ -34,7 +34,7 @@ export function Overview(props: { live: Live }) {
 /** Whether all is well, in one sentence; if not, what is wrong and where to look. */
 function Verdict({ info, now }: { info: Info; now: Sample | undefined }) {
     const wrong = [];
-    if (!info.ready) wrong.push(<>The engine carries out no commands: {info.trouble}.</>);
+    if (!info.ready) wrong.push(<>The engine carries out no commands: {info.trouble ?? "it does not say why"}.</>);
     const disk = info.disk;
     if (disk && disk.free_bytes < disk.bytes / 4 && disk.free_bytes < 1 << 30) {
         wrong.push(<>The disk is nearly full: {bytes(disk.free_bytes)} are free.</>);
@@ -47,22 +47,26 @@ function Verdict({ info, now }: { info: Info; now: Sample | undefined }) {
             </>,
         );
     }
-    const late = Math.max(60_000, 2 * info.limits.ack_timeout_ms);
-    if (now?.oldest_ms && now.oldest_ms > late && now.ready > 0) {
+    const late = Math.max(60_000, 2 * (info.limits?.ack_timeout_ms ?? 0));
+    if (now?.oldest_ms && now.oldest_ms > late && now.ready + now.deferred > 0) {
         watch.push(
             <>
-                The oldest event has waited for {span(now.oldest_ms)}: <a href="#/queues">see which queue has no consumer</a>.
+                The oldest event has waited for {span(now.oldest_ms)}: <a href="#/queues">see which queue has no consumer, or events that are deferred</a>.
             </>,
         );
     }
     if (wrong.length) return <Notice kind="bad">{wrong.concat(watch).map((line) => <p>{line}</p>)}</Notice>;
     if (watch.length) return <Notice kind="warn">{watch.map((line) => <p>{line}</p>)}</Notice>;
+    // Of what was not counted, or long ago, nothing good is said.
+    if (!now) return <Notice kind="info"><p>The engine carries out commands; what waits there has not been counted yet.</p></Notice>;
     return (
         <Notice kind="good">
             <p>All is well: the engine carries out commands, no event is stuck, and there are no dead letters.</p>
         </Notice>
     );
 }
+
+const known = (number: number | null | undefined) => (number == null ? null : count(number));
 
 function Numbers({ info, now }: { info: Info; now: Sample | undefined }) {
     const waiting = now && now.ready + now.in_flight + now.deferred;
@@ -71,9 +75,9 @@ function Numbers({ info, now }: { info: Info; now: Sample | undefined }) {
             of={[
                 ["Events that wait", waiting === undefined ? null : count(waiting)],
                 ["Dead letters", now ? count(now.dead) : null],
-                ["Sessions", count(now?.sessions ?? info.sessions)],
-                ["Apps", count(info.apps)],
-                ["Log", info.disk ? bytes(info.disk.bytes) : "in memory"],
+                ["Sessions", known(now?.sessions ?? info.sessions)],
+                ["Apps", known(info.apps)],
+                ["Log", info.disk ? bytes(info.disk.bytes) : info.ready ? "in memory" : "–"],
                 ["Free on its disk", info.disk ? bytes(info.disk.free_bytes) : "–"],
             ]}
         />

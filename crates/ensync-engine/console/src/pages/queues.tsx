@@ -1,8 +1,8 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { type Queue, type Standings, change, path, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
 import { bytes, count, plural } from "../ui/format";
-import { Act, Empty, Facts, Field, Key, Notice, Page, Pager, Section, ShortKey, Shown, State, Table, Time } from "../ui/parts";
+import { Act, Empty, Facts, Field, Key, NoMore, Notice, Page, Pager, Section, ShortKey, Shown, State, Table, Time } from "../ui/parts";
 
 const PAGE = 50;
 
@@ -10,6 +10,7 @@ export function Queues({ route }: { route: Route }) {
     const [event, after] = [route.query.get("event") ?? "", route.query.get("after") ?? ""];
     const asked = useAsk<{ queues: Queue[]; next: string | null }>(`/v1/queues${query({ event, after, limit: PAGE })}`);
     const [typed, setTyped] = useState(event);
+    useEffect(() => setTyped(event), [event]);
     return (
         <Page title="Queues" lead="Each recipient has one for each event name that it was ever used with.">
             <form
@@ -30,7 +31,9 @@ export function Queues({ route }: { route: Route }) {
             <Shown asked={asked}>
                 {({ queues, next }) =>
                     queues.length === 0 ? (
-                        event ? (
+                        after ? (
+                            <NoMore first={within(route, { after: "" })} />
+                        ) : event ? (
                             <Empty title={`No queue of ${event} was ever used.`}>
                                 Check the name, or <a href={to("queues")}>show all queues</a>.
                             </Empty>
@@ -156,7 +159,9 @@ export function OneQueue({ route }: { route: Route }) {
                 </nav>
                 <Shown asked={peek}>
                     {({ events, next }) =>
-                        events.length === 0 && !next ? (
+                        events.length === 0 && !next && after ? (
+                            <NoMore first={within(route, { after: "" })} />
+                        ) : events.length === 0 && !next ? (
                             <Empty title={state ? "No event of this queue stands so." : "Nothing waits in this queue."}>Events that are settled are not in it any more.</Empty>
                         ) : (
                             <>

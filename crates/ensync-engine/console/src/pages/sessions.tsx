@@ -1,7 +1,7 @@
 import { type Session, type SessionDetails, change, path, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
 import { bytes, count, plural } from "../ui/format";
-import { Act, Empty, Facts, Page, Pager, Section, Shown, Table, Tag, Time } from "../ui/parts";
+import { Act, Empty, Facts, NoMore, Page, Pager, Section, Shown, Table, Tag, Time } from "../ui/parts";
 
 const PAGE = 50;
 const TRANSPORTS: Record<string, string> = { grpc: "gRPC", websocket: "WebSocket", ws: "WebSocket", local: "in this process" };
@@ -14,7 +14,9 @@ export function Sessions({ route }: { route: Route }) {
         <Page title="Connections" lead={app ? <>Sessions of one app. <a href={to("sessions")}>Show all</a></> : "Clients that are logged in, in the order in which they came."}>
             <Shown asked={asked}>
                 {({ sessions, next }) =>
-                    sessions.length === 0 ? (
+                    sessions.length === 0 && after ? (
+                        <NoMore first={within(route, { after: "" })} />
+                    ) : sessions.length === 0 ? (
                         <Empty title={app ? "This app has no session." : "Nobody is logged in."}>
                             {app ? "Its programs are not running, or cannot reach the engine." : <>Programs log in with the access key of <a href="#/apps">an app</a>.</>}
                         </Empty>

@@ -26,34 +26,42 @@ export function Settings() {
                                 />
                             )}
                         </Section>
+                        {info.limits && <Limits limits={info.limits} dev={info.dev} />}
+                    </>
+                )}
+            </Shown>
+        </Page>
+    );
+}
+
+function Limits({ limits, dev }: { limits: NonNullable<Info["limits"]>; dev: Info["dev"] }) {
+    return (
+        <>
                         <Section title="What clients may use up">
                             <Facts
                                 of={[
-                                    ["Largest payload, sealed", bytes(info.limits.max_payload_bytes)],
-                                    ["Largest metadata", bytes(info.limits.max_metadata_bytes)],
-                                    ["Unsettled events of a subscription", `${count(info.limits.max_in_flight)}, ${bytes(info.limits.max_bytes_in_flight)}`],
-                                    ["Subscriptions of a session", count(info.limits.max_subscriptions)],
-                                    ["Sessions", `${count(info.limits.max_sessions)}, ${count(info.limits.max_sessions_per_app)} of one app`],
-                                    ["Publishes of an app", info.limits.publish_rate == null ? "any number" : `${count(info.limits.publish_rate)} a second`],
-                                    ["What may wait in a queue", `${count(info.limits.queue_events)} events, ${bytes(info.limits.queue_bytes)}`],
-                                    ["What may wait for an app", `${count(info.limits.app_events)} events, ${bytes(info.limits.app_bytes)}`],
+                                    ["Largest payload, sealed", bytes(limits.max_payload_bytes)],
+                                    ["Largest metadata", bytes(limits.max_metadata_bytes)],
+                                    ["Unsettled events of a subscription", `${count(limits.max_in_flight)}, ${bytes(limits.max_bytes_in_flight)}`],
+                                    ["Subscriptions of a session", count(limits.max_subscriptions)],
+                                    ["Sessions", `${count(limits.max_sessions)}, ${count(limits.max_sessions_per_app)} of one app`],
+                                    ["Publishes of an app", limits.publish_rate == null ? "any number" : `${count(limits.publish_rate)} a second`],
+                                    ["What may wait in a queue", `${count(limits.queue_events)} events, ${bytes(limits.queue_bytes)}`],
+                                    ["What may wait for an app", `${count(limits.app_events)} events, ${bytes(limits.app_bytes)}`],
                                 ]}
                             />
                         </Section>
                         <Section title="For event names that say nothing else">
                             <Facts
                                 of={[
-                                    ["Time to settle", span(info.limits.ack_timeout_ms)],
-                                    ["Deliveries at most", count(info.limits.max_deliveries)],
-                                    ["Time to live", info.limits.ttl_ms == null ? "no end" : span(info.limits.ttl_ms)],
-                                    ["Repeated publishes are known for", span(info.limits.dedup_window_ms)],
-                                    ["Event names", info.dev ? "registered by their first use" : "must be registered"],
+                                    ["Time to settle", span(limits.ack_timeout_ms)],
+                                    ["Deliveries at most", count(limits.max_deliveries)],
+                                    ["Time to live", limits.ttl_ms == null ? "no end" : span(limits.ttl_ms)],
+                                    ["Repeated publishes are known for", span(limits.dedup_window_ms)],
+                                    ["Event names", dev ? "registered by their first use" : "must be registered"],
                                 ]}
                             />
                         </Section>
-                    </>
-                )}
-            </Shown>
-        </Page>
+        </>
     );
 }

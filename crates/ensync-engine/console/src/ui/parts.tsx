@@ -9,11 +9,19 @@ import { ago, short, when } from "./format";
 /** What whoever is logged in may do. */
 export const Access = createContext<"full" | "read">("full");
 
+/** Whether there was a page before: the first one gets the focus of the browser's own accord. */
+let moved = false;
+
 export function Page(props: { title: string; lead?: ComponentChildren; actions?: ComponentChildren; back?: [string, string]; children: ComponentChildren }) {
     const heading = useRef<HTMLHeadingElement>(null);
     useEffect(() => {
         document.title = `${props.title} · EnSync console`;
     }, [props.title]);
+    // Whoever does not see that the page is another hears it, and goes on from its beginning. Not where a field has the focus already.
+    useEffect(() => {
+        if (moved && !document.querySelector("main")?.contains(document.activeElement)) heading.current?.focus({ preventScroll: true });
+        moved = true;
+    }, []);
     return (
         <div class="page">
             {props.back && (
@@ -64,7 +72,7 @@ export function Notice(props: { kind: "good" | "warn" | "bad" | "info"; children
     );
 }
 
-/** What was asked for: what is there, or why it is not. */
+/** What was asked for: what is there, or why it is not. What is shown beside an error is what was so before. */
 export function Shown<T>(props: { asked: { data: T | undefined; error: Refused | undefined; again: () => void }; children: (data: T) => ComponentChildren }) {
     const { data, error, again } = props.asked;
     return (
@@ -87,6 +95,13 @@ export function Empty(props: { title: string; children?: ComponentChildren }) {
         </div>
     );
 }
+
+/** A page of a list behind its last entry. */
+export const NoMore = (props: { first: string }) => (
+    <Empty title="There are no more.">
+        <a href={props.first}>Go to the first page</a>
+    </Empty>
+);
 
 export interface Column<T> {
     head: string;
@@ -232,34 +247,57 @@ export function Act(props: {
     const access = useContext(Access);
     const dialog = useRef<HTMLDialogElement>(null);
     const [busy, setBusy] = useState(false);
+    const working = useRef(false);
+    const [asking, setAsking] = useState(false);
     const [error, setError] = useState<string | null>(null);
     const id = useId();
     if (access === "read") return null;
     const run = async () => {
         setBusy(true);
+        working.current = true;
         setError(null);
+        let wrong: string | null = null;
         try {
             await props.act();
-            dialog.current?.close();
         } catch (error) {
-            setError((error as Error).message);
-        } finally {
-            setBusy(false);
+            wrong = (error as Error).message;
         }
+        working.current = false;
+        setBusy(false);
+        setError(wrong);
+        if (wrong === null) dialog.current?.close();
+    };
+    const ask = () => {
+        setAsking(true);
+        dialog.current?.showModal();
     };
     const look = [props.kind, props.small && "small"].filter(Boolean).join(" ");
     return (
         <>
-            <button type="button" class={look || undefined} disabled={busy || props.disabled} onClick={() => (props.confirm ? dialog.current?.showModal() : void run())}>
+            <button type="button" class={look || undefined} disabled={busy || props.disabled} onClick={() => (props.confirm ? ask() : void run())}>
                 {props.children}
             </button>
             {props.confirm ? (
-                <dialog ref={dialog} aria-labelledby={id} onClose={() => setError(null)}>
+                <dialog
+                    ref={dialog}
+                    aria-labelledby={id}
+                    onCancel={(event) => {
+                        if (working.current) event.preventDefault();
+                    }}
+                    onClose={() => {
+                        // While it works it stays, for what comes of it is told here; browsers close it at the second Escape.
+                        if (working.current) dialog.current?.showModal();
+                        else {
+                            setError(null);
+                            setAsking(false);
+                        }
+                    }}
+                >
                     <h2 id={id}>{props.confirm.title}</h2>
-                    <div class="dialog-body">{props.confirm.body}</div>
+                    <div class="dialog-body">{asking && props.confirm.body}</div>
                     {error && <Notice kind="bad">{error}</Notice>}
                     <div class="actions end">
-                        <button type="button" onClick={() => dialog.current?.close()}>
+                        <button type="button" disabled={busy} onClick={() => dialog.current?.close()}>
                             Cancel
                         </button>
                         <button type="button" class={props.kind ?? "primary"} disabled={busy} onClick={() => void run()}>

@@ -107,8 +107,8 @@ pub(super) struct ListApps {
     /// Only those of this name: names need not be unique.
     #[param(min_length = 1, max_length = 256)]
     name: Option<String>,
-    /// Only those whose name or id holds this, in either case of ASCII letters.
-    #[param(min_length = 1, max_length = 256)]
+    /// Only those whose name or id holds this, in either case of ASCII letters: at most 256 bytes.
+    #[param(min_length = 1)]
     search: Option<String>,
     /// Only those that may log in, or only those that may not.
     enabled: Option<bool>,
@@ -157,7 +157,7 @@ pub(super) struct RotateKeyPair {
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", params(ListApps), responses((status = 200, body = Apps)))]
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListApps>) -> Result<Json<Apps>> {
     let page = Page { limit: asked.limit, after: asked.after };
-    let (limit, after, name) = (page.limit()?, page.after::<AppId>()?, asked.name);
+    let (limit, after, name) = (page.limit()?, page.after(str::parse::<AppId>)?, asked.name);
     if asked.search.is_some() || asked.enabled.is_some() {
         if name.is_some() {
             let message = "name is the whole of one, and goes with neither search nor enabled";

@@ -2,11 +2,11 @@ use std::fmt;
 
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{Error, ErrorKind, EventId, Timestamp};
+use ensync_core::{Error, ErrorKind, EventId, EventName, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{MAX_PAGE, Page, text};
+use super::{MAX_PAGE, Page, event_key, text};
 use crate::DeadLetter;
 use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Read};
@@ -61,14 +61,14 @@ pub(super) struct Letters {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListLetters {
-    /// Only those of this event name.
-    #[param(min_length = 1, max_length = 256)]
+    /// Only those of this event name: at most 255 bytes.
+    #[param(min_length = 1, max_length = 255)]
     event: Option<String>,
     /// Only those of this app: its id, or a public key of it that can be published to.
     #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
-    /// Only those with a reason that holds this, in either case of ASCII letters.
-    #[param(min_length = 1, max_length = 256)]
+    /// Only those with a reason that holds this, in either case of ASCII letters: at most 256 bytes.
+    #[param(min_length = 1)]
     reason: Option<String>,
     /// Only those that became dead letters at this time or later: milliseconds since the Unix epoch.
     since: Option<u64>,
@@ -91,14 +91,14 @@ pub(super) struct Which {
     /// The ids of 1 to 1,000 events. Those that are no dead letters any more are left as they are, and not counted.
     #[schema(min_items = 1, max_items = 1_000)]
     ids: Option<Vec<String>>,
-    /// The event name.
-    #[schema(min_length = 1, max_length = 256)]
+    /// The event name: at most 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
     event: Option<String>,
     /// The recipient: its id, or a public key of it that can be published to.
     #[schema(pattern = "^[A-Za-z0-9+/]{43}=$")]
     app: Option<String>,
-    /// Only those with a reason that holds this, in either case of ASCII letters.
-    #[schema(min_length = 1, max_length = 256)]
+    /// Only those with a reason that holds this, in either case of ASCII letters: at most 256 bytes.
+    #[schema(min_length = 1)]
     reason: Option<String>,
     /// Only those that became dead letters at this time or later: milliseconds since the Unix epoch.
     since: Option<u64>,
@@ -180,7 +180,7 @@ fn filter(
     text("reason", reason.as_deref())?;
     Ok(LetterFilter {
         recipient: app.map(str::parse).transpose()?,
-        event: event.map(str::parse).transpose()?,
+        event: event.map(EventName::parse_stored).transpose()?,
         reason,
         since: since.map(Timestamp::from_millis),
         before: before.map(Timestamp::from_millis),
@@ -194,7 +194,7 @@ fn filter(
 )]
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListLetters>) -> Result<Json<Letters>> {
     let page = Page { limit: asked.limit, after: asked.after };
-    let (limit, after) = (page.limit()?, page.after::<EventId>()?);
+    let (limit, after) = (page.limit()?, page.after(event_key)?);
     let filter = filter(asked.event.as_deref(), asked.app.as_deref(), asked.reason, (asked.since, asked.before))?;
     let (letters, next) = admin.broker.letters(filter, after, limit).await?;
     let next = next.map(|next| next.to_string());

@@ -59,8 +59,8 @@ pub(super) struct Events {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateEvent {
-    /// The name, such as `company/service/action`.
-    #[schema(min_length = 1, max_length = 256)]
+    /// The name, such as `company/service/action`: at most 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
     name: String,
     /// What payloads must look like: the type of each field, such as `{"order": "string", "total": "double"}`.
     #[schema(value_type = Option<Object>)]
@@ -101,7 +101,7 @@ pub(super) struct ChangeEvent {
 /// List event names.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(Page), responses((status = 200, body = Events)))]
 pub(super) async fn list(State(admin): State<Admin>, Asked(page): Asked<Page>) -> Result<Json<Events>> {
-    let (limit, after) = (page.limit()?, page.after::<EventName>()?);
+    let (limit, after) = (page.limit()?, page.after(EventName::parse_stored)?);
     let events = admin.broker.inspect(move |state| state.events_after(after.as_ref(), limit)).await?;
     let next = events.last().filter(|_| events.len() == limit).map(|(name, _)| name.to_string());
     let events = events.into_iter().map(|(name, options)| Event::new(&name, options)).collect();
@@ -134,7 +134,7 @@ pub(super) async fn create(
     responses((status = 200, body = Event)),
 )]
 pub(super) async fn show(State(admin): State<Admin>, Named(event): Named<String>) -> Result<Json<Event>> {
-    shown(&admin, event.parse()?).await
+    shown(&admin, EventName::parse_stored(&event)?).await
 }
 
 /// Change some options of an event name.
@@ -148,7 +148,7 @@ pub(super) async fn change(
     Named(event): Named<String>,
     Read(new): Read<ChangeEvent>,
 ) -> Result<Json<Event>> {
-    let event = EventName::parse(&event)?;
+    let event = EventName::parse_stored(&event)?;
     let change = EventChange {
         schema: new.schema.map(|new| new.map(|fields| fields.0)),
         ttl: new.ttl_ms.map(|ms| ms.map(Duration::from_millis)),
@@ -168,7 +168,7 @@ pub(super) async fn delete(
     caller: Caller,
     Named(event): Named<String>,
 ) -> Result<StatusCode> {
-    let name = EventName::parse(&event)?;
+    let name = EventName::parse_stored(&event)?;
     apply(&admin, &caller, "event.delete", &name, AdminCommand::DeleteEvent { name: name.clone() }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

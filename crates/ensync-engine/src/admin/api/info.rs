@@ -6,11 +6,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::admin::context::{Access, Admin, SettingInForce};
-use crate::admin::error::Result;
 use crate::admin::history::{History, Sample};
+use crate::broker::Figures;
 use crate::state::Limits;
 
-/// An engine.
+/// An engine. What is null of it was not told in time: `trouble` says why.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Info {
     /// The engine's version.
@@ -18,22 +18,22 @@ pub(super) struct Info {
     /// How long it has been running, in milliseconds.
     uptime_ms: u64,
     /// What time it is there: milliseconds since the Unix epoch.
-    now: u64,
+    now: Option<u64>,
     /// Whether it carries out commands.
     ready: bool,
     /// Why it does not, for people.
     trouble: Option<String>,
     /// Whether an event name is registered by its first use.
-    dev: bool,
+    dev: Option<bool>,
     /// What the token that was shown is good for.
     access: Access,
-    queues: usize,
-    sessions: usize,
-    apps: usize,
+    queues: Option<usize>,
+    sessions: Option<usize>,
+    apps: Option<usize>,
     connections: Connections,
-    /// The log on disk; null if everything is in memory.
+    /// The log on disk; null too if everything is in memory.
     disk: Option<Disk>,
-    limits: InfoLimits,
+    limits: Option<InfoLimits>,
     /// The settings that are not as they are by default.
     settings: Vec<SettingInForce>,
 }
@@ -82,22 +82,23 @@ struct InfoLimits {
 
 /// Say how the engine is, what it holds and what it was told.
 #[utoipa::path(get, path = "/v1/info", tag = "engine", responses((status = 200, body = Info)))]
-pub(super) async fn show(State(admin): State<Admin>, access: Access) -> Result<Json<Info>> {
+pub(super) async fn show(State(admin): State<Admin>, access: Access) -> Json<Info> {
     let broker = &admin.broker;
-    let trouble = broker.ready().await.err().map(|error| error.to_string());
-    let (settings, census, (connections, log)) = broker.figures().await?;
-    let limits = limits(&settings.limits, &settings.defaults);
-    Ok(Json(Info {
+    // At once, for each of them may wait for as long as this may take in all.
+    let (ready, figures) = tokio::join!(broker.ready(), broker.figures());
+    let trouble = ready.err().map(|error| error.to_string());
+    let Figures { settings, census, connections, log } = figures;
+    Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: millis(admin.about.started.elapsed()),
-        now: census.now.as_millis(),
+        now: census.as_ref().map(|census| census.now.as_millis()),
         ready: trouble.is_none(),
         trouble,
-        dev: settings.dev,
+        dev: settings.as_ref().map(|settings| settings.dev),
         access,
-        queues: census.queues,
-        sessions: census.sessions,
-        apps: census.apps,
+        queues: census.as_ref().map(|census| census.queues),
+        sessions: census.as_ref().map(|census| census.sessions),
+        apps: census.as_ref().map(|census| census.apps),
         connections: Connections {
             open: connections.open,
             grpc: connections.open_grpc,
@@ -109,9 +110,9 @@ pub(super) async fn show(State(admin): State<Admin>, access: Access) -> Result<J
             segments: log.segments,
             checkpoint_bytes: log.checkpoint_bytes,
         }),
-        limits,
+        limits: settings.map(|settings| limits(&settings.limits, &settings.defaults)),
         settings: admin.about.settings.clone(),
-    }))
+    })
 }
 
 fn limits(limits: &Limits, defaults: &crate::Defaults) -> InfoLimits {
@@ -152,4 +153,30 @@ pub(super) struct LastHour {
 #[utoipa::path(get, path = "/v1/history", tag = "engine", responses((status = 200, body = LastHour)))]
 pub(super) async fn history(State(admin): State<Admin>) -> Json<LastHour> {
     Json(LastHour { every_ms: millis(History::EVERY), samples: admin.about.history.kept() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestEngine;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_waits_for_its_disk_says_so_in_time() {
+        let engine = TestEngine::start().await.unwrap();
+        let admin = || State(Admin::of(engine.broker().clone()));
+        let Json(well) = show(admin(), Access::Full).await;
+        assert!(well.ready && well.trouble.is_none() && well.limits.is_some() && well.now.is_some());
+        let held = engine.log_faults().hold();
+        let broker = engine.broker().clone();
+        let name = ensync_core::EventName::parse("a/b").unwrap();
+        let waits = tokio::spawn(async move { broker.create_event(name, crate::EventOptions::default()).await });
+        tokio::task::yield_now().await;
+        let begun = tokio::time::Instant::now();
+        let Json(hung) = show(admin(), Access::Read).await;
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert!(!hung.ready && hung.queues.is_none() && hung.limits.is_none(), "{hung:?}");
+        assert!(hung.trouble.is_some_and(|trouble| trouble.contains("has not answered")));
+        drop(held);
+        waits.await.unwrap().unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -7,17 +8,21 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use ensync_core::{Error, ErrorKind};
 use futures::stream;
-use http::header;
+use http::{HeaderName, header};
 
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+
+/// How often something is sent though nothing was counted: whoever sends nothing is not seen to be gone, and a proxy ends it.
+const STILL_THERE: Duration = Duration::from_secs(15);
 
 /// Whether whoever asked may still: a stream lasts, and what lets somebody in may end before it.
 #[derive(Clone)]
 pub(in crate::admin) struct StillIn(pub(in crate::admin) Arc<dyn Fn() -> bool + Send + Sync>);
 
 /// Follow what is counted: a sample each second as Server-Sent Events, of which `data` is what `/v1/history` has in `samples`. At most 16
-/// may follow at a time. It ends when the token that was shown is not taken any more, and when the engine stops.
+/// may follow at a time. It ends when the token that was shown is not taken any more, when nothing of it is taken for 30 s, and when the
+/// engine stops.
 #[utoipa::path(
     get, path = "/v1/live", tag = "engine",
     responses((status = 200, description = "Samples.", body = String, content_type = "text/event-stream")),
@@ -30,14 +35,23 @@ pub(super) async fn follow(State(admin): State<Admin>, still_in: Option<Extensio
     let samples = stream::unfold(looking, move |mut looking| {
         let still_in = still_in.clone();
         async move {
-            let sample = looking.next().await?;
+            let sample = tokio::time::timeout(STILL_THERE, looking.next()).await.ok();
             if still_in.is_some_and(|StillIn(still_in)| !still_in()) {
                 return None;
             }
-            let text = serde_json::to_string(&sample).ok()?;
-            Some((Ok::<_, Infallible>(Bytes::from(format!("data: {text}\n\n"))), looking))
+            let text = match sample {
+                Some(sample) => format!("data: {}\n\n", serde_json::to_string(&sample?).ok()?),
+                // A comment, which readers leave out.
+                None => ":\n\n".to_owned(),
+            };
+            Some((Ok::<_, Infallible>(Bytes::from(text)), looking))
         }
     });
-    let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((kind, Body::from_stream(samples)).into_response())
+    let head = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // nginx would keep samples back.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((head, Body::from_stream(samples)).into_response())
 }

@@ -123,9 +123,11 @@ pub(super) struct EventDetails {
     sender: Option<String>,
     /// The key under which its publisher may repeat the publish.
     idempotency_key: Option<String>,
-    /// What travels in clear.
+    /// What travels in clear. Numbers that a double does not hold are others here: they are as they were sent in `metadata_text`.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// The same as it was sent: JSON.
+    metadata_text: Option<String>,
     metadata_bytes: Option<usize>,
     /// The length of the sealed payload, as it travels.
     payload_bytes: Option<usize>,
@@ -156,7 +158,7 @@ pub(super) async fn show(
     Named(id): Named<String>,
     Asked(asked): Asked<LookUp>,
 ) -> Result<Json<EventDetails>> {
-    let seen = admin.broker.look_up(EventId::parse(&id)?).await?;
+    let seen = admin.broker.look_up(EventId::parse_stored(&id)?).await?;
     Ok(Json(details(seen, asked.payload)))
 }
 
@@ -186,6 +188,7 @@ fn details(seen: Seen, with_payload: bool) -> EventDetails {
             .and_then(|publish| publish.idempotency_key.as_ref())
             .map(|key| key.as_str().to_owned()),
         metadata: publish.map(|publish| publish.metadata.fields()),
+        metadata_text: publish.map(|publish| publish.metadata.as_str().to_owned()),
         metadata_bytes: publish.map(|publish| publish.metadata.as_str().len()),
         payload_bytes: publish.map(|publish| publish.payload.len()),
         plaintext_bytes: suite.map(|(_, bytes)| bytes),

@@ -11,7 +11,7 @@ mod queues;
 mod rights;
 mod sessions;
 
-use ensync_core::{Error, ErrorKind, Result};
+use ensync_core::{Error, ErrorKind, EventId, Result};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Operation;
@@ -22,6 +22,7 @@ use utoipa_axum::routes;
 pub(super) use live::StillIn;
 
 use super::context::{Admin, TOKEN};
+use crate::partition::EventKey;
 
 /// The most items of a page, and how many it has if nobody says.
 const MAX_PAGE: usize = 1_000;
@@ -105,8 +106,8 @@ struct PathOfApp {
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "it only describes")]
 struct PathOfEvent {
-    /// The event name, percent-encoded.
-    #[param(min_length = 1, max_length = 256)]
+    /// The event name, percent-encoded: at most 255 bytes.
+    #[param(min_length = 1, max_length = 255)]
     event: String,
 }
 
@@ -131,10 +132,24 @@ impl Page {
         Err(Error::new(ErrorKind::InvalidInput, format!("limit is {limit}, it can be 1 to {MAX_PAGE}")))
     }
 
-    fn after<T: std::str::FromStr>(&self) -> Result<Option<T>> {
+    fn after<T>(&self, read: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
         let refuse = |_| Error::new(ErrorKind::InvalidInput, "after is not the next of a page of this list");
-        self.after.as_deref().map(str::parse).transpose().map_err(refuse)
+        self.after.as_deref().map(read).transpose().map_err(refuse)
     }
+}
+
+/// Reads where a page of events begins: an id that this engine made.
+fn event_key(text: &str) -> Result<EventId> {
+    let id = EventId::parse_stored(text)?;
+    match EventKey::of(&id) {
+        Some(_) => Ok(id),
+        None => Err(Error::new(ErrorKind::InvalidInput, "this is no event id of an engine")),
+    }
+}
+
+/// That a text is no number.
+fn no_number(cause: std::num::ParseIntError) -> Error {
+    Error::new(ErrorKind::InvalidInput, "this is no number").with_source(cause)
 }
 
 /// Checks a text that is looked for.

@@ -1,13 +1,13 @@
 use axum::Json;
 use axum::extract::State;
-use ensync_core::{AppId, Error, ErrorKind, EventId, EventName};
+use ensync_core::{AppId, Error, ErrorKind, EventName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::dead_letters::Count;
 use super::lookup::{EventState, Standings};
 use super::queues::Queue;
-use super::{Page, PathOfApp, PathOfEvent};
+use super::{Page, PathOfApp, PathOfEvent, event_key};
 use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named};
 use crate::admin::context::Admin;
@@ -44,7 +44,7 @@ pub(super) async fn show(
     State(admin): State<Admin>,
     Named((app, event)): Named<(String, String)>,
 ) -> Result<Json<Queue>> {
-    let (app, event) = (app.parse::<AppId>()?, event.parse::<EventName>()?);
+    let (app, event) = (app.parse::<AppId>()?, EventName::parse_stored(&event)?);
     let name = event.clone();
     let found = admin.broker.inspect(move |state| state.queue_of(&app, &event)).await?;
     let (stats, app_name) = found.ok_or_else(|| unknown(&app, &name))?;
@@ -61,16 +61,16 @@ pub(super) async fn peek(
     Named((app, event)): Named<(String, String)>,
     Asked(asked): Asked<PeekAt>,
 ) -> Result<Json<Peek>> {
-    let (app, event) = (app.parse::<AppId>()?, event.parse::<EventName>()?);
+    let (app, event) = (app.parse::<AppId>()?, EventName::parse_stored(&event)?);
     let page = Page { limit: asked.limit, after: asked.after };
-    let (limit, after) = (page.limit()?, page.after::<EventId>()?);
+    let (limit, after) = (page.limit()?, page.after(event_key)?);
     let wanted = asked.state.map(peeked).transpose()?;
     let found = admin.broker.peek((app, event.clone()), wanted, after, limit).await?;
     let (events, next) = found.ok_or_else(|| unknown(&app, &event))?;
     Ok(Json(Peek { events: events.iter().map(Standings::from).collect(), next: next.map(|next| next.to_string()) }))
 }
 
-/// Give up all events of a queue that wait now, without a trace. What is with clients stays theirs, and dead letters stay.
+/// Give up all events of a queue that wait now: they are gone, and nobody is told. What is with clients stays theirs, and dead letters stay.
 #[utoipa::path(
     post, path = "/v1/queues/{app}/{event}/purge", tag = "queues", params(PathOfApp, PathOfEvent),
     responses((status = 200, body = Count)),
@@ -80,7 +80,7 @@ pub(super) async fn purge(
     caller: Caller,
     Named((app, event)): Named<(String, String)>,
 ) -> Result<Json<Count>> {
-    let (app, event) = (app.parse::<AppId>()?, event.parse::<EventName>()?);
+    let (app, event) = (app.parse::<AppId>()?, EventName::parse_stored(&event)?);
     let done = admin.broker.purge(app, event.clone()).await;
     let done = done.and_then(|count| count.ok_or_else(|| unknown(&app, &event)));
     let done = done.map(|count| Was::<Count>::only(Count { count }));

@@ -1,5 +1,6 @@
 use axum::Json;
 use axum::extract::State;
+use ensync_core::EventName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -91,8 +92,8 @@ pub(super) struct Queues {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQueues {
-    /// Only those of this event name.
-    #[param(min_length = 1, max_length = 256)]
+    /// Only those of this event name: at most 255 bytes.
+    #[param(min_length = 1, max_length = 255)]
     event: Option<String>,
     /// Only those of this app: its id, or a public key of it that can be published to.
     #[param(pattern = "^[A-Za-z0-9+/]{43}=$")]
@@ -108,8 +109,8 @@ pub(super) struct ListQueues {
 #[utoipa::path(get, path = "/v1/queues", tag = "queues", params(ListQueues), responses((status = 200, body = Queues)))]
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListQueues>) -> Result<Json<Queues>> {
     let page = Page { limit: asked.limit, after: asked.after };
-    let (limit, after) = (page.limit()?, page.after::<u32>()?);
-    let event = asked.event.as_deref().map(str::parse).transpose()?;
+    let (limit, after) = (page.limit()?, page.after(|text| text.parse::<u32>().map_err(super::no_number))?);
+    let event = asked.event.as_deref().map(EventName::parse_stored).transpose()?;
     let app = asked.app.as_deref().map(str::parse).transpose()?;
     let look = move |state: &crate::state::State| {
         let queues = state.queues_after(app.as_ref(), event.as_ref(), after, limit);

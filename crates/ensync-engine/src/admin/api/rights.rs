@@ -80,7 +80,7 @@ pub(super) async fn grant(
     Named((app, event)): Named<(String, String)>,
     Read(may): Read<May>,
 ) -> Result<Json<App>> {
-    let (app, event) = (app.parse()?, event.parse::<EventName>()?);
+    let (app, event) = (app.parse()?, EventName::parse(&event)?);
     let what = AdminCommand::Grant { app, event: Some(event.clone()), rights: may.into() };
     let after = change(&admin, &caller, "app.grant.set", (app, Some(event)), what).await?;
     after.map(|app| Json(app.into())).ok_or_else(|| unknown(app).into())
@@ -96,7 +96,7 @@ pub(super) async fn revoke(
     caller: Caller,
     Named((app, event)): Named<(String, String)>,
 ) -> Result<StatusCode> {
-    let (app, event) = (app.parse()?, event.parse::<EventName>()?);
+    let (app, event) = (app.parse()?, EventName::parse_stored(&event)?);
     let what = AdminCommand::Revoke { app, event: event.clone() };
     change(&admin, &caller, "app.grant.delete", (app, Some(event)), what).await?;
     Ok(StatusCode::NO_CONTENT)

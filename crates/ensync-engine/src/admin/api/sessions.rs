@@ -99,7 +99,7 @@ pub(super) struct ListSessions {
 )]
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListSessions>) -> Result<Json<Sessions>> {
     let page = Page { limit: asked.limit, after: asked.after };
-    let (limit, after) = (page.limit()?, page.after::<SessionNumber>()?);
+    let (limit, after) = (page.limit()?, page.after(|text| text.parse::<SessionNumber>().map_err(super::no_number))?);
     let app = asked.app.as_deref().map(str::parse).transpose()?;
     let sessions = admin.broker.sessions_after(app, after, limit).await?;
     let next = sessions.last().filter(|_| sessions.len() == limit).map(|(seen, _)| seen.number.to_string());

@@ -1,14 +1,14 @@
 //! The console: a page for people, beside the API, which it speaks.
 //!
 //! ```text
-//! /console        the page and its two files, open: nothing in them is about this engine
+//! /console        the page and its files, open: nothing in them is about this engine
 //! /console/login  a token for a session; /console/logout ends it
-//! /console/api    cookie ── body ── the routes of the API: as far as the session's token goes
+//! /console/api    session ── body ── the routes of the API: as far as the session's token goes
 //! ```
 //!
-//! The cookie is sent to nothing beside `/console`, and the API beside it does not look at it. Every request here that may change
-//! something has a header that only a page of this origin can set (Fetch standard: others ask first, and are refused), on top of what
-//! the guard checks of every request.
+//! There is no cookie, for cookies know no ports (RFC 6265, section 8.5): every other listener of the host would be sent it, and could
+//! put one of its own before it. The page keeps the session where only pages of its own origin, port included, can read it, and sends it
+//! in a header. So no request of another page has a session, whatever that page makes the browser send.
 
 mod assets;
 mod sessions;
@@ -40,8 +40,12 @@ use sessions::Sessions;
 
 /// Where everything is.
 const BASE: &str = "/console";
-/// What a page of this origin sets, and no other can.
-const OURS: HeaderName = HeaderName::from_static("x-ensync-console");
+/// The session.
+const SESSION: HeaderName = HeaderName::from_static("x-ensync-console");
+/// Set by a page that asks by itself while nobody is there.
+const UNATTENDED: HeaderName = HeaderName::from_static("x-ensync-unattended");
+/// The longest body of a login, which strangers send, in bytes.
+const TICKET: usize = 1 << 10;
 
 /// Who is logged in.
 #[derive(Clone, Debug)]
@@ -50,49 +54,38 @@ struct Door {
     sessions: Sessions,
     throttle: Arc<Mutex<LoginThrottle>>,
     begun: Instant,
-    /// Cookies know no ports: two engines of one machine are told apart by the name.
-    cookie: Arc<str>,
-    /// Whether the cookie is for TLS only.
-    tls: bool,
 }
 
-/// The console's routes. `port`: of its listener.
-pub(super) fn router(tokens: Tokens, limits: &Limits, port: u16, tls: bool) -> Router<Admin> {
+/// The console's routes.
+pub(super) fn router(tokens: Tokens, limits: &Limits) -> Router<Admin> {
     let door = Door {
         sessions: Sessions::new(tokens.clone()),
         tokens,
         throttle: Arc::new(Mutex::new(LoginThrottle::new(limits))),
         begun: Instant::now(),
-        cookie: format!("ensync-console-{port}").into(),
-        tls,
     };
     let (api, _) = api::routes().merge(api::about()).split_for_parts();
     let api = api.layer(from_fn(body::whole)).layer(from_fn_with_state(door.clone(), require_session));
-    let doors = Router::new().route("/login", post(log_in)).route("/logout", post(log_out));
-    let doors = doors.layer(from_fn(body::whole)).with_state(door);
-    let all = Router::new().nest("/api", api).merge(doors).layer(from_fn(require_ours));
-    assets::router(BASE).nest(BASE, all)
-}
-
-/// Refuses what a page of another origin could have sent.
-async fn require_ours(request: Request, next: Next) -> Response {
-    if request.method().is_safe() || request.headers().contains_key(OURS) {
-        return next.run(request).await;
-    }
-    let message =
-        format!("this is for the console's own page, which sends the header {OURS}; programs use the API under /v1");
-    Refusal::new(StatusCode::FORBIDDEN, "forbidden", message).into_response()
+    let log_in = post(log_in).layer(from_fn(async |request, next| body::up_to(TICKET, request, next).await));
+    let doors = Router::new().route("/login", log_in).route("/logout", post(log_out)).with_state(door);
+    assets::router(BASE).nest(BASE, Router::new().nest("/api", api).merge(doors))
 }
 
 /// Refuses whoever is not logged in.
 async fn require_session(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let id = door.shown(request.headers());
-    let Some((id, (who, access))) = id.and_then(|id| Some((id.clone(), door.sessions.admit(&id)?))) else {
+    let attended = !request.headers().contains_key(UNATTENDED);
+    let id = shown(request.headers()).map(str::to_owned);
+    let Some((id, (who, access))) = id.and_then(|id| Some((id.clone(), door.sessions.admit(&id, attended)?))) else {
         return not_logged_in().into_response();
     };
     let sessions = door.sessions.clone();
     request.extensions_mut().insert(StillIn(Arc::new(move || sessions.is_in(&id))));
     auth::admit(request, Shown(who, access), next).await
+}
+
+/// The session that a request shows.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SESSION)?.to_str().ok()
 }
 
 fn not_logged_in() -> Refusal {
@@ -113,10 +106,23 @@ struct In {
     access: Access,
 }
 
-async fn log_in(State(door): State<Door>, caller: Caller, Read(ticket): Read<Ticket>) -> Result<Response> {
-    let shown = ticket.token.trim();
+/// The answer to whoever gets in.
+#[derive(Serialize)]
+struct Let {
+    access: Access,
+    /// What the page sends with everything that it asks.
+    session: String,
+}
+
+async fn log_in(
+    State(door): State<Door>,
+    caller: Caller,
+    headers: HeaderMap,
+    Read(ticket): Read<Ticket>,
+) -> Result<Response> {
+    let ticket = ticket.token.trim();
     // One that is about to go opens no new session.
-    let known = door.tokens.known(shown).filter(|_| door.tokens.is_present(shown));
+    let known = door.tokens.known(ticket).filter(|_| door.tokens.is_present(ticket));
     let Some((who, access)) = known else {
         let error = door.refuse(caller.from.map(|from| network(from.ip())));
         let (kind, status) = match error.kind() {
@@ -129,19 +135,21 @@ async fn log_in(State(door): State<Door>, caller: Caller, Read(ticket): Read<Tic
         }
         return Err(Refusal::new(status, kind, error.to_string()));
     };
-    let id = door.sessions.open(shown)?;
+    let (session, pushed_out) = door.sessions.open(ticket)?;
     let caller = Caller { who: Some(who), ..caller };
     caller.audit("console.login", "console", &Ok(Was::<(), _>::only(In { access })));
-    let cookie = door.cookie(&id, "")?;
-    Ok(([(header::SET_COOKIE, cookie), no_store()], Json(In { access })).into_response())
+    if pushed_out {
+        let subject = "the session used longest ago, for its token has opened too many";
+        caller.audit("console.logout", subject, &Ok(Was::<(), _>::only(In { access })));
+    }
+    // The one that it takes the place of in this browser.
+    door.close(&caller, &headers);
+    Ok(([no_store()], Json(Let { access, session })).into_response())
 }
 
-async fn log_out(State(door): State<Door>, headers: HeaderMap) -> Result<Response> {
-    if let Some(id) = door.shown(&headers) {
-        door.sessions.close(&id);
-    }
-    let cookie = door.cookie("", "; Max-Age=0")?;
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie), no_store()]).into_response())
+async fn log_out(State(door): State<Door>, caller: Caller, headers: HeaderMap) -> Response {
+    door.close(&caller, &headers);
+    (StatusCode::NO_CONTENT, [no_store()]).into_response()
 }
 
 fn no_store() -> (HeaderName, HeaderValue) {
@@ -149,27 +157,27 @@ fn no_store() -> (HeaderName, HeaderValue) {
 }
 
 impl Door {
-    /// The session that a request shows. RFC 6265, section 4.2.1.
-    fn shown(&self, headers: &HeaderMap) -> Option<String> {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(name, _)| *name == &*self.cookie).map(|(_, id)| id.to_owned())
-    }
-
-    fn cookie(&self, id: &str, rest: &str) -> Result<HeaderValue> {
-        let secure = if self.tls { "; Secure" } else { "" };
-        let text = format!("{}={id}; Path={BASE}; HttpOnly; SameSite=Strict{secure}{rest}", self.cookie);
-        let failed = |cause| Error::new(ErrorKind::Internal, "a cookie cannot be written").with_source(cause);
-        Ok(HeaderValue::from_str(&text).map_err(failed)?)
+    /// Ends the session that a request shows.
+    fn close(&self, caller: &Caller, headers: &HeaderMap) {
+        if let Some((who, access)) = shown(headers).and_then(|id| self.sessions.close(id)) {
+            let caller = Caller { who: Some(who), from: caller.from };
+            caller.audit("console.logout", "console", &Ok(Was::<(), _>::only(In { access })));
+        }
     }
 
     /// Why a login failed, which is noted.
     fn refuse(&self, from: Option<IpAddr>) -> Error {
         let now = Timestamp::from_millis(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX));
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        if from.is_some_and(|from| throttle.failed(from, now).is_err()) {
-            let message = "this token is wrong, and so were too many before it from this address; check it, and try again in a minute";
+        if let Some(seconds) = from.and_then(|from| throttle.wait(from, now)) {
+            let message = format!(
+                "this token is wrong, and so were too many before it from this address; check it, and try again in {seconds} s"
+            );
             return Error::new(ErrorKind::LimitExceeded, message);
+        }
+        if let Some(from) = from {
+            // It need not wait, so this only counts.
+            _ = throttle.failed(from, now);
         }
         let message = "this is not a token of this engine; one with a data directory has it in the file admin.token there, or admin-read.token";
         Error::new(ErrorKind::Unauthenticated, message)

@@ -18,7 +18,7 @@ use crate::random::random;
 /// How long a session lasts after it was used last, and at most.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
-/// How many there may be; the one that was used longest ago makes room.
+/// How many there may be of a token; of them, the one that was used longest ago makes room.
 const MOST: usize = 64;
 
 /// The sessions of a console. A handle, cheap to clone.
@@ -47,23 +47,25 @@ impl Sessions {
         Self { tokens, open: Arc::default() }
     }
 
-    /// Opens a session for a token that is taken; its id has 256 random bits.
-    pub(super) fn open(&self, token: &str) -> Result<String> {
+    /// Opens a session for a token that is taken; its id has 256 random bits. Says too whether one of the same token made room.
+    pub(super) fn open(&self, token: &str) -> Result<(String, bool)> {
         let id = URL_SAFE_NO_PAD.encode(random::<32>()?);
         let now = Instant::now();
         let mut open = self.lock();
         open.retain(|_, session| self.is_good(session, now));
-        if open.len() >= MOST
-            && let Some(oldest) = open.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
-        {
+        // Whoever opens too many ends his own: those of another token are somebody else's.
+        let own = || open.iter().filter(|(_, session)| *session.token == token);
+        let oldest = own().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+        let pushed_out = oldest.filter(|_| own().count() >= MOST);
+        if let Some(oldest) = pushed_out {
             open.remove(&oldest);
         }
         open.insert(key(&id), Open { token: Zeroizing::new(token.to_owned()), begun: now, used: now });
-        Ok(id)
+        Ok((id, pushed_out.is_some()))
     }
 
-    /// Whose session it is, and what it is good for; it is used by that.
-    pub(super) fn admit(&self, id: &str) -> Option<(Arc<str>, Access)> {
+    /// Whose session it is, and what it is good for. It is used by that if somebody is there.
+    pub(super) fn admit(&self, id: &str, attended: bool) -> Option<(Arc<str>, Access)> {
         let now = Instant::now();
         let mut open = self.lock();
         let session = open.get_mut(&key(id))?;
@@ -71,7 +73,9 @@ impl Sessions {
             open.remove(&key(id));
             return None;
         }
-        session.used = now;
+        if attended {
+            session.used = now;
+        }
         self.tokens.known(&session.token)
     }
 
@@ -80,9 +84,10 @@ impl Sessions {
         self.lock().get(&key(id)).is_some_and(|session| self.is_good(session, Instant::now()))
     }
 
-    /// Ends a session.
-    pub(super) fn close(&self, id: &str) {
-        self.lock().remove(&key(id));
+    /// Ends a session, and says whose it was; `None` if there is no such session.
+    pub(super) fn close(&self, id: &str) -> Option<(Arc<str>, Access)> {
+        let session = self.lock().remove(&key(id))?;
+        self.tokens.known(&session.token).filter(|_| self.is_good(&session, Instant::now()))
     }
 
     fn is_good(&self, session: &Open, now: Instant) -> bool {
@@ -111,18 +116,51 @@ mod tests {
         (Sessions::new(Tokens::fixed(token.clone(), Some(reader.clone()))), token, reader)
     }
 
+    fn open(sessions: &Sessions, token: &AdminToken) -> String {
+        sessions.open(token.expose()).unwrap().0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_opens_too_many_ends_his_own_only() {
+        let (sessions, token, reader) = sessions();
+        let full = open(&sessions, &token);
+        let mut pushed_out = 0;
+        for _ in 0..3 * MOST {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            pushed_out += usize::from(sessions.open(reader.expose()).unwrap().1);
+        }
+        assert!(sessions.is_in(&full), "somebody else's");
+        assert_eq!((pushed_out, sessions.lock().len()), (2 * MOST, MOST + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_page_asks_by_itself_does_not_prolong_a_session() {
+        let (sessions, token, _) = sessions();
+        let (left, attended) = (open(&sessions, &token), open(&sessions, &token));
+        let begun = Instant::now();
+        while begun.elapsed() < 2 * IDLE {
+            assert_eq!(sessions.admit(&left, false).is_some(), begun.elapsed() < IDLE);
+            assert!(sessions.admit(&attended, true).is_some());
+            tokio::time::advance(IDLE / 4).await;
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_session_ends_when_it_is_not_used_and_at_last_though_it_is() {
         let (sessions, token, reader) = sessions();
-        let (idle, used) = (sessions.open(token.expose()).unwrap(), sessions.open(reader.expose()).unwrap());
-        assert_eq!(sessions.admit(&idle).unwrap().1, Access::Full);
+        let (idle, used) = (open(&sessions, &token), open(&sessions, &reader));
+        assert_eq!(sessions.admit(&idle, true).unwrap().1, Access::Full);
         let begun = Instant::now();
         while begun.elapsed() < LONGEST {
-            assert_eq!(sessions.admit(&used).unwrap().1, Access::Read, "{:?}", begun.elapsed());
+            assert_eq!(sessions.admit(&used, true).unwrap().1, Access::Read, "{:?}", begun.elapsed());
             assert_eq!(sessions.is_in(&idle), begun.elapsed() < IDLE, "to ask is not to use");
             tokio::time::advance(IDLE / 2).await;
         }
-        assert!(sessions.admit(&used).is_none() && sessions.admit(&idle).is_none() && sessions.lock().is_empty());
+        assert!(
+            sessions.admit(&used, true).is_none()
+                && sessions.admit(&idle, true).is_none()
+                && sessions.lock().is_empty()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -130,11 +168,11 @@ mod tests {
         let (sessions, token, _) = sessions();
         let mut ids = Vec::new();
         for _ in 0..MOST {
-            ids.push(sessions.open(token.expose()).unwrap());
+            ids.push(open(&sessions, &token));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert!(sessions.admit(&ids[0]).is_some());
-        ids.push(sessions.open(token.expose()).unwrap());
+        assert!(sessions.admit(&ids[0], true).is_some());
+        ids.push(open(&sessions, &token));
         assert!(!sessions.is_in(&ids[1]) && sessions.is_in(&ids[0]) && sessions.is_in(&ids[MOST]));
         assert_eq!(sessions.lock().len(), MOST);
     }
@@ -145,11 +183,11 @@ mod tests {
         let tokens = Tokens::of_directory(directory.path(), Duration::from_secs(600)).unwrap();
         let sessions = Sessions::new(tokens.clone());
         let (full, reader) = (tokens.present(), tokens.reader().unwrap());
-        let (id, other) = (sessions.open(full.expose()).unwrap(), sessions.open(reader.expose()).unwrap());
+        let (id, other) = (open(&sessions, &full), open(&sessions, &reader));
         std::fs::write(AdminToken::file(directory.path()), AdminToken::generate().unwrap().expose()).unwrap();
         tokens.look();
         assert!(tokens.known(full.expose()).is_some(), "programs go on with it for a while");
-        assert!(!sessions.is_in(&id) && sessions.admit(&id).is_none() && sessions.is_in(&other));
+        assert!(!sessions.is_in(&id) && sessions.admit(&id, true).is_none() && sessions.is_in(&other));
         std::fs::write(AdminToken::reader_file(directory.path()), AdminToken::generate().unwrap().expose()).unwrap();
         tokens.look();
         assert!(!sessions.is_in(&other));
@@ -158,13 +196,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_closed_is_closed_and_what_was_never_open_is_nobodys() {
         let (sessions, token, _) = sessions();
-        let id = sessions.open(token.expose()).unwrap();
+        let id = open(&sessions, &token);
         assert_eq!(id.len(), 43);
         for wrong in ["", &id[1..], &format!("{id}A"), token.expose()] {
-            assert!(sessions.admit(wrong).is_none());
+            assert!(sessions.admit(wrong, true).is_none());
         }
-        sessions.close(&id);
-        assert!(sessions.admit(&id).is_none());
+        assert_eq!(sessions.close(&id).unwrap().1, Access::Full);
+        assert!(sessions.close(&id).is_none());
+        assert!(sessions.admit(&id, true).is_none());
         assert!(!format!("{sessions:?}").contains(token.expose()));
     }
 }

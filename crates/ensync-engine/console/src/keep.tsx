@@ -1,0 +1,93 @@
+// Keys that are seen once. They are shown above everything else, a login included, until somebody puts them away: nobody could show them
+// again.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { go } from "./route";
+import { Act, Copy, Key, Notice, Page } from "./ui/parts";
+
+/** The variable of a program's environment, what it is, and its value. */
+export type Line = [string, string, string];
+
+export interface Kept {
+    title: string;
+    /** What the file is called. */
+    name: string;
+    lines: Line[];
+    about: ComponentChildren;
+    /** What is done when they are kept, and not before. It says what is shown then. */
+    next?: { yes: string; act: () => Promise<void> };
+    /** How they are put away, and what is shown then. */
+    leave: { label: string; where: string };
+}
+
+let kept: Kept | null = null;
+let tell: (kept: Kept | null) => void = () => {};
+
+/** Shows keys, or puts them away. */
+export function keep(keys: Kept | null): void {
+    kept = keys;
+    tell(keys);
+}
+
+export function useKept(): Kept | null {
+    const [state, set] = useState(kept);
+    useEffect(() => {
+        tell = set;
+        set(kept);
+    }, []);
+    useEffect(() => {
+        if (!state) return;
+        const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+        window.addEventListener("beforeunload", ask);
+        return () => window.removeEventListener("beforeunload", ask);
+    }, [state !== null]);
+    return state;
+}
+
+export function Keep({ of }: { of: Kept }) {
+    const file = of.lines.map(([variable, , value]) => `${variable}=${value}\n`).join("");
+    const download = () => {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([file], { type: "text/plain" }));
+        link.download = `${of.name.replace(/[^A-Za-z0-9._-]+/g, "-")}.env`;
+        link.click();
+        window.setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    };
+    return (
+        <div class="keep">
+            <Page title={of.title}>
+                <section class="section secrets" aria-label="Keys">
+                    <Notice kind="warn">{of.about}</Notice>
+                    {of.lines.map(([variable, label, value]) => (
+                        <div class="secret">
+                            <span class="secret-label">{label}</span>
+                            <Key value={value} copy />
+                            <span class="hint">{variable}</span>
+                        </div>
+                    ))}
+                    <div class="actions">
+                        <button type="button" class={of.next ? undefined : "primary"} onClick={download}>
+                            Download as a file
+                        </button>
+                        <Copy text={file} label="Copy all" />
+                        {of.next && (
+                            <Act kind="primary" act={of.next.act}>
+                                {of.next.yes}
+                            </Act>
+                        )}
+                        <button
+                            type="button"
+                            onClick={() => {
+                                keep(null);
+                                go(of.leave.where);
+                            }}
+                        >
+                            {of.leave.label}
+                        </button>
+                    </div>
+                </section>
+            </Page>
+        </div>
+    );
+}
