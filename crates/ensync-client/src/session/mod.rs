@@ -54,6 +54,7 @@ pub(crate) use link_command::HandBack;
 use link_command::LinkCommand;
 pub(crate) use registry::{Opened, SubscriptionRegistry};
 pub use retry::RetryPolicy;
+pub(crate) use retry::WINDOW as DEDUP_WINDOW;
 use shared::Shared;
 pub(crate) use shared::{SHORTEST_LEASE, State};
 pub(crate) use state_cell::StateCell;
