@@ -29,6 +29,7 @@ over_every_transport!(
     what_is_released_is_handed_on_and_does_not_count,
     a_window_in_bytes_is_kept,
     refusals_keep_their_kind,
+    what_is_no_base64_is_no_payload,
     an_abandoned_call_disturbs_no_other,
     after_close_every_call_is_closed,
     dropping_the_link_ends_the_session,
@@ -239,6 +240,18 @@ async fn refusals_keep_their_kind(world: World) {
         let error = soon(stock.transport.call(command)).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
+}
+
+async fn what_is_no_base64_is_no_payload(world: World) {
+    let shop = link(&world, &world.shop).await;
+    let Command::Publish(good) = publish(&world, "{}") else { unreachable!() };
+    for payload in [&b""[..], b"e30=;A=:b", b"{}", "e30=é".as_bytes(), b"e30\xff", b"\xc3\x28"] {
+        let payload = ensync_core::WirePayload::from_wire(payload.to_vec());
+        let error = soon(shop.transport.call(Command::Publish(Publish { payload, ..good.clone() }))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MalformedEnvelope, "{error}");
+        assert!(error.to_string().contains("base64"), "{error}");
+    }
+    soon(shop.transport.call(Command::Publish(good))).await.unwrap();
 }
 
 async fn an_abandoned_call_disturbs_no_other(world: World) {

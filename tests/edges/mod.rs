@@ -1,6 +1,7 @@
 //! The edges of an engine, where text becomes a value: its transports spoken by hand, its admin API, its Config Manager. What is given
 //! in a wrong place is not repeated, one rule holds for JSON, keys and names are checked wherever they enter.
 
+mod conversions;
 mod json;
 mod names;
 mod secrets;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ensync_client::{Client, Event};
+use ensync_core::report;
 use ensync_engine::{NewApp, Server, ServerTls};
 use ensync_sdk::{Engine, ErrorKind, Scheme};
 
@@ -148,6 +149,20 @@ async fn a_subscription_goes_on_by_the_other_url() {
         assert_eq!((n_of(&event), client.endpoint().scheme()), (n, scheme));
         event.ack().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_fails_later_names_the_url_that_was_used() {
+    let between = Between::plain().await;
+    between.grpc.set(Mode::NoHttp2);
+    let client = between.client(&between.engine()).await;
+    works(&client, &between.app, 1).await;
+    between.grpc.set(Mode::Closed);
+    between.ws.set(Mode::Closed);
+    let publish = client.publish(ORDERS, &1).to(between.app.app_id).timeout(Duration::from_millis(300));
+    let text = report(&publish.await.unwrap_err());
+    assert!(text.contains(&between.ws.address.to_string()), "{text}");
+    assert!(text.starts_with("publish orders/placed at ws://"), "{text}");
 }
 
 #[tokio::test]

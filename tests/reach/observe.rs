@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, Once};
 
-use ensync_client::{Client, Event};
-use ensync_core::{Error, ErrorKind};
+use ensync_client::{Client, Event, Unopenable};
+use ensync_core::{Error, ErrorKind, SecretKey};
+use futures::StreamExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -288,7 +289,27 @@ over_both!(
     metrics_bear_the_documented_names,
     a_trace_goes_with_the_event,
     without_the_option_no_trace_goes_anywhere,
+    what_does_not_open_is_logged_once_in_a_while,
 );
+
+/// Whoever sends such events decides how many there are.
+async fn what_does_not_open_is_logged_once_in_a_while(transport: Transport) {
+    let heard = Heard::default();
+    let _listening = listen(heard.clone());
+    let world = World::start(transport).await;
+    let (till, stock) = world.clients().await;
+    let other = stock.subscribe(ORDERS).app_secret_key(SecretKey::generate().unwrap());
+    let mut orders = other.unopenable(Unopenable::Discard).await.unwrap();
+    for n in 0..20 {
+        till.publish(ORDERS, &n).to(world.warehouse.app_id).await.unwrap();
+    }
+    let dead = async || world.server.queue(ORDERS, world.warehouse.app_id).await.unwrap().unwrap().dead;
+    tokio::select! {
+        event = orders.next() => panic!("{event:?} came out"),
+        () = eventually(async || dead().await == 20) => {}
+    }
+    assert_eq!(heard.events("an event cannot be opened; others may follow unlogged for a minute").len(), 1);
+}
 
 /// A program that is set up for OpenTelemetry, as far as these tests need.
 struct Telemetry {

@@ -1,20 +1,16 @@
 //! Links whose calls know nothing of each other: each is answered in its own time, or not.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use ensync_core::{
-    AppKey, Command, Delivery, Error, ErrorKind, Link, Login, Peer, Reply, Result, Service, Session, Transport,
-};
+use ensync_core::{AppKey, Command, Delivery, Error, ErrorKind, Link, Login, Peer, Reply, Result, Service, Session};
 use ensync_engine::Broker;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Outcome;
+use crate::link::{self, Far, Inbox};
 use crate::network::{Fate, Network};
 
 /// A session at the engine, which learns of its end some time after this is gone.
@@ -55,104 +51,72 @@ pub async fn connect(network: &Arc<Network>, who: &'static str, fate: Fate, app_
         broker.login(Login { app_key: app_key.clone(), transport: "sim", remote: None }).await?;
     let seat = Seat { network: network.clone(), broker, peer };
     network.travel().await;
-    let core = Arc::new(Core { seat, closed: CancellationToken::new(), fate });
-    let inbox = deliveries(core.clone(), who, inbox);
-    Ok(Link {
-        transport: Arc::new(Way { core, ended: AtomicBool::new(false) }),
-        inbox,
-        welcome: network.shown(welcome),
-    })
+    let core = Arc::new(Core { seat, over: CancellationToken::new(), fate });
+    let (link, sender) = link::open(core.clone(), network.shown(welcome), core.over.clone());
+    tokio::spawn(deliver(network.clone(), (core.fate.clone(), Arc::downgrade(&core)), who, inbox, sender));
+    Ok(link)
 }
 
-/// One connection, seen from both ends.
+/// The engine's end of one connection.
 struct Core {
     seat: Seat,
-    closed: CancellationToken,
+    /// The client ended it. The engine hears of that when the last handle is gone: see `Seat`.
+    over: CancellationToken,
     fate: Fate,
 }
 
-impl Core {
-    fn is_over(&self) -> bool {
-        self.fate.cut.is_cancelled() || self.fate.leave.is_cancelled() || self.closed.is_cancelled()
-    }
-}
-
-fn deliveries(
-    core: Arc<Core>,
+/// Brings what the engine sends, until the link ends.
+async fn deliver(
+    network: Arc<Network>,
+    (fate, core): (Fate, Weak<Core>),
     who: &'static str,
     mut from: BoxStream<'static, Delivery>,
-) -> BoxStream<'static, Result<Delivery>> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let (network, fate, closed) = (core.seat.network.clone(), core.fate.clone(), core.closed.clone());
-    let weak = Arc::downgrade(&core);
-    tokio::spawn(async move {
-        let pushed = async {
-            while let Some(mut delivery) = from.next().await {
-                network.travel().await;
-                if network.engine.lacks("leases") {
-                    delivery.lease = None;
-                }
-                if sender.send(Ok(delivery)).is_err() {
-                    return;
-                }
-            }
-            network.in_turn(who).await;
+    to: Inbox,
+) {
+    let pushed = async {
+        while let Some(mut delivery) = from.next().await {
             network.travel().await;
-        };
-        let forgotten = async {
-            fate.forget.cancelled().await;
-            if let Some(core) = weak.upgrade() {
-                core.seat.forgotten().await;
+            if network.engine.lacks("leases") {
+                delivery.lease = None;
             }
-            // The connection stays, and nothing comes over it.
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            biased;
-            () = closed.cancelled() => return,
-            () = fate.cut.cancelled() => {}
-            () = sender.closed() => return,
-            () = forgotten => return,
-            // In order: it ends without an error.
-            () = fate.leave.cancelled() => return network.travel().await,
-            () = pushed => return,
+            if to.send(Ok(delivery)).is_err() {
+                return;
+            }
         }
-        let _ = sender.send(Err(Error::new(ErrorKind::Interrupted, "the link was cut")));
-    });
-    let state = (core, receiver, false);
-    futures::stream::unfold(state, |(core, mut receiver, over)| async move {
-        if over {
-            return None;
+        network.in_turn(who).await;
+        network.travel().await;
+    };
+    let forgotten = async {
+        fate.forget.cancelled().await;
+        if let Some(core) = core.upgrade() {
+            core.seat.forgotten().await;
         }
-        let item = receiver.recv().await?;
-        let over = item.is_err();
-        Some((item, (core, receiver, over)))
-    })
-    .boxed()
-}
-
-struct Way {
-    core: Arc<Core>,
-    ended: AtomicBool,
-}
-
-impl fmt::Debug for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Way")
+        // The connection stays, and nothing comes over it.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        // The client ended it.
+        () = to.closed() => return,
+        () = fate.cut.cancelled() => {}
+        () = forgotten => return,
+        // In order: it ends without an error.
+        () = fate.leave.cancelled() => return network.travel().await,
+        () = pushed => return,
     }
+    let _ = to.send(Err(Error::new(ErrorKind::Interrupted, "the link was cut")));
 }
 
 #[async_trait]
-impl Transport for Way {
+impl Far for Core {
     async fn call(&self, command: Command) -> Result<Reply> {
         let name = command.name();
-        if self.ended.load(Ordering::Relaxed) || self.core.is_over() {
+        if self.fate.cut.is_cancelled() || self.fate.leave.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, format!("{name}: the link has ended")));
         }
-        let network = self.core.seat.network.clone();
+        let network = self.seat.network.clone();
         network.ledger.sent(&command);
-        let (broker, peer, cut) =
-            (self.core.seat.broker.clone(), self.core.seat.peer.clone(), self.core.fate.cut.clone());
+        let (broker, peer, cut) = (self.seat.broker.clone(), self.seat.peer.clone(), self.fate.cut.clone());
         // What is on its way when the link is cut arrives, or not.
         let arrives_anyway = network.chance(50);
         // A task of its own: a caller that gives up abandons the answer, not the command.
@@ -189,31 +153,22 @@ impl Transport for Way {
         });
         tokio::select! {
             biased;
-            () = self.core.fate.cut.cancelled() => {}
+            () = self.fate.cut.cancelled() => {}
             reply = answered => if let Ok(reply) = reply { return reply },
-            () = self.core.closed.cancelled() => {}
         }
         Err(Error::new(ErrorKind::Interrupted, format!("{name}: the link was cut before the answer came")))
     }
 
-    fn abort(&self, _cause: Error) {
-        // The engine hears of it when the last handle is gone: see `Seat`.
-        self.ended.store(true, Ordering::Relaxed);
-        self.core.closed.cancel();
-    }
-
     async fn close(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let Seat { network, broker, peer } = &self.core.seat;
+        let Seat { network, broker, peer } = &self.seat;
         let goodbye = async {
             network.travel().await;
             broker.logout(peer).await;
         };
         tokio::select! {
             biased;
-            () = self.core.fate.cut.cancelled() => {}
+            () = self.fate.cut.cancelled() => {}
             () = goodbye => {}
         }
-        self.core.closed.cancel();
     }
 }

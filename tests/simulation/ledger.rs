@@ -357,6 +357,7 @@ impl Sums {
         ("no extension", 5),
         ("answers shifted", 2),
         ("parted", 1),
+        ("steady without leases", 1),
     ];
 
     pub fn add(&mut self, ledger: &Ledger) {

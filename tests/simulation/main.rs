@@ -16,6 +16,8 @@
 mod direct;
 mod engine;
 mod ledger;
+#[path = "../../crates/ensync-client/tests/session/link.rs"]
+mod link;
 mod network;
 mod people;
 mod web_socket;

@@ -53,8 +53,7 @@ pub async fn publish(
 
 /// Reads one name until the client closes, in a way that the seed decides.
 pub async fn read(world: Arc<World>, by: Person, name: usize, mut random: fastrand::Rng) {
-    // Without leases nothing keeps what waits, or is at work, from running out.
-    let window = if world.network.engine.lacks("leases") { 1 } else { random.u32(1..20) };
+    let window = random.u32(1..20);
     // Some come and go before they stay.
     let visits = if random.u8(0..3) == 0 { random.u8(2..8) } else { 0 };
     for _ in 0..visits {

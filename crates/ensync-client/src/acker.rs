@@ -8,16 +8,15 @@ use ensync_core::{
     Timestamp,
 };
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use crate::Client;
 use crate::client::unexpected;
 use crate::finished::Finished;
 use crate::lease::{Lease, Renewal};
-use crate::observe::Settling;
 use crate::observe::metrics::{Counted, IN_FLIGHT};
 use crate::options::bounded;
 use crate::session::{Credit, HandBack, LinkLife, Request, SHORTEST_LEASE};
+use crate::settle::{Within, settle};
 
 /// The reason of what was left.
 const LEFT: &str = "left until its lease ends";
@@ -269,6 +268,7 @@ impl Acker {
             Patience::OfTheLease if self.0.lease.is_some() => Some(bounded(Duration::MAX)),
             _ => None,
         };
+        let sent = Instant::now();
         // If it is abandoned from here on, by a runtime that ends, nobody knows what became of it.
         self.0.unsure.store(true, Ordering::Release);
         let within = Within { limit, bound: self.link() };
@@ -287,6 +287,9 @@ impl Acker {
         match outcome {
             Ok(until) => {
                 self.0.settled.store(true, Ordering::Release);
+                if let Some(lease) = &self.0.lease {
+                    lease.settled(sent);
+                }
                 self.0.make_room();
                 Ok(until)
             }
@@ -303,6 +306,10 @@ impl Acker {
     fn note(&self, error: Error) -> Error {
         if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::NotFound) {
             if let Some(lease) = &self.0.lease {
+                // One that was settled already may be refused as late for that.
+                if error.kind() == ErrorKind::StaleDelivery && !self.is_settled() {
+                    lease.was_over();
+                }
                 lease.lose();
             }
             self.let_go();
@@ -354,45 +361,4 @@ impl fmt::Debug for Owned {
 enum Patience {
     OfACall,
     OfTheLease,
-}
-
-/// For how long a settlement may take, unless as long as any call, and the link that it is bound to.
-#[derive(Default)]
-pub(crate) struct Within {
-    limit: Option<Duration>,
-    bound: Option<Arc<LinkLife>>,
-}
-
-/// Settles a delivery; tells when it comes again if it was deferred and the engine said.
-pub(crate) async fn settle(
-    client: &Client,
-    event: EventName,
-    id: EventId,
-    block: Option<Block>,
-    how: Settlement,
-    within: Within,
-) -> Result<Option<Timestamp>> {
-    let settling = Settling::begin(&event, &id, &how);
-    let settled = settle_now(client, event, id, block, how, within).instrument(settling.span()).await;
-    settling.end(&settled);
-    settled
-}
-
-async fn settle_now(
-    client: &Client,
-    event: EventName,
-    id: EventId,
-    block: Option<Block>,
-    how: Settlement,
-    within: Within,
-) -> Result<Option<Timestamp>> {
-    let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
-    let command = Command::Settle(Settle { id, event: Some(event), block, how });
-    let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
-    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound)).await;
-    match reply.map_err(|error| error.context(&context))? {
-        Reply::Done => Ok(None),
-        Reply::Deferred { until } => Ok(until),
-        other => Err(unexpected(&context, &other)),
-    }
 }

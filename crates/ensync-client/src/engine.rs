@@ -147,7 +147,7 @@ impl<T> Engine<T> {
     }
 
     /// How long [`Client::close`] may take: waiting for calls and handlers under way, and the goodbye, which has a moment of its own if
-    /// nothing is left of that. Default: 30 s.
+    /// nothing is left of that; and with an outbox a second at most in which it notes what was answered. Default: 30 s.
     #[must_use]
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.options.close_timeout = bounded(limit);

@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::session::LinkLife;
+use crate::session::{LinkLife, ObservedLease};
 
 /// The lease of one delivery. It is over with the link that brought the delivery, when its time is up, or when the engine says so.
 #[derive(Debug)]
@@ -14,12 +14,35 @@ pub(crate) struct Lease {
     link: Arc<LinkLife>,
     /// When it runs out, if the engine said.
     until: Mutex<Option<Instant>>,
+    /// Where the engine does not say: when the delivery came, and what is seen of its leases.
+    observed: Option<(Instant, Arc<ObservedLease>)>,
     lost: CancellationToken,
 }
 
 impl Lease {
     pub(crate) fn new(link: Arc<LinkLife>, until: Option<Instant>) -> Self {
-        Self { link, until: Mutex::new(until), lost: CancellationToken::new() }
+        Self { link, until: Mutex::new(until), observed: None, lost: CancellationToken::new() }
+    }
+
+    /// What becomes of settlements shows how long leases are, if the engine does not say.
+    pub(crate) fn observed(mut self, arrived: Instant, by: Arc<ObservedLease>) -> Self {
+        self.observed = self.until().is_none().then_some((arrived, by));
+        self
+    }
+
+    /// A settlement that was sent then was taken.
+    pub(crate) fn settled(&self, sent: Instant) {
+        if let Some((arrived, observed)) = &self.observed {
+            observed.accepted(sent.saturating_duration_since(*arrived));
+        }
+    }
+
+    /// The engine refused a settlement as too late.
+    pub(crate) fn was_over(&self) {
+        // Not because its link is gone, or what it was told before.
+        if let Some((arrived, observed)) = self.observed.as_ref().filter(|_| !self.is_lost()) {
+            observed.refused(arrived.elapsed());
+        }
     }
 
     pub(crate) fn link(&self) -> &Arc<LinkLife> {

@@ -22,6 +22,7 @@ mod reading;
 mod receipt;
 mod sealing;
 mod session;
+mod settle;
 mod subscription;
 mod transports;
 

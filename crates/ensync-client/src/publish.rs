@@ -324,7 +324,7 @@ async fn deliver(
         (place, recipient, answer)
     };
     // In whatever order: one that is slow holds up no other. What comes after these is not sealed before there is room.
-    let sending = copies.stream().enumerate().map(sending).buffer_unordered(IN_FLIGHT);
+    let sending = copies.stream(deadline).enumerate().map(sending).buffer_unordered(IN_FLIGHT);
     let mut answers: Vec<_> = sending.collect().await;
     answers.sort_unstable_by_key(|(place, ..)| *place);
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());

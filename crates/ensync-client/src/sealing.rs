@@ -7,6 +7,7 @@ use ensync_core::{
     AppId, Error, ErrorKind, EventName, IdempotencyKey, Metadata, PayloadJson, Publish, Result, Schema, WirePayload,
 };
 use futures::{Stream, StreamExt};
+use tokio::time::Instant;
 
 use crate::Client;
 
@@ -74,10 +75,18 @@ impl Copies {
         }
     }
 
-    /// Each copy and whose it is, sealed when it is asked for.
-    pub(crate) fn stream(self) -> impl Stream<Item = (AppId, Result<Publish>)> + Send {
-        let parts = futures::stream::unfold(self, |mut copies| async move {
-            let (whose, part) = copies.next_part().await?;
+    /// The rest, if nothing more of it can be sent in time.
+    fn give_up(&mut self) -> Option<Part> {
+        let whose = self.rest.take()?.ids();
+        let text = "others of the same publish were under way until the deadline; it was not sent";
+        Some((whose, Err(Error::new(ErrorKind::LimitExceeded, text))))
+    }
+
+    /// Each copy and whose it is, sealed when it is asked for, and not once it would come too late.
+    pub(crate) fn stream(self, deadline: Instant) -> impl Stream<Item = (AppId, Result<Publish>)> + Send {
+        let parts = futures::stream::unfold(self, move |mut copies| async move {
+            let late = copies.part.is_none() && Instant::now() >= deadline;
+            let (whose, part) = if late { copies.give_up()? } else { copies.next_part().await? };
             let copies_of: Vec<_> = match part {
                 Ok(sealed) => whose.into_iter().zip(sealed.into_iter().map(Ok)).collect(),
                 Err(error) => whose.into_iter().map(|recipient| (recipient, Err(error.clone()))).collect(),

@@ -1,9 +1,9 @@
 //! What it costs to find out that an envelope is not for the reader, beside an honest one of the same length on the wire: in instructions,
-//! counted as for `instructions`.
+//! counted as for `instructions`. The number before the last is that of the reader's keys.
 //!
 //! ```text
 //! cargo bench -p ensync-core --bench hostile --no-run
-//! valgrind --tool=callgrind … hostile open unnamed 102400 1      # and again with 11: a tenth of the difference is one
+//! valgrind --tool=callgrind … hostile open unnamed 102400 3 1    # and again with 11: a tenth of the difference is one
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark")]
@@ -32,11 +32,12 @@ const KINDS: [&str; 13] = [
 
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [what, kind, size, times] = given.as_slice() else {
+    let [what, kind, size, keys, times] = given.as_slice() else {
         // `cargo bench` starts it without them.
         return println!("{KINDS:?}");
     };
-    let keyring: Keyring = (1..=5).map(|seed| SecretKey::from_seed([seed; 32])).collect();
+    let keys: u8 = keys.parse().unwrap();
+    let keyring: Keyring = (1..=keys).map(|seed| SecretKey::from_seed([seed; 32])).collect();
     let wire = wire(kind, size.parse().unwrap(), &keyring);
     for _ in 0..times.parse::<u32>().unwrap() {
         // A copy, for the wire's text remembers what was found out of it.

@@ -1,15 +1,18 @@
 //! The ways between text and the values that are read from it: the same for every type, so that whatever holds a text will do.
 
-/// `FromStr`, `TryFrom` of everything that holds a text and of a reference to the value itself, and `Deserialize`, by `parse`.
-/// With `secret`, a `String` is wiped that was handed over.
-macro_rules! from_text {
-    ($name:ident, $expecting:expr) => {
-        $crate::convert::from_text!(@common $name, $expecting, String::from);
+/// `FromStr`, and `TryFrom` of everything that holds a text and of a reference to the value itself, by `parse`. A `String` that was handed
+/// over is wiped with `secret`, and given to `parse` as it is with `owned`.
+macro_rules! parsed {
+    ($name:ident) => {
+        $crate::convert::parsed!(@common $name, text, &text);
     };
-    (secret $name:ident, $expecting:expr) => {
-        $crate::convert::from_text!(@common $name, $expecting, ::zeroize::Zeroizing::<String>::new);
+    (secret $name:ident) => {
+        $crate::convert::parsed!(@common $name, text, &::zeroize::Zeroizing::<String>::new(text));
     };
-    (@common $name:ident, $expecting:expr, $owned:expr) => {
+    (owned $name:ident) => {
+        $crate::convert::parsed!(@common $name, text, text);
+    };
+    (@common $name:ident, $text:ident, $given:expr) => {
         impl ::std::str::FromStr for $name {
             type Err = $crate::Error;
             fn from_str(text: &str) -> $crate::Result<Self> {
@@ -26,15 +29,15 @@ macro_rules! from_text {
 
         impl TryFrom<String> for $name {
             type Error = $crate::Error;
-            fn try_from(text: String) -> $crate::Result<Self> {
-                Self::parse(&$owned(text))
+            fn try_from($text: String) -> $crate::Result<Self> {
+                Self::parse($given)
             }
         }
 
         impl TryFrom<&String> for $name {
             type Error = $crate::Error;
             fn try_from(text: &String) -> $crate::Result<Self> {
-                Self::parse(text)
+                Self::parse(text.as_str())
             }
         }
 
@@ -54,7 +57,16 @@ macro_rules! from_text {
                 Ok(value.clone())
             }
         }
+    };
+}
 
+/// The same, and `Deserialize` of a text.
+macro_rules! from_text {
+    (secret $name:ident, $expecting:expr) => {
+        $crate::convert::parsed!(secret $name);
+        $crate::convert::from_text!(@deserialize $name, $expecting);
+    };
+    (@deserialize $name:ident, $expecting:expr) => {
         impl<'de> ::serde::Deserialize<'de> for $name {
             fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 /// Errors of serde's own repeat what was found, which might be a secret; `parse` says what it found.
@@ -74,6 +86,10 @@ macro_rules! from_text {
                 deserializer.deserialize_str(Visitor)
             }
         }
+    };
+    ($name:ident, $expecting:expr) => {
+        $crate::convert::parsed!($name);
+        $crate::convert::from_text!(@deserialize $name, $expecting);
     };
 }
 
@@ -147,4 +163,4 @@ macro_rules! serialize_display {
     };
 }
 
-pub(crate) use {as_text, from_text, serialize_display};
+pub(crate) use {as_text, from_text, parsed, serialize_display};

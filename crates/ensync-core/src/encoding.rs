@@ -54,16 +54,24 @@ pub(crate) fn encode_to(text: &mut Vec<u8>, bytes: &[u8]) {
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let Engines { standard: [standard, standard_bare], url_safe: [url_safe, url_safe_bare] } = &*ENGINES;
     let padded = text.ends_with('=');
+    #[cfg(test)]
+    crate::crypto::cost::decoded(text.len());
     let read = if padded { standard } else { standard_bare }.decode(text);
     // Looked at only where it was no standard base64, for it is seldom anything else.
     match read {
-        Err(_) if text.contains(['-', '_']) => if padded { url_safe } else { url_safe_bare }.decode(text).ok(),
+        Err(_) if text.contains(['-', '_']) => {
+            #[cfg(test)]
+            crate::crypto::cost::decoded(text.len());
+            if padded { url_safe } else { url_safe_bare }.decode(text).ok()
+        }
         read => read.ok(),
     }
 }
 
 /// The bytes of a text in the one spelling that we write.
 pub(crate) fn decode_canonical(text: &str) -> Option<Vec<u8>> {
+    #[cfg(test)]
+    crate::crypto::cost::decoded(text.len());
     let [padded, _] = &ENGINES.standard;
     padded.decode(text).ok()
 }
@@ -75,6 +83,8 @@ pub(crate) fn encode_secret(bytes: &[u8]) -> Zeroizing<String> {
 
 /// [`decode`] for what is secret: what was read is wiped, also when the text turns out to be no base64.
 pub(crate) fn decode_secret(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    #[cfg(test)]
+    crate::crypto::cost::decoded(text.len());
     let bare = text.trim_end_matches('=');
     if bare.len() != text.len() && text.len() != bare.len().next_multiple_of(4) {
         return None;

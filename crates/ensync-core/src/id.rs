@@ -3,12 +3,11 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroU64;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
-use crate::convert::{as_text, from_text};
+use crate::convert::{as_text, from_text, parsed};
 use crate::text::{Given, holds, reads_as};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
@@ -222,12 +221,7 @@ impl TryFrom<u64> for Block {
     }
 }
 
-impl FromStr for Block {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        Self::parse(text)
-    }
-}
+parsed!(Block);
 
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::convert::parsed;
 use crate::json::{self, Member};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
@@ -132,6 +133,8 @@ impl Metadata {
         if own.len() == members.len() { self.clone() } else { Self(format!("{{{}}}", own.join(",")).into()) }
     }
 }
+
+parsed!(Metadata);
 
 /// What an engine says about a replayed event (its metadata holds it as `$internal.replay_info`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use crate::{AppId, SecretKey, encoding};
 
 /// What a private key in a PEM file begins and ends with.
 const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
-/// Letters behind the prefix of what an engine issues.
-const ISSUED_LETTERS: usize = 43;
+/// How many letters stand behind the prefix of a key or token of an engine.
+const TOKEN_LETTERS: usize = 43;
 const HIDDEN: &str = "(not shown: a key)";
 
 /// How much [`redacted`] leaves out of a text.
@@ -110,7 +110,7 @@ fn issued(text: &str, what: Redact) -> Option<Range<usize>> {
     if what == Redact::Keys {
         // What white space cut off it.
         let prefix = "ensync_key_".len();
-        while (end - start) < prefix + ISSUED_LETTERS
+        while (end - start) < prefix + TOKEN_LETTERS
             && let Some(rest) = text.get(end..)
             && let word = rest.trim_start()
             && word.len() < rest.len()

@@ -15,7 +15,7 @@ impl Error {
         format!("{}: {self}", self.kind().code())
     }
 
-    /// Reads the text with which an engine refused a command. What goes beyond 1,024 bytes of it is cut off.
+    /// Reads the text with which an engine refused a command. One of more than 1,120 bytes is cut off behind 1,024.
     ///
     /// Another engine's text carries no code. It becomes [`ErrorKind::Unavailable`] or [`ErrorKind::LimitExceeded`] where its words say
     /// that the reason passes, and [`ErrorKind::Refused`] otherwise. So does one whose code is of a kind that only

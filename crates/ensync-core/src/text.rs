@@ -143,8 +143,8 @@ fn whole_issued(text: &str) -> Option<(usize, &'static str)> {
     whole.map(|((at, _), what)| (at, *what)).min()
 }
 
-/// Where in a text the first key or token of an engine begins, or a part of one. In other letters than ours it must be whole: the variable
-/// `ENSYNC_ADMIN_URL` is none.
+/// Where in a text the first key or token of an engine begins, or a part of one. With capitals in its prefix it must be whole, for the
+/// variable `ENSYNC_ADMIN_URL` is none.
 pub(crate) fn issued_in(text: &str) -> Option<usize> {
     let begun = ISSUED.iter().filter_map(|(prefix, _)| text.find(prefix));
     begun.chain(whole_issued(text).map(|(at, _)| at)).min()
@@ -320,6 +320,8 @@ mod tests {
         };
         assert_eq!(find_secret_key(&letters(4_000)), None);
         assert!(find_secret_key(&letters(60_000)).is_some());
+        // So it does where each place has the form of a key, which costs more.
+        assert_eq!(find_secret_key(&"AgQw".repeat(1_000)), Some(1_024..4_000));
         // Nor does what never decodes cost more than that.
         for text in ["abCDefGH".repeat(100_000), "a".repeat(800_000)] {
             assert_eq!(find_secret_key(&text), Some(16_384..800_000));

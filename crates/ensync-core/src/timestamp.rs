@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::convert::parsed;
 use crate::text::Given;
 use crate::{Error, ErrorKind, Result};
 
@@ -13,7 +13,7 @@ const YEAR_10000: u64 = 253_402_300_800_000;
 
 /// A point in time: whole milliseconds since the Unix epoch, UTC.
 ///
-/// `Display` writes it as RFC 3339 does, and [`FromStr`] reads that; serde sees the number of milliseconds, as the wire does.
+/// `Display` writes it as RFC 3339 does, and [`parse`](Self::parse) reads that; serde sees the number of milliseconds, as the wire does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,6 +33,19 @@ impl Timestamp {
     /// From milliseconds since the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
+    }
+
+    /// Reads RFC 3339 in UTC, such as `2023-11-14T22:13:20.123Z`. What is finer than a millisecond is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is anything else.
+    pub fn parse(text: &str) -> Result<Self> {
+        let refuse = || {
+            let message = format!("{} is not a time in UTC like 2023-11-14T22:13:20Z (RFC 3339)", Given(text));
+            Error::new(ErrorKind::InvalidInput, message)
+        };
+        humantime::parse_rfc3339(text).map(Self::from).map_err(|_| refuse())
     }
 
     /// What the system clock says.
@@ -95,17 +108,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-impl FromStr for Timestamp {
-    type Err = Error;
-    /// Reads RFC 3339 in UTC, such as `2023-11-14T22:13:20.123Z`. What is finer than a millisecond is left out.
-    fn from_str(text: &str) -> Result<Self> {
-        let refuse = || {
-            let message = format!("{} is not a time in UTC like 2023-11-14T22:13:20Z (RFC 3339)", Given(text));
-            Error::new(ErrorKind::InvalidInput, message)
-        };
-        humantime::parse_rfc3339(text).map(Self::from).map_err(|_| refuse())
-    }
-}
+parsed!(Timestamp);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,7 +18,8 @@ async fn what_is_missing_is_named() {
     let said = shell.with(&["app", "list", "--token-file", path]).await.failed();
     assert!(said.contains("22 to 512 characters") && !said.contains("hush"), "{said}");
 
-    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    // As editors leave it.
+    std::fs::write(&file, format!("\u{feff} {TOKEN} \r\n")).unwrap();
     for (url, part) in [
         ("http://127.0.0.1:1", "is an engine running"),
         ("http://example.org", "in clear"),

@@ -134,6 +134,31 @@ fn the_finest_log_shows_no_key_and_the_terminal_gets_no_controls() {
     }
 }
 
+/// A pipe gets every byte of what is decrypted; a terminal, which `script` of util-linux makes, no controls.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_terminal_gets_no_controls_of_what_is_decrypted() {
+    let keys: serde_json::Value = serde_json::from_str(&run(&mut ensync(&["keygen", "--json"])).1).unwrap();
+    let [to, secret] = ["app_id", "secret_key"].map(|key| keys[key].as_str().unwrap());
+    let payload = "{\"a\":\"\u{202e}\u{9b}2J\u{7f}\"}";
+    let (ok, sealed, said) = pipe(&mut ensync(&["encrypt", "--to", to]), payload);
+    assert!(ok, "{said}");
+    let (ok, printed, said) = pipe(ensync(&["decrypt"]).env("ENSYNC_SECRET_KEY", secret), &sealed);
+    assert!(ok && printed == format!("{payload}\n"), "{printed}{said}");
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, sealed).unwrap();
+    let line = format!("{} decrypt < {}", env!("CARGO_BIN_EXE_ensync"), file.path().display());
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    script.env("ENSYNC_CONTEXTS", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-contexts-of-cli.json"));
+    let Ok(output) = script.env("ENSYNC_SECRET_KEY", secret).stdin(Stdio::null()).output() else {
+        return eprintln!("not run: `script` is not installed");
+    };
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains(r#"{"a":"\u202e\u009b2J\u007f"}"#), "{shown:?}");
+}
+
 #[test]
 fn what_cannot_be_opened_is_printed_and_left() {
     let engine = Engine::start();

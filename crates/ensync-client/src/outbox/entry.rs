@@ -173,6 +173,18 @@ pub(super) mod tests {
         assert_eq!(Entry::decode(&odd).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
+    /// A later version may take for a key what an earlier one did not.
+    #[test]
+    fn what_was_queued_once_is_read_whatever_its_names_look_like() {
+        let looks = "orders/ensync_key_0123456789abcdefABCDEF";
+        assert!(EventName::parse(looks).is_err() && IdempotencyKey::parse(looks).is_err());
+        let mut kept = entry(1);
+        kept.publish.event = EventName::parse_stored(looks).unwrap();
+        kept.key = IdempotencyKey::parse_stored(looks).unwrap();
+        kept.publish.idempotency_key = Some(kept.key.clone());
+        assert_eq!(Entry::decode(&kept.encode().unwrap()).unwrap(), kept);
+    }
+
     #[test]
     fn what_an_engine_says_takes_little_room() {
         let reason = Reason::of(&Error::new(ErrorKind::Refused, "é".repeat(5 << 20)));

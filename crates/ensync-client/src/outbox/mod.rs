@@ -1,6 +1,7 @@
 //! Publishing by way of a file: accepted once the event is on disk here, sent once there is a connection.
 
 mod backoff;
+mod backpressure;
 mod batch;
 mod drain;
 mod entry;
@@ -23,6 +24,7 @@ use futures::Stream;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::Client;
+use backpressure::Backpressure;
 pub(crate) use drain::{Attached, Claim};
 use entry::Entry;
 pub use options::{OutboxOptions, WhenFull};
@@ -58,6 +60,9 @@ const OUTCOMES: usize = 1_024;
 /// **Order.** Events of one name for one recipient are sent in the order they were queued, one after the other's answer, and so as fast
 /// as the engine answers. Those of different names or recipients overtake each other.
 ///
+/// **Backpressure.** Where more than half of what the outbox takes is in it and there is a connection, `queue()` waits until as many
+/// have gone as it adds, or a second if none go: who queues without a pause is kept to the engine's pace, and does not fill it.
+///
 /// **Twice or never.** What was accepted here is sent until the engine answers; each attempt bears the same idempotency key, that of
 /// the first. An engine that deduplicates stores it once, if a repetition comes within its window (two minutes, unless it is set
 /// otherwise): one whose answer was lost when the process died, or the connection, and which is sent again only after the window, is
@@ -86,6 +91,8 @@ pub struct Outbox(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     thread: Thread,
+    options: OutboxOptions,
+    backpressure: Backpressure,
     now: watch::Receiver<Now>,
     listeners: broadcast::Sender<OutboxOutcome>,
     /// Something was queued.
@@ -125,6 +132,8 @@ impl Outbox {
         Ok(Self(Arc::new(Shared {
             path,
             thread,
+            options,
+            backpressure: Backpressure::default(),
             now: watched,
             listeners,
             queued: Notify::new(),
@@ -261,6 +270,10 @@ pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<Queue
     let now = Timestamp::now();
     let recipients: Vec<AppId> = copies.iter().map(|copy| copy.recipient).collect();
     let entries = copies.into_iter().map(|copy| Entry::new(copy, own, now)).collect::<Result<Vec<_>>>()?;
-    let ids = attached.outbox().put(entries).await?;
+    let outbox = attached.outbox();
+    if client.session.welcome().is_some() {
+        outbox.0.backpressure.wait(&outbox.0.now, &outbox.0.options, entries.len()).await;
+    }
+    let ids = outbox.put(entries).await?;
     Ok(QueuedPublish(recipients.into_iter().zip(ids).collect()))
 }

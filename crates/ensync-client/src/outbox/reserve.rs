@@ -12,6 +12,9 @@ const ROOM: usize = 1024 * 1024;
 
 /// Room that can be given up and taken again.
 pub(super) trait Reserve: Send {
+    /// Where it is, for who must see to it.
+    fn place(&self) -> String;
+
     /// Takes it, unless it is taken.
     ///
     /// # Errors
@@ -51,6 +54,10 @@ impl ReserveFile {
 }
 
 impl Reserve for ReserveFile {
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
     fn take(&mut self) -> io::Result<()> {
         let there = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() == ROOM as u64);
         if !self.taken && !there(&self.path) {

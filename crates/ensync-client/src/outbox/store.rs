@@ -67,10 +67,13 @@ impl Store {
     }
 
     pub(super) fn open(open: Open, options: OutboxOptions, reserve: Box<dyn Reserve>) -> Result<Self> {
-        let database = open()?;
         let (count, lanes) = (Count::default(), Lanes::default());
-        let mut store = Self { open, database: Some(database), options, reserve, gave_back_at: u64::MAX, count, lanes };
-        store.count = store.transact(|batch| batch.begin())?.0;
+        let mut store = Self { open, database: None, options, reserve, gave_back_at: u64::MAX, count, lanes };
+        // What a process left that was killed is seen to with some room, which an earlier outbox on a full disk kept for such.
+        store.database = Some(match store.open_again() {
+            Err(error) if is_full(&error) && store.reserve.give_up() => store.open_again()?,
+            opened => opened?,
+        });
         // On a full disk it is taken later, before anything more is put in.
         let _ = store.reserve.take();
         Ok(store)
@@ -80,7 +83,11 @@ impl Store {
     pub(super) fn put<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<T>) -> Result<(T, Vec<OutboxOutcome>)> {
         if let Err(cause) = self.reserve.take() {
             self.give_back();
-            self.reserve.take().map_err(|_| failed(redb::Error::Io(cause)))?;
+            self.reserve.take().map_err(|_| {
+                let place = self.reserve.place();
+                failed(redb::Error::Io(cause))
+                    .context(format_args!("room for letting events go, {place}, cannot be kept"))
+            })?;
         }
         self.gave_back_at = u64::MAX;
         self.transact(work)
@@ -203,6 +210,16 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { std::fs::File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
+/// Whether there was no room on the disk.
+fn is_full(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<redb::Error>());
+    matches!(cause, Some(redb::Error::Io(io)) if has_no_room(io))
+}
+
+fn has_no_room(io: &std::io::Error) -> bool {
+    matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 /// What a failure of the database means.
 pub(super) fn failed(cause: impl Into<redb::Error>) -> Error {
     let cause = cause.into();
@@ -210,9 +227,7 @@ pub(super) fn failed(cause: impl Into<redb::Error>) -> Error {
         redb::Error::DatabaseAlreadyOpen => {
             (ErrorKind::Unavailable, "another process, or another Outbox of this one, has it open; use a file for each")
         }
-        redb::Error::Io(io)
-            if matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
-        {
+        redb::Error::Io(io) if has_no_room(io) => {
             (ErrorKind::Unavailable, "the disk is full; make room, nothing that was accepted is lost")
         }
         redb::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {

@@ -80,6 +80,12 @@ impl Thread {
         Ok(Self(requests))
     }
 
+    /// One that a test plays.
+    #[cfg(test)]
+    pub(super) fn of(requests: mpsc::Sender<Request>) -> Self {
+        Self(requests)
+    }
+
     pub(super) async fn write(&self, write: Write) -> Result<Written> {
         self.begin(write).await?.await.map_err(|_| gone())?
     }

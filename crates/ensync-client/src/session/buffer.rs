@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ensync_core::{Block, Delivery, EventId};
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::flow::Credit;
 use super::link::LinkLife;
 use super::link_command::HandBack;
+use super::observed_lease::ObservedLease;
 
 /// An event on its way to a subscription.
 #[derive(Debug)]
@@ -18,6 +20,7 @@ pub(crate) struct Routed {
     pub(crate) delivery: Delivery,
     /// The link it came over. What an earlier link brought is no longer this client's: the engine handed it back.
     pub(crate) link: Arc<LinkLife>,
+    pub(crate) arrived: Instant,
     /// When its lease runs out, if the engine said.
     pub(crate) until: Option<Instant>,
     pub(crate) held: Credit,
@@ -31,6 +34,11 @@ impl Routed {
     fn has_run_out(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
+
+    /// The same where the engine tells no leases, as far as it showed how long they are.
+    fn is_too_old(&self, now: Instant, at_most: Option<Duration>) -> bool {
+        self.until.is_none() && at_most.is_some_and(|at_most| now.saturating_duration_since(self.arrived) >= at_most)
+    }
 }
 
 /// Events for one reader, in the order they came. How many there may be is the [`FlowControl`](super::flow::FlowControl)'s business.
@@ -39,6 +47,7 @@ pub(crate) struct DeliveryBuffer {
     inner: Mutex<Inner>,
     /// Events whose lease ran out in here.
     ran_out: AtomicU64,
+    observed: Arc<ObservedLease>,
     /// Whether what waits is extended instead of handed back, because a handler works it off.
     kept: AtomicBool,
 }
@@ -146,6 +155,11 @@ impl DeliveryBuffer {
         let _gone = std::mem::take(&mut self.lock().events);
     }
 
+    /// What the leases of an engine that tells none are seen to be.
+    pub(crate) fn observed(&self) -> &Arc<ObservedLease> {
+        &self.observed
+    }
+
     /// How many events were not read.
     pub(super) fn len(&self) -> usize {
         self.lock().events.len()
@@ -159,7 +173,8 @@ impl DeliveryBuffer {
     /// Somebody else has them, or will. All leases of a name are as long, so the first ends first.
     fn drop_run_out(&self, inner: &mut Inner) {
         let now = Instant::now();
-        while inner.events.front().is_some_and(|first| first.has_run_out(now)) {
+        let at_most = self.observed.at_most(now);
+        while inner.events.front().is_some_and(|first| first.has_run_out(now) || first.is_too_old(now, at_most)) {
             if let Some(Routed { delivery, .. }) = inner.events.pop_front() {
                 self.ran_out.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the lease ran out before the event was read; it will come again");

@@ -34,7 +34,7 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
                 let until = delivery.lease.and_then(|lease| Instant::now().checked_add(lease));
                 shared.leased(delivery.lease);
                 let held = flow.enter(&delivery);
-                match buffer.push(Routed { delivery, link: live.life.clone(), until, held }) {
+                match buffer.push(Routed { delivery, link: live.life.clone(), arrived: Instant::now(), until, held }) {
                     None => continue,
                     Some(left) => left.into(),
                 }

@@ -5,8 +5,8 @@ use ensync_core::{Block, Command, Delay, Error, ErrorKind, EventId, EventName, R
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use crate::acker::{Within, settle};
 use crate::reading::Reading;
+use crate::settle::{Within, settle};
 use crate::{Client, Event};
 
 /// The controls of a subscription, apart from its events: for use beside a running handler. Cheap to clone.
@@ -101,7 +101,8 @@ impl Control {
     ///
     /// As [`Event::defer`].
     pub async fn defer(&self, id: &EventId, delay: Duration, reason: impl Into<String>) -> Result<Option<Timestamp>> {
-        let delay = Delay::new(delay)?;
+        let named = |error: Error| error.context(format_args!("defer {} {id}", self.event));
+        let delay = Delay::new(delay).map_err(named)?;
         self.settle(id, None, Settlement::Defer { delay, priority: 0, reason: reason.into() }).await
     }
 

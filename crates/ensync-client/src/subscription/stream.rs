@@ -110,7 +110,7 @@ impl Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(Routed { delivery, link, until, held }) = ready!(this.buffer.poll_next(cx)) {
+        while let Some(Routed { delivery, link, arrived, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
             let epoch = link.epoch();
             if link.has_ended() || epoch != client.session.epoch() {
@@ -118,13 +118,8 @@ impl Stream for Subscription {
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
-            let event = Event::new(
-                delivery,
-                name,
-                reading,
-                client.clone(),
-                Some(From { lease: Lease::new(link, until), held }),
-            );
+            let lease = Lease::new(link, until).observed(arrived, this.buffer.observed().clone());
+            let event = Event::new(delivery, name, reading, client.clone(), Some(From { lease, held }));
             if this.is_taken(&event, epoch) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));

@@ -42,6 +42,27 @@ async fn a_subscription_that_overflows_stops_no_other() {
     assert_eq!(event.id().as_str(), "e");
 }
 
+/// Each is asked to pause, and refuses in passing for ever: that takes no room from what else there is to say.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_refuses_to_pause_holds_up_no_other_word() {
+    const MANY: usize = 100;
+    let engine = Scripted::with(&[], |_, command| match command {
+        Command::Pause { .. } => Answer::No(ErrorKind::Unavailable),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let mut full = Vec::new();
+    for n in 0..MANY {
+        full.push(client.subscribe(format!("full/{n}")).max_in_flight(1).await.unwrap());
+        engine.push(delivery(&format!("full/{n}"), "e", 1));
+    }
+    tokio::time::sleep(SECOND).await;
+    assert!(engine.count("pause") >= MANY);
+    tokio::time::timeout(SECOND, full[0].unsubscribe()).await.expect("it waits for pauses").unwrap();
+    tokio::time::timeout(SECOND, client.close()).await.expect("it waits for pauses").unwrap();
+    assert_eq!(engine.count("unsubscribe"), MANY, "no goodbye");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_buffered_and_comes_again_is_handed_out_once() {
     let engine = Scripted::with(&[], |_, _| Answer::Done);

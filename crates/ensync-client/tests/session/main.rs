@@ -7,9 +7,13 @@ mod closing;
 mod delivered;
 mod ended;
 mod leaving;
+mod link;
 mod links;
 #[cfg(feature = "metrics")]
 mod observed;
+#[cfg(feature = "outbox")]
+mod outbox;
 mod retries;
 mod scripted;
+mod stale;
 mod subscriptions;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ensync_client::core::{
     AppId, AppKey, Block, ClientId, Command, Connector, Delivery, Endpoint, Error, ErrorKind, EventId, EventName,
-    Extension, Link, Metadata, Reply, Result, SecretKey, ServerConfig, Settlement, Transport, Welcome, WirePayload,
+    Extension, Link, Metadata, Reply, Result, SecretKey, ServerConfig, Settlement, Welcome, WirePayload,
 };
 use ensync_client::{Client, Custom, Engine};
-use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::link::{self, Far, Inbox};
 
 /// What becomes of a call.
 pub(crate) enum Answer {
@@ -49,9 +50,9 @@ pub(crate) struct Scripted {
     app: Mutex<Option<AppId>>,
 }
 
-/// The engine's end of a link.
+/// What a test can do to a link.
 struct Wires {
-    inbox: mpsc::UnboundedSender<Result<Delivery>>,
+    inbox: Inbox,
     ended: mpsc::UnboundedSender<(EventName, Error)>,
     over: CancellationToken,
 }
@@ -154,82 +155,48 @@ impl Connector for Door {
         };
         let outcome = (self.0.logins.lock().unwrap())(tried);
         outcome.map_err(|kind| Error::new(kind, "the login was refused"))?;
-        let (inbox, receiver) = mpsc::unbounded_channel();
-        let (ended_subscriptions, to_tell) = mpsc::unbounded_channel();
+        let (ended, to_tell) = mpsc::unbounded_channel();
         let over = CancellationToken::new();
-        let number = {
-            let mut links = self.0.links.lock().unwrap();
-            links.push(Wires { inbox, ended: ended_subscriptions, over: over.clone() });
-            links.len()
-        };
-        let ended = over.clone();
-        let inbox = futures::stream::unfold((receiver, ended), |(mut receiver, ended)| async move {
-            let item = tokio::select! {
-                biased;
-                item = receiver.recv() => item,
-                () = ended.cancelled() => None,
-            };
-            item.map(|item| (item, (receiver, ended)))
-        });
+        let mut links = self.0.links.lock().unwrap();
+        let number = links.len() + 1;
         let extensions: Vec<_> = self.0.extensions.iter().map(|extension| extension.name()).collect();
-        let config: ServerConfig = [(ServerConfig::EXTENSIONS, extensions.join("+"))].into_iter().collect();
-        Ok(Link {
-            transport: Arc::new(Way { engine: self.0.clone(), number, over, to_tell: to_tell.into() }),
-            inbox: inbox.boxed(),
-            welcome: Welcome {
-                client_id: ClientId::parse(&format!("client-{number}")).unwrap(),
-                app_id: *self.0.app.lock().unwrap(),
-                config,
-            },
-        })
+        let welcome = Welcome {
+            client_id: ClientId::parse(&format!("client-{number}")).unwrap(),
+            app_id: *self.0.app.lock().unwrap(),
+            config: [(ServerConfig::EXTENSIONS, extensions.join("+"))].into_iter().collect(),
+        };
+        let end = End { engine: self.0.clone(), number, to_tell: to_tell.into() };
+        let (link, inbox) = link::open(Arc::new(end), welcome, over.clone());
+        links.push(Wires { inbox, ended, over });
+        Ok(link)
     }
 }
 
-struct Way {
+/// The engine's end of one link.
+struct End {
     engine: Arc<Scripted>,
     number: usize,
-    over: CancellationToken,
     to_tell: tokio::sync::Mutex<mpsc::UnboundedReceiver<(EventName, Error)>>,
 }
 
-impl fmt::Debug for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Way")
-    }
-}
-
 #[async_trait]
-impl Transport for Way {
+impl Far for End {
     async fn call(&self, command: Command) -> Result<Reply> {
-        if self.over.is_cancelled() {
-            return Err(Error::new(ErrorKind::Closed, "the link has ended"));
-        }
         let call = Call { link: self.number, command: command.clone() };
         self.engine.calls.lock().unwrap().push(call);
         let mut answer = (self.engine.script.lock().unwrap())(self.number, &command);
-        let answered = async {
-            loop {
-                match answer {
-                    Answer::Done => return Ok(fitting(&command)),
-                    Answer::With(reply) => return Ok(reply),
-                    Answer::No(kind) => return Err(Error::new(kind, "refused by the script")),
-                    Answer::Never => std::future::pending().await,
-                    Answer::After(wait, then) => {
-                        tokio::time::sleep(wait).await;
-                        answer = *then;
-                    }
+        loop {
+            match answer {
+                Answer::Done => return Ok(fitting(&command)),
+                Answer::With(reply) => return Ok(reply),
+                Answer::No(kind) => return Err(Error::new(kind, "refused by the script")),
+                Answer::Never => std::future::pending().await,
+                Answer::After(wait, then) => {
+                    tokio::time::sleep(wait).await;
+                    answer = *then;
                 }
             }
-        };
-        tokio::select! {
-            biased;
-            answer = answered => answer,
-            () = self.over.cancelled() => Err(Error::new(ErrorKind::Interrupted, "the link ended")),
         }
-    }
-
-    fn abort(&self, _cause: Error) {
-        self.over.cancel();
     }
 
     async fn ended_subscription(&self) -> (EventName, Error) {
@@ -237,10 +204,6 @@ impl Transport for Way {
             Some(ended) => ended,
             None => std::future::pending().await,
         }
-    }
-
-    async fn close(&self) {
-        self.over.cancel();
     }
 }
 

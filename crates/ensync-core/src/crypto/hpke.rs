@@ -107,6 +107,8 @@ pub(super) fn setup_recipient(
 
 /// `DH` of §4.1. Each agreement is refused by itself when it is all zero (§7.1.4): beside the other one it would be hidden.
 fn dh(secret: &StaticSecret, public: &Public) -> Result<Secret> {
+    #[cfg(test)]
+    super::cost::agreed();
     let agreement = secret.diffie_hellman(&PublicKey::from(*public));
     if !agreement.was_contributory() {
         return Err(Error::new(ErrorKind::DoesNotOpen, "an X25519 agreement is all zero: a key is of small order"));

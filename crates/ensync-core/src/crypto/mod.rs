@@ -21,6 +21,8 @@
 //! ```
 
 mod agreements;
+#[cfg(test)]
+pub(crate) mod cost;
 mod expected;
 mod fingerprint;
 mod hpke;

@@ -53,7 +53,8 @@ impl Opened {
     ///
     /// [`ErrorKind::Decode`] if it is no `T`, or has a member whose name serde_json takes for its own
     /// (`$serde_json::private::…`): a `T` that holds a [`Value`] would not get what was sent. [`json`](Self::json) and
-    /// [`text`](Self::text) read it.
+    /// [`text`](Self::text) read it. It may have one, and is refused, if characters are written `\u00…` in it and it is nothing that
+    /// [`json`](Self::json) reads, as with a number beyond the range of a double.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         let refuse = |why: String| {
             let what = std::any::type_name::<T>();

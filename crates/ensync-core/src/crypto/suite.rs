@@ -1,6 +1,6 @@
 use std::fmt;
-use std::str::FromStr;
 
+use crate::convert::parsed;
 use crate::text::Given;
 use crate::{Error, ErrorKind, Result};
 
@@ -36,27 +36,25 @@ impl Suite {
             Self::Aes256Gcm => "aes-256-gcm",
         }
     }
-}
-
-impl fmt::Display for Suite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Suite {
-    type Err = Error;
 
     /// Reads a suite's name.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is none.
-    fn from_str(name: &str) -> Result<Self> {
+    pub fn parse(name: &str) -> Result<Self> {
         Self::ALL.iter().copied().find(|suite| suite.name() == name).ok_or_else(|| {
             let message = format!("there is no suite {}; there are nacl and aes-256-gcm", Given(name));
             Error::new(ErrorKind::InvalidInput, message)
         })
+    }
+}
+
+parsed!(Suite);
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

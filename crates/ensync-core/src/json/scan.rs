@@ -24,6 +24,8 @@ pub(crate) struct Member<'a> {
 
 /// Checks a whole text.
 pub(crate) fn scan(text: &str) -> Result<Scanned<'_>, Fault> {
+    #[cfg(test)]
+    crate::crypto::cost::read(text.len());
     let mut scanner = Scanner::new(text);
     scanner.value()?;
     match scanner.cursor.next() {

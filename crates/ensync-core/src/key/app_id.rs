@@ -4,7 +4,7 @@ use crate::convert::{from_text, serialize_display};
 use crate::text::{Given, reads_as, refuse_keys, trimmed};
 use crate::{Error, ErrorKind, Result, encoding};
 
-/// More than any text that is worth a look.
+/// Of a longer text only the length is looked at.
 const MAX_BYTES: usize = 1_024;
 
 /// The public address of an app: its Ed25519 public key (RFC 8032), 32 bytes.

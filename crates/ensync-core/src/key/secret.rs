@@ -37,6 +37,8 @@ struct Halves {
     seed: Zeroizing<[u8; 32]>,
     /// `None` for a bare X25519 secret.
     id: Option<AppId>,
+    /// See [`SecretKey::candidate_ids`].
+    candidate_ids: [Option<AppId>; 2],
     /// Clamped, so that two spellings of one secret are equal.
     agreement: StaticSecret,
     /// The public half of `agreement`.
@@ -112,6 +114,7 @@ impl SecretKey {
         Self::filled(|halves| {
             halves.seed.copy_from_slice(seed);
             halves.id = Some(id);
+            halves.candidate_ids = [Some(id), None];
             halves.agreement = StaticSecret::from(clamp_integer(*half_hash));
             halves.x25519_public = public.to_montgomery().to_bytes();
         })
@@ -121,6 +124,7 @@ impl SecretKey {
         let mut halves = Arc::new(Halves {
             seed: Zeroizing::default(),
             id: None,
+            candidate_ids: [None; 2],
             agreement: StaticSecret::from([0; 32]),
             x25519_public: [0; 32],
             signing: OnceLock::new(),
@@ -150,6 +154,10 @@ impl SecretKey {
         Self::filled(|halves| {
             halves.agreement = StaticSecret::from(clamp_integer(*secret));
             halves.x25519_public = PublicKey::from(&halves.agreement).to_bytes();
+            halves.candidate_ids = [0, 1].map(|sign| {
+                let point = MontgomeryPoint(halves.x25519_public).to_edwards(sign)?;
+                Some(AppId::from_bytes(point.compress().to_bytes()))
+            });
         })
     }
 
@@ -200,16 +208,10 @@ impl SecretKey {
         self.candidate_ids().contains(&Some(*id))
     }
 
-    /// The ids that this may be the secret key of. A bare X25519 secret is that of two, which differ in one bit: an X25519 key does
-    /// not say which of two opposite points of the curve it came from.
+    /// The ids that this may be the secret key of, worked out once: each envelope is compared with them. A bare X25519 secret is that of
+    /// two, which differ in one bit: an X25519 key does not say which of two opposite points of the curve it came from.
     pub(crate) fn candidate_ids(&self) -> [Option<AppId>; 2] {
-        match self.app_id() {
-            Some(id) => [Some(id), None],
-            None => [0, 1].map(|sign| {
-                let point = MontgomeryPoint(self.0.x25519_public).to_edwards(sign)?;
-                Some(AppId::from_bytes(point.compress().to_bytes()))
-            }),
-        }
+        self.0.candidate_ids
     }
 
     /// The Ed25519 signature (RFC 8032) of a message; `None` for a bare X25519 secret.

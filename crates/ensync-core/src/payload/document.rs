@@ -3,6 +3,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{FieldType, PayloadMetadata};
+use crate::convert::parsed;
 use crate::json::{self, Fault, Why};
 use crate::{Error, ErrorKind, Result};
 
@@ -80,6 +81,8 @@ impl PayloadJson {
         &self.about
     }
 }
+
+parsed!(owned PayloadJson);
 
 fn invalid(fault: Fault) -> Error {
     fault.error(ErrorKind::InvalidPayload, "the payload")

@@ -3,6 +3,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::convert::parsed;
 use crate::json::{self, Member};
 use crate::text::Given;
 use crate::{Error, ErrorKind, FieldType, PayloadMetadata, Result};
@@ -90,6 +91,8 @@ impl Schema {
         Err(Error::new(ErrorKind::SchemaMismatch, message))
     }
 }
+
+parsed!(Schema);
 
 /// How many fields an error names.
 const MAX_COMPLAINTS: usize = 16;

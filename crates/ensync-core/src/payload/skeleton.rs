@@ -4,6 +4,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::PayloadJson;
+use crate::convert::parsed;
 use crate::json::{self, Member};
 use crate::{Error, ErrorKind, Result};
 
@@ -175,6 +176,8 @@ impl PayloadMetadata {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
+
+parsed!(PayloadMetadata);
 
 fn unlike(why: &str) -> Error {
     Error::new(

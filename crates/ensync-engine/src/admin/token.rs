@@ -126,6 +126,28 @@ impl FromStr for AdminToken {
     }
 }
 
+impl TryFrom<&str> for AdminToken {
+    type Error = Error;
+    fn try_from(token: &str) -> Result<Self> {
+        Self::parse(token)
+    }
+}
+
+impl TryFrom<&String> for AdminToken {
+    type Error = Error;
+    fn try_from(token: &String) -> Result<Self> {
+        Self::parse(token)
+    }
+}
+
+/// What was handed over is wiped.
+impl TryFrom<String> for AdminToken {
+    type Error = Error;
+    fn try_from(token: String) -> Result<Self> {
+        Self::parse(&Zeroizing::new(token))
+    }
+}
+
 impl PartialEq for AdminToken {
     fn eq(&self, other: &Self) -> bool {
         self.is(&other.0)

@@ -185,6 +185,9 @@ async fn a_schema_is_read_as_it_was_sent() {
         ("[]", 422, "schema: should be an object that holds the type of each field"),
         (r#""string""#, 422, "schema: should be an object that holds the type of each field"),
         (&bomb, 422, "the type of field"),
+        // A parser that gives such a name a meaning would take these.
+        (r#"{"$serde_json::private::RawValue":"{\"x\":\"integer\"}"}"#, 422, "the type of field"),
+        (r#"{"f":{"$serde_json::private::RawValue":"\"integer\""}}"#, 422, "should be a text, and is an object"),
         (&format!(r#"{{"total":{bomb}}}"#), 422, "should be a text, and is an object"),
     ] {
         let said = [

@@ -6,8 +6,8 @@ use crate::generated::*;
 
 /// Refuses here what cannot be carried, and what the connection would refuse after carrying it.
 pub(super) fn check(publish: &Publish, max_bytes: usize) -> Result<()> {
-    if publish.payload.as_str().is_none() {
-        return Err(Error::new(ErrorKind::InvalidInput, "the sealed payload is not base64 text"));
+    if !publish.payload.looks_like_base64() {
+        return Err(Error::new(ErrorKind::MalformedEnvelope, "the sealed payload is not base64 text"));
     }
     let bytes = publish.payload.len() + publish.metadata.as_str().len();
     if bytes <= max_bytes {

@@ -44,8 +44,8 @@ impl Handler {
         self.sessions.find(client_id, connection).inspect(|_| connection.used())
     }
 
-    /// Carries out a command of the session that the call names.
-    /// The session is looked for before the command is read: a stranger's is not worth the work.
+    /// Carries out a command of the session that the call names, which is looked for before the command is read: a stranger's is not worth
+    /// the work.
     async fn handle(
         &self,
         connection: &Connection,

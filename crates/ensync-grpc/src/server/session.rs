@@ -196,10 +196,12 @@ impl Session {
                 biased;
                 () = self.left.cancelled() => return End::Left,
                 Some(broken) = feed.broken.recv() => {
-                    self.seen().last = Instant::now();
-                    silence.as_mut().reset(Instant::now() + timeout);
+                    // Before the engine is told, which may take long: a call that comes meanwhile is a later sign of life.
+                    let since = Instant::now();
+                    self.seen().last = since;
+                    silence.as_mut().reset(since + timeout);
                     if self.mend(broken).await && self.traits.ends_with_streams {
-                        lost = Some(Instant::now());
+                        lost = Some(since);
                     }
                 }
                 delivery = feed.inbox.next() => match delivery {

@@ -186,6 +186,10 @@ impl Service for Fake {
                 }
                 _ => Ok(Reply::Published { id: EventId::parse("i-1")? }),
             },
+            Command::Release { event } if event.as_str() == "held" => {
+                self.go.notified().await;
+                Ok(Reply::Done)
+            }
             Command::Subscribe(subscribe) if subscribe.event.as_str() == "unknown" => {
                 Err(Error::new(ErrorKind::UnknownEvent, "unknown is not registered"))
             }

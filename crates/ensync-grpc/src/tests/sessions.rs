@@ -67,6 +67,55 @@ async fn a_session_that_has_expired_is_worth_nothing() {
     assert!(engine.is_quiet(), "the engine heard nothing of it");
 }
 
+/// To read a command costs what whoever sent it chose, so a stranger's is not read. The names here would be refused in other words.
+#[tokio::test(start_paused = true)]
+#[allow(clippy::needless_update, reason = "some requests have no more fields than these")]
+async fn a_session_is_looked_for_before_a_command_is_read() {
+    macro_rules! say {
+        ($client:ident, $($method:ident $request:ident { $($field:ident: $value:expr),* } => $text:ident;)*) => {
+            [$({
+                let request = $request {
+                    client_id: "nobody".into(),
+                    message_name: "no//name".into(),
+                    $($field: $value,)*
+                    ..Default::default()
+                };
+                let answer = $client.$method(request).await.unwrap().into_inner();
+                assert!(!answer.success);
+                (stringify!($method), answer.$text)
+            },)*]
+        };
+    }
+    let mut engine = Engine::start();
+    let mut client = raw(engine.open().0).await;
+    client.connect(request()).await.unwrap();
+    engine.told().await;
+    let told = say![client,
+        publish_message PublishRequest { delivery_to: "me".into(), metadata: "[".into() } => error_message;
+        publish_event PublishRequest { delivery_to: "me".into(), payload_metadata: Some("[".into()) } => error_message;
+        unsubscribe UnsubscribeRequest {} => message;
+        acknowledge_message AcknowledgeRequest { message_idem: "i d".into() } => message;
+        acknowledge_event AcknowledgeRequest { partition_block: -1 } => message;
+        defer_message DeferRequest { delay_ms: 5 } => message;
+        discard_message DiscardRequest { message_idem: "i d".into() } => message;
+        extend_lease ExtendLeaseRequest { partition_block: -1 } => message;
+        release_message ReleaseRequest { partition_block: -1 } => message;
+        replay_message ReplayRequest { message_idem: "i d".into() } => message;
+        pause_messages PauseRequest {} => message;
+        continue_messages ContinueRequest {} => message;
+    ];
+    for (method, words) in told {
+        assert_eq!(words, "unauthenticated: no such session: it has ended, or never was; log in again", "{method}");
+    }
+    let subscribe = SubscribeRequest { client_id: "nobody".into(), ..subscribe_to("no//name") };
+    assert_eq!(client.subscribe(subscribe).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    // Of a session that is there, they are read.
+    let named = UnsubscribeRequest { client_id: "session-1".into(), message_name: "no//name".into() };
+    let words = client.unsubscribe(named).await.unwrap().into_inner().message;
+    assert!(words.contains("event name \"no//name\" has an empty segment"), "{words}");
+    assert!(engine.is_quiet());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_timeout_may_be_nothing_or_endless() {
     for (session_timeout, days) in [(Duration::ZERO, 0), (Duration::MAX, 365)] {
@@ -235,6 +284,27 @@ async fn a_client_that_loses_its_streams_and_opens_none_is_logged_out_soon() {
     }
     assert_eq!(engine.told().await, Told::Logout);
     assert!((5..=10).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+}
+
+/// The engine takes long to take back what a lost stream had, and the client's one call comes meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_call_while_a_lost_stream_is_seen_to_is_a_sign_of_life() {
+    let mut engine = Engine::start();
+    let mut client = raw(engine.open().0).await;
+    client.connect(ConnectRequest { ends_with_streams: true, ..request() }).await.unwrap();
+    engine.told().await;
+    let stream = client.subscribe(subscribe_to("held")).await.unwrap();
+    drop(stream);
+    for told in ["subscribe", "unsubscribe", "release"] {
+        assert_eq!(engine.command().await.name(), told);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(client.heartbeat(beat()).await.unwrap().into_inner().success);
+    assert_eq!(engine.command().await.name(), "heartbeat");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    engine.fake.go.notify_one();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(engine.is_quiet(), "it is logged out although it was heard of");
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,6 +129,20 @@ async fn refusals_keep_their_kind_and_words() {
     link.transport.call(Command::Heartbeat).await.unwrap();
 }
 
+/// A field of text can carry no other bytes: they would go out as nothing.
+#[tokio::test]
+async fn what_is_no_base64_is_not_sent() {
+    let mut engine = Engine::start();
+    let (link, _serving) = engine.link().await;
+    let Command::Publish(good) = publish("a") else { unreachable!() };
+    for payload in [&b"e30\xff"[..], b"\xc3", b"{}", b""] {
+        let payload = WirePayload::from_wire(payload.to_vec());
+        let error = link.transport.call(Command::Publish(Publish { payload, ..good.clone() })).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MalformedEnvelope, "{error}");
+    }
+    assert!(engine.is_quiet());
+}
+
 #[tokio::test]
 async fn deliveries_of_all_subscriptions_come_whole_to_one_inbox() {
     let mut engine = Engine::start();

@@ -123,9 +123,9 @@ pub fn write_login(app_key: &AppKey) -> String {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if the frame cannot carry the command: a sealed payload that is not base64, an ack or the like
-/// without block, a heartbeat (which is a protocol-level ping, not a frame of text). [`ErrorKind::Unsupported`] if the engine does
-/// not have the verb.
+/// [`ErrorKind::MalformedEnvelope`] if the sealed payload is not base64. [`ErrorKind::InvalidInput`] if the frame cannot carry the
+/// command: an ack or the like without block, a heartbeat (which is a protocol-level ping, not a frame of text).
+/// [`ErrorKind::Unsupported`] if the engine does not have the verb.
 pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) -> Result<String> {
     let begin = |verb, more: usize| {
         Writer::new(verb, 96 + client_id.expose().len() + more).token("CLIENT_ID", client_id.expose())
@@ -137,9 +137,8 @@ pub fn write_request(client_id: &ClientId, command: &Command, dialect: Dialect) 
     };
     let about = |verb, event: &EventName| begin(verb, event.as_str().len()).token("EVENT_NAME", event.as_str());
     Ok(match command {
-        // Also what is no text at all, which would go out empty.
-        Command::Publish(publish) if publish.payload.as_str().is_none() || !publish.payload.looks_like_base64() => {
-            return cannot("the sealed payload is not base64 text");
+        Command::Publish(publish) if !publish.payload.looks_like_base64() => {
+            return Err(Error::new(ErrorKind::MalformedEnvelope, "the sealed payload is not base64 text"));
         }
         Command::Publish(publish) => {
             let more = 256 + publish.event.as_str().len() + publish.payload.len() + publish.metadata.as_str().len();
@@ -219,7 +218,10 @@ fn publish(fields: &Fields<'_>) -> Result<Publish> {
             if payload.looks_like_base64() {
                 Ok(payload)
             } else {
-                Err(Error::new(ErrorKind::InvalidInput, "not base64 text; it is the base64 of the sealed envelope"))
+                Err(Error::new(
+                    ErrorKind::MalformedEnvelope,
+                    "not base64 text; it is the base64 of the sealed envelope",
+                ))
             }
         })?,
         metadata: fields.read("METADATA", Metadata::parse)?,

@@ -1,6 +1,6 @@
 //! Disks without room.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::super::entry::Reason;
 use super::super::reserve::Reserve;
+use super::super::store::failed;
 use super::super::thread::{Worker, Write};
 use super::*;
 
@@ -16,6 +17,23 @@ use super::*;
 struct Disk {
     bytes: Arc<InMemoryBackend>,
     room: Arc<AtomicU64>,
+    /// How many syncs more succeed before one fails.
+    syncs: Arc<AtomicI64>,
+}
+
+impl Disk {
+    fn of(room: u64) -> Self {
+        Self { bytes: Arc::default(), room: Arc::new(AtomicU64::new(room)), syncs: Arc::new(AtomicI64::new(i64::MAX)) }
+    }
+
+    fn open(&self) -> Result<redb::Database> {
+        redb::Builder::new().create_with_backend(self.clone()).map_err(failed)
+    }
+
+    fn store(&self, reserve: impl Reserve + 'static) -> Result<Store> {
+        let disk = self.clone();
+        Store::open(Box::new(move || disk.open()), OutboxOptions::new().max_age(Duration::MAX), Box::new(reserve))
+    }
 }
 
 impl StorageBackend for Disk {
@@ -32,6 +50,9 @@ impl StorageBackend for Disk {
         self.bytes.set_len(len)
     }
     fn sync_data(&self) -> std::io::Result<()> {
+        if self.syncs.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(std::io::Error::other("the sync failed"));
+        }
         self.bytes.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
@@ -46,6 +67,9 @@ impl StorageBackend for Disk {
 struct NoRoom;
 
 impl Reserve for NoRoom {
+    fn place(&self) -> String {
+        "nowhere".to_owned()
+    }
     fn take(&mut self) -> std::io::Result<()> {
         Ok(())
     }
@@ -61,6 +85,9 @@ struct Room {
 }
 
 impl Reserve for Room {
+    fn place(&self) -> String {
+        "outbox.reserve".to_owned()
+    }
     fn take(&mut self) -> std::io::Result<()> {
         self.taken |= self.disk.load(Ordering::Relaxed) == u64::MAX;
         if self.taken { Ok(()) } else { Err(std::io::ErrorKind::StorageFull.into()) }
@@ -75,21 +102,20 @@ impl Reserve for Room {
 
 #[test]
 fn what_filled_the_disk_can_be_taken_out_and_nothing_is_put_in_meanwhile() {
-    let room = Arc::new(AtomicU64::new(u64::MAX));
-    let disk = Disk { bytes: Arc::default(), room: room.clone() };
-    let open = move || {
-        let database = redb::Builder::new().create_with_backend(disk.clone());
-        database.map_err(|cause| Error::new(ErrorKind::Unavailable, "open").with_source(cause))
-    };
-    let reserve = Room { disk: room.clone(), taken: false };
-    let store = Store::open(Box::new(open), OutboxOptions::new().max_age(Duration::MAX), Box::new(reserve)).unwrap();
+    let disk = Disk::of(u64::MAX);
+    let room = disk.room.clone();
+    let store = disk.store(Room { disk: room.clone(), taken: false }).unwrap();
     let (status, _) = watch::channel(Now::default());
     let mut worker = Worker { store, status, listeners: broadcast::Sender::new(1) };
     let mut write = |write: Write| {
         let (answer, mut waiter) = oneshot::channel();
         worker.write(vec![(write, answer)]);
         let waiting = worker.status.borrow().status.waiting;
-        (waiter.try_recv().unwrap().map(drop).map_err(|error| error.kind()), waiting)
+        let written = waiter.try_recv().unwrap().map(drop);
+        if let Err(error) = &written {
+            assert!(error.to_string().contains("outbox.reserve") || waiting == 3, "{error}");
+        }
+        (written.map_err(|error| error.kind()), waiting)
     };
     for n in 1..=3 {
         assert_eq!(write(Write::Put(vec![entry(n)])), (Ok(()), n.into()));
@@ -109,13 +135,8 @@ fn what_filled_the_disk_can_be_taken_out_and_nothing_is_put_in_meanwhile() {
 
 #[test]
 fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
-    let disk = Disk { bytes: Arc::default(), room: Arc::new(AtomicU64::new(u64::MAX)) };
-    let opened = disk.clone();
-    let open = move || {
-        let database = redb::Builder::new().create_with_backend(opened.clone());
-        database.map_err(|cause| Error::new(ErrorKind::Unavailable, "open").with_source(cause))
-    };
-    let mut store = Store::open(Box::new(open), OutboxOptions::new(), Box::new(NoRoom)).unwrap();
+    let disk = Disk::of(u64::MAX);
+    let mut store = disk.store(NoRoom).unwrap();
     put(&mut store, 1).unwrap();
     disk.room.store(0, Ordering::Relaxed);
     for _ in 0..3 {
@@ -130,6 +151,58 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     assert_eq!(entries, [entry(1), entry(3)]);
 }
 
+/// A sync that fails does not say whether what it was to sync is there: memory goes by what the file says.
+#[test]
+fn after_a_failed_sync_memory_and_file_say_the_same() {
+    let (mut failures, mut found) = (0, 0);
+    for nth in 0..4 {
+        for removes in [false, true] {
+            let disk = Disk::of(u64::MAX);
+            let mut store = disk.store(NoRoom).unwrap();
+            put(&mut store, 1).unwrap();
+            put(&mut store, 2).unwrap();
+            disk.syncs.store(nth, Ordering::Relaxed);
+            let outcome = if removes {
+                store.transact(|batch| batch.done(QueuedId(2))).map(drop)
+            } else {
+                put(&mut store, 3).map(drop)
+            };
+            disk.syncs.store(i64::MAX, Ordering::Relaxed);
+            let Err(error) = outcome else { continue };
+            failures += 1;
+            assert!(error.may_have_happened(), "{error}");
+            let (entries, _) = taken(&mut store, NOW).unwrap();
+            found += usize::from(entries.len() != 2);
+            assert_eq!(store.count.status().waiting, entries.len() as u64, "sync {nth}, removes: {removes}");
+            // What is said again changes nothing.
+            for (id, _) in entries.iter().chain(&entries) {
+                store.take_out(|batch| batch.done(*id)).unwrap();
+            }
+            assert_eq!((store.count.status(), store.now().first), (OutboxStatus::default(), None));
+            drop(store);
+            let store = disk.store(NoRoom).unwrap();
+            assert_eq!(store.count.status(), OutboxStatus::default(), "sync {nth}, removes: {removes}");
+        }
+    }
+    assert!(failures > 1 && found > 0, "of {failures} failures {found} had happened");
+}
+
+/// What a killed process left must be put in order, for which a full disk has no room.
+#[test]
+fn a_file_that_takes_room_to_open_gets_what_was_kept_for_it() {
+    let disk = Disk::of(u64::MAX);
+    let mut store = disk.store(NoRoom).unwrap();
+    for n in 1..=3 {
+        put(&mut store, n).unwrap();
+    }
+    disk.room.store(0, Ordering::Relaxed);
+    drop(store);
+    let error = disk.store(NoRoom).err().unwrap();
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    let mut store = disk.store(Room { disk: disk.room.clone(), taken: true }).unwrap();
+    assert_eq!(taken(&mut store, NOW).unwrap().0.len(), 3);
+}
+
 /// How much room there is on it.
 const SIZE: u64 = 16 << 20;
 
@@ -142,6 +215,9 @@ struct Shared {
 }
 
 impl Reserve for Shared {
+    fn place(&self) -> String {
+        "outbox.reserve".to_owned()
+    }
     fn take(&mut self) -> std::io::Result<()> {
         if !self.taken && self.disk.bytes.len()? + self.kept > SIZE {
             return Err(std::io::ErrorKind::StorageFull.into());
@@ -159,15 +235,8 @@ impl Reserve for Shared {
 /// The database keeps the room of what was taken out of it, which is what the reserve needs.
 #[test]
 fn an_outbox_that_filled_its_disk_takes_events_again_once_it_is_drained() {
-    let disk = Disk { bytes: Arc::default(), room: Arc::new(AtomicU64::new(SIZE)) };
-    let opened = disk.clone();
-    let open = move || {
-        let database = redb::Builder::new().create_with_backend(opened.clone());
-        database.map_err(|cause| Error::new(ErrorKind::Unavailable, "open").with_source(cause))
-    };
-    let reserve = Shared { disk, kept: SIZE / 8, taken: false };
-    let options = OutboxOptions::new().max_age(Duration::MAX);
-    let mut store = Store::open(Box::new(open), options, Box::new(reserve)).unwrap();
+    let disk = Disk::of(SIZE);
+    let mut store = disk.store(Shared { disk: disk.clone(), kept: SIZE / 8, taken: false }).unwrap();
     let large = || {
         let mut large = entry(1);
         large.publish.payload = ensync_core::WirePayload::from_wire("A".repeat(200_000));

@@ -1,4 +1,5 @@
 mod disk;
+mod drain;
 mod told;
 
 use std::collections::HashSet;

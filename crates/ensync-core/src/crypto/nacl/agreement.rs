@@ -15,12 +15,6 @@ use zeroize::{Zeroize, Zeroizing};
 use super::secretbox::{self, KEY, NONCE};
 use crate::{Result, random};
 
-#[cfg(test)]
-thread_local! {
-    /// How often this thread has agreed on something: what an envelope may cost is counted in it.
-    pub(crate) static AGREEMENTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
 /// The key of every box between two key pairs. Wiped when dropped.
 pub(crate) struct SharedKey(Zeroizing<[u8; KEY]>);
 
@@ -31,7 +25,7 @@ impl SharedKey {
     /// key (RFC 7748 §6.1).
     pub(crate) fn agree(secret: &StaticSecret, public: &[u8; 32]) -> Option<Self> {
         #[cfg(test)]
-        AGREEMENTS.set(AGREEMENTS.get() + 1);
+        crate::crypto::cost::agreed();
         let agreement = secret.diffie_hellman(&PublicKey::from(*public));
         if !agreement.was_contributory() {
             return None;

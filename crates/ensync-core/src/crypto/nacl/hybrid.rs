@@ -13,6 +13,10 @@ use crate::{AppId, Error, ErrorKind, Keyring, Result, SecretKey, encoding};
 /// left is a name that nobody's client writes.
 const TRIES: usize = 8;
 
+/// How many entries are tried with the key that they are named after: for each of the two ids that a bare X25519 secret may be of, one
+/// in base64 and one in hex.
+const OWN_TRIES: usize = 4;
+
 /// How many entries that are named after no app are looked at at all: there may be 100,000, each of which is no more than a name.
 const UNNAMED_READ: usize = 64;
 
@@ -139,10 +143,6 @@ impl<'a> Hybrid<'a> {
     }
 }
 
-/// How many entries are tried with the key that they are named after: for each of the two ids that a bare X25519 secret may be of, one
-/// in base64 and one in hex.
-const OWN_TRIES: usize = 4;
-
 /// The app that an entry is named after: base64 as the Node client writes it, hex as the Python client does.
 fn named(name: &str) -> Option<AppId> {
     let mut bytes = [0; 32];
@@ -203,62 +203,5 @@ impl WrappedKey {
         }
         key.copy_from_slice(&bytes);
         Ok(Some(MessageKey { key, parties: content.parties, shared: content.shared }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::agreement::AGREEMENTS;
-    use super::*;
-    use crate::WirePayload;
-
-    fn app(seed: u8) -> SecretKey {
-        SecretKey::from_seed([seed; 32])
-    }
-
-    /// What a fresh agreement costs is 50 µs; reading an envelope of the size of the smallest of these, 5.
-    #[test]
-    fn an_envelope_costs_few_agreements_whatever_its_entries_are_called() {
-        let [nonce, boxed, short, ephemeral] =
-            [&[1; NONCE][..], &[2; TAG + KEY], &[2; TAG], &[9; 32]].map(encoding::encode);
-        let entry = |boxed: &str| {
-            format!(r#"{{"nonce":"{nonce}","encryptedKey":"{boxed}","ephemeralPublicKey":"{ephemeral}"}}"#)
-        };
-        let ring: Vec<SecretKey> = (1..=8).map(app).collect();
-        let named = |id: AppId| {
-            let base64 = id.to_string();
-            let url_safe = base64.replace('+', "-").replace('/', "_");
-            let bare = |text: &str| text.trim_end_matches('=').to_owned();
-            let hex = id.to_hex();
-            let mut names = vec![bare(&base64), bare(&url_safe), base64, url_safe, hex.to_uppercase()];
-            // Of one id there are as many spellings in hex as there are ways to mix its case.
-            names.extend((0..64).map(|at| [&hex[..at], &hex[at..].to_uppercase()].concat()));
-            names
-        };
-        let own: Vec<String> = ring.iter().flat_map(|key| named(key.app_id().unwrap())).collect();
-        let foreign: Vec<String> = (9..=40).map(|seed| app(seed).app_id().unwrap().to_string()).collect();
-        let unnamed: Vec<String> = (0..40).map(|n| format!("entry {n}")).collect();
-        for (names, most) in
-            [(&own, TRIES), (&foreign, 0), (&unnamed, TRIES), (&[own.clone(), unnamed.clone()].concat(), TRIES)]
-        {
-            for keys in [1, 2, 3, 5, 8] {
-                let keyring: Keyring = ring.iter().take(keys).cloned().collect();
-                let mut names = names.clone();
-                names.sort_unstable();
-                names.dedup();
-                let entries: Vec<String> = names.iter().map(|name| format!("{name:?}:{}", entry(&boxed))).collect();
-                let payload = format!(r#"{{"nonce":"{nonce}","ciphertext":"{short}"}}"#);
-                let json = format!(r#"{{"type":"hybrid","payload":{payload},"keys":{{{}}}}}"#, entries.join(","));
-                AGREEMENTS.set(0);
-                let wire = WirePayload::from_wire(encoding::encode(json.as_bytes()));
-                crate::crypto::open(&wire, &keyring).unwrap_err();
-                assert!(
-                    AGREEMENTS.get() <= most,
-                    "{} agreements with {keys} keys for {} entries",
-                    AGREEMENTS.get(),
-                    names.len()
-                );
-            }
-        }
     }
 }

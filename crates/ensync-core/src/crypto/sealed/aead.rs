@@ -33,6 +33,8 @@ pub(super) fn seal(key: &[u8; KEY], plaintext: &[u8]) -> Result<Vec<u8>> {
 
 /// The plaintext of a box; `None` if its tag is not that of this key and content.
 pub(super) fn open(key: &[u8; KEY], boxed: Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
+    #[cfg(test)]
+    crate::crypto::cost::decrypted(boxed.len());
     let mut text = Zeroizing::new(boxed);
     let at = text.len().checked_sub(TAG)?;
     let tag: [u8; TAG] = text.get(at..)?.try_into().ok()?;

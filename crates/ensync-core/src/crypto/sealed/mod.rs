@@ -49,6 +49,8 @@ fn info<'a>(to: &'a AppId, from: Option<&'a AppId>) -> [&'a [u8]; 3] {
 
 /// `H`.
 fn hash(bytes: &[u8]) -> [u8; 32] {
+    #[cfg(test)]
+    super::cost::hashed(bytes.len());
     Sha256::digest(bytes).into()
 }
 

@@ -213,6 +213,9 @@ pub(crate) mod tests {
             expires_at: None,
             idempotency_key: None,
         };
+        // What was accepted once is read, though it looks like a key to a later version.
+        let looks = "orders/ensync_key_0123456789abcdefABCDEF";
+        let looks = (EventName::parse_stored(looks).unwrap(), IdempotencyKey::parse_stored(looks).unwrap());
         let options = EventOptions {
             schema: Some(Schema::parse(r#"{"order":"string","n":"long"}"#).unwrap()),
             ttl: Some(Duration::new(3, 7)),
@@ -250,8 +253,10 @@ pub(crate) mod tests {
                 recipient_id: AppId::from_bytes([5; 32]),
                 expires_at: Some(at),
                 idempotency_key: Some(IdempotencyKey::parse("once").unwrap()),
-                ..publish
+                ..publish.clone()
             }),
+            Record::Publish(PublishRecord { event: looks.0.clone(), idempotency_key: Some(looks.1), ..publish }),
+            Record::Remove { queues: Removed::Name(looks.0) },
             Record::Ack { event, block: Block::new(1 << 32 | 5).unwrap(), at },
             Record::Defer { event, until: at, deliveries: 2, handed_back: 1 },
             Record::Return { event, deliveries: 3, handed_back: 1 },

@@ -1,0 +1,53 @@
+//! One settlement, from its command to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_core::{Block, Command, EventId, EventName, Reply, Result, Settle, Settlement, Timestamp};
+use tracing::Instrument;
+
+use crate::Client;
+use crate::client::unexpected;
+use crate::observe::Settling;
+use crate::session::{LinkLife, Request};
+
+/// For how long a settlement may take, unless as long as any call, and the link that it is bound to.
+#[derive(Default)]
+pub(crate) struct Within {
+    pub(crate) limit: Option<Duration>,
+    pub(crate) bound: Option<Arc<LinkLife>>,
+}
+
+/// Settles a delivery; tells when it comes again if it was deferred and the engine said.
+pub(crate) async fn settle(
+    client: &Client,
+    event: EventName,
+    id: EventId,
+    block: Option<Block>,
+    how: Settlement,
+    within: Within,
+) -> Result<Option<Timestamp>> {
+    let settling = Settling::begin(&event, &id, &how);
+    let settled = settle_now(client, event, id, block, how, within).instrument(settling.span()).await;
+    settling.end(&settled);
+    settled
+}
+
+async fn settle_now(
+    client: &Client,
+    event: EventName,
+    id: EventId,
+    block: Option<Block>,
+    how: Settlement,
+    within: Within,
+) -> Result<Option<Timestamp>> {
+    let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
+    let command = Command::Settle(Settle { id, event: Some(event), block, how });
+    let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
+    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound)).await;
+    match reply.map_err(|error| error.context(&context))? {
+        Reply::Done => Ok(None),
+        Reply::Deferred { until } => Ok(until),
+        other => Err(unexpected(&context, &other)),
+    }
+}

@@ -1,0 +1,53 @@
+//! An outbox that is drained over an engine that says little of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ensync_client::core::{AppId, Command, ErrorKind, Keyring, SecretKey};
+use ensync_client::{Outbox, OutboxOptions, OutboxStatus};
+
+use crate::scripted::{Answer, Scripted, somebody};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn flushed(outbox: &Outbox) -> OutboxStatus {
+    tokio::time::timeout(PATIENCE, outbox.flush()).await.expect("it is not drained").unwrap()
+}
+
+/// Engines of other makers do not tell which keys an app had before. That one was this app's is known by having it.
+#[tokio::test]
+async fn what_another_app_queued_is_not_sent_as_ones_own_whatever_the_engine_tells() {
+    let closed = Arc::new(AtomicBool::new(true));
+    let is_closed = closed.clone();
+    let engine = Scripted::with(&[], move |_, command| match command {
+        Command::Publish(_) if is_closed.load(Ordering::Relaxed) => Answer::No(ErrorKind::Unavailable),
+        _ => Answer::Done,
+    });
+    let (theirs, ours) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    let is = |key: &SecretKey| -> AppId { key.app_id().unwrap() };
+    let place = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(place.path().join("outbox"), OutboxOptions::new()).await.unwrap();
+    engine.calls_the_app(is(&theirs));
+    let client = engine.engine().create_client("key").app_secret_key(&theirs).outbox(outbox.clone()).await.unwrap();
+    client.publish("a/b", &1).to(somebody()).queue().await.unwrap();
+    client.close().await.unwrap();
+    closed.store(false, Ordering::Relaxed);
+    engine.calls.lock().unwrap().clear();
+
+    engine.calls_the_app(is(&ours));
+    let client = engine.engine().create_client("key").app_secret_key(&ours).outbox(outbox.clone()).await.unwrap();
+    let status = flushed(&outbox).await;
+    assert_eq!((status.waiting, status.parked, engine.count("publish")), (0, 1, 0));
+    let parked = outbox.parked().await.unwrap().remove(0);
+    assert_eq!(parked.why.kind(), ErrorKind::InvalidKey, "{}", parked.why);
+    client.close().await.unwrap();
+
+    // Who has the key knows that it is his.
+    let ring = Keyring::new(ours).with_previous(theirs);
+    let client = engine.engine().create_client("key").keyring(ring).outbox(outbox.clone()).await.unwrap();
+    assert!(outbox.retry(parked.about.queued).await.unwrap());
+    let status = flushed(&outbox).await;
+    assert_eq!((status.waiting, status.parked, engine.count("publish")), (0, 0, 1));
+    client.close().await.unwrap();
+}
