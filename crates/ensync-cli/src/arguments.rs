@@ -10,8 +10,9 @@ use crate::output::note;
 use crate::{Cli, foreign, secrets, variables};
 
 /// What is told at the end of `ensync --help`.
-const MORE: &str = "Values that no flag gives come from the environment, else from the file .env of the directory one is in, else from the \
-                    context (`ensync context --help`), else they have their defaults. A variable that is empty counts as not set.";
+const MORE: &str = "Values that no flag gives come from the context that --context names, else from the environment, else from the file \
+                    .env of the directory one is in, else from the current context (`ensync context --help`), else they have their \
+                    defaults. Keys come from where the engine comes from. A variable that is empty counts as not set.";
 /// The first things to do.
 const EXAMPLES: &str =
     "  ensync serve --dev\n  ensync publish orders/new '{\"order\":7}' --to APP_ID\n  ensync subscribe orders/new";
@@ -34,10 +35,10 @@ fn without_values(command: Command) -> Command {
 /// The command line, if it can be carried out.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
     let context = typed("--context");
-    // Where contexts are made and shown, the current one gives no values.
-    let mut words = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    let about_contexts = words.find(|word| !word.starts_with('-')).as_deref() == Some("context");
-    variables::load((!about_contexts).then_some(context.as_deref()));
+    // Where contexts are made and shown, none gives values.
+    let words = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let about_contexts = command_of(words).as_deref() == Some("context");
+    variables::load((!about_contexts).then_some(context.as_deref()), typed);
     let mut command = variables::apply(command());
     let read = command.try_get_matches_from_mut(secrets::take(std::env::args_os())).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
@@ -48,6 +49,18 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => Err(help(&error)),
         Err(error) => Err(refuse(&error, &command)),
     }
+}
+
+/// The word that names the command: the first that is no flag, nor the value of one.
+fn command_of(mut words: impl Iterator<Item = String>) -> Option<String> {
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--context" => _ = words.next(),
+            flag if flag.starts_with('-') => {}
+            _ => return Some(word),
+        }
+    }
+    None
 }
 
 fn checked(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<Cli, ExitCode> {
@@ -130,6 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn the_command_is_the_first_word_that_is_no_flag_nor_the_value_of_one() {
+        for (line, command) in [
+            ("--context context publish", Some("publish")),
+            ("-v --json context add", Some("context")),
+            ("--context=shop context", Some("context")),
+            ("--help", None),
+        ] {
+            assert_eq!(command_of(line.split(' ').map(str::to_owned)).as_deref(), command, "{line}");
+        }
+    }
+
+    #[test]
     fn every_command_shows_an_example() {
         fn look(command: &Command, path: &str, seen: &mut usize) {
             for below in command.get_subcommands() {
@@ -145,5 +170,28 @@ mod tests {
         let mut seen = 0;
         look(&command(), "ensync", &mut seen);
         assert!(seen >= 36, "{seen} commands");
+    }
+
+    #[test]
+    fn the_manual_names_commands_that_are_there() {
+        let (all, mut seen) = (command(), 0);
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../ensync-engine/src/manual");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            for rest in text.split("`ensync ").skip(1) {
+                let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+                let span = rest.split('`').next().unwrap();
+                let mut words = span.split_whitespace().take_while(|word| is_name(word) && !word.starts_with('-'));
+                let Some(first) = words.next() else { continue };
+                let found = all.find_subcommand(first);
+                assert!(found.is_some(), "{}: ensync {first}", path.display());
+                if let (Some(found), Some(second)) = (found.filter(|found| found.has_subcommands()), words.next()) {
+                    assert!(found.find_subcommand(second).is_some(), "{}: ensync {first} {second}", path.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen}");
     }
 }

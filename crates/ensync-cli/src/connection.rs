@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Problem};
 use crate::output::{Failure, note};
+use crate::variables::{Group, Source};
 use crate::{secrets, variables};
 
 /// Where the engine is, and who we are there.
@@ -23,6 +24,9 @@ pub(crate) struct Connection {
     ca: Option<PathBuf>,
     #[command(flatten)]
     identity: Identity,
+    /// Whether an argument says where the engine is, instead of the flag.
+    #[arg(skip)]
+    is_pointed: bool,
 }
 
 /// The certificate that we show to an engine that asks for one.
@@ -74,26 +78,53 @@ pub(crate) struct Secret {
 }
 
 impl Secret {
+    /// For what needs no engine.
     pub(crate) fn find(&self) -> Result<Option<SecretKey>, Failure> {
-        let Some((text, place)) = secrets::given("--secret-key")? else { return Ok(None) };
-        SecretKey::parse(&text).map(Some).map_err(|error| {
-            if error.to_string().contains("holds 32 bytes") {
-                let what = "32 bytes, where a secret key has 64, as `ensync keygen` prints it; is this the app id?";
-                return Problem::usage(format!("{place}: {what}")).into();
-            }
-            Problem::at(place, &error).into()
-        })
+        parse(secrets::given("--secret-key")?)
+    }
+
+    /// For an app of an engine.
+    pub(crate) fn find_for(&self, connection: &Connection) -> Result<Option<SecretKey>, Failure> {
+        parse(secrets::given_for("--secret-key", connection.from()?, &connection.url)?)
     }
 
     pub(crate) fn require(&self) -> Result<SecretKey, Failure> {
-        let missing = "no secret key: set ENSYNC_SECRET_KEY, or give --secret-key";
-        self.find()?.ok_or_else(|| Problem::usage(missing).into())
+        self.find()?.ok_or_else(missing)
     }
+
+    pub(crate) fn require_for(&self, connection: &Connection) -> Result<SecretKey, Failure> {
+        self.find_for(connection)?.ok_or_else(missing)
+    }
+}
+
+fn missing() -> Failure {
+    Problem::usage("no secret key: set ENSYNC_SECRET_KEY, or give --secret-key").into()
+}
+
+fn parse(given: secrets::Given) -> Result<Option<SecretKey>, Failure> {
+    let Some((text, place)) = given else { return Ok(None) };
+    SecretKey::parse(&text).map(Some).map_err(|error| {
+        if error.to_string().contains("holds 32 bytes") {
+            let what = "32 bytes, where a secret key has 64, as `ensync keygen` prints it; is this the app id?";
+            return Problem::usage(format!("{place}: {what}")).into();
+        }
+        Problem::at(place, &error).into()
+    })
 }
 
 impl Connection {
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The engine of an argument, instead of the flag's.
+    pub(crate) fn point_at(&mut self, url: String) {
+        (self.url, self.is_pointed) = (url, true);
+    }
+
+    /// Where it is said where the engine is.
+    pub(crate) fn from(&self) -> Result<Source, Failure> {
+        if self.is_pointed { Ok(Source::Flag) } else { variables::source(Group::Client) }
     }
 
     pub(crate) async fn open(&self, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
@@ -112,7 +143,17 @@ impl Connection {
 
     /// A client of an engine at any URL.
     pub(crate) async fn connect(&self, url: &str, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
-        variables::check()?;
+        let app_key = self.app_key()?.ok_or_else(no_app_key)?;
+        self.connect_as(&app_key, url, secret_key).await
+    }
+
+    /// The same with an app key that was looked up before.
+    pub(crate) async fn connect_as(
+        &self,
+        app_key: &str,
+        url: &str,
+        secret_key: Option<SecretKey>,
+    ) -> Result<Client, Failure> {
         let place = || variables::origin("--url", "ENSYNC_URL");
         let mut engine = Engine::new(url).map_err(|error| Problem::at(place(), &error))?;
         let mut tls = TlsOptions::new();
@@ -124,7 +165,7 @@ impl Connection {
             tls = tls.client_certificate_pem(&own.chain, &own.key).map_err(|error| Problem::at(own.place, &error))?;
         }
         engine = engine.tls(tls);
-        let login = engine.create_client(self.app_key()?.as_str());
+        let login = engine.create_client(app_key);
         let opened = match secret_key {
             Some(key) => login.app_secret_key(key).await,
             None => login.await,
@@ -138,8 +179,12 @@ impl Connection {
         })
     }
 
-    pub(crate) fn app_key(&self) -> Result<Zeroizing<String>, Failure> {
-        let missing = "no app key: set ENSYNC_APP_KEY, or give --app-key";
-        secrets::given("--app-key")?.map(|(key, _)| key).ok_or_else(|| Problem::usage(missing).into())
+    /// The app key, if there is one for this engine.
+    pub(crate) fn app_key(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        Ok(secrets::given_for("--app-key", self.from()?, &self.url)?.map(|(key, _)| key))
     }
+}
+
+fn no_app_key() -> Failure {
+    Problem::usage("no app key: set ENSYNC_APP_KEY, or give --app-key").into()
 }

@@ -1,7 +1,8 @@
 //! Contexts: engines by name, with the keys for them, in a file that only its owner may read.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{ErrorKind, Write};
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -28,6 +29,8 @@ pub(crate) const FIELDS: [(&str, &str, bool); 10] = [
 ];
 /// The most that a command may print, in bytes.
 const MAX_SECRET: usize = 4_096;
+/// The largest file of contexts that is read, in bytes.
+const MAX_FILE: u64 = 4 << 20;
 
 /// An engine, and who one is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,26 +49,14 @@ impl Context {
         }
     }
 
-    /// The same of what is no secret.
-    pub(crate) fn plain(&self, variable: &str) -> Option<String> {
-        let (field, ..) = FIELDS.iter().find(|(_, name, secret)| *name == variable && !secret)?;
-        self.0.get(*field).cloned()
-    }
-
-    /// What is left of it beside a file that lies in the directory one happens to be in: if that names an engine, this one's keys are
-    /// not for it.
-    pub(crate) fn beside(mut self, file: &HashMap<String, String>) -> Self {
-        for (url, admin) in [("ENSYNC_URL", false), ("ENSYNC_ADMIN_URL", true)] {
-            if file.contains_key(url) {
-                let is_admin = |field: &str| field.starts_with("admin_") || field.starts_with("token_");
-                self.0.retain(|field, _| is_admin(field) != admin);
-            }
-        }
-        self
+    /// Whether it says something for a variable, itself or by a command.
+    pub(crate) fn says(&self, variable: &str) -> bool {
+        let field = FIELDS.iter().find(|(_, name, _)| *name == variable);
+        field.is_some_and(|(field, ..)| self.0.contains_key(*field) || self.0.contains_key(&format!("{field}_command")))
     }
 }
 
-/// The last line that a command prints, run by the shell.
+/// The first line that a command prints, run by the shell: what more there is belongs to other fields, as password managers have it.
 fn run(command: &str) -> Result<String, String> {
     let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let output = Command::new(shell).args([flag, command]).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
@@ -75,7 +66,7 @@ fn run(command: &str) -> Result<String, String> {
     }
     let text =
         String::from_utf8(output.stdout).map_err(|_| format!("{command:?} printed something that is not text"))?;
-    match trimmed(&text) {
+    match trimmed(trimmed(&text).lines().next().unwrap_or_default()) {
         "" => Err(format!("{command:?} printed nothing")),
         text if text.len() > MAX_SECRET => Err(format!("{command:?} printed more than {MAX_SECRET} bytes")),
         text => Ok(text.to_owned()),
@@ -93,12 +84,16 @@ impl Contexts {
     /// Reads the file; nothing, if there is none.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let unreadable = |cause| Problem::usage(format!("cannot read the contexts in {shown}: {cause}"));
+        let file = match File::open(path) {
+            Ok(file) => file,
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            Err(cause) => return Err(Problem::usage(format!("cannot read the contexts in {shown}: {cause}")).into()),
+            Err(cause) => return Err(unreadable(cause).into()),
         };
-        check_mode(path)?;
+        // Of the file that was opened: by its name it could be another one by now.
+        check(path, &file.metadata().map_err(unreadable)?)?;
+        let mut text = String::new();
+        file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
         let broken = |why: &str| Problem::usage(format!("the contexts in {shown} cannot be read: {why}"));
         let read: Value = serde_json::from_str(&text).map_err(|cause| broken(&cause.to_string()))?;
         let current = read.get("current").and_then(Value::as_str).map(str::to_owned);
@@ -113,6 +108,21 @@ impl Contexts {
             contexts.all.insert(name.clone(), Context(fields.collect::<Result<_, Problem>>()?));
         }
         Ok(contexts)
+    }
+
+    /// Changes what is in the file. Nobody else does meanwhile.
+    pub(crate) fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = |cause: std::io::Error| {
+            Problem::new(Exit::Output, format!("cannot write the contexts to {}: {cause}", path.display()))
+        };
+        make_directory(directory).map_err(failed)?;
+        let lock = File::options().create(true).append(true).open(path.with_extension("lock")).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let mut contexts = Self::read(path)?;
+        let done = change(&mut contexts)?;
+        contexts.write(path)?;
+        Ok(done)
     }
 
     /// Writes the file, which only its owner may read: the old one is there until the new one is whole.
@@ -133,7 +143,9 @@ impl Contexts {
             });
             written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| _ = std::fs::remove_file(&new))
         };
-        write().map_err(|cause| format!("cannot write the contexts to {}: {cause}", path.display()).into())
+        write().map_err(|cause| {
+            Problem::new(Exit::Output, format!("cannot write the contexts to {}: {cause}", path.display())).into()
+        })
     }
 
     /// One of them.
@@ -185,22 +197,25 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
     builder.create(path)
 }
 
+/// Refuses a file that is not one's own alone: commands in it are run, and its keys are for nobody else.
 #[cfg(unix)]
-fn check_mode(path: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt;
-    let others = std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
-    let shown = path.display();
-    match others {
-        true => Err(Problem::usage(format!(
+fn check(path: &Path, about: &Metadata) -> Result<(), Problem> {
+    use std::os::unix::fs::MetadataExt;
+    let (owner, user, shown) = (about.uid(), rustix::process::geteuid().as_raw(), path.display());
+    if owner != user && owner != 0 {
+        let text = format!("the contexts in {shown} belong to the user with number {owner}, and this runs as {user}");
+        return Err(Problem::usage(format!("{text}; ENSYNC_CONTEXTS names another file")));
+    }
+    match about.mode() & 0o077 {
+        0 => Ok(()),
+        _ => Err(Problem::usage(format!(
             "the contexts in {shown} may be read or written by others; `chmod 600 {shown}`"
-        ))
-        .into()),
-        false => Ok(()),
+        ))),
     }
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &Path) -> Result<(), Failure> {
+fn check(_: &Path, _: &Metadata) -> Result<(), Problem> {
     Ok(())
 }
 
@@ -235,22 +250,15 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_command_says_a_secret_when_it_is_asked_for() {
-        let one = context(&[("app_key_command", "echo ' k '"), ("secret_key_command", "exit 3"), ("url", "h")]);
+        let one = context(&[
+            ("app_key_command", "echo ' k '; echo user: shop"),
+            ("secret_key_command", "exit 3"),
+            ("url", "h"),
+        ]);
         assert_eq!(one.value("ENSYNC_APP_KEY").unwrap().as_deref(), Some("k"));
         let error = one.value("ENSYNC_SECRET_KEY").unwrap_err().to_string();
         assert!(error.contains("secret_key_command") && error.contains("exit status: 3"), "{error}");
-        assert_eq!((one.plain("ENSYNC_URL").as_deref(), one.plain("ENSYNC_APP_KEY")), (Some("h"), None));
+        assert!(one.says("ENSYNC_SECRET_KEY") && one.says("ENSYNC_URL") && !one.says("ENSYNC_ADMIN_URL"));
         assert!(context(&[("admin_token_command", "true")]).value("ENSYNC_ADMIN_TOKEN").is_err());
-    }
-
-    #[test]
-    fn its_keys_are_not_for_an_engine_that_a_file_names() {
-        let all =
-            context(&[("url", "h"), ("app_key", "k"), ("admin_url", "a"), ("admin_token", "t"), ("token_file", "f")]);
-        let file = |name: &str| HashMap::from([(name.to_owned(), "x".to_owned())]);
-        assert_eq!(all.clone().beside(&file("ENSYNC_APP_KEY")), all);
-        let admin = context(&[("admin_url", "a"), ("admin_token", "t"), ("token_file", "f")]);
-        assert_eq!(all.clone().beside(&file("ENSYNC_URL")), admin);
-        assert_eq!(all.beside(&file("ENSYNC_ADMIN_URL")), context(&[("url", "h"), ("app_key", "k")]));
     }
 }

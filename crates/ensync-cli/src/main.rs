@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use exit::ReaderGone;
+use exit::{Exit, ReaderGone};
 use output::{Output, note};
 
 #[derive(Parser)]
@@ -69,12 +69,27 @@ enum Command {
     Man(command::man::Man),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = match arguments::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    // Two at least: what blocks one for a moment does not keep leases and signals from being looked after.
+    let workers = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let code = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(cause) => {
+            note(format_args!("ensync: no threads can be started: {cause}"));
+            Exit::Failed as u8
+        }
+    };
+    // Not by dropping the runtime: that waits for threads, which may wait for somebody who does not read.
+    std::process::exit(code.into())
+}
+
+/// Carries a command out. What it exits with.
+async fn run(cli: Cli) -> u8 {
     let serves = matches!(cli.command, Command::Serve(_));
     let log = (!serves).then(|| logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose)));
     let out = Output { json: cli.json };
@@ -103,13 +118,13 @@ async fn main() -> ExitCode {
         Command::Completions(completions) => completions.run(out),
         Command::Man(man) => man.run(out),
     };
-    let Err(error) = done else { return ExitCode::SUCCESS };
-    if error.is::<ReaderGone>() {
-        return ExitCode::SUCCESS;
-    }
     drop(log);
+    let Err(error) = done else { return 0 };
+    if error.is::<ReaderGone>() {
+        return 0;
+    }
     // An engine that does not start is an engine that does not start, whatever the cause.
     let error = if serves { exit::of_an_engine(error) } else { error };
     note(exit::shown(&*error, out.json));
-    exit::told(&*error).0.into()
+    exit::told(&*error).0 as u8
 }

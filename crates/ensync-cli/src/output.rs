@@ -4,9 +4,11 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::{OnceLock, mpsc};
 
 use serde_json::{Value, json};
 use tabwriter::TabWriter;
+use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Problem, ReaderGone};
 use crate::foreign::{self, printable};
@@ -25,8 +27,19 @@ pub(crate) struct Output {
 impl Output {
     /// Text as it is: the caller knows that it does nothing to a terminal.
     pub(crate) fn raw(self, text: impl AsRef<[u8]>) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_ref()).and_then(|()| out.flush()).map_err(unwritten)
+        write(text.as_ref()).map_err(|cause| Unwritten::from(cause).into())
+    }
+
+    /// The same by a thread of its own, in the order of the calls: for commands that listen to signals, or have a connection to keep,
+    /// while whoever reads is slow.
+    pub(crate) fn print(self, text: String) -> impl Future<Output = Result<(), Unwritten>> + Send + use<> {
+        let written = submit(text.into_bytes());
+        async move {
+            match written.await {
+                Ok(written) => written.map_err(Unwritten::from),
+                Err(_) => Err(Unwritten::Failed("standard output cannot be written: its thread has ended".to_owned())),
+            }
+        }
     }
 
     /// A line.
@@ -36,7 +49,17 @@ impl Output {
 
     /// A line of JSON.
     pub(crate) fn value(self, value: &Value) -> Result<(), Failure> {
-        self.line(foreign::json(&value.to_string()))
+        self.raw(self.value_text(value))
+    }
+
+    /// The same, for [`print`](Self::print).
+    pub(crate) fn value_text(self, value: &Value) -> String {
+        format!("{}\n", foreign::json(&value.to_string()))
+    }
+
+    /// A table as it is printed for people, for [`print`](Self::print).
+    pub(crate) fn table_text(self, table: Table) -> Result<String, Failure> {
+        table.text(colours(&io::stdout()))
     }
 
     /// JSON for programs, a line for people.
@@ -46,7 +69,7 @@ impl Output {
 
     /// JSON for programs, a table for people.
     pub(crate) fn table(self, value: impl FnOnce() -> Value, table: impl FnOnce() -> Table) -> Result<(), Failure> {
-        if self.json { self.value(&value()) } else { self.raw(table().text(colours(&io::stdout()))?) }
+        if self.json { self.value(&value()) } else { self.raw(self.table_text(table())?) }
     }
 
     /// It was done, which people need not be told.
@@ -56,11 +79,55 @@ impl Output {
 }
 
 /// Why standard output was not written.
-fn unwritten(cause: io::Error) -> Failure {
-    match cause.kind() {
-        ErrorKind::BrokenPipe => ReaderGone.into(),
-        _ => Problem::new(Exit::Output, format!("standard output cannot be written: {cause}")).into(),
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// Nobody reads it any more.
+    ReaderGone,
+    Failed(String),
+}
+
+impl From<io::Error> for Unwritten {
+    fn from(cause: io::Error) -> Self {
+        match cause.kind() {
+            ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Failed(format!("standard output cannot be written: {cause}")),
+        }
     }
+}
+
+impl From<Unwritten> for Failure {
+    fn from(why: Unwritten) -> Self {
+        match why {
+            Unwritten::ReaderGone => ReaderGone.into(),
+            Unwritten::Failed(message) => Problem::new(Exit::Output, message).into(),
+        }
+    }
+}
+
+/// What is to be written, and who is told of it.
+type Job = (Vec<u8>, oneshot::Sender<io::Result<()>>);
+
+/// Gives something to the thread that writes standard output.
+fn submit(text: Vec<u8>) -> oneshot::Receiver<io::Result<()>> {
+    static WRITER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
+    let writer = WRITER.get_or_init(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let thread = std::thread::Builder::new().name("ensync-stdout".into());
+        // That nobody waits for the answer any more is no reason not to write.
+        let started = thread.spawn(move || jobs.iter().for_each(|(text, done)| _ = done.send(write(&text))));
+        started.is_ok().then_some(sender)
+    });
+    let (done, written) = oneshot::channel();
+    match writer {
+        Some(writer) => _ = writer.send((text, done)),
+        None => _ = done.send(write(&text)),
+    }
+    written
+}
+
+fn write(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush())
 }
 
 /// A remark, on standard error. Nobody may be there to read it.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::exit::Problem;
 use crate::foreign::secret_in;
 use crate::output::Failure;
-use crate::variables;
+use crate::variables::{self, Found, Group, Source};
 
 /// Arguments that are secrets: the flag, and the variables of the environment that stand for it. Each argument is documented by hand,
 /// for clap keeps what it reads of either in memory that nobody wipes.
@@ -66,17 +66,37 @@ fn remember(flag: &'static str, value: Zeroizing<String>) {
     GIVEN.lock().unwrap_or_else(PoisonError::into_inner).push((flag, value));
 }
 
-/// The value of a flag that is a secret: of the command line, else what a variable says, in the environment, the file `.env` or the
-/// context. And where it was found, in words.
-pub(crate) fn given(flag: &str) -> Result<Option<(Zeroizing<String>, String)>, Failure> {
-    let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, value)) = given.iter().find(|(known, _)| *known == flag) {
-        return Ok(Some((value.clone(), flag.to_owned())));
+/// A secret, and where it was found, in words.
+pub(crate) type Given = Option<(Zeroizing<String>, String)>;
+
+/// The value of a flag that is a secret and is not for an engine: of the command line, else what a variable says.
+pub(crate) fn given(flag: &'static str) -> Result<Given, Failure> {
+    if let Some(value) = typed(flag) {
+        return Ok(Some((value, flag.to_owned())));
     }
-    drop(given);
-    let Some((_, names)) = SECRETS.iter().find(|(known, _)| *known == flag) else { return Ok(None) };
-    let found = variables::first(names)?;
-    Ok(found.map(|found| (Zeroizing::new(found.value), found.origin.to_string())))
+    Ok(variables::first(variables_of(flag))?.map(shown))
+}
+
+/// The same for an engine at `url`, of which the place is known `from` there: only one that is for that engine.
+pub(crate) fn given_for(flag: &'static str, from: Source, url: &str) -> Result<Given, Failure> {
+    if let Some(value) = typed(flag) {
+        variables::check_typed(flag, Group::Client, from)?;
+        return Ok(Some((value, flag.to_owned())));
+    }
+    Ok(variables::keyed(variables_of(flag), Group::Client, from, url)?.map(shown))
+}
+
+fn typed(flag: &str) -> Option<Zeroizing<String>> {
+    let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    given.iter().find(|(known, _)| *known == flag).map(|(_, value)| value.clone())
+}
+
+fn variables_of(flag: &str) -> &'static [&'static str] {
+    SECRETS.iter().find(|(known, _)| *known == flag).map_or(&[], |(_, names)| names)
+}
+
+fn shown(found: Found) -> (Zeroizing<String>, String) {
+    (Zeroizing::new(found.value), found.origin.to_string())
 }
 
 /// Looks at every argument of a command line, and at the variables of the environment that stand for arguments.

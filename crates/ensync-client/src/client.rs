@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ensync_core::crypto::{Opener, Recipient, Sealer, Suite};
 use ensync_core::{
-    AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Keyring, PayloadJson, Reply, Result,
+    AppId, Command, Endpoint, Error, ErrorKind, EventId, EventName, Extension, Keyring, PayloadJson, Reply, Result,
 };
 use futures::Stream;
 use serde::Serialize;
@@ -164,6 +164,14 @@ impl Client {
     /// connection. Whoever has it may act as this session: keep it out of logs.
     pub fn client_id(&self) -> Option<ensync_core::ClientId> {
         Some(self.session.welcome()?.client_id.clone())
+    }
+
+    /// For how long the engine knows a publish again by its [key](crate::Publish::idempotency_key): zero if it does not deduplicate,
+    /// `None` while there is no connection.
+    pub fn deduplication_window(&self) -> Option<Duration> {
+        let engine = &self.session.welcome()?.config;
+        let window = engine.dedup_window().unwrap_or(crate::session::DEDUP_WINDOW);
+        Some(if engine.has(Extension::Deduplication) { window } else { Duration::ZERO })
     }
 
     /// Whether there is a connection, logged in and subscribed.

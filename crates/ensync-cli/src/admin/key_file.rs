@@ -47,6 +47,10 @@ impl KeyFile {
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes lines, and says where.
     pub(crate) fn write(mut self, lines: &Zeroizing<String>, out: Output) -> Result<(), Failure> {
         if let Some(mut file) = self.file.take() {

@@ -21,10 +21,10 @@ use crate::connection::Identity;
 use crate::exit::{Exit, Problem};
 use crate::foreign::{printable, trimmed};
 pub(crate) use crate::output::{Failure, Output, Table};
-use crate::variables;
 
 use offline::Offline;
 use online::Online;
+pub(crate) use online::check_url;
 
 /// What may stand in a path or behind its question mark as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -92,10 +92,7 @@ impl Admin {
     pub(crate) async fn run<T>(&self, what: impl AsyncFnOnce(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
         let api = match &self.data {
             Some(path) => Api::Offline(Offline::open(path).await?),
-            None => {
-                variables::check()?;
-                Api::Online(Online::new(self)?)
-            }
+            None => Api::Online(Online::new(self)?),
         };
         let done = what(&api).await;
         if let Api::Offline(offline) = api {
@@ -212,6 +209,12 @@ pub(crate) async fn narrowed(api: &Api, path: &str, event: Option<&str>, app: Op
         query.push(format!("app={}", encoded(text(&api.app(app).await?, "id"))));
     }
     Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) })
+}
+
+/// How many events are in queues: of an answer that lists them.
+pub(crate) fn count_in(queues: &[Value]) -> u64 {
+    let count = |queue: &Value, name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or_default();
+    queues.iter().flat_map(|queue| ["ready", "in_flight", "deferred", "dead"].map(|name| count(queue, name))).sum()
 }
 
 /// What cannot be undone is done when it was said twice.

@@ -16,7 +16,7 @@ use crate::connection::{ClientCertificate, file};
 use crate::exit::{Exit, Problem};
 use crate::foreign::trimmed;
 use crate::output::Failure;
-use crate::variables;
+use crate::variables::{self, Group};
 
 /// How long a request may take. One that drops or requeues a long list of dead letters takes its time.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,10 +34,12 @@ pub(crate) struct Online {
 impl Online {
     pub(crate) fn new(admin: &Admin) -> Result<Self, Failure> {
         let url = &admin.admin_url;
+        // First of all: a context that cannot be read is why the URL is not the one that is meant.
+        variables::source(Group::Admin)?;
         check_url(url, admin.insecure).map_err(|why| {
             Problem::usage(format!("{}: {why}", variables::origin("--admin-url", "ENSYNC_ADMIN_URL")))
         })?;
-        let token = token(admin.token_file.as_deref())?;
+        let token = token(admin.token_file.as_deref(), url)?;
         let identity = admin.identity.read()?.map(client_certificate).transpose()?;
         let roots = match &admin.admin_ca {
             Some(path) => RootCerts::new_with_certs(&certificates(path)?),
@@ -84,7 +86,7 @@ impl Online {
 }
 
 /// Everything can be done with the token, so it does not go over a network that others can listen to.
-fn check_url(url: &str, insecure: bool) -> Result<(), String> {
+pub(crate) fn check_url(url: &str, insecure: bool) -> Result<(), String> {
     // What stands before an '@' is a name and a password: never repeated, and of no use here.
     if url.contains('@') {
         return Err("it holds user-info before '@'; the admin token is given with --token-file".into());
@@ -104,10 +106,14 @@ fn check_url(url: &str, insecure: bool) -> Result<(), String> {
     }
 }
 
-/// The token in a file that a flag or a variable names, else in a variable; then what the file `.env` and the context say.
-fn token(file: Option<&Path>) -> Result<AdminToken, Failure> {
+/// The token that is for the engine at `url`: in a file that a flag names, else in one that a variable names, or in a variable.
+fn token(file: Option<&Path>, url: &str) -> Result<AdminToken, Failure> {
     let names = ["ENSYNC_ADMIN_TOKEN_FILE", "ENSYNC_ADMIN_TOKEN"];
-    let found = if file.is_none() { variables::first(&names)? } else { None };
+    let from = variables::source(Group::Admin)?;
+    let found = match file {
+        Some(_) => variables::check_typed("--token-file", Group::Admin, from).map(|()| None)?,
+        None => variables::keyed(&names, Group::Admin, from, url)?,
+    };
     let file = file.or_else(|| found.as_ref().filter(|found| found.name == names[0]).map(|found| found.value.as_ref()));
     if let Some(path) = file {
         let shown = path.display();

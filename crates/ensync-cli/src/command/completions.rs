@@ -1,5 +1,6 @@
 use clap::Args;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::Outcome;
 use crate::arguments;
@@ -20,6 +21,7 @@ impl Completions {
     pub(crate) fn run(self, out: Output) -> Outcome {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut arguments::command(), "ensync", &mut text);
-        out.raw(text)
+        let text = String::from_utf8(text)?;
+        if out.json { out.value(&json!({"shell": self.shell.to_string(), "script": text})) } else { out.raw(text) }
     }
 }

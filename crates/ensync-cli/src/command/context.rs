@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ensync_sdk::AppKey;
+use ensync_sdk::{AppKey, Endpoint};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::admin::Table;
+use crate::admin::{Table, check_url};
 use crate::contexts::{self, Contexts, FIELDS};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, note};
@@ -15,8 +15,9 @@ use crate::{secrets, variables};
 ///
 /// They are in a file that only you may read: ensync/contexts.json in XDG_CONFIG_HOME or ~/.config, or the file that the variable
 /// ENSYNC_CONTEXTS names. Every command that talks to an engine uses the one that --context names, else that of the variable
-/// ENSYNC_CONTEXT, else the current one. A flag goes before the environment, that before the file .env of the directory one is in,
-/// that before the context, and that before a default. If .env names an engine, the keys of the context are not used for it.
+/// ENSYNC_CONTEXT, else the current one. A flag goes before a context that --context names, that before the environment, that before
+/// the file .env of the directory one is in, that before the current context, and that before a default. Keys go only to the engine
+/// that they were given for: those of a context to its engine.
 #[derive(Args)]
 pub(crate) struct Context {
     #[command(subcommand)]
@@ -27,8 +28,8 @@ pub(crate) struct Context {
 enum Command {
     /// Store what flags, the environment and .env say as a context. The first one becomes the current one.
     ///
-    /// A secret is better not stored at all: give a command that prints it. Nothing is checked; try it with `ensync app list` or
-    /// `ensync publish`.
+    /// A secret is better not stored at all: give a command that prints it, on its first line. The administrator's token is stored only
+    /// beside --admin-url. Nothing is tried; do that with `ensync app list` or `ensync doctor`.
     #[command(
         after_help = "Examples:\n  ensync context add shop --url grpcs://events.example.org --app-key-command 'pass show shop/key'\n  set -a; . ./shop.env; ensync context add shop --url grpcs://events.example.org\n  ensync context add operator --admin-url https://events.example.org:50052 --token-file ~/admin.token"
     )]
@@ -108,43 +109,53 @@ struct Add {
 impl Context {
     pub(crate) fn run(self, out: Output) -> Outcome {
         let path = contexts::path()?;
-        let mut contexts = Contexts::read(&path)?;
         match self.command {
             Command::Add(add) => {
-                let name = add.name.clone();
+                let (name, replace) = (add.name.clone(), add.replace);
                 if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                     return Err(Problem::usage("a context's name is a word without blanks").into());
                 }
-                if contexts.all.contains_key(&name) && !add.replace {
-                    let text = format!("there is a context {name:?} already; --replace puts this one in its place");
-                    return Err(Problem::new(Exit::Conflict, text).into());
-                }
                 let context = add.read()?;
-                let first = contexts.all.is_empty();
-                contexts.all.insert(name.clone(), context);
-                if first {
-                    contexts.current = Some(name.clone());
-                }
-                contexts.write(&path)?;
-                let current = if first { ", and is the current one" } else { "" };
-                note(format_args!("the context {name:?} is in {}{current}", path.display()));
+                let stored: Vec<_> = context.0.keys().map(|field| field.replace('_', " ")).collect();
+                let first = Contexts::change(&path, |contexts| {
+                    if contexts.all.contains_key(&name) && !replace {
+                        let text = format!("there is a context {name:?} already; --replace puts this one in its place");
+                        return Err(Problem::new(Exit::Conflict, text).into());
+                    }
+                    let first = contexts.all.is_empty();
+                    contexts.all.insert(name.clone(), context);
+                    if first {
+                        contexts.current = Some(name.clone());
+                    }
+                    Ok(first)
+                })?;
+                let (stored, shown) = (stored.join(", "), path.display());
+                let current = if first { "; it is the current one" } else { "" };
+                note(format_args!("the context {name:?} is in {shown}, with its {stored}{current}"));
                 out.done()
             }
             Command::Use { name, .. } => {
-                if let Some(name) = &name {
-                    contexts.get(name)?;
-                }
-                contexts.current = name;
-                contexts.write(&path)?;
+                Contexts::change(&path, |contexts| {
+                    if let Some(name) = &name {
+                        contexts.get(name)?;
+                    }
+                    contexts.current = name;
+                    Ok(())
+                })?;
                 out.done()
             }
-            Command::List => out.table(|| list_json(&contexts), || list(&contexts)),
-            Command::Show { name } => show(&contexts, name, out),
+            Command::List => {
+                let contexts = Contexts::read(&path)?;
+                out.table(|| list_json(&contexts), || list(&contexts))
+            }
+            Command::Show { name } => show(&Contexts::read(&path)?, name, out),
             Command::Remove { name } => {
-                contexts.get(&name)?;
-                contexts.all.remove(&name);
-                contexts.current.take_if(|current| *current == name);
-                contexts.write(&path)?;
+                Contexts::change(&path, |contexts| {
+                    contexts.get(&name)?;
+                    contexts.all.remove(&name);
+                    contexts.current.take_if(|current| *current == name);
+                    Ok(())
+                })?;
                 out.done()
             }
         }
@@ -160,18 +171,29 @@ impl Add {
             let text = path.into_os_string().into_string();
             text.map(Some).map_err(|_| Problem::usage("a file's path is not UTF-8, and cannot be stored"))
         };
-        let secret = |flag: &str, command: &Option<String>| match command {
+        let secret = |flag: &'static str, command: &Option<String>| match command {
             Some(_) => Ok(None),
             None => match secrets::given(flag) {
                 Ok(found) => Ok(found.map(|(value, _)| value.to_string())),
                 Err(error) => Err(Problem::usage(error.to_string())),
             },
         };
-        let token = || match variables::first(&["ENSYNC_ADMIN_TOKEN"]) {
-            Ok(found) => Ok(found.map(|found| found.value)),
-            Err(error) => Err(Problem::usage(error.to_string())),
-        };
+        // Who makes a context of an app has the administrator's token at hand as well, and does not mean that.
+        let is_admin = self.admin_url.is_some() || self.token_file.is_some() || self.admin_token_command.is_some();
         let token_known = self.token_file.is_some() || self.admin_token_command.is_some();
+        let token = |name: &'static str| match is_admin && !token_known {
+            true => variables::first(&[name]).map_err(|error| Problem::usage(error.to_string())),
+            false => Ok(None),
+        };
+        let in_file = token("ENSYNC_ADMIN_TOKEN_FILE")?.map(|found| PathBuf::from(found.value));
+        let admin_token = if in_file.is_some() { None } else { token("ENSYNC_ADMIN_TOKEN")?.map(|found| found.value) };
+        // They are printed by `list` and `show`, so nothing may be in them that is not for everybody's eyes.
+        if let Some(url) = &self.url {
+            Endpoint::parse(url).map_err(|error| Problem::at("--url", &error))?;
+        }
+        if let Some(url) = &self.admin_url {
+            check_url(url, true).map_err(|why| Problem::usage(format!("--admin-url: {why}")))?;
+        }
         let app_key = secret("--app-key", &self.app_key_command)?;
         // A secret key in its place would be sent to engines.
         if let Some(key) = &app_key {
@@ -188,9 +210,9 @@ impl Add {
             ("secret_key_command", self.secret_key_command),
             ("admin_url", self.admin_url),
             ("admin_ca", lossless(self.admin_ca)?),
-            ("token_file", lossless(self.token_file)?),
+            ("token_file", lossless(self.token_file.or(in_file))?),
             ("admin_token_command", self.admin_token_command),
-            ("admin_token", if token_known { None } else { token()? }),
+            ("admin_token", admin_token),
         ];
         let fields: std::collections::BTreeMap<_, _> =
             fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();

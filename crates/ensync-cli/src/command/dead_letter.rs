@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Outcome;
 use super::lookup::look_up;
 use crate::admin::{Admin, Api, Failure, Output, Table, confirmed, encoded, shown, text, time};
+use crate::exit::{Exit, Problem};
 use crate::foreign;
 use crate::output::note;
 
@@ -151,16 +152,19 @@ impl Those {
 impl Which {
     async fn post(self, what: &str, yes: bool, admin: &Admin, out: Output) -> Outcome {
         let path = format!("/v1/dead-letters/{what}");
+        let mut ids = self.id.clone();
+        ids.sort();
+        ids.dedup();
         let done = async |api: &Api| {
             if !yes {
-                let count = match self.id.len() {
-                    0 => api.list(&self.those.path(api).await?, "dead_letters", None).await?.len(),
+                let count = match ids.len() {
+                    0 => count_letters(api, &self.those.path(api).await?).await?,
                     ids => ids,
                 };
                 confirmed(yes, &format!("this drops {count} events that somebody sent"))?;
             }
             let mut count = 0;
-            match self.id.as_slice() {
+            match ids.as_slice() {
                 // One that is none is told.
                 [id] => count = count_of(&api.call(Method::POST, &path, Some(json!({"id": id}))).await?),
                 [] => {
@@ -169,15 +173,39 @@ impl Which {
                     count = count_of(&api.call(Method::POST, &path, Some(which.into())).await?);
                 }
                 ids => {
-                    for ids in ids.chunks(AT_ONCE) {
-                        count += count_of(&api.call(Method::POST, &path, Some(json!({"ids": ids}))).await?);
+                    for some in ids.chunks(AT_ONCE) {
+                        let answer = api.call(Method::POST, &path, Some(json!({"ids": some}))).await;
+                        count += count_of(&answer.map_err(|error| match count {
+                            0 => error,
+                            done => Problem::new(Exit::Partly, format!("{done} are done, and then: {error}")).into(),
+                        })?);
                     }
                 }
             }
             Ok(count)
         };
         let count = admin.run(done).await?;
-        out.either(|| json!({"count": count}), || count.to_string())
+        out.either(|| json!({"count": count}), || count.to_string())?;
+        match (ids.len() as u64).checked_sub(count) {
+            Some(none @ 1..) => {
+                let text = format!("{none} of the {} ids are those of no dead letter", ids.len());
+                Err(Problem::new(if count == 0 { Exit::NotFound } else { Exit::Partly }, text).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How many dead letters a list has, without keeping them.
+async fn count_letters(api: &Api, path: &str) -> Result<usize, Failure> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = api.list_after(path, "dead_letters", Some(AT_ONCE), after.as_deref()).await?;
+        count += page.len();
+        match page.last() {
+            Some(last) if page.len() == AT_ONCE => after = Some(text(last, "id").to_owned()),
+            _ => return Ok(count),
+        }
     }
 }
 

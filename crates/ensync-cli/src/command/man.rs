@@ -22,7 +22,10 @@ impl Man {
     pub(crate) fn run(self, out: Output) -> Outcome {
         let mut command = arguments::command();
         command.build();
-        let Some(directory) = self.out else { return out.raw(page(command)?) };
+        let Some(directory) = self.out else {
+            let page = String::from_utf8(page(command)?)?;
+            return if out.json { out.value(&json!({"page": page})) } else { out.raw(page) };
+        };
         let mut written = 0;
         write(&directory, command, "ensync", &mut written)?;
         let shown = directory.display();

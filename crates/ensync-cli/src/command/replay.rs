@@ -5,6 +5,7 @@ use clap::Args;
 use super::Outcome;
 use super::subscribe::{Format, print};
 use crate::connection::{Connection, Secret};
+use crate::exit::Problem;
 use crate::output::{Output, colours};
 
 /// Get an event again by its id, settled or not, and print it. It is the app's own, and nothing changes by it.
@@ -26,7 +27,10 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) async fn run(self, out: Output) -> Outcome {
-        let client = self.connection.open(Some(self.secret.require()?)).await?;
+        if out.json && self.format.is_some_and(|format| format != Format::Ndjson) {
+            return Err(Problem::usage("--json prints JSON: leave it or --format out").into());
+        }
+        let client = self.connection.open(Some(self.secret.require_for(&self.connection)?)).await?;
         let replayed = client.replay(self.event, self.id.as_str()).await;
         let told = replayed.map_err(Into::into).and_then(|event| {
             let pretty = stdout().is_terminal() && !out.json;

@@ -45,6 +45,7 @@ impl Session {
     pub(crate) async fn run(self, out: Output) -> Outcome {
         match self.command {
             Command::List { app, admin } => {
+                admin.must_run("ensync session list")?;
                 let listed = async |api: &Api| {
                     let path = match &app {
                         Some(app) => format!("/v1/sessions?app={}", encoded(text(&api.app(app).await?, "id"))),

@@ -5,13 +5,20 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ensync_engine::{EventOptions, Server};
+use ensync_engine::{BrokerOptions, EventOptions, Server};
 
 use super::{EVENT, code, ensync, run};
 
 /// An engine in this process, and the command as its app "shop".
 async fn engine() -> (Server, Vec<(&'static str, String)>, ensync_engine::NewApp) {
-    let server = Server::builder().start().await.unwrap();
+    engine_with(Duration::from_secs(120)).await
+}
+
+/// The same, that knows events again for so long.
+async fn engine_with(window: Duration) -> (Server, Vec<(&'static str, String)>, ensync_engine::NewApp) {
+    let mut options = BrokerOptions::default();
+    options.limits.dedup_window = window;
+    let server = Server::builder().options(options).start().await.unwrap();
     server.register_event(EVENT, EventOptions::default()).await.unwrap();
     let (shop, stock) = (server.create_app("shop").await.unwrap(), server.create_app("stock").await.unwrap());
     let environment = vec![("ENSYNC_URL", server.ws_url()), ("ENSYNC_APP_KEY", shop.app_key.expose().to_owned())];
@@ -109,12 +116,15 @@ async fn a_line_that_is_wrong_is_named_and_may_be_mended() {
     let again = async |mut command: Command| tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap();
     std::fs::write(&file, "{\"n\":1}\n\n{\"n\":\n{\"n\":4}\n").unwrap();
     let (exit, said) = again(command(&[])).await;
-    assert!(exit == 2 && said.contains("line 3: ") && said.contains("all up to line 2 is published"), "{exit} {said}");
+    assert!(
+        exit == 2 && said.contains("line 3: ") && said.contains("is published but for 1 of the lines"),
+        "{exit} {said}"
+    );
     // What is done may not change; what is not may.
     std::fs::write(&file, "{\"n\":9}\n\n{\"n\":3}\n{\"n\":4}\n").unwrap();
     let (exit, said) = again(command(&[])).await;
     assert!(
-        exit == 8 && said.contains("the first 2 lines") && said.contains("to publish all of it anew"),
+        exit == 8 && said.contains("are not what was published") && said.contains("to publish all of it anew"),
         "{exit} {said}"
     );
     std::fs::write(&file, "{\"n\":1}\n\n{\"n\":3}\n{\"n\":4}").unwrap();
@@ -123,7 +133,7 @@ async fn a_line_that_is_wrong_is_named_and_may_be_mended() {
     // What was in flight when it stopped is done, and is not sent again under other keys, whatever becomes of the wrong line.
     std::fs::write(&file, "{\"n\":10}\nrubbish\n{\"n\":12}\n").unwrap();
     let (exit, said) = again(command(&["--in-flight", "3"])).await;
-    assert!(exit == 2 && said.contains("line 2: ") && said.contains("all up to line 1"), "{exit} {said}");
+    assert!(exit == 2 && said.contains("line 2: ") && said.contains("but for 1 of the lines"), "{exit} {said}");
     std::fs::write(&file, "{\"n\":10}\n{\"n\":11}\n{\"n\":12}\n").unwrap();
     let (exit, said) = again(command(&[])).await;
     assert!(exit == 0, "{exit} {said}");
@@ -131,7 +141,17 @@ async fn a_line_that_is_wrong_is_named_and_may_be_mended() {
     std::fs::write(&file, "{\"n\":5}\nrubbish\n{\"n\":6}\n\u{7}\n").unwrap();
     let (exit, said) = again(command(&["--keep-going"])).await;
     assert!(exit == 7 && said.contains("2 lines were refused"), "{exit} {said}");
-    assert_eq!(lines(&server, &stock).await, [1, 3, 4, 5, 6, 10, 11, 12].map(|n| (n, 1)).into());
+    // They are not forgotten, and one that is mended goes out alone.
+    std::fs::write(&file, "{\"n\":5}\n{\"n\":55}\n{\"n\":6}\n\u{7}\n").unwrap();
+    let (exit, said) = again(command(&["--keep-going"])).await;
+    assert!(exit == 7 && said.contains("1 lines were refused"), "{exit} {said}");
+    std::fs::write(&file, "{\"n\":5}\n{\"n\":56}\n{\"n\":6}\n{\"n\":7}\n").unwrap();
+    let (exit, said) = again(command(&["--keep-going"])).await;
+    assert!(exit == 8 && said.contains("line 2 was published"), "{exit} {said}");
+    std::fs::write(&file, "{\"n\":5}\n{\"n\":55}\n{\"n\":6}\n{\"n\":7}\n").unwrap();
+    let (exit, said) = again(command(&["--keep-going"])).await;
+    assert!(exit == 0 && said.contains("1 lines"), "{exit} {said}");
+    assert_eq!(lines(&server, &stock).await, [1, 3, 4, 5, 6, 7, 10, 11, 12, 55].map(|n| (n, 1)).into());
 
     std::fs::remove_file(&file).unwrap();
     let (exit, said) = again(command(&[])).await;
@@ -158,4 +178,175 @@ async fn standard_input_will_do_and_a_rate_is_kept() {
     // 30 events, 20 ms apart, but for those that a start may make up for.
     assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
     assert_eq!(lines(&server, &stock).await.len(), 30);
+}
+
+fn numbers(path: &std::path::Path, count: u64) {
+    let text: String = (1..=count).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    std::fs::write(path, text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_engine_or_sender_is_another_command() {
+    let ((server, environment, stock), (_other, elsewhere, _)) = (engine().await, engine().await);
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("events.ndjson");
+    let to = stock.app_id.to_string();
+    std::fs::write(&file, "{\"n\":1}\nrubbish\n{\"n\":3}\n").unwrap();
+    let publish = async |environment: &[(&'static str, String)]| {
+        let mut command = ensync(&["publish", EVENT, "--to", &to, "--in-flight", "1", "--file"]);
+        command.arg(&file).envs(environment.iter().cloned());
+        tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap()
+    };
+    assert_eq!(publish(&environment).await.0, 2);
+    let (exit, said) = publish(&elsewhere).await;
+    assert!(exit == 8 && said.contains("another engine") && said.contains("another sender"), "{said}");
+    let key = ("ENSYNC_APP_KEY", stock.app_key.expose().to_owned());
+    let (exit, said) = publish(&[environment[0].clone(), key]).await;
+    assert!(exit == 8 && said.contains("another sender") && !said.contains("another engine"), "{said}");
+    numbers(&file, 3);
+    assert_eq!(publish(&environment).await.0, 0);
+    assert_eq!(lines(&server, &stock).await, [1, 2, 3].map(|n| (n, 1)).into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_or_a_key_that_is_not_known_is_no_lines_fault() {
+    let (server, mut environment, stock) = engine().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("events.ndjson");
+    numbers(&file, 2_000);
+    let to = stock.app_id.to_string();
+    let publish = |environment: &[(&'static str, String)]| {
+        let mut command = ensync(&["publish", EVENT, "--to", &to, "--keep-going", "--file"]);
+        command.arg(&file).envs(environment.iter().cloned());
+        command
+    };
+    let mut child =
+        publish(&environment).args(["--rate", "1000"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let shop = loop {
+        let queue = server.broker().queue(EVENT.parse().unwrap(), stock.app_id).await.unwrap();
+        if queue.is_some_and(|queue| queue.counters.published > 100) {
+            break server.broker().apps().await.unwrap().into_iter().find(|app| app.name == "shop").unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let new = server.broker().rotate_key(shop.id, Duration::ZERO).await.unwrap();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(5), "the key");
+    environment[1].1 = new.expose().to_owned();
+    let (exit, said) = tokio::task::spawn_blocking({
+        let mut command = publish(&environment);
+        move || code(&mut command)
+    })
+    .await
+    .unwrap();
+    assert_eq!(exit, 0, "{said}");
+    let found = lines(&server, &stock).await;
+    assert!(found.len() == 2_000 && found.values().all(|times| *times == 1), "{} lines", found.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_in_order_leaves_nothing_in_doubt_and_a_kill_is_told_of() {
+    // An engine that knows nothing again: what was noted has to be right by itself.
+    let (server, environment, stock) = engine_with(Duration::ZERO).await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("events.ndjson");
+    numbers(&file, 1_500);
+    let to = stock.app_id.to_string();
+    let publish = |more: &[&str]| {
+        let mut command = ensync(&["publish", EVENT, "--to", &to, "--rate", "1500", "--file"]);
+        command.arg(&file).args(more).envs(environment.iter().cloned());
+        command
+    };
+    let until = async |target: u64, kill: bool| {
+        let mut child = publish(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        loop {
+            let queue = server.broker().queue(EVENT.parse().unwrap(), stock.app_id).await.unwrap();
+            if queue.is_some_and(|queue| queue.counters.published >= target) || child.try_wait().unwrap().is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if kill {
+            child.kill().unwrap();
+        } else {
+            let pid = rustix::process::Pid::from_child(&child);
+            _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().code()
+    };
+    let said = async |more: &[&str]| {
+        let mut command = publish(more);
+        tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap()
+    };
+    for target in [200, 500, 800] {
+        assert_eq!(until(target, false).await, Some(7));
+    }
+    assert_eq!(until(1_000, true).await, None);
+    let (exit, why) = said(&[]).await;
+    assert!(exit == 8 && why.contains("may be published already") && why.contains("--unsure repeat"), "{exit} {why}");
+    assert_eq!(said(&["--unsure", "skip"]).await.0, 0);
+    let found = lines(&server, &stock).await;
+    assert!(
+        found.len() >= 1_000 && found.values().all(|times| *times == 1),
+        "{}: some lines arrived twice",
+        found.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn output_that_nobody_takes_does_not_end_it_in_the_middle() {
+    let (server, environment, stock) = engine().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("events.ndjson");
+    numbers(&file, 300);
+    let to = stock.app_id.to_string();
+    let publish = || {
+        let mut command = ensync(&["publish", EVENT, "--to", &to, "--ids", "--file"]);
+        command.arg(&file).envs(environment.iter().cloned());
+        command
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = publish();
+    command.stdout(writer);
+    let (exit, said) = tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap();
+    assert_eq!(exit, 0, "{said}");
+    assert_eq!(lines(&server, &stock).await.len(), 300, "all of it, though nobody read the ids");
+    // A full disk stops it, and what was on its way is known.
+    let mut command = publish();
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let (exit, said) = tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap();
+    assert_eq!(exit, 10, "{said}");
+    let (exit, said) = tokio::task::spawn_blocking({
+        let mut command = publish();
+        move || code(&mut command)
+    })
+    .await
+    .unwrap();
+    assert_eq!(exit, 0, "{said}");
+    let found = lines(&server, &stock).await;
+    assert!(found.len() == 300 && found.values().all(|times| *times == 1), "{} lines", found.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_try_that_publishes_nothing_leaves_nothing_and_one_runs_at_a_time() {
+    let (server, environment, stock) = engine().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("events.ndjson");
+    numbers(&file, 3);
+    let to = stock.app_id.to_string();
+    let publish = async |event: &'static str| {
+        let mut command = ensync(&["publish", event, "--to", &to, "--file"]);
+        command.arg(&file).envs(environment.iter().cloned());
+        tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap()
+    };
+    assert_eq!(publish("no/such/name").await.0, 4);
+    let other = std::fs::File::open(&file).unwrap();
+    other.lock().unwrap();
+    let (exit, said) = publish(EVENT).await;
+    assert!(exit == 8 && said.contains("another run"), "{said}");
+    drop(other);
+    let (exit, said) = publish(EVENT).await;
+    assert_eq!(exit, 0, "{said}");
+    assert_eq!(lines(&server, &stock).await, [1, 2, 3].map(|n| (n, 1)).into());
 }

@@ -17,8 +17,11 @@ fn with(contexts: &Path, arguments: &[&str]) -> Command {
 fn contexts_are_added_used_shown_and_removed() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("deep/contexts.json");
-    let (ok, _, said) = run(with(&file, &["context", "add", "shop", "--url", "ws://h:1"]).env("ENSYNC_APP_KEY", "k-1"));
-    assert!(ok && said.contains("is the current one"), "{said}");
+    let mut add = with(&file, &["context", "add", "shop", "--url", "ws://h:1"]);
+    let token = "ensync_admin_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let (ok, _, said) = run(add.env("ENSYNC_APP_KEY", "k-1").env("ENSYNC_ADMIN_TOKEN", token));
+    assert!(ok && said.contains("with its app key, url; it is the current one"), "{said}");
+    assert!(!std::fs::read_to_string(&file).unwrap().contains(token), "an app's context has no business with it");
     let operator = ["context", "add", "operator", "--admin-url", "https://h:2", "--admin-token-command", "echo x"];
     assert!(run(&mut with(&file, &operator)).0);
     let (exit, said) = code(&mut with(&file, &operator));
@@ -49,9 +52,11 @@ fn contexts_are_added_used_shown_and_removed() {
         (&["context", "add", "x"][..], "give --url"),
         (&["context", "add", "a b", "--url", "h"], "without blanks"),
         (&["context", "use"], "<NAME>"),
+        (&["context", "add", "x", "--url", "ws://user:hush@h"], "--url"),
+        (&["context", "add", "x", "--admin-url", "https://user:hush@h"], "user-info"),
     ] {
         let (ok, _, said) = run(&mut with(&file, arguments));
-        assert!(!ok && said.contains(part), "{said}");
+        assert!(!ok && said.contains(part) && !said.contains("hush"), "{said}");
     }
     #[cfg(unix)]
     {
@@ -88,13 +93,16 @@ fn a_flag_goes_before_the_environment_before_env_before_the_context() {
     let nowhere = "ENSYNC_URL=ws://127.0.0.1:1\n";
     std::fs::write(place.path().join(".env"), nowhere).unwrap();
     let (exit, said) = code(&mut publish(&[]));
-    assert!(exit == 2 && said.contains("no app key"), "{exit} {said}");
+    assert!(exit == 2 && said.contains("the engine comes from ENSYNC_URL in the file .env"), "{exit} {said}");
     std::fs::write(place.path().join(".env"), format!("{nowhere}export ENSYNC_APP_KEY='{key}' # a key\n")).unwrap();
     let (exit, said) = code(&mut publish(&[]));
     assert!(exit == 6 && said.contains("127.0.0.1:1"), "{exit} {said}");
-    // The environment goes before that, but not if it is empty; and a flag before all.
+    // The environment goes before that, but not if it is empty; and a flag before all. A key is not for another engine than the one
+    // that it stands beside.
     assert_eq!(code(publish(&[]).env("ENSYNC_URL", "")).0, 6);
-    assert_eq!(code(publish(&[]).env("ENSYNC_URL", url)), (0, String::new()));
+    let (exit, said) = code(publish(&[]).env("ENSYNC_URL", url));
+    assert!(exit == 0 && said.contains("in the file .env is not used"), "the context is of this engine: {said}");
+    assert_eq!(code(publish(&[]).env("ENSYNC_URL", url).env("ENSYNC_APP_KEY", key)), (0, String::new()));
     assert_eq!(code(publish(&["--url", url]).env("ENSYNC_URL", "ws://127.0.0.1:1")).0, 0);
     assert_eq!(code(publish(&[]).env("ENSYNC_URL", url).env("ENSYNC_APP_KEY", "wrong")).0, 5);
     std::fs::remove_file(place.path().join(".env")).unwrap();
@@ -102,13 +110,57 @@ fn a_flag_goes_before_the_environment_before_env_before_the_context() {
     // Contexts by name, and what is wrong with them.
     assert_eq!(code(&mut publish(&["--context", "shop"])).0, 0);
     assert_eq!(code(publish(&["--context", "shop"]).env("ENSYNC_CONTEXT", "other")).0, 0);
+    // One that is typed counts, whatever the environment says.
+    assert_eq!(code(publish(&["--context", "shop"]).env("ENSYNC_URL", "ws://127.0.0.1:1")).0, 0);
+    let wrong = ["ENSYNC_URL", "ENSYNC_APP_KEY"].map(|name| (name, "ws://127.0.0.1:1"));
+    assert_eq!(code(publish(&["--context", "shop"]).envs(wrong)).0, 0);
     for mut command in [publish(&["--context", "other"]), publish(&[])] {
         let (exit, said) = code(command.env("ENSYNC_CONTEXT", "other"));
-        assert!(exit == 2 && said.contains("there is no context \"other\""), "{exit} {said}");
+        assert!(exit == 4 && said.contains("there is no context \"other\""), "{exit} {said}");
     }
     std::fs::write(&file, "{").unwrap();
     let (exit, said) = code(&mut publish(&[]));
     assert!(exit == 2 && said.contains("contexts.json"), "{said}");
     // What needs no engine does not mind.
     assert!(run(&mut with(&file, &["keygen"])).0);
+}
+
+#[test]
+fn a_context_that_is_not_there_is_told_of_by_whatever_needs_one() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("contexts.json");
+    let id = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";
+    for arguments in [
+        &["publish", EVENT, "1", "--to", id][..],
+        &["subscribe", EVENT],
+        &["replay", EVENT, "1"],
+        &["doctor"],
+        &["decrypt"],
+        &["app", "list"],
+        &["queue", "list"],
+        &["info"],
+        &["session", "list"],
+    ] {
+        let mut command = with(&file, arguments);
+        let (exit, said) = code(command.args(["--context", "typo"]).current_dir(place.path()));
+        assert!(exit == 4 && said.contains("there is no context \"typo\""), "{arguments:?}: {exit} {said}");
+    }
+    // Without a key it would go out unproven.
+    let encrypt = ["encrypt", "--to", id, "--suite", "aes-256-gcm", "--event", EVENT, "--context", "typo"];
+    let (ok, printed, said) = super::pipe(with(&file, &encrypt).current_dir(place.path()), "1");
+    assert!(!ok && printed.is_empty() && said.contains("typo"), "{said}");
+}
+
+#[test]
+fn contexts_that_are_added_at_the_same_time_are_all_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("contexts.json");
+    let names: Vec<_> = (0..6).map(|n| format!("c{n}")).collect();
+    let adding: Vec<_> =
+        names.iter().map(|name| with(&file, &["context", "add", name, "--url", "h"]).spawn().unwrap()).collect();
+    for mut child in adding {
+        assert!(child.wait().unwrap().success());
+    }
+    let listed: Value = serde_json::from_str(&run(&mut with(&file, &["context", "list", "--json"])).1).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), names.len(), "{listed}");
 }

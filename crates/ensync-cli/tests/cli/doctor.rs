@@ -49,7 +49,17 @@ fn all_is_well_or_what_is_not_is_told() {
     says(&mut doctor(&["ws://no.such.name.invalid"]), "name", "failed", "does not resolve");
     says(&mut doctor(&["ws://127.0.0.1:1"]), "tcp", "failed", "is the engine running");
     says(&mut doctor(&["ws://127.0.0.1:1"]), "WebSocket", "failed", "nobody listens");
-    says(doctor(&[]).env("HTTPS_PROXY", "http://127.0.0.1:1"), "proxy", "warning", "HTTPS_PROXY is set");
+    // A proxy that is not used excuses nothing; one that is used is named.
+    let proxy = |command: &mut Command| _ = command.env("HTTP_PROXY", "http://127.0.0.1:1").env("ENSYNC_APP_KEY", "");
+    let mut command = doctor(&["ws://127.0.0.1:1"]);
+    proxy(&mut command);
+    let (exit, all) = found(&mut command);
+    assert!(exit == 1 && all.iter().all(|(check, ..)| check != "proxy"), "{all:?}");
+    let mut command = doctor(&["ws://no.such.name.invalid"]);
+    proxy(&mut command);
+    says(&mut command, "proxy", "warning", "http://127.0.0.1:1");
+    let (_, all) = found(doctor(&["--event", EVENT]).env("HTTPS_PROXY", "http://127.0.0.1:1"));
+    assert!(all.iter().all(|(_, status, _)| status == "ok"), "{all:?}");
     says(doctor(&[]).env("ENSYNC_APP_KEY", "wrong-key-of-nobody"), "login", "failed", "is it the key of this engine");
     says(doctor(&[]).env("ENSYNC_APP_KEY", ""), "login", "skipped", "ENSYNC_APP_KEY");
     says(doctor(&[]).env("ENSYNC_SECRET_KEY", ""), "secret key", "skipped", "ENSYNC_SECRET_KEY");
@@ -57,6 +67,10 @@ fn all_is_well_or_what_is_not_is_told() {
     let other = &engine.apps["shop"]["ENSYNC_SECRET_KEY"];
     says(doctor(&[]).env("ENSYNC_SECRET_KEY", other), "secret key", "failed", "cannot be opened with it");
     says(doctor(&["--event", EVENT]).env("ENSYNC_SECRET_KEY", other), "round trip", "failed", "");
+    // What it published is gone again, also if it could not be opened.
+    let mut left = engine.command("stock", url, &["subscribe", EVENT, "--for", "1s"]);
+    let output = left.output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "an event of the doctor's was left");
     // TLS where there is none.
     let tls = url.replace("grpc://", "grpcs://").replace("ws://", "wss://");
     says(&mut doctor(&[&tls]), "gRPC", "failed", "TLS");

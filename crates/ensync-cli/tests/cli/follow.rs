@@ -73,6 +73,10 @@ async fn output(mut command: Command) -> (i32, String, String) {
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
+
 fn terminate(child: &Child) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM).unwrap();
 }
@@ -158,6 +162,107 @@ async fn it_ends_in_order_when_it_is_asked_to() {
     assert!(status.success(), "{status}");
     // What was begun was finished and settled.
     place.until(EVENT, (0, 0, 0)).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once_with_all_that_runs() {
+    let place = Place::start(EventOptions::default()).await;
+    let marks = tempfile::tempdir().unwrap();
+    let (begun, after) = (marks.path().join("begun"), marks.path().join("after"));
+    // It ignores signals, and what it started would go on without it.
+    let script =
+        format!("trap '' TERM INT; (sleep 4; touch '{}') & touch '{}'; sleep 60", after.display(), begun.display());
+    let mut child = place.subscribe(&[EVENT, "--exec", &script]).spawn().unwrap();
+    place.publish(EVENT, 1).await;
+    while !begun.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    terminate(&child);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(child.try_wait().unwrap().is_none(), "it waits for what was begun");
+    terminate(&child);
+    let asked = std::time::Instant::now();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(3));
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    // The event is back before the command would have been done.
+    place.until(EVENT, (1, 0, 0)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!after.exists(), "what the command started went on");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_that_goes_away_ends_it_and_so_does_a_signal_while_it_connects() {
+    let place = Place::start(EventOptions::default()).await;
+    let mut child = place.subscribe(&[EVENT, "--exec", "true"]).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    signal(&child, rustix::process::Signal::HUP);
+    assert!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().success());
+
+    // It accepts, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    let mut child = place.subscribe(&[EVENT]).env("ENSYNC_URL", url).spawn().unwrap();
+    let connection = tokio::task::spawn_blocking(move || silent.accept().unwrap()).await.unwrap();
+    terminate(&child);
+    let asked = std::time::Instant::now();
+    tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    drop(connection);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_slow_costs_no_lease_and_no_signal() {
+    let options = EventOptions { ack_timeout: Some(Duration::from_secs(1)), ..EventOptions::default() };
+    let place = Place::start(options).await;
+    let payload = "x".repeat(200_000);
+    for _ in 0..2 {
+        place.shop.publish(EVENT, &payload).to(place.stock.app_id).await.unwrap();
+    }
+    let mut child = place.subscribe(&[EVENT]).spawn().unwrap();
+    // More than a pipe holds, and nobody reads: longer than a lease.
+    while place.ready(EVENT).await.3 < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(place.ready(EVENT).await.3, 2, "the lease was lost");
+    terminate(&child);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    terminate(&child);
+    let asked = std::time::Instant::now();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert!(status.code() == Some(3) && asked.elapsed() < Duration::from_secs(3), "{status} {:?}", asked.elapsed());
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_commands_run_at_a_time_and_none_for_ever() {
+    let place = Place::start(EventOptions::default()).await;
+    for n in 0..3 {
+        place.publish(EVENT, n).await;
+    }
+    // Each of the first two waits for the other.
+    let marks = tempfile::tempdir().unwrap();
+    let script = format!(
+        "n=$(cat); cd '{}'; touch $n; while [ $n -lt 2 ] && [ ! -e $((1-n)) ]; do sleep 0.05; done",
+        marks.path().display()
+    );
+    let two = [EVENT, "--exec", &script, "--count", "2", "--concurrency", "2", "--exec-timeout", "20s"];
+    let (exit, _, said) = output(place.subscribe(&two)).await;
+    assert!(exit == 0 && !said.contains("warning"), "{said}");
+    place.until(EVENT, (1, 0, 0)).await;
+    let long = [EVENT, "--exec", "sleep 60", "--count", "1", "--exec-timeout", "500ms", "--defer-by", "1h"];
+    let (exit, _, said) = output(place.subscribe(&long)).await;
+    assert!(exit == 0 && said.contains("took too long"), "{said}");
+    place.until(EVENT, (0, 1, 0)).await;
+    for wrong in ["500ms", "2d", "soon"] {
+        let (exit, _, said) = output(place.subscribe(&[EVENT, "--exec", "false", "--defer-by", wrong])).await;
+        assert!(exit == 2 && said.contains("--defer-by"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

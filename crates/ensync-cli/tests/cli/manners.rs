@@ -112,6 +112,8 @@ fn headers_and_flags_that_contradict_each_other_are_refused() {
         (&["--header", "a=1", "--header", "a=2"][..], "--header a is given twice"),
         (&["--header", "=1"], "KEY=VALUE"),
         (&["--sign"], "--sign needs --suite aes-256-gcm"),
+        (&["--keep-going"], "give --file"),
+        (&["--rate", "5"], "give --file"),
         (&["--suite", "rot13"], "no suite \"rot13\""),
         (&["--timeout", "0s"], "--timeout 0"),
         (&["--client-cert", "c.pem"], "give --client-key"),

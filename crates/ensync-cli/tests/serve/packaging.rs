@@ -21,6 +21,8 @@ fn the_example_passes_its_check() {
 fn systemd_takes_the_unit() {
     let unit = std::fs::read_to_string(packaging("ensync.service")).unwrap();
     assert!(unit.contains("Type=notify") && unit.contains("RestartPreventExitStatus=2"));
+    // What fails there is started again whatever its exit code is.
+    assert!(!unit.contains("\nExecStartPre="));
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         println!("skipped: there is no systemd-analyze here");
         return;
@@ -70,7 +72,11 @@ fn a_debian_package_is_made() {
     let ours = Command::new(root.join("usr/bin/ensync")).arg("--version").output().unwrap();
     assert!(ours.status.success() && String::from_utf8(ours.stdout).unwrap().contains(env!("CARGO_PKG_VERSION")));
     let control = Command::new("dpkg-deb").args(["-f"]).arg(&package).args(["Depends", "Package"]).output().unwrap();
-    assert!(String::from_utf8(control.stdout).unwrap().contains("ca-certificates"));
+    let depends = String::from_utf8(control.stdout).unwrap();
+    assert!(depends.contains("ca-certificates") && depends.contains("libc6"), "{depends}");
+    // A static program needs no library, also one that is loaded anywhere in memory: `ldd` is content with that.
+    let script = std::fs::read_to_string(packaging("debian")).unwrap();
+    assert!(!script.contains("if ldd") && script.contains("readelf -d"));
 }
 
 #[test]

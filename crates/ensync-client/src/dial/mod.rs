@@ -55,6 +55,15 @@ impl Dialer {
         Self::default()
     }
 
+    /// The proxy through which an engine would be reached, without its user and password; `None` if it is reached directly.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`] if the environment names one that cannot be read.
+    pub fn proxy_toward(&self, to: &Endpoint) -> Result<Option<String>> {
+        Ok(self.proxies.toward(to)?.map(ToString::to_string))
+    }
+
     /// The same with TLS connections that follow `options`.
     #[must_use]
     pub fn tls(mut self, options: TlsOptions) -> Self {

@@ -57,6 +57,7 @@ use link_command::LinkCommand;
 pub(crate) use observed_lease::ObservedLease;
 pub(crate) use registry::{Opened, SubscriptionRegistry};
 pub use retry::RetryPolicy;
+pub(crate) use retry::WINDOW as DEDUP_WINDOW;
 use shared::Shared;
 pub(crate) use shared::{SHORTEST_LEASE, State};
 pub(crate) use state_cell::StateCell;

@@ -24,7 +24,7 @@ use ensync_core::{Command, Error, ErrorKind, Extension, ServerConfig};
 use tokio::time::Instant;
 
 /// How long an engine remembers a publish, if it deduplicates and does not say.
-const WINDOW: Duration = Duration::from_secs(120);
+pub(crate) const WINDOW: Duration = Duration::from_secs(120);
 
 /// How a command that was refused in passing, or whose answer was lost, is sent again. It ends at the command's deadline whatever
 /// this says, and no command is repeated that might then be carried out twice.

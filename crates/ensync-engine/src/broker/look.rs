@@ -99,6 +99,11 @@ impl Broker {
         Ok(found.ok())
     }
 
+    /// The last `limit` events of a queue, in order.
+    pub(crate) async fn last(&self, recipient: AppId, event: EventName, limit: usize) -> Result<Option<Vec<Sight>>> {
+        self.inspect(move |state| state.last((&recipient, &event), limit)).await
+    }
+
     /// At most `limit` of the dead letters that are meant, from the one after `after` on.
     pub(crate) async fn letters(
         &self,

@@ -129,6 +129,15 @@ impl Entries {
             .skip_while(move |(found, _)| *found < seq)
     }
 
+    /// The last `count` entries, the last one first.
+    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = (u64, &Entry)> {
+        let chunks = self.chunks.iter().rev();
+        let entries = chunks.flat_map(|(number, chunk)| {
+            chunk.entries.iter().rev().map(move |e| (number * CHUNK + u64::from(e.slot), e))
+        });
+        entries.take(count)
+    }
+
     /// The entries of one chunk.
     pub(crate) fn of_chunk(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let entries = self.chunks.get(&number).map_or(&[][..], |chunk| &chunk.entries);

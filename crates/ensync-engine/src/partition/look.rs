@@ -163,6 +163,16 @@ impl Partition {
         Some((seen, None))
     }
 
+    /// The last `limit` events of a queue that are not gone, in order; `None` if there is no such queue.
+    pub(crate) fn last(&self, (recipient, event): (&AppId, &EventName), limit: usize) -> Option<Vec<Sight>> {
+        let number = self.number(recipient, event)?;
+        let queue = self.queues.get(&number)?;
+        let sight = |(seq, entry)| self.sight(EventRef { queue: number, seq }, queue, entry);
+        let mut seen: Vec<_> = queue.entries.last(limit).map(sight).collect();
+        seen.reverse();
+        Some(seen)
+    }
+
     /// What a consumer has to do with queues.
     pub(crate) fn subscribed(&self, consumer: ConsumerNumber) -> impl Iterator<Item = Subscribed> {
         let numbers = self.consumers.get(&consumer).into_iter().flatten();

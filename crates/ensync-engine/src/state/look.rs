@@ -54,6 +54,11 @@ impl State {
         self.partition.peek((&self.registry.find(recipient)?, event), wanted, after, bounds)
     }
 
+    /// See [`Partition::last`](crate::partition::Partition::last). The recipient is as for [`peek`](Self::peek).
+    pub(crate) fn last(&self, (recipient, event): (&AppId, &EventName), limit: usize) -> Option<Vec<Sight>> {
+        self.partition.last((&self.registry.find(recipient)?, event), limit)
+    }
+
     /// The dead letters that are meant: see [`Partition::letters`](crate::partition::Partition::letters).
     pub(crate) fn letters(
         &self,

@@ -102,6 +102,10 @@ async fn a_queue_is_looked_into_and_nothing_is_delivered_by_that() {
     let (rest, next, _) = peek(&format!("?state=ready&limit=2&after={}", next.as_str().unwrap())).await;
     assert_eq!((rest.len(), next), (1, Value::Null));
     assert_eq!(peek("").await.0.len(), 6, "a look changes nothing");
+    let (last, next, found_last) = peek("?last=4").await;
+    assert_eq!((last, next), (["deferred", "ready", "ready", "ready"].map(str::to_owned).to_vec(), Value::Null));
+    assert_eq!(found_last["events"][3]["id"], found["events"][5]["id"], "the last one stands last");
+    assert_eq!(peek("?last=1000").await.0.len(), 6);
 
     let shown = world.engine.call("GET", &world.queue("a/b", ""), None).await.ok(200);
     assert_eq!((&shown["ready"], &shown["app_name"]), (&json!(3), &json!("stock")));
@@ -110,7 +114,7 @@ async fn a_queue_is_looked_into_and_nothing_is_delivered_by_that() {
     {
         world.engine.call("GET", &path, None).await.refused(404, "not_found");
     }
-    for query in ["?state=acked", "?limit=0", "?limit=1001"] {
+    for query in ["?state=acked", "?limit=0", "?limit=1001", "?last=0", "?last=1001", "?last=2&limit=2"] {
         world
             .engine
             .call("GET", &world.queue("a/b", &format!("/events{query}")), None)

@@ -27,8 +27,8 @@ pub(crate) struct Doctor {
     /// The engine, instead of --url.
     #[arg(value_name = "URL")]
     engine: Option<String>,
-    /// Also publish an event of this name to the app itself, and receive it. Take a name that nobody uses: what else waits under it
-    /// is given back.
+    /// Also publish an event of this name to the app itself, and receive it. It has to be registered (`ensync event create NAME`). Take
+    /// one that nobody uses: what else waits under it is taken for a moment, given back, and delivered once more.
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
     /// Look at this data directory, and not at a connection.
@@ -82,11 +82,15 @@ impl Findings {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self, out: Output) -> Outcome {
+    pub(crate) async fn run(mut self, out: Output) -> Outcome {
+        let is_argument = self.engine.is_some();
+        if let Some(url) = self.engine.take() {
+            self.connection.point_at(url);
+        }
         let mut findings = Findings { out, all: Vec::new(), failed: 0 };
         match &self.data {
             Some(path) => data::look(path, &mut findings)?,
-            None => network::look(&self, &mut findings).await?,
+            None => network::look(&self, is_argument, &mut findings).await?,
         }
         let (failed, all) = (findings.failed, findings.all.len());
         if out.json {

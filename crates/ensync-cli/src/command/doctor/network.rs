@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ensync_sdk::core::{Endpoint, report};
-use ensync_sdk::{Client, Error, ErrorKind, SecretKey};
+use ensync_sdk::{Client, Dialer, Error, ErrorKind, SecretKey};
 use futures::StreamExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -16,38 +16,44 @@ use crate::variables;
 
 /// How long a name may take to be resolved, and an address to be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Whom our event says that it is from.
+const OURS: &str = "ensync doctor";
 /// How long an event may take to come back.
 const ROUND_TRIP: Duration = Duration::from_secs(15);
 /// By how much the clocks may differ.
 const SKEW: Duration = Duration::from_secs(30);
 /// The most addresses of a name that are tried.
 const ADDRESSES: usize = 8;
-/// Variables that put a proxy between this machine and the engine.
-const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+/// The most events of others that are held while ours is looked for.
+const HELD: u32 = 1_000;
 
-pub(super) async fn look(doctor: &Doctor, findings: &mut Findings) -> Outcome {
-    let (url, from) = match &doctor.engine {
-        Some(url) => (url.as_str(), "the command line".to_owned()),
-        None => (doctor.connection.url(), variables::origin("--url", "ENSYNC_URL")),
-    };
+pub(super) async fn look(doctor: &Doctor, is_argument: bool, findings: &mut Findings) -> Outcome {
+    let connection = &doctor.connection;
+    let url = connection.url();
+    // First of all: a context that cannot be read is why the engine is not the one that is meant.
+    connection.from()?;
+    let from = if is_argument { "the command line".to_owned() } else { variables::origin("--url", "ENSYNC_URL") };
     let endpoint = match Endpoint::parse(url) {
         Ok(endpoint) => endpoint,
         Err(error) => return findings.add("address", Status::Failed, format!("{from}: {}", report(&error))),
     };
     findings.add("address", Status::Ok, format!("{endpoint}, from {from}"))?;
-    let proxies: Vec<_> = PROXIES.into_iter().filter(|name| variables::environment(name).is_some()).collect();
-    if !proxies.is_empty() {
-        let text = format!(
-            "{} is set: connections may go through a proxy, and what follows may be its doing",
-            proxies.join(", ")
-        );
-        findings.add("proxy", Status::Warning, text)?;
-    }
     // Behind a proxy this machine need not know the name.
-    let severe = if proxies.is_empty() { Status::Failed } else { Status::Warning };
+    let severe = match Dialer::new().proxy_toward(&endpoint) {
+        Ok(None) => Status::Failed,
+        Ok(Some(proxy)) => {
+            let text = format!("connections go through {proxy}, and what follows may be its doing");
+            findings.add("proxy", Status::Warning, text)?;
+            Status::Warning
+        }
+        Err(error) => {
+            findings.add("proxy", Status::Failed, report(&error))?;
+            Status::Warning
+        }
+    };
     let addresses = resolve(&endpoint, severe, findings).await?;
     reach(&addresses, severe, findings).await?;
-    let secret = match doctor.secret.find() {
+    let secret = match doctor.secret.find_for(connection) {
         Ok(secret) => secret,
         Err(error) => {
             findings.add("secret key", Status::Failed, error.to_string())?;
@@ -122,14 +128,19 @@ async fn transports(
     secret: Option<&SecretKey>,
     findings: &mut Findings,
 ) -> Result<Option<Client>, Failure> {
-    if doctor.connection.app_key().is_err() {
-        findings.add(
-            "login",
-            Status::Skipped,
-            "no app key: set ENSYNC_APP_KEY, and the transports and the login are tried too",
-        )?;
-        return Ok(None);
-    }
+    // Once: a command may print it, and ask for a password each time.
+    let app_key = match doctor.connection.app_key() {
+        Ok(Some(key)) => key,
+        Ok(None) => {
+            let text = "no app key: set ENSYNC_APP_KEY, and the transports and the login are tried too";
+            findings.add("login", Status::Skipped, text)?;
+            return Ok(None);
+        }
+        Err(error) => {
+            findings.add("login", Status::Failed, format!("there is no app key to log in with: {error}"))?;
+            return Ok(None);
+        }
+    };
     let schemes = if endpoint.tls() { ["grpcs", "wss"] } else { ["grpc", "ws"] };
     let named = endpoint.to_string();
     let (mut clients, mut refused, mut failures) = (Vec::new(), None, Vec::new());
@@ -137,7 +148,7 @@ async fn transports(
         // A path is the WebSocket's.
         let path = if scheme.starts_with("ws") && named.starts_with("ws") { endpoint.path() } else { "" };
         let url = format!("{scheme}://{}{path}", endpoint.authority());
-        match doctor.connection.connect(&url, secret.cloned()).await {
+        match doctor.connection.connect_as(&app_key, &url, secret.cloned()).await {
             Ok(client) => {
                 findings.add(check, Status::Ok, format!("{url} works"))?;
                 clients.push((named.starts_with(&format!("{scheme}:")), client));
@@ -193,25 +204,48 @@ async fn round_trip(client: &Client, name: &str, findings: &mut Findings) -> Out
     let Some(app) = client.app_id() else {
         return findings.add("round trip", Status::Skipped, "the engine does not say which app this is");
     };
+    let payload = serde_json::json!({"from": OURS});
     let begun = SystemTime::now();
+    let (mut held, mut own) = (Vec::new(), None);
     let tried = async {
-        let mut events = client.subscribe(name).max_in_flight(1).await?;
-        let receipt = client.publish(name, &serde_json::json!({"from": "ensync doctor"})).to(app).await?;
+        let mut events = client.subscribe(name).max_in_flight(HELD).await?;
+        let receipt = client.publish(name, &payload).to(app).await?;
         while let Some(event) = events.next().await {
             let event = event?;
+            let read = event.json();
             if event.id() == receipt.id() {
-                event.json()?;
-                event.ack().await?;
-                return Ok(event.timestamp());
+                let at = event.timestamp();
+                own = Some(event);
+                return read.map(|_| at);
             }
-            // Somebody else's: it waits for its lease's end, and ours may come.
-            event.leave();
+            match read {
+                // What an earlier look left.
+                Ok(read) if read == payload => event.ack().await?,
+                _ => held.push(event),
+            }
         }
         Err(Error::new(ErrorKind::Closed, "the subscription ended"))
     };
-    let at = match timeout(ROUND_TRIP, tried).await {
+    let came = timeout(ROUND_TRIP, tried).await;
+    // Nobody shall get ours some day, and the others theirs now.
+    let back = async {
+        if let Some(event) = own {
+            _ = event.ack().await;
+        }
+        for event in held {
+            _ = event.rollback().await;
+        }
+    };
+    _ = timeout(ROUND_TRIP, back).await;
+    let at = match came {
         Ok(Ok(at)) => at,
-        Ok(Err(error)) => return findings.add("round trip", Status::Failed, report(&error)),
+        Ok(Err(error)) => {
+            let advice = match error.kind() {
+                ErrorKind::UnknownEvent => "; `ensync event create` registers it",
+                _ => "",
+            };
+            return findings.add("round trip", Status::Failed, format!("{}{advice}", report(&error)));
+        }
         Err(_) => {
             let text =
                 format!("the event did not come back within {} s; do others read {name} too?", ROUND_TRIP.as_secs());

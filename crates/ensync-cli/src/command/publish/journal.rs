@@ -1,44 +1,33 @@
-//! How far a file was published: a small file beside it, while that is not done. It names the run, from which the idempotency keys
-//! of the lines are made; the last line up to which all are done, and a hash of the file up to there; and which lines after it
-//! are done.
+//! How far a file was published: a small file beside it, while that is not done. It is written anew each time, synced, and put in the
+//! place of the one before, so that there is always a whole one. It names the run, from which the idempotency keys of the lines are
+//! made, and the command that it is of, for the same lines under another command are other events.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use serde_json::{Map, Value, json};
 
 use super::Common;
-use super::lines::hex;
+use super::ledger::{Noted, Standing};
+use super::lines::{from_hex, hex};
 use crate::exit::{Exit, Problem};
 
-/// What the first line begins with: the form of the file.
-const FORM: &str = "ensync-publish-1";
+/// The form of the file.
+const FORM: &str = "ensync-publish-2";
+/// The largest such file that is read, in bytes. The longest that is written is much smaller.
+const MAX_FILE: u64 = 16 << 20;
 
-/// The largest such file that is read, in bytes.
-const MAX_FILE: u64 = 4 << 20;
-
-/// What is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Done {
-    /// All lines up to this one.
-    pub(super) line: u64,
-    /// The hash of the file up to there.
-    pub(super) hash: String,
-    /// Lines after it, and the hash of each.
-    pub(super) above: BTreeMap<u64, String>,
-}
+/// What a command publishes where, for whom and how: by field, as a person would name it.
+pub(super) type Purpose = BTreeMap<&'static str, String>;
 
 /// The file.
 pub(super) struct Journal {
     path: PathBuf,
-    file: File,
-    /// Where the line begins that changes.
-    begin: u64,
-    /// Of this run: what its idempotency keys begin with.
+    purpose: Purpose,
+    /// What the idempotency keys of the lines begin with.
     pub(super) run: String,
-    pub(super) done: Option<Done>,
 }
 
 impl Journal {
@@ -49,120 +38,171 @@ impl Journal {
         name.into()
     }
 
-    /// Goes on with what is there, or begins.
-    pub(super) fn open(of: &Path, common: &Common, key: Option<&str>) -> Result<Self, Problem> {
+    /// Reads what is there, or begins. Nothing is written by that.
+    pub(super) fn open(of: &Path, purpose: Purpose, key: Option<&str>) -> Result<(Self, Noted), Problem> {
         let path = Self::path(of);
         let shown = path.display();
-        let failed = |cause: io::Error| {
-            Problem::new(Exit::Output, format!("how far it came cannot be kept in {shown}: {cause}"))
-        };
-        let purpose = purpose(common, key);
-        let mut options = OpenOptions::new();
-        match options.read(true).write(true).open(&path) {
-            Ok(mut file) => {
-                let mut text = String::new();
-                (&mut file).take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
-                let (run, of, done) = parse(&text).ok_or_else(|| {
-                    Problem::new(
-                        Exit::Conflict,
-                        format!("{shown} does not say how far it came; remove it to begin anew"),
-                    )
-                })?;
-                if of != purpose {
-                    let text = format!(
-                        "{shown} is of another command: another event name, other recipients or another key; \
-                         repeat that one, or remove the file to begin anew"
-                    );
-                    return Err(Problem::new(Exit::Conflict, text));
-                }
-                let begin = head(&purpose, &run).len() as u64;
-                Ok(Self { path, file, begin, run, done })
-            }
+        let text = match read(&path) {
+            Ok(text) => text,
             Err(cause) if cause.kind() == ErrorKind::NotFound => {
                 let run = match key {
                     Some(key) => key.to_owned(),
-                    None => random().map_err(failed)?,
+                    None => random().map_err(|cause| Problem::new(Exit::Failed, cause.to_string()))?,
                 };
-                let mut file = options.create_new(true).open(&path).map_err(failed)?;
-                let begin = head(&purpose, &run);
-                // Its keys are of no use to whoever does not find them again.
-                file.write_all(begin.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-                Ok(Self { path, file, begin: begin.len() as u64, run, done: None })
+                return Ok((Self { path, purpose, run }, Noted::default()));
             }
-            Err(cause) => Err(failed(cause)),
+            Err(cause) => {
+                return Err(Problem::new(Exit::Output, format!("how far it came cannot be read in {shown}: {cause}")));
+            }
+        };
+        // Never taken for "nothing was done": then all of it would be published again.
+        let (run, of, noted) = parse(&text).ok_or_else(|| {
+            let text = format!(
+                "{shown} does not say how far it came; look which lines arrived, and remove it to publish the whole file anew"
+            );
+            Problem::new(Exit::Conflict, text)
+        })?;
+        let differs: Vec<_> =
+            purpose.iter().filter(|(field, value)| of.get(**field) != Some(*value)).map(|(field, _)| *field).collect();
+        if !differs.is_empty() {
+            let text = format!(
+                "{shown} is of another command ({}): part of the file was published by that; repeat that one, or remove {shown} to \
+                 publish all of the file with this one",
+                differs.join(", ")
+            );
+            return Err(Problem::new(Exit::Conflict, text));
+        }
+        Ok((Self { path, purpose, run }, noted))
+    }
+
+    /// So much is known.
+    pub(super) fn write(&self, noted: &Noted) -> Result<(), Problem> {
+        let text = text(&self.run, &self.purpose, noted);
+        let shown = self.path.display();
+        replace(&self.path, text.as_bytes())
+            .map_err(|cause| Problem::new(Exit::Output, format!("how far it came cannot be kept in {shown}: {cause}")))
+    }
+
+    /// There is nothing to go on with.
+    pub(super) fn remove(&self) -> Result<(), Problem> {
+        match std::fs::remove_file(&self.path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                let shown = self.path.display();
+                let text = format!("nothing is left to do, but {shown} cannot be removed: {cause}");
+                Err(Problem::new(Exit::Output, text))
+            }
+            _ => Ok(()),
         }
     }
-
-    /// So much is done.
-    pub(super) fn write(&mut self, done: &Done) -> Result<(), Problem> {
-        let text = done.text();
-        let written = self.file.seek(SeekFrom::Start(self.begin)).and_then(|_| self.file.write_all(text.as_bytes()));
-        let written = written.and_then(|()| self.file.set_len(self.begin + text.len() as u64));
-        let shown = self.path.display();
-        written.map_err(|cause| {
-            Problem::new(
-                Exit::Output,
-                format!("how far it came cannot be kept in {shown}: {cause}; all up to line {} is done", done.line),
-            )
-        })
-    }
-
-    /// Nothing is left to do.
-    pub(super) fn remove(self) -> Result<(), Problem> {
-        let shown = self.path.display();
-        std::fs::remove_file(&self.path).map_err(|cause| {
-            Problem::new(Exit::Output, format!("all of it is published, but {shown} cannot be removed: {cause}"))
-        })
-    }
 }
 
-fn head(purpose: &str, run: &str) -> String {
-    format!("{FORM} {purpose} {run}\n")
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
 }
 
-/// What a command publishes, for whom and under which keys: somebody else's progress says nothing of it.
-fn purpose(common: &Common, key: Option<&str>) -> String {
+/// Puts a new file in a place, whole and on the disk. Only its owner may read it.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // One that a run left which was killed meanwhile.
+    _ = std::fs::remove_file(&new);
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(text)?;
+        file.sync_data()
+    });
+    written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| _ = std::fs::remove_file(&new))?;
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        // Without it the old one could be there again after the power failed.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// What a command publishes. Somebody else's progress says nothing of it.
+pub(super) fn purpose(common: &Common, key: Option<&str>, engine: String, sender: String) -> Purpose {
     let mut to: Vec<_> = common.to.iter().map(ToString::to_string).collect();
     to.sort();
-    let text = format!("{}\n{}\n{}", common.event, to.join("\n"), key.unwrap_or_default());
-    hex(&Sha256::digest(text), 16)
+    let mut headers = common.headers.clone();
+    headers.sort();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Purpose::from([
+        ("another engine", engine),
+        ("another sender", sender),
+        ("another event name", common.event.clone()),
+        ("other recipients", to.join(" ")),
+        ("other headers", headers.join("\n")),
+        ("another suite", common.suite.to_string()),
+        ("another --sign", common.sign.to_string()),
+        ("another --persist", common.persist.to_string()),
+        ("another --idempotency-key", key.unwrap_or_default().to_owned()),
+    ])
 }
 
-impl Done {
-    fn text(&self) -> String {
-        let above: Vec<_> = self.above.iter().map(|(line, hash)| format!("{line}:{hash}")).collect();
-        format!("{} {} {}\n", self.line, if self.hash.is_empty() { "-" } else { &self.hash }, above.join(","))
-    }
-
-    fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let (line, hash) = (words.next()?.parse().ok()?, words.next()?.trim_matches('-').to_owned());
-        let above = words.next()?.split(',').filter(|one| !one.is_empty()).map(|one| {
-            let (line, hash) = one.split_once(':')?;
-            Some((line.parse().ok()?, hash.to_owned()))
-        });
-        Some(Self { line, hash, above: above.collect::<Option<_>>()? })
+fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Done => "done",
+        Standing::Not => "not",
+        Standing::Unsure => "unsure",
     }
 }
 
-/// The run, what it is of, and what is done.
-type Written = (String, String, Option<Done>);
+fn text(run: &str, purpose: &Purpose, noted: &Noted) -> String {
+    let apart =
+        noted.apart.iter().map(|(line, (own, standing))| (line.to_string(), json!([hex(own), word(*standing)])));
+    let value = json!({
+        "form": FORM,
+        "run": run,
+        "command": purpose,
+        "line": noted.line,
+        "chain": hex(&noted.chain),
+        "begun": noted.begun,
+        "since": noted.since,
+        "published": noted.published,
+        "apart": Value::Object(apart.collect()),
+    });
+    format!("{value}\n")
+}
+
+/// The run, what it is of, and what is known.
+type Written = (String, BTreeMap<String, String>, Noted);
 
 fn parse(text: &str) -> Option<Written> {
-    let (head, rest) = text.split_once('\n')?;
-    let (of, run) = head.strip_prefix(FORM)?.strip_prefix(' ')?.split_once(' ')?;
-    let done = match rest.split_once('\n') {
-        // Nothing was done, or the line was being written.
-        None => None,
-        Some((line, _)) => Some(Done::parse(line)?),
+    let read: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let number = |name: &str| read.get(name).and_then(Value::as_u64);
+    if read.get("form").and_then(Value::as_str) != Some(FORM) {
+        return None;
+    }
+    let command = read.get("command")?.as_object()?.iter();
+    let command = command.map(|(field, value)| Some((field.clone(), value.as_str()?.to_owned())));
+    let apart = read.get("apart")?.as_object()?.iter().map(|(line, known)| {
+        let (own, standing) = (known.get(0)?.as_str()?, known.get(1)?.as_str()?);
+        let standing =
+            [Standing::Done, Standing::Not, Standing::Unsure].into_iter().find(|known| word(*known) == standing)?;
+        Some((line.parse().ok()?, (from_hex(own)?, standing)))
+    });
+    let noted = Noted {
+        line: number("line")?,
+        chain: from_hex(read.get("chain")?.as_str()?)?,
+        begun: number("begun")?,
+        since: number("since"),
+        published: number("published")?,
+        apart: apart.collect::<Option<_>>()?,
     };
-    Some((run.to_owned(), of.to_owned(), done))
+    Some((read.get("run")?.as_str()?.to_owned(), command.collect::<Option<_>>()?, noted))
 }
 
 pub(super) fn random() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|cause| io::Error::other(cause.to_string()))?;
-    Ok(hex(&bytes, 16))
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]
@@ -179,32 +219,96 @@ mod tests {
         Common { event: event.to_owned(), to, headers, suite: Suite::Nacl, sign, timeout, persist }
     }
 
+    fn of(event: &str) -> Purpose {
+        purpose(&common(event), None, "ws://h".to_owned(), "app".to_owned())
+    }
+
+    fn noted() -> Noted {
+        let apart = (1..200).map(|line| (line * 3, ([u8::try_from(line).unwrap(); 16], Standing::Done)));
+        let mut noted =
+            Noted { line: 2, chain: [7; 32], begun: 900, since: Some(12), published: 5, apart: apart.collect() };
+        noted.apart.insert(1, ([1; 16], Standing::Not));
+        noted.apart.insert(2, ([2; 16], Standing::Unsure));
+        noted
+    }
+
     #[test]
     fn it_goes_on_with_the_same_keys_from_where_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a.ndjson");
-        let mut journal = Journal::open(&file, &common("a"), None).unwrap();
-        let run = journal.run.clone();
-        assert_eq!((run.len(), journal.done.clone()), (32, None));
-        let again = Journal::open(&file, &common("a"), None).unwrap();
-        assert_eq!((again.run, again.done), (run.clone(), None));
-        let above = [(12, "e".to_owned()), (14, "f".to_owned())].into();
-        let many = Done { line: 9, hash: "ab".to_owned(), above };
-        let few = Done { line: 10, hash: "cd".to_owned(), ..Done::default() };
-        for done in [many.clone(), Done::default(), few, many.clone()] {
-            journal.write(&done).unwrap();
-            assert_eq!(Journal::open(&file, &common("a"), None).unwrap().done, Some(done));
-        }
-        let again = Journal::open(&file, &common("a"), None).unwrap();
-        assert_eq!((again.run, again.done), (run, Some(many)));
-        for (other, key) in [(common("b"), None), (common("a"), Some("k"))] {
-            let error = Journal::open(&file, &other, key).err().unwrap().to_string();
-            assert!(error.contains("another command"), "{error}");
+        let (journal, nothing) = Journal::open(&file, of("a"), None).unwrap();
+        assert_eq!((journal.run.len(), nothing), (32, Noted::default()));
+        assert!(!Journal::path(&file).exists(), "nothing was done");
+        journal.write(&noted()).unwrap();
+        let (again, read) = Journal::open(&file, of("a"), None).unwrap();
+        assert_eq!((again.run, read), (journal.run.clone(), noted()));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(Journal::path(&file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "hashes of short payloads can be guessed");
         }
         journal.remove().unwrap();
-        assert_eq!(Journal::open(&file, &common("a"), Some("k")).unwrap().run, "k");
-        std::fs::write(Journal::path(&file), "rubbish").unwrap();
-        let error = Journal::open(&file, &common("a"), None).err().unwrap().to_string();
-        assert!(error.contains("remove it to begin anew"), "{error}");
+        journal.remove().unwrap();
+        assert_eq!(Journal::open(&file, of("a"), Some("k")).unwrap().0.run, "k");
+    }
+
+    #[test]
+    fn what_it_is_of_is_compared_field_by_field() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.ndjson");
+        Journal::open(&file, of("a"), None).unwrap().0.write(&noted()).unwrap();
+        let other = |change: &dyn Fn(&mut Common)| {
+            let mut common = common("a");
+            change(&mut common);
+            purpose(&common, None, "ws://h".to_owned(), "app".to_owned())
+        };
+        for (purpose, part) in [
+            (of("b"), "another event name"),
+            (purpose(&common("a"), Some("k"), "ws://h".into(), "app".into()), "another --idempotency-key"),
+            (purpose(&common("a"), None, "ws://other".into(), "app".into()), "another engine"),
+            (purpose(&common("a"), None, "ws://h".into(), "other".into()), "another sender"),
+            (other(&|common| common.persist = false), "another --persist"),
+            (other(&|common| common.sign = true), "another --sign"),
+            (other(&|common| common.suite = Suite::Aes256Gcm), "another suite"),
+            (other(&|common| common.headers.push(("a".into(), "1".into()))), "other headers"),
+        ] {
+            let error = Journal::open(&file, purpose, None).err().unwrap().to_string();
+            assert!(error.contains("another command") && error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_never_says_that_nothing_was_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.ndjson");
+        Journal::open(&file, of("a"), None).unwrap().0.write(&noted()).unwrap();
+        let path = Journal::path(&file);
+        let whole = std::fs::read(&path).unwrap();
+        assert!(whole.len() > 8_192, "more than two pages");
+        for length in (0..whole.len() - 1).step_by(7).chain([whole.len() - 2]) {
+            std::fs::write(&path, whole.get(..length).unwrap()).unwrap();
+            let error = Journal::open(&file, of("a"), None).err().unwrap().to_string();
+            assert!(error.contains("does not say how far it came"), "{length}: {error}");
+        }
+        std::fs::write(&path, vec![0; whole.len()]).unwrap();
+        assert!(Journal::open(&file, of("a"), None).is_err());
+    }
+
+    #[test]
+    fn one_that_cannot_be_written_leaves_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.ndjson");
+        let (journal, _) = Journal::open(&file, of("a"), None).unwrap();
+        journal.write(&noted()).unwrap();
+        let mut new = Journal::path(&file).into_os_string();
+        new.push(".new");
+        // What is left of a run that was killed while it wrote is in nobody's way.
+        std::fs::write(&new, "half").unwrap();
+        journal.write(&noted()).unwrap();
+        std::fs::create_dir(&new).unwrap();
+        let error = journal.write(&Noted::default()).unwrap_err().to_string();
+        assert!(error.contains("cannot be kept"), "{error}");
+        assert_eq!(Journal::open(&file, of("a"), None).unwrap().1, noted());
     }
 }

@@ -1,4 +1,4 @@
-//! The lines of a file, read in a thread of their own, each with what tells whether the file up to there is what it was.
+//! The lines of a file, read in a thread of their own, each with what tells whether it is still what it was.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,27 +12,30 @@ const MAX_LINE: u64 = 64 << 20;
 /// How many lines may wait.
 const WAITING: usize = 16;
 
+/// A hash of a line's text, white space around it aside.
+pub(super) type Own = [u8; 16];
+
 /// A line.
 pub(super) struct Line {
     /// Counted from 1.
     pub(super) number: u64,
     pub(super) text: String,
-    /// How many bytes end with it.
+    /// How many bytes of the file end with it.
     pub(super) bytes: u64,
-    /// A hash of those bytes.
-    pub(super) hash: String,
-    /// A hash of the line alone.
-    pub(super) own: String,
+    pub(super) own: Own,
 }
 
-/// Reads lines. An error is the last thing that comes.
-pub(super) fn read(path: &Path) -> io::Result<mpsc::Receiver<io::Result<Line>>> {
+/// Lines, as they are read. An error is the last thing that comes.
+pub(super) type Lines = mpsc::Receiver<io::Result<Line>>;
+
+/// Reads the lines of a file, or of standard input for "-".
+pub(super) fn read(path: &Path) -> io::Result<Lines> {
     let file: Box<dyn Read + Send> =
         if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
     let (sender, receiver) = mpsc::channel(WAITING);
     std::thread::Builder::new().name("ensync-lines".into()).spawn(move || {
         let mut reader = BufReader::with_capacity(1 << 16, file);
-        let (mut hasher, mut number, mut bytes) = (Sha256::new(), 0, 0);
+        let (mut number, mut bytes) = (0, 0);
         loop {
             let mut line = Vec::new();
             let read = (&mut reader).take(MAX_LINE + 1).read_until(b'\n', &mut line);
@@ -47,12 +50,9 @@ pub(super) fn read(path: &Path) -> io::Result<mpsc::Receiver<io::Result<Line>>> 
             };
             let line = line.and_then(|line| {
                 bytes += line.len() as u64;
-                hasher.update(&line);
-                let own = hex(&Sha256::digest(line.trim_ascii()), 8);
                 let text =
                     String::from_utf8(line).map_err(|_| io::Error::other(format!("line {number} is not UTF-8")))?;
-                let hash = hex(&hasher.clone().finalize(), 32);
-                Ok(Line { number, text, bytes, hash, own })
+                Ok(Line { number, own: own(&text), text, bytes })
             });
             let failed = line.is_err();
             if sender.blocking_send(line).is_err() || failed {
@@ -63,7 +63,24 @@ pub(super) fn read(path: &Path) -> io::Result<mpsc::Receiver<io::Result<Line>>> 
     Ok(receiver)
 }
 
-/// The first bytes of a hash.
-pub(super) fn hex(hash: &[u8], bytes: usize) -> String {
-    hash.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+/// The hash of a line's text.
+pub(super) fn own(text: &str) -> Own {
+    let hash = Sha256::digest(text.trim());
+    std::array::from_fn(|at| hash.get(at).copied().unwrap_or_default())
+}
+
+/// Bytes as text.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Text as bytes, if it is so many.
+pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits: Vec<_> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let bytes: Vec<_> = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit)).collect();
+    if digits.len() != N * 2 {
+        return None;
+    }
+    let bytes: Vec<u8> = bytes.into_iter().map(u8::try_from).collect::<Result<_, _>>().ok()?;
+    bytes.try_into().ok()
 }

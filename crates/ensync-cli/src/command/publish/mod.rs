@@ -2,14 +2,16 @@
 
 mod bulk;
 mod journal;
+mod ledger;
 mod lines;
 mod progress;
+mod run;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, ArgGroup, Args};
+use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use ensync_sdk::core::{IdempotencyKey, report};
 use ensync_sdk::{AppId, Client, Error, PartialPublish, PayloadJson, Suite};
 use serde_json::{Value, json};
@@ -24,9 +26,10 @@ use crate::values::recipients;
 /// Publish one event, and print the id under which the engine accepted it for each recipient; or, with --file, one for each line
 /// of a file.
 ///
-/// With --file, FILE.ensync-progress tells how far it came until all of it is done: if it was interrupted, the same command goes
-/// on from there, and the engine takes no line twice. (After a kill it knows lines whose answers were under way by their
-/// idempotency keys, for as long as its setting limits.dedup_window says.) Lines that are not published yet may be mended before.
+/// With --file, FILE.ensync-progress tells how far it came until all of it is done: if it was interrupted, the same command goes on
+/// from there. Lines that are published may not change, others may be mended. After a kill, a crash or an outage, lines that were on
+/// their way may be published or not: the engine knows them again for the time that its setting deduplication.window says, and takes
+/// none twice. If more than half of that time has passed, the command says which lines these are, and wants --unsure.
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").args(["payload", "file"]).required(true))]
 #[command(
@@ -53,7 +56,7 @@ pub(crate) struct Publish {
     #[arg(long)]
     sign: bool,
     /// The engine accepts an event with this key once for each recipient, however often it is published. With --file, the line's
-    /// number is appended.
+    /// number and a hash of its text are appended.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// How long to try, outages included, before an event is given up.
@@ -68,9 +71,13 @@ pub(crate) struct Publish {
     /// With --file: how many events may wait for the engine's answer. 1 keeps the order of the lines, whatever happens.
     #[arg(long, value_name = "EVENTS", requires = "file", default_value = "256")]
     in_flight: NonZeroUsize,
-    /// With --file: go on after a line that is refused, and tell each.
+    /// With --file: go on after a line that is refused for what it is, and tell each. The same command tries those again, and no
+    /// others. (What is no line's fault, such as an outage or a key that is not known, ends it all the same.)
     #[arg(long, requires = "file")]
     keep_going: bool,
+    /// With --file: what to do with lines of which nobody can be sure that they were published.
+    #[arg(long, value_enum, requires = "file")]
+    unsure: Option<Unsure>,
     /// With --file: print the line's number, event id and recipient of each event.
     #[arg(long, requires = "file")]
     ids: bool,
@@ -78,6 +85,15 @@ pub(crate) struct Publish {
     secret: Secret,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// What is done with lines that may be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Unsure {
+    /// Publish them again: some may arrive twice.
+    Repeat,
+    /// Take them as published: some may be missing.
+    Skip,
 }
 
 /// What all events of a command have in common.
@@ -97,6 +113,16 @@ impl Publish {
         if let Some(file) = &self.file {
             let own = self.own_key(&common)?;
             return bulk::run(&self, file, &common, own, out).await;
+        }
+        // clap does not ask for --file where the payload is given instead.
+        let without = [
+            ("--rate", self.rate.is_some()),
+            ("--keep-going", self.keep_going),
+            ("--unsure", self.unsure.is_some()),
+            ("--ids", self.ids),
+        ];
+        if let Some((flag, _)) = without.into_iter().find(|(_, given)| *given) {
+            return Err(Problem::usage(format!("{flag} is for the lines of a file: give --file")).into());
         }
         let given = self.payload.as_deref().unwrap_or_default();
         let text = if given == "-" { read_stdin("the payload").await? } else { given.to_owned() };
@@ -139,7 +165,7 @@ impl Publish {
 
     /// The key that proves who sent it, where that is to be proven.
     fn own_key(&self, common: &Common) -> Result<Option<ensync_sdk::SecretKey>, crate::output::Failure> {
-        if common.suite == Suite::Nacl { Ok(None) } else { self.secret.require().map(Some) }
+        if common.suite == Suite::Nacl { Ok(None) } else { self.secret.require_for(&self.connection).map(Some) }
     }
 }
 

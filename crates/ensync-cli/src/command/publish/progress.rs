@@ -27,6 +27,11 @@ impl Progress {
         self.begun = Instant::now();
     }
 
+    /// How many bytes were done before.
+    pub(super) fn before(&self) -> u64 {
+        self.before
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }

@@ -2,7 +2,7 @@
 
 mod peek;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ enum Command {
     /// Show the last events of a queue that are not settled, and each that comes, until Ctrl-C. What is settled within a second is not seen.
     #[command(after_help = "Examples:\n  ensync queue tail orders/new --app shop --lines 0")]
     Tail {
-        /// How many of those that are there.
+        /// How many of those that are there, up to 1,000.
         #[arg(long, value_name = "COUNT", default_value_t = 10)]
         lines: usize,
         #[command(flatten)]
@@ -155,16 +155,21 @@ async fn watch(out: Output, every: Duration, count: Option<u64>, which: &Which) 
     if every < Duration::from_millis(100) {
         return Err(Problem::usage("--every: at least 100ms").into());
     }
-    let mut signals = signals::Signals::listen()?;
-    let mut before: Option<Vec<Value>> = None;
+    which.admin.must_run("ensync queue watch")?;
+    let mut signals = signals::Signals::of_command()?;
+    let mut before: Option<(Instant, Vec<Value>)> = None;
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
-        let queues = which.look().await?;
-        let seconds = every.as_secs_f64();
-        let rows: Vec<_> =
-            queues.iter().map(|queue| Rates::new(queue, before.as_deref().unwrap_or_default(), seconds)).collect();
-        match out.json {
-            true => out.value(&json!({"queues": rows.iter().map(Rates::json).collect::<Vec<_>>()}))?,
+        let Ok(queues) = signals.unless(which.look()).await else { return Ok(()) };
+        let (queues, at) = (queues?, Instant::now());
+        let (earlier, seconds) = match &before {
+            // The engine may take its time to answer.
+            Some((then, queues)) => (queues.as_slice(), (at - *then).as_secs_f64()),
+            None => (&[][..], 1.0),
+        };
+        let rows: Vec<_> = queues.iter().map(|queue| Rates::new(queue, earlier, seconds)).collect();
+        let text = match out.json {
+            true => out.value_text(&json!({"queues": rows.iter().map(Rates::json).collect::<Vec<_>>()})),
             false => {
                 let heading = ["APP", "EVENT", "READY", "IN FLIGHT", "DEAD", "CONSUMERS", "IN/S", "ACKED/S"];
                 let mut table = Table::new(heading);
@@ -175,11 +180,12 @@ async fn watch(out: Output, every: Duration, count: Option<u64>, which: &Which) 
                     let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
                     table.row([app, event, ready, in_flight, dead, consumers, rate(published), rate(acked)]);
                 }
-                out.table(|| Value::Null, || table)?;
-                out.line("")?;
+                format!("{}\n", out.table_text(table)?)
             }
-        }
-        before = Some(queues);
+        };
+        let Ok(printed) = signals.unless(out.print(text)).await else { return Ok(()) };
+        printed?;
+        before = Some((at, queues));
         left -= 1;
         if left > 0 {
             tokio::select! {

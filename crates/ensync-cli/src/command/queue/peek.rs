@@ -13,6 +13,8 @@ use crate::signals;
 
 /// How often a tail looks for more.
 const EVERY: Duration = Duration::from_secs(1);
+/// The most of the last events that the engine tells at once.
+const MAX_LAST: usize = 1_000;
 
 /// One queue.
 #[derive(Args)]
@@ -74,26 +76,36 @@ impl One {
     }
 
     pub(super) async fn tail(self, out: Output, lines: usize) -> Outcome {
-        let mut signals = signals::Signals::listen()?;
-        let (mut after, mut first): (Option<String>, bool) = (None, true);
+        self.admin.must_run("ensync queue tail")?;
+        let mut signals = signals::Signals::of_command()?;
+        let mut after: Option<String> = None;
+        let mut first = Some(lines);
         loop {
             let looked = async |api: &Api| {
                 let path = format!("{}/events", self.path(api).await?);
-                api.list_after(&path, "events", None, after.as_deref()).await
+                match (first, &after) {
+                    // One more than is shown, so that there is one to go on from.
+                    (Some(lines), None) => {
+                        let few = lines.clamp(1, MAX_LAST);
+                        let page = api.get(&format!("{path}?last={few}")).await?;
+                        page.get("events").and_then(Value::as_array).cloned().ok_or_else(no_list)
+                    }
+                    _ => api.list_after(&path, "events", None, after.as_deref()).await,
+                }
             };
-            let mut events = self.admin.run(looked).await?;
-            if std::mem::take(&mut first) {
-                let few = events.len().saturating_sub(lines);
-                events.drain(..few);
-            }
-            for event in &events {
-                out.either(|| event.clone(), || line(event))?;
-            }
+            let Ok(looked) = signals.unless(self.admin.run(looked)).await else { return Ok(()) };
+            let events = looked?;
+            let shown = first.take().unwrap_or(usize::MAX);
+            let printed: String = events
+                .iter()
+                .skip(events.len().saturating_sub(shown))
+                .map(|event| if out.json { out.value_text(event) } else { format!("{}\n", line(event)) })
+                .collect();
+            let Ok(printed) = signals.unless(out.print(printed)).await else { return Ok(()) };
+            printed?;
             after = events.last().map(|last| text(last, "id").to_owned()).or(after);
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                _ = signals.stop() => return Ok(()),
-            }
+            let Err(_) = signals.unless(tokio::time::sleep(EVERY)).await else { continue };
+            return Ok(());
         }
     }
 
@@ -112,6 +124,10 @@ impl One {
         let done = self.admin.run(purged).await?;
         out.either(|| done.clone(), || shown(&done, "count"))
     }
+}
+
+fn no_list() -> Failure {
+    "the admin API answered something else than a list: is this an EnSync engine?".into()
 }
 
 fn table(events: &[Value]) -> Table {

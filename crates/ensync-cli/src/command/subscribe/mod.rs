@@ -2,6 +2,7 @@
 
 pub(super) mod print;
 mod run;
+mod running;
 mod work;
 
 use std::num::NonZeroU64;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ensync_sdk::AppId;
+use ensync_sdk::core::Delay;
 
 use crate::connection::{Connection, Secret};
 use crate::values::app_id;
@@ -16,8 +18,8 @@ use crate::values::app_id;
 /// Subscribe to event names and print each event, acknowledging it once it is printed.
 ///
 /// An event that cannot be decrypted is printed with "error" instead of "payload", and left to the engine. The connection is made
-/// again when it is lost; what was not acknowledged by then comes again. Ctrl-C or SIGTERM ends it in order: what was begun is
-/// finished.
+/// again when it is lost; what was not acknowledged by then comes again. Ctrl-C, SIGTERM or a terminal that goes away ends it in
+/// order: what was begun is finished. A second signal ends it at once, with every command that runs.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ensync subscribe orders/new orders/paid\n  ensync subscribe orders/new --count 1 --format raw\n  ensync subscribe orders/new --for 1m --no-ack --json\n  ensync subscribe orders/new --exec './import.sh' --concurrency 4"
@@ -56,13 +58,22 @@ pub(crate) struct Subscribe {
     /// How many of these commands run at a time.
     #[arg(long, value_name = "COUNT", requires = "exec", default_value = "1")]
     concurrency: std::num::NonZeroU16,
-    /// How long an event is deferred.
-    #[arg(long, value_name = "TIME", requires = "exec", default_value = "5s", value_parser = humantime::parse_duration)]
+    /// How long an event is deferred: 0s (at once), or 1s to 24h.
+    #[arg(long, value_name = "TIME", requires = "exec", default_value = "5s", value_parser = delay)]
     defer_by: Duration,
+    /// How long a command may take. Then it is killed, with whatever it started, and the event is deferred. [no limit]
+    #[arg(long, value_name = "TIME", requires = "exec", value_parser = humantime::parse_duration)]
+    exec_timeout: Option<Duration>,
     #[command(flatten)]
     secret: Secret,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// A time by which an event can be deferred.
+fn delay(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
+    Delay::new(time).map(Delay::get).map_err(|error| error.to_string())
 }
 
 /// How an event is printed.

@@ -12,12 +12,13 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 
+use super::running::Running;
 use super::work::Work;
 use super::{Format, Subscribe};
 use crate::command::Outcome;
 use crate::exit::{Exit, Problem};
 use crate::foreign;
-use crate::output::{Output, note};
+use crate::output::{Failure, Output, note};
 use crate::signals::Signals;
 
 /// Up to so many events, one is taken at a time, so that none is taken in vain.
@@ -27,61 +28,93 @@ const WINDOW: u32 = 256;
 
 impl Subscribe {
     pub(crate) async fn run(self, out: Output) -> Outcome {
+        if out.json && self.format.is_some_and(|format| format != Format::Ndjson) {
+            return Err(Problem::usage("--json prints JSON: leave it or --format out").into());
+        }
         // From the start on: none is missed.
-        let mut signals = Signals::listen()?;
-        let client = self.connection.open(Some(self.secret.require()?)).await?;
+        let mut signals = Signals::of_command()?;
+        let secret = self.secret.require_for(&self.connection)?;
+        let Ok(client) = signals.unless(self.connection.open(Some(secret))).await else { return Ok(()) };
+        let client = client?;
         let telling = tokio::spawn(tell(client.clone()));
-        let result = self.follow(&client, out, &mut signals).await;
+        let work = Arc::new(self.work(out));
+        let result = self.follow(&client, work.clone(), &mut signals).await;
         telling.abort();
-        let closed = client.close().await;
-        result?;
-        closed.map_err(Into::into)
+        if work.running.is_ended() {
+            // Not in order: closing would wait for what was begun.
+            return result;
+        }
+        match signals.unless(client.close()).await {
+            Ok(closed) => result.and(closed.map_err(Into::into)),
+            Err(name) => Err(at_once(&work, name)),
+        }
     }
 
-    async fn follow(self, client: &Client, out: Output, signals: &mut Signals) -> Outcome {
-        let window = match (self.count, &self.exec) {
-            (Some(count), _) if count.get() <= ONE_BY_ONE => 1,
-            // What waits for its turn is other readers' loss.
-            (_, Some(_)) => u32::from(self.concurrency.get()).saturating_add(1),
-            _ => WINDOW,
-        };
+    fn work(&self, out: Output) -> Work {
         let pretty = stdout().is_terminal() && !out.json;
-        let work = Arc::new(Work {
+        Work {
             out,
             format: self.format.unwrap_or(if pretty { Format::Pretty } else { Format::Ndjson }),
             ack: !self.no_ack,
-            exec: self.exec,
+            exec: self.exec.clone(),
+            exec_timeout: self.exec_timeout,
+            running: Running::default(),
             defer_by: self.defer_by,
             left: AtomicU64::new(self.count.map_or(u64::MAX, |count| count.get())),
             end: Notify::new(),
             failure: Mutex::new(None),
-        });
+        }
+    }
+
+    /// How many events may be here at a time. What waits for its turn is other readers' loss.
+    fn window(&self) -> u32 {
+        let concurrency = u32::from(self.concurrency.get());
+        match (self.count.map(|count| count.get()), &self.exec) {
+            (Some(count @ ..=ONE_BY_ONE), Some(_)) => {
+                u32::try_from(count).map_or(concurrency, |few| few.min(concurrency))
+            }
+            (Some(..=ONE_BY_ONE), None) => 1,
+            (_, Some(_)) => concurrency.saturating_add(1),
+            (_, None) => WINDOW,
+        }
+    }
+
+    async fn follow(self, client: &Client, work: Arc<Work>, signals: &mut Signals) -> Outcome {
+        let window = self.window();
         let (mut loops, mut controls) = (FuturesUnordered::new(), Vec::new());
-        for name in self.events {
-            let mut subscribe = client.subscribe(name).max_in_flight(window);
-            if self.verified {
-                subscribe = subscribe.require_verified_sender();
-            }
-            if !self.verified_from.is_empty() {
-                subscribe = subscribe.verified_from(self.verified_from.iter().copied());
-            }
-            if self.discard_unreadable {
-                subscribe = subscribe.unopenable(Unopenable::Discard);
-            }
-            let subscription = subscribe.await?;
-            note(format_args!("subscribed to {} at {}; Ctrl-C ends it", subscription.name(), client.endpoint()));
-            let control = subscription.control();
-            controls.push(control.clone());
-            let work = work.clone();
-            let handled = subscription.for_each(move |event| {
-                let (work, control) = (work.clone(), control.clone());
-                async move {
-                    work.handle(event, &control).await;
-                    Ok::<_, ensync_sdk::Error>(())
+        let subscribing = async {
+            for name in self.events {
+                let mut subscribe = client.subscribe(name).max_in_flight(window);
+                if self.verified {
+                    subscribe = subscribe.require_verified_sender();
                 }
-            });
-            let concurrency = usize::from(self.concurrency.get());
-            loops.push(handled.concurrency(concurrency).auto_ack(false).into_future());
+                if !self.verified_from.is_empty() {
+                    subscribe = subscribe.verified_from(self.verified_from.iter().copied());
+                }
+                if self.discard_unreadable {
+                    subscribe = subscribe.unopenable(Unopenable::Discard);
+                }
+                let subscription = subscribe.await?;
+                note(format_args!("subscribed to {} at {}; Ctrl-C ends it", subscription.name(), client.endpoint()));
+                let control = subscription.control();
+                controls.push(control.clone());
+                let work = work.clone();
+                let handled = subscription.for_each(move |event| {
+                    let (work, control) = (work.clone(), control.clone());
+                    async move {
+                        work.handle(event, &control).await;
+                        Ok::<_, ensync_sdk::Error>(())
+                    }
+                });
+                let concurrency = usize::from(self.concurrency.get());
+                loops.push(handled.concurrency(concurrency).auto_ack(false).into_future());
+            }
+            Ok::<_, ensync_sdk::Error>(())
+        };
+        match signals.unless(subscribing).await {
+            Ok(subscribed) => subscribed?,
+            // Nothing was begun.
+            Err(_) => return Ok(()),
         }
         let time = async {
             match self.time {
@@ -93,22 +126,26 @@ impl Subscribe {
             Some(Err(error)) = loops.next() => return Err(error.into()),
             () = work.end.notified() => {}
             () = time => {}
-            name = signals.stop() => tracing::info!(signal = name, "ending; once more ends at once"),
+            name = signals.stop() => note(format_args!("{name}: ending when what was begun is finished; once more ends at once")),
         }
         // What was begun is finished.
         let drained = async { tokio::join!(unsubscribe(&controls), loops.collect::<Vec<_>>()) };
         tokio::select! {
             _ = drained => {}
-            name = signals.stop() => {
-                let text = format!("ended at once by a second signal, {name}: what was begun comes again");
-                return Err(Problem::new(Exit::Unfinished, text).into());
-            }
+            name = signals.stop() => return Err(at_once(&work, name)),
         }
         match work.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(ended) => Err(ended.into()),
             None => Ok(()),
         }
     }
+}
+
+/// Ends every command that runs.
+fn at_once(work: &Work, signal: &str) -> Failure {
+    work.running.kill();
+    let text = format!("ended at once by {signal}: what was begun comes again");
+    Problem::new(Exit::Unfinished, text).into()
 }
 
 async fn unsubscribe(controls: &[Control]) {

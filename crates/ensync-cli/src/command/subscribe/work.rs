@@ -1,7 +1,9 @@
 //! What is done with one event.
 
-use std::io::stdout;
-use std::process::Stdio;
+use std::convert::Infallible;
+use std::future::pending;
+use std::io::{self, stdout};
+use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,9 +16,9 @@ use tokio::sync::Notify;
 
 use super::Format;
 use super::print::{Opened, lines, one_line};
-use crate::exit::{Exit, Problem, ReaderGone, told};
+use super::running::Running;
 use crate::foreign::printable;
-use crate::output::{Failure, Output, colours, note};
+use crate::output::{Output, Unwritten, colours, note};
 
 /// How long to wait before a settlement is tried again that was refused in passing.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -24,6 +26,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 const USELESS: i32 = 65;
 /// The same for: not now (`EX_TEMPFAIL`).
 const NOT_NOW: i32 = 75;
+/// The longest text that a command is given in a variable, in bytes: the system takes no more than 128 KiB for one (execve(2)).
+const MAX_VARIABLE: usize = 120 << 10;
 
 /// What is to be done with each event, and how far it is.
 pub(super) struct Work {
@@ -31,28 +35,16 @@ pub(super) struct Work {
     pub(super) format: Format,
     pub(super) ack: bool,
     pub(super) exec: Option<String>,
+    /// How long a command may take.
+    pub(super) exec_timeout: Option<Duration>,
+    pub(super) running: Running,
     pub(super) defer_by: Duration,
     /// How many events may still be taken.
     pub(super) left: AtomicU64,
     /// Told when it is to end.
     pub(super) end: Notify,
     /// Why it ends, if that is no good reason.
-    pub(super) failure: Mutex<Option<Ended>>,
-}
-
-/// Why it cannot go on.
-pub(super) enum Ended {
-    ReaderGone,
-    Problem(Exit, String),
-}
-
-impl From<Ended> for Failure {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::ReaderGone => ReaderGone.into(),
-            Ended::Problem(exit, message) => Problem::new(exit, message).into(),
-        }
-    }
+    pub(super) failure: Mutex<Option<Unwritten>>,
 }
 
 /// What becomes of an event.
@@ -75,10 +67,10 @@ impl Work {
         let opened = event.json().and_then(|_| event.text());
         let verdict = match &self.exec {
             Some(command) => self.execute(command, &event, &opened).await,
-            None => match self.print(&event, &opened) {
-                Err(ended) => {
+            None => match self.print(&event, &opened).await {
+                Err(why) => {
                     // Not printed, so not acknowledged: dropped, it comes again at once.
-                    self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ended);
+                    self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
                     return self.end.notify_one();
                 }
                 Ok(()) if self.ack && opened.is_ok() => Verdict::Ack,
@@ -95,19 +87,15 @@ impl Work {
         }
     }
 
-    fn print(&self, event: &Event, opened: &Opened<'_>) -> Result<(), Ended> {
+    async fn print(&self, event: &Event, opened: &Opened<'_>) -> Result<(), Unwritten> {
         if self.format == Format::Raw
             && let Err(error) = opened
         {
             note(format_args!("warning: {} cannot be opened: {}", printable(event.id().as_str()), report(error)));
             return Ok(());
         }
-        self.out.line(lines(event, opened, self.format, colours(&stdout()))).map_err(|error| {
-            if error.is::<ReaderGone>() {
-                return Ended::ReaderGone;
-            }
-            Ended::Problem(told(&*error).0, error.to_string())
-        })
+        let text = format!("{}\n", lines(event, opened, self.format, colours(&stdout())));
+        self.out.print(text).await
     }
 
     async fn execute(&self, command: &str, event: &Event, opened: &Opened<'_>) -> Verdict {
@@ -119,8 +107,19 @@ impl Work {
                 return Verdict::Leave;
             }
         };
-        let status = match run(command, event, payload).await {
+        let ran = self.run(command, event, payload).await;
+        if self.running.is_ended() {
+            // It was killed, which says nothing of the event; nor is there anybody left to tell.
+            pending::<()>().await;
+        }
+        let status = match ran {
             Ok(status) => status,
+            Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                note(format_args!(
+                    "warning: the command for {id} took too long, and was killed; the event is deferred"
+                ));
+                return Verdict::Defer("the command took too long");
+            }
             Err(cause) => {
                 note(format_args!("warning: {command:?} cannot be run, so {id} is deferred: {cause}"));
                 return Verdict::Defer("the command cannot be run");
@@ -148,7 +147,9 @@ impl Work {
             };
             let Err(error) = settled else { return };
             if !error.is_retryable() || event.is_lease_lost() {
-                return unsettled(&event, &error);
+                unsettled(&event, &error);
+                // Dropped it would come again at once, and again, until it has no deliveries left.
+                return event.leave();
             }
             tokio::select! {
                 () = tokio::time::sleep(AGAIN) => {}
@@ -156,36 +157,63 @@ impl Work {
             }
         }
     }
+
+    /// Runs a command in the shell, with the payload as its standard input.
+    async fn run(&self, command: &str, event: &Event, payload: &str) -> io::Result<ExitStatus> {
+        let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+        let sender = event.sender();
+        let mut child = Command::new(shell);
+        child
+            .args([flag, command])
+            .env("ENSYNC_EVENT_NAME", event.name().as_str())
+            .env("ENSYNC_EVENT_ID", event.id().as_str())
+            .env("ENSYNC_EVENT_SENDER", sender.app_id().map(|id| id.to_string()).unwrap_or_default())
+            .env("ENSYNC_EVENT_VERIFIED", sender.verified().is_some().to_string())
+            .env("ENSYNC_EVENT_ATTEMPT", event.attempt().unwrap_or(1).to_string())
+            .env("ENSYNC_EVENT_TIMESTAMP", event.timestamp().map(|at| at.as_millis().to_string()).unwrap_or_default())
+            .stdin(Stdio::piped())
+            .kill_on_drop(true);
+        let metadata = one_line(event.metadata().as_str());
+        if metadata.len() <= MAX_VARIABLE {
+            child.env("ENSYNC_EVENT_METADATA", metadata);
+        } else {
+            let id = printable(event.id().as_str());
+            note(format_args!(
+                "warning: the metadata of {id} are too long for a variable: ENSYNC_EVENT_METADATA is not set"
+            ));
+            child.env_remove("ENSYNC_EVENT_METADATA");
+        }
+        // Ctrl-C is for us: the command may finish.
+        #[cfg(unix)]
+        child.process_group(0);
+        let mut child = child.spawn()?;
+        let group = self.running.add(child.id());
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // It need not read it.
+                _ = stdin.write_all(payload.as_bytes()).await;
+            }
+            pending::<Infallible>().await
+        };
+        let limit = async {
+            match self.exec_timeout {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => pending().await,
+            }
+        };
+        let status = tokio::select! {
+            status = child.wait() => status?,
+            // What it started may hold its standard input without reading; that is no reason to wait when it is over.
+            never = feed => match never {},
+            () = limit => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        group.ended();
+        Ok(status)
+    }
 }
 
 fn unsettled(event: &Event, error: &Error) {
     let id = printable(event.id().as_str());
     note(format_args!("warning: {id} was not settled, and may come again: {}", report(error)));
-}
-
-/// Runs a command in the shell, with the payload as its standard input.
-async fn run(command: &str, event: &Event, payload: &str) -> std::io::Result<std::process::ExitStatus> {
-    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-    let sender = event.sender();
-    let mut child = Command::new(shell);
-    child
-        .args([flag, command])
-        .env("ENSYNC_EVENT_NAME", event.name().as_str())
-        .env("ENSYNC_EVENT_ID", event.id().as_str())
-        .env("ENSYNC_EVENT_SENDER", sender.app_id().map(|id| id.to_string()).unwrap_or_default())
-        .env("ENSYNC_EVENT_VERIFIED", sender.verified().is_some().to_string())
-        .env("ENSYNC_EVENT_ATTEMPT", event.attempt().unwrap_or(1).to_string())
-        .env("ENSYNC_EVENT_TIMESTAMP", event.timestamp().map(|at| at.as_millis().to_string()).unwrap_or_default())
-        .env("ENSYNC_EVENT_METADATA", one_line(event.metadata().as_str()))
-        .stdin(Stdio::piped())
-        .kill_on_drop(true);
-    // Ctrl-C is for us: the command may finish.
-    #[cfg(unix)]
-    child.process_group(0);
-    let mut child = child.spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It need not read it.
-        _ = stdin.write_all(payload.as_bytes()).await;
-    }
-    child.wait().await
 }

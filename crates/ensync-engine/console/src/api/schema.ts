@@ -2309,6 +2309,8 @@ export interface operations {
                 limit?: number;
                 /** @description The `next` of the page before. */
                 after?: string;
+                /** @description The last ones instead, so many of them: 1 to 1,000. It goes with nothing else of these. */
+                last?: number;
             };
             header?: never;
             path: {

@@ -33,6 +33,9 @@ pub(super) struct PeekAt {
     limit: Option<usize>,
     /// The `next` of the page before.
     after: Option<String>,
+    /// The last ones instead, so many of them: 1 to 1,000. It goes with nothing else of these.
+    #[param(minimum = 1, maximum = 1_000)]
+    last: Option<usize>,
 }
 
 /// Show a queue.
@@ -62,6 +65,15 @@ pub(super) async fn peek(
     Asked(asked): Asked<PeekAt>,
 ) -> Result<Json<Peek>> {
     let (app, event) = (app.parse::<AppId>()?, EventName::parse_stored(&event)?);
+    if let Some(last) = asked.last {
+        if asked.state.is_some() || asked.limit.is_some() || asked.after.is_some() {
+            let message = "last goes with none of state, limit and after";
+            return Err(Error::new(ErrorKind::InvalidInput, message).into());
+        }
+        let limit = Page { limit: Some(last), after: None }.limit().map_err(|error| error.context("last"))?;
+        let events = admin.broker.last(app, event.clone(), limit).await?.ok_or_else(|| unknown(&app, &event))?;
+        return Ok(Json(Peek { events: events.iter().map(Standings::from).collect(), next: None }));
+    }
     let page = Page { limit: asked.limit, after: asked.after };
     let (limit, after) = (page.limit()?, page.after(event_key)?);
     let wanted = asked.state.map(peeked).transpose()?;

@@ -1,15 +1,19 @@
+//! `ensync app`.
+
+mod keys;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use ensync_sdk::AppId;
 use ensync_sdk::core::AppName;
-use ensync_sdk::{AppId, SecretKey};
 use http::Method;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
+use self::keys::{Issued, Keys, access_key};
 use super::Outcome;
-use crate::admin::{Admin, Api, Failure, KeyFile, Output, Rights, Table, confirmed, encoded, shown, text, time};
+use crate::admin::{Admin, Api, KeyFile, Output, Rights, Table, confirmed, count_in, encoded, shown, text, time};
 use crate::exit::{Exit, Problem};
 use crate::output::note;
 use crate::values::app_id;
@@ -150,17 +154,6 @@ struct Delete {
     yes: bool,
     #[command(flatten)]
     admin: Admin,
-}
-
-/// Where a key pair comes from, and where keys go.
-#[derive(Args)]
-struct Keys {
-    /// The public half of a key pair that is there already, as `ensync keygen` makes them. Default: a new pair.
-    #[arg(long, value_name = "KEY", value_parser = app_id)]
-    public_key: Option<AppId>,
-    /// Write the keys to this new file, which only you may read, instead of printing them.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
 }
 
 impl App {
@@ -310,9 +303,14 @@ impl RetireKey {
 
 impl Delete {
     async fn run(self, out: Output) -> Outcome {
-        confirmed(self.yes, &format!("this deletes the app {:?} and every event that was sent to it", self.app))?;
         let deleted = async |api: &Api| {
             let path = api.path_of(&self.app).await?;
+            if !self.yes {
+                let id = path.trim_start_matches("/v1/apps/");
+                let count = count_in(&api.list(&format!("/v1/queues?app={id}"), "queues", None).await?);
+                let text = format!("this deletes the app {:?} and the {count} events that are there for it", self.app);
+                confirmed(self.yes, &text)?;
+            }
             api.call(Method::DELETE, &path, None).await
         };
         self.admin.run(deleted).await?;
@@ -358,82 +356,4 @@ fn rights(of: &Value) -> String {
 
 fn items<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     of.get(name).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// A key pair, of which the secret half may be elsewhere.
-enum Pair {
-    Here(SecretKey, AppId),
-    Elsewhere(AppId),
-}
-
-impl Pair {
-    fn public_key(&self) -> String {
-        let (Self::Here(_, id) | Self::Elsewhere(id)) = self;
-        id.to_string()
-    }
-}
-
-impl Keys {
-    fn pair(&self) -> Result<Pair, Failure> {
-        if let Some(id) = self.public_key {
-            return Ok(Pair::Elsewhere(id));
-        }
-        let secret = SecretKey::generate()?;
-        let id = secret.app_id().ok_or("the new key has no public half; please report this")?;
-        Ok(Pair::Here(secret, id))
-    }
-
-    fn file(&self) -> Result<Option<KeyFile>, Failure> {
-        self.out.as_deref().map(KeyFile::create).transpose()
-    }
-}
-
-/// The access key of an answer, taken out of it so that it is wiped.
-fn access_key(answer: &mut Value) -> Zeroizing<String> {
-    match answer.get_mut("access_key").map(Value::take) {
-        Some(Value::String(key)) => Zeroizing::new(key),
-        _ => Zeroizing::default(),
-    }
-}
-
-/// Keys that are shown once.
-struct Issued<'a> {
-    name: &'a str,
-    pair: Option<&'a Pair>,
-    access_key: Option<&'a str>,
-}
-
-impl Issued<'_> {
-    fn hand_over(self, file: Option<KeyFile>, out: Output) -> Outcome {
-        let secret = match self.pair {
-            Some(Pair::Here(secret, _)) => Some(secret.to_base64().ok_or("the new key has no public half")?),
-            _ => None,
-        };
-        let id = self.pair.map(Pair::public_key);
-        let fields = [
-            ("app_id", "ENSYNC_APP_ID", id.as_deref()),
-            ("app_key", "ENSYNC_APP_KEY", self.access_key),
-            ("secret_key", "ENSYNC_SECRET_KEY", secret.as_ref().map(|secret| secret.as_str())),
-        ];
-        // With room for all of it: what grows leaves copies.
-        let mut lines = Zeroizing::new(String::with_capacity((4 << 10) + 6 * self.name.len()));
-        let given = fields.into_iter().filter_map(|(field, variable, value)| Some((field, variable, value?)));
-        if out.json {
-            lines.push_str(&format!("{{\"name\":{}", Value::from(self.name)));
-            for (field, _, value) in given {
-                let value = Zeroizing::new(serde_json::to_string(value)?);
-                lines.extend([",\"", field, "\":", &value]);
-            }
-            lines.push_str("}\n");
-        } else {
-            lines.push_str(&format!("# app {:?}\n", self.name));
-            for (_, variable, value) in given {
-                lines.extend([variable, "=", value, "\n"]);
-            }
-        }
-        match file {
-            Some(file) => file.write(&lines, out),
-            None => out.raw(lines.as_bytes()),
-        }
-    }
 }

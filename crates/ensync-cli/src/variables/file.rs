@@ -1,0 +1,105 @@
+//! The file `.env`.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+
+use super::{PLACES, SECRETS};
+
+/// The largest such file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The variables of a file that are ours, and what is to be said of the file.
+pub(super) fn read(path: &Path) -> (HashMap<String, String>, Option<String>) {
+    let nothing = HashMap::new();
+    let shown = path.display();
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true);
+    // One who can write here could put a pipe there, which nobody else opens.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return (nothing, None),
+        Err(cause) => return (nothing, Some(format!("the file {shown} cannot be read: {cause}"))),
+    };
+    // Of the file that was opened: by its name it could be another one by now.
+    let about = match file.metadata() {
+        Ok(about) if about.is_file() => about,
+        Ok(_) => return (nothing, None),
+        Err(cause) => return (nothing, Some(format!("the file {shown} cannot be read: {cause}"))),
+    };
+    // Whoever can write where one happens to be would choose the engine that keys are sent to.
+    if let Some(why) = not_mine(&about) {
+        return (nothing, Some(format!("the file {shown} {why}, and is not read")));
+    }
+    let mut text = String::new();
+    match file.take(MAX_FILE + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 > MAX_FILE => {
+            (nothing, Some(format!("the file {shown} is larger than {MAX_FILE} bytes, and is not read")))
+        }
+        Ok(_) => (parse(&text), None),
+        Err(cause) => (nothing, Some(format!("the file {shown} cannot be read: {cause}"))),
+    }
+}
+
+/// Why a file is not one's own.
+#[cfg(unix)]
+fn not_mine(about: &std::fs::Metadata) -> Option<&'static str> {
+    use std::os::unix::fs::MetadataExt;
+    let (owner, mode) = (about.uid(), about.mode());
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Some("belongs to another user");
+    }
+    (mode & 0o002 != 0).then_some("may be written by every user")
+}
+
+#[cfg(not(unix))]
+fn not_mine(_: &std::fs::Metadata) -> Option<&'static str> {
+    None
+}
+
+/// Lines `NAME=value`, of which `export` may come before and quotes around the value. Others than ours are not looked at.
+fn parse(text: &str) -> HashMap<String, String> {
+    let lines = text.trim_start_matches('\u{feff}').lines().filter_map(|line| {
+        let line = line.trim();
+        let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        let quoted =
+            |quote: char| value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)).map(|(inner, _)| inner);
+        let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
+        let ours = PLACES.contains(&name) || SECRETS.contains(&name);
+        (ours && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_what_is_ours_and_not_empty() {
+        let text = "\u{feff}# keys\nENSYNC_URL = grpc://h:1 \nexport ENSYNC_APP_KEY=\"k=1\" # mine\nENSYNC_SECRET_KEY='s'\nENSYNC_CA_FILE=\nPATH=/evil\nENSYNC_DATA=d\nrubbish\n";
+        let mut found: Vec<_> = parse(text).into_iter().collect();
+        found.sort();
+        let expected = [("ENSYNC_APP_KEY", "k=1"), ("ENSYNC_SECRET_KEY", "s"), ("ENSYNC_URL", "grpc://h:1")];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_ones_own_or_not_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(".env");
+        std::fs::write(&path, "ENSYNC_URL=h\n").unwrap();
+        assert_eq!(read(&path).0.len(), 1);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let (found, remark) = read(&path);
+        assert!(found.is_empty() && remark.unwrap().contains("every user"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(read(&path), (HashMap::new(), None), "nobody writes into it, and nobody waits for that");
+    }
+}
