@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::Broker;
 use crate::broker::Gauge;
+use crate::metrics::Commits;
 
 /// How often it is read while somebody looks, and at which of these times it is kept.
 const TICK: Duration = Duration::from_secs(1);
@@ -66,9 +67,6 @@ impl Sample {
             sessions: census.sessions,
             apps: census.apps,
             connections: gauge.connections.open,
-            commits: commits.count,
-            commit_mean_us: micros(commits.sum) / commits.count.max(1),
-            commit_max_us: micros(commits.longest),
             log_bytes: gauge.log.map(|log| log.bytes),
             free_bytes: gauge.log.map(|log| log.free_bytes),
             ..Self::default()
@@ -90,7 +88,16 @@ impl Sample {
         }
         let age = oldest.map(|oldest| census.now.since(oldest).as_millis());
         sample.oldest_ms = age.map(|age| u64::try_from(age).unwrap_or(u64::MAX));
-        sample
+        sample.with(commits)
+    }
+
+    fn with(self, commits: &Commits) -> Self {
+        Self {
+            commits: commits.count,
+            commit_mean_us: micros(commits.sum) / commits.count.max(1),
+            commit_max_us: micros(commits.longest),
+            ..self
+        }
     }
 }
 
@@ -102,6 +109,8 @@ fn micros(duration: Duration) -> u64 {
 #[derive(Debug)]
 pub(super) struct History {
     kept: Mutex<VecDeque<Sample>>,
+    /// What the log stored since the last sample that was kept.
+    commits: Mutex<Commits>,
     now: watch::Sender<Option<Sample>>,
     looking: Arc<Semaphore>,
 }
@@ -117,7 +126,12 @@ impl History {
     pub(super) const EVERY: Duration = Duration::from_secs(TICK.as_secs() * KEPT_EVERY as u64);
 
     pub(super) fn new() -> Self {
-        Self { kept: Mutex::default(), now: watch::Sender::new(None), looking: Arc::new(Semaphore::new(LOOKING)) }
+        Self {
+            kept: Mutex::default(),
+            commits: Mutex::default(),
+            now: watch::Sender::new(None),
+            looking: Arc::new(Semaphore::new(LOOKING)),
+        }
     }
 
     /// What was kept, the oldest first.
@@ -136,7 +150,7 @@ impl History {
         for tick in (0..KEPT_EVERY).cycle() {
             if tick == 0 || self.now.receiver_count() > 0 {
                 match broker.gauge().await {
-                    Ok(Some(gauge)) => self.take(Sample::of(&gauge), tick == 0),
+                    Ok(Some(gauge)) => self.take(Sample::of(&gauge), &gauge.commits, tick == 0),
                     // It did not answer in time: the curve has a gap there.
                     Ok(None) => {}
                     Err(_) => return,
@@ -149,13 +163,19 @@ impl History {
         }
     }
 
-    fn take(&self, sample: Sample, keep: bool) {
-        if keep {
+    /// Takes a sample, and what the log stored since the one before, whether that was kept or only shown.
+    fn take(&self, sample: Sample, commits: &Commits, keep: bool) {
+        let since = {
+            let mut since = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+            since.add(commits);
+            if keep { Some(std::mem::take(&mut *since)) } else { None }
+        };
+        if let Some(since) = since {
             let mut kept = self.lock();
             if kept.len() >= KEPT {
                 kept.pop_front();
             }
-            kept.push_back(sample);
+            kept.push_back(sample.with(&since));
         }
         self.now.send_replace(Some(sample));
     }
@@ -188,10 +208,25 @@ mod tests {
     fn an_hour_is_kept_and_no_more() {
         let history = History::new();
         for at in 0..1_000 {
-            history.take(Sample { at, ..Sample::default() }, at % 2 == 0);
+            history.take(Sample { at, ..Sample::default() }, &Commits::default(), at % 2 == 0);
         }
         let kept = history.kept();
         assert_eq!((kept.len(), kept[0].at, kept[KEPT - 1].at), (KEPT, 278, 998));
+    }
+
+    /// Nine of ten samples are only shown.
+    #[test]
+    fn what_the_log_did_is_kept_whoever_looks() {
+        let history = History::new();
+        for (ms, keep) in [(1, true), (1, false), (5_000, false), (2, false), (1, true)] {
+            let took = Duration::from_millis(ms);
+            let commits = Commits { count: 2, sum: took * 2, longest: took };
+            history.take(Sample::default().with(&commits), &commits, keep);
+            assert_eq!(history.now.borrow().map(|now| now.commit_max_us), Some(ms * 1_000));
+        }
+        let kept = history.kept();
+        assert_eq!((kept[0].commits, kept[0].commit_max_us), (2, 1_000));
+        assert_eq!((kept[1].commits, kept[1].commit_max_us, kept[1].commit_mean_us), (8, 5_000_000, 1_251_000));
     }
 
     #[tokio::test(start_paused = true)]

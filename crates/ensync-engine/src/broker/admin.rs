@@ -292,18 +292,20 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then.
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are queued again then, and it says how many.
     pub async fn requeue_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.settle_letters(LetterAction::Requeue, LetterFilter { event, recipient, ..LetterFilter::default() }).await
+        let filter = LetterFilter { event, recipient, ..LetterFilter::default() };
+        self.settle_letters(LetterAction::Requeue, filter).await.whole()
     }
 
     /// Gives the dead letters of one event name and recipient, or of all, up: those that are dead now. Says how many.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then.
+    /// [`Unavailable`](ensync_core::ErrorKind::Unavailable); those before it are gone then, and it says how many.
     pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
-        self.settle_letters(LetterAction::Drop, LetterFilter { event, recipient, ..LetterFilter::default() }).await
+        let filter = LetterFilter { event, recipient, ..LetterFilter::default() };
+        self.settle_letters(LetterAction::Drop, filter).await.whole()
     }
 
     async fn administer(&self, command: AdminCommand) -> Result<()> {

@@ -90,6 +90,10 @@ impl Clock for TokioClock {
     }
 }
 
+/// How often the engine's time is compared with the time of day, and from when on a difference is told.
+const COMPARE: Duration = Duration::from_secs(30);
+const BEHIND: Duration = Duration::from_secs(60);
+
 /// The engine's time: anchored once, and never backwards.
 #[derive(Debug)]
 pub(super) struct Time {
@@ -97,8 +101,10 @@ pub(super) struct Time {
     /// The time when so much had passed.
     start: Timestamp,
     first: Duration,
-    /// When the broker last looked.
+    /// When the broker last looked, and last compared it with the time of day.
     looked: Duration,
+    compared: Duration,
+    told: bool,
 }
 
 impl Time {
@@ -114,7 +120,7 @@ impl Time {
                 "the clock is behind what the log says: it is wrong, or was; the engine goes on from the later time"
             );
         }
-        Self { clock, start: wall.max(known), first, looked: first }
+        Self { clock, start: wall.max(known), first, looked: first, compared: first, told: false }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -138,10 +144,34 @@ impl Time {
         self.clock.standstill().is_some()
     }
 
+    /// By how much the time of day is ahead, if it was set since the start.
+    fn behind(&self) -> Option<Duration> {
+        Some(self.clock.wall().since(self.now())).filter(|behind| *behind >= BEHIND)
+    }
+
+    /// Tells, once, if the clock was corrected after the start. The next start goes by the right one: all that is stored now is older then than
+    /// it is, and what has a time to live may be over.
+    fn compare(&mut self) {
+        if let Some(behind) = self.behind()
+            && !std::mem::replace(&mut self.told, true)
+        {
+            tracing::warn!(
+                seconds = behind.as_secs(),
+                "the clock was corrected after the engine was started, and the engine goes on by the time of before; what it stores has \
+                 times that are too early, and at the next start that much of its time to live is over; restart it soon, and start it \
+                 once the clock is right"
+            );
+        }
+    }
+
     /// Looks, and tells for how much longer than is usual nobody could. What is usual is not part of it: on a disk that is slow for
     /// good no lease would ever end.
     pub(super) fn look(&mut self) -> Option<Duration> {
         let now = self.clock.elapsed();
+        if now.saturating_sub(self.compared) >= COMPARE {
+            self.compared = now;
+            self.compare();
+        }
         let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
         self.clock.standstill().and_then(|usual| gap.checked_sub(usual)).filter(|more| !more.is_zero())
     }
@@ -150,6 +180,32 @@ impl Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Set(std::sync::atomic::AtomicU64);
+
+    impl Clock for Set {
+        fn wall(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.load(std::sync::atomic::Ordering::SeqCst))
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_behind_at_the_start_is_noticed() {
+        let clock = Arc::new(Set(1_000_000.into()));
+        let time = Time::anchored(clock.clone(), Timestamp::default());
+        for (wall, behind) in
+            [(1_000_000, None), (0, None), (1_059_999, None), (1_060_000, Some(60)), (9_000_000, Some(8_000))]
+        {
+            clock.0.store(wall, std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(time.behind().map(|behind| behind.as_secs()), behind, "{wall}");
+        }
+        assert_eq!(time.now(), Timestamp::from_millis(1_000_000), "and changes nothing");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn it_goes_with_tokio() {

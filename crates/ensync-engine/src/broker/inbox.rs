@@ -75,6 +75,7 @@ impl Sender {
             waiting.room_bytes = waiting.bytes.saturating_mul(2);
         }
         waiting.bytes = waiting.bytes.saturating_add(delivery.size());
+        delivery.wait();
         waiting.deliveries.push_back((Instant::now(), delivery));
         let waker = waiting.waker.take();
         drop(waiting);
@@ -138,14 +139,17 @@ impl Inbox {
     }
 }
 
-/// Reads a payload. If that fails the lease runs out, and the delivery counts; an event that the log does not have is a dead letter soon.
+/// Reads a payload. If that fails the lease runs out, and it was no delivery; an event that the log does not have is a dead letter soon.
 async fn read(records: Arc<Records>, since: Instant, outgoing: Outgoing) -> Read {
     let record = match records.read(outgoing.source()).await {
-        Ok(None) => {
+        Ok(Some(record)) if outgoing.delivery(&record).is_some() => Some(record),
+        Ok(record) => {
+            if record.is_some() {
+                tracing::error!(event = %outgoing.id, "the log has another record in the place of an event that waits");
+            }
             records.lose(&outgoing);
             None
         }
-        Ok(record) => record,
         Err(error) => {
             let error = ensync_core::report(&error);
             tracing::error!(error, event = %outgoing.id, "cannot read an event; it is tried again when its lease ends");
@@ -160,16 +164,14 @@ impl Read {
     /// got it could not settle it.
     fn delivery(&self) -> Option<Delivery> {
         let record = self.record.as_ref()?;
-        let Some(mut delivery) = self.outgoing.delivery(record) else {
-            tracing::error!(event = ?self.outgoing.event, "the log has another record in the place of an event that waits");
-            return None;
-        };
+        let mut delivery = self.outgoing.delivery(record)?;
         let left = delivery.lease.map(|lease| lease.saturating_sub(self.since.elapsed()));
         if !self.outgoing.is_live() || left == Some(Duration::ZERO) {
             tracing::debug!(event = %delivery.event, id = %delivery.id, "not sent: its lease ended while it waited");
             return None;
         }
         delivery.lease = left;
+        self.outgoing.hand_over();
         Some(delivery)
     }
 }

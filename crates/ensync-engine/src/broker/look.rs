@@ -1,6 +1,7 @@
 //! What administrators look at more closely, in pieces that hold the broker's task up for no longer than a batch does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensync_core::{AppId, Error, ErrorKind, EventId, EventName, Result};
 
@@ -11,8 +12,8 @@ use crate::log::LogUsage;
 use crate::metrics::Commits;
 use crate::model::{PublishRecord, Record};
 use crate::state::{
-    AppInfo, Census, DeadLetter, Found, LetterAction, LetterFilter, Peeked, SessionNumber, SessionSeen, Settings,
-    Sight, State,
+    AppInfo, Census, DeadLetter, Found, LetterAction, LetterFilter, Peeked, QueueStats, SessionNumber, SessionSeen,
+    Settings, Sight, State,
 };
 
 /// How many things are looked at in one piece, and how many pieces a request may take before it answers with what it has.
@@ -55,6 +56,34 @@ pub(crate) struct Figures {
     pub(crate) connections: ConnectionCounts,
     /// `None` too if everything is in memory.
     pub(crate) log: Option<LogUsage>,
+}
+
+/// What was done of something that goes a part at a time, and why no more was.
+#[derive(Debug)]
+pub(crate) struct Partly {
+    pub(crate) count: usize,
+    pub(crate) error: Option<Error>,
+}
+
+impl Partly {
+    /// How many it was, if nothing failed.
+    pub(crate) fn whole(self) -> Result<usize> {
+        let Self { count, error } = self;
+        match error {
+            None => Ok(count),
+            Some(error) if count == 0 => Err(error),
+            Some(error) => Err(error.context(format!("it was done to {count} of them, and then failed"))),
+        }
+    }
+}
+
+impl From<Result<usize>> for Partly {
+    fn from(done: Result<usize>) -> Self {
+        match done {
+            Ok(count) => Self { count, error: None },
+            Err(error) => Self { count: 0, error: Some(error) },
+        }
+    }
 }
 
 /// A part of a list, and where to go on.
@@ -138,35 +167,62 @@ impl Broker {
         Ok(found)
     }
 
+    /// At most `limit` queues, of one recipient and event name or of all, each with the name of its recipient, from the one after the
+    /// number `after` on.
+    pub(crate) async fn find_queues(
+        &self,
+        (recipient, event): (Option<AppId>, Option<EventName>),
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Part<(QueueStats, String), u32>> {
+        let look = move |state: &State, after: Option<u32>, left| {
+            let found = state.queues_after((recipient.as_ref(), event.as_ref()), after, (left, PIECE));
+            Ok::<_, std::convert::Infallible>(found)
+        };
+        let Ok(found) = self.pieces(after, limit, look).await?;
+        Ok(found)
+    }
+
     /// Gives up all that waits in a queue now; what is with clients stays theirs, and dead letters stay. Says how many events it was;
     /// `None` if there is no such queue.
-    pub(crate) async fn purge(&self, recipient: AppId, event: EventName) -> Result<Option<usize>> {
+    pub(crate) async fn purge(&self, recipient: AppId, event: EventName) -> Result<Option<Partly>> {
         let mut left = self.inspect(move |state| state.purge(&recipient, &event)).await?;
         if left.is_none() {
             return Ok(None);
         }
         let mut gone = 0;
         while let Some(purge) = left {
-            let (count, rest) = self.ask(|answer| Request::Purge { purge, answer }).await?;
-            (gone, left) = (gone + count, rest);
+            match self.ask(|answer| Request::Purge { purge, answer }).await {
+                Ok((count, rest)) => (gone, left) = (gone + count, rest),
+                Err(error) => return Ok(Some(Partly { count: gone, error: Some(error) })),
+            }
         }
-        Ok(Some(gone))
+        Ok(Some(Partly { count: gone, error: None }))
     }
 
     /// Does it to the dead letters that are meant and dead now, in order: one that becomes dead again meanwhile is not met again.
-    pub(crate) async fn settle_letters(&self, what: LetterAction, filter: LetterFilter) -> Result<usize> {
-        let (mut done, mut after) = (0, None::<EventId>);
+    pub(crate) async fn settle_letters(&self, what: LetterAction, filter: LetterFilter) -> Partly {
+        let mut count = 0;
+        let error = self.settle_each(what, filter, &mut count).await.err();
+        Partly { count, error }
+    }
+
+    async fn settle_each(&self, what: LetterAction, mut filter: LetterFilter, count: &mut usize) -> Result<()> {
+        // What dies from now on, nobody has seen.
+        let end = self.inspect(State::now).await?.after(Duration::from_millis(1));
+        filter.before = Some(filter.before.map_or(end, |before| before.min(end)));
+        let mut after = None::<EventId>;
         loop {
             let (meant, last) = (filter.clone(), after.take());
             let (letters, next) =
                 self.inspect(move |state| state.letters(&meant, last.as_ref(), (PAGE, PIECE))).await?;
             let ids: Vec<_> = letters.into_iter().map(|letter| letter.id).collect();
             if !ids.is_empty() {
-                done += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
+                *count += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
             }
             match next {
                 Some(next) => after = Some(next),
-                None => return Ok(done),
+                None => return Ok(()),
             }
         }
     }
@@ -263,3 +319,6 @@ impl Broker {
         Ok(Ok((found, after)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,16 +10,17 @@ use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, EventId, Result, Timestamp};
 use futures::{FutureExt, StreamExt};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::Retention;
+use super::backoff::{AGAIN, Backoff};
 use super::copying::Copying;
 use super::reclaim::{RECORD, Reclaim, Stuck, Survey, reserve};
 use super::records::Records;
 use crate::log::{LogPart, LogSpace};
 use crate::model::codec::snapshot;
 use crate::model::{Position, Record};
-use crate::state::{Change, Settings, State, Walk};
+use crate::state::{Change, LetterFilter, Settings, State, Walk};
 
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
@@ -27,8 +28,6 @@ const COPIES: (usize, u64) = (256, 4 << 20);
 const DROPS: usize = 4;
 /// How many times the bytes of the last checkpoint are stored before the next one.
 const GROWTH: u64 = 4;
-/// How long to wait before what failed, or was of no use, is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How many dead letters are looked at between two batches.
 const LETTERS: usize = 1_024;
 /// How much of a checkpoint is told between two batches: events, moves and keys; and how many events are looked at for the space they take.
@@ -54,7 +53,7 @@ pub(super) struct Maintenance {
     slices: Option<Slices>,
     saving: Option<Saving>,
     /// After a checkpoint that could not be saved.
-    save_again: Option<Instant>,
+    saves: Backoff,
     next_look: Instant,
     /// What was stored since space was looked at, and after how much that is done again, in bytes.
     unseen: u64,
@@ -70,8 +69,8 @@ pub(super) struct Maintenance {
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
     short: bool,
     stuck: Stuck,
-    /// When there was nothing to be had at all.
-    fruitless: Option<Instant>,
+    /// After there was no space to be had at all.
+    fruitless: Backoff,
     /// Where in the dead letters the search for old ones is, while it is under way.
     letters: Option<Option<EventId>>,
 }
@@ -153,7 +152,7 @@ pub(super) async fn recover(
         size,
         slices: None,
         saving: None,
-        save_again: None,
+        saves: Backoff::default(),
         // What was stored by the run before may lack space now.
         next_look: Instant::now(),
         unseen: 0,
@@ -164,7 +163,7 @@ pub(super) async fn recover(
         dropped: Vec::new(),
         short: false,
         stuck: Stuck::new(retention.sweep_every.max(AGAIN)),
-        fruitless: None,
+        fruitless: Backoff::default(),
         letters: None,
         retention,
     };
@@ -198,8 +197,7 @@ impl Maintenance {
         // A long backlog is not to be written over and over, unless space is wanted.
         let due = self.weight >= self.due.max(self.growth * self.size)
             || self.short && self.weight >= self.step.min(self.due).max(self.size / 2);
-        let waits = self.save_again.is_some_and(|again| Instant::now() < again);
-        if due && !waits && self.saving.is_none() && self.is_of_use() {
+        if due && self.saves.next().is_none() && self.saving.is_none() && self.is_of_use() {
             self.begin_slices(state);
         }
     }
@@ -211,7 +209,7 @@ impl Maintenance {
 
     fn begin_slices(&mut self, state: &mut State) {
         let before = (self.covered, self.weight);
-        self.save_again = None;
+        self.saves.begin();
         self.slices = Some(Slices { at: self.last, pieces: vec![state.begin_checkpoint()], before });
         (self.covered, self.weight) = (self.last, 0);
     }
@@ -249,7 +247,7 @@ impl Maintenance {
     async fn save_at_once(&mut self, state: &mut State) -> Result<()> {
         self.drop_slices(state);
         if let Some(Saving { task, before }) = self.saving.take() {
-            let done = joined(task.await);
+            let done = joined(self.records.clone().wait_for(task).await);
             self.settle(done, before);
         }
         if self.last <= self.covered || !self.is_of_use() {
@@ -259,7 +257,7 @@ impl Maintenance {
         while !self.slice(state) {}
         self.save();
         let Some(Saving { task, before }) = self.saving.take() else { return Ok(()) };
-        let done = joined(task.await);
+        let done = joined(self.records.clone().wait_for(task).await);
         self.settle(done.clone(), before);
         done
     }
@@ -276,7 +274,7 @@ impl Maintenance {
     fn settle(&mut self, done: Result<()>, (covered, weight): (Position, u64)) {
         match done {
             Ok(()) => {
-                self.save_again = None;
+                self.saves.end(true);
                 if self.short {
                     self.next_look = Instant::now();
                 }
@@ -284,7 +282,7 @@ impl Maintenance {
             Err(error) => {
                 tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; it will be tried again");
                 (self.covered, self.weight) = (covered, self.weight.saturating_add(weight));
-                self.save_again = Some(Instant::now() + AGAIN);
+                self.saves.end(false);
             }
         }
     }
@@ -301,8 +299,7 @@ impl Maintenance {
             // Its end is waited for; until then there is no use in a look.
             return Instant::now() + AGAIN;
         }
-        let again = self.save_again.filter(|again| *again > Instant::now());
-        again.map_or(self.next_look, |again| again.min(self.next_look))
+        self.saves.next().map_or(self.next_look, |again| again.min(self.next_look))
     }
 
     /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
@@ -361,11 +358,13 @@ impl Maintenance {
     /// Makes space at once, for something that found none. Whether there is more now. Nobody can store anything meanwhile anyway, so that
     /// all that waits is looked at in one go.
     pub(super) async fn make_space(&mut self, state: &mut State, now: Timestamp) -> bool {
-        if !self.is_of_use() || self.fruitless.is_some_and(|last| last.elapsed() < AGAIN) {
+        if !self.is_of_use() || self.fruitless.next().is_some() {
             return false;
         }
+        self.fruitless.begin();
         self.look_at_once(state, now).await;
         if self.drop_unneeded().await {
+            self.fruitless.end(true);
             return true;
         }
         // What a checkpoint of now covers need not be read back; what the one before it needs is given up with that one.
@@ -375,7 +374,7 @@ impl Maintenance {
         }
         self.look_at_once(state, now).await;
         let more = self.drop_unneeded().await;
-        self.fruitless = (!more).then(Instant::now);
+        self.fruitless.end(more);
         more
     }
 
@@ -453,10 +452,9 @@ impl Maintenance {
     /// Which dead letters are too old, or too many; some at a time.
     pub(super) fn letters(&mut self, state: &State, now: Timestamp) -> Vec<EventId> {
         let Some(after) = self.letters.take() else { return Vec::new() };
-        let page = state.dead_letters_after(None, None, after.as_ref(), LETTERS);
-        if let Some(last) = page.last().filter(|_| page.len() == LETTERS) {
-            self.letters = Some(Some(last.id.clone()));
-        }
+        // Queues that have none are some work, too.
+        let (page, next) = state.letters(&LetterFilter::default(), after.as_ref(), (LETTERS, 2 * LETTERS));
+        self.letters = next.map(Some);
         let age = self.retention.dead_letter_age;
         let (mut surplus, mut queue) = (0, None);
         let mut gone = Vec::new();
@@ -473,6 +471,11 @@ impl Maintenance {
             }
         }
         gone
+    }
+
+    /// Ends the search for old dead letters, until the next sweep.
+    pub(super) fn leave_letters(&mut self) {
+        self.letters = None;
     }
 
     /// Saves a last checkpoint and closes the log.

@@ -1,6 +1,7 @@
 //! The broker: the state machine, driven.
 
 mod admin;
+mod backoff;
 mod clock;
 mod copying;
 mod inbox;
@@ -16,6 +17,7 @@ mod reclaim;
 mod records;
 mod request;
 mod task;
+mod unclaimed;
 mod upkeep;
 mod waiting;
 
@@ -49,7 +51,7 @@ use crate::seldom::Seldom;
 use crate::state::{Admitted, Census, Count, Limits, Settings};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
-pub(crate) use look::{Figures, Gauge, Seen};
+pub(crate) use look::{Figures, Gauge, Partly, Seen};
 use records::Records;
 pub(crate) use request::Origin;
 use request::{Answer, Caller, Outcome, Request, brief};
@@ -157,6 +159,7 @@ impl Broker {
             counters: counters.clone(),
             metrics: metrics.clone(),
             maintenance,
+            unclaimed: Arc::default(),
             _running,
         };
         // What went with an app or a name, if the engine ended before that was stored.
@@ -223,7 +226,7 @@ impl Broker {
         }
         match tokio::time::timeout(UNANSWERED, self.sessions()).await {
             Ok(answer) => answer.map(drop),
-            Err(_) => refuse(match self.0.records.log.hangs() {
+            Err(_) => refuse(match self.0.records.hangs() {
                 Some(hangs) => format!("the disk has not answered for {} s", hangs.as_secs()),
                 None => format!("the broker has not answered for {} s", UNANSWERED.as_secs()),
             }),
@@ -233,7 +236,7 @@ impl Broker {
     /// Whether a restart would be of no use: it answers, or waits for a disk that does not. A watchdog ends it otherwise.
     pub async fn is_alive(&self) -> bool {
         let answers = tokio::time::timeout(UNANSWERED, self.sessions()).await.is_ok_and(|answer| answer.is_ok());
-        answers || self.is_stopping() || self.0.records.log.hangs().is_some()
+        answers || self.is_stopping() || self.0.records.hangs().is_some()
     }
 
     /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics` to who asks for that.
@@ -342,6 +345,7 @@ impl Service for Broker {
                 tracing::info!(transport, remote, %error, "login refused");
             }
         })?;
+        opened.unclaimed.claim();
         tracing::info!(session = opened.number, app = %opened.app, transport, remote, "login");
         Ok(Session {
             peer: Peer { client_id: client_id.clone(), app_id: opened.app },

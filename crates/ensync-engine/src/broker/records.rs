@@ -1,6 +1,7 @@
 //! The log, as records.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
@@ -16,6 +17,8 @@ use crate::state::{Outgoing, Source};
 pub(super) struct Records {
     pub(super) log: Arc<dyn Log>,
     recent: Mutex<Recent>,
+    /// Since when the broker waits for a checkpoint, while it does.
+    waits: Mutex<Option<Instant>>,
     /// Events that the log does not have where it should, until the broker asks: at most as many as there are leases.
     lost: Mutex<Vec<Outgoing>>,
 }
@@ -23,7 +26,26 @@ pub(super) struct Records {
 impl Records {
     /// Keeps so many bytes of what was stored last.
     pub(super) fn new(log: Arc<dyn Log>, recent_bytes: usize) -> Self {
-        Self { log, recent: Mutex::new(Recent::new(recent_bytes)), lost: Mutex::default() }
+        Self { log, recent: Mutex::new(Recent::new(recent_bytes)), waits: Mutex::default(), lost: Mutex::default() }
+    }
+
+    /// Waits for something that is done at the disk, and that the log itself takes for nothing that the broker waits for.
+    pub(super) async fn wait_for<T>(&self, done: impl Future<Output = T>) -> T {
+        *self.waits() = Some(Instant::now());
+        let done = done.await;
+        *self.waits() = None;
+        done
+    }
+
+    /// For how long the disk has not answered, once that is long.
+    pub(super) fn hangs(&self) -> Option<Duration> {
+        let waits = self.waits().map(|since| since.elapsed()).filter(|waits| *waits >= super::UNANSWERED);
+        self.log.hangs().max(waits)
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Option<Instant>> {
+        // No code that holds the lock can panic half-way through a change.
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores records: all or none.

@@ -9,6 +9,7 @@ use ensync_core::{
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
+use super::unclaimed::Claim;
 use super::waiting::Charge;
 use crate::model::{AdminCommand, KeyHash};
 use crate::partition::shortened;
@@ -124,6 +125,7 @@ pub(super) struct Opened {
     /// The public keys that it had before, and still is known by.
     pub(super) earlier_keys: Vec<AppId>,
     pub(super) inbox: Inbox,
+    pub(super) unclaimed: Claim,
 }
 
 /// What a command came to.

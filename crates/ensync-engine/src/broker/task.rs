@@ -1,6 +1,6 @@
 //! The one task that owns the state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::maintenance::Maintenance;
 use super::pending::Pending;
 use super::records::Records;
 use super::request::{Answer, Opened, Origin, Outcome, Request, is_full, refuse};
+use super::unclaimed::{Claim, Unclaimed};
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
 use crate::model::{KeyHash, Position, Record};
@@ -55,6 +56,8 @@ pub(super) struct Task {
     pub(super) complained: Option<Instant>,
     /// Why the log stores nothing more.
     pub(super) failed: watch::Sender<Option<Error>>,
+    /// Sessions that nobody took.
+    pub(super) unclaimed: Arc<Unclaimed>,
     /// Checkpoints and space.
     pub(super) maintenance: Maintenance,
     /// Dropped with the task: whoever waits for its end sees that.
@@ -79,8 +82,12 @@ impl Task {
         }
         loop {
             let changes = self.state.pending(BATCH.0);
-            if changes.is_empty() || self.store(changes).await.is_err() {
+            let more = self.state.takes_back();
+            if changes.is_empty() && !more || self.store(changes).await.is_err() {
                 return;
+            }
+            if more {
+                self.state.tick(self.time.now());
             }
         }
     }
@@ -196,6 +203,9 @@ impl Task {
             pending.add_own(self.state.pending(BATCH.0));
         }
         self.commit(pending).await;
+        for client_id in self.unclaimed.take() {
+            self.log_out(&client_id, "connection");
+        }
         self.end_sessions();
         self.deliver();
         let mut lost = Vec::new();
@@ -214,10 +224,8 @@ impl Task {
     fn take(&mut self, request: Request, pending: &mut Pending) -> bool {
         match request {
             Request::Login { key, from, origin, client_id, answer } => {
-                let opened = self.log_in(&key, (from, origin), &client_id);
-                if let Err(Ok(_)) = answer.send(opened) {
-                    self.log_out(&client_id, "connection");
-                }
+                // Who is gone by now has not claimed it.
+                _ = answer.send(self.log_in(&key, (from, origin), &client_id));
             }
             Request::Logout { client_id, answer } => {
                 self.log_out(&client_id, "connection");
@@ -277,7 +285,8 @@ impl Task {
             let (outbox, inbox) = inbox::channel(&self.records);
             self.inboxes.insert(number, (client_id.clone(), outbox, Origin { since: now, ..origin }));
             let earlier_keys = self.state.earlier_keys(&app).to_vec();
-            Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox }
+            let unclaimed = Claim::new(&self.unclaimed, client_id.clone());
+            Opened { app, public_key: self.state.public_key(&app), earlier_keys, number, inbox, unclaimed }
         })
     }
 
@@ -292,7 +301,10 @@ impl Task {
     }
 
     async fn letters(&mut self, what: LetterAction, ids: &[EventId], answer: Answer<usize>) {
-        let changes = ids.iter().filter_map(|id| self.state.dead_letter(what, id).ok()).collect::<Vec<_>>();
+        let mut changes = ids.iter().filter_map(|id| self.state.dead_letter(what, id).ok()).collect::<Vec<_>>();
+        // One that is named twice is dropped or requeued once: there is nothing left of it for the second.
+        let mut seen = HashSet::new();
+        changes.retain(|change| change.record.event().is_none_or(|event| seen.insert(event)));
         let count = changes.len();
         _ = answer.send(self.store_all(changes).await.map(|()| count));
     }

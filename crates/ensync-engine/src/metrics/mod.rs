@@ -65,6 +65,15 @@ pub(crate) struct Commits {
     pub(crate) longest: Duration,
 }
 
+impl Commits {
+    /// Both together.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
 /// What is read when somebody asks.
 #[derive(Debug)]
 pub(crate) struct Reading {

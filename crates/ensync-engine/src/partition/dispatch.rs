@@ -6,6 +6,7 @@ use std::time::Duration;
 use ensync_core::{Block, Delivery, EventId, Timestamp};
 
 use super::entries::{Entry, Place, chunk_of};
+use super::handed::Handing;
 use super::queue::Lease;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
@@ -27,7 +28,7 @@ pub struct Outgoing {
     attempt: u32,
     lease: Duration,
     size: u32,
-    live: Weak<()>,
+    pub(super) live: Weak<Handing>,
 }
 
 /// Where a payload is.
@@ -162,9 +163,9 @@ impl Partition {
         let (entry, block) = (*entry, block(self.settings.epoch, entry.in_epoch));
         let lease = rules.ack_timeout;
         let until = lease_now.after(lease);
-        let (_live, consumer) = (Arc::new(()), number_of_consumer);
-        let live = Arc::downgrade(&_live);
-        queue.leases.insert(seq, Lease { consumer, block, _live, until });
+        let (handing, consumer) = (Arc::<Handing>::default(), number_of_consumer);
+        let live = Arc::downgrade(&handing);
+        queue.leases.insert(seq, Lease { consumer, block, handing, until });
         queue.counters.delivered += 1;
         queue.counters.redelivered += u64::from(entry.deliveries > 1);
         self.lease_ends.arm(until, Timer::Lease(event));
@@ -319,6 +320,9 @@ impl Partition {
 
     /// Ends a delivery that came to nothing: the event waits again, or has been delivered often enough.
     pub(super) fn release(&mut self, event: EventRef) {
+        if self.take_back_unmade(event) {
+            return;
+        }
         let Some(queue) = self.queues.get(&event.queue) else { return };
         let Some(entry) = queue.entries.get(event.seq) else { return };
         let counted = entry.deliveries.saturating_sub(entry.handed_back.into());
@@ -353,6 +357,9 @@ impl Partition {
     /// Ends a delivery whose session ended, or that the client hands back: the client may never have looked at the event, so this
     /// does not count towards the limit, unless it happens too often.
     pub(super) fn hand_back(&mut self, event: EventRef) {
+        if self.take_back_unmade(event) {
+            return;
+        }
         let entry = self.queues.get(&event.queue).and_then(|queue| queue.entries.get(event.seq));
         if entry.is_some_and(|entry| entry.handed_back < MAX_HANDED_BACK) {
             self.give_back(event, true);

@@ -8,7 +8,10 @@ use super::dispatch::key_of;
 use super::inspect::DeadLetter;
 use super::queue::{Dead, Queue};
 use super::{EventKey, Partition};
-use crate::model::EventRef;
+use crate::model::{EventRef, Position};
+
+/// How many bytes may be compared for what one look costs.
+const COMPARED: usize = 1_024;
 
 /// Which dead letters are meant: those of which everything holds that is said here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,11 @@ impl LetterFilter {
             && self.before.is_none_or(|before| dead.at < before)
             && self.reason.as_ref().is_none_or(|part| holds(&dead.reason, part))
     }
+
+    /// What a look at a letter costs: a text is looked for at each place of another.
+    fn cost(&self, dead: &Dead) -> usize {
+        1 + self.reason.as_ref().map_or(0, |part| dead.reason.len() * part.len() / COMPARED)
+    }
 }
 
 /// Whether a text holds a part, in either case of ASCII letters.
@@ -45,7 +53,8 @@ pub(crate) fn holds(text: &str, part: &str) -> bool {
 
 impl Partition {
     /// At most `limit` dead letters that are meant, oldest event first per queue, from the one after `after` on, which need not be one
-    /// (any more). Looks at `budget` of them at most; the second value is where to go on, if that is not the end.
+    /// (any more). Looks at about `budget` queues and letters at most, long reasons counting for several; the second value is where to go
+    /// on, if that is not the end.
     pub(crate) fn letters(
         &self,
         filter: &LetterFilter,
@@ -53,30 +62,35 @@ impl Partition {
         (limit, budget): (usize, usize),
     ) -> (Vec<DeadLetter>, Option<EventId>) {
         let after = after.and_then(EventKey::of).map(|key| key.event);
-        let queues = self.queues.range(after.map_or(0, |after| after.queue)..);
-        let queues = queues.filter(|(_, queue)| !queue.dead.is_empty() && filter.takes_queue(queue));
-        let dead = queues.flat_map(|(&number, queue)| {
+        let (mut found, mut looked) = (Vec::new(), 0_usize);
+        for (&number, queue) in self.queues.range(after.map_or(0, |after| after.queue)..) {
+            looked += 1;
             let begin = after.filter(|after| after.queue == number).map_or(Unbounded, |after| Excluded(after.seq));
-            queue.dead.range((begin, Unbounded)).filter_map(move |(&seq, dead)| {
-                let entry = queue.entries.get(seq)?;
-                Some((EventRef { queue: number, seq }, queue, dead, entry))
-            })
-        });
-        let mut found = Vec::new();
-        for (looked, (event, queue, dead, entry)) in dead.enumerate() {
-            if filter.takes(dead) {
-                found.push(DeadLetter {
-                    id: key_of(event, entry).to_id(),
-                    event: queue.event.clone(),
-                    recipient: queue.recipient,
-                    reason: dead.reason.clone(),
-                    at: dead.at,
-                    accepted_at: entry.accepted_at,
-                    deliveries: entry.deliveries,
-                });
+            let letters = filter.takes_queue(queue).then(|| queue.dead.range((begin, Unbounded)));
+            for (&seq, dead) in letters.into_iter().flatten() {
+                let Some(entry) = queue.entries.get(seq) else { continue };
+                let event = EventRef { queue: number, seq };
+                if filter.takes(dead) {
+                    found.push(DeadLetter {
+                        id: key_of(event, entry).to_id(),
+                        event: queue.event.clone(),
+                        recipient: queue.recipient,
+                        reason: dead.reason.clone(),
+                        at: dead.at,
+                        accepted_at: entry.accepted_at,
+                        deliveries: entry.deliveries,
+                    });
+                }
+                looked += filter.cost(dead);
+                if found.len() >= limit || looked >= budget {
+                    return (found, Some(key_of(event, entry).to_id()));
+                }
             }
-            if found.len() >= limit || looked + 1 >= budget {
-                return (found, Some(key_of(event, entry).to_id()));
+            if looked >= budget {
+                // Behind all of this queue.
+                let event = EventRef { queue: number, seq: u64::MAX };
+                let end = EventKey { transient: false, tag: 0, event, position: Position::START };
+                return (found, Some(end.to_id()));
             }
         }
         (found, None)
@@ -86,6 +100,15 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_search_costs_what_it_takes() {
+        let dead = |reason: String| Dead { reason, at: Timestamp::default() };
+        let filter = |part: String| LetterFilter { reason: Some(part), ..LetterFilter::default() };
+        assert_eq!(filter("timed".into()).cost(&dead("timed out".into())), 1);
+        assert_eq!(LetterFilter::default().cost(&dead("a".repeat(1_024))), 1);
+        assert_eq!(filter("a".repeat(256)).cost(&dead("a".repeat(1_024))), 257);
+    }
 
     #[test]
     fn a_part_is_found_in_either_case_and_between_characters_of_any_language() {

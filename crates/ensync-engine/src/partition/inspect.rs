@@ -64,18 +64,25 @@ impl Partition {
         self.queues.values().map(stats).collect()
     }
 
-    /// At most `limit` queues, of one recipient and event name or of all, each with its number, from the one after `after` on.
+    /// At most `limit` queues, of one recipient and event name or of all, from the one after the number `after` on. Looks at `budget` of
+    /// them at most; the second value is where to go on, if that is not the end.
     pub(crate) fn queues_after(
         &self,
-        recipient: Option<&AppId>,
-        event: Option<&EventName>,
+        (recipient, event): (Option<&AppId>, Option<&EventName>),
         after: Option<u32>,
-        limit: usize,
-    ) -> Vec<(u32, QueueStats)> {
-        let queues = self.queues.range((after.map_or(Unbounded, Excluded), Unbounded)).filter(|(_, queue)| {
-            recipient.is_none_or(|id| queue.recipient == *id) && event.is_none_or(|name| queue.event == *name)
-        });
-        queues.take(limit).map(|(number, queue)| (*number, stats(queue))).collect()
+        (limit, budget): (usize, usize),
+    ) -> (Vec<QueueStats>, Option<u32>) {
+        let mut found = Vec::new();
+        let queues = self.queues.range((after.map_or(Unbounded, Excluded), Unbounded));
+        for (looked, (number, queue)) in queues.enumerate() {
+            if recipient.is_none_or(|id| queue.recipient == *id) && event.is_none_or(|name| queue.event == *name) {
+                found.push(stats(queue));
+            }
+            if found.len() >= limit || looked + 1 >= budget {
+                return (found, Some(*number));
+            }
+        }
+        (found, None)
     }
 
     /// At most `limit` dead letters of one recipient and event name, or of all, oldest event first per queue, from the one after `after`

@@ -12,6 +12,7 @@ mod dispatch;
 mod entries;
 mod event_id;
 mod filter;
+mod handed;
 mod image;
 mod inspect;
 mod letters;

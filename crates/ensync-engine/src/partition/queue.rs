@@ -8,6 +8,7 @@ use ensync_core::{AppId, Block, EventName, Timestamp};
 use super::ConsumerNumber;
 use super::consume::Consumer;
 use super::entries::{Entries, Entry, Place};
+use super::handed::Handing;
 use super::settled::Settled;
 use super::usage::Usage;
 use crate::model::Position;
@@ -17,8 +18,7 @@ use crate::model::Position;
 pub(crate) struct Lease {
     pub(crate) consumer: ConsumerNumber,
     pub(crate) block: Block,
-    /// Goes with the lease: whoever is about to send the delivery sees that it has ended.
-    pub(super) _live: Arc<()>,
+    pub(super) handing: Arc<Handing>,
     /// When it ends, in the time of leases.
     pub(crate) until: Timestamp,
 }

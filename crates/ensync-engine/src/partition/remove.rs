@@ -17,15 +17,14 @@ impl Partition {
         let of_apps = self.queues.values().filter(|queue| app(&queue.recipient));
         let waited_for: BTreeSet<&EventName> =
             of_apps.filter(|queue| !queue.entries.is_empty()).map(|queue| &queue.event).collect();
-        let mut left = Vec::new();
+        let (mut left, mut seen) = (Vec::new(), (BTreeSet::new(), BTreeSet::new()));
         for queue in self.queues.values() {
-            let removed = match (app(&queue.recipient), name(&queue.event)) {
-                (false, _) => Removed::Recipient(queue.recipient),
-                (true, false) if !waited_for.contains(&queue.event) => Removed::Name(queue.event.clone()),
-                (true, _) => continue,
-            };
-            if !left.contains(&removed) {
-                left.push(removed);
+            if !app(&queue.recipient) {
+                if seen.0.insert(queue.recipient) {
+                    left.push(Removed::Recipient(queue.recipient));
+                }
+            } else if !name(&queue.event) && !waited_for.contains(&queue.event) && seen.1.insert(&queue.event) {
+                left.push(Removed::Name(queue.event.clone()));
             }
         }
         left

@@ -1,8 +1,8 @@
 //! What is due, and what can wait: some of it at a time, so that nobody waits for all of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ensync_core::Timestamp;
+use ensync_core::{Block, Timestamp};
 
 use super::entries::{Entry, Place, Popped};
 use super::queue::Queue;
@@ -18,7 +18,8 @@ pub(super) const TURN: usize = 1_024;
 pub(crate) struct Parting {
     pub(crate) consumer: ConsumerNumber,
     pub(crate) queue: u32,
-    pub(crate) held: BTreeSet<u64>,
+    /// With the block of each delivery: an event may be given to the same consumer again before its turn comes.
+    pub(crate) held: BTreeMap<u64, Block>,
 }
 
 /// A part of the log that was dropped, and the event from which on it is to be forgotten what lay there.
@@ -71,6 +72,11 @@ impl Partition {
             || self.dedup_in_memory.has_old(self.now)
     }
 
+    /// Whether there is more to take back of what consumers had that are gone.
+    pub(crate) fn takes_back(&self) -> bool {
+        !self.parting.is_empty()
+    }
+
     /// How much is done at a time, where it is not what a machine is quick with.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn set_turn(&mut self, turn: usize) {
@@ -88,6 +94,9 @@ impl Partition {
 
     /// Has events of a consumer go back.
     pub(super) fn take_back(&mut self, consumer: ConsumerNumber, queue: u32, held: BTreeSet<u64>) {
+        let Some(known) = self.queues.get(&queue) else { return };
+        let block = |seq| Some((seq, known.leases.get(&seq)?.block));
+        let held: BTreeMap<_, _> = held.into_iter().filter_map(block).collect();
         if !held.is_empty() {
             self.parting.push_back(Parting { consumer, queue, held });
             self.give_back_some();
@@ -100,7 +109,7 @@ impl Partition {
             && let Some(parting) = self.parting.front_mut()
         {
             let (consumer, queue) = (parting.consumer, parting.queue);
-            let Some(seq) = parting.held.pop_first() else {
+            let Some((seq, block)) = parting.held.pop_first() else {
                 self.parting.pop_front();
                 continue;
             };
@@ -110,7 +119,7 @@ impl Partition {
             left -= 1;
             // Its lease may have ended since.
             let lease = self.queues.get(&queue).and_then(|queue| queue.leases.get(&seq));
-            if lease.is_some_and(|lease| lease.consumer == consumer) {
+            if lease.is_some_and(|lease| lease.consumer == consumer && lease.block == block) {
                 self.hand_back(EventRef { queue, seq });
             }
         }

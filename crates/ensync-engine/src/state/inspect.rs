@@ -87,16 +87,21 @@ impl State {
         self.partition.queues()
     }
 
-    /// At most `limit` queues, of one recipient and event name or of all, each with its number, from the one after `after` on.
-    pub fn queues_after(
+    /// At most `limit` queues, of one recipient and event name or of all, each with the name of its recipient, from the one after the
+    /// number `after` on. Looks at `budget` of them at most; the second value is where to go on, if that is not the end.
+    pub(crate) fn queues_after(
         &self,
-        recipient: Option<&AppId>,
-        event: Option<&EventName>,
+        (recipient, event): (Option<&AppId>, Option<&EventName>),
         after: Option<u32>,
-        limit: usize,
-    ) -> Vec<(u32, QueueStats)> {
+        bounds: (usize, usize),
+    ) -> (Vec<(QueueStats, String)>, Option<u32>) {
         let recipient = recipient.map(|key| self.registry.find(key).unwrap_or(*key));
-        self.partition.queues_after(recipient.as_ref(), event, after, limit)
+        let (found, next) = self.partition.queues_after((recipient.as_ref(), event), after, bounds);
+        let named = |stats: QueueStats| {
+            let name = self.app_name(&stats.recipient).unwrap_or_default().to_owned();
+            (stats, name)
+        };
+        (found.into_iter().map(named).collect(), next)
     }
 
     /// The dead letters of one recipient and event name, or of all, oldest event first per queue; at most `limit` of them.

@@ -131,6 +131,11 @@ impl State {
         self.partition.has_leases()
     }
 
+    /// The time, as of the last [`tick`](Self::tick).
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The latest time that a record of the log names. Whoever goes on from it begins no earlier.
     pub fn logged_at(&self) -> Timestamp {
         self.registry.logged_at().max(self.partition.logged_at())
@@ -157,6 +162,11 @@ impl State {
     /// its old place was dropped is delivered from there instead.
     pub fn unreadable(&mut self, outgoing: &Outgoing) -> Option<Change> {
         self.partition.unreadable(outgoing)
+    }
+
+    /// Whether a [`tick`](Self::tick) has to take back more of what sessions had that are gone.
+    pub(crate) fn takes_back(&self) -> bool {
+        self.partition.takes_back()
     }
 
     /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.

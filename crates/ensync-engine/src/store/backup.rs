@@ -1,33 +1,21 @@
 //! Copies of a data directory, also of one that an engine writes to.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
 
-use super::salvage::decode;
+use super::copy::{Copy, PAUSE, Stop};
 use super::verify::{Report, verify_now};
-use crate::log::disk::checkpoint;
 use crate::log::disk::directory::{Directory, failed, unusable};
-use crate::log::disk::folder::Open;
-use crate::log::disk::format::{FRAME, Frame, HEADER, LogId, MARK, position, split};
-use crate::log::disk::io::SystemIo;
-use crate::log::disk::recover::Walk;
-use crate::log::disk::segment::{PIECE, SegmentReader};
+use crate::log::disk::io::{Io, SystemIo};
 use crate::log::disk::{blocking, directory};
-use crate::model::Position;
 
-/// How often the copy is begun again because the engine was faster.
+/// How often the copy is begun again because the engine was faster; and how often because a whole copy was found to be none.
 const ATTEMPTS: usize = 20;
-/// How often a segment is read again in which a write is under way.
-const READS: usize = 200;
-/// How long to wait before that.
-const PAUSE: Duration = Duration::from_millis(5);
+const CHECKS: usize = 3;
 /// How many runs of the engine after the backup a restored log allows for.
 const EPOCHS: u32 = 1 << 16;
 
@@ -65,18 +53,31 @@ pub struct Restored {
 /// [`InvalidInput`](ErrorKind::InvalidInput) if the target is not empty, or the log is damaged: repair it first;
 /// [`Unavailable`](ErrorKind::Unavailable) if the operating system refuses.
 pub async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: bool) -> Result<Backup> {
-    let (data, to) = (data.into(), to.into());
+    backup_with(data.into(), to.into(), replays, Arc::new(SystemIo)).await
+}
+
+/// The same, with whatever reads the data directory.
+pub(crate) async fn backup_with(data: PathBuf, to: PathBuf, replays: bool, io: Arc<dyn Io>) -> Result<Backup> {
     blocking(move || {
-        let from = Directory::new(data, Arc::new(SystemIo));
+        let from = Directory::new(data, io);
         let target = empty(&to)?;
-        let mut last = None;
+        let (mut last, mut checks) = (None, 0);
         for _ in 0..ATTEMPTS {
+            let before = from.checkpoints()?;
             match copy(&from, &target, replays) {
-                Ok(()) => {
-                    // What is no backup is not left there, to be taken for one.
-                    let report = sound(&to).inspect_err(|_| _ = remove_all(&target))?;
-                    return Ok(Backup { report, left_out: others(&from.path)? });
-                }
+                Ok(()) => match sound(&to) {
+                    Ok(report) => return Ok(Backup { report, left_out: others(&from.path)? }),
+                    Err(error) => {
+                        // What is no backup is not left there, to be taken for one.
+                        remove_all(&target)?;
+                        checks += 1;
+                        // If nothing went on meanwhile, the next copy would be the same.
+                        if checks == CHECKS || from.checkpoints()? == before {
+                            return Err(error);
+                        }
+                        last = Some(error);
+                    }
+                },
                 Err(Stop::Moved(error)) => last = Some(error),
                 Err(Stop::Failed(error)) => {
                     last = Some(error);
@@ -139,7 +140,7 @@ fn empty(path: &Path) -> Result<Directory> {
     }
 }
 
-fn names(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = fs::read_dir(path)?.map(name).collect::<io::Result<_>>()?;
     names.sort();
@@ -166,183 +167,7 @@ fn others(path: &Path) -> Result<Vec<String>> {
     Ok(names.into_iter().filter(|name| !directory::is_ours(name)).collect())
 }
 
-/// Why a copy was not finished.
-enum Stop {
-    /// The engine removed or wrote something meanwhile: it may work the next time.
-    Moved(Error),
-    Failed(Error),
-}
-
-impl Stop {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Moved(error) | Self::Failed(error) => error,
-        }
-    }
-}
-
 fn copy(from: &Directory, target: &Directory, replays: bool) -> Result<(), Stop> {
     let copied = Copy::read(from, target, replays)?;
     copied.finish(target, 0).map_err(Stop::Failed)
-}
-
-/// What was copied so far: under names that no engine looks at.
-struct Copy {
-    id: LogId,
-    checkpoint: Option<(Position, Bytes)>,
-    /// Each segment, and where it ends.
-    segments: Vec<(u32, u32)>,
-    commit: u64,
-    epoch: u32,
-}
-
-impl Copy {
-    fn read(from: &Directory, target: &Directory, replays: bool) -> Result<Self, Stop> {
-        let listed = from.segments().map_err(Stop::Failed)?;
-        let Some(&oldest) = listed.first() else {
-            let message = format!("the data directory {} holds no log", from.path.display());
-            return Err(Stop::Failed(unusable(message)));
-        };
-        let id = SegmentReader::open(from, oldest).and_then(|mut segment| segment.id()).map_err(Stop::Moved)?;
-        let newest = checkpoint::newest(from, &id).map_err(Stop::Moved)?;
-        let checkpoint =
-            newest.map(|at| Ok((at, checkpoint::load(from, &id, at)?))).transpose().map_err(Stop::Moved)?;
-        let needed = match &checkpoint {
-            Some((at, state)) if !replays => {
-                let state = decode(*at, state).map_err(Stop::Failed)?;
-                let waiting =
-                    state.partition.queues.iter().flat_map(|queue| queue.events.iter().map(|event| event.current));
-                // What lay before the first segment that is left was stored once more behind the checkpoint, or has expired.
-                split(waiting.min().map_or(*at, |first| first.min(*at))).0.max(oldest)
-            }
-            _ => oldest,
-        };
-        // Listed again, for there may be more by now; the checkpoint only needs what was there before it.
-        let numbers: Vec<u32> = from.segments().map_err(Stop::Failed)?.into_iter().filter(|n| *n >= needed).collect();
-        let follow = numbers.iter().zip(needed..).all(|(number, expected)| *number == expected);
-        if numbers.first() != Some(&needed) || !follow {
-            let message = format!("{} lacks a part of its log; {}", from.path.display(), directory::ADVICE);
-            return Err(Stop::Moved(unusable(message)));
-        }
-        let mut copied = Self { id, checkpoint, segments: Vec::new(), commit: 0, epoch: 0 };
-        copied.segments(from, target, numbers)?;
-        let end = copied.segments.last().map_or(Position::START, |(number, end)| position(*number, *end));
-        if copied.checkpoint.as_ref().is_some_and(|(at, _)| *at >= end) {
-            let message =
-                format!("the log in {} ends before its own checkpoint; {}", from.path.display(), directory::ADVICE);
-            return Err(Stop::Moved(unusable(message)));
-        }
-        Ok(copied)
-    }
-
-    /// Copies each segment up to its last whole commit, and those that the engine began meanwhile too: what an emptied segment held may
-    /// have been stored once more in the newest.
-    fn segments(&mut self, from: &Directory, target: &Directory, mut numbers: Vec<u32>) -> Result<(), Stop> {
-        let mut walks = vec![Walk::new(from, self.id)];
-        let mut reads = 0;
-        while let Some(walk) = walks.last() {
-            let Some(&number) = numbers.get(walks.len() - 1) else {
-                let next = numbers.last().map_or(0, |last| last + 1);
-                if !from.segments().map_err(Stop::Failed)?.contains(&next) {
-                    break;
-                }
-                numbers.push(next);
-                continue;
-            };
-            let mut walk = walk.clone();
-            let mut segment = SegmentReader::open(from, number).map_err(Stop::Moved)?;
-            if segment.id().map_err(Stop::Moved)? != self.id {
-                return Err(Stop::Failed(unusable(format!("{} holds files of two logs", from.path.display()))));
-            }
-            let end = match walk.segment(number, &mut segment) {
-                Ok(end) => end,
-                // A write is under way, or the segment before was written on after it was copied. Or it is damage.
-                Err(error) => {
-                    reads += 1;
-                    if reads > READS {
-                        return Err(Stop::Failed(error));
-                    }
-                    std::thread::sleep(PAUSE);
-                    if walks.len() > 1 {
-                        walks.pop();
-                        self.segments.pop();
-                    }
-                    continue;
-                }
-            };
-            if end == HEADER && number > numbers.first().copied().unwrap_or_default() {
-                // Made ahead.
-                break;
-            }
-            let path = unfinished(&target.segment(number));
-            // What was found whole is not written again.
-            write(target, &path, &mut segment, end as usize)?;
-            self.segments.push((number, end));
-            walks.push(walk);
-        }
-        if let Some(walk) = walks.last() {
-            (self.commit, self.epoch) = (walk.commit, walk.epoch);
-        }
-        Ok(())
-    }
-
-    /// Gives the files their names, once all are on the disk. Until the last one has it, an engine refuses the directory.
-    fn finish(self, target: &Directory, epochs: u32) -> Result<()> {
-        let Self { id, checkpoint, segments, commit, epoch } = self;
-        if epochs > 0
-            && let Some(&(number, end)) = segments.last()
-        {
-            let path = unfinished(&target.segment(number));
-            let epoch = epoch.checked_add(epochs).ok_or_else(|| unusable("the log was restored too often".into()))?;
-            let at = position(number, end);
-            let mut mark = Vec::with_capacity(FRAME);
-            Frame::write(&mut mark, &id, at, (commit + 1, epoch, MARK), |_| ());
-            Frame::end_commit(&mut mark, 0, &id, at);
-            let append = || {
-                let file = target.open(&path, Open::Write)?;
-                target.io.write(&file, &mark, end.into())?;
-                target.io.sync_all(&file)
-            };
-            append().map_err(|cause| failed("write", &path, cause))?;
-        }
-        if let Some((at, state)) = &checkpoint {
-            checkpoint::save(target, &id, *at, std::slice::from_ref(state))?;
-        }
-        for &(number, _) in segments.iter().rev() {
-            let path = target.segment(number);
-            let renamed = target.folder().and_then(|folder| target.io.rename(folder, &unfinished(&path), &path));
-            renamed.map_err(|cause| failed("write", &path, cause))?;
-        }
-        // A try before this one may have come further back.
-        let wanted: BTreeSet<u32> = segments.iter().map(|(number, _)| *number).collect();
-        for name in names(&target.path).map_err(|cause| failed("list", &target.path, cause))? {
-            let number = name.strip_suffix(".unfinished").and_then(|stem| stem.parse::<u32>().ok());
-            if number.is_some_and(|number| !wanted.contains(&number)) {
-                target.remove(&target.path.join(name))?;
-            }
-        }
-        target.sync().map_err(|cause| failed("sync", &target.path, cause))
-    }
-}
-
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("unfinished")
-}
-
-/// Writes what is in a segment up to an offset.
-fn write(target: &Directory, path: &Path, segment: &mut SegmentReader, end: usize) -> Result<(), Stop> {
-    let failed = |cause| Stop::Failed(failed("write", path, cause));
-    let file = target.folder().and_then(|folder| target.io.create(folder, path)).map_err(failed)?;
-    let mut from = 0;
-    while from < end {
-        let bytes = segment.at(from, PIECE.min(end - from)).map_err(Stop::Failed)?;
-        if bytes.is_empty() {
-            // The engine dropped it meanwhile, in its place.
-            let message = format!("a part of the log was dropped while it was copied to {}", path.display());
-            return Err(Stop::Moved(Error::new(ErrorKind::Unavailable, message)));
-        }
-        target.io.write(&file, bytes, from as u64).map_err(failed)?;
-        from += bytes.len();
-    }
-    target.io.sync_all(&file).map_err(failed)
 }

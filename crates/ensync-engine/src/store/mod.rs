@@ -22,6 +22,7 @@
 //! ```
 
 mod backup;
+mod copy;
 mod pieces;
 mod repair;
 mod report;
@@ -30,6 +31,8 @@ mod scan;
 mod scanner;
 mod verify;
 
+#[cfg(test)]
+pub(crate) use backup::backup_with;
 pub use backup::{Backup, Restored, backup, restore};
 pub use repair::{Assessment, LostEvents, assess, repair};
 pub use report::{Contents, Damage, FileReport};

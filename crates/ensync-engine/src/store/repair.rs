@@ -32,8 +32,8 @@ pub struct Assessment {
     pub events: Vec<LostEvents>,
     /// Whether acknowledgements, defers and discards may be among the lost records: events that they were of come again.
     pub settlements: bool,
-    /// Whether no checkpoint can be read and the log does not go back to its start, or lacks a part that was dropped for its space: apps,
-    /// event names and events of before are lost.
+    /// Whether the log does not go back to its start, or lacks a part that was dropped for its space, and no checkpoint can be read that
+    /// says what was there: apps, event names and events of before are lost.
     pub beginning: bool,
     /// A commit that was being written when the engine was killed: the file, and how many bytes. No loss: nobody was told that it is
     /// stored.
@@ -181,15 +181,14 @@ impl Plan {
             quarantine.keep(&checkpoint_name(at))?;
             directory.remove(&directory.checkpoint(at))?;
         }
-        if let Some(first) = self.scan.unexplained().filter(|_| self.assessment.beginning) {
+        if let Some(first) = self.scan.unexplained().filter(|_| self.scan.checkpoint().is_none()) {
             let gap = Gap::first(first - 1, &self.scan);
             self.write(directory, first - 1, &[gap], Bytes::new())?;
         }
         // From the last on: as long as it is not done, the first gap keeps engines out.
         for (&number, segment) in self.scan.segments.iter().rev() {
-            // Without a checkpoint what was dropped is lost, and an engine that starts has to know that this was seen.
-            let dropped = self.scan.dropped.iter().filter(|_| self.assessment.beginning);
-            let gaps = self.scan.gaps.iter().chain(dropped).filter(|gap| gap.segment == number);
+            // What was dropped and is in no checkpoint is lost, and an engine that starts has to know that this was seen.
+            let gaps = self.scan.gaps.iter().chain(self.scan.needed()).filter(|gap| gap.segment == number);
             let gaps: Vec<_> = gaps.cloned().collect();
             if gaps.is_empty() && segment.header {
                 continue;

@@ -109,9 +109,10 @@ pub(super) fn damage(scan: &LogScan) -> Vec<Damage> {
         found.push(Damage::new(checkpoint_name(*at), None, "the checkpoint is damaged"));
     }
     if let Some(number) = scan.lacks_checkpoint() {
-        let what = match scan.unexplained() {
-            Some(_) => "no checkpoint can be read, and the log before this is not there any more",
-            None => "no checkpoint can be read, and what was dropped here is not there any more",
+        let what = match (scan.checkpoint(), scan.unexplained()) {
+            (Some(_), _) => "what was dropped here is in no checkpoint that can be read, and is not there any more",
+            (None, Some(_)) => "no checkpoint can be read, and the log before this is not there any more",
+            (None, None) => "no checkpoint can be read, and what was dropped here is not there any more",
         };
         found.push(Damage::new(segment_name(number), None, what));
     }

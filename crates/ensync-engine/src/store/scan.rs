@@ -10,6 +10,7 @@ use super::pieces::{Piece, Pieces};
 use super::scanner::open_segment;
 use crate::log::disk::directory::Directory;
 use crate::log::disk::format::{ALIGN, FRAME, Frame, HEADER, LOST, LogId, RECORD, position, split};
+use crate::log::disk::recover::is_needed;
 use crate::model::codec::record::{decode, is_publish};
 use crate::model::{Position, Record};
 
@@ -129,10 +130,16 @@ impl LogScan {
         self.segments.keys().next().copied().filter(|first| *first > 1 && !self.begins_lost)
     }
 
-    /// The first segment of which a checkpoint has to say what was there or before it, if none can be read.
+    /// The first segment of which a checkpoint has to say what was there or before it, if none can be read that does.
     pub(super) fn lacks_checkpoint(&self) -> Option<u32> {
-        let dropped = self.dropped.first().map(|gap| gap.segment);
-        self.unexplained().or(dropped).filter(|_| self.checkpoint().is_none())
+        let unexplained = self.unexplained().filter(|_| self.checkpoint().is_none());
+        unexplained.or(self.needed().next().map(|gap| gap.segment))
+    }
+
+    /// What was dropped and is in no checkpoint that can be read.
+    pub(super) fn needed(&self) -> impl Iterator<Item = &Gap> {
+        let checkpoint = self.checkpoint().map(|(at, _)| at);
+        self.dropped.iter().filter(move |gap| is_needed(gap.segment, checkpoint))
     }
 
     /// The newest checkpoint that can be read.

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -178,8 +178,9 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     if remembered.iter().any(|(print, publish)| known.get(print).is_some_and(|known| known != publish)) {
         return Err("the publishes under idempotency keys differ".into());
     }
+    let numbered: HashMap<u32, _> = saved.queues.iter().map(|queue| (queue.number, queue)).collect();
     for queue in queues {
-        let same = saved.queues.iter().find(|other| other.number == queue.number);
+        let same = numbered.get(&queue.number);
         let name = (queue.recipient, &queue.event);
         let Some(other) = same.filter(|other| (other.recipient, &other.event) == name) else {
             return Err(format!("it lacks the queue of {} for {}", queue.event, queue.recipient));
@@ -204,10 +205,8 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
             return Err(format!("the queue of {} for {} differs", queue.event, queue.recipient));
         }
     }
-    let unknown = saved
-        .queues
-        .iter()
-        .find(|queue| !queue.events.is_empty() && !queues.iter().any(|other| other.number == queue.number));
+    let known: HashSet<u32> = queues.iter().map(|queue| queue.number).collect();
+    let unknown = saved.queues.iter().find(|queue| !queue.events.is_empty() && !known.contains(&queue.number));
     unknown.map_or(Ok(()), |queue| Err(format!("the log knows no queue of {} for {}", queue.event, queue.recipient)))
 }
 

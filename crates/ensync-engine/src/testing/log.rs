@@ -73,8 +73,8 @@ impl LogFaults {
         self.0.held_reads.send_modify(|_| {});
     }
 
-    /// Has the next reads of a payload fail. The delivery that needed one does not happen, and counts: the event comes again when its
-    /// lease runs out.
+    /// Has the next reads of a payload fail. The delivery that needed one does not happen, and does not count: the event comes again when
+    /// its lease runs out.
     pub fn fail_reads(&self, next: u64) {
         self.0.fail_reads.store(next, Ordering::SeqCst);
     }
@@ -86,11 +86,11 @@ fn take(left: &AtomicU64) -> bool {
 }
 
 /// A log with faults.
-pub(super) struct FaultyLog {
-    pub(super) inner: Arc<dyn Log>,
-    pub(super) faults: LogFaults,
+pub(crate) struct FaultyLog {
+    pub(crate) inner: Arc<dyn Log>,
+    pub(crate) faults: LogFaults,
     /// The engine has crashed: nothing it does from now on reaches the disk.
-    pub(super) crashed: Arc<AtomicBool>,
+    pub(crate) crashed: Arc<AtomicBool>,
 }
 
 impl FaultyLog {

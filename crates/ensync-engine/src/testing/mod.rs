@@ -60,4 +60,6 @@ mod network;
 pub use clock::ManualClock;
 pub use engine::{TestEngine, TestEngineBuilder};
 pub use fault::Fault;
+#[cfg(test)]
+pub(crate) use log::FaultyLog;
 pub use log::LogFaults;

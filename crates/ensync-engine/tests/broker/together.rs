@@ -1,5 +1,6 @@
 //! What is asked for at once, by callers who do not wait for the answer.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,4 +100,46 @@ async fn what_needs_no_log_is_taken_though_the_log_refuses_what_came_with_it() {
         tokio::join!(send(&broker, &shop.peer, "b25l"), broker.handle(&shop.peer, Command::Publish(in_memory)));
     assert_eq!(stored.unwrap_err().kind(), ErrorKind::Unavailable);
     kept.unwrap();
+}
+
+/// More than the engine takes back in one go.
+#[tokio::test(start_paused = true)]
+async fn an_orderly_stop_forgets_no_delivery_of_a_session_that_has_many() {
+    const MANY: usize = 3_000;
+    let (log, mut options) = (MemoryLog::new(), BrokerOptions::dev());
+    options.limits.max_in_flight = NonZeroU32::new(MANY as u32).unwrap();
+    for attempt in 1..=2 {
+        let broker = Broker::start(options.clone(), Arc::new(log.reopen())).await.unwrap();
+        if attempt == 1 {
+            create_apps(&broker).await;
+            let shop = login(&broker, SHOP).await;
+            for _ in 0..MANY {
+                send(&broker, &shop.peer, "b25l").await.unwrap();
+            }
+        }
+        let mut warehouse = consumer(&broker, None).await;
+        let mut found = Vec::new();
+        while found.len() < MANY {
+            found.extend(waiting(&broker, &mut warehouse).await);
+        }
+        assert!(found.iter().all(|delivery| delivery.attempt == Some(attempt)), "{attempt}");
+        broker.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_whose_caller_is_gone_before_he_takes_the_answer_leaves_no_session() {
+    let broker = broker().await;
+    let shop = login(&broker, SHOP).await;
+    for _ in 0..3 {
+        let mut asking = Box::pin(login(&broker, WAREHOUSE));
+        assert!(asking.as_mut().now_or_never().is_none());
+        // Requests are answered in order: this one after the login.
+        broker.handle(&shop.peer, Command::Heartbeat).await.unwrap();
+        drop(asking);
+    }
+    broker.handle(&shop.peer, Command::Heartbeat).await.unwrap();
+    let apps = broker.apps().await.unwrap();
+    assert_eq!(apps.iter().find(|app| app.id == WAREHOUSE).unwrap().sessions, 0);
+    assert_eq!(apps.iter().find(|app| app.id == SHOP).unwrap().sessions, 1);
 }

@@ -5,6 +5,7 @@ mod connection;
 mod handler;
 mod read;
 mod replay;
+mod room;
 mod session;
 mod sessions;
 mod streams;

@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use super::connection::Remembered;
-use super::streams::{Broken, Deliveries, Streams};
+use super::room::SessionRoom;
+use super::streams::{Broken, Deliveries, Late, Routed, Streams};
 
 /// A session as the calls see it.
 pub(super) struct Session {
     peer: Peer,
     service: Arc<dyn Service>,
     streams: Mutex<Streams>,
+    room: Arc<SessionRoom>,
     seen: Mutex<Seen>,
     /// Held while the engine subscribes or unsubscribes, so that the end of an old stream cannot undo a new subscription.
     gate: tokio::sync::Mutex<()>,
@@ -55,6 +57,10 @@ struct Seen {
 const GRACE: Duration = Duration::from_secs(35);
 /// How often that is looked at; and how long a client that lost its streams has to open one again, if it is one that does so at once.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a stream may take nothing until the others of its session do not wait for it any more.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many deliveries are handed back at a time.
+const BACK: usize = 64;
 /// What a message to a client has beside payload and metadata: names, ids, keys, framing.
 const OVERHEAD: usize = 1_024;
 
@@ -70,6 +76,14 @@ pub(super) fn check_fits(bytes: usize, max_message: usize) -> Result<()> {
             "the event makes a message of {whole} bytes, more than this gRPC client takes ({max_message}); read it with another"
         ),
     ))
+}
+
+/// A delivery that waits for room in its stream.
+struct Next {
+    delivery: Delivery,
+    since: Instant,
+    /// Until when.
+    until: Instant,
 }
 
 /// What the session's task reads.
@@ -104,6 +118,7 @@ impl Session {
         let session = Self {
             peer,
             service,
+            room: streams.room(),
             streams: Mutex::new(streams),
             seen: Mutex::new(Seen { last: Instant::now(), connections: Vec::new(), unbound: false }),
             gate: tokio::sync::Mutex::default(),
@@ -184,14 +199,18 @@ impl Session {
         Ok(reply)
     }
 
-    /// Feeds the streams until the session ends.
+    /// Feeds the streams until the session ends. What they have no room for stays with the engine; but a stream of which the client takes
+    /// nothing holds up the others for a moment only.
     pub(super) async fn feed(&self, mut feed: Feed, timeout: Duration) -> End {
         let silence = tokio::time::sleep(timeout);
         tokio::pin!(silence);
         let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut cut_off, mut lost) = (None, None);
+        let mut next: Option<Next> = None;
         loop {
+            let (waited, due) = (next.as_ref().map(|next| next.until), self.streams().due());
+            let wake = waited.into_iter().chain(due).min();
             tokio::select! {
                 biased;
                 () = self.left.cancelled() => return End::Left,
@@ -204,8 +223,20 @@ impl Session {
                         lost = Some(since);
                     }
                 }
-                delivery = feed.inbox.next() => match delivery {
-                    Some(delivery) => self.deliver(delivery).await,
+                () = self.room.changed() => {
+                    self.hand_back().await;
+                    if let Some(Next { delivery, since, .. }) = next.take() {
+                        next = self.deliver(delivery, since, waited).await;
+                    }
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    if let Some(Next { delivery, since, .. }) = next.take() {
+                        next = self.deliver(delivery, since, waited).await;
+                    }
+                    self.hand_back().await;
+                }
+                delivery = feed.inbox.next(), if next.is_none() => match delivery {
+                    Some(delivery) => next = self.deliver(delivery, Instant::now(), None).await,
                     None => return End::Engine,
                 },
                 now = look.tick(), if lost.is_some() || !self.seen().unbound => {
@@ -256,18 +287,29 @@ impl Session {
             }
         }
         for delivery in broken.unsent {
-            self.deliver(delivery).await;
+            let now = Instant::now();
+            self.deliver(delivery, now, Some(now)).await;
         }
         lost
     }
 
-    async fn deliver(&self, delivery: Delivery) {
+    /// Has a delivery sent. Gives it back if there is no room for it yet, and it may wait for some: until `until`, if that is known.
+    async fn deliver(&self, delivery: Delivery, since: Instant, until: Option<Instant>) -> Option<Next> {
         let bytes = delivery.payload.len() + delivery.metadata.as_str().len();
         if let Err(error) = check_fits(bytes, self.traits.max_message) {
-            return self.give_up(delivery, &error).await;
+            self.give_up(delivery, &error).await;
+            return None;
         }
-        let routed = self.streams().route(delivery);
-        let Err(delivery) = routed else { return };
+        let waited = until.is_some_and(|until| until <= Instant::now());
+        let routed = self.streams().route(delivery, since, waited);
+        let delivery = match routed {
+            Routed::Done => return None,
+            Routed::Full(delivery) => {
+                let patience = delivery.lease.map_or(PATIENCE, |lease| PATIENCE.min(lease / 2));
+                return Some(Next { delivery: *delivery, since, until: until.unwrap_or(since + patience) });
+            }
+            Routed::Nobody(delivery) => delivery,
+        };
         // First the subscription, or the engine would send it straight back here.
         self.unsubscribe_orphan(&delivery.event).await;
         let release = Settle {
@@ -278,6 +320,26 @@ impl Session {
         };
         if let Err(error) = self.handle(Command::Settle(release)).await {
             tracing::debug!(%error, "a delivery without a stream was not taken back");
+        }
+        None
+    }
+
+    /// Hands back what found no room, where its time has come or there is room now.
+    async fn hand_back(&self) {
+        let late = self.streams().take_late(Instant::now());
+        let release = |Late { event, id, block, .. }| {
+            self.handle(Command::Settle(Settle {
+                id,
+                event: Some(event),
+                block: Some(block),
+                how: Settlement::Release,
+            }))
+        };
+        let mut released = futures::stream::iter(late).map(release).buffered(BACK);
+        while let Some(done) = released.next().await {
+            if let Err(error) = done {
+                tracing::debug!(%error, "a delivery that found no room was not taken back");
+            }
         }
     }
 
@@ -317,3 +379,6 @@ impl Session {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

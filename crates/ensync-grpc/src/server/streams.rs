@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ensync_core::{Block, Delivery, Error, EventName};
+use ensync_core::{Block, Delivery, Error, EventId, EventName};
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::connection::OpenStream;
+use super::room::{Held, SessionRoom, StreamRoom};
 use crate::generated::StreamResponse;
 use crate::status;
 
@@ -25,6 +26,11 @@ pub(super) struct Streams {
     multiplexed: bool,
     broken: mpsc::UnboundedSender<Broken>,
     end: Arc<OnceLock<Error>>,
+    room: Arc<SessionRoom>,
+    /// What did not fit in streams that take nothing.
+    late: Vec<Late>,
+    /// When the first of it is due.
+    due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -33,6 +39,9 @@ struct Open {
     /// What it subscribes to; `None` once that ended and the stream only carries the others' events.
     event: Option<EventName>,
     deliveries: mpsc::UnboundedSender<Waiting>,
+    room: Arc<StreamRoom>,
+    /// Whether its client has taken nothing for a while: nobody waits for it then.
+    stalled: bool,
 }
 
 /// A delivery that is not sent yet.
@@ -41,6 +50,29 @@ struct Waiting {
     delivery: Delivery,
     /// Since when.
     since: Instant,
+    _held: Held,
+}
+
+/// A delivery that found no room, without its payload: it goes back to the engine, which has it delivered again.
+#[derive(Debug)]
+pub(super) struct Late {
+    stream: u64,
+    pub(super) event: EventName,
+    pub(super) id: EventId,
+    pub(super) block: Block,
+    /// When that has to be done, before its lease runs out, which would count as a delivery.
+    due: Option<Instant>,
+}
+
+/// What became of a delivery.
+#[derive(Debug)]
+pub(super) enum Routed {
+    /// It is in a stream, or will go back.
+    Done,
+    /// There is no room in its stream.
+    Full(Box<Delivery>),
+    /// It has no stream.
+    Nobody(Box<Delivery>),
 }
 
 impl Waiting {
@@ -65,7 +97,8 @@ pub(super) struct Broken {
 impl Streams {
     pub(super) fn new(multiplexed: bool) -> (Self, mpsc::UnboundedReceiver<Broken>) {
         let (broken, gone) = mpsc::unbounded_channel();
-        (Self { open: Vec::new(), opened: 0, multiplexed, broken, end: Arc::default() }, gone)
+        let (end, room) = Default::default();
+        (Self { open: Vec::new(), opened: 0, multiplexed, broken, end, room, late: Vec::new(), due: None }, gone)
     }
 
     /// Opens a stream. Fails once the session has ended.
@@ -75,9 +108,10 @@ impl Streams {
         }
         self.opened += 1;
         let number = self.opened;
-        // Unbounded, for the session's inbox never holds more than its subscriptions allow unsettled.
+        // What is in it has its room.
         let (deliveries, received) = mpsc::unbounded_channel();
-        self.open.push(Open { number, event: Some(event.clone()), deliveries });
+        let room = StreamRoom::new(self.room.clone());
+        self.open.push(Open { number, event: Some(event.clone()), deliveries, room, stalled: false });
         Ok(Deliveries {
             number,
             received,
@@ -102,28 +136,68 @@ impl Streams {
             None
         };
         self.open.retain(|open| open.event.is_some() || Some(open.number) == carried);
+        self.room.look();
     }
 
     /// Takes a stream out. `None` if it was ended from this side before.
     pub(super) fn remove(&mut self, number: u64) -> Option<Option<EventName>> {
         let index = self.open.iter().position(|open| open.number == number)?;
+        self.room.look();
         Some(self.open.remove(index).event)
     }
 
-    /// Hands a delivery to its stream, or back if there is none.
-    pub(super) fn route(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+    pub(super) fn room(&self) -> Arc<SessionRoom> {
+        self.room.clone()
+    }
+
+    /// Hands a delivery to its stream, or back if there is none, or no room in it. One that has waited for room long enough, or whose stream
+    /// did, is late.
+    pub(super) fn route(&mut self, mut delivery: Delivery, since: Instant, waited: bool) -> Routed {
         let event = delivery.event.clone();
-        let mut waiting = Waiting { delivery, since: Instant::now() };
-        for open in &self.open {
-            if self.multiplexed || open.event.as_ref() == Some(&event) {
-                match open.deliveries.send(waiting) {
-                    Ok(()) => return Ok(()),
-                    // Its reader is gone and about to be reported.
-                    Err(mpsc::error::SendError(returned)) => waiting = returned,
+        for open in &mut self.open {
+            if !(self.multiplexed || open.event.as_ref() == Some(&event)) || open.deliveries.is_closed() {
+                continue;
+            }
+            let held = if open.stalled { None } else { open.room.take(&delivery) };
+            let Some(_held) = held else {
+                if !open.stalled && !waited {
+                    return Routed::Full(Box::new(delivery));
                 }
+                open.stalled = true;
+                // A quarter of it is time enough for the way back.
+                let due = delivery.lease.map(|lease| since + lease / 4 * 3);
+                self.due = self.due.into_iter().chain(due).min();
+                let Delivery { event, id, block, .. } = delivery;
+                self.late.push(Late { stream: open.number, event, id, block, due });
+                return Routed::Done;
+            };
+            match open.deliveries.send(Waiting { delivery, since, _held }) {
+                Ok(()) => return Routed::Done,
+                // Its reader is gone and about to be reported.
+                Err(mpsc::error::SendError(returned)) => delivery = returned.delivery,
             }
         }
-        Err(Box::new(waiting.delivery))
+        Routed::Nobody(Box::new(delivery))
+    }
+
+    /// When something that is late has to go back.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What goes back now: its time has come, or its stream is gone or has room again.
+    pub(super) fn take_late(&mut self, now: Instant) -> Vec<Late> {
+        for open in self.open.iter_mut().filter(|open| open.stalled) {
+            open.stalled = !open.room.is_wide();
+        }
+        let stays = |late: &Late| {
+            let stalled = self.open.iter().any(|open| open.number == late.stream && open.stalled);
+            stalled && late.due.is_none_or(|due| due > now)
+        };
+        let (stay, back) = std::mem::take(&mut self.late).into_iter().partition(stays);
+        self.late = stay;
+        self.due = self.late.iter().filter_map(|late| late.due).min();
+        back
     }
 
     pub(super) fn has(&self, event: &EventName) -> bool {
@@ -139,6 +213,7 @@ impl Streams {
         // Set before the senders drop, so that the readers, woken by the drop, find it.
         let _ = self.end.set(error);
         self.open.clear();
+        (self.late, self.due) = (Vec::new(), None);
     }
 }
 
@@ -164,6 +239,12 @@ impl Deliveries {
 
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How many deliveries wait in it.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.received.len()
     }
 }
 
@@ -226,23 +307,27 @@ mod tests {
     use super::*;
     use crate::tests::fake::{delivery, name};
 
+    fn route(streams: &mut Streams, delivery: Delivery) {
+        assert!(matches!(streams.route(delivery, Instant::now(), false), Routed::Done));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_left_of_a_lease_travels() {
         let (mut streams, mut broken) = Streams::new(false);
         let mut deliveries = streams.open(&name("a")).unwrap();
         let leased = |block| Delivery { lease: Some(Duration::from_secs(60)), ..delivery("a", block) };
         for block in 1..=3 {
-            streams.route(leased(block)).unwrap();
+            route(&mut streams, leased(block));
         }
         tokio::time::advance(Duration::from_secs(20)).await;
         assert_eq!(deliveries.next().await.unwrap().unwrap().lease_ms, 40_000);
-        streams.route(leased(4)).unwrap();
+        route(&mut streams, leased(4));
         // Whose lease is over is with somebody else, or will be.
         tokio::time::advance(Duration::from_secs(40)).await;
         let next = deliveries.next().await.unwrap().unwrap();
         assert_eq!((next.partition_block, next.lease_ms), (4, 20_000));
         // What a stream had not sent when it broke has no more of its lease either.
-        streams.route(leased(5)).unwrap();
+        route(&mut streams, leased(5));
         tokio::time::advance(Duration::from_secs(50)).await;
         drop(deliveries);
         let unsent = broken.recv().await.unwrap().unsent;

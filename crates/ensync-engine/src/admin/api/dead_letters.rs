@@ -12,6 +12,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::broker::Partly;
 use crate::state::{LetterAction, LetterFilter};
 
 /// An event that nobody could use. Its payload is the recipient's to read, by a replay.
@@ -235,13 +236,22 @@ async fn settle(
     which: Which,
 ) -> Result<Json<Count>> {
     let (subject, meant) = (which.to_string(), which.meant()?);
-    let count = match meant {
-        Meant::One(id) => admin.broker.settle_dead_letter(what, id).await.map(|()| 1),
-        Meant::Some(ids) => admin.broker.settle_some(what, ids).await,
+    let done = match meant {
+        Meant::One(id) => Partly::from(admin.broker.settle_dead_letter(what, id).await.map(|()| 1)),
+        Meant::Some(ids) => Partly::from(admin.broker.settle_some(what, ids).await),
         Meant::Those(filter) => admin.broker.settle_letters(what, filter).await,
     };
-    let done = count.map(|count| Was::<Count>::only(Count { count }));
-    caller.audit(action, subject, &done);
-    let count = done?.after.map_or(0, |after| after.count);
-    Ok(Json(Count { count }))
+    tell(caller, (action, subject), done)
+}
+
+/// Writes the line of what may have been done in part, and answers with how many it was; a refusal names them too.
+pub(super) fn tell(
+    caller: &Caller,
+    (action, subject): (&'static str, impl fmt::Display),
+    done: Partly,
+) -> Result<Json<Count>> {
+    let count = done.count;
+    let after = (count > 0 || done.error.is_none()).then_some(Count { count });
+    caller.tell(action, subject, &Was::<Count> { before: None, after }, done.error.as_ref());
+    Ok(Json(Count { count: done.whole()? }))
 }

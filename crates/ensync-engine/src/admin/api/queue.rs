@@ -4,14 +4,15 @@ use ensync_core::{AppId, Error, ErrorKind, EventName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::dead_letters::Count;
+use super::dead_letters::{Count, tell};
 use super::lookup::{EventState, Standings};
 use super::queues::Queue;
 use super::{Page, PathOfApp, PathOfEvent, event_key};
-use crate::admin::audit::{Caller, Was};
+use crate::admin::audit::Caller;
 use crate::admin::body::{Asked, Named};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::broker::Partly;
 use crate::state::Peeked;
 
 /// Some events of a queue.
@@ -94,11 +95,9 @@ pub(super) async fn purge(
 ) -> Result<Json<Count>> {
     let (app, event) = (app.parse::<AppId>()?, EventName::parse_stored(&event)?);
     let done = admin.broker.purge(app, event.clone()).await;
-    let done = done.and_then(|count| count.ok_or_else(|| unknown(&app, &event)));
-    let done = done.map(|count| Was::<Count>::only(Count { count }));
-    caller.audit("queue.purge", format_args!("{event} for {app}"), &done);
-    let count = done?.after.map_or(0, |after| after.count);
-    Ok(Json(Count { count }))
+    let done = done.and_then(|done| done.ok_or_else(|| unknown(&app, &event)));
+    let done = done.unwrap_or_else(|error| Partly::from(Err(error)));
+    tell(&caller, ("queue.purge", format_args!("{event} for {app}")), done)
 }
 
 fn peeked(state: EventState) -> ensync_core::Result<Peeked> {

@@ -112,13 +112,7 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListQue
     let (limit, after) = (page.limit()?, page.after(|text| text.parse::<u32>().map_err(super::no_number))?);
     let event = asked.event.as_deref().map(EventName::parse_stored).transpose()?;
     let app = asked.app.as_deref().map(str::parse).transpose()?;
-    let look = move |state: &crate::state::State| {
-        let queues = state.queues_after(app.as_ref(), event.as_ref(), after, limit);
-        let name = |stats: &QueueStats| state.app_name(&stats.recipient).unwrap_or_default().to_owned();
-        queues.into_iter().map(|(number, stats)| (number, name(&stats), stats)).collect::<Vec<_>>()
-    };
-    let queues = admin.broker.inspect(look).await?;
-    let next = queues.last().filter(|_| queues.len() == limit).map(|(number, ..)| number.to_string());
-    let queues = queues.into_iter().map(|(_, name, stats)| Queue::new(stats, name)).collect();
-    Ok(Json(Queues { queues, next }))
+    let (queues, next) = admin.broker.find_queues((app, event), after, limit).await?;
+    let queues = queues.into_iter().map(|(stats, name)| Queue::new(stats, name)).collect();
+    Ok(Json(Queues { queues, next: next.map(|next| next.to_string()) }))
 }

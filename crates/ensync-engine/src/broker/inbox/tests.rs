@@ -5,9 +5,10 @@ use ensync_core::{
 };
 
 use super::*;
-use crate::log::MemoryLog;
+use crate::log::{Log, MemoryLog};
 use crate::model::{AdminCommand, EventOptions, KeyHash, Rights};
-use crate::state::{Settings, State, Step};
+use crate::state::{Settings, Source, State, Step};
+use crate::testing::{FaultyLog, LogFaults};
 
 /// A state whose deliveries go to one session, and where their records are.
 struct Fixture {
@@ -22,9 +23,13 @@ struct Fixture {
 
 impl Fixture {
     async fn new(ack_timeout: Duration) -> Self {
+        Self::over(Arc::new(MemoryLog::new()), ack_timeout).await
+    }
+
+    async fn over(log: Arc<dyn Log>, ack_timeout: Duration) -> Self {
         let mut state = State::new(Settings::default());
         state.tick(Timestamp::from_millis(1_000_000));
-        let records = Arc::new(Records::new(Arc::new(MemoryLog::new()), 0));
+        let records = Arc::new(Records::new(log, 0));
         let (id, name): (_, EventName) = (AppId::from_bytes([1; 32]), "a".parse().unwrap());
         let key = KeyHash::of(&AppKey::parse("key").unwrap());
         let options = EventOptions { ack_timeout: Some(ack_timeout), ..EventOptions::default() };
@@ -115,7 +120,7 @@ async fn what_nobody_takes_does_not_add_up() {
     for _ in 0..100 {
         fixture.send().await;
     }
-    // Leases end, and the same events come again, while nobody reads; they go to the dead letters in the end.
+    // Leases end, and the same events come again, while nobody reads.
     for _ in 0..12 {
         fixture.pass(100).await;
         fixture.give_out();
@@ -157,4 +162,57 @@ async fn no_more_is_read_ahead_than_there_is_room_for() {
         assert!(fixture.inbox.next().await.is_some());
     }
     assert_eq!((fixture.inbox.bytes, fixture.inbox.reading.len()), (0, 0));
+}
+
+/// Far more often than an event may be delivered.
+#[tokio::test(start_paused = true)]
+async fn what_was_never_handed_over_was_not_delivered() {
+    let mut fixture = Fixture::new(Duration::from_millis(100)).await;
+    fixture.send().await;
+    for _ in 0..40 {
+        fixture.pass(100).await;
+        fixture.give_out();
+    }
+    assert!(fixture.sent >= 40, "{}", fixture.sent);
+    assert_eq!(fixture.inbox.next().await.unwrap().attempt, Some(1));
+    // This one was seen.
+    fixture.pass(100).await;
+    fixture.give_out();
+    assert_eq!(fixture.inbox.next().await.unwrap().attempt, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_was_not_delivered() {
+    let faults = LogFaults::default();
+    let log = FaultyLog { inner: Arc::new(MemoryLog::new()), faults: faults.clone(), crashed: Arc::default() };
+    let mut fixture = Fixture::over(Arc::new(log), Duration::from_millis(100)).await;
+    faults.fail_reads(40);
+    fixture.send().await;
+    for _ in 0..40 {
+        while !fixture.inbox.reading.is_empty() || fixture.inbox.shared.lock().deliveries.front().is_some() {
+            assert!(tokio::time::timeout(Duration::ZERO, fixture.inbox.next()).await.is_err());
+        }
+        fixture.pass(100).await;
+        fixture.give_out();
+    }
+    assert_eq!(fixture.inbox.next().await.unwrap().attempt, Some(1));
+}
+
+/// A place in the log where something else lies is damage like one where nothing does.
+#[tokio::test(start_paused = true)]
+async fn another_record_in_its_place_is_told() {
+    let mut fixture = Fixture::new(Duration::from_secs(60)).await;
+    fixture.send().await;
+    fixture.send().await;
+    let mut waiting = std::mem::take(&mut fixture.inbox.shared.lock().deliveries);
+    let (second, first) = (waiting.pop_back().unwrap().1, waiting.pop_front().unwrap().1);
+    let record = fixture.records.read(second.source()).await.unwrap().unwrap();
+    assert!(first.delivery(&record).is_none());
+    let records = Arc::new(Records::new(Arc::new(MemoryLog::new()), 0));
+    // The second one's record is where the first one's would be.
+    records.append(&[record]).await.unwrap();
+    let Source::Log(at) = first.source() else { panic!() };
+    assert!(records.read_at(*at).await.unwrap().is_some());
+    assert!(read(records.clone(), Instant::now(), first).await.record.is_none());
+    assert_eq!(records.take_lost().len(), 1);
 }

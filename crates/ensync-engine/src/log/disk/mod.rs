@@ -209,7 +209,9 @@ impl Log for DiskLog {
     }
 
     async fn save_checkpoint(&self, at: Position, state: Vec<Bytes>) -> Result<()> {
-        self.visit(move |shared| checkpoint::save(&shared.directory, &shared.id, at, &state)).await
+        // No visit: the broker goes on meanwhile, and says itself when it does not.
+        let shared = self.shared.clone();
+        blocking(move || checkpoint::save(&shared.directory, &shared.id, at, &state)).await
     }
 
     async fn load_checkpoint(&self) -> Result<Option<(Position, Bytes)>> {
@@ -230,8 +232,7 @@ impl Log for DiskLog {
     }
 
     fn hangs(&self) -> Option<Duration> {
-        let since = [*lock(&self.shared.busy), self.shared.visits.oldest()].into_iter().flatten().min()?;
-        Some(since.elapsed()).filter(|busy| *busy >= shared::HANGS)
+        Some(self.shared.waits_since()?.elapsed()).filter(|busy| *busy >= shared::HANGS)
     }
 
     fn failure(&self) -> Option<Error> {

@@ -9,11 +9,18 @@ use super::directory::{ADVICE, Directory, failed, unusable};
 use super::folder::Open;
 use super::format::{ALIGN, DROPPED, Frame, HEADER, LOST, LogId, MARK, position};
 use super::segment::{PIECE, SegmentReader};
+use crate::model::Position;
 
 /// What disks write whole or not at all.
 const SECTOR: usize = 512;
 
 const NO_CHECKPOINT: &str = "has no checkpoint to go with its log, of which a part was dropped";
+
+/// Whether nobody knows what a segment held that was dropped: a log goes on from its newest checkpoint, and has to have everything
+/// from the segment on in which that lies.
+pub(crate) fn is_needed(dropped: u32, checkpoint: Option<Position>) -> bool {
+    checkpoint.is_none_or(|at| dropped >= super::format::split(at).0)
+}
 
 /// A log as it was found.
 #[derive(Debug)]
@@ -76,7 +83,7 @@ pub(crate) fn find(directory: &Directory) -> Result<Option<Found>> {
             segment = number;
         }
     }
-    if checkpoint.is_none() && walk.dropped {
+    if walk.dropped.is_some_and(|dropped| is_needed(dropped, checkpoint)) {
         // What was dropped made a part of the state: that settled events are settled, say.
         return Err(missing(directory, NO_CHECKPOINT));
     }
@@ -100,6 +107,12 @@ pub(crate) fn find(directory: &Directory) -> Result<Option<Found>> {
         }
         found.remove(&number);
     }
+    // One that is damaged is good for nothing, and is not to count as one of those that are kept.
+    for at in checkpoints.into_iter().filter(|at| checkpoint.is_none_or(|newest| *at > newest)) {
+        let path = directory.checkpoint(at);
+        tracing::warn!(file = %path.display(), "removed a checkpoint that is damaged");
+        directory.remove(&path)?;
+    }
     directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
     let mark = walk.mark.filter(|(number, _)| *number == segment).map(|(_, offset)| offset);
     Ok(Some(Found { id, segments: found, segment, spare, commit: walk.commit, epoch: walk.epoch, mark }))
@@ -117,15 +130,15 @@ pub(crate) struct Walk<'a> {
     pub(crate) epoch: u32,
     /// Where the last whole commit is, if it is a mark.
     mark: Option<(u32, u32)>,
-    /// Whether a part was dropped of what was gone through.
-    dropped: bool,
+    /// The last segment that was dropped, of those that were gone through.
+    pub(crate) dropped: Option<u32>,
     /// Where frames first did not follow one another.
     damage: Option<(u32, usize)>,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(directory: &'a Directory, id: LogId) -> Self {
-        Self { directory, id, start: None, commit: 0, epoch: 0, mark: None, dropped: false, damage: None }
+        Self { directory, id, start: None, commit: 0, epoch: 0, mark: None, dropped: None, damage: None }
     }
 
     /// Goes through a segment; where its last whole commit ends.
@@ -140,7 +153,9 @@ impl<'a> Walk<'a> {
                 (self.start, self.commit) = (Some(frame.commit), frame.commit.saturating_sub(1));
             }
             epoch = frame.epoch;
-            self.dropped |= frame.kind == DROPPED;
+            if frame.kind == DROPPED {
+                self.dropped = Some(number);
+            }
             if frame.last {
                 self.mark = (frame.kind == MARK && offset == end).then_some((number, offset as u32));
             }

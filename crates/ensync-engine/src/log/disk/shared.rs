@@ -61,11 +61,16 @@ pub(super) const HANGS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Shared {
+    /// Since when the disk has not answered the writer, or somebody for whom the broker waits.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        [*lock(&self.busy), self.visits.oldest()].into_iter().flatten().min()
+    }
+
     /// Tells once when the disk does not answer, and once when it does again. Until `ended`.
     pub(super) fn watch(&self, ended: &Receiver<()>) {
         let mut hanging: Option<Instant> = None;
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-            let (busy, path) = (*lock(&self.busy), self.directory.path.display());
+            let (busy, path) = (self.waits_since(), self.directory.path.display());
             match (hanging, busy) {
                 (Some(since), now) if now != Some(since) => {
                     tracing::warn!(seconds = since.elapsed().as_secs(), %path, "the disk answers again");

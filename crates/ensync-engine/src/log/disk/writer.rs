@@ -60,6 +60,22 @@ pub(super) struct Writer {
     idle: u32,
 }
 
+/// The writer is at the disk, whatever for, until this is dropped: who appends waits for it.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        *lock(&shared.busy) = Some(Instant::now());
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *lock(&self.0.busy) = None;
+    }
+}
+
 impl Writer {
     /// Goes on at the end of a segment.
     pub(super) fn open(shared: Arc<Shared>, segment: u32, offset: u32, (commit, epoch): (u64, u32)) -> Result<Self> {
@@ -118,6 +134,7 @@ impl Writer {
             let first = match jobs.recv_timeout(if mark { mark_after } else { LOOK }) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
+                    let _busy = Busy::begin(&self.shared);
                     self.look();
                     self.idle += 1;
                     if mark || self.unmarked && LOOK * self.idle >= mark_after {
@@ -129,6 +146,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return self.finish_making(),
             };
             self.idle = 0;
+            let _busy = Busy::begin(&self.shared);
             if self.looked.elapsed() >= LOOK {
                 self.look();
             }
@@ -144,10 +162,8 @@ impl Writer {
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
-            *lock(&self.shared.busy) = Some(Instant::now());
             self.commit(appends);
             self.prepare();
-            *lock(&self.shared.busy) = None;
         }
     }
 

@@ -402,10 +402,9 @@ impl Bench {
             assert_eq!(self.live.get(&number).unwrap_or(&0) + queue.counters.published, live + gone);
 
             for (&seq, lease) in &queue.leases {
-                let parts = state
-                    .parting
-                    .iter()
-                    .any(|gone| (gone.consumer, gone.queue) == (lease.consumer, number) && gone.held.contains(&seq));
+                let parts = state.parting.iter().any(|gone| {
+                    (gone.consumer, gone.queue) == (lease.consumer, number) && gone.held.contains_key(&seq)
+                });
                 let holds = queue.consumers.get(&lease.consumer).is_some_and(|consumer| consumer.held.contains(&seq));
                 assert!(holds || parts);
             }

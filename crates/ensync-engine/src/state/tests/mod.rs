@@ -8,6 +8,7 @@ mod expiry;
 mod isolation;
 mod key_pairs;
 mod leases;
+mod letters;
 mod limits;
 mod publish;
 mod random;

@@ -20,6 +20,8 @@ struct Watched {
     hold: Mutex<Option<Receiver<()>>>,
     /// The same for the next sync of a directory.
     hold_sync: Mutex<Option<Receiver<()>>>,
+    /// And for the sync of a file after so many others.
+    hold_nth_sync: Mutex<Option<(u64, Receiver<()>)>>,
 }
 
 impl Io for Watched {
@@ -29,6 +31,19 @@ impl Io for Watched {
             _ = held.recv();
         }
         SystemIo.sync_directory(folder)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        let mut hold = self.hold_nth_sync.lock().unwrap();
+        let held = hold.take_if(|(others, _)| *others == 0);
+        if let Some((others, _)) = &mut *hold {
+            *others -= 1;
+        }
+        drop(hold);
+        if let Some((_, held)) = held {
+            _ = held.recv();
+        }
+        SystemIo.sync(file)
     }
 
     fn read(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -196,6 +211,27 @@ async fn whoever_is_at_the_disk_is_known() {
     drop(go);
     dropping.await.unwrap().unwrap();
     assert!(log.shared.visits.oldest().is_none());
+}
+
+/// Nobody waits for a mark; but whoever appends while it is made does.
+#[tokio::test]
+async fn a_writer_that_is_at_the_disk_for_a_mark_is_known_too() {
+    let place = Place::quick();
+    let io = Arc::new(Watched::default());
+    let marking = DiskOptions { mark_after: Duration::from_millis(20), ..options() };
+    let log = DiskLog::open_with(place.path(), &marking, io.clone()).unwrap();
+    let (go, held) = channel();
+    *io.hold_nth_sync.lock().unwrap() = Some((1, held));
+    log.store(&[small(1)]).await.unwrap();
+    while io.hold_nth_sync.lock().unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(log.shared.waits_since().is_some());
+    drop(go);
+    while log.shared.waits_since().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    log.store(&[small(2)]).await.unwrap();
 }
 
 #[tokio::test]

@@ -223,5 +223,13 @@ async fn the_second_checkpoint_stands_in_for_a_damaged_one() {
     drop(log);
     let path = place.path().join(format!("{:020}.checkpoint", positions[1].as_u64()));
     place.alter(&path, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let log = place.open();
+    assert_eq!(log.load_checkpoint().await.unwrap(), Some((positions[0], Bytes::from("one"))));
+    // It does so for the next one, too: of two that are kept none is the damaged one.
+    let at = log.store(&[small(3)]).await.unwrap()[0];
+    log.save_checkpoint(at, vec![Bytes::from("three")]).await.unwrap();
+    drop(log);
+    let path = place.path().join(format!("{:020}.checkpoint", at.as_u64()));
+    place.alter(&path, |bytes| *bytes.last_mut().unwrap() ^= 1);
     assert_eq!(place.open().load_checkpoint().await.unwrap(), Some((positions[0], Bytes::from("one"))));
 }

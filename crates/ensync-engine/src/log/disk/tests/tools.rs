@@ -2,6 +2,7 @@
 
 mod copies;
 mod dropped;
+mod moving;
 
 use std::collections::BTreeSet;
 
