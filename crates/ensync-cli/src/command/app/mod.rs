@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use self::keys::{Issued, Keys, access_key};
 use super::Outcome;
-use crate::admin::{Admin, Api, KeyFile, Output, Rights, Table, confirmed, count_in, encoded, shown, text, time};
+use crate::admin::{
+    Admin, Api, Failure, KeyFile, Output, Rights, Table, confirmed, count_in, encoded, shown, text, time,
+};
 use crate::exit::{Exit, Problem};
 use crate::output::note;
 use crate::values::app_id;
