@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::buffer::{DeliveryBuffer, Routed};
 use super::flow::FlowControl;
 use super::link_command::{HandBack, Left, Turn};
+use super::route::Place;
 
 /// How many names may be being left for another to be, that nobody subscribed to.
 const MOST_UNKNOWN: usize = 64;
@@ -59,16 +60,6 @@ pub(crate) struct Restore {
     pub(crate) paused: Option<String>,
     /// Which subscription to the name it is.
     pub(crate) end: Arc<OnceLock<Error>>,
-}
-
-/// Where an event goes.
-pub(crate) enum Place {
-    /// To who reads it, counted by this.
-    Reader(Arc<DeliveryBuffer>, Arc<FlowControl>),
-    /// Nowhere: its stream has ended, and is about to be asked for again.
-    Ended,
-    /// Nowhere: nobody is subscribed.
-    Nobody,
 }
 
 /// A subscription's end of a slot.

@@ -1,16 +1,27 @@
 //! Handing what a link brings to its subscriptions.
 
+use std::sync::Arc;
+
 use ensync_core::{Error, ErrorKind, Extension};
 use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::buffer::Routed;
+use super::buffer::{DeliveryBuffer, Routed};
 use super::flow::FlowControl;
 use super::link::{Inbox, LiveLink};
 use super::link_command::{HandBack, Left, LinkCommand, Turn};
-use super::registry::Place;
 use super::stream::StreamLife;
+
+/// Where an event goes.
+pub(crate) enum Place {
+    /// To who reads it, counted by this.
+    Reader(Arc<DeliveryBuffer>, Arc<FlowControl>),
+    /// Nowhere: its stream has ended, and is about to be asked for again.
+    Ended,
+    /// Nowhere: nobody is subscribed.
+    Nobody,
+}
 
 /// Takes events off the link and hands each to its subscription's buffer. A slow reader holds up nobody else.
 pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) -> Error {
