@@ -58,7 +58,7 @@ async fn an_app_is_made_used_and_deleted() {
     assert!(shell.run("app disable shop").await.ok().contains("false"));
     client(rotated["app_key"].as_str().unwrap()).await.unwrap_err();
     assert_eq!(shell.run("app enable shop --json").await.json()["enabled"], true);
-    assert!(shell.run("app delete shop").await.failed().contains("every event that was sent to it"));
+    assert!(shell.run("app delete shop").await.failed().contains("the app \"shop\" and the 0 events"));
     shell.run("app delete shop --yes").await.ok();
     assert!(shell.run("app show shop").await.failed().contains("no app has the name \"shop\""));
     assert_eq!(shell.run("app list --json").await.json(), serde_json::json!([]));
