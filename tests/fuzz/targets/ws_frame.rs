@@ -29,7 +29,12 @@ fn check_request(frame: &str) -> bool {
         }
         Ok(Request::Ping | Request::Pong) => true,
         Err(error) => {
-            let of_values = [ErrorKind::InvalidEventName, ErrorKind::InvalidKey, ErrorKind::InvalidInput];
+            let of_values = [
+                ErrorKind::InvalidEventName,
+                ErrorKind::InvalidKey,
+                ErrorKind::InvalidInput,
+                ErrorKind::MalformedEnvelope,
+            ];
             check_refusal(&error, &[&[ErrorKind::Protocol][..], &of_values].concat());
             false
         }
