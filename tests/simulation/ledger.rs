@@ -40,7 +40,7 @@ struct Book {
     ids: BTreeMap<Key, EventId>,
     /// The delivery that was acknowledged.
     acked: BTreeMap<Key, Block>,
-    /// What was delivered for the first time, in order, by reader, name and run of the engine, which does not know after a restart
+    /// What the engine delivered for the first time, in order, by reader, name and run of the engine, which does not know after a restart
     /// how often it delivered what.
     first: BTreeMap<(&'static str, usize, u64), Vec<u64>>,
     deliveries: u64,
@@ -281,8 +281,10 @@ impl Ledger {
         book.deliveries += 1;
         let id = book.ids.entry(key).or_insert_with(|| event.id().clone()).clone();
         let refused = book.refused.contains(&key);
-        if event.attempt() == Some(1) {
-            book.first.entry((who, key.0, event.block().as_u64() >> 20)).or_default().push(key.1);
+        let (run, times) = (event.block().as_u64() >> 20, event.block().as_u64() & 0xf_ffff);
+        // What waited for another reader, who never got it, is no second attempt; it comes behind what was handed out meanwhile.
+        if event.attempt() == Some(1) && times == 1 {
+            book.first.entry((who, key.0, run)).or_default().push(key.1);
         }
         if &id != event.id() {
             book.twice.insert(key);
