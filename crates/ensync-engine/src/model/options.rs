@@ -17,7 +17,8 @@ pub struct EventOptions {
     /// After how many deliveries an event that nobody settles goes to the dead letters.
     ///
     /// A delivery counts when its lease runs out, and when the client rolls it back or defers it; a defer to a later time makes
-    /// no dead letter by itself. The first 100 that come back because the client's session or connection ended do not count,
+    /// no dead letter by itself. What was never given to a client is no delivery: it waited for a reader that took nothing, or its payload
+    /// could not be read from the disk. The first 100 that come back because the client's session or connection ended do not count,
     /// for the client may never have looked at them; they do raise the attempt that the next reader sees. The count starts anew
     /// when a dead letter is queued again. A restart keeps it; what was with a client when the engine was killed is not in it, as if
     /// the connection had ended.
