@@ -90,14 +90,14 @@ impl Clock for TokioClock {
     }
 }
 
-/// The engine's time: anchored once, and never backwards.
-#[derive(Debug)]
+/// The engine's time: anchored once, and never backwards. Clones tell the same, and each looks for itself.
+#[derive(Clone, Debug)]
 pub(super) struct Time {
     clock: Arc<dyn Clock>,
     /// The time when so much had passed.
     start: Timestamp,
     first: Duration,
-    /// When the broker last looked.
+    /// When its owner last looked.
     looked: Duration,
 }
 

@@ -22,6 +22,7 @@
 //! ```
 
 mod backup;
+mod fold;
 mod pieces;
 mod repair;
 mod report;
@@ -34,3 +35,56 @@ pub use backup::{Backup, Restored, backup, restore};
 pub use repair::{Assessment, LostEvents, assess, repair};
 pub use report::{Contents, Damage, FileReport};
 pub use verify::{Report, verify};
+
+#[cfg(test)]
+pub(crate) use fold::Fold;
+
+/// What is done with a data directory, done with a single log.
+#[cfg(test)]
+pub(crate) mod one {
+    use std::path::PathBuf;
+
+    use ensync_core::Result;
+
+    use super::{Assessment, Backup, Report};
+    use crate::log::disk::blocking;
+    use crate::log::disk::directory::unusable;
+
+    pub(crate) async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
+        let path = path.into();
+        blocking(move || Ok(super::verify::verify_log(&path, None)?.0)).await
+    }
+
+    pub(crate) async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
+        let path = path.into();
+        blocking(move || Ok(super::repair::assess_log(&path, None)?.0)).await
+    }
+
+    pub(crate) async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
+        Ok(super::repair::repair_log(path.into(), None).await?.0)
+    }
+
+    pub(crate) async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: bool) -> Result<Backup> {
+        let (data, to) = (data.into(), to.into());
+        let copy = to.clone();
+        blocking(move || super::backup::backup_log(data.clone(), copy, replays).map(|()| data)).await?;
+        let report = self::verify(to.clone()).await?;
+        match report.damage.first() {
+            None => Ok(Backup { report, left_out: Vec::new() }),
+            Some(damage) => {
+                std::fs::read_dir(to).unwrap().for_each(|file| std::fs::remove_file(file.unwrap().path()).unwrap());
+                Err(unusable(format!("the copy is damaged: {damage}")))
+            }
+        }
+    }
+
+    pub(crate) async fn restore(backup: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Result<Report> {
+        let (from, data) = (backup.into(), data.into());
+        if let Some(damage) = self::verify(from.clone()).await?.damage.first() {
+            return Err(unusable(format!("the copy is damaged: {damage}")));
+        }
+        let place = data.clone();
+        blocking(move || super::backup::restore_log(from, place)).await?;
+        self::verify(data).await
+    }
+}

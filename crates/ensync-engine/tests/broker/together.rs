@@ -1,10 +1,9 @@
 //! What is asked for at once, by callers who do not wait for the answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{Command, Delay, ErrorKind, Publish, Service, Settle, Settlement};
-use ensync_engine::{Broker, BrokerOptions, MemoryLog};
+use ensync_engine::{Broker, BrokerOptions, EventOptions, MemoryLog};
 use futures::FutureExt;
 
 use super::{SHOP, WAREHOUSE, broker, consumer, create_apps, event, login, send, settle, start, waiting};
@@ -13,8 +12,9 @@ use super::{SHOP, WAREHOUSE, broker, consumer, create_apps, event, login, send, 
 async fn what_was_sent_counts_until_it_is_stored_though_its_sender_is_gone() {
     let mut options = BrokerOptions::dev();
     options.limits.quotas.app_waiting = 10;
-    let broker = Broker::start(options, Arc::new(MemoryLog::new())).await.unwrap();
+    let broker = Broker::start(options, MemoryLog::new()).await.unwrap();
     create_apps(&broker).await;
+    broker.register_event(event(), EventOptions::default()).await.unwrap();
     let shop = login(&broker, SHOP).await;
     // On its way; then nobody waits for it.
     assert!(send(&broker, &shop.peer, "b25lb25l").now_or_never().is_none());

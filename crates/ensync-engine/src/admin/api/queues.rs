@@ -111,13 +111,8 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListQue
     let (limit, after) = (page.limit()?, page.after::<u32>()?);
     let event = asked.event.as_deref().map(str::parse).transpose()?;
     let app = asked.app.as_deref().map(str::parse).transpose()?;
-    let look = move |state: &crate::state::State| {
-        let queues = state.queues_after(app.as_ref(), event.as_ref(), after, limit);
-        let name = |stats: &QueueStats| state.app_name(&stats.recipient).unwrap_or_default().to_owned();
-        queues.into_iter().map(|(number, stats)| (number, name(&stats), stats)).collect::<Vec<_>>()
-    };
-    let queues = admin.broker.inspect(look).await?;
+    let queues = admin.broker.queues_after((app, event), after, limit).await?;
     let next = queues.last().filter(|_| queues.len() == limit).map(|(number, ..)| number.to_string());
-    let queues = queues.into_iter().map(|(_, name, stats)| Queue::new(stats, name)).collect();
+    let queues = queues.into_iter().map(|(_, stats, name)| Queue::new(stats, name)).collect();
     Ok(Json(Queues { queues, next }))
 }
