@@ -61,7 +61,7 @@ const QUEUES: usize = 1_024;
 const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A message broker: queues, their clients, and what both may do. It is an EnSync engine but for the wire, which transports add:
-/// they call it as a [`Service`].
+/// they call it as a [`Service`](ensync_core::Service).
 ///
 /// A handle, cheap to clone. The broker stops when [`shutdown`](Broker::shutdown) is called or the last handle is gone.
 ///

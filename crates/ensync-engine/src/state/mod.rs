@@ -14,7 +14,7 @@
 //! leases and sessions are not in the log, so after a restart all that is unsettled can be delivered again.
 //!
 //! The registry and the partitions are folds of logs of their own, of which none knows another. What administrators ask for is decided
-//! and stored first, [applied](Access::apply) then, and known to every partition before it is answered: what was decided under rights
+//! and stored first, applied then, and known to every partition before it is answered: what was decided under rights
 //! that it ended is stored before, or refused.
 //!
 //! Ticks bring time; nothing here ever looks at a clock. Given the same calls it does the same, always.
