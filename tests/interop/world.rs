@@ -142,7 +142,7 @@ async fn start(log: MemoryLog, address: Option<SocketAddr>) -> (Server, Runtime)
     let server = runtime.spawn(async move {
         let engine = || address.into_iter().fold(Server::dev(), ServerBuilder::listen);
         loop {
-            match engine().log(Arc::new(log.clone())).start().await {
+            match engine().logs(log.clone()).start().await {
                 Ok(server) => return server,
                 Err(error) if address.is_none() => panic!("{error}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,

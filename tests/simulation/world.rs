@@ -213,7 +213,7 @@ impl World {
 async fn broker(log: &MemoryLog, clock: &Arc<TokioClock>, remembers: Duration) -> Broker {
     let mut options = BrokerOptions { clock: clock.clone(), ..BrokerOptions::default() };
     options.limits.dedup_window = remembers;
-    Broker::start(options, Arc::new(log.clone())).await.unwrap()
+    Broker::start(options, log.clone()).await.unwrap()
 }
 
 fn tasks() -> usize {

@@ -41,8 +41,9 @@
 //!
 //! # The parts
 //!
-//! [`model`] is what is spoken of everywhere: ids, records, rights. [`state`] is all that happens to them, as a state machine without
-//! I/O or clock, a fold over a [`log`]: sessions before a registry and the queues, which know nothing of each other. [`Broker`] drives it. [`Server`] puts
+//! [`model`] is what is spoken of everywhere: ids, records, rights. [`state`] is all that happens to them, as state machines without
+//! I/O or clock: sessions before a registry and partitions of the queues, each a fold over a [`log`] of its own, which know nothing of
+//! each other. [`Broker`] drives them. [`Server`] puts
 //! listeners around a broker; [`InProcess`] connects to one without sockets. [`testing`] is an engine for your tests, whose clock you
 //! move.
 
@@ -70,7 +71,7 @@ pub use admin::{AdminApi, AdminToken, SettingInForce};
 pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioClock};
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
-pub use log::{DiskLog, DiskOptions, Log, MemoryLog, ReadProgress};
+pub use log::{DiskLog, DiskOptions, Log, Logs, MemoryLog, ReadProgress};
 pub use model::{EventChange, EventOptions, Rights};
 pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
 pub use state::{AppInfo, DeadLetter, Defaults, LetterFilter, Limits, QueueCounters, QueueStats, Quotas, Rate};

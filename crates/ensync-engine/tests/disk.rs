@@ -13,12 +13,15 @@ use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply,
     Service, Session, Settle, Settlement, Subscribe, Timestamp, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, Clock, DiskLog, DiskOptions, EventOptions, Server};
+use ensync_engine::{Broker, BrokerOptions, Clock, DiskOptions, EventOptions, Logs, Server};
 use futures::StreamExt;
 use tempfile::TempDir;
 
 const SHOP: AppId = AppId::from_bytes([6; 32]);
 const WAREHOUSE: AppId = AppId::from_bytes([25; 32]);
+
+/// Where the log of the only partition is.
+const PARTITION: &str = "partition-0";
 
 fn event() -> EventName {
     EventName::parse("orders/status/updated").unwrap()
@@ -35,10 +38,10 @@ async fn start(path: &Path) -> Broker {
 async fn start_with(path: &Path, change: impl FnOnce(&mut BrokerOptions)) -> Broker {
     let mut disk = DiskOptions::default();
     disk.segment_bytes = 64 << 10;
-    let log = DiskLog::open(path, disk).await.unwrap();
+    let log = Logs::open(path, disk).await.unwrap();
     let mut options = BrokerOptions::default();
     change(&mut options);
-    Broker::start(options, Arc::new(log)).await.unwrap()
+    Broker::start(options, log).await.unwrap()
 }
 
 async fn provision(broker: &Broker) {
@@ -111,11 +114,22 @@ async fn what_was_stored_outlives_the_broker_with_and_without_a_checkpoint() {
 
     // As a crash would leave it, and as an orderly stop does.
     let crashed = TempDir::new().unwrap();
-    for name in names(place.path(), ".log") {
-        fs::copy(place.path().join(&name), crashed.path().join(&name)).unwrap();
+    fs::copy(place.path().join("store"), crashed.path().join("store")).unwrap();
+    for folder in [PARTITION, "registry"] {
+        fs::create_dir(crashed.path().join(folder)).unwrap();
+        for name in names(&place.path().join(folder), ".log") {
+            let name = Path::new(folder).join(name);
+            fs::copy(place.path().join(&name), crashed.path().join(&name)).unwrap();
+        }
     }
     broker.shutdown().await;
-    assert_eq!((names(place.path(), ".checkpoint").len(), names(crashed.path(), ".checkpoint").len()), (1, 0));
+    assert_eq!(
+        (
+            names(&place.path().join(PARTITION), ".checkpoint").len(),
+            names(&crashed.path().join(PARTITION), ".checkpoint").len()
+        ),
+        (1, 0)
+    );
 
     for place in [place, crashed] {
         let broker = start(place.path()).await;
@@ -161,14 +175,14 @@ async fn the_log_is_dropped_but_for_what_waits() {
         }
     }
     broker.shutdown().await;
-    let before = names(place.path(), ".log").len();
+    let before = names(&place.path().join(PARTITION), ".log").len();
     assert!(before > 10);
 
     let broker = start_with(place.path(), |options| options.retention.max_bytes = 200 << 10).await;
     let mut looked = 0;
-    while names(place.path(), ".log").len() > 4 {
+    while names(&place.path().join(PARTITION), ".log").len() > 4 {
         looked += 1;
-        assert!(looked < 100, "{:?}", names(place.path(), ".log"));
+        assert!(looked < 100, "{:?}", names(&place.path().join(PARTITION), ".log"));
         tokio::time::sleep(Duration::from_secs(61)).await;
         broker.sessions().await.unwrap();
     }
@@ -219,7 +233,7 @@ async fn a_clock_that_is_set_makes_nothing_old() {
         settle(&broker, &warehouse.peer, &delivery, Settlement::Ack).await;
     }
     broker.shutdown().await;
-    let before = names(place.path(), ".log");
+    let before = names(&place.path().join(PARTITION), ".log");
     assert!(before.len() > 3);
     let clock = Arc::new(Ahead { days: AtomicU64::new(0), begun: tokio::time::Instant::now() });
     let broker = start_with(place.path(), |options| options.clock = clock.clone()).await;
@@ -228,7 +242,7 @@ async fn a_clock_that_is_set_makes_nothing_old() {
         tokio::time::sleep(Duration::from_secs(61)).await;
         broker.sessions().await.unwrap();
     }
-    assert!(names(place.path(), ".log").starts_with(&before), "what is kept for replays is there");
+    assert!(names(&place.path().join(PARTITION), ".log").starts_with(&before), "what is kept for replays is there");
     // A week that passes does.
     clock.days.store(0, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(8 * 24 * 3_600)).await;
@@ -236,7 +250,7 @@ async fn a_clock_that_is_set_makes_nothing_old() {
         tokio::time::sleep(Duration::from_secs(61)).await;
         broker.sessions().await.unwrap();
     }
-    assert!(names(place.path(), ".log").len() < before.len());
+    assert!(names(&place.path().join(PARTITION), ".log").len() < before.len());
 }
 
 /// What is wrong with one part is no reason to keep the others.
@@ -256,14 +270,14 @@ async fn a_part_that_cannot_be_dropped_keeps_no_other() {
         }
     }
     broker.shutdown().await;
-    let third = place.path().join("0000000003.log");
+    let third = place.path().join(PARTITION).join("0000000003.log");
     let mut bytes = fs::read(&third).unwrap();
     bytes[64 + 30] ^= 1;
     fs::write(&third, bytes).unwrap();
 
     let broker = start_with(place.path(), |options| options.retention.max_bytes = 200 << 10).await;
-    let size = |name: &String| fs::metadata(place.path().join(name)).unwrap().len();
-    let used = || names(place.path(), ".log").iter().map(size).sum::<u64>();
+    let size = |name: &String| fs::metadata(place.path().join(PARTITION).join(name)).unwrap().len();
+    let used = || names(&place.path().join(PARTITION), ".log").iter().map(size).sum::<u64>();
     let before = used();
     assert!(before > 600 << 10, "{before}");
     for _ in 0..20 {
@@ -318,8 +332,8 @@ async fn an_event_that_cannot_be_read_any_more_is_a_dead_letter_with_a_reason() 
         }
     }
     broker.shutdown().await;
-    assert!(names(place.path(), ".log").len() > 1);
-    let path = place.path().join("0000000001.log");
+    assert!(names(&place.path().join(PARTITION), ".log").len() > 1);
+    let path = place.path().join(PARTITION).join("0000000001.log");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(12).position(|part| part == b"bG9zdGxvc3Q=").unwrap();
     bytes[at] ^= 1;

@@ -2,14 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
     Command, Delay, Delivery, EventName, Login, Metadata, Peer, Publish, Result, SecretKey, Service, Session, Settle,
     Settlement, Subscribe, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, MemoryLog};
+use ensync_engine::{Broker, BrokerOptions, DiskOptions, EventOptions, Logs, MemoryLog};
 use futures::StreamExt;
 
 const MANUAL: &str = include_str!("../src/manual/metrics.md");
@@ -105,14 +104,14 @@ fn discard() -> Settlement {
 #[tokio::test]
 async fn the_manual_names_every_metric_and_no_other() {
     let place = tempfile::tempdir().unwrap();
-    let log = DiskLog::open(place.path(), DiskOptions::default()).await.unwrap();
-    let broker = Broker::start(BrokerOptions::dev(), Arc::new(log)).await.unwrap();
+    let log = Logs::open(place.path(), DiskOptions::default()).await.unwrap();
+    let broker = Broker::start(BrokerOptions::dev(), log).await.unwrap();
     let client = Client::log_in(&broker, 1).await;
     client.publish("a/b").await.unwrap();
     // Only now is there a checkpoint.
     broker.shutdown().await;
-    let log = DiskLog::open(place.path(), DiskOptions::default()).await.unwrap();
-    let broker = Broker::start(BrokerOptions::dev(), Arc::new(log)).await.unwrap();
+    let log = Logs::open(place.path(), DiskOptions::default()).await.unwrap();
+    let broker = Broker::start(BrokerOptions::dev(), log).await.unwrap();
     // A series of refusals begins with the first.
     let gone = broker.handle(client.peer(), Command::Heartbeat).await;
     assert!(gone.is_err());
@@ -130,7 +129,7 @@ async fn the_manual_names_every_metric_and_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn the_counters_are_what_was_done() {
-    let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await.unwrap();
+    let broker = Broker::start(BrokerOptions::dev(), MemoryLog::new()).await.unwrap();
     let options = EventOptions { ttl: Some(Duration::from_secs(3_600)), ..EventOptions::default() };
     broker.register_event(name("a/b"), options).await.unwrap();
     let mut client = Client::log_in(&broker, 1).await;
@@ -193,7 +192,7 @@ async fn the_counters_are_what_was_done() {
 #[tokio::test]
 async fn names_beyond_the_limit_are_summed_up_and_none_changes_its_place() {
     let options = BrokerOptions { max_metric_events: 2, ..BrokerOptions::dev() };
-    let broker = Broker::start(options, Arc::new(MemoryLog::new())).await.unwrap();
+    let broker = Broker::start(options, MemoryLog::new()).await.unwrap();
     let client = Client::log_in(&broker, 1).await;
     client.publish("m").await.unwrap();
     client.publish("z").await.unwrap();
@@ -215,7 +214,7 @@ async fn names_beyond_the_limit_are_summed_up_and_none_changes_its_place() {
 
 #[tokio::test]
 async fn a_stopped_broker_is_not_ready_and_says_why() {
-    let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await.unwrap();
+    let broker = Broker::start(BrokerOptions::dev(), MemoryLog::new()).await.unwrap();
     broker.ready().await.unwrap();
     broker.shutdown().await;
     assert!(broker.ready().await.unwrap_err().to_string().contains("stopping"));

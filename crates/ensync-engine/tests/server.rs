@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{Command, Connector, Endpoint, ErrorKind};
@@ -30,11 +29,11 @@ async fn dropping_a_server_ends_its_sessions() {
 #[tokio::test]
 async fn a_server_goes_on_with_its_log() {
     let log = MemoryLog::new();
-    let server = Server::dev().log(Arc::new(log.clone())).start().await.unwrap();
+    let server = Server::dev().logs(log.clone()).start().await.unwrap();
     let app = server.create_app("warehouse").await.unwrap();
     server.shutdown().await;
 
-    let server = Server::dev().log(Arc::new(log.reopen())).start().await.unwrap();
+    let server = Server::dev().logs(log.reopen()).start().await.unwrap();
     let endpoint: Endpoint = server.grpc_url().parse().unwrap();
     let link = server.in_process().connect(&endpoint, &app.app_key).await.unwrap();
     assert_eq!(link.welcome.app_id, Some(app.app_id));

@@ -6,14 +6,13 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, Error, ErrorKind, EventId, EventName, Login, Metadata, Publish, Reply,
     Result, SecretKey, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions};
+use ensync_engine::{Broker, BrokerOptions, DiskOptions, EventOptions, Logs};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -99,8 +98,8 @@ async fn broker(path: &Path, change: impl FnOnce(&mut BrokerOptions)) -> Broker 
     options.limits.max_in_flight = 1_000_000.try_into().unwrap();
     options.limits.max_bytes_in_flight = u64::MAX;
     change(&mut options);
-    let log = DiskLog::open(path, DiskOptions::default()).await.unwrap();
-    Broker::start(options, Arc::new(log)).await.unwrap()
+    let log = Logs::open(path, DiskOptions::default()).await.unwrap();
+    Broker::start(options, log).await.unwrap()
 }
 
 impl World {

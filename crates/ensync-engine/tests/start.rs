@@ -7,11 +7,10 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{AppId, AppKey, Command, EventName, Login, Metadata, Publish, Service, Session, WirePayload};
-use ensync_engine::{Broker, BrokerOptions, DiskLog, DiskOptions, EventOptions, Server};
+use ensync_engine::{Broker, BrokerOptions, DiskOptions, EventOptions, Logs, Server};
 use futures::StreamExt;
 use futures::stream;
 
@@ -32,9 +31,9 @@ fn tell(line: std::fmt::Arguments<'_>) {
 
 async fn start(path: &Path) -> (Broker, [Duration; 2]) {
     let begun = Instant::now();
-    let log = DiskLog::open(path, DiskOptions::default()).await.unwrap();
+    let log = Logs::open(path, DiskOptions::default()).await.unwrap();
     let opened = begun.elapsed();
-    let broker = Broker::start(BrokerOptions::default(), Arc::new(log)).await.unwrap();
+    let broker = Broker::start(BrokerOptions::default(), log).await.unwrap();
     broker.ready().await.unwrap();
     (broker, [opened, begun.elapsed()])
 }
@@ -93,9 +92,14 @@ async fn a_start_with_many_events_waiting_is_quick() {
     let more = (count / 20).max(1_000);
     publish(&broker, &session, more).await;
     let copy = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(place.path()).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    for folder in ["", "registry", "partition-0"] {
+        let (from, to) = (place.path().join(folder), copy.path().join(folder));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
     }
     broker.shutdown().await;
     let (broker, crashed) = start(copy.path()).await;

@@ -1,11 +1,10 @@
 //! The admin API on a data directory, without an engine.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ensync_engine::{AdminApi, Broker, BrokerOptions, DiskLog, DiskOptions};
+use ensync_engine::{AdminApi, Broker, BrokerOptions, DiskOptions, Logs};
 use ensync_sdk::ErrorKind;
 use http::{Request, Response};
 
@@ -23,7 +22,7 @@ impl Offline {
             format!("cannot use the data directory {shown}: {cause}; `ensync serve --data {shown}` would make it")
         })?;
         check_owner(path, &owner)?;
-        let log = DiskLog::open(path, DiskOptions::default()).await.map_err(|error| match error.kind() {
+        let log = Logs::open(path, DiskOptions::default()).await.map_err(|error| match error.kind() {
             ErrorKind::Unavailable => error.context(
                 "cannot administer the data directory; if an engine runs on it, leave --data out, and its admin API does it",
             ),
@@ -34,7 +33,7 @@ impl Offline {
         options.limits.dedup_window = Duration::MAX;
         options.limits.dedup_entries_per_app = usize::MAX;
         options.limits.dedup_entries = usize::MAX;
-        let broker = Broker::start(options, Arc::new(log)).await?;
+        let broker = Broker::start(options, log).await?;
         Ok(Self { api: AdminApi::new(broker.clone()), broker })
     }
 

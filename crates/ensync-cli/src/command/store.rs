@@ -65,7 +65,7 @@ impl Verify {
             })
         };
         let text = || {
-            let file = |file: &FileReport| format!("{:<32} {:>12} bytes  {}", file.name, file.bytes, file.contents);
+            let file = |file: &FileReport| format!("{:<44} {:>12} bytes  {}", file.name, file.bytes, file.contents);
             let mut lines: Vec<_> = report.files.iter().map(file).collect();
             lines.extend(summary(&report));
             lines.extend(report.damage.iter().map(|damage| format!("DAMAGED: {damage}")));
@@ -100,7 +100,7 @@ impl Repair {
                 "settlements": found.settlements,
                 "beginning": found.beginning,
                 "repaired": repaired,
-                "kept": found.kept.as_ref().map(|kept| kept.display().to_string()),
+                "kept": found.kept.iter().map(|kept| kept.display().to_string()).collect::<Vec<_>>(),
             })
         };
         let text = || {
@@ -108,10 +108,11 @@ impl Repair {
                 return "nothing is damaged".to_owned();
             }
             let mut lines = assessment(&found);
-            lines.push(match (&found.kept, self.apply) {
+            let kept: Vec<_> = found.kept.iter().map(|kept| kept.display().to_string()).collect();
+            lines.push(match (kept.is_empty(), self.apply) {
                 (_, false) => "nothing was changed; do it with --apply".to_owned(),
-                (None, true) => "repaired".to_owned(),
-                (Some(kept), true) => format!("repaired; what was replaced is in {}", kept.display()),
+                (true, true) => "repaired".to_owned(),
+                (false, true) => format!("repaired; what was replaced is in {}", kept.join(", ")),
             });
             lines.join("\n")
         };
@@ -128,7 +129,7 @@ pub(super) fn figures(report: &Report) -> Value {
         "unsettled": report.unsettled,
         "dead": report.dead,
         "checkpoints_compared": report.compared,
-        "unfinished": report.unfinished.as_ref().map(|(file, bytes)| json!({"file": file, "bytes": bytes})),
+        "unfinished": report.unfinished.iter().map(|(file, bytes)| json!({"file": file, "bytes": bytes})).collect::<Vec<_>>(),
     })
 }
 
@@ -139,19 +140,19 @@ fn damage(damage: &[Damage]) -> Vec<Value> {
 
 /// The figures of a report, for people.
 pub(super) fn summary(report: &Report) -> Vec<String> {
-    let unfinished = report.unfinished.as_ref().map(|(file, bytes)| {
+    let unfinished = report.unfinished.iter().map(|(file, bytes)| {
         format!("{file} ends with {bytes} bytes of a commit that was not finished; the next start removes them")
     });
     let figures = format!(
         "{} records in {} commits, {} bytes; {} unsettled events, {} dead letters; {} checkpoints compared with the log",
         report.records, report.commits, report.bytes, report.unsettled, report.dead, report.compared
     );
-    unfinished.into_iter().chain([figures]).collect()
+    unfinished.chain([figures]).collect()
 }
 
 fn assessment(found: &Assessment) -> Vec<String> {
     let mut lines: Vec<_> = found.damage.iter().map(|damage| format!("DAMAGED: {damage}")).collect();
-    if let Some((file, bytes)) = &found.unfinished {
+    for (file, bytes) in &found.unfinished {
         lines.push(format!("{file} ends with {bytes} bytes of a commit that was not finished, which is no loss"));
     }
     lines.push(match found.records {

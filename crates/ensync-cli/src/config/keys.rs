@@ -99,6 +99,8 @@ settings! {
     "config_manager.tls" config_manager_tls: bool = false,
         "Whether that is with TLS, by the same files.";
 
+    "storage.partitions" partitions: Option<NonZeroU32> = None,
+        "How many partitions a new store has, 1 to 64: each has a log and a task, and all queues of its apps. Fixed from then on. Unset: 1.";
     "storage.segment_size" segment_size: Size = Size(DiskOptions::default().segment_bytes),
         "The length of a file of the log, taken from the disk ahead: 64KiB to 1GiB.";
     "storage.checkpoint_size" checkpoint_size: Size = Size(ensync_engine::BrokerOptions::default().checkpoint_bytes),

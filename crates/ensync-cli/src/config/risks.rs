@@ -112,6 +112,9 @@ impl Loaded {
                 "storage.retention_size is less than four segments: little can be replayed, and what waits is copied often".into(),
             );
         }
+        if self.config.partitions.is_some_and(|partitions| partitions.get() > 64) {
+            self.refuse_setting("storage.partitions", "storage.partitions has to be from 1 to 64".into());
+        }
         if let Some(warning) = self.compare_with_disk() {
             self.warnings.push(warning);
         }

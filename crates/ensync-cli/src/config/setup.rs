@@ -28,6 +28,7 @@ impl Config {
         if let Some(path) = self.data_dir(dev) {
             let mut disk = DiskOptions::default();
             disk.segment_bytes = self.segment_size.0;
+            disk.partitions = self.partitions;
             builder = builder.data_dir(path).disk_options(disk);
         }
         builder = builder.admin_hosts(&self.admin_hosts).admin_token_overlap(self.admin_token_overlap);

@@ -138,6 +138,18 @@ impl Setting for NonZeroU32 {
     }
 }
 
+impl Setting for Option<NonZeroU32> {
+    const ALLOWED: &'static str = NonZeroU32::ALLOWED;
+
+    fn read(raw: &Raw) -> Option<Self> {
+        NonZeroU32::read(raw).map(Some)
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(Setting::show)
+    }
+}
+
 impl Setting for Size {
     const ALLOWED: &'static str =
         "a size with its unit in quotes, such as \"512KiB\", \"64MiB\" or \"16GiB\" (\"64MB\" is 64,000,000 bytes)";

@@ -22,7 +22,7 @@ async fn a_damaged_log_is_refused_and_left_as_it_is() {
     process.kill();
 
     // In the middle of the first segment, which later commits follow.
-    let path = data.join("0000000001.log");
+    let path = data.join("partition-0").join("0000000001.log");
     let mut bytes = fs::read(&path).unwrap();
     let frames = frames(&bytes);
     bytes[frames[frames.len() / 2] + 30] ^= 1;

@@ -1,15 +1,19 @@
 //! The files of a data directory, looked at from outside. Their format is in the engine's documentation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const SEGMENT_HEADER: usize = 64;
 const FRAME_HEADER: usize = 24;
 
-/// How far a log has come.
+/// How far the logs of the partitions have come.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct Look(BTreeMap<PathBuf, LogLook>);
+
+/// How far one has.
+#[derive(Clone, Debug, Default)]
+struct LogLook {
     first: u64,
     last: u64,
     checkpoints: BTreeSet<PathBuf>,
@@ -23,8 +27,19 @@ pub(crate) struct Work {
     pub(crate) checkpoints: usize,
 }
 
+/// Where the logs of the partitions are, in their order.
+pub(crate) fn partitions(data: &Path) -> Vec<PathBuf> {
+    (0..).map(|n| data.join(format!("partition-{n}"))).take_while(|path| path.is_dir()).collect()
+}
+
 impl Look {
     pub(crate) fn at(data: &Path) -> Self {
+        Self(partitions(data).into_iter().map(|log| (log.clone(), LogLook::at(&log))).collect())
+    }
+}
+
+impl LogLook {
+    fn at(data: &Path) -> Self {
         let paths: BTreeSet<_> = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).collect();
         let ends_in = |end: &'static str| move |path: &&PathBuf| path.extension().is_some_and(|found| found == end);
         let number = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
@@ -39,9 +54,12 @@ impl Look {
 
 impl Work {
     pub(crate) fn add(&mut self, before: &Look, after: &Look) {
-        self.rolls += after.last.saturating_sub(before.last);
-        self.drops += after.first.saturating_sub(before.first);
-        self.checkpoints += after.checkpoints.difference(&before.checkpoints).count();
+        for (log, after) in &after.0 {
+            let before = before.0.get(log).cloned().unwrap_or_default();
+            self.rolls += after.last.saturating_sub(before.last);
+            self.drops += after.first.saturating_sub(before.first);
+            self.checkpoints += after.checkpoints.difference(&before.checkpoints).count();
+        }
     }
 }
 
@@ -51,7 +69,7 @@ fn is_used(path: &Path) -> bool {
 }
 
 fn last_segment(data: &Path) -> PathBuf {
-    data.join(format!("{:010}.log", Look::at(data).last))
+    data.join(format!("{:010}.log", LogLook::at(data).last))
 }
 
 /// Where frames begin, and last where they end.
@@ -72,7 +90,8 @@ pub(crate) fn frames(bytes: &[u8]) -> Vec<usize> {
 /// Leaves what a crash of the machine may leave of a write that nobody was answered: the beginning of a commit. Whether there was
 /// room for it.
 pub(crate) fn tear(data: &Path, random: &mut fastrand::Rng) -> bool {
-    let path = last_segment(data);
+    let logs = partitions(data);
+    let path = last_segment(&logs[random.usize(..logs.len())]);
     let mut bytes = fs::read(&path).unwrap();
     let end = *frames(&bytes).last().unwrap();
     let most = (bytes.len() - end).min(end - SEGMENT_HEADER).min(500);

@@ -8,6 +8,12 @@ use ensync_sdk::{AppId, Client};
 use crate::EVENT;
 use crate::common::{self, Announced, Keys};
 
+/// How many partitions the engines have: see `ENSYNC_PARTITIONS`.
+fn partitions() -> String {
+    let partitions = std::env::var("ENSYNC_PARTITIONS").unwrap_or_else(|_| "1".to_owned());
+    format!("storage.partitions={partitions}")
+}
+
 /// So small that the log rolls, is saved and shrinks within a second of load.
 const SETTINGS: [&str; 6] = [
     "storage.segment_size=64KiB",
@@ -58,6 +64,7 @@ impl Process {
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
+        command.args(["--set", &partitions()]);
         command.stdout(Stdio::piped());
         command
     }

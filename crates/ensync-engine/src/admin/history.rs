@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_read_each_second_only_while_somebody_looks_and_kept_every_ten() {
-        let broker = Broker::start(BrokerOptions::default(), Arc::new(MemoryLog::new())).await.unwrap();
+        let broker = Broker::start(BrokerOptions::default(), MemoryLog::new()).await.unwrap();
         let history = Arc::new(History::new());
         let keeping = tokio::spawn(history.clone().keep(broker.clone()));
         tokio::time::sleep(Duration::from_secs(95)).await;

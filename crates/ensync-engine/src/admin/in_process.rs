@@ -15,10 +15,9 @@ use crate::Broker;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> ensync_core::Result<()> {
-/// # use std::sync::Arc;
 /// use ensync_engine::{AdminApi, Broker, BrokerOptions, MemoryLog};
 ///
-/// let broker = Broker::start(BrokerOptions::default(), Arc::new(MemoryLog::new())).await?;
+/// let broker = Broker::start(BrokerOptions::default(), MemoryLog::new()).await?;
 /// let request = http::Request::get("/v1/apps").body(Default::default()).unwrap();
 /// let answer = AdminApi::new(broker).call(request).await?;
 /// assert_eq!(answer.body(), r#"{"apps":[],"next":null}"#);

@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppId, AppKey, AppName, Error, ErrorKind, EventId, EventName, Result, Timestamp};
-use tokio::sync::oneshot;
+use ensync_core::{AppId, AppKey, AppName, EventId, EventName, Result};
 
-use super::request::{Look, Request};
-use super::{Broker, random};
+use super::Broker;
+use super::administer::new_access_key;
 use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
-use crate::state::{AppInfo, DeadLetter, LetterAction, LetterFilter, QueueStats, State};
-
-/// A broker that has nothing to do now.
-#[derive(Debug)]
-pub(crate) struct Idle {
-    /// When it will have.
-    pub(crate) due: Option<Timestamp>,
-}
+use crate::partition::Partition;
+use crate::state::{Access, AppInfo, DeadLetter, LetterAction, LetterFilter, QueueStats};
 
 impl Broker {
     /// Makes an app that may do everything, and gives its key: the only time it is to be seen, for the engine keeps a hash.
@@ -99,11 +90,10 @@ impl Broker {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> ensync_core::Result<()> {
-    /// # use std::sync::Arc;
     /// use ensync_core::SecretKey;
     /// # use ensync_engine::{Broker, BrokerOptions, MemoryLog};
     ///
-    /// # let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await?;
+    /// # let broker = Broker::start(BrokerOptions::dev(), MemoryLog::new()).await?;
     /// let [first, second] = [SecretKey::generate()?, SecretKey::generate()?].map(|key| key.app_id().unwrap());
     /// broker.create_app("warehouse", first).await?;
     /// broker.rotate_key_pair(first, second).await?;
@@ -207,7 +197,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn app(&self, key: AppId) -> Result<Option<AppInfo>> {
-        self.inspect(move |state| state.app(&key)).await
+        self.inspect(move |access| access.app(&key)).await
     }
 
     /// Every app, by id.
@@ -216,7 +206,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn apps(&self) -> Result<Vec<AppInfo>> {
-        self.inspect(State::apps).await
+        self.inspect(Access::apps).await
     }
 
     /// Every registered event name.
@@ -225,7 +215,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn events(&self) -> Result<Vec<(EventName, EventOptions)>> {
-        self.inspect(State::events).await
+        self.inspect(Access::events).await
     }
 
     /// How a recipient's queue of an event name stands; `None` if it was never used.
@@ -234,7 +224,8 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn queue(&self, event: EventName, recipient: AppId) -> Result<Option<QueueStats>> {
-        self.inspect(move |state| state.queue(&recipient, &event)).await
+        let Some((recipient, index)) = self.place(&recipient)? else { return Ok(None) };
+        self.look(index, move |partition| partition.queue(&recipient, &event)).await
     }
 
     /// How every queue stands.
@@ -243,7 +234,8 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn queues(&self) -> Result<Vec<QueueStats>> {
-        self.inspect(State::queues).await
+        let all = (0..self.0.partitions.len()).map(|index| self.look(index, Partition::queues));
+        Ok(futures::future::try_join_all(all).await?.concat())
     }
 
     /// How many sessions are open.
@@ -252,7 +244,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn sessions(&self) -> Result<usize> {
-        self.inspect(State::sessions).await
+        self.inspect(Access::sessions).await
     }
 
     /// At most `limit` dead letters, of one event name and recipient or of all; per queue, the oldest event first.
@@ -266,7 +258,17 @@ impl Broker {
         recipient: Option<AppId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>> {
-        self.inspect(move |state| state.dead_letters(recipient.as_ref(), event.as_ref(), limit)).await
+        let filter = LetterFilter { recipient, event, ..LetterFilter::default() };
+        let (mut found, mut after) = (Vec::new(), None);
+        while found.len() < limit {
+            let (letters, next) = self.letters(filter.clone(), after, limit - found.len()).await?;
+            found.extend(letters.into_iter().map(|(letter, _)| letter));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Has a dead letter delivered again; its deliveries and its time to live count anew.
@@ -306,75 +308,5 @@ impl Broker {
     pub async fn drop_dead_letters(&self, event: Option<EventName>, recipient: Option<AppId>) -> Result<usize> {
         let filter = LetterFilter { event, recipient, ..LetterFilter::default() };
         self.settle_letters(LetterAction::Drop, filter).await.whole()
-    }
-
-    async fn administer(&self, command: AdminCommand) -> Result<()> {
-        check_key(&command)?;
-        let looks: (Look, Look) = (Box::new(|_| ()), Box::new(|_| ()));
-        self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await.map(drop)
-    }
-
-    /// Changes an app, and says how it was right before, and how it is right after: nobody else's change is between them.
-    pub(crate) async fn change_app(&self, app: AppId, command: AdminCommand) -> Result<[Option<AppInfo>; 2]> {
-        self.change(command, move |state| state.app(&app)).await
-    }
-
-    /// The same for an event name.
-    pub(crate) async fn change_name(
-        &self,
-        name: EventName,
-        command: AdminCommand,
-    ) -> Result<[Option<EventOptions>; 2]> {
-        self.change(command, move |state| state.event(&name)).await
-    }
-
-    async fn change<T: Send + 'static>(
-        &self,
-        command: AdminCommand,
-        look: impl Fn(&State) -> T + Clone + Send + 'static,
-    ) -> Result<[T; 2]> {
-        check_key(&command)?;
-        let ((before, was), (after, is)) = (oneshot::channel(), oneshot::channel());
-        let then = look.clone();
-        let looks: (Look, Look) =
-            (Box::new(move |state| _ = before.send(look(state))), Box::new(move |state| _ = after.send(then(state))));
-        self.ask(|answer| Request::Admin { command: Box::new(command), looks, answer }).await?;
-        let ended = |_| Error::new(ErrorKind::Unavailable, "the engine is stopping; try again later");
-        Ok([was.await.map_err(ended)?, is.await.map_err(ended)?])
-    }
-
-    /// Does it to one dead letter.
-    pub(crate) async fn settle_dead_letter(&self, what: LetterAction, id: EventId) -> Result<()> {
-        self.ask(|answer| Request::Letter { what, id, answer }).await.map(drop)
-    }
-
-    /// Whether everything that can be done at this time was done; if so, when something is due next.
-    pub(crate) async fn is_idle(&self) -> Result<Option<Idle>> {
-        self.inspect(|state| {
-            let idle = !state.has_work() && state.pending(1).is_empty();
-            idle.then(|| Idle { due: state.next_due() })
-        })
-        .await
-    }
-
-    pub(crate) async fn inspect<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&State) -> T + Send + 'static,
-    ) -> Result<T> {
-        self.ask(|answer| Request::Inspect(Box::new(move |state| _ = answer.send(Ok(look(state)))))).await
-    }
-}
-
-/// A key of 256 random bits.
-pub(crate) fn new_access_key() -> Result<AppKey> {
-    AppKey::try_from(format!("{}{}", AppKey::PREFIX, URL_SAFE_NO_PAD.encode(random::<32>()?)))
-}
-
-/// Every way to administer asks this, so this is where public keys enter: what nobody has the secret half of, or everybody, becomes no
-/// app's address.
-fn check_key(command: &AdminCommand) -> Result<()> {
-    match command {
-        AdminCommand::CreateApp { id: key, .. } | AdminCommand::RotateKeyPair { public_key: key, .. } => key.check(),
-        _ => Ok(()),
     }
 }

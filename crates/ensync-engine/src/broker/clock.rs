@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -94,17 +95,18 @@ impl Clock for TokioClock {
 const COMPARE: Duration = Duration::from_secs(30);
 const BEHIND: Duration = Duration::from_secs(60);
 
-/// The engine's time: anchored once, and never backwards.
-#[derive(Debug)]
+/// The engine's time: anchored once, and never backwards. Clones tell the same, and each looks for itself.
+#[derive(Clone, Debug)]
 pub(super) struct Time {
     clock: Arc<dyn Clock>,
     /// The time when so much had passed.
     start: Timestamp,
     first: Duration,
-    /// When the broker last looked, and last compared it with the time of day.
+    /// When its owner last looked, and last compared it with the time of day.
     looked: Duration,
     compared: Duration,
-    told: bool,
+    /// Shared by all clones: it is told once.
+    told: Arc<AtomicBool>,
 }
 
 impl Time {
@@ -120,7 +122,7 @@ impl Time {
                 "the clock is behind what the log says: it is wrong, or was; the engine goes on from the later time"
             );
         }
-        Self { clock, start: wall.max(known), first, looked: first, compared: first, told: false }
+        Self { clock, start: wall.max(known), first, looked: first, compared: first, told: Arc::default() }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -151,9 +153,9 @@ impl Time {
 
     /// Tells, once, if the clock was corrected after the start. The next start goes by the right one: all that is stored now is older then than
     /// it is, and what has a time to live may be over.
-    fn compare(&mut self) {
+    fn compare(&self) {
         if let Some(behind) = self.behind()
-            && !std::mem::replace(&mut self.told, true)
+            && !self.told.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
                 seconds = behind.as_secs(),

@@ -58,7 +58,7 @@ impl Shared {
     }
 }
 
-/// Where the broker puts deliveries. Dropping it ends the inbox.
+/// Where a partition's task puts deliveries. Dropping it ends the inbox.
 pub(super) struct Sender(Arc<Shared>);
 
 impl Sender {
@@ -91,6 +91,12 @@ impl Drop for Sender {
         let waker = waiting.waker.take();
         drop(waiting);
         waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("waiting", &self.0.lock().deliveries.len()).finish_non_exhaustive()
     }
 }
 

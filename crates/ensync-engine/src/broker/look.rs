@@ -1,5 +1,6 @@
-//! What administrators look at more closely, in pieces that hold the broker's task up for no longer than a batch does.
+//! What administrators look at more closely, in pieces that hold a partition's task up for no longer than a batch does.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use crate::counters::ConnectionCounts;
 use crate::log::LogUsage;
 use crate::metrics::Commits;
 use crate::model::{PublishRecord, Record};
+use crate::partition::{EventKey, Partition};
 use crate::state::{
     AppInfo, Census, DeadLetter, Found, LetterAction, LetterFilter, Peeked, QueueStats, SessionNumber, SessionSeen,
-    Settings, Sight, State,
+    Settings, Sight,
 };
 
 /// How many things are looked at in one piece, and how many pieces a request may take before it answers with what it has.
@@ -92,24 +94,34 @@ pub(crate) type Part<T, C> = (Vec<T>, Option<C>);
 impl Broker {
     /// Finds an event by its id, whosoever it is, and reads it.
     pub(crate) async fn look_up(&self, id: EventId) -> Result<Seen> {
-        let found = self.inspect(move |state| state.look_up(&id)).await??;
-        let record = match &found.source {
-            Some(source) => self.0.records.read(source).await?,
-            None => None,
+        let none = |why: &'static str| Error::new(ErrorKind::NotFound, why);
+        let index = self.place_of(&id);
+        let found = self.look(index, move |partition| partition.look_up(&id)).await?;
+        let found = found.ok_or_else(|| {
+            none("no event of this engine has this id; check that it is whole, and that it is this engine's")
+        })?;
+        let record = match (&found.source, self.0.partitions.get(index)) {
+            (Some(source), Some(partition)) => partition.records.read(source).await?,
+            _ => None,
         };
         let publish = record.as_deref().and_then(|record| found.publish(record));
         // The id of one that is gone says where it was: a forged one, or one that retention took, leads nowhere.
         if publish.is_none() && found.sight.entry.is_none() {
-            let message = "the log does not have this event any more: it was settled, and retention dropped it";
-            return Err(Error::new(ErrorKind::NotFound, message));
+            return Err(none("the log does not have this event any more: it was settled, and retention dropped it"));
         }
         let (to, from) = (found.sight.recipient, publish.map(|publish| publish.sender_id));
-        let names = move |state: &State| {
-            let name = |id: &AppId| state.app_name(id).unwrap_or_default().to_owned();
+        let (recipient, sender) = self.access(|access| {
+            let name = |id: &AppId| access.app_name(id).unwrap_or_default().to_owned();
             (name(&to), from.as_ref().map(name))
-        };
-        let (recipient, sender) = self.inspect(names).await?;
+        })?;
         Ok(Seen { sight: found.sight.clone(), record, recipient, sender, found })
+    }
+
+    /// One queue, and the name of its recipient.
+    pub(crate) async fn queue_of(&self, app: AppId, event: EventName) -> Result<Option<(QueueStats, String)>> {
+        let Some(stats) = self.queue(event, app).await? else { return Ok(None) };
+        let name = self.access(|access| access.app_name(&stats.recipient).unwrap_or_default().to_owned())?;
+        Ok(Some((stats, name)))
     }
 
     /// At most `limit` events of a queue, from the one after `after` on.
@@ -120,51 +132,113 @@ impl Broker {
         after: Option<EventId>,
         limit: usize,
     ) -> Result<Option<Part<Sight, EventId>>> {
-        let found = self
-            .pieces(after, limit, move |state, after, left| {
-                state.peek((&recipient, &event), wanted, after.as_ref(), (left, PIECE)).ok_or(())
-            })
-            .await?;
-        Ok(found.ok())
+        let Some((recipient, index)) = self.place(&recipient)? else { return Ok(None) };
+        let look = move |partition: &Partition, after: Option<EventId>, left| {
+            partition.peek((&recipient, &event), wanted, after.as_ref(), (left, PIECE))
+        };
+        self.pieces(index, after, (limit, PIECES), look).await
     }
 
     /// The last `limit` events of a queue, in order.
     pub(crate) async fn last(&self, recipient: AppId, event: EventName, limit: usize) -> Result<Option<Vec<Sight>>> {
-        self.inspect(move |state| state.last((&recipient, &event), limit)).await
+        let Some((recipient, index)) = self.place(&recipient)? else { return Ok(None) };
+        self.look(index, move |partition| partition.last((&recipient, &event), limit)).await
     }
 
-    /// At most `limit` of the dead letters that are meant, from the one after `after` on.
+    /// At most `limit` of the dead letters that are meant, from the one after `after` on. Partition by partition.
     pub(crate) async fn letters(
         &self,
         filter: LetterFilter,
         after: Option<EventId>,
         limit: usize,
     ) -> Result<Part<(DeadLetter, String), EventId>> {
-        let look = move |state: &State, after: Option<EventId>, left| {
-            let (letters, next) = state.letters(&filter, after.as_ref(), (left, PIECE));
-            let named = |letter: DeadLetter| {
-                let name = state.app_name(&letter.recipient).unwrap_or_default().to_owned();
-                (letter, name)
-            };
-            Ok::<_, std::convert::Infallible>((letters.into_iter().map(named).collect(), next))
+        let filter = self.resolved(filter)?;
+        let partitions =
+            self.partitions_of(filter.recipient.as_ref(), after.as_ref().map(|after| self.place_of(after)));
+        let look = move |partition: &Partition, after: Option<EventId>, left| {
+            partition.letters(&filter, after.as_ref(), (left, PIECE))
         };
-        let Ok(found) = self.pieces(after, limit, look).await?;
-        Ok(found)
+        let end = |last| EventKey::end_of_queue(last).to_id();
+        let (found, next) = self.through(partitions, after, limit, look, end).await?;
+        let named = self.access(|access| {
+            let name = |letter: &DeadLetter| access.app_name(&letter.recipient).unwrap_or_default().to_owned();
+            found.into_iter().map(|letter| (name(&letter), letter)).map(|(name, letter)| (letter, name)).collect()
+        })?;
+        Ok((named, next))
+    }
+
+    /// With the recipient's id in the place of any public key of it.
+    fn resolved(&self, filter: LetterFilter) -> Result<LetterFilter> {
+        let recipient = filter.recipient.map(|key| self.resolve(&key)).transpose()?;
+        Ok(LetterFilter { recipient, ..filter })
+    }
+
+    /// The recipient's id, if any public key of it is meant.
+    fn resolve(&self, key: &AppId) -> Result<AppId> {
+        Ok(self.place(key)?.map_or(*key, |(id, _)| id))
+    }
+
+    /// The partitions that may hold what a recipient has, or all have, from the one on where a list was left.
+    fn partitions_of(&self, recipient: Option<&AppId>, left_at: Option<usize>) -> Range<usize> {
+        match recipient {
+            Some(recipient) => {
+                let index = self.0.layer.read().access.partition_of(recipient);
+                index..index + 1
+            }
+            None => left_at.unwrap_or_default()..self.0.partitions.len(),
+        }
+    }
+
+    /// Looks at one partition after the other until there are `limit`, or no more, or it was often enough: others have their turn between
+    /// two looks. `end` makes the place behind all of a partition of the last number that a queue of it may have.
+    async fn through<T: Send + 'static, C: Send + 'static>(
+        &self,
+        partitions: Range<usize>,
+        mut after: Option<C>,
+        limit: usize,
+        look: impl Fn(&Partition, Option<C>, usize) -> Part<T, C> + Clone + Send + 'static,
+        end: impl Fn(u32) -> C,
+    ) -> Result<Part<T, C>> {
+        let (mut found, mut looks) = (Vec::new(), 0);
+        for index in partitions.clone() {
+            loop {
+                let (look, last, left) = (look.clone(), after.take(), limit.saturating_sub(found.len()));
+                let (more, next) = self.look(index, move |partition| look(partition, last, left)).await?;
+                found.extend(more);
+                (after, looks) = (next, looks + 1);
+                if found.len() >= limit || looks == PIECES {
+                    let rest = || (index + 1 < partitions.end).then(|| end(last_queue(index, self.0.partitions.len())));
+                    return Ok((found, after.or_else(rest)));
+                }
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok((found, None))
     }
 
     /// At most `limit` apps whose name or id holds a text, and that may log in or not, from the one after `after` on.
     pub(crate) async fn find_apps(
         &self,
         (text, enabled): (Option<String>, Option<bool>),
-        after: Option<AppId>,
+        mut after: Option<AppId>,
         limit: usize,
     ) -> Result<Part<AppInfo, AppId>> {
-        let look = move |state: &State, after: Option<AppId>, left| {
-            let found = state.find_apps((text.as_deref(), enabled), after.as_ref(), (left, PIECE));
-            Ok::<_, std::convert::Infallible>(found)
-        };
-        let Ok(found) = self.pieces(after, limit, look).await?;
-        Ok(found)
+        let mut found = Vec::new();
+        for _ in 0..PIECES {
+            let left = limit.saturating_sub(found.len());
+            let wanted = (text.as_deref(), enabled);
+            let (more, next) = self.access(|access| access.find_apps(wanted, after.as_ref(), (left, PIECE)))?;
+            found.extend(more);
+            after = next;
+            if after.is_none() || found.len() >= limit {
+                break;
+            }
+            // Others have their turn between two looks.
+            tokio::task::yield_now().await;
+        }
+        Ok((found, after))
     }
 
     /// At most `limit` queues, of one recipient and event name or of all, each with the name of its recipient, from the one after the
@@ -175,24 +249,30 @@ impl Broker {
         after: Option<u32>,
         limit: usize,
     ) -> Result<Part<(QueueStats, String), u32>> {
-        let look = move |state: &State, after: Option<u32>, left| {
-            let found = state.queues_after((recipient.as_ref(), event.as_ref()), after, (left, PIECE));
-            Ok::<_, std::convert::Infallible>(found)
+        let recipient = recipient.map(|key| self.resolve(&key)).transpose()?;
+        let left_at = after.map(|after| after as usize % self.0.partitions.len().max(1));
+        let partitions = self.partitions_of(recipient.as_ref(), left_at);
+        let look = move |partition: &Partition, after: Option<u32>, left| {
+            partition.queues_after((recipient.as_ref(), event.as_ref()), after, (left, PIECE))
         };
-        let Ok(found) = self.pieces(after, limit, look).await?;
-        Ok(found)
+        let (found, next) = self.through(partitions, after, limit, look, |last| last).await?;
+        self.access(|access| {
+            let name = |stats: &QueueStats| access.app_name(&stats.recipient).unwrap_or_default().to_owned();
+            (found.into_iter().map(|stats| (name(&stats), stats)).map(|(name, stats)| (stats, name)).collect(), next)
+        })
     }
 
     /// Gives up all that waits in a queue now; what is with clients stays theirs, and dead letters stay. Says how many events it was;
     /// `None` if there is no such queue.
     pub(crate) async fn purge(&self, recipient: AppId, event: EventName) -> Result<Option<Partly>> {
-        let mut left = self.inspect(move |state| state.purge(&recipient, &event)).await?;
+        let Some((recipient, index)) = self.place(&recipient)? else { return Ok(None) };
+        let mut left = self.look(index, move |partition| partition.purge(&recipient, &event)).await?;
         if left.is_none() {
             return Ok(None);
         }
         let mut gone = 0;
         while let Some(purge) = left {
-            match self.ask(|answer| Request::Purge { purge, answer }).await {
+            match self.ask(index, |answer| Request::Purge { purge, answer }).await {
                 Ok((count, rest)) => (gone, left) = (gone + count, rest),
                 Err(error) => return Ok(Some(Partly { count: gone, error: Some(error) })),
             }
@@ -207,29 +287,45 @@ impl Broker {
         Partly { count, error }
     }
 
-    async fn settle_each(&self, what: LetterAction, mut filter: LetterFilter, count: &mut usize) -> Result<()> {
+    async fn settle_each(&self, what: LetterAction, filter: LetterFilter, count: &mut usize) -> Result<()> {
+        let mut filter = self.resolved(filter)?;
         // What dies from now on, nobody has seen.
-        let end = self.inspect(State::now).await?.after(Duration::from_millis(1));
+        let end = self.0.time.now().after(Duration::from_millis(1));
         filter.before = Some(filter.before.map_or(end, |before| before.min(end)));
-        let mut after = None::<EventId>;
-        loop {
-            let (meant, last) = (filter.clone(), after.take());
-            let (letters, next) =
-                self.inspect(move |state| state.letters(&meant, last.as_ref(), (PAGE, PIECE))).await?;
-            let ids: Vec<_> = letters.into_iter().map(|letter| letter.id).collect();
-            if !ids.is_empty() {
-                *count += self.ask(|answer| Request::Letters { what, ids, answer }).await?;
-            }
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
+        for index in self.partitions_of(filter.recipient.as_ref(), None) {
+            let mut after = None::<EventId>;
+            loop {
+                let (meant, last) = (filter.clone(), after.take());
+                let look = move |partition: &Partition| partition.letters(&meant, last.as_ref(), (PAGE, PIECE));
+                let (letters, next) = self.look(index, look).await?;
+                let ids: Vec<_> = letters.into_iter().map(|letter| letter.id).collect();
+                if !ids.is_empty() {
+                    *count += self.ask(index, |answer| Request::Letters { what, ids, answer }).await?;
+                }
+                match next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
             }
         }
+        Ok(())
     }
 
     /// Does it to those of some events that are dead letters; says how many that were.
-    pub(crate) async fn settle_some(&self, what: LetterAction, ids: Vec<EventId>) -> Result<usize> {
-        self.ask(|answer| Request::Letters { what, ids, answer }).await
+    pub(crate) async fn settle_some(&self, what: LetterAction, ids: Vec<EventId>) -> Partly {
+        let mut of_partition = vec![Vec::new(); self.0.partitions.len()];
+        for id in ids {
+            let index = self.place_of(&id);
+            of_partition.get_mut(index).into_iter().for_each(|ids| ids.push(id.clone()));
+        }
+        let mut count = 0;
+        for (index, ids) in of_partition.into_iter().enumerate().filter(|(_, ids)| !ids.is_empty()) {
+            match self.ask(index, |answer| Request::Letters { what, ids, answer }).await {
+                Ok(more) => count += more,
+                Err(error) => return Partly { count, error: Some(error) },
+            }
+        }
+        Partly { count, error: None }
     }
 
     /// At most `limit` sessions, of one app or of all, from the one after `after` on, each with where it came from.
@@ -239,21 +335,45 @@ impl Broker {
         after: Option<SessionNumber>,
         limit: usize,
     ) -> Result<Vec<(SessionSeen, Origin)>> {
-        self.connected(move |state, origin| {
-            let sessions = state.sessions_after(app.as_ref(), after, limit);
-            sessions.into_iter().filter_map(|seen| Some((origin(seen.number)?, seen))).map(|(o, s)| (s, o)).collect()
-        })
-        .await
+        self.check_running()?;
+        let mut found = {
+            let layer = self.0.layer.read();
+            let sessions = layer.access.sessions_after(app.as_ref(), after, limit).into_iter();
+            sessions.filter_map(|seen| layer.origin(seen.number).map(|origin| (seen, origin))).collect::<Vec<_>>()
+        };
+        // What they take, their partitions know.
+        for index in 0..self.0.partitions.len() {
+            let here = |seen: &SessionSeen| self.0.layer.read().access.partition_of(&seen.app) == index;
+            let (mut these, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|(seen, _)| here(seen));
+            if !these.is_empty() {
+                these = self
+                    .look(index, move |partition| {
+                        these.iter_mut().for_each(|(seen, _)| seen.look(partition));
+                        these
+                    })
+                    .await?;
+            }
+            found = these.into_iter().chain(others).collect();
+        }
+        found.sort_by_key(|(seen, _)| seen.number);
+        Ok(found)
     }
 
     /// One session.
     pub(crate) async fn session(&self, number: SessionNumber) -> Result<Option<(SessionSeen, Origin)>> {
-        self.connected(move |state, origin| Some((state.session_of(number)?, origin(number)?))).await
+        let before = number.checked_sub(1);
+        let found = self.sessions_after(None, before, 1).await?;
+        Ok(found.into_iter().find(|(seen, _)| seen.number == number))
     }
 
     /// Ends a session. Its client may log in again at once. Says whether there was one.
     pub(crate) async fn end_session(&self, number: SessionNumber) -> Result<bool> {
-        self.ask(|answer| Request::End { number, answer }).await
+        self.check_running()?;
+        let ended = self.0.layer.write().end(number, "administrator");
+        if let Some(session) = ended {
+            self.leave(session).await;
+        }
+        Ok(ended.is_some())
     }
 
     /// Everything that is counted, now. `None` if the broker did not say in time.
@@ -266,11 +386,10 @@ impl Broker {
 
     /// What is known of it within a time.
     pub(crate) async fn figures(&self) -> Figures {
-        let settings = tokio::time::timeout(UNANSWERED, self.inspect(|state| state.settings().clone()));
         let census = tokio::time::timeout(UNANSWERED, self.census());
-        let (settings, census, Reading { connections, log, .. }) = tokio::join!(settings, census, self.rest());
+        let (census, Reading { connections, log, .. }) = tokio::join!(census, self.rest());
         Figures {
-            settings: settings.ok().and_then(Result::ok),
+            settings: self.access(|access| access.settings().clone()).ok(),
             census: census.ok().and_then(Result::ok),
             connections,
             log,
@@ -283,41 +402,34 @@ impl Broker {
         Reading { census: None, connections: self.0.counters.snapshot(), log, ready: false }
     }
 
-    async fn connected<T: Send + 'static>(
+    /// Looks at a partition again and again until there are `limit`, or no more, or it was often enough: others have their turn between two
+    /// looks. `None` if that is what the look says.
+    async fn pieces<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&State, &dyn Fn(SessionNumber) -> Option<Origin>) -> T + Send + 'static,
-    ) -> Result<T> {
-        self.ask(|answer| Request::Connected(Box::new(move |state, origin| _ = answer.send(Ok(look(state, origin))))))
-            .await
-    }
-
-    /// Looks again and again until there are `limit`, or no more, or it was often enough: others have their turn between two looks.
-    async fn pieces<T, C, E>(
-        &self,
-        mut after: Option<C>,
-        limit: usize,
-        look: impl Fn(&State, Option<C>, usize) -> std::result::Result<Part<T, C>, E> + Clone + Send + 'static,
-    ) -> Result<std::result::Result<Part<T, C>, E>>
-    where
-        T: Send + 'static,
-        C: Clone + Send + 'static,
-        E: Send + 'static,
-    {
+        index: usize,
+        mut after: Option<EventId>,
+        (limit, most): (usize, usize),
+        look: impl Fn(&Partition, Option<EventId>, usize) -> Option<Part<T, EventId>> + Clone + Send + 'static,
+    ) -> Result<Option<Part<T, EventId>>> {
         let mut found = Vec::new();
-        for _ in 0..PIECES {
+        for _ in 0..most {
             let (look, last, left) = (look.clone(), after.take(), limit.saturating_sub(found.len()));
-            let (more, next) = match self.inspect(move |state| look(state, last, left)).await? {
-                Ok(piece) => piece,
-                Err(none) => return Ok(Err(none)),
-            };
+            let piece = self.look(index, move |partition| look(partition, last, left)).await?;
+            let Some((more, next)) = piece else { return Ok(None) };
             found.extend(more);
             after = next;
             if after.is_none() || found.len() >= limit {
                 break;
             }
         }
-        Ok(Ok((found, after)))
+        Ok(Some((found, after)))
     }
+}
+
+/// The last number that a queue of a partition may have.
+fn last_queue(index: usize, count: usize) -> u32 {
+    let (index, count) = (u32::try_from(index).unwrap_or_default(), u32::try_from(count).unwrap_or(1).max(1));
+    u32::MAX - (u32::MAX - index) % count
 }
 
 #[cfg(test)]

@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, EventId, Result, Timestamp};
-use futures::{FutureExt, StreamExt};
-use tokio::task::{JoinError, JoinHandle};
+use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::Retention;
@@ -17,10 +15,12 @@ use super::backoff::{AGAIN, Backoff};
 use super::copying::Copying;
 use super::reclaim::{RECORD, Reclaim, Stuck, Survey, reserve};
 use super::records::Records;
+use super::saving::{Saving, Slices};
 use crate::log::{LogPart, LogSpace};
 use crate::model::codec::snapshot;
-use crate::model::{Position, Record};
-use crate::state::{Change, LetterFilter, Settings, State, Walk};
+use crate::model::{Position, Record, Share};
+use crate::partition::{LetterFilter, Partition, Walk};
+use crate::state::{Change, Settings};
 
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
@@ -30,66 +30,48 @@ const DROPS: usize = 4;
 const GROWTH: u64 = 4;
 /// How many dead letters are looked at between two batches.
 const LETTERS: usize = 1_024;
-/// How much of a checkpoint is told between two batches: events, moves and keys; and how many events are looked at for the space they take.
-const SLICE: usize = 2_048;
+/// How many events are looked at between two batches for the space they take.
 const SURVEY: usize = 8_192;
 
 /// Looks after a log that keeps checkpoints; does nothing for others.
 #[derive(Debug)]
 pub(super) struct Maintenance {
-    records: Arc<Records>,
-    retention: Retention,
+    pub(super) records: Arc<Records>,
+    pub(super) retention: Retention,
     /// The bytes after which a checkpoint is due, and how many times its own size these are at least.
-    due: u64,
-    growth: u64,
+    pub(super) due: u64,
+    pub(super) growth: u64,
     /// The last record that was applied, and the last that a checkpoint covers.
-    last: Position,
-    covered: Position,
+    pub(super) last: Position,
+    pub(super) covered: Position,
     /// What was stored since the last checkpoint, in bytes.
-    weight: u64,
+    pub(super) weight: u64,
     /// What the last checkpoint took.
-    size: u64,
+    pub(super) size: u64,
     /// A checkpoint of which the state tells some between two batches.
-    slices: Option<Slices>,
-    saving: Option<Saving>,
+    pub(super) slices: Option<Slices>,
+    pub(super) saving: Option<Saving>,
     /// After a checkpoint that could not be saved.
-    saves: Backoff,
-    next_look: Instant,
+    pub(super) saves: Backoff,
+    pub(super) next_look: Instant,
     /// What was stored since space was looked at, and after how much that is done again, in bytes.
-    unseen: u64,
-    step: u64,
+    pub(super) unseen: u64,
+    pub(super) step: u64,
     /// What is found out about what may be dropped.
     look: Option<SpaceLook>,
     /// What is about to be dropped.
-    reclaiming: VecDeque<Reclaim>,
+    pub(super) reclaiming: VecDeque<Reclaim>,
     /// What of it is stored once more next.
-    copying: Copying,
+    pub(super) copying: Copying,
     /// What was dropped, until somebody asks.
-    dropped: Vec<LogPart>,
+    pub(super) dropped: Vec<LogPart>,
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
-    short: bool,
-    stuck: Stuck,
+    pub(super) short: bool,
+    pub(super) stuck: Stuck,
     /// After there was no space to be had at all.
-    fruitless: Backoff,
+    pub(super) fruitless: Backoff,
     /// Where in the dead letters the search for old ones is, while it is under way.
-    letters: Option<Option<EventId>>,
-}
-
-/// A checkpoint that is being made.
-#[derive(Debug)]
-struct Slices {
-    at: Position,
-    pieces: Vec<Bytes>,
-    /// What was covered, and stored since, before it.
-    before: (Position, u64),
-}
-
-/// A checkpoint that is being saved.
-#[derive(Debug)]
-struct Saving {
-    task: JoinHandle<Result<()>>,
-    /// What was covered, and stored since, before it.
-    before: (Position, u64),
+    pub(super) letters: Option<Option<EventId>>,
 }
 
 /// A look at all that waits, some of it at a time.
@@ -105,21 +87,21 @@ struct SpaceLook {
 
 impl SpaceLook {
     /// Looks at some more events; whether at all now.
-    fn goes_on(&mut self, state: &State, most: usize) -> bool {
-        state.walk(&mut self.walk, most, |at, size| self.survey.see(at, size));
+    fn goes_on(&mut self, partition: &Partition, most: usize) -> bool {
+        partition.walk(&mut self.walk, most, |at, size| self.survey.see(at, size));
         self.walk.is_over()
     }
 }
 
-/// What a log holds, as a state.
+/// What a log holds, as a partition.
 pub(super) async fn recover(
     records: &Arc<Records>,
     settings: Settings,
     (retention, due): (Retention, u64),
-) -> Result<(State, Maintenance)> {
-    let log = &records.log;
-    let (mut state, covered, size) = match log.load_checkpoint().await? {
-        None => (State::new(settings), Position::START, 0),
+) -> Result<(Partition, Maintenance)> {
+    let (log, share) = (&records.log, settings.share);
+    let (mut partition, covered, size) = match log.load_checkpoint().await? {
+        None => (Partition::new(settings), Position::START, 0),
         Some((at, bytes)) => {
             let size = bytes.len() as u64;
             let durable = snapshot::decode(bytes).map_err(|_| {
@@ -128,7 +110,7 @@ pub(super) async fn recover(
                     "the log's checkpoint is none of this engine; use the one that wrote it",
                 )
             })?;
-            (State::restore(settings, durable), at, size)
+            (Partition::restore(settings, durable.partition), at, size)
         }
     };
     let (mut last, mut weight) = (covered, 0);
@@ -137,7 +119,10 @@ pub(super) async fn recover(
         let (position, bytes) = read.map_err(|error| error.context("read the log back"))?;
         if position > covered {
             let record = records.decode(position, bytes)?;
-            state.apply(Some(position), &record);
+            if let Some(event) = record.event().filter(|event| !share.has_queue(event.queue)) {
+                return Err(misplaced(&records.log.place(position), event.queue, share));
+            }
+            partition.apply(Some(position), &record);
             last = position;
             weight += weigh(&record);
         }
@@ -167,7 +152,18 @@ pub(super) async fn recover(
         letters: None,
         retention,
     };
-    Ok((state, maintenance))
+    Ok((partition, maintenance))
+}
+
+/// A log that is not where it was: what it holds would be taken for another partition's.
+fn misplaced(place: &str, queue: u32, share: Share) -> Error {
+    let message = format!(
+        "{place} speaks of queue {queue}, which is not in partition {} of {}: the logs of partitions were mixed up; put each where it was, \
+         or restore the data directory from a backup",
+        share.index(),
+        share.count()
+    );
+    Error::new(ErrorKind::InvalidInput, message)
 }
 
 impl Maintenance {
@@ -179,112 +175,13 @@ impl Maintenance {
         self.last = positions.last().copied().unwrap_or(self.last);
     }
 
-    fn is_of_use(&self) -> bool {
+    pub(super) fn is_of_use(&self) -> bool {
         self.records.log.keeps_checkpoints() && self.records.log.failure().is_none()
     }
 
-    /// Goes on with a checkpoint, or begins one if it is due. It is told a bit at a time, and saved elsewhere.
-    pub(super) fn checkpoint(&mut self, state: &mut State) {
-        self.saved();
-        if self.slices.is_some() {
-            if !self.is_of_use() {
-                self.drop_slices(state);
-            } else if self.slice(state) {
-                self.save();
-            }
-            return;
-        }
-        // A long backlog is not to be written over and over, unless space is wanted.
-        let due = self.weight >= self.due.max(self.growth * self.size)
-            || self.short && self.weight >= self.step.min(self.due).max(self.size / 2);
-        if due && self.saves.next().is_none() && self.saving.is_none() && self.is_of_use() {
-            self.begin_slices(state);
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn save_always(&mut self) {
-        (self.due, self.growth) = (1, 0);
-    }
-
-    fn begin_slices(&mut self, state: &mut State) {
-        let before = (self.covered, self.weight);
-        self.saves.begin();
-        self.slices = Some(Slices { at: self.last, pieces: vec![state.begin_checkpoint()], before });
-        (self.covered, self.weight) = (self.last, 0);
-    }
-
-    /// Takes one more slice; whether it was the last.
-    fn slice(&mut self, state: &mut State) -> bool {
-        let Some(slices) = &mut self.slices else { return false };
-        match state.go_on_with_checkpoint(SLICE) {
-            Some(piece) => {
-                slices.pieces.push(piece);
-                false
-            }
-            None => true,
-        }
-    }
-
-    /// Gives up a checkpoint that is being made.
-    fn drop_slices(&mut self, state: &mut State) {
-        if let Some(Slices { before: (covered, weight), .. }) = self.slices.take() {
-            state.drop_checkpoint();
-            (self.covered, self.weight) = (covered, self.weight.saturating_add(weight));
-        }
-    }
-
-    /// Has the checkpoint saved of which the last slice is there. The broker goes on meanwhile.
-    fn save(&mut self) {
-        let Some(Slices { at, pieces, before }) = self.slices.take() else { return };
-        self.size = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let log = self.records.log.clone();
-        let task = tokio::spawn(async move { log.save_checkpoint(at, pieces).await });
-        self.saving = Some(Saving { task, before });
-    }
-
-    /// Makes a checkpoint and waits for it. Everybody else waits too.
-    async fn save_at_once(&mut self, state: &mut State) -> Result<()> {
-        self.drop_slices(state);
-        if let Some(Saving { task, before }) = self.saving.take() {
-            let done = joined(self.records.clone().wait_for(task).await);
-            self.settle(done, before);
-        }
-        if self.last <= self.covered || !self.is_of_use() {
-            return Ok(());
-        }
-        self.begin_slices(state);
-        while !self.slice(state) {}
-        self.save();
-        let Some(Saving { task, before }) = self.saving.take() else { return Ok(()) };
-        let done = joined(self.records.clone().wait_for(task).await);
-        self.settle(done.clone(), before);
-        done
-    }
-
-    /// Looks whether the checkpoint that is under way is there.
-    fn saved(&mut self) {
-        let done = self.saving.as_mut().and_then(|saving| (&mut saving.task).now_or_never());
-        if let (Some(done), Some(saving)) = (done, self.saving.take_if(|saving| saving.task.is_finished())) {
-            self.settle(joined(done), saving.before);
-        }
-    }
-
-    /// What a checkpoint came to. One that could not be saved covers nothing, and is tried again soon.
-    fn settle(&mut self, done: Result<()>, (covered, weight): (Position, u64)) {
-        match done {
-            Ok(()) => {
-                self.saves.end(true);
-                if self.short {
-                    self.next_look = Instant::now();
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error = %ensync_core::report(&error), "cannot save a checkpoint; it will be tried again");
-                (self.covered, self.weight) = (covered, self.weight.saturating_add(weight));
-                self.saves.end(false);
-            }
-        }
+    /// Has space be looked at at once: somebody else on the same disk has none.
+    pub(super) fn look_soon(&mut self) {
+        self.next_look = Instant::now();
     }
 
     /// Whether [`checkpoint`](Self::checkpoint), [`sweep`](Self::sweep) or [`letters`](Self::letters) has something to do now.
@@ -303,7 +200,7 @@ impl Maintenance {
     }
 
     /// Drops what need not be kept, once nothing in it is needed; until then, gives what has to be stored again before that.
-    pub(super) async fn sweep(&mut self, state: &State, now: Timestamp) -> Vec<Arc<Record>> {
+    pub(super) async fn sweep(&mut self, partition: &Partition, now: Timestamp) -> Vec<Arc<Record>> {
         let due = self.next_look <= Instant::now() || self.unseen >= self.step;
         if due && self.reclaiming.is_empty() && self.look.is_none() {
             (self.next_look, self.unseen) = (Instant::now() + self.retention.sweep_every, 0);
@@ -312,7 +209,7 @@ impl Maintenance {
                 self.look = self.look(now, 0).await;
             }
         }
-        if self.look.as_mut().is_some_and(|look| look.goes_on(state, SURVEY)) {
+        if self.look.as_mut().is_some_and(|look| look.goes_on(partition, SURVEY)) {
             self.looked();
         }
         for _ in 0..DROPS {
@@ -357,32 +254,32 @@ impl Maintenance {
 
     /// Makes space at once, for something that found none. Whether there is more now. Nobody can store anything meanwhile anyway, so that
     /// all that waits is looked at in one go.
-    pub(super) async fn make_space(&mut self, state: &mut State, now: Timestamp) -> bool {
+    pub(super) async fn make_space(&mut self, partition: &mut Partition, now: Timestamp) -> bool {
         if !self.is_of_use() || self.fruitless.next().is_some() {
             return false;
         }
         self.fruitless.begin();
-        self.look_at_once(state, now).await;
+        self.look_at_once(partition, now).await;
         if self.drop_unneeded().await {
             self.fruitless.end(true);
             return true;
         }
         // What a checkpoint of now covers need not be read back; what the one before it needs is given up with that one.
-        _ = self.save_at_once(state).await;
+        _ = self.save_at_once(partition).await;
         if let Err(error) = self.records.log.drop_older_checkpoints().await {
             self.give_up(&error);
         }
-        self.look_at_once(state, now).await;
+        self.look_at_once(partition, now).await;
         let more = self.drop_unneeded().await;
         self.fruitless.end(more);
         more
     }
 
-    async fn look_at_once(&mut self, state: &State, now: Timestamp) {
+    async fn look_at_once(&mut self, partition: &Partition, now: Timestamp) {
         (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
         self.look = self.look(now, 1).await;
         if let Some(look) = &mut self.look {
-            while !look.goes_on(state, usize::MAX) {}
+            while !look.goes_on(partition, usize::MAX) {}
             self.looked();
         }
     }
@@ -450,10 +347,10 @@ impl Maintenance {
     }
 
     /// Which dead letters are too old, or too many; some at a time.
-    pub(super) fn letters(&mut self, state: &State, now: Timestamp) -> Vec<EventId> {
+    pub(super) fn letters(&mut self, partition: &Partition, now: Timestamp) -> Vec<EventId> {
         let Some(after) = self.letters.take() else { return Vec::new() };
         // Queues that have none are some work, too.
-        let (page, next) = state.letters(&LetterFilter::default(), after.as_ref(), (LETTERS, 2 * LETTERS));
+        let (page, next) = partition.letters(&LetterFilter::default(), after.as_ref(), (LETTERS, 2 * LETTERS));
         self.letters = next.map(Some);
         let age = self.retention.dead_letter_age;
         let (mut surplus, mut queue) = (0, None);
@@ -461,7 +358,7 @@ impl Maintenance {
         for letter in page {
             let this = (letter.recipient, letter.event);
             if queue.as_ref() != Some(&this) {
-                let dead = state.queue(&this.0, &this.1).map_or(0, |stats| stats.dead);
+                let dead = partition.queue(&this.0, &this.1).map_or(0, |stats| stats.dead);
                 surplus = dead.saturating_sub(self.retention.dead_letters_per_queue);
                 queue = Some(this);
             }
@@ -477,18 +374,6 @@ impl Maintenance {
     pub(super) fn leave_letters(&mut self) {
         self.letters = None;
     }
-
-    /// Saves a last checkpoint and closes the log.
-    pub(super) async fn finish(&mut self, state: &mut State) {
-        if self.save_at_once(state).await.is_err() {
-            tracing::warn!("without that checkpoint the next start takes longer");
-        }
-        self.records.log.close().await;
-    }
-}
-
-fn joined(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
-    done.unwrap_or_else(|cause| Err(Error::new(ErrorKind::Internal, "saving a checkpoint failed").with_source(cause)))
 }
 
 fn weigh(record: &Record) -> u64 {

@@ -1,6 +1,8 @@
-//! The broker: the state machine, driven.
+//! The broker: registry and partitions, driven. Each has a task and a log of its own; before them stands the session layer, in the tasks of
+//! whoever calls.
 
 mod admin;
+mod administer;
 mod backoff;
 mod clock;
 mod copying;
@@ -15,69 +17,62 @@ mod pending;
 mod recent;
 mod reclaim;
 mod records;
+mod registrar;
 mod request;
+mod saving;
+mod service;
+mod session_layer;
+mod start;
 mod task;
-mod unclaimed;
 mod upkeep;
 mod waiting;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{
-    ClientId, Command, Error, ErrorKind, Extension, Login, Peer, Reply, Result, ServerConfig, Service, Session,
-    Timestamp, Welcome,
-};
-use futures::StreamExt;
+use ensync_core::{Error, ErrorKind, Result, ServerConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use admin::new_access_key;
+pub(crate) use administer::new_access_key;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 
-use crate::address::network;
 use crate::counters::ConnectionCounters;
-use crate::log::{Log, LogUsage};
+use crate::log::LogUsage;
 use crate::metrics::{Metrics, Reading};
-use crate::model::KeyHash;
-use crate::partition::Totals;
+use crate::partition::Partition;
 use crate::random::random;
-use crate::seldom::Seldom;
-use crate::state::{Admitted, Census, Count, Limits, Settings};
+use crate::state::{Access, Census, Count, Limits};
 use clock::Time;
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Figures, Gauge, Partly, Seen};
 use records::Records;
+use registrar::Ask;
 pub(crate) use request::Origin;
-use request::{Answer, Caller, Outcome, Request, brief};
-use task::Task;
+use request::{Answer, Request};
+use session_layer::SessionLayer;
 use waiting::Waiting;
 
-/// Requests that may wait for the task; who sends more waits himself.
+/// Requests that may wait for a task; who sends more waits himself.
 const WAITING: usize = 4_096;
 /// How many queues are counted at a time.
 const QUEUES: usize = 1_024;
-/// How long the task may take to answer before the engine counts as not ready.
+/// How long a task may take to answer before the engine counts as not ready.
 const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A message broker: queues, their clients, and what both may do. It is an EnSync engine but for the wire, which transports add:
-/// they call it as a [`Service`].
+/// they call it as a [`Service`](ensync_core::Service).
 ///
 /// A handle, cheap to clone. The broker stops when [`shutdown`](Broker::shutdown) is called or the last handle is gone.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> ensync_core::Result<()> {
-/// use std::sync::Arc;
 /// use ensync_core::{AppId, Login, Service};
 /// use ensync_engine::{Broker, BrokerOptions, MemoryLog};
 ///
-/// let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await?;
+/// let broker = Broker::start(BrokerOptions::dev(), MemoryLog::new()).await?;
 /// let app_key = broker.create_app("warehouse", AppId::parse("oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=")?).await?;
 /// let session = broker.login(Login { app_key, transport: "local", remote: None }).await?;
 /// broker.logout(&session.peer).await;
@@ -88,114 +83,40 @@ const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Broker(Arc<Shared>);
 
 struct Shared {
-    requests: mpsc::Sender<Request>,
-    records: Arc<Records>,
+    layer: Arc<SessionLayer>,
+    registrar: mpsc::Sender<Ask>,
+    registry: Arc<Records>,
+    partitions: Vec<Handle>,
+    time: Time,
     limits: Limits,
     config: ServerConfig,
     counters: Arc<ConnectionCounters>,
     metrics: Arc<Metrics>,
     waiting: Arc<Waiting>,
-    stopping: AtomicBool,
-    /// Held by whoever looks at what the log takes up.
+    stopping: Arc<AtomicBool>,
+    /// Held by whoever looks at what the logs take up.
     looking: Arc<tokio::sync::Mutex<()>>,
     running: watch::Receiver<()>,
     failure: watch::Receiver<Option<Error>>,
 }
 
-impl Broker {
-    /// Reads a log back and starts on it. Must be called in a tokio runtime with time enabled.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] if the log cannot be read, [`ErrorKind::InvalidInput`] if it is damaged,
-    /// [`ErrorKind::Internal`] if the system has no randomness.
-    pub async fn start(options: BrokerOptions, log: Arc<dyn Log>) -> Result<Self> {
-        let BrokerOptions {
-            limits,
-            defaults,
-            dev,
-            retention,
-            checkpoint_bytes,
-            recent_bytes,
-            max_metric_events,
-            clock,
-        } = options;
-        let begun = std::time::Instant::now();
-        let tag = u32::from_be_bytes(random()?);
-        let settings = Settings { epoch: log.epoch(), tag, dev, limits: limits.clone(), defaults };
-        let records = Arc::new(Records::new(log.clone(), recent_bytes));
-        let (mut state, maintenance) = maintenance::recover(&records, settings, (retention, checkpoint_bytes)).await?;
-        let time = Time::anchored(clock, state.logged_at());
-        state.recovered(time.now());
-        let census = state.count(&mut Count::default(), usize::MAX);
-        let totals = || census.iter().flat_map(|census| census.events.values());
-        let count = |of: fn(&Totals) -> u64| totals().map(of).sum::<u64>();
-        tracing::info!(
-            epoch = log.epoch(),
-            apps = census.as_ref().map(|census| census.apps),
-            queues = census.as_ref().map(|census| census.queues),
-            waiting = count(|totals| totals.ready + totals.in_flight + totals.deferred),
-            dead = count(|totals| totals.dead),
-            took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "log read back"
-        );
-        let (sender, requests) = mpsc::channel(WAITING);
-        let (_running, running) = watch::channel(());
-        let (failed, failure) = watch::channel(None);
-        let (inboxes, (log_pause, complained)) = (HashMap::new(), (None, None));
-        let metrics = Arc::new(Metrics::new(max_metric_events));
-        let (login_throttle, counters) = (LoginThrottle::new(&limits), Arc::<ConnectionCounters>::default());
-        let mut task = Task {
-            state,
-            records: records.clone(),
-            time,
-            requests,
-            inboxes,
-            log_pause,
-            complained,
-            standstill: Seldom::new(),
-            failed,
-            login_throttle,
-            counters: counters.clone(),
-            metrics: metrics.clone(),
-            maintenance,
-            unclaimed: Arc::default(),
-            _running,
-        };
-        // What went with an app or a name, if the engine ended before that was stored.
-        task.store(task.state.leftovers())
-            .await
-            .map_err(|error| error.context("remove the queues of apps that are gone"))?;
-        tokio::spawn(task.run());
-        let config = [
-            (ServerConfig::EXTENSIONS, Extension::announcement()),
-            (ServerConfig::MAX_PAYLOAD_BYTES, limits.max_payload_bytes.to_string()),
-            (ServerConfig::DEDUP_WINDOW_MS, limits.dedup_window.as_millis().to_string()),
-        ];
-        let config = config.into_iter().collect();
-        let stopping = AtomicBool::new(false);
-        let (looking, waiting) = (Arc::default(), Arc::new(Waiting::new(&limits.quotas)));
-        let shared = Shared {
-            requests: sender,
-            records,
-            limits,
-            config,
-            counters,
-            metrics,
-            waiting,
-            stopping,
-            looking,
-            running,
-            failure,
-        };
-        Ok(Self(Arc::new(shared)))
-    }
+/// A partition's task, and its log.
+struct Handle {
+    requests: mpsc::Sender<Request>,
+    records: Arc<Records>,
+}
 
+impl Broker {
     /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
     pub async fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
-        _ = self.0.requests.send(Request::Shutdown).await;
-        // The task drops the sender when it ends, and sends nothing.
+        _ = self.0.registrar.send(Ask::Shutdown).await;
+        // What administrators asked for before needs the partitions.
+        self.0.registrar.closed().await;
+        for partition in &self.0.partitions {
+            _ = partition.requests.send(Request::Shutdown).await;
+        }
+        // The tasks drop the sender when they end, and send nothing.
         self.stopped().await;
     }
 
@@ -224,9 +145,9 @@ impl Broker {
         if let Some(why) = self.0.metrics.trouble() {
             return refuse(why);
         }
-        match tokio::time::timeout(UNANSWERED, self.sessions()).await {
-            Ok(answer) => answer.map(drop),
-            Err(_) => refuse(match self.0.records.hangs() {
+        match tokio::time::timeout(UNANSWERED, self.answer()).await {
+            Ok(answer) => answer,
+            Err(_) => refuse(match self.hangs() {
                 Some(hangs) => format!("the disk has not answered for {} s", hangs.as_secs()),
                 None => format!("the broker has not answered for {} s", UNANSWERED.as_secs()),
             }),
@@ -235,13 +156,29 @@ impl Broker {
 
     /// Whether a restart would be of no use: it answers, or waits for a disk that does not. A watchdog ends it otherwise.
     pub async fn is_alive(&self) -> bool {
-        let answers = tokio::time::timeout(UNANSWERED, self.sessions()).await.is_ok_and(|answer| answer.is_ok());
-        answers || self.is_stopping() || self.0.records.hangs().is_some()
+        let answers = tokio::time::timeout(UNANSWERED, self.answer()).await.is_ok_and(|answer| answer.is_ok());
+        answers || self.is_stopping() || self.hangs().is_some()
+    }
+
+    /// Waits until every partition's task has answered.
+    async fn answer(&self) -> Result<()> {
+        let all = (0..self.0.partitions.len()).map(|index| self.look(index, |_| ()));
+        futures::future::try_join_all(all).await.map(drop)
+    }
+
+    /// For how long a disk has not answered.
+    fn hangs(&self) -> Option<std::time::Duration> {
+        self.logs().filter_map(|records| records.hangs()).max()
+    }
+
+    /// All logs: the registry's, then the partitions'.
+    fn logs(&self) -> impl Iterator<Item = &Arc<Records>> {
+        [&self.0.registry].into_iter().chain(self.0.partitions.iter().map(|partition| &partition.records))
     }
 
     /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics` to who asks for that.
     ///
-    /// Costs the broker one look at each queue, some of them at a time.
+    /// Costs each partition one look at each of its queues, some of them at a time.
     ///
     /// # Errors
     ///
@@ -257,30 +194,39 @@ impl Broker {
     }
 
     async fn census(&self) -> Result<Census> {
-        let mut count = Count::default();
-        loop {
-            let (found, counted) = self
-                .inspect(move |state| {
-                    let found = state.count(&mut count, QUEUES);
-                    (found, count)
-                })
-                .await?;
-            match found {
-                Some(census) => return Ok(census),
-                None => count = counted,
+        let mut census = Census::new(&self.0.layer.read().access, self.0.time.now());
+        for index in 0..self.0.partitions.len() {
+            let mut count = Count::default();
+            loop {
+                let look = move |partition: &Partition| {
+                    let done = partition.count(&mut count, QUEUES);
+                    (done, count, partition.queues.len())
+                };
+                let (done, counted, queues) = self.look(index, look).await?;
+                count = counted;
+                if done {
+                    census.add(count, queues);
+                    break;
+                }
             }
         }
+        Ok(census)
     }
 
-    /// What the log takes up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
+    /// What the logs take up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
     async fn usage(&self) -> Option<LogUsage> {
         let turn = self.0.looking.clone().lock_owned().await;
-        let log = self.0.records.log.clone();
+        let logs: Vec<_> = self.logs().map(|records| records.log.clone()).collect();
         // It goes on when nobody waits for it any more, and keeps its turn until then.
         let looked = tokio::spawn(async move {
-            let usage = log.usage().await;
+            let mut all: Option<LogUsage> = None;
+            for log in logs {
+                if let Some(usage) = log.usage().await? {
+                    all = Some(all.map_or(usage, |all| all.and(&usage)));
+                }
+            }
             drop(turn);
-            usage
+            Ok::<_, Error>(all)
         });
         looked.await.ok()?.unwrap_or_else(|error| {
             tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
@@ -292,7 +238,7 @@ impl Broker {
     /// on; deliveries, replays and whatever else only reads go on. Only a start on the log again tells what of the last commands was
     /// stored.
     pub fn failure(&self) -> Option<Error> {
-        self.0.failure.borrow().clone().or_else(|| self.0.records.log.failure())
+        self.0.failure.borrow().clone().or_else(|| self.logs().find_map(|records| records.log.failure()))
     }
 
     /// Waits until the log has failed for good, and says why: see [`failure`](Broker::failure). Never returns if it does not.
@@ -300,9 +246,10 @@ impl Broker {
     /// A program that serves others ends then, so that what supervises it starts it again.
     pub async fn failed(&self) -> Error {
         let mut failure = self.0.failure.clone();
+        let logs = self.logs().map(|records| records.log.failed());
         let failed = tokio::select! {
             failed = failure.wait_for(Option::is_some) => failed.ok().and_then(|failure| failure.clone()),
-            failed = self.0.records.log.failed() => Some(failed),
+            (failed, ..) = futures::future::select_all(logs) => Some(failed),
         };
         match failed {
             Some(error) => error,
@@ -316,94 +263,54 @@ impl Broker {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
-    /// Sends a request to the task and waits for its answer.
-    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
-        let stopped = || Error::new(ErrorKind::Unavailable, "the engine is stopping; try again later");
-        if self.is_stopping() {
-            return Err(stopped());
-        }
+    /// Refuses what comes when the broker has stopped, or is about to.
+    fn check_running(&self) -> Result<()> {
+        if self.is_stopping() { Err(stopped()) } else { Ok(()) }
+    }
+
+    /// Sends a request to a partition's task and waits for its answer.
+    async fn ask<T>(&self, partition: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+        self.check_running()?;
+        let partition = self.0.partitions.get(partition).ok_or_else(stopped)?;
         let (answer, answered) = oneshot::channel();
-        self.0.requests.send(request(answer)).await.map_err(|_| stopped())?;
+        partition.requests.send(request(answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
-}
 
-#[async_trait]
-impl Service for Broker {
-    async fn login(&self, login: Login) -> Result<Session> {
-        let (key, client_id) = (KeyHash::of(&login.app_key), new_client_id()?);
-        let id = client_id.clone();
-        let from = login.remote.map(|remote| network(remote.ip()));
-        let (transport, remote) = (login.transport, login.remote.map(tracing::field::display));
-        let origin = Origin { transport: login.transport, remote: login.remote, since: Timestamp::default() };
-        let opened = self.ask(|answer| Request::Login { key, from, origin, client_id: id, answer }).await;
-        let opened = opened.inspect_err(|error| {
-            // Who goes on trying while he has to wait must not fill the log.
-            if error.kind() == ErrorKind::LimitExceeded {
-                tracing::debug!(transport, remote, %error, "login refused");
-            } else {
-                tracing::info!(transport, remote, %error, "login refused");
-            }
-        })?;
-        opened.unclaimed.claim();
-        tracing::info!(session = opened.number, app = %opened.app, transport, remote, "login");
-        Ok(Session {
-            peer: Peer { client_id: client_id.clone(), app_id: opened.app },
-            inbox: opened.inbox.boxed(),
-            welcome: Welcome {
-                client_id,
-                app_id: Some(opened.public_key),
-                config: self.0.config.clone().with_earlier_ids(&opened.earlier_keys),
-            },
-        })
+    /// Looks at a partition.
+    async fn look<T: Send + 'static>(
+        &self,
+        partition: usize,
+        look: impl FnOnce(&Partition) -> T + Send + 'static,
+    ) -> Result<T> {
+        let inspect = |answer: Answer<T>| Request::Inspect(Box::new(move |found| _ = answer.send(Ok(look(found)))));
+        self.ask(partition, inspect).await
     }
 
-    async fn handle(&self, peer: &Peer, command: Command) -> Result<Reply> {
-        let name = command.name();
-        self.carry_out(peer, command).await.inspect_err(|error| self.0.metrics.refused(name, error))
+    /// Looks at who may do what, and who is logged in.
+    pub(crate) fn access<T>(&self, look: impl FnOnce(&Access) -> T) -> Result<T> {
+        self.check_running()?;
+        Ok(look(&self.0.layer.read().access))
     }
 
-    async fn logout(&self, peer: &Peer) {
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Logout { client_id: peer.client_id.clone(), answer };
-        if self.0.requests.send(request).await.is_ok() {
-            _ = answered.await;
-        }
+    /// Has a partition know that a session of one of its apps is over.
+    async fn leave(&self, session: crate::state::SessionOf) {
+        let index = self.0.layer.read().access.partition_of(&session.app);
+        let Some(partition) = self.0.partitions.get(index) else { return };
+        _ = registrar::ask(&partition.requests, |answer| Request::Leave { session: session.number, answer }).await;
     }
 }
 
-impl Broker {
-    async fn carry_out(&self, peer: &Peer, command: Command) -> Result<Reply> {
-        let peer = peer.clone();
-        let outcome = match command {
-            Command::Publish(publish) => {
-                let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
-                let charge = self.0.waiting.charge(peer.app_id, publish.size())?;
-                self.ask(|answer| Request::Publish { peer, publish, caller: Caller::new(answer, charge) }).await?
-            }
-            command => {
-                let command = Box::new(brief(command));
-                self.ask(|answer| Request::Command { peer, command, answer }).await?
-            }
-        };
-        match outcome {
-            Outcome::Reply(reply) => Ok(reply),
-            // Read here, so that a replay of an old event holds up nobody else.
-            Outcome::Replay(replay) => replay.answer(self.0.records.read(&replay.source).await?.as_deref()),
-        }
-    }
+fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, "the engine is stopping; try again later")
 }
 
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("log", &self.0.records.log)
+            .field("registry", &self.0.registry.log)
+            .field("partitions", &self.0.partitions.len())
             .field("stopping", &self.is_stopping())
             .finish_non_exhaustive()
     }
-}
-
-/// 192 random bits: whoever holds a client id may act as that session.
-fn new_client_id() -> Result<ClientId> {
-    ClientId::parse(&URL_SAFE_NO_PAD.encode(random::<24>()?))
 }

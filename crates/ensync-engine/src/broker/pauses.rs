@@ -10,7 +10,6 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{
@@ -20,7 +19,7 @@ use ensync_core::{
 use futures::StreamExt;
 
 use super::{Broker, BrokerOptions, Request};
-use crate::log::{DiskLog, DiskOptions, Log};
+use crate::log::{DiskOptions, Logs};
 use crate::model::codec::snapshot;
 use crate::model::{
     Encoded, EventOptions, EventRef, KeyHash, PartitionSnapshot, Position, Record, RegistrySnapshot, Rights, Snapshot,
@@ -95,17 +94,19 @@ fn state(events: u64, keys: u64, at: Timestamp) -> Snapshot {
 }
 
 async fn start(path: &Path, events: u64, keys: u64) -> Broker {
-    let log = DiskLog::open(path, DiskOptions::default()).await.unwrap();
-    let nothing = Record::Drop { event: EventRef { queue: 9, seq: 9 } };
-    let last = *log.append(vec![Encoded::from(&nothing)]).await.unwrap().last().unwrap();
+    let logs = Logs::open(path, DiskOptions::default()).await.unwrap();
     let state = state(events, keys, Timestamp::now());
-    log.save_checkpoint(last, vec![snapshot::encode(&state)]).await.unwrap();
-    log.close().await;
+    let nothing = Record::Drop { event: EventRef { queue: 9, seq: 9 } };
+    for log in logs.all() {
+        let last = *log.append(vec![Encoded::from(&nothing)]).await.unwrap().last().unwrap();
+        log.save_checkpoint(last, vec![snapshot::encode(&state)]).await.unwrap();
+        log.close().await;
+    }
     let mut options = BrokerOptions::default();
     options.limits.dedup_window = Duration::from_secs(24 * 3_600);
     (options.limits.dedup_entries, options.limits.dedup_entries_per_app) = (1 << 22, 1 << 22);
-    let log = DiskLog::open(path, DiskOptions::default()).await.unwrap();
-    let broker = Broker::start(options, Arc::new(log)).await.unwrap();
+    let logs = Logs::open(path, DiskOptions::default()).await.unwrap();
+    let broker = Broker::start(options, logs).await.unwrap();
     let waiting = broker.queue(event(), ABSENT).await.unwrap().unwrap();
     assert_eq!(waiting.ready as u64, events);
     broker
@@ -187,9 +188,9 @@ async fn nobody_waits_for_anothers_checkpoint() {
         let consumer = tokio::spawn(consume(broker.clone()));
         publish(&broker, Duration::from_millis(200)).await;
         if events > 0 {
-            broker.0.requests.send(Request::Checkpoints).await.unwrap();
+            broker.0.partitions[0].requests.send(Request::Checkpoints).await.unwrap();
         }
-        let (took, made) = checkpoints(place.path(), publish(&broker, lasts)).await;
+        let (took, made) = checkpoints(&place.path().join("partition-0"), publish(&broker, lasts)).await;
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
         let (p50, p99, p999, most) = (at(0.5), at(0.99), at(0.999), at(1.0));
         // Not with println, which the test harness would keep to itself.

@@ -1,19 +1,17 @@
-//! What is sent to the broker's task.
+//! What is sent to partitions' tasks.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::{fmt, io};
 
 use ensync_core::{
-    AppId, ClientId, Command, Error, ErrorKind, EventId, Peer, Reply, Result, Settle, Settlement, Timestamp,
+    AppId, ClientId, Command, Error, ErrorKind, EventId, EventName, Peer, Reply, Result, Settle, Settlement, Timestamp,
 };
 use tokio::sync::oneshot;
 
-use super::inbox::Inbox;
-use super::unclaimed::Claim;
 use super::waiting::Charge;
-use crate::model::{AdminCommand, KeyHash};
-use crate::partition::shortened;
-use crate::state::{Admitted, LetterAction, Purge, Replay, SessionNumber, State};
+use crate::model::Removed;
+use crate::partition::{Partition, shortened};
+use crate::state::{Admitted, InUse, LetterAction, Pass, Purge, Replay, SessionNumber};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
@@ -42,23 +40,24 @@ impl From<Answer<Outcome>> for Caller {
     }
 }
 
-/// A look at the state.
-pub(super) type Look = Box<dyn FnOnce(&State) + Send>;
+/// A look at a partition.
+pub(super) type Look = Box<dyn FnOnce(&Partition) + Send>;
 
+/// What is sent to a partition's task.
 pub(super) enum Request {
-    Login {
-        key: KeyHash,
-        from: Option<IpAddr>,
-        origin: Origin,
-        client_id: ClientId,
-        answer: Answer<Opened>,
-    },
+    /// A session of one of its apps ends, once what it sent before is carried out.
     Logout {
         client_id: ClientId,
-        answer: oneshot::Sender<()>,
+        answer: Answer<()>,
+    },
+    /// A session is over: what it took goes back.
+    Leave {
+        session: SessionNumber,
+        answer: Answer<()>,
     },
     Publish {
         peer: Peer,
+        pass: Pass,
         publish: Box<Admitted>,
         caller: Caller,
     },
@@ -67,11 +66,11 @@ pub(super) enum Request {
         command: Box<Command>,
         answer: Answer<Outcome>,
     },
-    Admin {
-        command: Box<AdminCommand>,
-        /// What is looked at right before it is carried out, and right after.
-        looks: (Look, Look),
-        answer: Answer<Outcome>,
+    Changed(Changed),
+    /// What is under an event name, once all that was decided before is stored.
+    InUse {
+        name: EventName,
+        answer: Answer<InUse>,
     },
     Letter {
         what: LetterAction,
@@ -89,13 +88,6 @@ pub(super) enum Request {
         purge: Purge,
         answer: Answer<(usize, Option<Purge>)>,
     },
-    /// A look at the state, and at where sessions came from.
-    Connected(ConnectedLook),
-    /// An administrator ends a session; whether there was one.
-    End {
-        number: SessionNumber,
-        answer: Answer<bool>,
-    },
     Inspect(Look),
     Shutdown,
     /// One checkpoint after the other, from now on.
@@ -103,8 +95,19 @@ pub(super) enum Request {
     Checkpoints,
 }
 
-/// A look at the state, and at where sessions came from.
-pub(super) type ConnectedLook = Box<dyn FnOnce(&State, &dyn Fn(SessionNumber) -> Option<Origin>) + Send>;
+/// What an administrator asked for was done, and is known to all that is decided from now on. The answer comes when all that was decided
+/// before is stored, or refused: the sessions that take what they may not take any more.
+pub(super) struct Changed {
+    /// The event name whose options have changed.
+    pub(super) name: Option<EventName>,
+    /// The apps of which something has changed, by their ids.
+    pub(super) apps: Vec<AppId>,
+    /// Sessions of this partition's apps that are over.
+    pub(super) ended: Vec<SessionNumber>,
+    /// Queues that are to go.
+    pub(super) removed: Option<Removed>,
+    pub(super) answer: Answer<Vec<SessionNumber>>,
+}
 
 /// Where a session came from.
 #[derive(Clone, Copy, Debug)]
@@ -113,19 +116,6 @@ pub(crate) struct Origin {
     pub(crate) remote: Option<SocketAddr>,
     /// Since when it is logged in.
     pub(crate) since: Timestamp,
-}
-
-/// A session that was opened.
-pub(super) struct Opened {
-    /// The app's id, and its public key.
-    pub(super) app: AppId,
-    /// For logs: unlike the client id it gives nobody any rights.
-    pub(super) number: SessionNumber,
-    pub(super) public_key: AppId,
-    /// The public keys that it had before, and still is known by.
-    pub(super) earlier_keys: Vec<AppId>,
-    pub(super) inbox: Inbox,
-    pub(super) unclaimed: Claim,
 }
 
 /// What a command came to.
@@ -163,6 +153,14 @@ impl fmt::Debug for Request {
 
 /// Answers those whose changes the log did not take.
 pub(super) fn refuse(callers: impl IntoIterator<Item = Caller>, cause: &Error) {
+    let refusal = refusal(cause);
+    for caller in callers {
+        caller.tell(Err(refusal.clone()));
+    }
+}
+
+/// What is said of something that the log did not take.
+pub(super) fn refusal(cause: &Error) -> Error {
     let refusal = match cause.kind() {
         ErrorKind::Interrupted => Error::new(
             ErrorKind::Interrupted,
@@ -174,10 +172,7 @@ pub(super) fn refuse(callers: impl IntoIterator<Item = Caller>, cause: &Error) {
         ),
         _ => Error::new(ErrorKind::Unavailable, "the engine cannot store this now; try later"),
     };
-    let refusal = refusal.with_source(cause.clone());
-    for caller in callers {
-        caller.tell(Err(refusal.clone()));
-    }
+    refusal.with_source(cause.clone())
 }
 
 /// Whether the log found no space.

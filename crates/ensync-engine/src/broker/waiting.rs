@@ -1,4 +1,4 @@
-//! What publishes that wait for the broker's task hold.
+//! What publishes that wait for a partition's task hold.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

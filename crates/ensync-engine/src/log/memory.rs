@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -11,26 +12,52 @@ use futures::stream::{self, BoxStream};
 use super::Log;
 use crate::model::{Encoded, Position};
 
-/// A log in memory: for tests, and for engines that may forget. It is gone with its last handle.
+/// Logs in memory: for tests, and for engines that may forget. They are gone with the last handle. As a log it is the first partition's.
 ///
-/// It keeps everything until then, for nothing calls [`drop_range`](Log::drop_range) on it: events that are settled or expired
+/// They keep everything until then, for nothing calls [`drop_range`](Log::drop_range) on it: events that are settled or expired
 /// stay and can be replayed, and memory grows with each publish. An engine that runs for long has its log on a disk.
 #[derive(Clone)]
 pub struct MemoryLog {
     epoch: u64,
+    /// Which of them this is.
     records: Arc<Mutex<Records>>,
+    /// All of them: the registry's, and then those of the partitions.
+    all: Arc<[Arc<Mutex<Records>>]>,
 }
 
 impl MemoryLog {
-    /// An empty log.
+    /// Empty logs of an engine with one partition.
     pub fn new() -> Self {
-        Self { epoch: 1, records: Arc::default() }
+        Self::with_partitions(NonZeroU32::MIN)
     }
 
-    /// The same log, opened once more: what a restart sees. Shares its records with this handle.
+    /// The same, of one with more.
+    pub fn with_partitions(partitions: NonZeroU32) -> Self {
+        let records = Arc::<Mutex<Records>>::default();
+        let more = (1..partitions.get()).map(|_| Arc::default());
+        let all = [Arc::default(), records.clone()].into_iter().chain(more).collect();
+        Self { epoch: 1, records, all }
+    }
+
+    /// The same logs, opened once more: what a restart sees. They share their records with this handle.
     #[must_use]
     pub fn reopen(&self) -> Self {
-        Self { epoch: self.epoch.saturating_add(1), records: self.records.clone() }
+        Self { epoch: self.epoch.saturating_add(1), ..self.clone() }
+    }
+
+    /// The log of the registry beside this one.
+    #[must_use]
+    pub fn registry(&self) -> Self {
+        self.all.first().map_or_else(|| self.clone(), |records| self.of(records))
+    }
+
+    /// Those of the partitions.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = Self> {
+        self.all.iter().skip(1).map(|records| self.of(records))
+    }
+
+    fn of(&self, records: &Arc<Mutex<Records>>) -> Self {
+        Self { records: records.clone(), ..self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {

@@ -1,6 +1,7 @@
 //! The log: the truth of which the engine's state is a fold. It stores and knows nothing of what it stores.
 
 pub(crate) mod disk;
+mod logs;
 mod memory;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use futures::stream::BoxStream;
 pub mod format {}
 
 pub use disk::{DiskLog, DiskOptions, ReadProgress};
+pub use logs::Logs;
 pub use memory::MemoryLog;
 
 use crate::model::{Encoded, Position};
@@ -29,10 +31,24 @@ pub struct LogUsage {
     pub segments: u64,
     /// What is free where it is, in bytes.
     pub free_bytes: u64,
-    /// The newest checkpoint, in bytes; 0 without one.
+    /// The newest checkpoint, in bytes; 0 without one. Of several logs, those of all.
     pub checkpoint_bytes: u64,
     /// When it was saved.
     pub checkpoint_at: Option<Timestamp>,
+}
+
+impl LogUsage {
+    /// What two logs on one disk take up together.
+    pub(crate) fn and(self, other: &Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            segments: self.segments + other.segments,
+            free_bytes: self.free_bytes.min(other.free_bytes),
+            checkpoint_bytes: self.checkpoint_bytes + other.checkpoint_bytes,
+            // Of the one that was saved longest ago: it says how much a start has to read.
+            checkpoint_at: [self.checkpoint_at, other.checkpoint_at].into_iter().flatten().min(),
+        }
+    }
 }
 
 /// A part of a log that can be dropped as a whole.

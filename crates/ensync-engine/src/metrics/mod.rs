@@ -1,13 +1,13 @@
 //! What an engine shows to whoever watches it: numbers in the text format of OpenMetrics, which Prometheus reads.
 //!
-//! What happens in the broker's task is counted where it happens; everything else is read when somebody asks, by one look at the
+//! What happens in the broker's tasks is counted where it happens; everything else is read when somebody asks, by one look at the
 //! state. Event names are the only label that clients have a say in, so how many are told apart is bounded.
 
 mod census;
 mod process;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,8 +51,8 @@ pub(crate) struct Metrics {
     /// The event names that are told apart: the first that were seen, so that none changes its place.
     names: Mutex<BTreeSet<EventName>>,
     max_names: usize,
-    /// When the log refused something last, and why.
-    refused: Mutex<Option<(tokio::time::Instant, String)>>,
+    /// When each partition's log refused something last, and why; the registry's is `None`.
+    refused: Mutex<BTreeMap<Option<usize>, (tokio::time::Instant, String)>>,
     /// Of the commits since somebody asked last.
     commits: Mutex<Commits>,
 }
@@ -124,8 +124,8 @@ impl Metrics {
         }
     }
 
-    /// The log took a batch, or refused it.
-    pub(crate) fn committed(&self, batch: &[Arc<Record>], begun: Instant, refusal: Option<&Error>) {
+    /// The log of a partition took a batch, or refused it; or the registry's, which is `None`.
+    pub(crate) fn committed(&self, log: Option<usize>, batch: &[Arc<Record>], begun: Instant, refusal: Option<&Error>) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match refusal {
             None => {
@@ -137,13 +137,14 @@ impl Metrics {
                 drop(commits);
                 self.commit_records.observe(batch.len() as f64);
                 // A disk that is nearly full takes acknowledgements still.
-                if refused.is_some() && batch.iter().any(|record| matches!(**record, Record::Publish(_))) {
-                    *refused = None;
+                let grew = batch.iter().any(|record| matches!(**record, Record::Publish(_)));
+                if grew || log.is_none() {
+                    refused.remove(&log);
                 }
             }
             Some(error) => {
                 self.commits_refused.inc();
-                *refused = Some((tokio::time::Instant::now(), ensync_core::report(error)));
+                refused.insert(log, (tokio::time::Instant::now(), ensync_core::report(error)));
             }
         }
     }
@@ -158,10 +159,10 @@ impl Metrics {
         self.refusals.get_or_create(&[("command", command), ("kind", error.kind().code())]).inc();
     }
 
-    /// Why the log refused something just now, if it did and has taken nothing since.
+    /// Why a log refused something just now, if one did and has taken nothing since.
     pub(crate) fn trouble(&self) -> Option<String> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSED).map(|(_, why)| why.clone())
+        refused.values().find(|(at, _)| at.elapsed() < REFUSED).map(|(_, why)| why.clone())
     }
 
     /// Everything, as text of OpenMetrics.

@@ -11,6 +11,7 @@ mod quotas;
 mod record;
 mod rights;
 mod settings;
+mod share;
 mod snapshot;
 
 pub use admin::AdminCommand;
@@ -23,7 +24,9 @@ pub use position::Position;
 pub use quotas::Quotas;
 pub use record::{EventRef, PublishRecord, Record, Removed};
 pub use rights::{KeyHash, Rights};
-pub use settings::{Defaults, Limits, Rate, Settings};
+pub use settings::{Defaults, Limits, MemoryUsed, Rate, Settings};
+pub use share::Share;
+pub(crate) use share::{partition_of, partition_of_queue};
 pub(crate) use snapshot::SnapshotPart;
 pub use snapshot::{
     PartitionSnapshot, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotName, SnapshotPublish,

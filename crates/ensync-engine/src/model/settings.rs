@@ -1,12 +1,16 @@
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Quotas;
+use super::{Quotas, Share};
 
-/// What a [`State`](crate::state::State) is told once, when it is made.
+/// What a part of the engine's state is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How often the log has been opened: see [`Log::epoch`](crate::log::Log::epoch).
+    /// Which partition it is.
+    pub share: Share,
+    /// How often its log has been opened: see [`Log::epoch`](crate::log::Log::epoch).
     pub epoch: u64,
     /// A random number of this run, part of the ids it gives out: an id of a log that was lost then names no event of another.
     pub tag: u32,
@@ -16,11 +20,39 @@ pub struct Settings {
     pub limits: Limits,
     /// What holds for event names that say nothing else.
     pub defaults: Defaults,
+    /// What events in memory only take up, of all partitions together.
+    pub memory_used: MemoryUsed,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { epoch: 1, tag: 0, dev: false, limits: Limits::default(), defaults: Defaults::default() }
+        Self {
+            share: Share::WHOLE,
+            epoch: 1,
+            tag: 0,
+            dev: false,
+            limits: Limits::default(),
+            defaults: Defaults::default(),
+            memory_used: MemoryUsed::default(),
+        }
+    }
+}
+
+/// A number of bytes that partitions share. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryUsed(Arc<AtomicU64>);
+
+impl MemoryUsed {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take(&self, bytes: u64) {
+        _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
     }
 }
 
@@ -61,11 +93,12 @@ pub struct Limits {
     /// How long a publish under an idempotency key is remembered. 2 minutes.
     pub dedup_window: Duration,
     /// How many of them are remembered of one sending app; its oldest are forgotten first. 262,144, which is 2,184 a second for
-    /// 2 minutes.
+    /// 2 minutes. Each partition counts for itself.
     ///
     /// Events in memory only (`persist: false`) are counted apart, here and in [`dedup_entries`](Self::dedup_entries).
     pub dedup_entries_per_app: usize,
-    /// How many of them are remembered of all apps together; the app that has the most forgets its oldest first. 1,048,576.
+    /// How many of them are remembered of all apps together; the app that has the most forgets its oldest first. 1,048,576. Each of
+    /// several partitions has an equal part of it.
     pub dedup_entries: usize,
 }
 

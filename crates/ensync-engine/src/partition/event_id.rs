@@ -25,6 +25,11 @@ pub(crate) struct EventKey {
 }
 
 impl EventKey {
+    /// Behind all events of a queue: no event's.
+    pub(crate) fn end_of_queue(queue: u32) -> Self {
+        Self { transient: false, tag: 0, event: EventRef { queue, seq: u64::MAX }, position: Position::START }
+    }
+
     pub(crate) fn to_id(self) -> EventId {
         let mut bytes = Vec::with_capacity(24);
         bytes.push(if self.transient { 2 } else { 1 });

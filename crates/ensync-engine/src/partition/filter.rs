@@ -8,7 +8,7 @@ use super::dispatch::key_of;
 use super::inspect::DeadLetter;
 use super::queue::{Dead, Queue};
 use super::{EventKey, Partition};
-use crate::model::{EventRef, Position};
+use crate::model::EventRef;
 
 /// How many bytes may be compared for what one look costs.
 const COMPARED: usize = 1_024;
@@ -88,9 +88,7 @@ impl Partition {
             }
             if looked >= budget {
                 // Behind all of this queue.
-                let event = EventRef { queue: number, seq: u64::MAX };
-                let end = EventKey { transient: false, tag: 0, event, position: Position::START };
-                return (found, Some(end.to_id()));
+                return (found, Some(EventKey::end_of_queue(number).to_id()));
             }
         }
         (found, None)

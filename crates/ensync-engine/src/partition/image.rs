@@ -28,7 +28,7 @@ pub(super) struct Image {
 
 /// Some of an image.
 #[derive(Debug)]
-pub(crate) enum Slice {
+pub(super) enum Slice {
     /// These, and there is more.
     Parts(Vec<SnapshotPart>),
     /// That was all.
@@ -53,7 +53,7 @@ enum Part {
 
 impl Partition {
     /// Begins an image of what is durable now. One that is being made is given up.
-    pub(crate) fn begin_image(&mut self) {
+    pub(super) fn begin_image(&mut self) {
         self.checkpoints += 1;
         self.dedup.begin_image();
         let next = Some(Next { queue: 0, part: Part::Itself });
@@ -61,18 +61,18 @@ impl Partition {
     }
 
     /// Gives up an image that is being made.
-    pub(crate) fn drop_image(&mut self) {
+    pub(super) fn drop_image(&mut self) {
         self.dedup.drop_image();
         self.image = None;
     }
 
     /// What comes before all parts: the latest time that a record names, and the number of the next queue.
-    pub(crate) fn image_head(&self) -> (Timestamp, u32) {
+    pub(super) fn image_head(&self) -> (Timestamp, u32) {
         (self.logged_at, self.next_stored)
     }
 
     /// Tells some more of the image: looks at about `most` events, moves and keys. `None` if there is no image; [`Slice::End`] ends it.
-    pub(crate) fn image(&mut self, most: usize) -> Option<Slice> {
+    pub(super) fn image(&mut self, most: usize) -> Option<Slice> {
         let mut parts = std::mem::take(&mut self.image.as_mut()?.early);
         let mut left = most.max(1);
         while left > 0

@@ -4,10 +4,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use ensync_core::{AppId, EventId, EventName, Timestamp};
 
-use super::dispatch::key_of;
 use super::queue::Queue;
-use super::{EventKey, Partition, QueueCounters};
-use crate::model::EventRef;
+use super::{Partition, QueueCounters};
 
 /// A queue: the events of one recipient under one event name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,38 +81,6 @@ impl Partition {
             }
         }
         (found, None)
-    }
-
-    /// At most `limit` dead letters of one recipient and event name, or of all, oldest event first per queue, from the one after `after`
-    /// on, which need not be one (any more).
-    pub(crate) fn dead_letters_after(
-        &self,
-        recipient: Option<&AppId>,
-        event: Option<&EventName>,
-        after: Option<&EventId>,
-        limit: usize,
-    ) -> Vec<DeadLetter> {
-        let wanted = |queue: &Queue| {
-            recipient.is_none_or(|id| queue.recipient == *id) && event.is_none_or(|name| queue.event == *name)
-        };
-        let after = after.and_then(EventKey::of).map(|key| key.event);
-        let queues = self.queues.range(after.map_or(0, |after| after.queue)..).filter(|(_, queue)| wanted(queue));
-        let letters = queues.flat_map(|(&number, queue)| {
-            let begin = after.filter(|after| after.queue == number).map_or(Unbounded, |after| Excluded(after.seq));
-            queue.dead.range((begin, Unbounded)).filter_map(move |(&seq, dead)| {
-                let entry = queue.entries.get(seq)?;
-                Some(DeadLetter {
-                    id: key_of(EventRef { queue: number, seq }, entry).to_id(),
-                    event: queue.event.clone(),
-                    recipient: queue.recipient,
-                    reason: dead.reason.clone(),
-                    at: dead.at,
-                    accepted_at: entry.accepted_at,
-                    deliveries: entry.deliveries,
-                })
-            })
-        });
-        letters.take(limit).collect()
     }
 }
 

@@ -1,15 +1,14 @@
 //! One event, and the events of one queue, as administrators see them. What is read here changes nothing.
 
-use ensync_core::{AppId, EventId, EventName, Result, Timestamp};
+use ensync_core::{AppId, EventId, EventName, Timestamp};
 
 use super::dispatch::{Source, key_of, matching};
 use super::entries::{Entry, Place};
 use super::queue::Queue;
-use super::settle::not_found;
 use super::settled::Fate;
 use super::timers::NEVER;
 use super::{ConsumerNumber, EventKey, Partition};
-use crate::model::{EventRef, PublishRecord, Record};
+use crate::model::{Change, EventRef, PublishRecord, Record};
 
 /// How an event stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,17 +101,21 @@ pub(crate) struct Subscribed {
     pub(crate) bytes: u64,
 }
 
+/// How far a purge is: of which queue, from which sequence number on, and before which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Purge {
+    queue: u32,
+    from: u64,
+    end: u64,
+}
+
 impl Partition {
     /// Finds an event by its id, whosoever it is.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ensync_core::ErrorKind::NotFound).
-    pub(crate) fn look_up(&self, id: &EventId) -> Result<Found> {
-        let key = EventKey::of(id).ok_or_else(not_found)?;
-        let queue = self.queues.get(&key.event.queue).ok_or_else(not_found)?;
+    pub(crate) fn look_up(&self, id: &EventId) -> Option<Found> {
+        let key = EventKey::of(id)?;
+        let queue = self.queues.get(&key.event.queue)?;
         if key.event.seq >= queue.next_seq {
-            return Err(not_found());
+            return None;
         }
         let (sight, source) = match queue.entries.get(key.event.seq) {
             Some(entry) if key_of(key.event, entry) == key => {
@@ -131,9 +134,9 @@ impl Partition {
                 let at = queue.moved.get(&key.event.seq).copied().unwrap_or(key.position);
                 (sight, Some(Source::Log(at)))
             }
-            _ => return Err(not_found()),
+            _ => return None,
         };
-        Ok(Found { sight, source, key })
+        Some(Found { sight, source, key })
     }
 
     /// At most `limit` events of a queue that are not gone, in order, from the one after `after` on; `None` if there is no such queue.
@@ -189,9 +192,22 @@ impl Partition {
         })
     }
 
+    /// The beginning of a purge of all that waits in a queue now.
+    pub(crate) fn purge(&self, recipient: &AppId, event: &EventName) -> Option<Purge> {
+        let (queue, end) = self.extent(recipient, event)?;
+        Some(Purge { queue, from: 0, end })
+    }
+
+    /// The changes of a part of a purge, and what is left to do: see [`waiting_in`](Self::waiting_in).
+    pub(crate) fn purge_some(&self, purge: &Purge, bounds: (usize, usize)) -> (Vec<Change>, Option<Purge>) {
+        let (events, next) = self.waiting_in(purge.queue, (purge.from, purge.end), bounds);
+        let changes = events.into_iter().map(|(event, durable)| Change::new(Record::Drop { event }, durable)).collect();
+        (changes, next.map(|from| Purge { from, ..*purge }))
+    }
+
     /// The events of a queue that wait, for a purge, from sequence number `from` on and before `end`: what is with clients is theirs,
     /// and dead letters are dropped as such. At most `limit` of them, and `budget` looked at; the second value is where to go on.
-    pub(crate) fn waiting_in(
+    fn waiting_in(
         &self,
         queue: u32,
         (from, end): (u64, u64),
@@ -212,7 +228,7 @@ impl Partition {
     }
 
     /// The number of a queue, and the sequence number after its last event.
-    pub(crate) fn extent(&self, recipient: &AppId, event: &EventName) -> Option<(u32, u64)> {
+    fn extent(&self, recipient: &AppId, event: &EventName) -> Option<(u32, u64)> {
         let number = self.number(recipient, event)?;
         self.queues.get(&number).map(|queue| (number, queue.next_seq))
     }

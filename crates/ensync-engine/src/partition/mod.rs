@@ -6,6 +6,7 @@
 //! [`Partition::tick`] brings time. Given the same calls a partition does the same, always.
 
 mod apply;
+mod checkpoint;
 mod consume;
 mod dedup;
 mod dispatch;
@@ -47,21 +48,20 @@ pub(crate) use entries::{Place, chunk_of};
 pub(crate) use event_id::EventKey;
 pub use filter::LetterFilter;
 pub(crate) use filter::holds;
-pub(crate) use image::Slice;
 pub use inspect::{DeadLetter, QueueStats};
 pub use letters::LetterAction;
-pub(crate) use look::{Found, Peeked, Sight, Standing, Subscribed};
+pub(crate) use look::{Found, Peeked, Purge, Sight, Standing, Subscribed};
 pub(crate) use publish::Publication;
 pub use queue::QueueCounters;
 pub use replay::Replay;
 pub(crate) use settle::shortened;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use timers::Timer;
-pub(crate) use totals::{Count, Totals};
+pub(crate) use totals::{Count, InUse, Totals};
 pub(crate) use turn::Walk;
 pub(crate) use usage::Usage;
 
-use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings};
+use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings, partition_of};
 use dedup::Dedup;
 use image::Image;
 use queue::Queue;
@@ -71,7 +71,7 @@ use turn::{Dropping, Parting, TURN};
 /// The number of a consumer: given out once in the life of the process.
 pub(crate) type ConsumerNumber = u64;
 
-/// The queues of some recipients.
+/// The queues of some recipients: of those that are [its share](crate::model::Share).
 #[derive(Debug)]
 pub(crate) struct Partition {
     settings: Settings,
@@ -97,9 +97,8 @@ pub(crate) struct Partition {
     dedup: Dedup,
     /// For events in memory only, so that what is remembered of the others is what the log makes.
     dedup_in_memory: Dedup,
-    /// What waits for each recipient, and what of all that is in memory only.
+    /// What waits for each recipient.
     pub(crate) usage: HashMap<AppId, Usage>,
-    memory_used: u64,
     /// Events that are not in the log. No map that moves all it holds when it grows.
     pub(crate) memory: BTreeMap<EventRef, Arc<Record>>,
     /// Events that were delivered too often, until the log has them as dead letters.
@@ -151,10 +150,9 @@ impl Partition {
             lease_ends: Timers::default(),
             still: Duration::ZERO,
             logged_at: Timestamp::default(),
-            dedup: Dedup::new(&settings.limits),
-            dedup_in_memory: Dedup::new(&settings.limits),
+            dedup: Dedup::new(&settings.limits, settings.share),
+            dedup_in_memory: Dedup::new(&settings.limits, settings.share),
             usage: HashMap::new(),
-            memory_used: 0,
             memory: BTreeMap::new(),
             doomed: BTreeSet::new(),
             returning: BTreeSet::new(),
@@ -178,6 +176,12 @@ impl Partition {
         } else {
             self.rules.insert(name.clone(), rules);
         }
+    }
+
+    /// Whether the queues of a recipient are here, by its id.
+    pub(crate) fn has(&self, recipient: &AppId) -> bool {
+        let share = self.settings.share;
+        partition_of(recipient, share.count()) as u32 == share.index()
     }
 
     fn rules(&self, name: &EventName) -> Rules {
@@ -242,10 +246,8 @@ impl Partition {
         if let Some(number) = self.number(&recipient, event) {
             return Ok(number);
         }
-        let number = self.next_number;
-        if number == u32::MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "the engine has no more queue numbers"));
-        }
+        let none_left = || Error::new(ErrorKind::LimitExceeded, "the engine has no more queue numbers");
+        let number = self.settings.share.queue_from(self.next_number).ok_or_else(none_left)?;
         self.add_queue(number, recipient, event);
         Ok(number)
     }

@@ -29,6 +29,15 @@ pub(crate) struct InUse {
     pub(crate) consumers: usize,
 }
 
+impl InUse {
+    /// Those of two partitions as of one.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.dead += other.dead;
+        self.consumers += other.consumers;
+    }
+}
+
 impl Totals {
     fn add(&mut self, queue: &Queue) {
         self.counters.add(&queue.counters);

@@ -48,14 +48,14 @@ impl Partition {
         let Some(queue) = self.queues.get_mut(&number).filter(|_| more != Usage::default()) else { return };
         queue.usage.add(more);
         self.usage.entry(queue.recipient).or_default().add(more);
-        self.memory_used = self.memory_used.saturating_add(more.memory);
+        self.settings.memory_used.add(more.memory);
     }
 
     /// Counts one that is gone.
     pub(super) fn discharge(&mut self, number: u32, less: Usage) {
         let Some(queue) = self.queues.get_mut(&number) else { return };
         queue.usage.take(less);
-        self.memory_used = self.memory_used.saturating_sub(less.memory);
+        self.settings.memory_used.take(less.memory);
         if let Some(usage) = self.usage.get_mut(&queue.recipient) {
             usage.take(less);
             if *usage == Usage::default() {
@@ -81,7 +81,13 @@ impl Partition {
             (app.events, 1, quotas.app_events, "events in all queues of this recipient", "app_events"),
             (app.bytes, size, quotas.app_bytes, "bytes in all queues of this recipient", "app_bytes"),
             (app.memory, memory, quotas.app_memory, "bytes in memory only for this recipient", "app_memory"),
-            (self.memory_used, memory, quotas.memory, "bytes in memory only for all recipients", "memory"),
+            (
+                self.settings.memory_used.bytes(),
+                memory,
+                quotas.memory,
+                "bytes in memory only for all recipients",
+                "memory",
+            ),
         ];
         let full = checks.into_iter().find(|(used, more, quota, ..)| *more > 0 && used.saturating_add(*more) > *quota);
         let Some((used, _, quota, what, name)) = full else { return Ok(()) };

@@ -188,6 +188,11 @@ impl Registry {
         }
     }
 
+    /// Whether [`take_changed`](Self::take_changed) has something to say.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// The apps of which something has changed since this was asked last; some may be gone.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<AppId> {
         std::mem::take(&mut self.changed)

@@ -18,7 +18,7 @@ use super::listener::{Listener, check_plaintext};
 use super::{ConnectionLimits, Server};
 use crate::admin::{self, AdminListener, AdminToken, Console, Served, SettingInForce, Tokens};
 use crate::tls::ServerTls;
-use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Limits, Log, MemoryLog, ReadProgress};
+use crate::{Broker, BrokerOptions, DiskOptions, Limits, Logs, MemoryLog, ReadProgress};
 
 /// How long a shutdown waits, if it is not told.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const FRAME: usize = 64 << 10;
 #[must_use = "nothing runs until it is started"]
 pub struct ServerBuilder {
     broker: BrokerOptions,
-    log: Arc<dyn Log>,
+    logs: Logs,
     data_dir: Option<PathBuf>,
     disk: DiskOptions,
     shutdown_timeout: Duration,
@@ -64,7 +64,7 @@ impl ServerBuilder {
     pub(super) fn new(broker: BrokerOptions) -> Self {
         Self {
             broker,
-            log: Arc::new(MemoryLog::new()),
+            logs: MemoryLog::new().into(),
             data_dir: None,
             disk: DiskOptions::default(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
@@ -90,7 +90,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`DiskLog`]. Default:
+    /// Keeps everything in a directory, which is made if it is not there, and goes on with what is in it: see [`Logs::open`]. Default:
     /// in memory.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
@@ -114,9 +114,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Goes on with what a log holds, and writes to it. Default: a new log in memory.
-    pub fn log(mut self, log: Arc<dyn Log>) -> Self {
-        (self.log, self.data_dir) = (log, None);
+    /// Goes on with what logs hold, and writes to them. Default: new logs in memory.
+    pub fn logs(mut self, logs: impl Into<Logs>) -> Self {
+        (self.logs, self.data_dir) = (logs.into(), None);
         self
     }
 
@@ -202,11 +202,11 @@ impl ServerBuilder {
         }
         let (admin, config_manager) = (bind_if(self.admin).await?, bind_if(self.config_manager).await?);
         let limits = self.broker.limits.clone();
-        let log = match &self.data_dir {
-            Some(path) => Arc::new(DiskLog::open(path, self.disk).await?) as Arc<dyn Log>,
-            None => self.log,
+        let logs = match &self.data_dir {
+            Some(path) => Logs::open(path, self.disk).await?,
+            None => self.logs,
         };
-        let broker = Broker::start(self.broker, log).await?;
+        let broker = Broker::start(self.broker, logs).await?;
         let mut followed: Vec<ServerTls> = Vec::new();
         let mut follow = |tls: &ServerTls| {
             if !followed.iter().any(|other| other.is(tls)) {

@@ -59,7 +59,7 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        let broker = Broker::start(BrokerOptions::dev(), Arc::new(MemoryLog::new())).await.unwrap();
+        let broker = Broker::start(BrokerOptions::dev(), MemoryLog::new()).await.unwrap();
         let counters = Arc::<ConnectionCounters>::default();
         let limits = ConnectionLimits::default();
         let limiter = Arc::new(ConnectionLimiter::new(&limits, counters.clone()));

@@ -1,12 +1,13 @@
 //! What administrators ask for, of whatever it is about; and what that does to sessions.
 
-use ensync_core::{AppId, Error, ErrorKind, EventId, Result, Timestamp};
+use ensync_core::{AppId, Error, ErrorKind, EventName, Result, Timestamp};
 
-use super::{Applied, Change, LetterAction, SessionNumber, State};
-use crate::model::{AdminCommand, Record, Removed};
+use super::{Access, Applied, InUse, Partition, SessionNumber, SessionOf};
+use crate::model::{AdminCommand, Removed};
 
-impl State {
-    /// Checks what an administrator asks for. What an app or a name takes with it is among the changes.
+impl Access {
+    /// Checks what an administrator asks for. Whether anything is under an event name that is to go is for the partitions to say: see
+    /// [`close`](Self::close).
     ///
     /// # Errors
     ///
@@ -14,78 +15,86 @@ impl State {
     /// [`ErrorKind::InvalidInput`] for a name of more than 256 bytes or options out of range;
     /// [`ErrorKind::NotFound`] for an app, [`ErrorKind::UnknownEvent`] for an event name, and [`ErrorKind::NotFound`] for a key or
     /// a grant that does not exist.
-    pub fn administer(&self, command: AdminCommand) -> Result<Vec<Change>> {
-        let command = self.registry.decide(command)?;
-        let removed = match &command {
-            AdminCommand::DeleteApp { app } => Some(Removed::Recipient(*app)),
-            AdminCommand::DeleteEvent { name } => {
-                // A name goes only when that takes nothing from anybody: the engine does not choose whose events are worth less.
-                let used = self.partition.in_use(name);
-                if used.events + used.dead + used.consumers > 0 {
-                    let message = format!(
-                        "{name} is in use: {} unsettled events, {} dead letters, {} subscriptions; it can be deleted when there are \
-                         none",
-                        used.events, used.dead, used.consumers
-                    );
-                    return Err(Error::new(ErrorKind::Conflict, message));
-                }
-                Some(Removed::Name(name.clone()))
-            }
-            _ => None,
-        };
-        let command = Change::new(Record::Admin { at: self.now, command }, true);
-        let removed = removed.map(|queues| Change::new(Record::Remove { queues }, true));
-        Ok([command].into_iter().chain(removed).collect())
-    }
-
-    /// Checks what an administrator wants done with a dead letter.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotFound`] if there is none of that id.
-    pub fn dead_letter(&self, what: LetterAction, id: &EventId) -> Result<Change> {
-        self.partition.dead_letter(what, id)
-    }
-
-    /// Queues that should be gone, as their app or their name is: an engine may have ended after it stored the one and before it stored
-    /// the other. To be stored and applied before anything else happens.
-    pub fn leftovers(&self) -> Vec<Change> {
-        let removed =
-            self.partition.left(|app| self.registry.app(app).is_some(), |name| self.registry.event(name).is_some());
-        removed.into_iter().map(|queues| Change::new(Record::Remove { queues }, true)).collect()
-    }
-
-    /// The sessions that the engine ended by itself since this was asked last: nothing is to be pushed to them any more.
-    pub fn take_ended(&mut self) -> Vec<SessionNumber> {
-        std::mem::take(&mut self.ended)
-    }
-
-    pub(super) fn apply_admin(&mut self, at: Timestamp, command: &AdminCommand) -> Applied {
-        let applied = self.registry.apply(at, command);
-        if let Some(name) = command.event_name() {
-            self.partition.configure(name, self.registry.rules(name));
+    pub(crate) fn administer(&self, command: AdminCommand) -> Result<AdminCommand> {
+        if let AdminCommand::UseEvent { name } = &command {
+            self.check_first_use(name)?;
         }
-        self.end_changed_sessions();
-        applied
+        self.registry.decide(command)
     }
 
-    /// Ends the sessions of apps of which something has changed that could not be opened now as they are.
-    pub(super) fn end_changed_sessions(&mut self) {
-        for app in self.registry.take_changed() {
-            self.end_sessions(&app);
-        }
+    /// Has nobody use an event name from now on, until [`open`](Self::open): what partitions say is under it stays true.
+    pub(crate) fn close(&mut self, name: &EventName) {
+        self.closing = Some(name.clone());
     }
 
-    /// A session whose access key or public key is the app's no more is over, and so is one that subscribes to what the app may not
-    /// subscribe to: a client that comes back is told so when it subscribes again, and goes on with the rest.
-    fn end_sessions(&mut self, app: &AppId) {
-        let over = self.sessions.of(app).filter(|(number, session)| {
-            !self.registry.admits(app, &session.key, &session.public_key)
-                || self.partition.names_of(*number).any(|name| !self.registry.rights(app, name).subscribe)
-        });
-        for client_id in over.map(|(_, session)| session.client_id.clone()).collect::<Vec<_>>() {
-            let number = self.logout(&client_id);
-            self.ended.extend(number);
-        }
+    /// Ends that.
+    pub(crate) fn open(&mut self) {
+        self.closing = None;
     }
+
+    /// Does what an administrator asked for. What that does to sessions, [`take_ended`](Self::take_ended) and [`over`](Self::over) say.
+    pub(crate) fn apply(&mut self, at: Timestamp, command: &AdminCommand) -> Applied {
+        self.version += 1;
+        self.registry.apply(at, command)
+    }
+
+    /// Whether [`take_ended`](Self::take_ended) may have something to say.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.registry.has_changed()
+    }
+
+    /// Ends the sessions whose access key or public key is the app's no more, of apps of which something has changed since this was asked
+    /// last. Says which sessions ended, and which apps that were.
+    pub(crate) fn take_ended(&mut self) -> (Vec<SessionOf>, Vec<AppId>) {
+        let changed: Vec<_> = self.registry.take_changed().into_iter().collect();
+        for app in &changed {
+            let admits = |session: &super::Session| self.registry.admits(app, &session.key, &session.public_key);
+            let over = self.sessions.of(app).filter(|(_, session)| !admits(session));
+            let over: Vec<_> = over.map(|(number, _)| number).collect();
+            let ended = over.into_iter().filter_map(|number| self.end(number)).collect::<Vec<_>>();
+            self.ended.extend(ended);
+        }
+        (std::mem::take(&mut self.ended), changed)
+    }
+
+    /// The sessions of an app that take what it may not take any more: they are over, and their clients are told so when they subscribe
+    /// again, and go on with the rest. The partition is the app's.
+    pub(crate) fn over(&self, partition: &Partition, app: &AppId) -> Vec<SessionNumber> {
+        let may = |name: &EventName| self.registry.rights(app, name).subscribe;
+        let over = self.sessions.of(app).filter(|(number, _)| partition.names_of(*number).any(|name| !may(name)));
+        over.map(|(number, _)| number).collect()
+    }
+
+    /// What of a partition's queues should be gone, as their app or their name is: an engine may have ended after it stored the one and
+    /// before it stored the other. To be stored and applied before anything else happens.
+    pub(crate) fn leftovers(&self, partition: &Partition) -> Vec<Removed> {
+        partition.left(|app| self.registry.app(app).is_some(), |name| self.registry.event(name).is_some())
+    }
+}
+
+/// What goes with what an administrator wants gone.
+pub(crate) fn removed(command: &AdminCommand) -> Option<Removed> {
+    match command {
+        AdminCommand::DeleteApp { app } => Some(Removed::Recipient(*app)),
+        AdminCommand::DeleteEvent { name } => Some(Removed::Name(name.clone())),
+        _ => None,
+    }
+}
+
+/// Refuses to delete an event name under which there is something. A name goes only when that takes nothing from anybody: the engine does
+/// not choose whose events are worth less.
+///
+/// # Errors
+///
+/// [`ErrorKind::Conflict`].
+pub(crate) fn check_unused(name: &EventName, used: InUse) -> Result<()> {
+    if used == InUse::default() {
+        return Ok(());
+    }
+    let InUse { events, dead, consumers } = used;
+    let message = format!(
+        "{name} is in use: {events} unsettled events, {dead} dead letters, {consumers} subscriptions; it can be deleted when there are \
+         none"
+    );
+    Err(Error::new(ErrorKind::Conflict, message))
 }

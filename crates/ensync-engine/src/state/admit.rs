@@ -1,4 +1,4 @@
-use ensync_core::{Error, ErrorKind, Publish, Result};
+use ensync_core::{AppId, Error, ErrorKind, Publish, Result};
 
 use crate::model::Limits;
 
@@ -70,6 +70,11 @@ impl Admitted {
         // Nobody who says nothing wants his event lost.
         let durable = publish.metadata.persist() != Some(false);
         Ok(Self { publish, durable })
+    }
+
+    /// The public key that it is for.
+    pub(crate) fn recipient(&self) -> &AppId {
+        &self.publish.recipient
     }
 
     /// What it weighs: payload, metadata, and what is said of the payload, in bytes.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ensync_core::{EventName, Timestamp};
 
-use super::State;
+use super::Access;
 use crate::partition::{Count, Totals};
 
 /// Everything that is counted.
@@ -15,18 +15,18 @@ pub(crate) struct Census {
     pub(crate) apps: usize,
 }
 
-impl State {
-    /// Goes on with a count: looks at `most` queues, each once, and at no event. Everything, once that is all of them.
-    pub(crate) fn count(&self, count: &mut Count, most: usize) -> Option<Census> {
-        if !self.partition.count(count, most) {
-            return None;
+impl Census {
+    /// Before any partition was counted.
+    pub(crate) fn new(access: &Access, now: Timestamp) -> Self {
+        let (sessions, apps) = (access.sessions.len(), access.registry.apps().count());
+        Self { now, events: BTreeMap::new(), queues: 0, sessions, apps }
+    }
+
+    /// Adds what was counted in a partition, and how many queues that has.
+    pub(crate) fn add(&mut self, count: Count, queues: usize) {
+        self.queues += queues;
+        for (name, totals) in count.into_totals() {
+            self.events.entry(name).or_default().merge(&totals);
         }
-        Some(Census {
-            now: self.now,
-            events: std::mem::take(count).into_totals(),
-            queues: self.partition.queues.len(),
-            sessions: self.sessions.len(),
-            apps: self.registry.apps().count(),
-        })
     }
 }

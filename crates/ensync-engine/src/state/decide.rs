@@ -1,47 +1,60 @@
 //! Commands of clients: refused, answered, or turned into changes.
 
-use ensync_core::{Command, Error, ErrorKind, EventName, Peer, Reply, Result, Subscribe};
+use ensync_core::{AppId, Command, Error, ErrorKind, EventName, Peer, Reply, Result, Subscribe, Timestamp};
 
-use super::{Admitted, Change, Limits, SessionNumber, State, Step};
-use crate::model::{AdminCommand, Record, Rights};
+use super::{Access, Admitted, Limits, Partition, Pass, SessionNumber, Step, lock};
+use crate::model::Rights;
 use crate::partition::{Publication, Window};
 
-impl State {
-    /// Checks a command of a session. What needs no log (subscriptions, pauses, roll-backs) is done at once.
+impl Access {
+    /// The index of the partition that a command is for. One that will be refused may go anywhere.
+    pub(crate) fn route(&self, peer: &Peer, command: &Command) -> usize {
+        match command {
+            Command::Publish(publish) => self.route_publish(&publish.recipient),
+            _ => self.partition_of(&peer.app_id),
+        }
+    }
+
+    /// The index of the partition of a publish to a public key.
+    pub(crate) fn route_publish(&self, recipient: &AppId) -> usize {
+        self.registry.recipient(recipient).map_or(0, |id| self.partition_of(&id))
+    }
+
+    /// Checks a command of a session, which is for this partition. What needs no log (subscriptions, pauses, roll-backs) is done at once.
     ///
     /// # Errors
     ///
     /// The refusal. Nothing that belongs to another app is in it, not even whether it exists.
-    pub fn decide(&mut self, peer: &Peer, command: Command) -> Result<Step> {
+    pub(crate) fn decide(&self, partition: &mut Partition, peer: &Peer, command: Command) -> Result<Step> {
         let session = self.session(peer)?;
         match command {
             Command::Heartbeat => Ok(Step::Answer(Reply::Done)),
             Command::Publish(publish) => {
                 let admitted = Admitted::new(publish, &self.settings.limits)?;
-                self.publish(peer, admitted)
+                self.publish(partition, peer, self.pass(peer)?, admitted)
             }
-            Command::Subscribe(subscribe) => self.subscribe(session, peer, &subscribe),
+            Command::Subscribe(subscribe) => self.subscribe(partition, session, peer, &subscribe),
             Command::Unsubscribe { event } => {
-                self.partition.unsubscribe(session, &peer.app_id, &event);
+                partition.unsubscribe(session, &peer.app_id, &event);
                 Ok(Step::Answer(Reply::Done))
             }
             Command::Release { event } => {
-                self.partition.release_held(session, &peer.app_id, &event);
+                partition.release_held(session, &peer.app_id, &event);
                 Ok(Step::Answer(Reply::Done))
             }
-            Command::Settle(settle) => self.partition.settle(session, &peer.app_id, &settle),
+            Command::Settle(settle) => partition.settle(session, &peer.app_id, &settle),
             Command::Replay { id, event } => {
                 self.require(peer, &event, |rights| rights.subscribe, "replay")?;
-                self.partition.replay(&peer.app_id, &id, &event)
+                partition.replay(&peer.app_id, &id, &event)
             }
             Command::Pause { event, .. } => {
                 self.may_subscribe(peer, &event)?;
-                self.partition.pause(session, &peer.app_id, &event)?;
+                partition.pause(session, &peer.app_id, &event)?;
                 Ok(Step::Answer(Reply::Done))
             }
             Command::Continue { event } => {
                 self.may_subscribe(peer, &event)?;
-                self.partition.resume(session, &peer.app_id, &event);
+                partition.resume(session, &peer.app_id, &event);
                 Ok(Step::Answer(Reply::Done))
             }
             other => Err(Error::new(
@@ -51,51 +64,60 @@ impl State {
         }
     }
 
-    /// Checks a publish of a session.
+    /// Checks a publish of a session that was open when it sent that.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Forbidden`], [`ErrorKind::UnknownRecipient`], [`ErrorKind::UnknownEvent`], [`ErrorKind::SchemaMismatch`],
     /// [`ErrorKind::LimitExceeded`], [`ErrorKind::Unauthenticated`].
-    pub fn publish(&mut self, peer: &Peer, admitted: Admitted) -> Result<Step> {
-        self.session(peer)?;
-        self.check_rate(peer)?;
+    pub(crate) fn publish(
+        &self,
+        partition: &mut Partition,
+        peer: &Peer,
+        Pass(version): Pass,
+        admitted: Admitted,
+    ) -> Result<Step> {
+        if version != self.version {
+            self.session(peer)?;
+        }
+        self.check_rate(peer, partition.now)?;
         let Admitted { publish, durable } = admitted;
         self.require(peer, &publish.event, |rights| rights.publish, "publish")?;
         let recipient = self.registry.recipient(&publish.recipient).ok_or_else(|| {
             let message = format!("no app of this engine has the id {}; check the recipient", publish.recipient);
             Error::new(ErrorKind::UnknownRecipient, message)
         })?;
-        let registration = self.registration(&publish.event)?;
+        if !partition.has(&recipient) {
+            // Its key was another app's when the command was sent here.
+            return Err(Error::new(ErrorKind::Unavailable, "the recipient has just changed; try again"));
+        }
+        self.check_name(&publish.event)?;
         let schema = self.registry.event(&publish.event).and_then(|options| options.schema.as_ref());
         if let (Some(schema), Some(payload)) = (schema, &publish.payload_metadata) {
             schema.check(payload).map_err(|error| error.context(format!("publish {}", publish.event)))?;
         }
         let sender = self.sender(&peer.app_id, &publish.payload);
         let publication = Publication { sender_id: peer.app_id, sender, recipient_id: recipient, publish, durable };
-        let step = self.partition.publish(publication)?;
-        Ok(match (registration, step) {
-            (Some(registration), Step::Commit(changes)) => {
-                Step::Commit([registration].into_iter().chain(changes).collect())
-            }
-            (_, step) => step,
-        })
+        partition.publish(publication)
     }
 
-    fn subscribe(&mut self, session: SessionNumber, peer: &Peer, subscribe: &Subscribe) -> Result<Step> {
+    fn subscribe(
+        &self,
+        partition: &mut Partition,
+        session: SessionNumber,
+        peer: &Peer,
+        subscribe: &Subscribe,
+    ) -> Result<Step> {
         let event = &subscribe.event;
         self.require(peer, event, |rights| rights.subscribe, "subscribe to")?;
-        let registration = self.registration(event)?;
+        self.check_name(event)?;
         let Limits { max_in_flight, max_bytes_in_flight, .. } = self.settings.limits;
         let window = Window {
             events: subscribe.max_in_flight.unwrap_or(max_in_flight).min(max_in_flight).get(),
             bytes: subscribe.max_bytes_in_flight.map_or(max_bytes_in_flight, |b| b.get().min(max_bytes_in_flight)),
         };
-        self.partition.subscribe(session, &peer.app_id, event, window)?;
-        Ok(match registration {
-            None => Step::Answer(Reply::Done),
-            Some(change) => Step::Commit(vec![change]),
-        })
+        partition.subscribe(session, &peer.app_id, event, window)?;
+        Ok(Step::Answer(Reply::Done))
     }
 
     /// Whether an app may subscribe to a name, or pause, which is of use to nobody else.
@@ -118,9 +140,9 @@ impl State {
     }
 
     /// Counts a publish against the app's rate, whatever becomes of it otherwise.
-    fn check_rate(&mut self, peer: &Peer) -> Result<()> {
+    fn check_rate(&self, peer: &Peer, now: Timestamp) -> Result<()> {
         let Some(rate) = self.settings.limits.publish_rate else { return Ok(()) };
-        self.rates.take(peer.app_id, rate, self.now).map_err(|wait| {
+        lock(&self.rates).take(peer.app_id, rate, now).map_err(|wait| {
             Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
@@ -133,22 +155,65 @@ impl State {
         })
     }
 
-    /// The change that registers a name by its first use, if it has to be.
-    fn registration(&self, event: &EventName) -> Result<Option<Change>> {
+    /// The event name that a command uses for the first time and that is to be registered before it is carried out, if there is one.
+    pub(crate) fn first_use<'a>(&self, peer: &Peer, command: Use<'a>) -> Option<&'a EventName> {
+        let (Use::Publish { event, .. } | Use::Subscribe { event }) = command;
+        if !self.settings.dev || self.registry.event(event).is_some() || self.session(peer).is_err() {
+            return None;
+        }
+        let rights = self.registry.rights(&peer.app_id, event);
+        let may = match command {
+            Use::Publish { recipient, .. } => rights.publish && self.registry.recipient(recipient).is_some(),
+            Use::Subscribe { .. } => rights.subscribe,
+        };
+        (may && self.registry.auto_events() < self.settings.limits.max_auto_events).then_some(event)
+    }
+
+    /// Whether an event name can be used.
+    fn check_name(&self, event: &EventName) -> Result<()> {
+        if self.closing.as_ref() == Some(event) {
+            let message = format!("an administrator is about to delete {event}; try again");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
         if self.registry.event(event).is_some() {
-            return Ok(None);
+            return Ok(());
         }
-        if !self.settings.dev {
-            return Err(unknown_event(event));
+        if self.settings.dev {
+            self.check_first_use(event)?;
         }
-        if self.registry.auto_events() >= self.settings.limits.max_auto_events {
+        Err(unknown_event(event))
+    }
+
+    /// Whether one more event name may be registered by its first use.
+    pub(super) fn check_first_use(&self, event: &EventName) -> Result<()> {
+        if self.registry.event(event).is_none() && self.registry.auto_events() >= self.settings.limits.max_auto_events {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("{event} is not registered, and first use has registered as many names as it may; register it"),
             ));
         }
-        let record = Record::Admin { at: self.now, command: AdminCommand::UseEvent { name: event.clone() } };
-        Ok(Some(Change::new(record, true)))
+        Ok(())
+    }
+}
+
+/// What a command does with an event name that registers it where first use does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Use<'a> {
+    Publish { event: &'a EventName, recipient: &'a AppId },
+    Subscribe { event: &'a EventName },
+}
+
+impl<'a> Use<'a> {
+    pub(crate) fn of(command: &'a Command) -> Option<Self> {
+        match command {
+            Command::Publish(publish) => Some(Self::Publish { event: &publish.event, recipient: &publish.recipient }),
+            Command::Subscribe(subscribe) => Some(Self::Subscribe { event: &subscribe.event }),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn of_publish(admitted: &'a Admitted) -> Self {
+        Self::Publish { event: &admitted.publish.event, recipient: &admitted.publish.recipient }
     }
 }
 

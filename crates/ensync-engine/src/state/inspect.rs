@@ -1,8 +1,8 @@
 //! What can be seen from outside.
 
-use ensync_core::{AppId, EventId, EventName, Timestamp};
+use ensync_core::{AppId, EventName, Timestamp};
 
-use super::{DeadLetter, QueueStats, State};
+use super::Access;
 use crate::model::{EventOptions, KeyHash, Rights};
 use crate::registry::App;
 
@@ -32,97 +32,58 @@ pub struct AppInfo {
     pub sessions: usize,
 }
 
-impl State {
+impl Access {
     /// Every app, by id.
-    pub fn apps(&self) -> Vec<AppInfo> {
+    pub(crate) fn apps(&self) -> Vec<AppInfo> {
         self.apps_after(None, None, usize::MAX)
     }
 
     /// At most `limit` apps, of one name or of all, by id, from the one after `after` on.
-    pub fn apps_after(&self, after: Option<&AppId>, name: Option<&str>, limit: usize) -> Vec<AppInfo> {
+    pub(crate) fn apps_after(&self, after: Option<&AppId>, name: Option<&str>, limit: usize) -> Vec<AppInfo> {
         let info = |(id, app): (&AppId, &App)| info(*id, app, self.sessions.len_of(id));
         let apps = self.registry.apps_after(after).filter(|(_, app)| name.is_none_or(|name| app.name == name));
         apps.take(limit).map(info).collect()
     }
 
     /// The app with an id, or with a public key that can be published to.
-    pub fn app(&self, key: &AppId) -> Option<AppInfo> {
+    pub(crate) fn app(&self, key: &AppId) -> Option<AppInfo> {
         let id = self.registry.find(key)?;
         self.registry.app(&id).map(|app| info(id, app, self.sessions.len_of(&id)))
     }
 
     /// The app that logs in with an access key.
-    pub fn app_of_access_key(&self, key: &KeyHash) -> Option<AppInfo> {
+    pub(crate) fn app_of_access_key(&self, key: &KeyHash) -> Option<AppInfo> {
         self.app(&self.registry.app_by_key(key)?)
     }
 
     /// Every registered event name.
-    pub fn events(&self) -> Vec<(EventName, EventOptions)> {
+    pub(crate) fn events(&self) -> Vec<(EventName, EventOptions)> {
         self.events_after(None, usize::MAX)
     }
 
     /// At most `limit` registered event names, from the one after `after` on.
-    pub fn events_after(&self, after: Option<&EventName>, limit: usize) -> Vec<(EventName, EventOptions)> {
+    pub(crate) fn events_after(&self, after: Option<&EventName>, limit: usize) -> Vec<(EventName, EventOptions)> {
         let events = self.registry.events_after(after).take(limit);
         events.map(|(name, known)| (name.clone(), known.options.clone())).collect()
     }
 
     /// The options of one event name, if it is registered.
-    pub fn event(&self, name: &EventName) -> Option<EventOptions> {
+    pub(crate) fn event(&self, name: &EventName) -> Option<EventOptions> {
         self.registry.event(name).cloned()
     }
 
     /// How many sessions are open.
-    pub fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// One queue, if it was ever used. The recipient is an app's id, or any public key that can be published to.
-    pub fn queue(&self, recipient: &AppId, event: &EventName) -> Option<QueueStats> {
-        self.partition.queue(&self.registry.find(recipient)?, event)
-    }
-
-    /// Every queue.
-    pub fn queues(&self) -> Vec<QueueStats> {
-        self.partition.queues()
-    }
-
-    /// At most `limit` queues, of one recipient and event name or of all, each with the name of its recipient, from the one after the
-    /// number `after` on. Looks at `budget` of them at most; the second value is where to go on, if that is not the end.
-    pub(crate) fn queues_after(
-        &self,
-        (recipient, event): (Option<&AppId>, Option<&EventName>),
-        after: Option<u32>,
-        bounds: (usize, usize),
-    ) -> (Vec<(QueueStats, String)>, Option<u32>) {
-        let recipient = recipient.map(|key| self.registry.find(key).unwrap_or(*key));
-        let (found, next) = self.partition.queues_after((recipient.as_ref(), event), after, bounds);
-        let named = |stats: QueueStats| {
-            let name = self.app_name(&stats.recipient).unwrap_or_default().to_owned();
-            (stats, name)
-        };
-        (found.into_iter().map(named).collect(), next)
-    }
-
-    /// The dead letters of one recipient and event name, or of all, oldest event first per queue; at most `limit` of them.
-    pub fn dead_letters(&self, recipient: Option<&AppId>, event: Option<&EventName>, limit: usize) -> Vec<DeadLetter> {
-        self.dead_letters_after(recipient, event, None, limit)
-    }
-
-    /// The same, from the one after `after` on, which need not be one (any more).
-    pub fn dead_letters_after(
-        &self,
-        recipient: Option<&AppId>,
-        event: Option<&EventName>,
-        after: Option<&EventId>,
-        limit: usize,
-    ) -> Vec<DeadLetter> {
-        let recipient = recipient.map(|key| self.registry.find(key).unwrap_or(*key));
-        self.partition.dead_letters_after(recipient.as_ref(), event, after, limit)
+    /// The id of the app that administrators mean by a key: its id, or any public key of it that can be published to.
+    pub(crate) fn find(&self, key: &AppId) -> Option<AppId> {
+        self.registry.find(key)
     }
 
     /// The name of the app with an id.
-    pub fn app_name(&self, id: &AppId) -> Option<&str> {
+    pub(crate) fn app_name(&self, id: &AppId) -> Option<&str> {
         self.registry.app(id).map(|app| app.name.as_str())
     }
 }

@@ -1,26 +1,27 @@
-//! The engine's state machine: every rule about who gets which event when, without I/O, clock or runtime.
+//! Who speaks, and what he may: what stands before queues. With them it is the engine's state, every rule about who gets which event
+//! when, without I/O, clock or runtime.
 //!
 //! A command is decided, what it changes is stored, and then applied:
 //!
-//! 1. [`State::decide`] checks a command against the state. It is refused, or answered at once, or gives the [`Change`]s to store.
-//! 2. The changes are appended to the log, those of many commands together.
-//! 3. [`State::apply`] makes each change at its position, in the log's order. The [`Applied`] of a command's last change is its answer.
-//! 4. [`State::dispatch`] says what to deliver now.
+//! 1. [`Access`] checks a command, asks the registry what its session may, and hands a partition no more than a recipient's id and a
+//!    consumer's number. It is refused, or answered at once, or gives the [`Change`]s to store.
+//! 2. The changes are appended to the partition's log, those of many commands together.
+//! 3. The partition makes each change at its position, in the log's order. The [`Applied`] of a command's last change is its answer.
+//! 4. The partition says what to deliver now.
 //!
-//! Between 1 and 3 nothing else happens to the state than 1 for other commands. If the log refuses, the changes are simply not
-//! applied. Applying the log's records to a new state makes the same durable state ([`State::snapshot`]) as living through them:
+//! Between 1 and 3 nothing else happens to a partition than 1 for other commands. If the log refuses, the changes are simply not
+//! applied. Applying the log's records to a new partition makes the same durable state as living through them:
 //! leases and sessions are not in the log, so after a restart all that is unsettled can be delivered again.
 //!
-//! It is three things. The registry knows who may do what, and the partition which events there are: two folds, of which neither knows
-//! the other. Sessions stand before both: they say who speaks, ask the registry what he may, and hand the partition no more than a
-//! recipient's id and a consumer's number.
+//! The registry and the partitions are folds of logs of their own, of which none knows another. What administrators ask for is decided
+//! and stored first, applied then, and known to every partition before it is answered: what was decided under rights
+//! that it ended is stored before, or refused.
 //!
-//! [`State::tick`] brings time; the state never looks at a clock. Given the same calls it does the same, always.
+//! Ticks bring time; nothing here ever looks at a clock. Given the same calls it does the same, always.
 
 mod administer;
 mod admit;
 mod census;
-mod checkpoint;
 mod decide;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -32,168 +33,132 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
 
-use ensync_core::{AppId, ClientId, Error, ErrorKind, Peer, Result, Timestamp, WirePayload, crypto};
+use ensync_core::{
+    AppId, ClientId, Error, ErrorKind, EventId, EventName, Peer, Result, Timestamp, WirePayload, crypto,
+};
 
+pub(crate) use administer::{check_unused, removed};
 pub use admit::Admitted;
 pub(crate) use census::Census;
+pub(crate) use decide::Use;
+#[cfg(test)]
+pub(crate) use harness::state::State;
 pub use inspect::AppInfo;
-pub(crate) use look::{Purge, SessionSeen};
+pub(crate) use look::SessionSeen;
 pub use sessions::SessionNumber;
 
 pub use crate::model::{Applied, Change, Defaults, Limits, Quotas, Rate, Settings};
-pub(crate) use crate::partition::{Count, Walk};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use crate::partition::Walk;
+pub(crate) use crate::partition::{Count, InUse, Partition, Purge};
 pub use crate::partition::{
     DeadLetter, LetterAction, LetterFilter, Outgoing, QueueCounters, QueueStats, Replay, Source, Step,
 };
 pub(crate) use crate::partition::{Found, Peeked, Sight, Standing, Subscribed};
 
-use crate::model::{KeyHash, Position, Record, Snapshot};
-use crate::partition::Partition;
+use crate::model::{KeyHash, RegistrySnapshot, partition_of};
 use crate::registry::Registry;
 use rate::Rates;
 use sessions::{Session, Sessions};
 
-/// What the engine knows.
+/// Who is logged in, and what he may do.
 #[derive(Debug)]
-pub struct State {
+pub struct Access {
     settings: Settings,
-    /// The latest time that [`State::tick`] was told.
+    /// The latest time that [`Access::tick`] was told.
     now: Timestamp,
     registry: Registry,
-    partition: Partition,
     sessions: Sessions,
-    rates: Rates,
-    /// Sessions that the state ended by itself, until somebody asks.
-    ended: Vec<SessionNumber>,
+    /// How fast apps publish, to whomever.
+    rates: Mutex<Rates>,
+    /// An event name that is about to be deleted, if nothing is under it.
+    closing: Option<EventName>,
+    /// Sessions that ended by themselves, until somebody asks.
+    ended: Vec<SessionOf>,
+    /// Grows with whatever may end a session but its own end.
+    version: u64,
 }
 
-impl State {
-    /// The state before any record.
-    pub fn new(settings: Settings) -> Self {
-        Self::of(settings.clone(), Registry::new(settings.defaults.clone()), Partition::new(settings))
+/// Says that a session was open at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass(u64);
+
+/// A session, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionOf {
+    pub(crate) number: SessionNumber,
+    /// Its app, by its id: that app's partition has what the session takes.
+    pub(crate) app: AppId,
+}
+
+impl Access {
+    /// Before anything was asked for.
+    pub(crate) fn new(settings: Settings) -> Self {
+        let registry = Registry::new(settings.defaults.clone());
+        Self::of(settings, registry)
     }
 
-    fn of(settings: Settings, registry: Registry, partition: Partition) -> Self {
-        let (sessions, rates, ended) = (Sessions::default(), Rates::default(), Vec::new());
-        let mut state = Self { settings, now: Timestamp::default(), registry, partition, sessions, rates, ended };
-        for (name, _) in state.registry.events() {
-            state.partition.configure(name, state.registry.rules(name));
-        }
-        state
+    /// Goes on from a snapshot. What the log has after it comes next.
+    pub(crate) fn restore(settings: Settings, durable: RegistrySnapshot) -> Self {
+        let registry = Registry::restore(settings.defaults.clone(), durable);
+        Self::of(settings, registry)
+    }
+
+    fn of(settings: Settings, registry: Registry) -> Self {
+        let (sessions, rates, ended) = (Sessions::default(), Mutex::default(), Vec::new());
+        Self { settings, now: Timestamp::default(), registry, sessions, rates, closing: None, ended, version: 0 }
     }
 
     /// What it was told when it was made.
-    pub fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Makes a change: at its position in the log, or at none if it is not durable. Records read back from the log are applied
-    /// the same way.
-    pub fn apply(&mut self, position: Option<Position>, record: &Arc<Record>) -> Applied {
-        match &**record {
-            Record::Admin { at, command } => self.apply_admin(*at, command),
-            _ => self.partition.apply(position, record),
+    /// How many partitions there are.
+    fn partitions(&self) -> NonZeroU32 {
+        self.settings.share.count()
+    }
+
+    /// The registry, but for access keys that have ended by now.
+    pub(crate) fn snapshot(&self) -> RegistrySnapshot {
+        self.registry.snapshot(self.now)
+    }
+
+    /// Tells a partition what holds for the events of each name.
+    pub(crate) fn configure(&self, partition: &mut Partition) {
+        for (name, _) in self.registry.events() {
+            partition.configure(name, self.registry.rules(name));
         }
     }
 
-    /// The durable part. What has expired by now, and is with nobody, is not in it.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot { registry: self.registry.snapshot(self.now), partition: self.partition.snapshot() }
+    /// The same, of one name.
+    pub(crate) fn configure_name(&self, partition: &mut Partition, name: &EventName) {
+        partition.configure(name, self.registry.rules(name));
     }
 
-    /// A state that goes on from a durable part. The log's records after the one that was applied last come next.
-    pub fn restore(settings: Settings, durable: Snapshot) -> Self {
-        let registry = Registry::restore(settings.defaults.clone(), durable.registry);
-        Self::of(settings.clone(), registry, Partition::restore(settings, durable.partition))
-    }
-
-    /// Brings time, and does what is due: leases end, deferred events wait again, expired ones go, old access keys
-    /// end. Time never runs backwards: an earlier time than the last counts as the last. Where much is due at once some of it is left for
-    /// the next time: [`has_work`](Self::has_work) says so.
-    pub fn tick(&mut self, now: Timestamp) {
+    /// Brings time: old access keys end, and sessions with them. Time never runs backwards: an earlier time than the last counts as the
+    /// last.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         self.registry.tick(self.now);
-        self.end_changed_sessions();
-        self.partition.tick(self.now);
     }
 
-    /// Tells that for so long nothing that clients had sent was looked at. Leases do not pass meanwhile: who holds one cannot have
-    /// done anything about it.
-    pub fn stood_still(&mut self, time: Duration) {
-        self.partition.stood_still(time);
+    /// The latest time that a record names. Whoever goes on from it begins no earlier.
+    pub(crate) fn logged_at(&self) -> Timestamp {
+        self.registry.logged_at()
     }
 
-    /// Whether anybody holds a lease.
-    pub fn has_leases(&self) -> bool {
-        self.partition.has_leases()
+    /// When [`tick`](Self::tick) would do something next.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.registry.next_end()
     }
 
-    /// The time, as of the last [`tick`](Self::tick).
-    pub(crate) fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    /// The latest time that a record of the log names. Whoever goes on from it begins no earlier.
-    pub fn logged_at(&self) -> Timestamp {
-        self.registry.logged_at().max(self.partition.logged_at())
-    }
-
-    /// When something is due next; until then [`tick`](Self::tick) would do nothing.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        [self.partition.next_due(), self.registry.next_end()].into_iter().flatten().min()
-    }
-
-    /// Ends the time of reading the log back: [`QueueCounters`] count from here.
-    pub fn recovered(&mut self, now: Timestamp) {
-        self.tick(now);
-        self.partition.recovered(now);
-    }
-
-    /// What became of events without a client's command, at most `limit` of them: they came back, or were delivered too often and
-    /// have to become dead letters. Until these changes are applied the events are delivered to nobody, and named here again.
-    pub fn pending(&self, limit: usize) -> Vec<Change> {
-        self.partition.pending(limit)
-    }
-
-    /// The change that makes a dead letter of an event that is not where the log should have it. One that was stored once more while
-    /// its old place was dropped is delivered from there instead.
-    pub fn unreadable(&mut self, outgoing: &Outgoing) -> Option<Change> {
-        self.partition.unreadable(outgoing)
-    }
-
-    /// Whether a [`tick`](Self::tick) has to take back more of what sessions had that are gone.
-    pub(crate) fn takes_back(&self) -> bool {
-        self.partition.takes_back()
-    }
-
-    /// Gives leases for events that wait to clients that have room, at most `budget` of them. Asking again gives the rest.
-    pub fn dispatch(&mut self, budget: usize) -> Vec<Outgoing> {
-        self.partition.dispatch(budget)
-    }
-
-    /// Whether [`dispatch`](Self::dispatch) has something to look at, or [`tick`](Self::tick) has left something.
-    pub fn has_work(&self) -> bool {
-        self.partition.has_work()
-    }
-
-    /// Goes on with a walk over the events that wait and the log has: at most `most` of them. Each is shown with where the log has its
-    /// payload, and with the bytes of payload and metadata: what must be appended again, as it is, before that part of the log can be
-    /// dropped. What is stored while the walk goes on may be shown or not, and lies after all that the log had when it began.
-    pub(crate) fn walk(&self, walk: &mut Walk, most: usize, show: impl FnMut(Position, u32)) {
-        self.partition.walk(walk, most, show);
-    }
-
-    /// Whether an event of this record is unsettled still. A copy of another would bring back what was deleted.
-    pub(crate) fn holds(&self, record: &Record) -> bool {
-        self.partition.holds(record)
-    }
-
-    /// Forgets what was needed to find what the log does not have any more.
-    pub(crate) fn dropped(&mut self, from: Position, to: Position) {
-        self.partition.dropped(from, to);
+    /// The index of the partition that has the queues of an app, by its id.
+    pub(crate) fn partition_of(&self, app: &AppId) -> usize {
+        partition_of(app, self.partitions())
     }
 
     /// Opens a session for the app whose key hashes to `key`; the app's id is the second value.
@@ -202,7 +167,7 @@ impl State {
     ///
     /// [`ErrorKind::Unauthenticated`] if there is none, [`ErrorKind::Forbidden`] if it is disabled, [`ErrorKind::LimitExceeded`] if there are too many sessions,
     /// [`ErrorKind::Internal`] if the client id is taken.
-    pub fn login(&mut self, key: &KeyHash, client_id: ClientId) -> Result<(SessionNumber, AppId)> {
+    pub(crate) fn login(&mut self, key: &KeyHash, client_id: ClientId) -> Result<(SessionNumber, AppId)> {
         let Some(app) = self.registry.app_by_key(key) else {
             return Err(Error::new(ErrorKind::Unauthenticated, "the engine does not know this app key; check the key"));
         };
@@ -232,21 +197,44 @@ impl State {
         Ok((number, app))
     }
 
-    /// Ends a session: its deliveries go back, its subscriptions and pauses are gone. Returns its number, if there was one.
-    pub fn logout(&mut self, client_id: &ClientId) -> Option<SessionNumber> {
+    /// Ends a session, as its client wants or its connection is gone. What it took is with its app's partition, until that is told. Publishes
+    /// that it sent before may still be carried out.
+    pub(crate) fn logout(&mut self, client_id: &ClientId) -> Option<SessionOf> {
         let number = self.sessions.number(client_id)?;
-        self.sessions.close(number)?;
-        self.partition.leave(number);
-        Some(number)
+        let session = self.sessions.close(number)?;
+        Some(SessionOf { number, app: session.app })
+    }
+
+    /// Ends a session that may not go on: no command of it is carried out any more.
+    pub(crate) fn end(&mut self, number: SessionNumber) -> Option<SessionOf> {
+        let session = self.sessions.close(number)?;
+        self.version += 1;
+        Some(SessionOf { number, app: session.app })
+    }
+
+    /// Lets a session send a publish: [`publish`](Self::publish) takes it for open if nothing has changed by then that may have ended it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unauthenticated`] if it has ended.
+    pub(crate) fn pass(&self, peer: &Peer) -> Result<Pass> {
+        self.session(peer).map(|_| Pass(self.version))
+    }
+
+    /// Ends all sessions of the apps of a partition.
+    pub(crate) fn end_all(&mut self, partition: usize) -> Vec<SessionOf> {
+        let all: Vec<_> = self.sessions.after(None, None).map(|(number, session)| (number, session.app)).collect();
+        let there = all.into_iter().filter(|(_, app)| self.partition_of(app) == partition).collect::<Vec<_>>();
+        there.into_iter().filter_map(|(number, _)| self.end(number)).collect()
     }
 
     /// The public key of an app, by its id: what its clients and others know it by.
-    pub fn public_key(&self, app: &AppId) -> AppId {
+    pub(crate) fn public_key(&self, app: &AppId) -> AppId {
         self.registry.app(app).map_or(*app, |app| app.public_key)
     }
 
     /// The public keys that an app had before, and that are still its own: the earliest first.
-    pub fn earlier_keys(&self, app: &AppId) -> &[AppId] {
+    pub(crate) fn earlier_keys(&self, app: &AppId) -> &[AppId] {
         self.registry.app(app).map_or(&[], |app| &app.earlier_keys)
     }
 
@@ -269,4 +257,14 @@ impl State {
             _ => Err(Error::new(ErrorKind::Unauthenticated, "the session has ended; log in again")),
         }
     }
+}
+
+/// The index of the partition that has an event, by its id; `None` if that is no id of this engine.
+pub(crate) fn partition_of_event(id: &EventId, partitions: NonZeroU32) -> Option<usize> {
+    crate::partition::EventKey::of(id).map(|key| crate::model::partition_of_queue(key.event.queue, partitions))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // No code that holds a lock can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,6 +11,7 @@ use super::copy::{Copy, PAUSE, Stop};
 use super::verify::{Report, verify_now};
 use crate::log::disk::directory::{Directory, failed, unusable};
 use crate::log::disk::io::{Io, SystemIo};
+use crate::log::disk::layout::{self, Layout};
 use crate::log::disk::{blocking, directory};
 
 /// How often the copy is begun again because the engine was faster; and how often because a whole copy was found to be none.
@@ -37,13 +38,13 @@ pub struct Restored {
     pub report: Report,
 }
 
-/// Copies what an engine needs to go on, from a data directory to another directory, which must be empty or not be there: the newest
-/// checkpoint, and the log from the first thing that waits. With `replays`, all of the log: also events that are settled and are only
+/// Copies what an engine needs to go on, from a data directory to another directory, which must be empty or not be there: of each log the
+/// newest checkpoint, and what follows the first thing that waits. With `replays`, all of the logs: also events that are settled and are only
 /// kept to be replayed.
 ///
 /// An engine may use the directory meanwhile, and need not know. Everything that it accepted before the call is in the copy, and
-/// some of what it accepts during the call; a copy ends with a whole commit. What is copied is checked as
-/// [`verify`](super::verify()) checks.
+/// some of what it accepts during the call; the copy of a log ends with a whole commit, and that of the registry is the latest. What is
+/// copied is checked as [`verify`](super::verify()) checks.
 ///
 /// Only the log is copied. Other files in the data directory, such as the token of the admin API, are named in
 /// [`Backup::left_out`]: a backup is often kept where secrets should not be.
@@ -53,43 +54,81 @@ pub struct Restored {
 /// [`InvalidInput`](ErrorKind::InvalidInput) if the target is not empty, or the log is damaged: repair it first;
 /// [`Unavailable`](ErrorKind::Unavailable) if the operating system refuses.
 pub async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: bool) -> Result<Backup> {
-    backup_with(data.into(), to.into(), replays, Arc::new(SystemIo)).await
-}
-
-/// The same, with whatever reads the data directory.
-pub(crate) async fn backup_with(data: PathBuf, to: PathBuf, replays: bool, io: Arc<dyn Io>) -> Result<Backup> {
+    let (data, to) = (data.into(), to.into());
     blocking(move || {
-        let from = Directory::new(data, io);
-        let target = empty(&to)?;
-        let (mut last, mut checks) = (None, 0);
-        for _ in 0..ATTEMPTS {
-            let before = from.checkpoints()?;
-            match copy(&from, &target, replays) {
-                Ok(()) => match sound(&to) {
-                    Ok(report) => return Ok(Backup { report, left_out: others(&from.path)? }),
-                    Err(error) => {
-                        // What is no backup is not left there, to be taken for one.
-                        remove_all(&target)?;
-                        checks += 1;
-                        // If nothing went on meanwhile, the next copy would be the same.
-                        if checks == CHECKS || from.checkpoints()? == before {
-                            return Err(error);
-                        }
-                        last = Some(error);
-                    }
-                },
-                Err(Stop::Moved(error)) => last = Some(error),
-                Err(Stop::Failed(error)) => {
-                    last = Some(error);
-                    break;
-                }
-            }
-            std::thread::sleep(PAUSE);
-        }
-        clean(&target)?;
-        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Internal, "no copy was tried")))
+        let layout = Layout::of(&data)?;
+        let target = Layout { path: to, ..layout.clone() };
+        make_empty(&target.path)?;
+        let io: Arc<dyn Io> = Arc::new(SystemIo);
+        let logs: Vec<_> = layout.folders().map(|folder| Directory::new(data.join(folder), io.clone())).collect();
+        let make = || copy_all(&layout, &target, |from, to| backup_log(from, to, replays, io.clone()));
+        let report = until_sound(&logs, make, || sound(&target.path), || clear(&target))?;
+        Ok(Backup { report, left_out: left_out(&layout)? })
     })
     .await
+}
+
+/// Makes copies of logs until one is sound; one that is not is no backup, and is not left there to be taken for one. The next is only of
+/// use if the engine went on meanwhile.
+pub(super) fn until_sound(
+    logs: &[Directory],
+    make: impl Fn() -> Result<()>,
+    check: impl Fn() -> Result<Report>,
+    clear: impl Fn(),
+) -> Result<Report> {
+    let checkpoints = || logs.iter().map(Directory::checkpoints).collect::<Result<Vec<_>>>();
+    let mut checks = 0;
+    loop {
+        let before = checkpoints()?;
+        make().inspect_err(|_| clear())?;
+        let checked = check();
+        if checked.is_ok() {
+            return checked;
+        }
+        clear();
+        checks += 1;
+        if checks == CHECKS || checkpoints()? == before {
+            return checked;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Copies every log. The registry's is the last, so that it knows every app and name of which the others tell: under an older one the next
+/// start would take the queues of whoever was created since for what a deletion left, and would remove them with what was accepted for
+/// them. The other way round is what a start is made for: what the registry knows to be deleted, and a partition still has, is removed as
+/// if the engine had been killed between the two. Only an app that is deleted and created anew with the same id, both between the copies
+/// of its partition and of the registry, finds in a restored engine what waited for it before.
+fn copy_all(from: &Layout, to: &Layout, copy: impl Fn(PathBuf, PathBuf) -> Result<()>) -> Result<()> {
+    to.begin()?;
+    from.folders().try_for_each(|folder| copy(from.path.join(&folder), to.path.join(&folder)))?;
+    to.finish()
+}
+
+/// Removes what was copied: the directory was empty before.
+fn clear(target: &Layout) {
+    target.folders().for_each(|folder| _ = fs::remove_dir_all(target.path.join(folder)));
+    target.remove();
+}
+
+/// Copies one log.
+pub(super) fn backup_log(data: PathBuf, to: PathBuf, replays: bool, io: Arc<dyn Io>) -> Result<()> {
+    let from = Directory::new(data, io);
+    let target = make_empty(&to)?;
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match copy(&from, &target, replays) {
+            Ok(()) => return Ok(()),
+            Err(Stop::Moved(error)) => last = Some(error),
+            Err(Stop::Failed(error)) => {
+                last = Some(error);
+                break;
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
+    clean(&target)?;
+    Err(last.unwrap_or_else(|| Error::new(ErrorKind::Internal, "no copy was tried")))
 }
 
 /// Puts a backup into a data directory, which must be empty or not be there, after checking it.
@@ -106,14 +145,21 @@ pub async fn restore(backup: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Re
     let (backup, data) = (backup.into(), data.into());
     blocking(move || {
         sound(&backup)?;
-        let from = Directory::new(backup, Arc::new(SystemIo));
-        let target = empty(&data)?;
-        let copied = Copy::read(&from, &target, true).map_err(Stop::into_error);
-        let copied = copied.inspect_err(|_| _ = clean(&target))?;
-        copied.finish(&target, EPOCHS)?;
-        Ok(Restored { report: sound(&data)? })
+        let layout = Layout::of(&backup)?;
+        let target = Layout { path: data, ..layout.clone() };
+        make_empty(&target.path)?;
+        copy_all(&layout, &target, restore_log).inspect_err(|_| clear(&target))?;
+        Ok(Restored { report: sound(&target.path)? })
     })
     .await
+}
+
+/// Puts the copy of one log back.
+pub(super) fn restore_log(backup: PathBuf, data: PathBuf) -> Result<()> {
+    let from = Directory::new(backup, Arc::new(SystemIo));
+    let target = make_empty(&data)?;
+    let copied = Copy::read(&from, &target, true).map_err(Stop::into_error);
+    copied.inspect_err(|_| _ = clean(&target))?.finish(&target, EPOCHS)
 }
 
 /// The report on a directory, if all is well there.
@@ -126,7 +172,7 @@ fn sound(path: &Path) -> Result<Report> {
 }
 
 /// A directory that is empty, and is made if it is not there.
-fn empty(path: &Path) -> Result<Directory> {
+pub(super) fn make_empty(path: &Path) -> Result<Directory> {
     let target = Directory::new(path.to_owned(), Arc::new(SystemIo));
     target.make()?;
     let names = names(path).map_err(|cause| failed("list", path, cause))?;
@@ -154,17 +200,16 @@ fn clean(target: &Directory) -> Result<()> {
     unfinished.try_for_each(|name| target.remove(&target.path.join(name)))
 }
 
-/// Removes everything that was copied: the directory was empty before.
-fn remove_all(target: &Directory) -> Result<()> {
-    let names = names(&target.path).map_err(|cause| failed("list", &target.path, cause))?;
-    let mut copied = names.iter().filter(|name| directory::is_ours(name));
-    copied.try_for_each(|name| target.remove(&target.path.join(name)))
-}
-
-/// What in a data directory is not the log's.
-fn others(path: &Path) -> Result<Vec<String>> {
-    let names = names(path).map_err(|cause| failed("list", path, cause))?;
-    Ok(names.into_iter().filter(|name| !directory::is_ours(name)).collect())
+/// What in a data directory is not the store's.
+fn left_out(layout: &Layout) -> Result<Vec<String>> {
+    let names_in = |path: &Path| names(path).map_err(|cause| failed("list", path, cause));
+    let mut found = names_in(&layout.path)?;
+    found.retain(|name| !layout::is_ours(name));
+    for folder in layout.folders() {
+        let names = names_in(&layout.path.join(&folder))?.into_iter();
+        found.extend(names.filter(|name| !directory::is_ours(name)).map(|name| format!("{folder}/{name}")));
+    }
+    Ok(found)
 }
 
 fn copy(from: &Directory, target: &Directory, replays: bool) -> Result<(), Stop> {

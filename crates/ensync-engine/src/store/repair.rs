@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
 use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
-use super::salvage::salvage;
+use super::salvage::{Apps, salvage};
 use super::scan::{Gap, LogScan};
 use super::scanner::scan_log;
 use crate::log::Log;
@@ -17,6 +17,7 @@ use crate::log::disk::directory::{Directory, failed};
 use crate::log::disk::folder::Folder;
 use crate::log::disk::format::{self, FRAME, Frame, HEADER, LOST, position};
 use crate::log::disk::io::SystemIo;
+use crate::log::disk::layout::Layout;
 use crate::log::disk::{DiskLog, DiskOptions, blocking};
 use crate::model::{Encoded, EventRef, Position, Record};
 
@@ -35,11 +36,11 @@ pub struct Assessment {
     /// Whether the log does not go back to its start, or lacks a part that was dropped for its space, and no checkpoint can be read that
     /// says what was there: apps, event names and events of before are lost.
     pub beginning: bool,
-    /// A commit that was being written when the engine was killed: the file, and how many bytes. No loss: nobody was told that it is
-    /// stored.
-    pub unfinished: Option<(String, u64)>,
+    /// Commits that were being written when the engine was killed, one of a log at most: the file, and how many bytes. No loss: nobody was
+    /// told that they are stored.
+    pub unfinished: Vec<(String, u64)>,
     /// Where the files are that were replaced.
-    pub kept: Option<PathBuf>,
+    pub kept: Vec<PathBuf>,
 }
 
 /// Lost events of a queue.
@@ -65,11 +66,23 @@ pub struct LostEvents {
 pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     blocking(move || {
-        let directory = Directory::new(path, Arc::new(SystemIo));
-        let _lock = directory.look()?;
-        Ok(Plan::make(&directory)?.assessment)
+        let layout = Layout::of(&path)?;
+        let (registry, apps) = assess_log(&layout.registry(), None)?;
+        let mut found = registry.named(&layout, &layout.registry());
+        for folder in layout.partitions() {
+            found.add(assess_log(&folder, Some(&apps))?.0.named(&layout, &folder));
+        }
+        Ok(found)
     })
     .await
+}
+
+/// The same of one log; the apps that it knows.
+pub(super) fn assess_log(path: &Path, registry: Option<&Apps>) -> Result<(Assessment, Apps)> {
+    let directory = Directory::new(path.to_owned(), Arc::new(SystemIo));
+    let _lock = directory.look()?;
+    let plan = Plan::make(&directory, registry)?;
+    Ok((plan.assessment, plan.apps))
 }
 
 /// Makes a data directory usable again, without what cannot be read, and says what that was: what [`assess`] said before. Everything
@@ -82,18 +95,49 @@ pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
 /// As [`verify`](super::verify()), and [`Unavailable`](ErrorKind::Unavailable) if something cannot be written.
 pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
+    let layout = blocking(move || Layout::of(&path)).await?;
+    let (registry, apps) = repair_log(layout.registry(), None).await?;
+    let mut found = registry.named(&layout, &layout.registry());
+    for folder in layout.partitions() {
+        found.add(repair_log(folder.clone(), Some(apps.clone())).await?.0.named(&layout, &folder));
+    }
+    Ok(found)
+}
+
+impl Assessment {
+    /// With the names of files as they are below the data directory.
+    fn named(mut self, layout: &Layout, folder: &Path) -> Self {
+        self.damage.iter_mut().for_each(|damage| damage.file = layout.name(folder, &damage.file));
+        self.unfinished.iter_mut().for_each(|(file, _)| *file = layout.name(folder, file));
+        self
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { damage, records, events, settlements, beginning, unfinished, kept } = other;
+        self.damage.extend(damage);
+        self.records = self.records.zip(records).map(|(these, those)| these + those);
+        self.events.extend(events);
+        self.settlements |= settlements;
+        self.beginning |= beginning;
+        self.unfinished.extend(unfinished);
+        self.kept.extend(kept);
+    }
+}
+
+/// The same of one log; the apps that it knows.
+pub(super) async fn repair_log(path: PathBuf, registry: Option<Apps>) -> Result<(Assessment, Apps)> {
     let place = path.clone();
     let plan = blocking(move || {
         let directory = Directory::new(place, Arc::new(SystemIo));
         directory.look()?;
         let _lock = directory.enter()?;
-        let mut plan = Plan::make(&directory)?;
+        let mut plan = Plan::make(&directory, registry.as_ref())?;
         plan.mend(&directory)?;
         Ok(plan)
     })
     .await?;
     if plan.assessment.damage.is_empty() {
-        return Ok(plan.assessment);
+        return Ok((plan.assessment, plan.apps));
     }
     // What waits and cannot be read any more is taken out, in the words of the log.
     let log = DiskLog::open(path, DiskOptions::default()).await?;
@@ -110,13 +154,15 @@ pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
         log.append(records.to_vec()).await?;
     }
     log.close().await;
-    Ok(plan.assessment)
+    Ok((plan.assessment, plan.apps))
 }
 
 #[derive(Debug)]
 struct Plan {
     scan: LogScan,
     assessment: Assessment,
+    /// The apps that the log knows.
+    apps: Apps,
     /// Events that wait and are not there any more.
     gone: Vec<EventRef>,
     /// Those of which an older copy is there.
@@ -124,10 +170,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(directory: &Directory) -> Result<Self> {
+    fn make(directory: &Directory, registry: Option<&Apps>) -> Result<Self> {
         let scan = scan_log(directory)?;
         let mut damage = damage(&scan);
-        let salvaged = salvage(directory, &scan)?;
+        let salvaged = salvage(directory, &scan, registry)?;
         let (mut gone, mut copied) = (Vec::new(), Vec::new());
         let mut lost: BTreeMap<(AppId, EventName), (u64, u64)> = BTreeMap::new();
         for waiting in salvaged.waiting().filter(|waiting| !scan.has(waiting.event.current)) {
@@ -161,10 +207,10 @@ impl Plan {
             events: events.collect(),
             settlements: salvaged.settlements,
             beginning: scan.lacks_checkpoint().is_some(),
-            unfinished: unfinished(&scan),
-            kept: None,
+            unfinished: unfinished(&scan).into_iter().collect(),
+            kept: Vec::new(),
         };
-        Ok(Self { scan, assessment, gone, copied })
+        Ok(Self { scan, assessment, apps: salvaged.apps(), gone, copied })
     }
 
     /// Replaces every damaged file by one that says what is missing in it.
@@ -203,7 +249,7 @@ impl Plan {
             self.write(directory, number, &gaps, bytes)?;
         }
         directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
-        self.assessment.kept = Some(quarantine.path);
+        self.assessment.kept.push(quarantine.path);
         Ok(())
     }
 

@@ -1,16 +1,17 @@
 //! What is known of the engine's state from what can be read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result, Timestamp};
 
+use super::fold::Fold;
 use super::scan::{Found, LogScan};
 use crate::log::disk::directory::Directory;
 use crate::log::disk::directory::unusable;
 use crate::log::disk::format::{FRAME, split};
+use crate::model::Settings;
 use crate::model::codec::snapshot;
 use crate::model::{EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
-use crate::state::{Settings, State};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
@@ -57,11 +58,25 @@ pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Snapshot> {
     })
 }
 
-/// Goes from the newest checkpoint, or the start, to the end, over all gaps.
-pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged> {
+/// The apps that a registry knows, and whether it may lack some that were there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Apps {
+    ids: BTreeSet<AppId>,
+    incomplete: bool,
+}
+
+impl Salvaged {
+    /// Those that it knows.
+    pub(super) fn apps(&self) -> Apps {
+        Apps { ids: self.durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: self.settlements }
+    }
+}
+
+/// Goes from the newest checkpoint, or the start, to the end, over all gaps. Without `registry` the log holds that, too.
+pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&Apps>) -> Result<Salvaged> {
     let (mut state, from) = match scan.checkpoint() {
-        None => (State::new(Settings::default()), Position::START),
-        Some((at, bytes)) => (State::restore(Settings::default(), decode(at, &bytes)?), at),
+        None => (Fold::new(Settings::default()), Position::START),
+        Some((at, bytes)) => (Fold::restore(Settings::default(), decode(at, &bytes)?), at),
     };
     // Up to which sequence number each queue was seen, and after how many gaps.
     let mut seen: HashMap<u32, (u64, usize)> =
@@ -84,7 +99,7 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged>
                     }
                     (*next, *passed) = ((*next).max(publish.at.seq + 1), gaps);
                 }
-                state.apply(Some(at), &record);
+                state.apply(at, &record);
             }
             // What was dropped, a checkpoint knows, if there is one.
             Found::Dropped(_, end) => gaps += usize::from(end.as_u64() > from.as_u64() + FRAME as u64),
@@ -96,12 +111,14 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan) -> Result<Salvaged>
     // What has expired since is in no record, and the log need not have it any more. A start goes by the same time.
     state.recovered(Timestamp::now().max(state.logged_at()));
     let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
+    let own = || Apps { ids: durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: gaps > 0 };
+    let apps = registry.cloned().unwrap_or_else(own);
     durable.partition.queues.retain(|queue| {
-        let known = state.app(&queue.recipient).is_some();
+        let known = apps.ids.contains(&queue.recipient);
         let lost = queue
             .events
             .iter()
-            .filter(|_| !known && gaps > 0)
+            .filter(|_| !known && apps.incomplete)
             .map(|event| EventRef { queue: queue.number, seq: event.seq });
         orphans.extend(lost.map(|event| (event, (queue.recipient, queue.event.clone()))));
         known

@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use ensync_core::{AppId, EventName, Result};
 
+use super::fold::Fold;
 use super::report::{Contents, Damage, FileReport, checkpoint_name, damage, segment_name, unfinished};
-use super::salvage::{decode, no_meaning, salvage};
+use super::salvage::{Apps, decode, no_meaning, salvage};
 use super::scan::{Found, LogScan};
 use super::scanner::scan_log;
 use crate::log::disk::blocking;
 use crate::log::disk::directory::Directory;
 use crate::log::disk::format::{FRAME, HEADER, position, split};
 use crate::log::disk::io::SystemIo;
+use crate::log::disk::layout::Layout;
+use crate::model::Settings;
 use crate::model::{
     PartitionSnapshot, Position, Record, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish,
     SnapshotPublisher, SnapshotSettled, SnapshotWait,
 };
-use crate::state::{Settings, State};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Every file of the log.
+    /// Every file of the logs.
     pub files: Vec<FileReport>,
     /// What is not as it was written. Nothing, if all is well.
     pub damage: Vec<Damage>,
@@ -38,9 +40,9 @@ pub struct Report {
     pub dead: u64,
     /// Checkpoints whose state was found to be what the log comes to, when it was read from its start or from the checkpoint before.
     pub compared: usize,
-    /// A commit that was being written when the engine was killed: the file, and how many bytes. It is no damage; nobody was told
-    /// that it is stored, and the next start cuts it off.
-    pub unfinished: Option<(String, u64)>,
+    /// Commits that were being written when the engine was killed, one of a log at most: the file, and how many bytes. They are no
+    /// damage; nobody was told that they are stored, and the next start cuts them off.
+    pub unfinished: Vec<(String, u64)>,
 }
 
 /// Checks a data directory that no engine uses: every segment and every checkpoint, from the first byte to the last; that every record
@@ -57,11 +59,48 @@ pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
     blocking(move || verify_now(&path)).await
 }
 
+/// Checks every log of a data directory.
 pub(super) fn verify_now(path: &Path) -> Result<Report> {
+    let layout = Layout::of(path)?;
+    let (registry, apps) = verify_log(&layout.registry(), None)?;
+    let mut report = registry.named(&layout, &layout.registry());
+    for folder in layout.partitions() {
+        report.add(verify_log(&folder, Some(&apps))?.0.named(&layout, &folder));
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// With the names of files as they are below the data directory.
+    fn named(mut self, layout: &Layout, folder: &Path) -> Self {
+        let name = |file: &mut String| *file = layout.name(folder, file);
+        self.files.iter_mut().for_each(|file| name(&mut file.name));
+        self.damage.iter_mut().for_each(|damage| name(&mut damage.file));
+        self.unfinished.iter_mut().for_each(|(file, _)| name(file));
+        self
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { files, damage, commits, records, bytes, unsettled, dead, compared, unfinished } = other;
+        self.files.extend(files);
+        self.damage.extend(damage);
+        self.commits += commits;
+        self.records += records;
+        self.bytes += bytes;
+        self.unsettled += unsettled;
+        self.dead += dead;
+        self.compared += compared;
+        self.unfinished.extend(unfinished);
+    }
+}
+
+/// Checks one log; the apps that it knows. `registry`: those that the registry's log knows, if it is another.
+pub(super) fn verify_log(path: &Path, registry: Option<&Apps>) -> Result<(Report, Apps)> {
     let directory = Directory::new(path.to_owned(), Arc::new(SystemIo));
     let _lock = directory.look()?;
     let scan = scan_log(&directory)?;
-    let mut report = Report { damage: damage(&scan), unfinished: unfinished(&scan), ..Report::default() };
+    let unfinished = unfinished(&scan).into_iter().collect();
+    let mut report = Report { damage: damage(&scan), unfinished, ..Report::default() };
     for (&number, segment) in &scan.segments {
         let Some(bytes) = segment.length else { continue };
         let contents = Contents::Segment { commits: segment.commits, records: segment.records };
@@ -83,8 +122,8 @@ pub(super) fn verify_now(path: &Path) -> Result<Report> {
     }
     report.bytes = report.files.iter().map(|file| file.bytes).sum();
     compare(&directory, &scan, &mut report)?;
-    count(&directory, &scan, &mut report)?;
-    Ok(report)
+    let apps = count(&directory, &scan, registry, &mut report)?;
+    Ok((report, apps))
 }
 
 /// Reads the log from as far back as possible, and holds what it comes to against each checkpoint on the way.
@@ -93,7 +132,7 @@ fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result
     let mut ahead = whole.peekable();
     let first = scan.segments.keys().next().copied().unwrap_or(1);
     let lost = if first > 1 { position(first, HEADER) } else { Position::START };
-    let mut reading = Reading { state: State::new(Settings::default()), from: Position::START, lost };
+    let mut reading = Reading { state: Fold::new(Settings::default()), from: Position::START, lost };
     scan.each(directory, 0, |found| {
         let at = match &found {
             Found::Record(at, ..) | Found::Lost(at, _) | Found::Dropped(at, _) => *at,
@@ -109,7 +148,7 @@ fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result
                 let (file, offset) = (segment_name(split(at).0), u64::from(split(at).1));
                 report.damage.push(Damage::new(file, Some((offset, offset)), no_meaning(at).to_string()));
             }
-            Found::Record(at, _, Some(record)) if at > reading.from => _ = reading.state.apply(Some(at), &record),
+            Found::Record(at, _, Some(record)) if at > reading.from => reading.state.apply(at, &record),
             Found::Record(..) => {}
         }
         Ok(())
@@ -122,7 +161,7 @@ fn compare(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result
 
 /// The log, read up to some place.
 struct Reading {
-    state: State,
+    state: Fold,
     /// Where it went on from a checkpoint.
     from: Position,
     /// Where the last part ended that was missing.
@@ -134,7 +173,7 @@ impl Reading {
     fn meet(&mut self, at: Position, bytes: &bytes::Bytes, report: &mut Report) -> Result<()> {
         let saved = decode(at, bytes)?;
         if self.lost.as_u64() > self.from.as_u64() + FRAME as u64 {
-            (self.state, self.from) = (State::restore(Settings::default(), saved), at);
+            (self.state, self.from) = (Fold::restore(Settings::default(), saved), at);
             return Ok(());
         }
         report.compared += 1;
@@ -223,9 +262,9 @@ fn differs(event: &SnapshotEvent, queue: u32, name: &EventName, recipient: &AppI
 }
 
 /// Counts what waits, and sees that the log has it.
-fn count(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result<()> {
+fn count(directory: &Directory, scan: &LogScan, registry: Option<&Apps>, report: &mut Report) -> Result<Apps> {
     // What has no meaning has been told.
-    let Ok(salvaged) = salvage(directory, scan) else { return Ok(()) };
+    let Ok(salvaged) = salvage(directory, scan, registry) else { return Ok(Apps::default()) };
     let mut places = Vec::new();
     for waiting in salvaged.waiting() {
         match waiting.event.waits {
@@ -253,5 +292,5 @@ fn count(directory: &Directory, scan: &LogScan, report: &mut Report) -> Result<(
         let what = format!("{missing} events that wait are not in the log");
         report.damage.push(Damage::new(directory.path.display().to_string(), None, what));
     }
-    Ok(())
+    Ok(salvaged.apps())
 }

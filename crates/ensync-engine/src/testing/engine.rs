@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::log::FaultyLog;
 use super::network::Network;
 use super::{Fault, LogFaults, ManualClock};
 use crate::in_process::InProcess;
-use crate::{Broker, BrokerOptions, DiskLog, DiskOptions, Log, MemoryLog, QueueStats, Server};
+use crate::{Broker, BrokerOptions, DiskOptions, Logs, MemoryLog, QueueStats, Server};
 
 /// How long a wait may take in real time, unless the builder says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub struct TestEngine {
 #[derive(Debug)]
 struct Setup {
     options: BrokerOptions,
+    partitions: NonZeroU32,
     place: Place,
     patience: Duration,
 }
@@ -68,6 +70,15 @@ impl TestEngineBuilder {
     /// Keeps everything in a directory instead of in memory.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.setup.place = Place::Disk(path.into());
+        self
+    }
+
+    /// Has so many partitions: 1 if it is not said.
+    pub fn partitions(mut self, partitions: NonZeroU32) -> Self {
+        self.setup.partitions = partitions;
+        if let Place::Memory(log) = &mut self.setup.place {
+            *log = MemoryLog::with_partitions(partitions);
+        }
         self
     }
 
@@ -101,16 +112,18 @@ impl TestEngineBuilder {
 
 impl Setup {
     async fn start(&self, faults: &LogFaults, orders: &Arc<Orders>, crashed: &Arc<AtomicBool>) -> Result<Server> {
-        let inner = match &self.place {
-            Place::Memory(log) => Arc::new(log.clone()) as Arc<dyn Log>,
+        let logs = match &self.place {
+            Place::Memory(log) => log.clone().into(),
             Place::Disk(path) => {
-                Arc::new(DiskLog::open(path, DiskOptions { segment_bytes: SEGMENT, ..DiskOptions::default() }).await?)
+                let partitions = Some(self.partitions);
+                let options = DiskOptions { segment_bytes: SEGMENT, partitions, ..DiskOptions::default() };
+                Logs::open(path, options).await?
             }
         };
-        let log = FaultyLog { inner, faults: faults.clone(), crashed: crashed.clone() };
-        let orders = orders.clone();
+        let faulty = |inner| Arc::new(FaultyLog { inner, faults: faults.clone(), crashed: crashed.clone() }) as _;
+        let (logs, orders) = (logs.map(faulty), orders.clone());
         let gate = move |inner| Arc::new(Gate { inner, orders }) as _;
-        Server::builder().options(self.options.clone()).log(Arc::new(log)).around(gate).start().await
+        Server::builder().options(self.options.clone()).logs(logs).around(gate).start().await
     }
 }
 
@@ -128,7 +141,8 @@ impl TestEngine {
     pub fn builder() -> TestEngineBuilder {
         // Nothing is kept beside the log, so that a fault of the log is one for every reader.
         let options = BrokerOptions { recent_bytes: 0, ..BrokerOptions::dev() };
-        let setup = Setup { options, place: Place::Memory(MemoryLog::new()), patience: PATIENCE };
+        let (partitions, place) = (NonZeroU32::MIN, Place::Memory(MemoryLog::new()));
+        let setup = Setup { options, partitions, place, patience: PATIENCE };
         TestEngineBuilder { clock: ManualClock::new(), setup }
     }
 

@@ -162,7 +162,7 @@ async fn what_was_purged_stays_gone_after_a_restart() {
     world.publish_only("a/b", 1).await;
     world.engine.server.shutdown().await;
     drop(world.engine);
-    let log = std::sync::Arc::new(ensync_engine::DiskLog::open(directory.path(), Default::default()).await.unwrap());
+    let log = ensync_engine::Logs::open(directory.path(), Default::default()).await.unwrap();
     let broker = ensync_engine::Broker::start(Default::default(), log).await.unwrap();
     let queue = broker.queue("a/b".parse().unwrap(), world.stock.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((queue.ready, queue.dead), (1, 0));

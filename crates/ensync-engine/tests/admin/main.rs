@@ -13,5 +13,6 @@ mod filters;
 mod guards;
 mod letters;
 mod lookup;
+mod partitions;
 mod readers;
 mod sessions;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ensync_core::{Command, Error, ErrorKind, Publish, Reply, Result, Service, Settlement, Subscribe};
 use ensync_engine::log::LogUsage;
 use ensync_engine::model::{Encoded, Position};
-use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog};
+use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, Logs, MemoryLog};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 
@@ -58,6 +58,29 @@ impl Log for Failing {
 
     async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
         self.log.drop_range(from, to).await
+    }
+}
+
+/// That of the only partition is as it is; the registry's is sound.
+fn before(registry: MemoryLog, log: impl Log) -> Logs {
+    Logs::new(Arc::new(registry), vec![Arc::new(log)])
+}
+
+impl From<Failing> for Logs {
+    fn from(log: Failing) -> Self {
+        before(log.log.registry(), log)
+    }
+}
+
+impl From<Hanging> for Logs {
+    fn from(log: Hanging) -> Self {
+        before(log.log.registry(), log)
+    }
+}
+
+impl From<Silent> for Logs {
+    fn from(log: Silent) -> Self {
+        before(log.0.registry(), log)
     }
 }
 
@@ -119,7 +142,7 @@ async fn an_event_that_cannot_be_read_now_comes_later() {
 async fn a_log_that_cannot_be_read_back_stops_the_start() {
     let (log, _, read) = failing();
     read.store(true, Ordering::Relaxed);
-    let error = Broker::start(BrokerOptions::dev(), Arc::new(log)).await.unwrap_err();
+    let error = Broker::start(BrokerOptions::dev(), log).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.to_string(), "read the log back: the disk is full");
 }
@@ -162,7 +185,7 @@ async fn a_read_that_hangs_holds_up_nobody_else() {
     let log = Hanging { log: MemoryLog::new(), held };
     // As much is kept in memory as the second app needs.
     let options = BrokerOptions { recent_bytes: 8 << 10, ..BrokerOptions::dev() };
-    let broker = Broker::start(options, Arc::new(log)).await.unwrap();
+    let broker = Broker::start(options, log).await.unwrap();
     create_apps(&broker).await;
     let (mut shop, mut warehouse) = (login(&broker, SHOP).await, login(&broker, WAREHOUSE).await);
     // What the warehouse has waiting lies far back.
@@ -241,6 +264,7 @@ async fn metrics_are_told_in_time_though_neither_the_broker_nor_its_disk_answers
     let broker = start(Silent(MemoryLog::new(), silent.clone())).await;
     create_apps(&broker).await;
     let shop = login(&broker, SHOP).await;
+    broker.register_event(event(), EventOptions::default()).await.unwrap();
     silent.store(true, Ordering::Relaxed);
     assert!(send(&broker, &shop.peer, "b25l").now_or_never().is_none());
     // The broker waits for its log then, and answers nothing.

@@ -3,19 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic here is a failed test")]
 
 mod failing;
+mod partitions;
 mod time;
 mod together;
 
 use std::num::NonZeroU32;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, ErrorKind, EventName, Extension, IdempotencyKey, Login, Metadata, Peer,
     Publish, Reply, Result, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, EventOptions, Log, MemoryLog, Rights};
+use ensync_engine::{Broker, BrokerOptions, EventOptions, Logs, MemoryLog, Rights};
 use futures::{FutureExt, StreamExt};
 
 const SHOP: AppId = AppId::from_bytes([6; 32]);
@@ -29,10 +29,10 @@ fn key(app: AppId) -> AppKey {
     AppKey::parse(&format!("key-{}", app.as_bytes()[0])).unwrap()
 }
 
-async fn start(log: impl Log) -> Broker {
+async fn start(logs: impl Into<Logs>) -> Broker {
     // Nothing is kept beside the log, so that it is the log that is read.
     let options = BrokerOptions { recent_bytes: 0, ..BrokerOptions::dev() };
-    Broker::start(options, Arc::new(log)).await.unwrap()
+    Broker::start(options, logs).await.unwrap()
 }
 
 /// A broker with two apps.
@@ -276,7 +276,7 @@ async fn the_broker_ends_with_its_last_handle() {
 #[tokio::test(start_paused = true)]
 async fn provisioning_goes_through_the_log() {
     let log = MemoryLog::new();
-    let broker = Broker::start(BrokerOptions::default(), Arc::new(log.clone())).await.unwrap();
+    let broker = Broker::start(BrokerOptions::default(), log.clone()).await.unwrap();
     create_apps(&broker).await;
     let shop = login(&broker, SHOP).await;
     assert_eq!(send(&broker, &shop.peer, "b25l").await.unwrap_err().kind(), ErrorKind::UnknownEvent);
@@ -287,7 +287,7 @@ async fn provisioning_goes_through_the_log() {
     assert_eq!(send(&broker, &shop.peer, "b25l").await.unwrap_err().kind(), ErrorKind::Forbidden);
     broker.shutdown().await;
 
-    let broker = Broker::start(BrokerOptions::default(), Arc::new(log.reopen())).await.unwrap();
+    let broker = Broker::start(BrokerOptions::default(), log.reopen()).await.unwrap();
     assert_eq!(broker.events().await.unwrap(), [(event(), options)]);
     assert_eq!(broker.apps().await.unwrap()[0].grants, [(event(), Rights::NONE)]);
 }
@@ -320,7 +320,6 @@ async fn a_caller_who_goes_away_disturbs_nobody() {
     let (shop, mut warehouse) = (login(&broker, SHOP).await, consumer(&broker, None).await);
     // Polled once: the command is on its way, the answer goes nowhere.
     assert!(send(&broker, &shop.peer, "b25l").now_or_never().is_none());
-    assert!(broker.login(Login { app_key: key(SHOP), transport: "local", remote: None }).now_or_never().is_none());
     assert_eq!(warehouse.inbox.next().await.unwrap().payload.as_str().unwrap(), "b25l");
     assert_eq!(broker.sessions().await.unwrap(), 2);
 }

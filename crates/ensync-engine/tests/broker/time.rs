@@ -63,7 +63,7 @@ impl Clock for Hands {
 async fn start(clock: &Arc<Hands>, log: &MemoryLog) -> Broker {
     let mut options = BrokerOptions { dev: true, clock: clock.clone(), ..BrokerOptions::default() };
     options.limits.publish_rate = Some(Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(20).unwrap() });
-    Broker::start(options, Arc::new(log.clone())).await.unwrap()
+    Broker::start(options, log.clone()).await.unwrap()
 }
 
 /// A broker at noon, or what its clock takes for that, whose events live for an hour.

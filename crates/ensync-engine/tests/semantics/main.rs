@@ -1,4 +1,4 @@
-//! What a queue does, through the broker: each promise over a log in memory and over one on a disk.
+//! What a queue does, through the broker: each promise over a log in memory, and over four partitions' on a disk.
 //!
 //! - `deliver`: who gets which event, in which order, and how many at a time;
 //! - `leases`: deliveries that run out, are extended, released, and made too often;

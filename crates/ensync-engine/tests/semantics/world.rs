@@ -1,4 +1,4 @@
-//! A test engine with two apps, over either log.
+//! A test engine with two apps, over either log. On the disk they are in different partitions of four.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl World {
         let builder = TestEngine::builder().options(change);
         let builder = match store {
             Store::Memory => builder,
-            Store::Disk => builder.data_dir(place.path()),
+            Store::Disk => builder.data_dir(place.path()).partitions(NonZeroU32::new(4).unwrap()),
         };
         let engine = builder.start().await.unwrap();
         for (name, app) in [("shop", SHOP), ("warehouse", WAREHOUSE)] {

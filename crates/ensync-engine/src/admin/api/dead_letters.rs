@@ -238,7 +238,7 @@ async fn settle(
     let (subject, meant) = (which.to_string(), which.meant()?);
     let done = match meant {
         Meant::One(id) => Partly::from(admin.broker.settle_dead_letter(what, id).await.map(|()| 1)),
-        Meant::Some(ids) => Partly::from(admin.broker.settle_some(what, ids).await),
+        Meant::Some(ids) => admin.broker.settle_some(what, ids).await,
         Meant::Those(filter) => admin.broker.settle_letters(what, filter).await,
     };
     tell(caller, (action, subject), done)

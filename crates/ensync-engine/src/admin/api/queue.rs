@@ -50,7 +50,7 @@ pub(super) async fn show(
 ) -> Result<Json<Queue>> {
     let (app, event) = (app.parse::<AppId>()?, EventName::parse_stored(&event)?);
     let name = event.clone();
-    let found = admin.broker.inspect(move |state| state.queue_of(&app, &event)).await?;
+    let found = admin.broker.queue_of(app, event).await?;
     let (stats, app_name) = found.ok_or_else(|| unknown(&app, &name))?;
     Ok(Json(Queue::new(stats, app_name)))
 }

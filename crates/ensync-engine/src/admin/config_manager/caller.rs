@@ -150,8 +150,6 @@ pub(super) async fn know(State(gate): State<Gate>, mut request: Request, next: N
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::Router;
     use axum::body::Body;
     use ensync_core::EventName;
@@ -170,7 +168,7 @@ mod tests {
     }
 
     async fn api() -> Api {
-        let broker = Broker::start(BrokerOptions::default(), Arc::new(MemoryLog::new())).await.unwrap();
+        let broker = Broker::start(BrokerOptions::default(), MemoryLog::new()).await.unwrap();
         let token = AdminToken::generate().unwrap();
         let router = router(broker.clone(), Tokens::fixed(token.clone(), None), &Limits::default(), None).unwrap();
         Api { broker, router, token }

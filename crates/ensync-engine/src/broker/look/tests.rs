@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 
 use super::*;
-use crate::log::{Log, MemoryLog};
+use crate::log::{Log, Logs, MemoryLog};
 use crate::model::{Encoded, Position};
 use crate::{BrokerOptions, TokioClock};
 
@@ -59,7 +59,8 @@ impl Fixture {
         let mut options = BrokerOptions { clock: Arc::new(TokioClock::new()), ..BrokerOptions::dev() };
         options.limits.max_in_flight = 10_000.try_into().unwrap();
         let log = Allows(MemoryLog::new(), allowed.clone());
-        let broker = Broker::start(options, Arc::new(log)).await.unwrap();
+        let logs = Logs::new(Arc::new(log.0.registry()), vec![Arc::new(log)]);
+        let broker = Broker::start(options, logs).await.unwrap();
         let app_key = AppKey::parse("key").unwrap();
         broker.create_app_with_key("shop", SHOP, &app_key).await.unwrap();
         let shop = broker.login(Login { app_key, transport: "local", remote: None }).await.unwrap();

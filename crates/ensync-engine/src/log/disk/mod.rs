@@ -7,6 +7,7 @@ mod files;
 pub(crate) mod folder;
 pub(crate) mod format;
 pub(crate) mod io;
+pub(crate) mod layout;
 mod progress;
 mod read;
 mod records;
@@ -22,6 +23,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +47,7 @@ pub use progress::ReadProgress;
 use shared::{Shared, Visits};
 use writer::{Append, Writer};
 
-/// A log in a directory: what is stored survives the process and, as far as the disk keeps its word, the power.
+/// A log in a directory, which is one of those that [a data directory](super::Logs::open) holds: what is stored survives the process and, as far as the disk keeps its word, the power.
 ///
 /// One engine uses a directory at a time. [`log::format`](crate::log::format) describes the files, byte by byte, and says what is
 /// done about damage; [`store`](crate::store) has what can be done with a directory while no engine uses it.
@@ -63,6 +65,9 @@ pub struct DiskLog {
 pub struct DiskOptions {
     /// The length of new segments, in bytes: 64 KiB to 1 GiB. It is taken from the disk ahead. 64 MiB.
     pub segment_bytes: u64,
+    /// How many partitions the store has: 1 to 64, fixed when it is made. `None`: as many as there are, and 1 in a new store. A
+    /// single [`DiskLog`] has nothing to do with it.
+    pub partitions: Option<NonZeroU32>,
     /// How long after the last commit a mark is written behind it, with which damage to that commit is told from an unfinished
     /// write. 1 s.
     pub mark_after: Duration,
@@ -72,7 +77,12 @@ pub struct DiskOptions {
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, mark_after: Duration::from_secs(1), progress: ReadProgress::default() }
+        Self {
+            segment_bytes: 64 << 20,
+            partitions: None,
+            mark_after: Duration::from_secs(1),
+            progress: ReadProgress::default(),
+        }
     }
 }
 
@@ -88,8 +98,8 @@ struct Running {
     writer: JoinHandle<()>,
     /// Ends when its sender is gone.
     watch: (Sender<()>, JoinHandle<()>),
-    /// Released last.
-    lock: File,
+    /// Released last: the directory's own, and that of the store around it.
+    locks: (File, Option<File>),
 }
 
 impl DiskLog {
@@ -100,8 +110,16 @@ impl DiskLog {
     /// [`ErrorKind::Unavailable`] if another engine uses the directory, or the operating system refuses;
     /// [`ErrorKind::InvalidInput`] if the directory is of a later format, damaged, or lacks a part. The message says where.
     pub async fn open(path: impl Into<PathBuf>, options: DiskOptions) -> Result<Self> {
-        let path = path.into();
-        blocking(move || Self::open_with(path, &options, Arc::new(SystemIo))).await
+        Self::open_below(path.into(), options, None).await
+    }
+
+    /// The same, and keeps something locked until it is closed.
+    async fn open_below(path: PathBuf, options: DiskOptions, around: Option<File>) -> Result<Self> {
+        let log = blocking(move || Self::open_with(path, &options, Arc::new(SystemIo))).await?;
+        if let Some(running) = &mut *lock(&log.running) {
+            running.locks.1 = around;
+        }
+        Ok(log)
     }
 
     fn open_with(path: PathBuf, options: &DiskOptions, io: Arc<dyn Io>) -> Result<Self> {
@@ -140,7 +158,7 @@ impl DiskLog {
         let watched = shared.clone();
         let watch = thread("ensync-log-watch", move || watched.watch(&ended))?;
         let writer = thread("ensync-log", move || writer.run(&waiting, mark_after))?;
-        let running = Running { jobs, writer, watch: (end, watch), lock: lock_file };
+        let running = Running { jobs, writer, watch: (end, watch), locks: (lock_file, None) };
         let readers = Arc::new(Semaphore::new(READERS));
         Ok(Self { shared, readers, running: Mutex::new(Some(running)) })
     }
@@ -266,7 +284,7 @@ impl Running {
         _ = self.writer.join();
         drop(self.watch.0);
         _ = self.watch.1.join();
-        drop(self.lock);
+        drop(self.locks);
     }
 }
 

@@ -37,6 +37,14 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
     out.into()
 }
 
+/// A snapshot of the registry alone.
+pub(crate) fn of_registry(registry: &RegistrySnapshot) -> Bytes {
+    let PartitionSnapshot { logged_at, next_queue, .. } = PartitionSnapshot::default();
+    let mut out = begin(registry, logged_at, next_queue);
+    end(&mut out);
+    out.into()
+}
+
 /// The beginning of a snapshot. [`part`]s follow, and the [`end`].
 pub(crate) fn begin(registry: &RegistrySnapshot, logged_at: Timestamp, next_queue: u32) -> Vec<u8> {
     let mut out = Vec::new();

@@ -192,7 +192,8 @@ impl World {
 
     /// Whether anything waits under a name, or anybody for it. The state knows best what has expired.
     fn in_use(&self, name: usize) -> bool {
-        let queues = self.bench.state.partition.queues.values();
+        let partitions = self.bench.state.partitions.iter();
+        let queues = partitions.flat_map(|partition| partition.queues.values());
         queues.filter(|queue| queue.event == names()[name]).any(|q| q.subscribed > 0 || q.entries.from(0).count() > 0)
     }
 

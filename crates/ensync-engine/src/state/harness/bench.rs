@@ -11,9 +11,10 @@ use ensync_core::{
 };
 
 use super::super::*;
+use super::state::{Durable, State};
 use crate::model::codec::snapshot;
-use crate::model::{AdminCommand, EventOptions, Rights, Snapshot};
-use crate::partition::{Place, Timer, Usage, chunk_of};
+use crate::model::{AdminCommand, EventOptions, MemoryUsed, PartitionSnapshot, Position, Record, Rights, Snapshot};
+use crate::state::decide::Use;
 
 pub(in crate::state) use ensync_core::Command;
 
@@ -46,7 +47,7 @@ pub(in crate::state) struct Bench {
     /// The record at position n is at index n − 1.
     pub(in crate::state) log: Vec<Arc<Record>>,
     /// A checkpoint, and how many records it covers.
-    pub(in crate::state) base: (Snapshot, usize),
+    pub(in crate::state) base: (Durable, usize),
     /// How many records retention has dropped.
     pub(in crate::state) dropped: usize,
     /// Dead letters that were made because of too many deliveries.
@@ -56,12 +57,12 @@ pub(in crate::state) struct Bench {
     clients: u64,
     /// How much is done at a time.
     turn: usize,
-    /// What a checkpoint has to be that is being made, and what there is of it.
-    checkpoint: Option<(Snapshot, Vec<u8>)>,
+    /// Of which partition a checkpoint is being made, what it has to be, and what there is of it.
+    checkpoint: Option<(usize, PartitionSnapshot, Vec<u8>)>,
     /// How many were made.
     pub(in crate::state) checkpoints: usize,
     /// Live events when the counters began, per queue.
-    live: BTreeMap<u32, u64>,
+    pub(super) live: BTreeMap<u32, u64>,
 }
 
 impl Bench {
@@ -75,7 +76,7 @@ impl Bench {
         let mut bench = Self {
             state: State::new(settings.clone()),
             log: Vec::new(),
-            base: (Snapshot::default(), 0),
+            base: (Durable::new(settings.share.count()), 0),
             dropped: 0,
             doomed: 0,
             now: Timestamp::from_millis(1_000_000),
@@ -138,6 +139,10 @@ impl Bench {
     }
 
     pub(in crate::state) fn run(&mut self, peer: &Peer, command: Command) -> Result<Reply> {
+        let first = Use::of(&command).and_then(|used| self.state.access.first_use(peer, used)).cloned();
+        if let Some(name) = first {
+            self.administer(AdminCommand::UseEvent { name })?;
+        }
         let reply = match self.state.decide(peer, command)? {
             Step::Answer(reply) => Ok(reply),
             Step::Commit(changes) => self.commit(&changes).pop().unwrap().answer(),
@@ -220,7 +225,8 @@ impl Bench {
     pub(in crate::state) fn check_idle(&mut self) {
         self.catch_up();
         assert!(!self.state.has_work());
-        for queue in self.state.partition.queues.values_mut() {
+        let partitions = self.state.partitions.iter_mut();
+        for queue in partitions.flat_map(|partition| partition.queues.values_mut()) {
             let Some((_, next)) = queue.next_ready() else { continue };
             let mut consumers = queue.consumers.values();
             assert!(!consumers.any(|c| c.wants() && c.fits(next.size)), "an event is kept from who could take it");
@@ -245,7 +251,7 @@ impl Bench {
     }
 
     fn client(&self, number: SessionNumber) -> ClientId {
-        let (_, session) = self.state.sessions.iter().find(|(other, _)| *other == number).unwrap();
+        let (_, session) = self.state.access.sessions.iter().find(|(other, _)| *other == number).unwrap();
         session.client_id.clone()
     }
 
@@ -274,7 +280,7 @@ impl Bench {
 
     /// Has everything done that is due. In between everything holds, too, and a checkpoint goes on.
     fn catch_up(&mut self) {
-        while self.state.partition.is_behind() {
+        while self.state.is_behind() {
             self.state.tick(self.now);
             self.check();
             self.slice();
@@ -283,15 +289,19 @@ impl Bench {
 
     /// Goes on with a checkpoint, or begins one. Once it is complete it is what the state was when it was begun.
     pub(in crate::state) fn slice(&mut self) {
-        let Some((_, bytes)) = &mut self.checkpoint else {
-            let expected = self.state.snapshot();
-            self.checkpoint = Some((expected, self.state.begin_checkpoint().to_vec()));
+        let Some((index, _, bytes)) = &mut self.checkpoint else {
+            // Each partition has its turn.
+            let index = self.checkpoints % self.state.partitions.len();
+            let partition = &mut self.state.partitions[index];
+            let expected = partition.snapshot();
+            self.checkpoint = Some((index, expected, partition.begin_checkpoint().to_vec()));
             return;
         };
-        match self.state.go_on_with_checkpoint(self.turn) {
+        match self.state.partitions[*index].go_on_with_checkpoint(self.turn) {
             Some(piece) => bytes.extend_from_slice(&piece),
             None => {
-                let (expected, bytes) = self.checkpoint.take().unwrap();
+                let (_, partition, bytes) = self.checkpoint.take().unwrap();
+                let expected = Snapshot { partition, ..Snapshot::default() };
                 assert_eq!(snapshot::decode(bytes.into()), Ok(expected));
                 self.checkpoints += 1;
             }
@@ -301,15 +311,13 @@ impl Bench {
     /// How much is done at a time.
     pub(in crate::state) fn set_turn(&mut self, turn: usize) {
         self.turn = turn.max(1);
-        self.state.partition.set_turn(turn);
+        self.state.set_turn(turn);
     }
 
     /// What waits in the log before a position.
     pub(in crate::state) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
-        let (mut walk, mut found) = (Walk::default(), Vec::new());
-        while !walk.is_over() {
-            self.state.walk(&mut walk, self.turn, |at, size| found.push((at, size)));
-        }
+        let mut found = Vec::new();
+        self.state.walk(self.turn, |at, size| found.push((at, size)));
         found.retain(|(at, _)| *at < position);
         found.sort_unstable();
         found
@@ -328,6 +336,7 @@ impl Bench {
     pub(in crate::state) fn restart(&mut self) {
         self.settings.epoch += 1;
         self.settings.tag = self.settings.tag.wrapping_add(1);
+        self.settings.memory_used = MemoryUsed::default();
         self.adopt(self.replayed());
         let leftovers = self.state.leftovers();
         self.commit(&leftovers);
@@ -338,11 +347,11 @@ impl Bench {
     pub(in crate::state) fn adopt(&mut self, state: State) {
         self.state = state;
         self.checkpoint = None;
-        self.state.partition.set_turn(self.turn);
+        self.state.set_turn(self.turn);
         self.state.recovered(self.now);
         self.doomed = 0;
-        let queues = &self.state.partition.queues;
-        self.live = queues.iter().map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
+        let queues = self.state.partitions.iter().flat_map(|partition| &partition.queues);
+        self.live = queues.map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
         self.check();
     }
 
@@ -358,7 +367,7 @@ impl Bench {
             state.apply(Some(Position::new(index as u64 + 1)), &self.log[index]);
         }
         state.tick(self.now);
-        while state.partition.is_behind() {
+        while state.is_behind() {
             state.tick(self.now);
         }
         state
@@ -372,87 +381,6 @@ impl Bench {
     pub(in crate::state) fn counts(&self) -> [usize; 4] {
         let stats = self.stats();
         [stats.ready, stats.in_flight, stats.deferred, stats.dead]
-    }
-
-    /// What must hold at any time.
-    pub(in crate::state) fn check(&self) {
-        let state = &self.state.partition;
-        let (mut timers, mut apps) = (0, std::collections::HashMap::<AppId, Usage>::new());
-        for (&number, queue) in &state.queues {
-            let in_place = |place: Place| {
-                let found = queue.entries.from(0).filter(move |(_, entry)| entry.place == place);
-                found.map(|(seq, _)| seq).collect::<Vec<_>>()
-            };
-            assert_eq!(queue.fresh, in_place(Place::Fresh).len());
-            assert!(queue.returned.iter().copied().eq(in_place(Place::Returned)));
-            assert!(queue.leases.keys().copied().eq(in_place(Place::Leased)));
-            assert!(queue.deferred.keys().copied().eq(in_place(Place::Deferred)));
-            assert!(queue.dead.keys().copied().eq(in_place(Place::Dead)));
-            assert!(queue.returning.keys().copied().eq(in_place(Place::Returning)));
-            assert_eq!(queue.doomed, in_place(Place::Doomed).len());
-            let mut used = Usage::default();
-            queue.entries.from(0).for_each(|(_, entry)| used.add(Usage::of(entry)));
-            queue.dead.values().for_each(|dead| used.add(Usage::of_reason(&dead.reason)));
-            assert_eq!(queue.usage, used);
-            apps.entry(queue.recipient).or_default().add(used);
-            timers += queue.leases.len() + queue.deferred.len();
-
-            let live = queue.entries.from(0).count() as u64;
-            let gone = queue.counters.acked + queue.counters.expired + queue.counters.dropped;
-            assert_eq!(self.live.get(&number).unwrap_or(&0) + queue.counters.published, live + gone);
-
-            for (&seq, lease) in &queue.leases {
-                let parts = state.parting.iter().any(|gone| {
-                    (gone.consumer, gone.queue) == (lease.consumer, number) && gone.held.contains_key(&seq)
-                });
-                let holds = queue.consumers.get(&lease.consumer).is_some_and(|consumer| consumer.held.contains(&seq));
-                assert!(holds || parts);
-            }
-            let mut queue_entries = queue.entries.from(0);
-            assert!(queue_entries.all(|(seq, entry)| {
-                let waits = matches!(entry.place, Place::Fresh | Place::Returned | Place::Deferred);
-                let armed = queue.entries.armed(chunk_of(seq));
-                !waits || armed <= entry.expires_at
-            }));
-            let next = queue.entries.from(0).find(|(_, e)| e.place == Place::Fresh).map(|(seq, _)| seq);
-            let next = queue.returned.first().copied().or(next);
-            let passed = !queue.passed.is_empty() && next != Some(queue.passed_for);
-            let turns = next.is_some() && (!queue.ring.is_empty() || passed);
-            assert!(!turns || queue.hot, "queue {number} would be forgotten");
-        }
-        apps.retain(|_, used| *used != Usage::default());
-        assert_eq!(apps, state.usage);
-        let all = || state.queues.values().chain(state.leaving.values());
-        let doomed: usize = all().map(|queue| queue.doomed).sum();
-        assert_eq!(doomed, state.doomed.len());
-        let returning: usize = all().map(|queue| queue.returning.len()).sum();
-        assert_eq!(returning, state.returning.len());
-        let entries = all().flat_map(|queue| queue.entries.from(0));
-        assert_eq!(entries.filter(|(_, entry)| entry.transient).count(), state.memory.len());
-        // What is due in a queue that is gone is due no more once its time has come.
-        let gone = state.leaving.values().map(|queue| queue.leases.len() + queue.deferred.len()).sum::<usize>();
-        let armed = state.timers.iter().chain(state.lease_ends.iter());
-        let armed = armed.filter(|timer| !matches!(timer, Timer::Expiry { .. })).count();
-        assert!((timers..=timers + gone).contains(&armed), "{timers} and {gone}, {armed}");
-        let sessions: BTreeMap<_, _> = self.state.sessions.iter().collect();
-        for (queue_number, queue) in &state.queues {
-            for (&number, consumer) in &queue.consumers {
-                assert_eq!(queue.recipient, sessions[&number].app);
-                assert!(state.consumers[&number].contains(queue_number));
-                let sizes = consumer.held.iter().map(|&seq| {
-                    assert_eq!(queue.leases[&seq].consumer, number);
-                    u64::from(queue.entries.get(seq).unwrap().size)
-                });
-                assert_eq!(sizes.sum::<u64>(), consumer.bytes);
-                let turns = queue.ring.iter().chain(&queue.passed).filter(|&&other| other == number).count();
-                assert_eq!(turns, usize::from(consumer.in_ring));
-                assert!(consumer.in_ring || !consumer.wants(), "who wants something has no turn");
-            }
-            assert_eq!(queue.subscribed, queue.consumers.values().filter(|consumer| consumer.active).count());
-        }
-        let known = state.queues.values().map(|queue| queue.consumers.len()).sum::<usize>();
-        assert_eq!(known, state.consumers.values().map(|queues| queues.len()).sum::<usize>());
-        assert!(state.consumers.values().all(|queues| !queues.is_empty()));
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::bench::{SHOP, WAREHOUSE, app};
 use super::model::{World, names};
-use crate::model::{EventRef, Snapshot, SnapshotWait};
+use super::state::{Durable, State};
+use crate::model::{EventRef, SnapshotWait};
 use crate::partition::key_of;
-use crate::state::{QueueCounters, QueueStats, State};
+use crate::state::{QueueCounters, QueueStats};
 
 impl World {
     /// Every event that was accepted is there, unless it is over or had time to expire; and nothing else is. The counters are what
@@ -16,7 +17,7 @@ impl World {
         self.bench.check();
         let state = &self.bench.state;
         let mut there = HashSet::new();
-        for (&queue, q) in &state.partition.queues {
+        for (&queue, q) in state.partitions.iter().flat_map(|partition| &partition.queues) {
             there.extend(q.entries.from(0).map(|(seq, entry)| key_of(EventRef { queue, seq }, entry).to_id()));
         }
         for (id, seen) in &self.seen {
@@ -29,7 +30,7 @@ impl World {
         for id in &there {
             assert!(self.seen.contains_key(id), "{id} was never accepted");
         }
-        let sessions: HashSet<_> = state.sessions.iter().map(|(_, session)| &session.client_id).collect();
+        let sessions: HashSet<_> = state.access.sessions.iter().map(|(_, session)| &session.client_id).collect();
         assert_eq!(sessions, self.peers.iter().map(|peer| &peer.client_id).collect());
         self.recount();
         self.read_back();
@@ -73,12 +74,12 @@ impl World {
 
 /// Events that have expired may or may not be there. Where settled ones were moved to is forgotten with what the log drops, which it
 /// does not say.
-fn comparable(mut durable: Snapshot, state: &State) -> Snapshot {
-    for queue in &mut durable.partition.queues {
+fn comparable(mut durable: Durable, state: &State) -> Durable {
+    for queue in durable.partitions.iter_mut().flat_map(|partition| &mut partition.queues) {
         queue.moved.clear();
         queue.events.retain(|event| {
             let dead = matches!(event.waits, SnapshotWait::Administrator { .. });
-            dead || event.expires_at.is_none_or(|at| at > state.now)
+            dead || event.expires_at.is_none_or(|at| at > state.access.now)
         });
     }
     durable

@@ -15,6 +15,9 @@ pub(super) mod bench;
 mod checks;
 mod model;
 mod op;
+mod settle;
+mod sound;
+pub(super) mod state;
 
 use model::World;
 use op::Ops;
@@ -26,7 +29,18 @@ use op::Ops;
 /// If a promise is broken: an accepted event vanishes or comes back, is with two clients at a time, comes out of order at first; a
 /// counter is not what a recount gives; the log read back, from its start or from a checkpoint, is not what was lived through.
 pub fn history(input: &[u8]) -> bool {
-    let mut world = World::new();
+    // What is in the first byte decides how many partitions there are.
+    let partitions = input.first().map_or(1, |first| if first % 2 == 0 { 1 } else { 4 });
+    history_of(input.get(1..).unwrap_or_default(), partitions)
+}
+
+/// The same, in so many partitions.
+///
+/// # Panics
+///
+/// As [`history`].
+pub fn history_of(input: &[u8], partitions: u32) -> bool {
+    let mut world = World::new(partitions);
     for op in Ops(input).take(MOST) {
         world.run(op);
         world.remember();

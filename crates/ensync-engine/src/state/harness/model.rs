@@ -5,16 +5,17 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, ClientId, Delivery, ErrorKind, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Result, Settle,
-    Settlement, Subscribe, Timestamp, WirePayload,
+    Block, ClientId, Delivery, ErrorKind, EventId, EventName, IdempotencyKey, Peer, Publish, Reply, Result, Subscribe,
+    Timestamp, WirePayload,
 };
 
 use super::apps::Apps;
 use super::bench::*;
 use super::op::{How, Op};
-use crate::model::{AdminCommand, EventOptions, Position, Snapshot};
+use super::state::Durable;
+use crate::model::{AdminCommand, EventOptions, Position, Share};
 use crate::partition::EventKey;
-use crate::state::{Admitted, Applied, LetterAction, QueueCounters, Step};
+use crate::state::{Admitted, Applied, LetterAction, QueueCounters};
 
 /// The second name's events live 3 s and are delivered twice at most; its leases last 1 s.
 const SHORT: &str = "short/lived";
@@ -30,7 +31,7 @@ pub(super) fn options(name: usize) -> EventOptions {
     if name == 0 { EventOptions::default() } else { short }
 }
 
-fn lease(name: usize) -> Duration {
+pub(super) fn lease(name: usize) -> Duration {
     Duration::from_secs(if name == 0 { 60 } else { 1 })
 }
 
@@ -39,27 +40,27 @@ fn lease(name: usize) -> Duration {
 pub(super) struct Seen {
     pub(super) queue: (u8, usize),
     /// The public key that it was published to.
-    key: u8,
+    pub(super) key: u8,
     pub(super) transient: bool,
-    size: u64,
+    pub(super) size: u64,
     /// How long the log was when it was accepted, and each time it was put back, and when that was.
     pub(super) accepted: Vec<(usize, Timestamp)>,
-    order: usize,
-    delivered: bool,
-    last_block: u64,
+    pub(super) order: usize,
+    pub(super) delivered: bool,
+    pub(super) last_block: u64,
     /// Who has it, under which block, until when.
     pub(super) lease: Option<(ClientId, Block, Timestamp)>,
     /// How long the log was when it was acknowledged or given up, or its recipient was deleted.
     pub(super) over: Option<usize>,
     /// The block that acknowledged it.
-    acked: Option<Block>,
+    pub(super) acked: Option<Block>,
 }
 
 /// A subscription's window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    events: usize,
-    bytes: u64,
+    pub(super) events: usize,
+    pub(super) bytes: u64,
 }
 
 #[derive(Debug)]
@@ -73,23 +74,24 @@ pub(super) struct World {
     pub(super) keys: HashMap<ClientId, u8>,
     pub(super) windows: HashMap<(ClientId, usize), Window>,
     pub(super) paused: HashSet<(ClientId, usize)>,
-    accepted: usize,
+    pub(super) accepted: usize,
     pub(super) seen: HashMap<EventId, Seen>,
-    deliveries: Vec<(Peer, Delivery)>,
+    pub(super) deliveries: Vec<(Peer, Delivery)>,
     /// The last event of each queue that was delivered for the first time.
-    first: HashMap<(u8, usize), usize>,
+    pub(super) first: HashMap<(u8, usize), usize>,
     /// What the engine should have counted since it started.
     pub(super) tally: BTreeMap<(u8, usize), QueueCounters>,
     /// A log may not end before this: what lies before was copied or dropped on the strength of it.
-    floor: usize,
+    pub(super) floor: usize,
     /// What a checkpoint would have held when the log was so long, from `floor` on.
-    pub(super) snapshots: BTreeMap<usize, Snapshot>,
-    any: bool,
+    pub(super) snapshots: BTreeMap<usize, Durable>,
+    pub(super) any: bool,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
-        let mut bench = Bench::new();
+    pub(super) fn new(partitions: u32) -> Self {
+        let share = Share::all(NonZeroU32::new(partitions).unwrap()).next().unwrap();
+        let mut bench = Bench::with(|settings| settings.share = share, EventOptions::default());
         bench.administer(AdminCommand::RegisterEvent { name: names()[1].clone(), options: options(1) }).unwrap();
         bench.set_turn(3);
         let floor = bench.log.len();
@@ -124,7 +126,7 @@ impl World {
         self.peers.get(index).cloned()
     }
 
-    fn tally(&mut self, queue: (u8, usize)) -> &mut QueueCounters {
+    pub(super) fn tally(&mut self, queue: (u8, usize)) -> &mut QueueCounters {
         self.tally.entry(queue).or_default()
     }
 
@@ -312,110 +314,6 @@ impl World {
         self.windows.insert((peer.client_id.clone(), name), window);
     }
 
-    fn settle(&mut self, which: Vec<(usize, How, bool)>, refused: bool) {
-        let (mut changes, mut answers) = (Vec::new(), Vec::new());
-        for (index, how, with_block) in which {
-            let Some(index) = index.checked_rem(self.deliveries.len()) else { return };
-            let (peer, delivery) = self.deliveries[self.deliveries.len() - 1 - index].clone();
-            let block = with_block.then_some(delivery.block);
-            let settle = Settle { id: delivery.id.clone(), event: None, block, how: settlement(how) };
-            let now = self.bench.now;
-            let seen = self.seen.get_mut(&delivery.id).unwrap();
-            let held = seen
-                .lease
-                .as_ref()
-                .filter(|(client, held, _)| *client == peer.client_id && block.is_none_or(|block| block == *held));
-            let held = held.map(|(_, block, _)| *block);
-            let live = held.is_some();
-            match self.bench.state.decide(&peer, Command::Settle(settle)) {
-                Ok(Step::Commit(found)) => {
-                    assert!(live, "settled what it does not have");
-                    changes.extend(found);
-                    answers.push((changes.len(), delivery.id, held, how));
-                }
-                Ok(Step::Answer(_)) if !live => {
-                    assert_eq!((how, seen.acked), (How::Ack, block), "only a repeated ack is answered again");
-                }
-                Ok(Step::Answer(Reply::Extended { lease: lasts })) => {
-                    assert_eq!((how, lasts), (How::Extend, Some(lease(seen.queue.1))));
-                    seen.lease.as_mut().unwrap().2 = now.after(lease(seen.queue.1));
-                }
-                Ok(Step::Answer(_)) => {
-                    assert!(matches!(how, How::Rollback | How::Again | How::Release), "{how:?}");
-                    seen.lease = None;
-                    let queue = seen.queue;
-                    self.tally(queue).deferred += u64::from(how == How::Again);
-                }
-                Ok(other) => panic!("{other:?}"),
-                Err(_) => {
-                    assert!(!live, "refused to settle what it has");
-                    let again = how == How::Ack && block.is_some() && seen.acked == block;
-                    assert!(!again, "a repeated ack was refused: {seen:?} {how:?} {block:?}");
-                }
-            }
-        }
-        if refused {
-            return;
-        }
-        let before = self.bench.log.len();
-        let applied = self.bench.commit(&changes);
-        for (end, id, block, how) in answers {
-            // How long the log was with this record and without those behind it.
-            let length = before + changes[..end].iter().filter(|change| change.durable).count();
-            let seen = self.seen.get_mut(&id).unwrap();
-            let done = applied[end - 1].clone().answer().is_ok();
-            assert!(done || applied[end - 1] == Applied::Stale);
-            seen.lease = None;
-            let queue = seen.queue;
-            if done && how == How::Ack && seen.over.is_none() {
-                (seen.over, seen.acked) = (Some(length), block);
-                self.tally(queue).acked += 1;
-            } else if done && how == How::Discard {
-                self.tally(queue).dead += 1;
-            } else if done && how == How::Later {
-                self.tally(queue).deferred += 1;
-            }
-        }
-        self.bench.verdicts();
-    }
-
-    fn deliver(&mut self, budget: usize) {
-        let deliveries = self.bench.deliver_some(budget);
-        for (client, delivery) in deliveries {
-            let name = names().iter().position(|name| *name == delivery.event).unwrap();
-            let (held, bytes) = self.held(&client, name);
-            let peer = self.peers.iter().find(|peer| peer.client_id == client).unwrap().clone();
-            let window = self.windows[&(client.clone(), name)];
-            let seen = self.seen.get_mut(&delivery.id).expect("an event that was accepted");
-            assert!(held < window.events && !self.paused.contains(&(client.clone(), name)));
-            assert!(held == 0 || bytes + seen.size <= window.bytes, "{} bytes more than fit", seen.size);
-            assert_eq!((app(seen.queue.0), seen.queue.1), (peer.app_id, name));
-            assert!(seen.lease.is_none(), "two leases");
-            assert!(seen.over.is_none(), "came back");
-            assert!(delivery.block.as_u64() > seen.last_block, "a block twice");
-            assert_eq!(delivery.lease, Some(lease(name)));
-            assert_eq!(delivery.recipient, Some(app(seen.key)));
-            seen.last_block = delivery.block.as_u64();
-            let (queue, order) = (seen.queue, seen.order);
-            if !std::mem::replace(&mut seen.delivered, true)
-                && let Some(before) = self.first.insert(queue, order)
-            {
-                assert!(before < order, "out of order");
-            }
-            seen.lease = Some((client, delivery.block, self.bench.now.after(lease(name))));
-            self.tally(queue).delivered += 1;
-            self.tally(queue).redelivered += u64::from(delivery.attempt > Some(1));
-            self.deliveries.push((peer, delivery));
-            self.any = true;
-        }
-    }
-
-    /// Events and bytes that a client has.
-    fn held(&self, client: &ClientId, name: usize) -> (usize, u64) {
-        let theirs = |seen: &&Seen| seen.queue.1 == name && seen.lease.as_ref().is_some_and(|(by, ..)| by == client);
-        self.seen.values().filter(theirs).fold((0, 0), |(events, bytes), seen| (events + 1, bytes + seen.size))
-    }
-
     pub(super) fn forget(&mut self, peer: &Peer) {
         self.windows.retain(|(client, _), _| *client != peer.client_id);
         self.paused.retain(|(client, _)| *client != peer.client_id);
@@ -510,17 +408,5 @@ impl World {
         for queue in self.bench.state.queues() {
             assert_eq!((queue.ready, queue.in_flight, queue.deferred), (0, 0, 0));
         }
-    }
-}
-
-fn settlement(how: How) -> Settlement {
-    match how {
-        How::Ack => Settlement::Ack,
-        How::Rollback => Settlement::Rollback,
-        How::Later => defer(1_000),
-        How::Again => defer(0),
-        How::Discard => discard("no"),
-        How::Extend => Settlement::Extend,
-        How::Release => Settlement::Release,
     }
 }

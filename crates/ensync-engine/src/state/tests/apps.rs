@@ -6,6 +6,7 @@ use ensync_core::{ClientId, ErrorKind, IdempotencyKey, Peer, Publish, Result};
 
 use super::bench::*;
 use crate::model::{AdminCommand, Change, EventOptions, Record, Rights};
+use crate::state::State;
 use crate::state::{LetterAction, SessionNumber};
 
 fn rotate(n: u8, key: u8, grace_ms: u64) -> AdminCommand {
@@ -156,7 +157,7 @@ fn a_deleted_app_takes_its_queues_and_leaves_what_it_published() {
     refused(bench.letter(LetterAction::Requeue, &ids[2]), ErrorKind::NotFound);
     // Nothing of it is left to look at, and retention would not bring it back.
     assert!(!bench.state.holds(&copy));
-    assert!(bench.state.partition.memory.is_empty() && bench.state.next_due().is_none() && !bench.state.has_work());
+    assert!(bench.state.partitions[0].memory.is_empty() && bench.state.next_due().is_none() && !bench.state.has_work());
     let stranger = bench.consumer(STRANGER);
     assert_eq!(texts(&bench.deliver(&stranger)), ["dHdv"]);
     assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
@@ -202,12 +203,12 @@ fn coming_and_going_leaves_nothing_behind() {
     }
     let state = &bench.state;
     assert_eq!(
-        (state.partition.queues.len(), state.partition.numbers.len(), state.sessions(), state.apps().len()),
+        (state.partitions[0].queues.len(), state.partitions[0].numbers.len(), state.sessions(), state.apps().len()),
         (0, 0, 1, 3)
     );
-    assert_eq!((state.partition.hot.len(), state.next_due()), (0, None));
+    assert_eq!((state.partitions[0].hot.len(), state.next_due()), (0, None));
     // Numbers of queues go up all the same: an id never names another app's event.
-    assert_eq!(state.snapshot().partition.next_queue, 50);
+    assert_eq!(state.snapshot().partitions[0].next_queue, 50);
     assert_eq!(bench.replayed().snapshot(), bench.state.snapshot());
     let restored = crate::state::State::restore(bench.settings.clone(), bench.state.snapshot());
     assert_eq!(restored.snapshot(), bench.state.snapshot());
@@ -220,7 +221,7 @@ fn a_checkpoint_keeps_all_of_an_app() {
     bench.administer(AdminCommand::RotateKeyPair { app: app(WAREHOUSE), public_key: app(20) }).unwrap();
     bench.administer(enable(SHOP, false)).unwrap();
     let durable = bench.state.snapshot();
-    bench.adopt(crate::state::State::restore(bench.settings.clone(), durable.clone()));
+    bench.adopt(State::restore(bench.settings.clone(), durable.clone()));
     assert_eq!(bench.state.snapshot(), durable);
     login(&mut bench, WAREHOUSE, "old").unwrap();
     refused(login(&mut bench, SHOP, "shop"), ErrorKind::Forbidden);

@@ -239,8 +239,8 @@ fn subscribing_over_and_over_piles_nothing_up() {
         let other = bench.consumer(WAREHOUSE);
         bench.logout(&other);
     }
-    assert!(bench.state.partition.queues.values().all(|queue| queue.ring.is_empty()));
-    assert!(bench.state.partition.queues.values().all(|queue| queue.consumers.is_empty()));
+    assert!(bench.state.partitions[0].queues.values().all(|queue| queue.ring.is_empty()));
+    assert!(bench.state.partitions[0].queues.values().all(|queue| queue.consumers.is_empty()));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use ensync_core::{ErrorKind, EventName, Publish, Schema};
 
 use super::bench::*;
 use crate::model::{AdminCommand, EventChange, EventOptions, Rights};
-use crate::state::{LetterAction, State};
+use crate::state::LetterAction;
+use crate::state::State;
 
 fn delete() -> AdminCommand {
     AdminCommand::DeleteEvent { name: event() }

@@ -265,7 +265,7 @@ fn a_block_is_never_used_twice_even_at_its_end() {
     let mut bench = Bench::new();
     let warehouse = bench.consumer(WAREHOUSE);
     let id = bench.publish("b25l");
-    let entry = bench.state.partition.queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
+    let entry = bench.state.partitions[0].queues.get_mut(&0).unwrap().entries.get_mut(0).unwrap();
     entry.in_epoch = MAX_IN_EPOCH - 1;
     let last = bench.deliver_one(&warehouse);
     assert_eq!(last.block.as_u64(), (2 << 20) - 1);

@@ -110,5 +110,5 @@ fn dead_letters_count_until_they_are_given_up() {
     assert_eq!(fill(&mut bench, || publish("b25l")).0, 1);
     // What goes with its app is not counted any more.
     bench.administer(AdminCommand::DeleteApp { app: app(WAREHOUSE) }).unwrap();
-    assert!(bench.state.partition.usage.is_empty());
+    assert!(bench.state.partitions[0].usage.is_empty());
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod apps;
+mod checkpoints;
 mod deliver;
 mod events;
 mod expiry;

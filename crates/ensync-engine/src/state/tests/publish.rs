@@ -264,7 +264,7 @@ fn an_event_that_need_not_persist_is_not_logged_and_otherwise_the_same() {
     assert_eq!(bench.replay(&warehouse, &id).unwrap().payload, third.payload);
     bench.ack(&warehouse, &third).unwrap();
     refused(bench.replay(&warehouse, &id), ErrorKind::NotFound);
-    assert_eq!((bench.log.len(), bench.state.partition.memory.len()), (logged, 0));
+    assert_eq!((bench.log.len(), bench.state.partitions[0].memory.len()), (logged, 0));
 }
 
 #[test]

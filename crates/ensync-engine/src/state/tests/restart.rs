@@ -5,7 +5,8 @@ use ensync_core::{Settlement, Timestamp};
 
 use super::bench::*;
 use crate::model::{AdminCommand, EventRef, Position, Record};
-use crate::state::{Applied, State};
+use crate::state::Applied;
+use crate::state::State;
 
 #[test]
 fn everything_unsettled_is_deliverable_again_and_nothing_else() {
@@ -74,7 +75,7 @@ fn an_event_may_move_in_the_log_and_keeps_its_id() {
     assert_eq!(bench.replay(&warehouse, &ids[0]).unwrap().payload.as_str().unwrap(), "b25l");
     bench.state.dropped(moved, Position::new(moved.as_u64() + 1));
     refused(bench.replay(&warehouse, &ids[0]), ErrorKind::NotFound);
-    assert!(bench.state.snapshot().partition.queues.iter().all(|queue| queue.moved.is_empty()));
+    assert!(bench.state.snapshot().partitions[0].queues.iter().all(|queue| queue.moved.is_empty()));
 }
 
 #[test]

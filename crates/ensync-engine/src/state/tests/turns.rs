@@ -133,14 +133,14 @@ fn a_queue_that_is_gone_is_emptied_a_bit_at_a_time() {
     bench.commit(&changes);
     bench.check();
     // For everybody it is gone at once.
-    assert!(bench.state.queues().is_empty() && bench.state.snapshot().partition.queues.is_empty());
+    assert!(bench.state.queues().is_empty() && bench.state.snapshot().partitions[0].queues.is_empty());
     refused(bench.run(&warehouse, Command::Heartbeat), ErrorKind::Unauthenticated);
     let left = |bench: &Bench| {
-        bench.state.partition.leaving.values().map(|queue| queue.entries.from(0).count()).sum::<usize>()
+        bench.state.partitions[0].leaving.values().map(|queue| queue.entries.from(0).count()).sum::<usize>()
     };
     assert!(left(&bench) >= MANY - TURN - 32);
     assert!(ticks(&mut bench, TURN + 32, left) > 1);
-    assert!(bench.state.partition.leaving.is_empty() && bench.state.partition.memory.is_empty());
+    assert!(bench.state.partitions[0].leaving.is_empty() && bench.state.partitions[0].memory.is_empty());
     assert!(bench.state.next_due().is_none());
 }
 
@@ -149,10 +149,10 @@ fn a_checkpoint_is_told_in_slices_and_holds_what_was_when_it_was_begun() {
     let mut bench = bench(None);
     let warehouse = bench.consumer(WAREHOUSE);
     fill(&mut bench, 2 * MANY);
-    let expected = bench.state.snapshot();
-    let mut bytes = bench.state.begin_checkpoint().to_vec();
+    let expected = bench.state.partitions[0].snapshot();
+    let mut bytes = bench.state.partitions[0].begin_checkpoint().to_vec();
     let mut slices = 0;
-    while let Some(slice) = bench.state.go_on_with_checkpoint(TURN) {
+    while let Some(slice) = bench.state.partitions[0].go_on_with_checkpoint(TURN) {
         // An event takes less than 100 bytes, and those of a chunk are told together.
         assert!(slice.len() < 100 * (TURN + 32), "{}", slice.len());
         bytes.extend_from_slice(&slice);
@@ -166,29 +166,29 @@ fn a_checkpoint_is_told_in_slices_and_holds_what_was_when_it_was_begun() {
         }
     }
     assert!(slices > MANY / (TURN + 32));
-    assert_eq!(snapshot::decode(bytes.into()), Ok(expected));
-    assert!(bench.state.go_on_with_checkpoint(TURN).is_none());
+    assert_eq!(snapshot::decode(bytes.into()).unwrap().partition, expected);
+    assert!(bench.state.partitions[0].go_on_with_checkpoint(TURN).is_none());
 }
 
 #[test]
 fn a_queue_that_goes_while_a_checkpoint_is_told_is_in_it() {
     let mut bench = bench(None);
     fill(&mut bench, MANY);
-    let expected = bench.state.snapshot();
-    let mut bytes = bench.state.begin_checkpoint().to_vec();
-    bytes.extend(bench.state.go_on_with_checkpoint(TURN).unwrap());
+    let expected = bench.state.partitions[0].snapshot();
+    let mut bytes = bench.state.partitions[0].begin_checkpoint().to_vec();
+    bytes.extend(bench.state.partitions[0].go_on_with_checkpoint(TURN).unwrap());
     let changes = bench.state.administer(AdminCommand::DeleteApp { app: app(WAREHOUSE) }).unwrap();
     bench.commit(&changes);
     bench.state.tick(bench.now);
-    while let Some(slice) = bench.state.go_on_with_checkpoint(TURN) {
+    while let Some(slice) = bench.state.partitions[0].go_on_with_checkpoint(TURN) {
         bytes.extend_from_slice(&slice);
     }
-    assert_eq!(snapshot::decode(bytes.into()), Ok(expected));
+    assert_eq!(snapshot::decode(bytes.into()).unwrap().partition, expected);
     // Then it is forgotten.
     while bench.state.has_work() {
         bench.state.tick(bench.now);
     }
-    assert!(bench.state.partition.leaving.is_empty());
+    assert!(bench.state.partitions[0].leaving.is_empty());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_walk_goes_on_where_it_was_whatever_happens_meanwhile() {
     let mut steps = 0;
     while !walk.is_over() {
         let before = found.len();
-        bench.state.walk(&mut walk, TURN, |at, size| found.push((at, size)));
+        bench.state.partitions[0].walk(&mut walk, TURN, |at, size| found.push((at, size)));
         assert!(found.len() <= before + TURN);
         steps += 1;
         // What was settled meanwhile may have been shown; what waits has to be.

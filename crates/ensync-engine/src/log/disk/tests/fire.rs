@@ -45,9 +45,10 @@ async fn get(server: &Server, path: &str) -> String {
 #[tokio::test]
 async fn an_engine_whose_disk_fails_says_so_and_delivers_what_it_has() {
     let (place, faults) = (Place::new(), Arc::new(Faults::default()));
-    let log = Arc::new(place.open_with(faults.clone()).unwrap());
+    let log = place.open_with(faults.clone()).unwrap();
+    let logs = crate::Logs::new(Arc::new(crate::MemoryLog::new().registry()), vec![Arc::new(log)]);
     let localhost = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::builder().log(log).listen(localhost).admin(localhost).start().await.unwrap();
+    let server = Server::builder().logs(logs).listen(localhost).admin(localhost).start().await.unwrap();
     let key = server.broker().create_app("shop", SHOP).await.unwrap();
     server.broker().register_event(paid(), EventOptions::default()).await.unwrap();
     let mut session = login(&server, &key).await;

@@ -44,7 +44,7 @@ async fn files_are_the_owners_in_any_directory() {
         log.store(&[large(seq, 30_000)]).await.unwrap();
     }
     log.close().await;
-    let copied = crate::store::backup(place.path(), place.0.path().join("copy"), true).await.unwrap();
+    let copied = crate::store::one::backup(place.path(), place.0.path().join("copy"), true).await.unwrap();
     assert!(copied.report.damage.is_empty());
     for directory in [place.path(), place.0.path().join("copy")] {
         let mut seen = 0;

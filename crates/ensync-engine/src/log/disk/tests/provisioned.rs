@@ -4,9 +4,9 @@ use ensync_core::{AppId, Command, EventName, IdempotencyKey, Login, Metadata, Pu
 
 use super::*;
 use crate::model::{AdminCommand, EventOptions, Rights};
-use crate::store::{assess, verify};
+use crate::store::{assess, repair, verify};
 use crate::testing::ManualClock;
-use crate::{Broker, BrokerOptions};
+use crate::{Broker, BrokerOptions, Logs};
 
 const SHOP: AppId = AppId::from_bytes([6; 32]);
 const STORE: AppId = AppId::from_bytes([25; 32]);
@@ -14,7 +14,7 @@ const GONE: AppId = AppId::from_bytes([26; 32]);
 
 async fn start(place: &Place, clock: &ManualClock) -> Broker {
     let options = BrokerOptions { clock: Arc::new(clock.clone()), ..BrokerOptions::default() };
-    Broker::start(options, Arc::new(place.open())).await.unwrap()
+    Broker::start(options, Logs::open(place.path(), super::options()).await.unwrap()).await.unwrap()
 }
 
 async fn publish(broker: &Broker, key: &ensync_core::AppKey, to: AppId, event: &EventName, idempotency_key: &str) {
@@ -72,7 +72,8 @@ async fn a_provisioned_directory_is_sound() {
     lived(&place).await;
     let report = verify(place.path()).await.unwrap();
     assert_eq!(report.damage, []);
-    assert_eq!((report.compared, report.unsettled, report.dead), (2, 2, 0));
+    // Both checkpoints of each log.
+    assert_eq!((report.compared, report.unsettled, report.dead), (4, 2, 0));
 }
 
 #[tokio::test]
@@ -87,20 +88,21 @@ async fn a_lost_app_costs_its_events_and_that_is_said() {
     publish(&broker, &key, STORE, &paid, "one").await;
     publish(&broker, &key, STORE, &paid, "two").await;
     broker.shutdown().await;
-    for (path, _) in place.files().iter().filter(|(path, _)| path.extension() == Some("checkpoint".as_ref())) {
+    for path in place.files_below().into_keys().filter(|path| path.extension() == Some("checkpoint".as_ref())) {
         fs::remove_file(path).unwrap();
     }
-    let log = place.open();
+    let registry = place.path().join("registry");
+    let log = DiskLog::open(&registry, options()).await.unwrap();
     let all = scanned(&log, Position::START).await;
     drop(log);
     let app = |record: &Record| matches!(record, Record::Admin { command: AdminCommand::CreateApp { id, .. }, .. } if *id == STORE);
     let (at, _) = all.iter().find(|(_, record)| app(record)).unwrap();
     let (segment, offset) = split(*at);
-    place.alter(&place.segment(segment), |bytes| bytes[offset as usize + 30] ^= 1);
+    place.alter(&registry.join(format!("{segment:010}.log")), |bytes| bytes[offset as usize + 30] ^= 1);
     let assessment = assess(place.path()).await.unwrap();
     let lost: Vec<_> =
         assessment.events.iter().map(|lost| (lost.recipient, lost.event.clone(), lost.waiting)).collect();
     assert_eq!(lost, [(STORE, paid, 2)], "{assessment:?}");
-    assert_eq!(crate::store::repair(place.path()).await.unwrap().events, assessment.events);
+    assert_eq!(repair(place.path()).await.unwrap().events, assessment.events);
     assert_eq!(assess(place.path()).await.unwrap().damage, []);
 }

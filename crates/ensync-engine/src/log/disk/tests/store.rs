@@ -152,9 +152,9 @@ async fn a_part_in_the_middle_is_dropped() {
     }
     assert_eq!(log.space().await.unwrap().unwrap().parts.len(), parts.len() - 2);
     drop(log);
-    let report = crate::store::verify(place.path()).await.unwrap();
+    let report = crate::store::one::verify(place.path()).await.unwrap();
     assert_eq!(report.damage, [], "it was dropped, not lost");
-    crate::store::backup(place.path(), place.0.path().join("copy"), true).await.unwrap();
+    crate::store::one::backup(place.path(), place.0.path().join("copy"), true).await.unwrap();
     // With the first, those behind it that are empty go as well.
     let log = place.open();
     log.drop_range(parts[0].from, parts[0].to).await.unwrap();

@@ -12,8 +12,10 @@ use super::*;
 use crate::model::AdminCommand;
 use crate::model::PublishRecord;
 use crate::model::codec::snapshot;
-use crate::state::{Settings, State};
-use crate::store::{Assessment, Contents, assess, backup, repair, restore, verify};
+use crate::state::Settings;
+use crate::store::Fold;
+use crate::store::one::{assess, backup, repair, restore, verify};
+use crate::store::{Assessment, Contents};
 
 const QUEUES: u32 = 3;
 
@@ -119,19 +121,19 @@ impl History {
     }
 }
 
-fn fold(stored: &[(Position, Arc<Record>)]) -> State {
-    let mut state = State::new(Settings::default());
+fn fold(stored: &[(Position, Arc<Record>)]) -> Fold {
+    let mut state = Fold::new(Settings::default());
     for app in apps() {
-        state.apply(Some(Position::new(1)), &app);
+        state.apply(Position::new(1), &app);
     }
     for (at, record) in stored {
-        state.apply(Some(*at), record);
+        state.apply(*at, record);
     }
     state
 }
 
 /// Which events wait, and which are dead letters.
-fn waiting(state: &State) -> BTreeSet<EventRef> {
+fn waiting(state: &Fold) -> BTreeSet<EventRef> {
     let durable = state.snapshot();
     let of = |queue: &crate::model::SnapshotQueue| {
         let number = queue.number;
@@ -141,15 +143,15 @@ fn waiting(state: &State) -> BTreeSet<EventRef> {
 }
 
 /// The state as an engine that starts has it.
-async fn started(place: &Place) -> (State, BTreeMap<Position, Arc<Record>>) {
+async fn started(place: &Place) -> (Fold, BTreeMap<Position, Arc<Record>>) {
     let log = place.open();
     let found: BTreeMap<_, _> = scanned(&log, Position::START).await.into_iter().collect();
     let (mut state, from) = match log.load_checkpoint().await.unwrap() {
-        None => (State::new(Settings::default()), Position::START),
-        Some((at, bytes)) => (State::restore(Settings::default(), snapshot::decode(bytes).unwrap()), at),
+        None => (Fold::new(Settings::default()), Position::START),
+        Some((at, bytes)) => (Fold::restore(Settings::default(), snapshot::decode(bytes).unwrap()), at),
     };
     for (at, record) in found.iter().filter(|(at, _)| **at > from) {
-        state.apply(Some(*at), record);
+        state.apply(*at, record);
     }
     (state, found)
 }
@@ -161,8 +163,8 @@ async fn repaired(history: &History) -> Assessment {
     assert!(history.place.files_below() == before, "looking changes nothing");
     assert!(!said.damage.is_empty());
     let done = repair(history.place.path()).await.unwrap();
-    assert_eq!(Assessment { kept: None, ..done.clone() }, said, "what was done is what was said");
-    if let Some(kept) = &done.kept {
+    assert_eq!(Assessment { kept: Vec::new(), ..done.clone() }, said, "what was done is what was said");
+    if let [kept] = &done.kept[..] {
         for entry in fs::read_dir(kept).unwrap() {
             let path = entry.unwrap().path();
             let original = history.place.path().join(path.file_name().unwrap());
@@ -190,7 +192,7 @@ async fn a_sound_directory_is_verified() {
     assert_eq!(report.files.len(), files.len());
     assert!(report.files.iter().any(|file| matches!(file.contents, Contents::Checkpoint { unsettled: Some(_) })));
     assert_eq!(assess(history.place.path()).await.unwrap().damage, []);
-    assert_eq!(repair(history.place.path()).await.unwrap().kept, None, "nothing to do");
+    assert_eq!(repair(history.place.path()).await.unwrap().kept, Vec::<PathBuf>::new(), "nothing to do");
 
     let log = history.place.open();
     let error = verify(history.place.path()).await.unwrap_err();
@@ -257,7 +259,7 @@ async fn an_unfinished_commit_is_no_damage() {
     history.place.alter(&path, |bytes| bytes[range.start + 20..].fill(0));
     let report = verify(history.place.path()).await.unwrap();
     assert_eq!(report.damage, []);
-    assert!(report.unfinished.is_some());
+    assert!(report.unfinished.len() == 1);
 }
 
 /// A byte is turned in some records, anywhere in the log: they are lost, and nothing else is.

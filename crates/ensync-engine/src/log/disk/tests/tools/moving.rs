@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::store::backup_with;
+use crate::store::one::backup_with;
 
 /// Does something once so many reads were made.
 struct At {

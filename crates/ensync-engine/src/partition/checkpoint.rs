@@ -1,24 +1,26 @@
-//! Checkpoints, made in slices while commands go on.
+//! Checkpoints of a partition, made in slices while commands go on.
 
 use bytes::Bytes;
 
-use super::State;
+use super::Partition;
+use super::image::Slice;
+use crate::model::RegistrySnapshot;
 use crate::model::codec::snapshot;
-use crate::partition::Slice;
 
-impl State {
-    /// Begins a checkpoint of what is durable now. This is the beginning of its bytes, which [`restore`](State::restore) goes on from once
-    /// they are decoded. One that is being made is given up.
+impl Partition {
+    /// Begins a checkpoint of what is durable now. This is the beginning of its bytes, which [`restore`](Partition::restore) goes on from
+    /// once they are decoded. One that is being made is given up.
     pub(crate) fn begin_checkpoint(&mut self) -> Bytes {
-        self.partition.begin_image();
-        let (logged_at, next_queue) = self.partition.image_head();
-        snapshot::begin(&self.registry.snapshot(self.now), logged_at, next_queue).into()
+        self.begin_image();
+        let (logged_at, next_queue) = self.image_head();
+        // Who may do what is in a log of its own.
+        snapshot::begin(&RegistrySnapshot::default(), logged_at, next_queue).into()
     }
 
     /// The next bytes, whatever has happened since it was begun: what about `most` events, moves and keys are. `None` if there are no more.
     pub(crate) fn go_on_with_checkpoint(&mut self, most: usize) -> Option<Bytes> {
         let mut bytes = Vec::new();
-        match self.partition.image(most)? {
+        match self.image(most)? {
             Slice::Parts(parts) => parts.iter().for_each(|part| snapshot::part(&mut bytes, part)),
             Slice::End => snapshot::end(&mut bytes),
         }
@@ -27,6 +29,6 @@ impl State {
 
     /// Gives up a checkpoint that is being made.
     pub(crate) fn drop_checkpoint(&mut self) {
-        self.partition.drop_image();
+        self.drop_image();
     }
 }

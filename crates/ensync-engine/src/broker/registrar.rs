@@ -1,0 +1,349 @@
+//! The task that owns the registry's log: it does what administrators ask for, one thing after the other, and has every partition know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ensync_core::{Error, ErrorKind, EventName, Reply, Result, Timestamp};
+use futures::StreamExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::clock::Time;
+use super::records::Records;
+use super::request::{Answer, Changed, Request, refusal};
+use super::session_layer::SessionLayer;
+use crate::metrics::Metrics;
+use crate::model::codec::snapshot;
+use crate::model::{AdminCommand, Applied, Position, Record, Removed, Settings};
+use crate::state::{Access, InUse, SessionNumber, SessionOf, check_unused, removed};
+
+/// After how many records a checkpoint is saved; what it covers is dropped.
+const RECORDS: u64 = 1_024;
+/// How long to wait before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest sleep.
+const NAP: Duration = Duration::from_secs(60);
+
+/// A look at who may do what.
+pub(super) type Look = Box<dyn FnOnce(&Access) + Send>;
+
+/// What is sent to the registry's task.
+pub(super) enum Ask {
+    Admin {
+        command: Box<AdminCommand>,
+        /// What is looked at right before it is carried out, and right after.
+        looks: (Look, Look),
+        answer: Answer<Reply>,
+    },
+    /// Answered when all that was asked for before is done.
+    Idle(Answer<()>),
+    Shutdown,
+}
+
+/// The task of the registry.
+pub(super) struct Registrar {
+    pub(super) layer: Arc<SessionLayer>,
+    pub(super) log: RegistryLog,
+    pub(super) time: Time,
+    pub(super) asked: mpsc::Receiver<Ask>,
+    pub(super) partitions: Vec<mpsc::Sender<Request>>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Why a log stores nothing more.
+    pub(super) failed: Arc<watch::Sender<Option<Error>>>,
+    pub(super) stopping: Arc<AtomicBool>,
+    /// Dropped with the task: whoever waits for its end sees that.
+    pub(super) _running: watch::Sender<()>,
+}
+
+/// The registry's log, and what is known of its checkpoints.
+#[derive(Debug)]
+pub(super) struct RegistryLog {
+    records: Arc<Records>,
+    /// The last record that was applied, the last that a checkpoint covers, and how many are between them.
+    last: Position,
+    covered: Position,
+    since: u64,
+    /// After a checkpoint that could not be saved.
+    save_again: Option<Instant>,
+}
+
+/// What the registry's log holds.
+pub(super) async fn recover(records: &Arc<Records>, settings: Settings) -> Result<(Access, RegistryLog)> {
+    let (mut access, covered) = match records.log.load_checkpoint().await? {
+        None => (Access::new(settings), Position::START),
+        Some((at, bytes)) => {
+            let none = |_| {
+                let message = "the registry's checkpoint is none of this engine; use the one that wrote it";
+                Error::new(ErrorKind::InvalidInput, message)
+            };
+            (Access::restore(settings, snapshot::decode(bytes).map_err(none)?.registry), at)
+        }
+    };
+    let (mut last, mut since) = (covered, 0);
+    let mut scan = records.log.scan(covered);
+    while let Some(read) = scan.next().await {
+        let (position, bytes) = read.map_err(|error| error.context("read the registry's log back"))?;
+        if position > covered {
+            match &*records.decode(position, bytes)? {
+                Record::Admin { at, command } => _ = access.apply(*at, command),
+                _ => return Err(misplaced(&records.log.place(position))),
+            }
+            (last, since) = (position, since + 1);
+        }
+    }
+    // Nobody is logged in yet.
+    access.take_ended();
+    let records = records.clone();
+    Ok((access, RegistryLog { records, last, covered, since, save_again: None }))
+}
+
+/// A log that is not where it was.
+fn misplaced(place: &str) -> Error {
+    let message = format!(
+        "{place} is no record of the registry: it was mixed up with the log of a partition; put each where it was, or restore the data \
+         directory from a backup"
+    );
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+impl RegistryLog {
+    async fn append(&mut self, record: &Arc<Record>, metrics: &Metrics) -> Result<()> {
+        let (begun, batch) = (std::time::Instant::now(), [record.clone()]);
+        let stored = self.records.append(&batch).await;
+        metrics.committed(None, &batch, begun, stored.as_ref().err());
+        (self.last, self.since) = (stored?.last().copied().unwrap_or(self.last), self.since + 1);
+        Ok(())
+    }
+
+    /// Saves a checkpoint if it is due, and drops what that covers: nobody replays what is in it.
+    async fn keep(&mut self, layer: &SessionLayer, at_once: bool) {
+        let due = self.since >= RECORDS && self.save_again.is_none_or(|again| again <= Instant::now());
+        let log = &self.records.log;
+        if !(due || at_once) || self.last <= self.covered || !log.keeps_checkpoints() || log.failure().is_some() {
+            return;
+        }
+        let bytes: Bytes = snapshot::of_registry(&layer.read().access.snapshot());
+        let saved = match self.records.wait_for(log.save_checkpoint(self.last, vec![bytes])).await {
+            Ok(()) => log.drop_range(Position::START, self.last).await,
+            failed => failed,
+        };
+        match saved {
+            Ok(()) => (self.covered, self.since, self.save_again) = (self.last, 0, None),
+            Err(error) => {
+                let error = ensync_core::report(&error);
+                tracing::warn!(error, "cannot save a checkpoint of the registry; it will be tried again");
+                self.save_again = Some(Instant::now() + AGAIN);
+            }
+        }
+    }
+}
+
+impl Registrar {
+    /// Runs until shutdown, or until every handle is gone.
+    pub(super) async fn run(mut self) {
+        self.serve().await;
+        while let Ok(ask) = self.asked.try_recv() {
+            self.carry_out(ask).await;
+        }
+        self.log.keep(&self.layer, true).await;
+        self.log.records.log.close().await;
+    }
+
+    async fn serve(&mut self) {
+        loop {
+            let due = self.layer.read().access.next_due();
+            let reached = self.time.reach(due.unwrap_or_default());
+            tokio::select! {
+                biased;
+                ask = self.asked.recv() => match ask {
+                    Some(Ask::Shutdown) | None => return,
+                    Some(ask) => self.carry_out(ask).await,
+                },
+                () = reached, if due.is_some() => {
+                    _ = self.tick().await;
+                }
+                () = tokio::time::sleep(NAP) => {}
+            }
+            self.log.keep(&self.layer, false).await;
+        }
+    }
+
+    async fn carry_out(&mut self, ask: Ask) {
+        match ask {
+            Ask::Admin { command, looks, answer } => {
+                let done = self.administer(*command, looks).await;
+                _ = answer.send(done);
+            }
+            Ask::Idle(answer) => {
+                _ = self.tick().await;
+                _ = answer.send(Ok(()));
+            }
+            Ask::Shutdown => {}
+        }
+    }
+
+    /// Ends what ends by now.
+    async fn tick(&mut self) -> Result<()> {
+        let changed = {
+            let mut layer = self.layer.write();
+            layer.access.tick(self.time.now());
+            layer.access.has_changed()
+        };
+        if changed { self.tell(None, None).await } else { Ok(()) }
+    }
+
+    /// Does what an administrator asks for. It is answered once every partition has finished what was decided before.
+    async fn administer(&mut self, command: AdminCommand, (before, after): (Look, Look)) -> Result<Reply> {
+        self.tick().await?;
+        let decided = {
+            let layer = self.layer.read();
+            let decided = layer.access.administer(command);
+            before(&layer.access);
+            decided?
+        };
+        if let AdminCommand::UseEvent { name } = &decided
+            && self.layer.read().access.event(name).is_some()
+        {
+            // Somebody else used it first, a moment ago.
+            return Ok(Reply::Done);
+        }
+        if let AdminCommand::DeleteEvent { name } = &decided {
+            self.layer.write().access.close(name);
+            let done = match self.in_use(name).await.and_then(|used| check_unused(name, used)) {
+                Ok(()) => self.store(&decided).await,
+                Err(error) => Err(error),
+            };
+            // Before it may be used again, it is gone, or stays.
+            let applied = done.map(|at| self.apply(at, &decided));
+            self.layer.write().access.open();
+            return self.finish(&decided, applied?, after).await;
+        }
+        let at = self.store(&decided).await?;
+        let applied = self.apply(at, &decided);
+        self.finish(&decided, applied, after).await
+    }
+
+    fn apply(&self, at: Timestamp, command: &AdminCommand) -> Applied {
+        self.layer.write().access.apply(at, command)
+    }
+
+    async fn finish(&mut self, command: &AdminCommand, applied: Applied, after: Look) -> Result<Reply> {
+        self.tell(command.event_name().cloned(), removed(command)).await?;
+        after(&self.layer.read().access);
+        applied.answer()
+    }
+
+    async fn store(&mut self, command: &AdminCommand) -> Result<Timestamp> {
+        let at = self.time.now();
+        let record = Arc::new(Record::Admin { at, command: command.clone() });
+        self.log.append(&record, &self.metrics).await.map_err(|error| {
+            tracing::error!(error = %ensync_core::report(&error), "the registry's log refused what an administrator asked for");
+            if let Some(failure) = self.log.records.log.failure() {
+                self.failed.send_if_modified(|known| known.replace(failure).is_none());
+            }
+            refusal(&error)
+        })?;
+        Ok(at)
+    }
+
+    /// What is under an event name in all partitions. Nobody uses it meanwhile.
+    async fn in_use(&self, name: &EventName) -> Result<InUse> {
+        let mut used = InUse::default();
+        for partition in &self.partitions {
+            let name = name.clone();
+            used.add(ask(partition, |answer| Request::InUse { name, answer }).await?);
+        }
+        Ok(used)
+    }
+
+    /// Has every partition know of a change, and ends the sessions that it ends. What was decided before is stored then.
+    async fn tell(&mut self, name: Option<EventName>, gone: Option<Removed>) -> Result<()> {
+        let (ended, apps) = {
+            let mut layer = self.layer.write();
+            let (ended, apps) = layer.access.take_ended();
+            ended.iter().for_each(|session| layer.forget(*session, "access taken"));
+            (ended, apps)
+        };
+        let of_partition = |sessions: &[SessionOf], index| -> Vec<SessionNumber> {
+            let layer = self.layer.read();
+            let there = sessions.iter().filter(|session| layer.access.partition_of(&session.app) == index);
+            there.map(|session| session.number).collect()
+        };
+        // All of them at once: one that waits for its disk is no reason for the others to wait.
+        let gives_up = || self.stopping.load(Ordering::Relaxed) || self.failed.borrow().is_some();
+        let told = self.partitions.iter().enumerate().map(|(index, partition)| {
+            let (name, apps, ended) = (name.clone(), apps.clone(), of_partition(&ended, index));
+            let here = gone.clone().filter(|gone| match gone {
+                Removed::Recipient(app) => self.layer.read().access.partition_of(app) == index,
+                Removed::Name(_) => true,
+            });
+            let gives_up = &gives_up;
+            async move {
+                let (first, removed) = (here.clone(), here);
+                let over =
+                    ask(partition, |answer| Request::Changed(Changed { name, apps, ended, removed: first, answer }))
+                        .await;
+                match (over, removed) {
+                    // What is to go goes, or an app that is created anew would get it.
+                    (Err(error), Some(queues)) => remove(partition, queues, error, gives_up).await,
+                    (over, _) => over,
+                }
+            }
+        });
+        let told = futures::future::join_all(told).await;
+        let mut result = Ok(());
+        for (index, over) in told.into_iter().enumerate() {
+            match over {
+                Ok(over) => self.end(index, over).await?,
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    /// Ends sessions that take what they may not take any more.
+    async fn end(&self, index: usize, over: Vec<SessionNumber>) -> Result<()> {
+        let Some(partition) = self.partitions.get(index).filter(|_| !over.is_empty()) else { return Ok(()) };
+        let mut ended = Vec::new();
+        {
+            let mut layer = self.layer.write();
+            ended.extend(over.into_iter().filter_map(|number| layer.end(number, "access taken")));
+        }
+        for session in ended {
+            ask(partition, |answer| Request::Leave { session: session.number, answer }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries to remove queues until it is done, or nothing is stored any more: then the next start does it.
+async fn remove(
+    partition: &mpsc::Sender<Request>,
+    queues: Removed,
+    mut error: Error,
+    gives_up: impl Fn() -> bool,
+) -> Result<Vec<SessionNumber>> {
+    while error.kind() == ErrorKind::Unavailable && !gives_up() {
+        tokio::time::sleep(AGAIN).await;
+        let removed = Some(queues.clone());
+        let again =
+            |answer| Request::Changed(Changed { name: None, apps: Vec::new(), ended: Vec::new(), removed, answer });
+        match ask(partition, again).await {
+            Ok(over) => return Ok(over),
+            Err(next) => error = next,
+        }
+    }
+    Err(error)
+}
+
+/// Sends a request to a partition's task and waits for its answer.
+pub(super) async fn ask<T>(partition: &mpsc::Sender<Request>, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+    let stopped = || {
+        Error::new(ErrorKind::Interrupted, "the engine is stopping; whether it is done shows when it is started again")
+    };
+    let (answer, answered) = oneshot::channel();
+    partition.send(request(answer)).await.map_err(|_| stopped())?;
+    answered.await.map_err(|_| stopped())?
+}
