@@ -19,6 +19,14 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim()).map_err(|_| form.to_owned())
 }
 
+/// A time that is longer than nothing.
+pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        Duration::ZERO => Err("it has to be longer than nothing".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// A number that is not 0.
 pub(crate) fn at_least_one<T: FromStr>(text: &str) -> Result<T, String> {
     whole(text, 1)
@@ -126,6 +134,7 @@ mod tests {
         for wrong in ["foo", "", "-5s", "5"] {
             assert!(time(wrong).is_err_and(|said| said.contains("with its unit")), "{wrong}");
         }
+        assert!(some_time("0s").is_err_and(|said| said.contains("longer")) && some_time("1ms").is_ok());
         for wrong in ["0", "-1", "x", ""] {
             assert_eq!(at_least_one::<std::num::NonZeroU32>(wrong), Err("write a whole number, 1 or more".to_owned()));
         }

@@ -106,7 +106,7 @@ function Use({ file }: { file: string }) {
     ];
     return (
         <div class="use">
-            <p class="hint">In a shell, beside the file that you downloaded: the last two lines read and send an event, with this app as its own recipient.</p>
+            <p class="hint">In a shell, beside the file that you downloaded: the third line reads until Ctrl-C, and the fourth, in a terminal of its own after the first two, sends an event to this app itself.</p>
             <pre>{lines.join("\n")}</pre>
         </div>
     );

@@ -132,7 +132,7 @@ async fn transports(
     let app_key = match doctor.connection.app_key() {
         Ok(Some((key, _))) => key,
         Ok(None) => {
-            let text = "no app key: set ENSYNC_APP_KEY, and the transports and the login are tried too";
+            let text = "no app key: set ENSYNC_APP_KEY, and the transports and the login are tried too; until then it is not known what listens there";
             findings.add("login", Status::Skipped, text)?;
             return Ok(None);
         }

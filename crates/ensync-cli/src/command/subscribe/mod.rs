@@ -33,7 +33,7 @@ pub(crate) struct Subscribe {
     #[arg(long, value_name = "EVENTS", value_parser = values::at_least_one::<NonZeroU64>)]
     count: Option<NonZeroU64>,
     /// End after this time.
-    #[arg(long = "for", value_name = "TIME", value_parser = values::time)]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::some_time)]
     time: Option<Duration>,
     /// How an event is printed. [pretty on a terminal, else ndjson]
     #[arg(long, value_enum)]
@@ -63,7 +63,7 @@ pub(crate) struct Subscribe {
     #[arg(long, value_name = "TIME", requires = "exec", default_value = "5s", value_parser = delay)]
     defer_by: Duration,
     /// How long a command may take. Then it is killed, with whatever it started, and the event is deferred. [no limit]
-    #[arg(long, value_name = "TIME", requires = "exec", value_parser = values::time)]
+    #[arg(long, value_name = "TIME", requires = "exec", value_parser = values::some_time)]
     exec_timeout: Option<Duration>,
     #[command(flatten)]
     secret: Secret,
