@@ -178,6 +178,12 @@ impl Partition {
         }
     }
 
+    /// Which of them it is.
+    #[cfg(test)]
+    pub(crate) fn share(&self) -> crate::model::Share {
+        self.settings.share
+    }
+
     /// Whether the queues of a recipient are here, by its id.
     pub(crate) fn has(&self, recipient: &AppId) -> bool {
         let share = self.settings.share;
