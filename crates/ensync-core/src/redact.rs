@@ -11,6 +11,9 @@ const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
 /// How many letters stand behind the prefix of a key or token of an engine.
 const TOKEN_LETTERS: usize = 43;
 const HIDDEN: &str = "(not shown: a key)";
+/// How many secrets are looked for in a text. To look for one costs a walk over all that is left, so of a text that has more, the rest
+/// counts as one.
+const MOST: usize = 64;
 
 /// How much [`redacted`] leaves out of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +28,7 @@ pub enum Redact {
     Keys,
 }
 
-/// A text without the secrets in it.
+/// A text without the secrets in it. Of one with more than 64 of them, what stands behind those is left out as well.
 ///
 /// ```
 /// use ensync_core::{Redact, redacted};
@@ -36,16 +39,20 @@ pub enum Redact {
 pub fn redacted(text: &str, what: Redact) -> Cow<'_, str> {
     let Some(mut found) = find(text, what) else { return Cow::Borrowed(text) };
     let (mut clean, mut rest) = (String::with_capacity(text.len()), text);
-    loop {
+    for _ in 0..MOST {
         clean.push_str(rest.get(..found.start).unwrap_or_default());
         clean.push_str(HIDDEN);
         rest = rest.get(found.end..).unwrap_or_default();
         match find(rest, what) {
             Some(next) => found = next,
-            None => break,
+            None => {
+                clean.push_str(rest);
+                return Cow::Owned(clean);
+            }
         }
     }
-    clean.push_str(rest);
+    clean.push_str(rest.get(..found.start).unwrap_or_default());
+    clean.push_str(HIDDEN);
     Cow::Owned(clean)
 }
 
@@ -70,6 +77,8 @@ pub fn secret_in(text: &str) -> Option<&'static str> {
 
 /// Where the first one is.
 fn find(text: &str, what: Redact) -> Option<Range<usize>> {
+    #[cfg(test)]
+    tests::WALKED.set(tests::WALKED.get() + text.len());
     let plain = in_plain(text, what);
     // Written in another way, which is undone.
     let is_written = text.contains('%') || text.contains(is_white);
@@ -168,9 +177,12 @@ fn in_words(text: &str, what: Redact) -> Option<Range<usize>> {
             }
             joined.push_str(text.get(word.clone())?);
             before = word.end;
-            // Sentences have words, too, but few digits.
-            let digits = joined.bytes().filter(u8::is_ascii_digit).count();
-            if digits >= 2 && (is_key(&joined, what) || is_hex_key(&joined, what)) {
+            // Few pieces have the length of a key. Sentences have words, too, but few digits.
+            let digits = || joined.bytes().filter(u8::is_ascii_digit).count() >= 2;
+            if matches!(joined.len(), 43 | 44 | 64 | 66 | 128 | 130)
+                && digits()
+                && (is_key(&joined, what) || is_hex_key(&joined, what))
+            {
                 return Some(begin.start..word.end);
             }
         }
@@ -258,6 +270,24 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    thread_local! {
+        /// How many bytes were walked over.
+        pub(super) static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Whoever sends a text chooses how many secrets are in it.
+    #[test]
+    fn of_a_text_with_very_many_secrets_the_rest_is_one() {
+        for (count, shown) in [(64, true), (65, false), (1_000, false)] {
+            let text = format!("{}, the end", vec![KEY; count].join(", "));
+            WALKED.set(0);
+            let clean = redacted(&text, Redact::Keys);
+            assert!(WALKED.get() <= 65 * text.len(), "{} bytes walked over, of {}", WALKED.get(), text.len());
+            assert_eq!((clean.ends_with(", the end"), clean.contains("q83vEjRW")), (shown, false), "{count}");
+            assert_eq!(clean.matches(HIDDEN).count(), count.min(65), "{count}");
+        }
+    }
 
     /// A seed that is no app's id.
     const SEED: &str = "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB0=";
