@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ensync_sdk::core::read_json;
 use serde_json::{Map, Value, json};
 
 use crate::exit::{Exit, Problem};
@@ -95,7 +96,7 @@ impl Contexts {
         let mut text = String::new();
         file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
         let broken = |why: &str| Problem::usage(format!("the contexts in {shown} cannot be read: {why}"));
-        let read: Value = serde_json::from_str(&text).map_err(|cause| broken(&cause.to_string()))?;
+        let read = read_json("this", text.as_bytes()).map_err(|cause| broken(&cause.to_string()))?;
         let current = read.get("current").and_then(Value::as_str).map(str::to_owned);
         let mut contexts = Self { current, ..Self::default() };
         let all = read.get("contexts").and_then(Value::as_object).ok_or_else(|| broken("there is no \"contexts\""))?;

@@ -52,6 +52,11 @@ impl Metadata {
         }
     }
 
+    /// From an object that was checked where it stood.
+    pub(crate) fn checked(object: &str) -> Self {
+        Self(object.into())
+    }
+
     /// From fields.
     ///
     /// # Errors

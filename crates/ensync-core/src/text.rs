@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 
-use crate::{Error, ErrorKind, encoding};
+use crate::{AppKey, ClientId, Error, ErrorKind, encoding};
 
 /// How many characters an error shows of what it was given.
 const SHOWN: usize = 8;
@@ -12,7 +13,8 @@ const GIVEN: usize = 600;
 /// Fewer letters than this behind a prefix are no key: 128 random bits take as many.
 const ISSUED_LETTERS: usize = 22;
 /// What the keys and tokens that an EnSync engine makes begin with.
-const ISSUED: [(&str, &str); 2] = [("ensync_key_", "an app key"), ("ensync_admin_", "an admin token")];
+const ISSUED: [(&str, &str); 3] =
+    [(AppKey::PREFIX, "an app key"), ("ensync_admin_", "an admin token"), (ClientId::PREFIX, "a session's client id")];
 
 /// A text without what moves the cursor of a terminal, turns the direction of writing, or breaks the line: each such character
 /// becomes U+FFFD, the replacement character.
@@ -65,7 +67,7 @@ impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Whoever sent it chose how long it is.
         let head = self.0.get(..self.0.floor_char_boundary(GIVEN)).unwrap_or_default();
-        if reads_as(head).is_some() || issued_in(head).is_some() || holds(head).is_some() {
+        if reads_as(head).is_some() || issued_in(head).next().is_some() || holds(head).is_some() {
             return f.write_str("(a key, which is not shown)");
         }
         if has_key_material(head) {
@@ -127,27 +129,40 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
 
 /// The secret key or token that a text holds somewhere, if there is one.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
-    whole_issued(text).map(|(_, what)| what).or_else(|| find_secret_key(text).map(|_| "a secret key"))
+    whole_issued(text).or_else(|| find_secret_key(text).map(|_| "a secret key"))
 }
 
-/// Where the first whole key or token of an engine in a text begins, and what it is: in any case of letters, for a host's name is read so.
-/// A name may well speak of such keys, as in `audit/ensync_key_rotated`.
-fn whole_issued(text: &str) -> Option<(usize, &'static str)> {
-    let lower = text.to_ascii_lowercase();
-    let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    let places = ISSUED.iter().flat_map(|(prefix, what)| lower.match_indices(prefix).map(move |found| (found, what)));
-    let whole = places.filter(|((at, prefix), _)| {
-        let behind = lower.get(at + prefix.len()..).unwrap_or_default();
-        behind.chars().take_while(|c| is_letter(*c)).take(ISSUED_LETTERS).count() == ISSUED_LETTERS
-    });
-    whole.map(|((at, _), what)| (at, *what)).min()
+/// A key or token of an engine, or a part of one, in a text.
+struct Issued {
+    at: usize,
+    what: &'static str,
+    /// Whether enough letters stand behind its prefix.
+    whole: bool,
+    /// Whether its prefix is spelt as an engine does. A host's name is read in any case of letters.
+    spelt: bool,
 }
 
-/// Where in a text the first key or token of an engine begins, or a part of one. With capitals in its prefix it must be whole, for the
-/// variable `ENSYNC_ADMIN_URL` is none.
-pub(crate) fn issued_in(text: &str) -> Option<usize> {
-    let begun = ISSUED.iter().filter_map(|(prefix, _)| text.find(prefix));
-    begun.chain(whole_issued(text).map(|(at, _)| at)).min()
+/// All of them, in order.
+fn issued(text: &str) -> impl Iterator<Item = Issued> {
+    text.match_indices(['e', 'E']).filter_map(move |(at, _)| {
+        let begins = |prefix: &str| text.get(at..at + prefix.len()).filter(|head| head.eq_ignore_ascii_case(prefix));
+        let (head, prefix, what) = ISSUED.iter().find_map(|(prefix, what)| Some((begins(prefix)?, *prefix, *what)))?;
+        let is_letter = |b: &u8| b.is_ascii_alphanumeric() || b"-_".contains(b);
+        let behind = text.as_bytes().get(at + prefix.len()..).unwrap_or_default().iter();
+        let letters = behind.take(ISSUED_LETTERS).take_while(|b| is_letter(b)).count();
+        Some(Issued { at, what, whole: letters == ISSUED_LETTERS, spelt: head == prefix })
+    })
+}
+
+/// What the first whole key or token of an engine in a text is. A name may well speak of such keys, as in `audit/ensync_key_rotated`.
+fn whole_issued(text: &str) -> Option<&'static str> {
+    issued(text).find(|found| found.whole).map(|found| found.what)
+}
+
+/// Where in a text keys or tokens of an engine begin, or parts of them. With capitals in its prefix one must be whole, for the variable
+/// `ENSYNC_ADMIN_URL` is none.
+pub(crate) fn issued_in(text: &str) -> impl Iterator<Item = usize> {
+    issued(text).filter(|found| found.whole || found.spelt).map(|found| found.at)
 }
 
 /// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
@@ -184,53 +199,84 @@ pub(crate) fn trimmed(text: &str) -> &str {
 
 /// Where in a text a whole secret key stands, in base64 of either alphabet: for whoever prints or sends text that is not its own.
 /// The search is bounded: of a text with very many places that could be one, the rest counts as one.
-pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
+pub(crate) fn find_secret_key(text: &str) -> Option<Range<usize>> {
+    secret_keys(text, &mut Checks::default()).next()
+}
+
+/// How many candidates are looked at, each of which costs a multiplication on the curve. Of 16 places in a text of random letters one
+/// is a candidate, for the last four bits of a key's base64 are zero.
+const MOST_CHECKS: u16 = 1_024;
+
+/// How many candidates may still be looked at.
+pub(crate) struct Checks(u16);
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self(MOST_CHECKS)
+    }
+}
+
+impl Checks {
+    /// Takes one; false if there is none left.
+    pub(crate) fn take(&mut self) -> bool {
+        #[cfg(test)]
+        tests::CHECKED.set(tests::CHECKED.get() + usize::from(self.0 > 0));
+        self.0.checked_sub(1).map(|left| self.0 = left).is_some()
+    }
+}
+
+/// Where all whole secret keys in a text stand. The last one may be the rest of a text that has too many places.
+pub(crate) fn secret_keys(text: &str, checks: &mut Checks) -> impl Iterator<Item = Range<usize>> {
     /// Characters of 64 bytes, without padding.
     const LENGTH: usize = 86;
-    /// How many candidates are looked at, each of which costs a multiplication on the curve. Of 16 places in a text of random letters one
-    /// is a candidate, for the last four bits of a key's base64 are zero.
-    const MOST: usize = 1_024;
     /// How many places are looked at where 86 letters of base64 stand.
     const PLACES: usize = 16_384;
     let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_".contains(b);
-    let (bytes, mut places, mut looked, mut at) = (text.as_bytes(), 0, 0, 0);
-    while let Some(window) = bytes.get(at..at + LENGTH) {
-        if let Some(last) = window.iter().rposition(|b| !is_base64(b)) {
-            at += last + 1;
-            continue;
-        }
-        if places == PLACES {
-            return Some(at..text.len());
-        }
-        places += 1;
-        #[cfg(test)]
-        tests::LOOKED.set(tests::LOOKED.get() + 1);
-        let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
-        let is_candidate = || text.get(at..at + LENGTH).and_then(encoding::decode_secret).is_some();
-        if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
-            if looked == MOST {
-                return Some(at..text.len());
+    let (bytes, mut places, mut at) = (text.as_bytes(), 0, 0);
+    std::iter::from_fn(move || {
+        while let Some(window) = bytes.get(at..at + LENGTH) {
+            if let Some(last) = window.iter().rposition(|b| !is_base64(b)) {
+                at += last + 1;
+                continue;
             }
-            looked += 1;
-            let found = text.get(at..at + LENGTH).is_some_and(|window| crate::SecretKey::parse(window).is_ok());
-            if found {
-                let padding = bytes.iter().skip(at + LENGTH).take(2).take_while(|b| **b == b'=').count();
-                return Some(at..at + LENGTH + padding);
+            let begin = at;
+            if places == PLACES {
+                at = bytes.len();
+                return Some(begin..at);
             }
+            places += 1;
+            #[cfg(test)]
+            tests::LOOKED.set(tests::LOOKED.get() + 1);
+            let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
+            let window = text.get(at..at + LENGTH).unwrap_or_default();
+            let is_candidate = || encoding::decode_secret(window).is_some();
+            if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
+                if !checks.take() {
+                    at = bytes.len();
+                    return Some(begin..at);
+                }
+                if crate::SecretKey::parse(window).is_ok() {
+                    at += LENGTH;
+                    at += bytes.iter().skip(at).take(2).take_while(|b| **b == b'=').count();
+                    return Some(begin..at);
+                }
+            }
+            at += 1;
         }
-        at += 1;
-    }
-    None
+        None
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::{AppId, AppKey, AppName, ClientId, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
+    use crate::{AppId, AppName, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
 
     thread_local! {
         /// How many places were looked at for a secret key.
         pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+        /// How many candidates for a key were looked at.
+        pub(crate) static CHECKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
     }
 
     /// Whoever sends a text chooses how long it is, and each place costs a microsecond.

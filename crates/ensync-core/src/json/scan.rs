@@ -24,9 +24,18 @@ pub(crate) struct Member<'a> {
 
 /// Checks a whole text.
 pub(crate) fn scan(text: &str) -> Result<Scanned<'_>, Fault> {
+    whole(text, MAX_DEPTH)
+}
+
+/// Checks a whole text in which another one, with all its levels, may be a member.
+pub(crate) fn scan_around(text: &str) -> Result<Scanned<'_>, Fault> {
+    whole(text, MAX_DEPTH + 1)
+}
+
+fn whole(text: &str, most: usize) -> Result<Scanned<'_>, Fault> {
     #[cfg(test)]
     crate::crypto::cost::read(text.len());
-    let mut scanner = Scanner::new(text);
+    let mut scanner = Scanner::new(text, most);
     scanner.value()?;
     match scanner.cursor.next() {
         None => Ok(Scanned { members: scanner.top }),
@@ -36,7 +45,7 @@ pub(crate) fn scan(text: &str) -> Result<Scanned<'_>, Fault> {
 
 /// Checks the value that a text begins with, and gives that and what follows it.
 pub(crate) fn prefix(text: &str) -> Result<(&str, &str), Fault> {
-    let mut scanner = Scanner::new(text);
+    let mut scanner = Scanner::new(text, MAX_DEPTH);
     scanner.cursor.next();
     let start = scanner.cursor.at();
     scanner.value()?;
@@ -45,7 +54,9 @@ pub(crate) fn prefix(text: &str) -> Result<(&str, &str), Fault> {
 
 struct Scanner<'a> {
     cursor: Cursor<'a>,
-    /// How many objects and arrays are open, and which of them are objects, the innermost in the lowest bit.
+    /// How many objects and arrays may be open: 128, or fewer.
+    most: usize,
+    /// How many are, and which of them are objects, the innermost in the lowest bit.
     depth: usize,
     objects: u128,
     /// The members so far of all open objects, and where those of each begin.
@@ -55,9 +66,9 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str) -> Self {
+    fn new(text: &'a str, most: usize) -> Self {
         let cursor = Cursor::new(text);
-        Self { cursor, depth: 0, objects: 0, members: Vec::new(), begins: Vec::new(), top: None }
+        Self { cursor, most, depth: 0, objects: 0, members: Vec::new(), begins: Vec::new(), top: None }
     }
 
     /// One value with all that is in it. The stack is this struct's own, so depth costs no stack of the thread.
@@ -111,7 +122,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn open(&mut self, object: bool) -> Result<(), Fault> {
-        if self.depth == MAX_DEPTH {
+        if self.depth == self.most {
             return Err(self.cursor.fault(Why::Depth));
         }
         self.cursor.step();

@@ -15,7 +15,7 @@ use serde::Serialize;
 const TARGET: &str = "ensync::audit";
 
 /// The most that is told of a text, in characters.
-const MAX_TEXT: usize = 1_024;
+pub(super) const MAX_TEXT: usize = 1_024;
 
 /// Who asks.
 #[derive(Clone, Debug, Default)]
