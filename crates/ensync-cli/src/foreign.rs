@@ -3,7 +3,7 @@
 
 use ensync_sdk::core::{Redact, is_unprintable};
 
-pub(crate) use ensync_sdk::core::{printable, secret_in};
+pub(crate) use ensync_sdk::core::{perhaps_secret_in, printable, secret_in};
 
 /// JSON, for a terminal too: what would do something there is escaped, which changes no value. Such characters are in strings
 /// only, but for white space, which stays.

@@ -42,7 +42,7 @@ pub use key::{AppId, AppKey, Keyring, SecretKey};
 pub use metadata::{Metadata, ReplayInfo};
 pub use name::{AppName, EventName};
 pub use payload::{FieldType, PayloadJson, PayloadMetadata, Schema};
-pub use redact::{Redact, redacted, redacted_head, secret_in};
+pub use redact::{Redact, perhaps_secret_in, redacted, redacted_head, secret_in};
 pub use text::{Given, is_unprintable, printable};
 pub use timestamp::Timestamp;
 pub use transport::{Connector, Link, Login, Peer, Service, Session, Transport};

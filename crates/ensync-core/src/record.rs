@@ -12,8 +12,8 @@ impl Delivery {
     ///
     /// Engines differ, so this takes `idem`, `id`, `message_idem` or `event_idem`; `name`, `eventName`, `messageName`, `message_name` or
     /// `event_name`; `block` or `partition_block`, a number or text; `loggedAt` or `logged_at`; metadata that is an object or the text of
-    /// one. A sender or recipient that is no key is left out. The object holds to the rule of [`PayloadJson`](crate::PayloadJson), but
-    /// for one level more, for metadata is a document inside it.
+    /// one. A sender or recipient that is no key is left out, and metadata that cannot be read is [empty](Metadata::unreadable): the event
+    /// can be settled all the same. What it does not know of it passes over unread.
     ///
     /// ```
     /// use ensync_core::Delivery;
@@ -45,7 +45,7 @@ impl Delivery {
             id: or_missing("idem", id.or_else(|| asked.map(|(_, id)| id.clone())))?,
             block: or_missing("block", block.or_else(|| asked.map(|_| Block::UNKNOWN)))?,
             payload: WirePayload::from_wire(payload.map_or_else(String::new, |(_, payload)| payload.into_owned())),
-            metadata: record.metadata()?,
+            metadata: record.metadata(),
             sender: key("sender"),
             recipient: key("recipient"),
             timestamp: record.number(&["loggedAt", "logged_at"]).map(Timestamp::from_millis),
@@ -64,9 +64,9 @@ type Said<'a> = Option<(&'static str, Cow<'a, str>)>;
 impl<'a> Record<'a> {
     fn read(json: &'a str) -> Result<Self> {
         const WHAT: &str = "an event's record";
-        let scanned = json::scan_around(json).map_err(|fault| fault.error(ErrorKind::Protocol, WHAT))?;
-        let members = scanned.members.ok_or_else(|| Error::new(ErrorKind::Protocol, "an event's record is no object"));
-        members.map(Self)
+        json::outline(json)
+            .map(Self)
+            .map_err(|fault| Error::new(ErrorKind::Protocol, format!("{WHAT} is no JSON object: {fault}")))
     }
 
     /// A value as it stands there; JSON's null says nothing.
@@ -109,16 +109,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn metadata(&self) -> Result<Metadata> {
-        const NAME: &str = "metadata";
-        match self.get(NAME) {
-            None => Ok(Metadata::default()),
-            Some(object) if object.starts_with('{') => Ok(Metadata::checked(object)),
-            Some(_) => {
-                let read = self.field(&[NAME], self.text(&[NAME]), Metadata::parse)?;
-                or_missing(NAME, read)
-            }
-        }
+    fn metadata(&self) -> Metadata {
+        let text = self.text(&["metadata"]).map(|(_, text)| text);
+        text.or_else(|| self.get("metadata").map(Cow::Borrowed))
+            .map_or_else(Metadata::default, |text| Metadata::delivered(&text))
     }
 }
 
@@ -180,14 +174,10 @@ mod tests {
 
     #[test]
     fn a_broken_record_names_its_field() {
-        let deep = |levels: usize| {
-            let inner = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-            format!(r#"{{"name":"a","idem":"x","block":1,"payload":"","metadata":{{"a":{inner}}}}}"#)
-        };
         for (json, part) in [
-            ("", "record is not JSON"),
-            ("[]", "record is no object"),
-            (r#"{"name":"a""#, "record is not JSON"),
+            ("", "record is no JSON object"),
+            ("[]", "record is no JSON object"),
+            (r#"{"name":"a""#, "record is no JSON object"),
             (r#"{"name":"a","name":"b","idem":"x","block":1,"payload":""}"#, "a name that its object has already"),
             (r#"{"name":7,"idem":"x","block":1,"payload":""}"#, "name cannot be read"),
             (r#"{"name":"a b","idem":"x","block":1,"payload":""}"#, "name cannot be read"),
@@ -195,17 +185,12 @@ mod tests {
             (r#"{"name":"a","idem":"x","block":-1,"payload":""}"#, "block cannot be read"),
             (r#"{"name":"a","idem":"x","partition_block":1e3,"payload":""}"#, "partition_block cannot be read"),
             (r#"{"name":"a","idem":"x","block":{},"payload":""}"#, "block cannot be read"),
-            (r#"{"name":"a","idem":"x","block":1,"payload":"","metadata":[]}"#, "metadata cannot be read"),
-            (r#"{"name":"a","idem":"x","block":1,"payload":"","metadata":"x"}"#, "metadata cannot be read"),
-            (deep(127).as_str(), "more than 127 levels"),
         ] {
             for error in [pushed(json).unwrap_err(), replayed(json).unwrap_err()] {
                 assert_eq!(error.kind(), ErrorKind::Protocol);
                 assert!(error.to_string().contains(part), "{json}: {error}");
             }
         }
-        // As deep as a document may be by itself.
-        assert!(Metadata::parse(pushed(&deep(126)).unwrap().metadata.as_str()).is_ok());
         for (json, part) in [
             (r#"{"idem":"x","block":1}"#, "name is missing"),
             (r#"{"name":"a","block":1}"#, "idem is missing"),
@@ -214,6 +199,32 @@ mod tests {
             assert!(pushed(json).unwrap_err().to_string().contains(part), "{json}");
             assert!(replayed(json).unwrap_err().to_string().contains("payload is missing"), "{json}");
         }
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_read_does_not_cost_the_event() {
+        let deep = |levels: usize| format!(r#"{{"a":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        for (metadata, why) in [
+            ("[]", "not a JSON object"),
+            (r#""x""#, "line 1 column 1"),
+            (r#"{"a":1,"a":2}"#, "a name that its object has already"),
+            (r#"{"a":"\ud800"}"#, "half of a surrogate pair"),
+            (r#"{"n":NaN}"#, "a value should stand here"),
+            (&deep(127), "more than 127 levels"),
+            (&deep(100_000), "more than 127 levels"),
+        ] {
+            let json = format!(
+                r#"{{"name":"a","idem":"x","block":1,"metadata":{metadata},"more":"\ud800","payload":"e30="}}"#
+            );
+            for read in [pushed(&json).unwrap(), replayed(&json).unwrap()] {
+                assert_eq!((read.id.as_str(), read.block.as_u64(), read.payload.len()), ("x", 1, 4), "{json:.80}");
+                let told = read.metadata.unreadable().map(ToString::to_string).unwrap();
+                assert!(read.metadata.as_str() == "{}" && told.contains(why), "{json:.80}: {told}");
+            }
+        }
+        // As deep as a document may be by itself.
+        let json = format!(r#"{{"name":"a","idem":"x","block":1,"metadata":{}}}"#, deep(126));
+        assert_eq!(pushed(&json).unwrap().metadata.as_str(), deep(126));
     }
 
     /// serde_json takes two names for its own, and reads what stands behind one anew, without regard to depth. A thread of a program has
@@ -251,7 +262,8 @@ mod tests {
                     assert_eq!((read.timestamp, read.attempt, read.lease), (None, None, None), "{json:.80}");
                     let optional = ["metadata", "sender", "recipient", "loggedAt", "attempt", "leaseMs"];
                     assert!(optional.contains(field), "{json:.80}");
-                    assert!(*field != "metadata" || read.metadata.as_str() == value);
+                    let kept = read.metadata.as_str() == value || read.metadata.unreadable().is_some();
+                    assert!(*field != "metadata" || kept);
                 }
             }
         };

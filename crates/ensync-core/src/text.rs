@@ -2,20 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::ops::Range;
 
-use crate::{AppKey, ClientId, Error, ErrorKind, encoding};
+use crate::redact::{Checks, ISSUED, certain, issued_in};
+use crate::{Error, ErrorKind, encoding};
 
 /// How many characters an error shows of what it was given.
 const SHOWN: usize = 8;
 /// How many bytes it looks at for that: more than any name or id has.
 const GIVEN: usize = 600;
-/// Fewer letters than this behind a prefix are no key: 128 random bits take as many.
-const ISSUED_LETTERS: usize = 22;
-/// What the keys and tokens that an EnSync engine makes begin with.
-const ISSUED: [(&str, &str); 3] =
-    [(AppKey::PREFIX, "an app key"), ("ensync_admin_", "an admin token"), (ClientId::PREFIX, "a session's client id")];
-
 /// A text without what moves the cursor of a terminal, turns the direction of writing, or breaks the line: each such character
 /// becomes U+FFFD, the replacement character.
 ///
@@ -127,42 +121,11 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The secret key or token that a text holds somewhere, if there is one.
+/// The secret key or token that a text holds for certain, if there is one. Of the length of a name it costs a few multiplications on
+/// the curve, whatever its sender chose: it is asked of each name in each command.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
-    whole_issued(text).or_else(|| find_secret_key(text).map(|_| "a secret key"))
-}
-
-/// A key or token of an engine, or a part of one, in a text.
-struct Issued {
-    at: usize,
-    what: &'static str,
-    /// Whether enough letters stand behind its prefix.
-    whole: bool,
-    /// Whether its prefix is spelt as an engine does. A host's name is read in any case of letters.
-    spelt: bool,
-}
-
-/// All of them, in order.
-fn issued(text: &str) -> impl Iterator<Item = Issued> {
-    text.match_indices(['e', 'E']).filter_map(move |(at, _)| {
-        let begins = |prefix: &str| text.get(at..at + prefix.len()).filter(|head| head.eq_ignore_ascii_case(prefix));
-        let (head, prefix, what) = ISSUED.iter().find_map(|(prefix, what)| Some((begins(prefix)?, *prefix, *what)))?;
-        let is_letter = |b: &u8| b.is_ascii_alphanumeric() || b"-_".contains(b);
-        let behind = text.as_bytes().get(at + prefix.len()..).unwrap_or_default().iter();
-        let letters = behind.take(ISSUED_LETTERS).take_while(|b| is_letter(b)).count();
-        Some(Issued { at, what, whole: letters == ISSUED_LETTERS, spelt: head == prefix })
-    })
-}
-
-/// What the first whole key or token of an engine in a text is. A name may well speak of such keys, as in `audit/ensync_key_rotated`.
-fn whole_issued(text: &str) -> Option<&'static str> {
-    issued(text).find(|found| found.whole).map(|found| found.what)
-}
-
-/// Where in a text keys or tokens of an engine begin, or parts of them. With capitals in its prefix one must be whole, for the variable
-/// `ENSYNC_ADMIN_URL` is none.
-pub(crate) fn issued_in(text: &str) -> impl Iterator<Item = usize> {
-    issued(text).filter(|found| found.whole || found.spelt).map(|found| found.at)
+    let mut checks = if text.len() <= GIVEN { Checks::of_a_name() } else { Checks::default() };
+    certain(text, &mut checks)
 }
 
 /// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
@@ -197,87 +160,11 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
-/// Where in a text a whole secret key stands, in base64 of either alphabet: for whoever prints or sends text that is not its own.
-/// The search is bounded: of a text with very many places that could be one, the rest counts as one.
-pub(crate) fn find_secret_key(text: &str) -> Option<Range<usize>> {
-    secret_keys(text, &mut Checks::default()).next()
-}
-
-/// How many candidates are looked at, each of which costs a multiplication on the curve. Of 16 places in a text of random letters one
-/// is a candidate, for the last four bits of a key's base64 are zero.
-const MOST_CHECKS: u16 = 1_024;
-
-/// How many candidates may still be looked at.
-pub(crate) struct Checks(u16);
-
-impl Default for Checks {
-    fn default() -> Self {
-        Self(MOST_CHECKS)
-    }
-}
-
-impl Checks {
-    /// Takes one; false if there is none left.
-    pub(crate) fn take(&mut self) -> bool {
-        #[cfg(test)]
-        tests::CHECKED.set(tests::CHECKED.get() + usize::from(self.0 > 0));
-        self.0.checked_sub(1).map(|left| self.0 = left).is_some()
-    }
-}
-
-/// Where all whole secret keys in a text stand. The last one may be the rest of a text that has too many places.
-pub(crate) fn secret_keys(text: &str, checks: &mut Checks) -> impl Iterator<Item = Range<usize>> {
-    /// Characters of 64 bytes, without padding.
-    const LENGTH: usize = 86;
-    /// How many places are looked at where 86 letters of base64 stand.
-    const PLACES: usize = 16_384;
-    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_".contains(b);
-    let (bytes, mut places, mut at) = (text.as_bytes(), 0, 0);
-    std::iter::from_fn(move || {
-        while let Some(window) = bytes.get(at..at + LENGTH) {
-            if let Some(last) = window.iter().rposition(|b| !is_base64(b)) {
-                at += last + 1;
-                continue;
-            }
-            let begin = at;
-            if places == PLACES {
-                at = bytes.len();
-                return Some(begin..at);
-            }
-            places += 1;
-            #[cfg(test)]
-            tests::LOOKED.set(tests::LOOKED.get() + 1);
-            let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
-            let window = text.get(at..at + LENGTH).unwrap_or_default();
-            let is_candidate = || encoding::decode_secret(window).is_some();
-            if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
-                if !checks.take() {
-                    at = bytes.len();
-                    return Some(begin..at);
-                }
-                if crate::SecretKey::parse(window).is_ok() {
-                    at += LENGTH;
-                    at += bytes.iter().skip(at).take(2).take_while(|b| **b == b'=').count();
-                    return Some(begin..at);
-                }
-            }
-            at += 1;
-        }
-        None
-    })
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::{AppId, AppName, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
-
-    thread_local! {
-        /// How many places were looked at for a secret key.
-        pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-        /// How many candidates for a key were looked at.
-        pub(crate) static CHECKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-    }
+    use crate::redact::{CHECKED, LOOKED};
+    use crate::{AppId, AppKey, AppName, ClientId, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
 
     /// Whoever sends a text chooses how long it is, and each place costs a microsecond.
     #[test]
@@ -302,6 +189,32 @@ pub(crate) mod tests {
                 let most = if what == "URL" { 100_000 } else { 2_000 };
                 assert!(LOOKED.get() <= most, "{what}: {} places", LOOKED.get());
             }
+        }
+    }
+
+    /// Each candidate costs a multiplication on the curve, and each command has a name and ids.
+    #[test]
+    fn a_name_costs_a_few_multiplications_whatever_its_letters_are() {
+        for text in ["AgQw".repeat(63), "AgQw/gQwA".repeat(28), "AgQw%41gQ".repeat(28), "AgQw%20gQ".repeat(28)] {
+            let parse: [(&str, &dyn Fn() -> bool); 6] = [
+                ("event name", &|| EventName::parse(&text).is_ok()),
+                ("app name", &|| AppName::parse(&text).is_ok()),
+                ("event id", &|| EventId::parse(&text).is_ok()),
+                ("idempotency key", &|| IdempotencyKey::parse(&text).is_ok()),
+                ("app id", &|| AppId::parse(&text).is_ok()),
+                ("given", &|| Given(&text).to_string().is_empty()),
+            ];
+            for (what, parse) in parse {
+                CHECKED.set(0);
+                // What is refused is looked at once more for what of it may be shown.
+                let most = if parse() { 8 } else { 24 };
+                assert!(CHECKED.get() <= most, "{what}: {}", CHECKED.get());
+            }
+        }
+        // Where a word begins or ends is looked at before.
+        let secret = SecretKey::from_seed([9; 32]).to_base64().unwrap();
+        for text in [format!("{}/{}", "AgQw".repeat(40), &*secret), format!("{}{}", "AgQw".repeat(40), &secret[..86])] {
+            assert!(EventName::parse(&text).is_err());
         }
     }
 
@@ -339,38 +252,5 @@ pub(crate) mod tests {
         assert_eq!(reads_as("payments/gateway/settlement/batch/completed"), None);
         assert_eq!(reads_as("oV_L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8"), Some("a key"));
         assert_eq!(reads_as("\u{feff}oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=\r\n"), Some("a key"));
-    }
-
-    #[test]
-    fn a_secret_key_is_found_inside_a_text() {
-        let secret = SecretKey::from_seed([9; 32]).to_base64().unwrap();
-        let url_safe = secret.replace('+', "-").replace('/', "_");
-        for key in [secret.as_str(), url_safe.as_str(), url_safe.trim_end_matches('=')] {
-            for text in [key.to_owned(), format!("k={key};"), format!("é/{key}AB"), format!("xx{key}")] {
-                let found = find_secret_key(&text).unwrap_or_else(|| panic!("{text}"));
-                assert!(text[found].starts_with(&key[..86]));
-            }
-        }
-        assert_eq!(find_secret_key(&"abCD".repeat(22)), None);
-        assert_eq!(find_secret_key("/a/path/that/is/long/"), None);
-        // A certificate or a token of several hundred letters is none. The search ends, and says so.
-        let mut state = 7_u64;
-        let mut letters = |count: usize| -> String {
-            (0..count)
-                .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-                    char::from(alphabet[usize::try_from(state >> 58).unwrap()])
-                })
-                .collect()
-        };
-        assert_eq!(find_secret_key(&letters(4_000)), None);
-        assert!(find_secret_key(&letters(60_000)).is_some());
-        // So it does where each place has the form of a key, which costs more.
-        assert_eq!(find_secret_key(&"AgQw".repeat(1_000)), Some(1_024..4_000));
-        // Nor does what never decodes cost more than that.
-        for text in ["abCDefGH".repeat(100_000), "a".repeat(800_000)] {
-            assert_eq!(find_secret_key(&text), Some(16_384..800_000));
-        }
     }
 }

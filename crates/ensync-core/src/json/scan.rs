@@ -24,18 +24,9 @@ pub(crate) struct Member<'a> {
 
 /// Checks a whole text.
 pub(crate) fn scan(text: &str) -> Result<Scanned<'_>, Fault> {
-    whole(text, MAX_DEPTH)
-}
-
-/// Checks a whole text in which another one, with all its levels, may be a member.
-pub(crate) fn scan_around(text: &str) -> Result<Scanned<'_>, Fault> {
-    whole(text, MAX_DEPTH + 1)
-}
-
-fn whole(text: &str, most: usize) -> Result<Scanned<'_>, Fault> {
     #[cfg(test)]
     crate::crypto::cost::read(text.len());
-    let mut scanner = Scanner::new(text, most);
+    let mut scanner = Scanner::new(text);
     scanner.value()?;
     match scanner.cursor.next() {
         None => Ok(Scanned { members: scanner.top }),
@@ -45,7 +36,7 @@ fn whole(text: &str, most: usize) -> Result<Scanned<'_>, Fault> {
 
 /// Checks the value that a text begins with, and gives that and what follows it.
 pub(crate) fn prefix(text: &str) -> Result<(&str, &str), Fault> {
-    let mut scanner = Scanner::new(text, MAX_DEPTH);
+    let mut scanner = Scanner::new(text);
     scanner.cursor.next();
     let start = scanner.cursor.at();
     scanner.value()?;
@@ -54,9 +45,7 @@ pub(crate) fn prefix(text: &str) -> Result<(&str, &str), Fault> {
 
 struct Scanner<'a> {
     cursor: Cursor<'a>,
-    /// How many objects and arrays may be open: 128, or fewer.
-    most: usize,
-    /// How many are, and which of them are objects, the innermost in the lowest bit.
+    /// How many objects and arrays are open, and which of them are objects, the innermost in the lowest bit.
     depth: usize,
     objects: u128,
     /// The members so far of all open objects, and where those of each begin.
@@ -66,9 +55,9 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str, most: usize) -> Self {
+    fn new(text: &'a str) -> Self {
         let cursor = Cursor::new(text);
-        Self { cursor, most, depth: 0, objects: 0, members: Vec::new(), begins: Vec::new(), top: None }
+        Self { cursor, depth: 0, objects: 0, members: Vec::new(), begins: Vec::new(), top: None }
     }
 
     /// One value with all that is in it. The stack is this struct's own, so depth costs no stack of the thread.
@@ -122,7 +111,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn open(&mut self, object: bool) -> Result<(), Fault> {
-        if self.depth == self.most {
+        if self.depth == MAX_DEPTH {
             return Err(self.cursor.fault(Why::Depth));
         }
         self.cursor.step();
@@ -178,7 +167,7 @@ impl<'a> Scanner<'a> {
 
 /// Where a name stands that is there already. Through a hash table, for a hostile object has 100,000 names that a comparison of each with
 /// each would take minutes for; its keys are random, so that nobody can aim at its worst case.
-fn repeated(members: &[Member<'_>]) -> Option<usize> {
+pub(super) fn repeated(members: &[Member<'_>]) -> Option<usize> {
     let place = |member: &Member<'_>| member.span.0;
     if members.len() <= 8 {
         let again = |(n, member): (usize, &Member<'_>)| {

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::Redact;
+use super::keys::{Checks, holds_secret_key, issued_in, secret_keys, whole_issued};
 use super::view::View;
-use crate::text::{Checks, issued_in, secret_keys};
 use crate::{AppId, SecretKey, encoding};
 
 /// What a private key in a PEM file begins and ends with.
@@ -22,13 +22,13 @@ pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
     let mut search = Search { what, checks: Checks::default() };
     let mut found = search.plain(text);
     // Written in another way, which is undone.
-    if text.contains('%') || text.contains(is_white) {
+    if is_written(text) {
         let decoded = View::decoded(text);
         let plain = search.plain(&decoded.text);
         let words = search.words(&decoded.text, &plain);
         found.extend(plain.into_iter().chain(words).map(|found| decoded.back(found)));
         let joined = View::joined(text);
-        found.extend(secret_keys(&joined.text, &mut search.checks).map(|found| joined.back(found)));
+        found.extend(secret_keys(&joined.text, &mut search.checks).into_iter().map(|found| joined.back(found)));
         found = merged(found);
         // Behind a prefix that is in pieces, all is hidden; a whole one was found as it stands.
         let begun = issued_in(&joined.text).map(|at| joined.back(at..at + 1).start);
@@ -36,6 +36,48 @@ pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
         found.extend(in_pieces.map(|at| at..text.len()));
     }
     merged(found)
+}
+
+/// What a text holds that is a secret for certain: a whole key or token of an engine, or what [`secret_key`] finds. What may be one, as
+/// 32 bytes and the mere beginning of a token may, is something else's, too.
+pub(crate) fn certain(text: &str, checks: &mut Checks) -> Option<&'static str> {
+    let issued = whole_issued(text);
+    let issued = issued.or_else(|| text.contains('%').then(|| whole_issued(&View::decoded(text).text))?);
+    issued.or_else(|| secret_key(text, checks))
+}
+
+/// The secret key that a text holds: 64 bytes of which the one half belongs to the other, in base64 or hex, percent-encoded, or in pieces
+/// with white space between them; or a private key in PEM.
+pub(crate) fn secret_key(text: &str, checks: &mut Checks) -> Option<&'static str> {
+    let mut look = |text: &str| {
+        if text
+            .split(PEM.0)
+            .skip(1)
+            .any(|behind| behind.split("-----").next().is_some_and(|label| label.contains("PRIVATE")))
+        {
+            return Some("a private key");
+        }
+        let mut hex = text.split(|c: char| !c.is_ascii_hexdigit()).filter(|digits| digits.len() == 128);
+        let found = holds_secret_key(text, checks) || hex.any(|digits| checks.take() && is_hex_pair(digits));
+        found.then_some("a secret key")
+    };
+    let written = |look: &mut dyn FnMut(&str) -> Option<&'static str>| {
+        look(&View::decoded(text).text).or_else(|| look(&View::joined(text).text))
+    };
+    look(text).or_else(|| is_written(text).then(|| written(&mut look))?)
+}
+
+fn is_written(text: &str) -> bool {
+    text.contains('%') || text.contains(is_white)
+}
+
+/// Whether these digits are a secret and its own public half, and so nothing else.
+fn is_hex_pair(digits: &str) -> bool {
+    let nibble = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = digits.as_bytes().as_chunks::<2>().0.iter();
+    let bytes: Option<Vec<u8>> = pairs.map(|[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect();
+    let bytes = zeroize::Zeroizing::new(bytes.unwrap_or_default());
+    bytes.len() == 64 && SecretKey::parse(&encoding::encode_secret(&bytes)).is_ok()
 }
 
 struct Search {
@@ -187,13 +229,7 @@ impl Search {
         if self.what >= Redact::Hex {
             return true;
         }
-        // Bytes that are a secret and its own public half are nothing else.
-        let nibble = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let pairs = digits.as_bytes().as_chunks::<2>().0.iter();
-        let bytes: Option<Vec<u8>> = pairs.map(|[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect();
-        let bytes = zeroize::Zeroizing::new(bytes.unwrap_or_default());
-        let is_secret = || SecretKey::parse(&zeroize::Zeroizing::new(encoding::encode(&bytes))).is_ok();
-        bytes.len() == 64 && (!self.checks.take() || is_secret())
+        digits.len() == 128 && (!self.checks.take() || is_hex_pair(digits))
     }
 }
 
