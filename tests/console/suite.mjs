@@ -48,7 +48,7 @@ async function closing(page) {
     await page.context().close();
 }
 
-const heading = (page, name) => page.getByRole("heading", { level: 1, name }).waitFor();
+const heading = (page, name) => page.getByRole("heading", { level: 1, name, exact: true }).waitFor();
 
 test("nobody gets in without a token, and a right one is a session until it is ended", async () => {
     const page = await open();

@@ -35,15 +35,26 @@ pub(crate) fn save(directory: &Directory, id: &LogId, at: Position, state: &[Byt
     w.u32(crc);
     head.resize(HEAD, 0);
     let pieces = std::iter::once(head.as_slice()).chain(state.iter().map(|piece| &piece[..]));
-    directory.create(&path, pieces, None).map_err(|cause| failed("write", &path, cause))?;
-    for old in directory.checkpoints()?.iter().rev().skip(KEPT) {
-        directory.remove(&directory.checkpoint(*old))?;
+    let next = directory.next_checkpoint();
+    directory.create_over(&next, &path, pieces).map_err(|cause| failed("write", &path, cause))?;
+    // The oldest is what the next one is written over.
+    let mut old = directory.checkpoints()?.into_iter().rev().skip(KEPT).peekable();
+    while let Some(at) = old.next() {
+        let path = directory.checkpoint(at);
+        if old.peek().is_some() {
+            directory.remove(&path)?;
+        } else {
+            directory.put_aside(&path, &next)?;
+            // Its old name must be gone for good before it is written over.
+            directory.sync().map_err(|cause| failed("sync", &directory.path, cause))?;
+        }
     }
     Ok(())
 }
 
-/// Removes all checkpoints before the newest that can be read.
+/// Removes all checkpoints before the newest that can be read, and what the next one would be written over.
 pub(crate) fn keep_readable(directory: &Directory, id: &LogId) -> Result<()> {
+    directory.remove(&directory.next_checkpoint())?;
     let Some(newest) = newest(directory, id)? else { return Ok(()) };
     for old in directory.checkpoints()?.iter().filter(|at| **at < newest) {
         directory.remove(&directory.checkpoint(*old))?;

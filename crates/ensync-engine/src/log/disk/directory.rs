@@ -3,7 +3,10 @@
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, Result};
@@ -22,7 +25,9 @@ pub(crate) const ADVICE: &str = "`ensync store repair` says what of it is lost, 
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "unfinished";
 /// How much of a large file is written before it is synced.
-const AT_ONCE: usize = 2 << 20;
+const AT_ONCE: usize = 256 << 10;
+/// The longest that a large file waits for those who append to the log, between two pieces.
+const GIVES_WAY: Duration = Duration::from_millis(50);
 
 /// A data directory.
 #[derive(Clone, Debug)]
@@ -35,12 +40,14 @@ pub(crate) struct Directory {
     lock: Arc<OnceLock<Identity>>,
     /// Who is told how much of it has been read.
     pub(crate) progress: ReadProgress,
+    /// How many commits the log has stored.
+    pub(crate) commits: Arc<AtomicU64>,
 }
 
 impl Directory {
     pub(crate) fn new(path: impl Into<PathBuf>, io: Arc<dyn Io>) -> Self {
         let (folder, lock, progress) = (Arc::default(), Arc::default(), ReadProgress::default());
-        Self { path: path.into(), io, folder, lock, progress }
+        Self { path: path.into(), io, folder, lock, progress, commits: Arc::default() }
     }
 
     /// The directory itself, held open.
@@ -171,6 +178,11 @@ impl Directory {
         self.create(&self.segment(number), [&format::header(id, number)[..]], Some(length))
     }
 
+    /// Where a checkpoint is written before it is whole: the file of one that is not needed any more, if there is one.
+    pub(crate) fn next_checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT).with_extension(UNFINISHED)
+    }
+
     /// Makes a file of these pieces, one after the other. It is there whole or not at all.
     pub(crate) fn create<'a>(
         &self,
@@ -179,41 +191,86 @@ impl Directory {
         length: Option<u64>,
     ) -> io::Result<File> {
         let unfinished = path.with_extension(UNFINISHED);
-        let folder = self.folder()?;
-        let file = self.io.create(folder, &unfinished)?;
-        let fill = || {
-            let (mut buffer, mut offset) = (Vec::new(), 0);
-            let mut write = |buffer: &mut Vec<u8>| {
-                self.io.write(&file, buffer, offset)?;
-                offset += buffer.len() as u64;
-                buffer.clear();
-                io::Result::Ok(())
-            };
+        let file = self.io.create(self.folder()?, &unfinished)?;
+        let fill = |file: &File| {
             if let Some(length) = length {
-                self.io.preallocate(&file, length)?;
+                self.io.preallocate(file, length)?;
             }
-            for piece in pieces {
-                buffer.extend_from_slice(piece);
-                if buffer.len() >= AT_ONCE {
-                    write(&mut buffer)?;
-                    // Whoever appends to the log meanwhile waits for the disk to take this much, and not for all of it.
-                    self.io.sync(&file)?;
-                }
-            }
-            write(&mut buffer)?;
+            self.fill(file, pieces).map(drop)
+        };
+        self.finish(file, fill, &unfinished, path)
+    }
+
+    /// Makes a file of these pieces, over one that is not needed any more if that is there. It is there whole or not at all.
+    ///
+    /// For what is large and made again and again: a file system that takes and gives back much space at once holds up those who
+    /// wait for a sync beside it, for it stores both in its journal (and tells the device, where it is mounted with `discard`).
+    pub(crate) fn create_over<'a>(
+        &self,
+        old: &Path,
+        path: &Path,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> io::Result<File> {
+        let file = self.io.reuse(self.folder()?, old)?;
+        let fill = |file: &File| {
+            let written = self.fill(file, pieces)?;
+            if file.metadata()?.len() > written { self.io.truncate(file, written) } else { Ok(()) }
+        };
+        self.finish(file, fill, old, path)
+    }
+
+    /// Fills a file, and gives it its name.
+    fn finish(
+        &self,
+        file: File,
+        fill: impl FnOnce(&File) -> io::Result<()>,
+        unfinished: &Path,
+        path: &Path,
+    ) -> io::Result<File> {
+        let folder = self.folder()?;
+        let done = || {
+            fill(&file)?;
             // The length too, which `sync_data` need not store where nothing was written.
             self.io.sync_all(&file)?;
-            self.io.rename(folder, &unfinished, path)?;
+            self.io.rename(folder, unfinished, path)?;
             self.sync()
         };
-        match fill() {
+        match done() {
             Ok(()) => Ok(file),
             Err(cause) => {
                 // The space it took may be what others lack.
-                _ = self.io.remove(folder, &unfinished);
+                _ = self.io.remove(folder, unfinished);
                 Err(cause)
             }
         }
+    }
+
+    /// Writes pieces one after the other, and returns their length. Whoever appends to the log meanwhile waits for the disk to take a
+    /// little, and not all of it, and gets half of its time.
+    fn fill<'a>(&self, file: &File, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<u64> {
+        let (mut buffer, mut offset) = (Vec::new(), 0);
+        let mut commits = self.commits.load(Relaxed);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let (part, rest) = piece.split_at(piece.len().min(AT_ONCE - buffer.len()));
+                buffer.extend_from_slice(part);
+                piece = rest;
+                if buffer.len() < AT_ONCE {
+                    break;
+                }
+                let begun = Instant::now();
+                self.io.write(file, &buffer, offset)?;
+                self.io.sync(file)?;
+                offset += buffer.len() as u64;
+                buffer.clear();
+                let now = self.commits.load(Relaxed);
+                if std::mem::replace(&mut commits, now) != now {
+                    self.io.pause(begun.elapsed().min(GIVES_WAY));
+                }
+            }
+        }
+        self.io.write(file, &buffer, offset)?;
+        Ok(offset + buffer.len() as u64)
     }
 
     /// A whole file.
@@ -224,6 +281,14 @@ impl Directory {
         self.progress.add(read);
         bytes.truncate(read);
         Ok(bytes.into())
+    }
+
+    /// Puts a file aside, to be written over: see [`create_over`](Self::create_over).
+    pub(crate) fn put_aside(&self, path: &Path, old: &Path) -> Result<()> {
+        match self.folder().and_then(|folder| self.io.rename(folder, path, old)) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("rename", path, cause)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a file. Whether it is gone for good is only sure after [`sync`](Self::sync).

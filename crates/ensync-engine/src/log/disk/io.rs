@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::folder::{Folder, Open};
 
@@ -17,6 +18,16 @@ pub(crate) trait Io: fmt::Debug + Send + Sync + 'static {
     /// Makes an empty file for its owner only, in place of one of that name.
     fn create(&self, folder: &Folder, name: &Path) -> io::Result<File> {
         folder.file(name, Open::MakeEmpty)
+    }
+
+    /// Leaves the disk to others.
+    fn pause(&self, lasts: Duration) {
+        std::thread::sleep(lasts);
+    }
+
+    /// Opens a file to be written over; makes it if it is not there.
+    fn reuse(&self, folder: &Folder, name: &Path) -> io::Result<File> {
+        folder.file(name, Open::Make)
     }
 
     /// Gives a file at least this length, and as far as the file system can, the space for it.

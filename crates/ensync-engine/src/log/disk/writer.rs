@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,13 @@ use crate::seldom::Seldom;
 
 /// The most records of a commit, and the bytes after which no more are taken in.
 const COMMIT: (usize, usize) = (2_048, 8 << 20);
+
+/// How far zeros are written ahead of a small commit, in bytes, and how many times its own length at most.
+///
+/// Space that was only allocated is unwritten to the file system: to use it changes the file's map, which goes through the file system's
+/// journal at each sync. Over zeros that were written before, a sync has nothing to store but the data. (PostgreSQL's `wal_init_zero` is
+/// for the same.) No byte is written more than twice; a large commit is worth its own change of the map, and gets no zeros.
+const AHEAD: (u64, u64) = (1 << 20, 16);
 
 /// How often the directory is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,6 +60,8 @@ pub(super) struct Writer {
     /// How far a write that found no space may have come: zeros go there before anything else, for recovery counts on a commit
     /// being written over zeros.
     dirty: u64,
+    /// How far zeros were written in this segment.
+    zeroed: u64,
     /// Whether something was stored since the last mark.
     unmarked: bool,
     buffer: Vec<u8>,
@@ -83,7 +93,7 @@ impl Writer {
         let file = shared.directory.open(&path, Open::Write).map_err(|cause| failed("open", &path, cause))?;
         let capacity = file.metadata().map_err(|cause| failed("open", &path, cause))?.len().min(MAX_SEGMENT);
         let (spare, making, unmade) = (None, None, None);
-        let (dirty, unmarked, buffer) = (0, false, Vec::new());
+        let (dirty, zeroed, unmarked, buffer) = (0, 0, false, Vec::new());
         let (looked, idle) = (Instant::now(), 0);
         Ok(Self {
             shared,
@@ -97,6 +107,7 @@ impl Writer {
             making,
             unmade,
             dirty,
+            zeroed,
             unmarked,
             buffer,
             looked,
@@ -221,8 +232,7 @@ impl Writer {
             // What is left is for acknowledgements, which are what makes space again.
             self.make_spare(0).map_err(|cause| self.full(cause))?;
         }
-        let written = self.shared.directory.io.write(&self.file, &self.buffer, u64::from(self.offset));
-        if let Err(cause) = written {
+        if let Err(cause) = self.write(end) {
             // The same place is written over next time, under the same commit number.
             self.dirty = end;
             return Err(if is_full(&cause) { self.full(cause) } else { self.failed("write", cause) });
@@ -232,7 +242,26 @@ impl Writer {
         self.commit += 1;
         self.offset = end as u32;
         lock(&self.shared.segments).insert(self.segment, self.offset);
+        self.shared.directory.commits.fetch_add(1, Relaxed);
         Ok(positions)
+    }
+
+    /// Writes the commit in the buffer, which ends at `end`, and zeros behind it where there are none yet.
+    fn write(&mut self, end: u64) -> io::Result<()> {
+        let io = &self.shared.directory.io;
+        io.write(&self.file, &self.buffer, self.offset.into())?;
+        let length = self.buffer.len() as u64;
+        if end <= self.zeroed || length > AHEAD.0 / AHEAD.1 {
+            return Ok(());
+        }
+        let zeros = AHEAD.0.min((AHEAD.1 - 1) * length).min(self.capacity.saturating_sub(end));
+        // By themselves: else a write that finds no space for the zeros may leave the whole commit there, which is refused then.
+        match io.write(&self.file, &vec![0; zeros as usize], end) {
+            Ok(()) => self.zeroed = end + zeros,
+            Err(cause) if is_full(&cause) => {}
+            Err(cause) => return Err(cause),
+        }
+        Ok(())
     }
 
     /// Overwrites what a write left that found no space.
@@ -291,6 +320,7 @@ impl Writer {
         // Only gives space back. If it fails, it is not given back.
         _ = self.shared.directory.io.truncate(&self.file, self.offset.into());
         (self.segment, self.file, self.capacity, self.offset) = (self.segment + 1, file, capacity, HEADER);
+        self.zeroed = 0;
         lock(&self.shared.segments).insert(self.segment, HEADER);
         Ok(())
     }

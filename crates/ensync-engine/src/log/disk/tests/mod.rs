@@ -1,5 +1,7 @@
 //! The log on a disk: what it keeps, and what it makes of files that something happened to.
 
+#[cfg(unix)]
+mod beside;
 mod damage;
 mod faults;
 mod fire;

@@ -110,6 +110,16 @@ impl Io for Stopping {
         Ok(file)
     }
 
+    fn reuse(&self, folder: &Folder, path: &Path) -> io::Result<File> {
+        let _one = self.step()?;
+        let file = SystemIo.reuse(folder, path)?;
+        // What is there is what was synced when it was whole.
+        let kept = || (file.try_clone().unwrap(), Vec::new());
+        self.model.lock().unwrap().files.entry(file.metadata()?.ino()).or_insert_with(kept);
+        self.renamed();
+        Ok(file)
+    }
+
     fn preallocate(&self, file: &File, length: u64) -> io::Result<()> {
         let _one = self.step()?;
         SystemIo.preallocate(file, length)
