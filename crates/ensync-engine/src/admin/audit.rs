@@ -106,6 +106,11 @@ mod tests {
         assert_eq!(one_line("the \"shop\", its 'queue' of orders/paid"), "the \"shop\", its 'queue' of orders/paid");
         assert_eq!(one_line("x\n2026-11-27 INFO\u{2028}\u{1b}[0m\\"), "x\\n2026-11-27 INFO\\u{2028}\\u{1b}[0m\\\\");
         assert_eq!(one_line(&"é".repeat(2_000)).chars().count(), MAX_TEXT + 1);
+        let secret = ensync_core::SecretKey::from_seed([7; 32]).to_base64().unwrap().to_string();
+        let line = one_line(&format!("{}{secret}", "é".repeat(MAX_TEXT - 20)));
+        assert!(!line.contains(&secret[..12]), "{line}");
+        let told = json(Some(&[&secret])).unwrap();
+        assert!(!told.contains(&secret[..12]) && told.starts_with('['), "{told}");
         assert_eq!(one_line(&"é".repeat(20_000)).chars().count(), MAX_TEXT + 1);
     }
 }
