@@ -61,8 +61,14 @@ test("nobody gets in without a token, and a right one is a session until it is e
     await heading(page, "Apps");
     await page.reload();
     await heading(page, "Apps");
-    // Other ports of the host are sent cookies, and none is made. Other pages of this origin are in, too.
-    assert.deepEqual(await page.context().cookies(), []);
+    // Half of it is a cookie that no script reads, the other half is in the storage of this origin. Other pages of this origin are in, too.
+    const cookies = (await page.context().cookies()).map(({ name, path, httpOnly, sameSite }) => [name, path, httpOnly, sameSite]);
+    assert.deepEqual(cookies, [[`ensync-console-${new URL(engine.admin).port}`, "/console", true, "Strict"]]);
+    const status = (headers, credentials) =>
+        page.evaluate(async ([headers, credentials]) => (await fetch("/console/api/v1/apps", { headers, credentials })).status, [headers, credentials]);
+    const key = await page.evaluate(() => localStorage.getItem("ensync-console"));
+    const [none, half] = [{}, { "x-ensync-console": key }];
+    assert.deepEqual([await status(half, "same-origin"), await status(none, "same-origin"), await status(half, "omit")], [200, 401, 401]);
     assert.deepEqual(await page.evaluate(() => [document.cookie, Object.keys(localStorage), sessionStorage.length]), ["", ["ensync-console"], 0]);
     assert.ok(!(await page.evaluate(() => JSON.stringify(localStorage))).includes(engine.token.slice(13)));
     const other = await page.context().newPage();
@@ -71,6 +77,7 @@ test("nobody gets in without a token, and a right one is a session until it is e
     await other.close();
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByText("You are logged out.").waitFor();
+    assert.deepEqual(await page.context().cookies(), []);
     await page.reload();
     await page.getByLabel("Admin token").waitFor();
     await closing(page);
@@ -258,8 +265,44 @@ test("whoever may only look has no button that changes something", async () => {
     await page.getByText("Looking only").waitFor();
     await page.getByRole("link", { name: "Apps", exact: true }).click();
     await page.getByRole("table").getByRole("link").first().click();
-    await page.getByRole("heading", { name: "Access key" }).waitFor();
+    await page.getByRole("heading", { name: "App key" }).waitFor();
     assert.equal(await page.getByRole("button", { name: /Rotate|Delete|Disable|Take/ }).count(), 0);
+    assert.equal(await page.getByText(/Say what it may do|goes on for|Disable or delete/).count(), 0);
+    for (const [where, title] of [["apps", "Apps"], ["names", "Event names"], ["letters", "Dead letters"]]) {
+        await page.goto(`${engine.console}#/${where}`);
+        await heading(page, title);
+        await page.waitForFunction(() => !document.querySelector("main .loading"));
+        assert.equal(await page.getByRole("link", { name: /^New / }).count() + (await page.getByRole("checkbox").count()), 0, where);
+    }
+    await closing(page);
+});
+
+test("Enter does in a form what its button does", async () => {
+    const page = await open();
+    await logIn(page, engine);
+    await page.goto(`${engine.console}#/new-name`);
+    await page.getByLabel("Name").fill("enter/pressed");
+    await page.getByLabel("Name").press("Enter");
+    await heading(page, "enter/pressed");
+    await page.getByLabel("Deliveries at most").fill("5");
+    await page.getByLabel("Deliveries at most").press("Enter");
+    await page.getByText("Saved", { exact: true }).waitFor();
+    assert.equal((await engine.api("GET", "/v1/events/enter%2Fpressed")).max_deliveries, 5);
+    await page.goto(`${engine.console}#/new-app`);
+    await page.getByLabel("Name").press("Enter");
+    await page.getByLabel("Name").fill("entered");
+    await page.getByLabel("Name").press("Enter");
+    await heading(page, "Keys of entered");
+    assert.equal(await page.getByText("chmod 600").count(), 0, "they are of no use yet");
+    await page.getByRole("button", { name: "create the app" }).click();
+    await heading(page, "entered is there");
+    await page.getByText("chmod 600 entered.env").waitFor();
+    await page.getByRole("button", { name: "show the app" }).click();
+    await page.getByText("Say what it may do with one event name").click();
+    await page.getByLabel("Event name").fill("enter/pressed");
+    const granted = page.waitForResponse("**/grants/**");
+    await page.getByLabel("Event name").press("Enter");
+    assert.equal((await granted).status(), 200);
     await closing(page);
 });
 
@@ -283,9 +326,9 @@ test("keys are kept before the engine knows them, and are there whatever becomes
     const key = await page.locator(".secret code").first().textContent();
     await loseAnswer(page, "**/v1/apps");
     await page.getByRole("button", { name: "create the app" }).click();
-    await heading(page, "lost is there, without its access key");
+    await heading(page, "lost is there, without its app key");
     assert.equal(await page.locator(".secret code").first().textContent(), key);
-    await page.getByRole("button", { name: "Make an access key" }).click();
+    await page.getByRole("button", { name: "Make an app key" }).click();
     await heading(page, "lost is there");
     assert.equal(await page.locator(".secret").count(), 3);
     await page.getByRole("button", { name: "show the app" }).click();

@@ -19,7 +19,7 @@ const EXAMPLES: &str =
 
 /// The whole command line, as it is described.
 pub(crate) fn command() -> Command {
-    without_values(Cli::command()).after_help("`ensync --help` also lists the exit codes.").after_long_help(format!(
+    described(Cli::command()).after_help("`ensync --help` also lists the exit codes.").after_long_help(format!(
         "Examples:\n{EXAMPLES}\n\n{MORE}\n\nIt exits with\n{}\nWith --json an error is one line on standard error: \
          {{\"error\": {{\"kind\": WORD, \"message\": TEXT, \"exit_code\": NUMBER}}}}, where the word is one of those above or a \
          more exact one.",
@@ -27,9 +27,19 @@ pub(crate) fn command() -> Command {
     ))
 }
 
-/// A command whose help shows no value of the environment: a URL may have a password, and nobody can tell.
-fn without_values(command: Command) -> Command {
-    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
+/// What numbers and times are called in the help.
+const AMOUNTS: [&str; 3] = ["TIME", "COUNT", "EVENTS"];
+
+/// A command whose help shows no value of the environment: a URL may have a password, and nobody can tell. And a number or a time that
+/// is negative is a wrong value, and no flag that nobody knows.
+fn described(command: Command) -> Command {
+    let described = |argument: Arg| {
+        let is_amount =
+            argument.get_value_names().is_some_and(|names| names.iter().any(|name| AMOUNTS.contains(&name.as_str())));
+        let argument = argument.hide_env_values(true);
+        if is_amount && argument.get_long().is_some() { argument.allow_hyphen_values(true) } else { argument }
+    };
+    command.mut_args(described).mut_subcommands(self::described)
 }
 
 /// The command line, if it can be carried out.
@@ -84,8 +94,12 @@ fn refuse(error: &clap::Error, command: &Command) -> ExitCode {
     // What was typed is repeated there, and may be a secret, or do something to a terminal.
     let clean = foreign::redacted_strictly(&plain).lines().map(foreign::printable).collect::<Vec<_>>().join("\n");
     if is_json() {
-        let message = clean.trim().strip_prefix("error: ").unwrap_or(clean.trim());
-        note(exit::as_json(Exit::Usage, "usage", &foreign::message(message)));
+        // What is wrong, and where it comes from; how the command is used is for people.
+        let (said, place) = (clean.trim().split("\n\n").next().unwrap_or_default(), from.trim());
+        let message = said.strip_prefix("error: ").unwrap_or(said);
+        let message = if place.is_empty() { message.to_owned() } else { format!("{message}\n{place}") };
+        let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        note(exit::as_json(Exit::Usage, "usage", &foreign::message(&message)));
     } else if clean.trim_end() == plain.trim_end() {
         _ = error.print();
         if !from.is_empty() {

@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use ensync_sdk::{Client, Engine, ErrorKind, SecretKey, TlsOptions};
-use zeroize::Zeroizing;
+use ensync_sdk::{Client, Engine, Error, ErrorKind, SecretKey, TlsOptions};
 
 use crate::exit::{Exit, Problem};
+use crate::foreign::{printable, trimmed};
 use crate::output::{Failure, note};
 use crate::variables::{Group, Source};
 use crate::{secrets, variables};
@@ -143,8 +144,23 @@ impl Connection {
 
     /// A client of an engine at any URL.
     pub(crate) async fn connect(&self, url: &str, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
-        let app_key = self.app_key()?.ok_or_else(no_app_key)?;
-        self.connect_as(&app_key, url, secret_key).await
+        let (app_key, place) = self.app_key()?.ok_or_else(no_app_key)?;
+        self.connect_as(&app_key, url, secret_key).await.map_err(|error| match error.downcast_ref::<Error>() {
+            // A key may come from five places, and one of them from years ago.
+            Some(refused) if refused.kind() == ErrorKind::Unauthenticated => {
+                Problem::at(format_args!("the app key of {place}"), refused).into()
+            }
+            _ => error,
+        })
+    }
+
+    /// The same, for no longer than a flag allows.
+    pub(crate) async fn open_within(&self, secret_key: Option<SecretKey>, time: Duration) -> Result<Client, Failure> {
+        tokio::time::timeout(time, self.open(secret_key)).await.unwrap_or_else(|_| {
+            let (url, time) = (printable(&self.url).into_owned(), humantime::format_duration(time));
+            let text = format!("no login at {url} within {time} (--timeout): the engine does not answer");
+            Err(Problem::new(Exit::Unreachable, text).into())
+        })
     }
 
     /// The same with an app key that was looked up before.
@@ -179,10 +195,23 @@ impl Connection {
         })
     }
 
-    /// The app key, if there is one for this engine.
-    pub(crate) fn app_key(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        Ok(secrets::given_for("--app-key", self.from()?, &self.url)?.map(|(key, _)| key))
+    /// The app key, and where it was found, if there is one for this engine.
+    pub(crate) fn app_key(&self) -> Result<secrets::Given, Failure> {
+        let given = secrets::given_for("--app-key", self.from()?, &self.url)?;
+        if let Some((key, place)) = &given {
+            check_app_key(key, place)?;
+        }
+        Ok(given)
     }
+}
+
+/// Refuses an admin token: what is sent as an app key is seen by whatever engine that is, and in clear without TLS.
+pub(crate) fn check_app_key(key: &str, place: &str) -> Result<(), Problem> {
+    if !trimmed(key).starts_with("ensync_admin_") {
+        return Ok(());
+    }
+    let text = "holds an admin token, which is never sent as an app key; `ensync app create` prints an app's as ENSYNC_APP_KEY";
+    Err(Problem::usage(format!("{place} {text}")))
 }
 
 fn no_app_key() -> Failure {

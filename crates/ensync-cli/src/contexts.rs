@@ -5,13 +5,15 @@ use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use ensync_sdk::core::read_json;
 use serde_json::{Map, Value, json};
 
 use crate::exit::{Exit, Problem};
 use crate::foreign::trimmed;
-use crate::output::Failure;
+use crate::output::{Failure, note};
 use crate::variables;
 
 /// What a context can say: the field, the variable that it stands for, and whether it is a secret, for which
@@ -30,6 +32,8 @@ pub(crate) const FIELDS: [(&str, &str, bool); 10] = [
 ];
 /// The most that a command may print, in bytes.
 const MAX_SECRET: usize = 4_096;
+/// After what time it is told that a command is waited for: it may ask for a password where nobody sees it.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The largest file of contexts that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -60,7 +64,15 @@ impl Context {
 /// The first line that a command prints, run by the shell: what more there is belongs to other fields, as password managers have it.
 fn run(command: &str) -> Result<String, String> {
     let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let (ended, waiting) = mpsc::channel::<()>();
+    let shown = command.to_owned();
+    std::thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            note(format_args!("waiting for a command of the context: {shown:?}"));
+        }
+    });
     let output = Command::new(shell).args([flag, command]).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
+    drop(ended);
     let output = output.map_err(|cause| format!("{command:?} cannot be run: {cause}"))?;
     if !output.status.success() {
         return Err(format!("{command:?} ended with {}", output.status));
@@ -95,7 +107,11 @@ impl Contexts {
         check(path, &file.metadata().map_err(unreadable)?)?;
         let mut text = String::new();
         file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
-        let broken = |why: &str| Problem::usage(format!("the contexts in {shown} cannot be read: {why}"));
+        let broken = |why: &str| {
+            Problem::usage(format!(
+                "the contexts in {shown} cannot be read: {why}; mend the file, or remove it and add them again"
+            ))
+        };
         let read = read_json("this", text.as_bytes()).map_err(|cause| broken(&cause.to_string()))?;
         let current = read.get("current").and_then(Value::as_str).map(str::to_owned);
         let mut contexts = Self { current, ..Self::default() };

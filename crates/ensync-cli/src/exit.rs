@@ -28,7 +28,7 @@ macro_rules! exits {
 }
 
 exits! {
-    Failed = 1, "failed", "it failed in a way that none of the codes below names";
+    Failed = 1, "failed", "it failed in a way that none of the codes below names; an engine did not start";
     Usage = 2, "usage", "it was told something wrong: an argument, a variable, a file, a payload";
     Unfinished = 3, "unfinished", "an engine stopped as it was told, but not everybody had finished";
     NotFound = 4, "not_found", "there is no such app, event name, event or context";
@@ -102,6 +102,12 @@ impl Problem {
     /// It was told something wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// What the library says.
+    pub(crate) fn of(error: &ensync_sdk::Error) -> Self {
+        let kind = error.kind();
+        Self { exit: Exit::of(kind), kind: Some(kind.code()), message: report(error) }
     }
 
     /// The same, told otherwise.

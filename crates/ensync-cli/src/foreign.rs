@@ -5,6 +5,8 @@ use ensync_sdk::core::{Redact, is_unprintable};
 
 pub(crate) use ensync_sdk::core::{perhaps_secret_in, printable, secret_in};
 
+use crate::hints;
+
 /// JSON, for a terminal too: what would do something there is escaped, which changes no value. Such characters are in strings
 /// only, but for white space, which stays.
 pub(crate) fn json(text: &str) -> String {
@@ -19,9 +21,10 @@ pub(crate) fn json(text: &str) -> String {
     safe
 }
 
-/// An error or a warning as it is printed: each line [`printable`], and without secrets.
+/// An error or a warning as it is printed: in the tool's words, each line [`printable`], and without secrets.
 pub(crate) fn message(text: &str) -> String {
-    let clean = ensync_sdk::core::redacted(text, Redact::Hex);
+    let text = hints::reworded(text);
+    let clean = ensync_sdk::core::redacted(&text, Redact::Hex);
     clean.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 

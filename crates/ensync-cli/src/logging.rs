@@ -30,6 +30,8 @@ pub(crate) enum Filter<'a> {
     Engine(&'a str, u8),
     /// By every other command.
     Command(u8),
+    /// By one that tells itself what becomes of its connection.
+    Follower(u8),
 }
 
 impl Filter<'_> {
@@ -40,8 +42,9 @@ impl Filter<'_> {
         };
         match self {
             Self::Command(0) => "warn".into(),
-            Self::Command(1) => ours("info"),
-            Self::Command(_) => ours("debug"),
+            Self::Follower(0) => "warn,ensync_client::session::supervisor=error".into(),
+            Self::Command(1) | Self::Follower(1) => ours("info"),
+            Self::Command(_) | Self::Follower(_) => ours("debug"),
             Self::Engine(_, 1..) => ours("debug"),
             Self::Engine(level @ ("info" | "debug" | "trace"), 0) => ours(level),
             Self::Engine(level, 0) => (*level).to_owned(),

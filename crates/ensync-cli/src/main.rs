@@ -9,8 +9,10 @@ mod command;
 mod config;
 mod connection;
 mod contexts;
+mod directory;
 mod exit;
 mod foreign;
+mod hints;
 mod logging;
 mod manager;
 mod output;
@@ -56,6 +58,7 @@ enum Command {
     Session(command::session::Session),
     Lookup(command::lookup::Lookup),
     Info(command::info::Info),
+    Top(command::top::Top),
     Publish(Box<command::publish::Publish>),
     Subscribe(Box<command::subscribe::Subscribe>),
     Replay(Box<command::replay::Replay>),
@@ -91,7 +94,11 @@ fn main() -> ExitCode {
 /// Carries a command out. What it exits with.
 async fn run(cli: Cli) -> u8 {
     let serves = matches!(cli.command, Command::Serve(_));
-    let log = (!serves).then(|| logging::start(config::LogFormat::Text, logging::Filter::Command(cli.verbose)));
+    let filter = match cli.command {
+        Command::Subscribe(_) => logging::Filter::Follower(cli.verbose),
+        _ => logging::Filter::Command(cli.verbose),
+    };
+    let log = (!serves).then(|| logging::start(config::LogFormat::Text, filter));
     let out = Output { json: cli.json };
     let done = match cli.command {
         Command::Serve(serve) => serve.run(cli.verbose, out).await,
@@ -106,6 +113,7 @@ async fn run(cli: Cli) -> u8 {
         Command::Session(session) => session.run(out).await,
         Command::Lookup(lookup) => lookup.run(out).await,
         Command::Info(info) => info.run(out).await,
+        Command::Top(top) => top.run(out).await,
         Command::Publish(publish) => publish.run(out).await,
         Command::Subscribe(subscribe) => subscribe.run(out).await,
         Command::Replay(replay) => replay.run(out).await,

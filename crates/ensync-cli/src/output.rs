@@ -142,6 +142,11 @@ pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
     !plain && stream.is_terminal()
 }
 
+/// So many of something.
+pub(crate) fn plural(count: u64, one: &str, more: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {more}") }
+}
+
 /// Rows under a heading, in columns.
 pub(crate) struct Table(Vec<String>);
 

@@ -14,6 +14,7 @@ use ensync_sdk::{AppId, Error, ErrorKind};
 use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 pub(crate) use key_file::{KeyFile, time};
 
@@ -23,8 +24,8 @@ use crate::foreign::{printable, trimmed};
 pub(crate) use crate::output::{Failure, Output, Table};
 
 use offline::Offline;
-use online::Online;
 pub(crate) use online::check_url;
+use online::{Online, Told};
 
 /// What may stand in a path or behind its question mark as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -88,6 +89,11 @@ impl Admin {
         }
     }
 
+    /// Follows what an engine tells on and on. That nothing more comes means that it ended that.
+    pub(crate) fn follow(&self, path: &str) -> Result<Following, Failure> {
+        Ok(Following(Online::new(self)?.follow(path)?))
+    }
+
     /// Does something with the API, and closes it, whatever came of it.
     pub(crate) async fn run<T>(&self, what: impl AsyncFnOnce(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
         let api = match &self.data {
@@ -100,6 +106,29 @@ impl Admin {
             offline.close().await;
         }
         done
+    }
+}
+
+/// What an engine tells.
+pub(crate) struct Following(mpsc::Receiver<Told>);
+
+impl Following {
+    /// What it tells next; `None` if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it was refused, or the connection is lost.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Failure> {
+        match self.0.recv().await {
+            None => Ok(None),
+            Some(Told::Data(data)) => Ok(Some(read_json("the admin API's answer", &data)?)),
+            Some(Told::Refused(status, said)) => {
+                Err(refused(status, &said, read_json("the admin API's answer", &said).unwrap_or_default()))
+            }
+            Some(Told::Lost(why)) => {
+                Err(Problem::new(Exit::Unreachable, format!("cannot follow the admin API at {why}")).into())
+            }
+        }
     }
 }
 
@@ -120,17 +149,7 @@ impl Api {
         if status.is_success() {
             return read.map_err(|cause| format!("{cause}; is this an EnSync engine?").into());
         }
-        let read: Value = read.unwrap_or_default();
-        let [kind, said] =
-            ["kind", "message"].map(|field| read.pointer(&format!("/error/{field}")).and_then(Value::as_str));
-        let Some(said) = said.map(|said| printable(said).into_owned()) else {
-            return Err(format!("the admin API answered {status}: is this an EnSync engine?").into());
-        };
-        Err(match kind.and_then(ErrorKind::from_code) {
-            Some(kind) => Error::new(kind, said).into(),
-            None if status == StatusCode::UNAUTHORIZED => Problem::new(Exit::Denied, said).into(),
-            None => said.into(),
-        })
+        Err(refused(status, body, read.unwrap_or_default()))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -195,6 +214,27 @@ impl Api {
         let app = self.app(which).await?;
         Ok(format!("/v1/apps/{}", encoded(text(&app, "id"))))
     }
+}
+
+/// Why something was not done, in the engine's words.
+fn refused(status: StatusCode, body: &[u8], read: Value) -> Failure {
+    let [kind, said] =
+        ["kind", "message"].map(|field| read.pointer(&format!("/error/{field}")).and_then(Value::as_str));
+    let Some(said) = said.map(|said| printable(said).into_owned()) else { return something_else(status, body) };
+    match kind.and_then(ErrorKind::from_code) {
+        Some(kind) => Error::new(kind, said).into(),
+        None if status == StatusCode::UNAUTHORIZED => Problem::new(Exit::Denied, said).into(),
+        None => said.into(),
+    }
+}
+
+/// That what answers is no admin API.
+fn something_else(status: StatusCode, body: &[u8]) -> Failure {
+    if body.starts_with(b"This is an EnSync engine: gRPC at ") {
+        let text = "this is the engine's port for clients; administration has another one, 50052 by default: give that as --admin-url";
+        return Problem::usage(text).into();
+    }
+    format!("the admin API answered {status}: is this an EnSync engine?").into()
 }
 
 /// Restricts a list to an event name and an app.

@@ -1,6 +1,6 @@
 //! The admin API on a data directory, without an engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,26 +8,62 @@ use bytes::Bytes;
 use ensync_engine::{AdminApi, Broker, BrokerOptions, DiskLog, DiskOptions};
 use ensync_sdk::ErrorKind;
 use http::{Request, Response};
+use tokio::sync::OnceCell;
 
 use super::Failure;
+use crate::directory::{self, Contents};
+use crate::exit::Problem;
 
+/// A data directory. One that is empty is made an engine's by the first change, and not by a look.
 pub(crate) struct Offline {
+    path: PathBuf,
+    opened: OnceCell<Opened>,
+}
+
+struct Opened {
     broker: Broker,
     api: AdminApi,
 }
 
 impl Offline {
     pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
-        let shown = path.display();
-        let owner = std::fs::metadata(path).map_err(|cause| {
-            format!("cannot use the data directory {shown}: {cause}; `ensync serve --data {shown}` would make it")
-        })?;
-        check_owner(path, &owner)?;
-        let log = DiskLog::open(path, DiskOptions::default()).await.map_err(|error| match error.kind() {
-            ErrorKind::Unavailable => error.context(
-                "cannot administer the data directory; if an engine runs on it, leave --data out, and its admin API does it",
-            ),
-            _ => error,
+        check_owner(path, &directory::check(path)?)?;
+        let offline = Self { path: path.to_owned(), opened: OnceCell::new() };
+        match directory::contents(path)? {
+            Contents::Log => _ = offline.opened().await?,
+            Contents::Nothing => {}
+            Contents::Other => return Err(directory::no_log(path).into()),
+        }
+        Ok(offline)
+    }
+
+    async fn opened(&self) -> Result<&Opened, Failure> {
+        self.opened.get_or_try_init(|| Opened::open(&self.path)).await
+    }
+
+    pub(crate) async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
+        if !self.opened.initialized() && request.method().is_safe() {
+            return Err(directory::no_log(&self.path).into());
+        }
+        Ok(self.opened().await?.api.call(request).await?)
+    }
+
+    pub(crate) async fn close(self) {
+        if let Some(opened) = self.opened.into_inner() {
+            opened.broker.shutdown().await;
+        }
+    }
+}
+
+impl Opened {
+    async fn open(path: &Path) -> Result<Self, Failure> {
+        let log = DiskLog::open(path, DiskOptions::default()).await.map_err(|error| {
+            directory::problem(&match error.kind() {
+                ErrorKind::Unavailable => error.context(
+                    "cannot administer the data directory; if an engine runs on it, leave --data out, and its admin API does it",
+                ),
+                _ => error,
+            })
         })?;
         let mut options = BrokerOptions::default();
         // What an engine remembers, it shall find again: its limits may be wider than these defaults.
@@ -36,14 +72,6 @@ impl Offline {
         options.limits.dedup_entries = usize::MAX;
         let broker = Broker::start(options, Arc::new(log)).await?;
         Ok(Self { api: AdminApi::new(broker.clone()), broker })
-    }
-
-    pub(crate) async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
-        Ok(self.api.call(request).await?)
-    }
-
-    pub(crate) async fn close(self) {
-        self.broker.shutdown().await;
     }
 }
 
@@ -61,7 +89,7 @@ fn check_owner(path: &Path, directory: &std::fs::Metadata) -> Result<(), Failure
          run it as that user, with `sudo -u '#{owner}'`",
         path.display()
     );
-    Err(message.into())
+    Err(Problem::usage(message).into())
 }
 
 #[cfg(not(unix))]

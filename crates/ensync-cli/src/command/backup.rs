@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ensync_engine::store;
@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::Outcome;
 use super::store::{figures, summary};
+use crate::directory::{self, Contents};
+use crate::exit::Problem;
 use crate::output::Output;
 
 /// Copy a data directory, also one that an engine uses: everything that was accepted before is in the copy.
@@ -25,7 +27,17 @@ pub(crate) struct Backup {
 
 impl Backup {
     pub(crate) async fn run(self, out: Output) -> Outcome {
-        let backup = store::backup(&self.data, &self.to, self.replays).await?;
+        // Before anything is made.
+        directory::check(&self.data)?;
+        if directory::contents(&self.data)? != Contents::Log {
+            return Err(directory::no_log(&self.data).into());
+        }
+        if is_within(&self.to, &self.data) {
+            let text = "--to is inside of the data directory, where an engine would take it for its own: put the copy elsewhere";
+            return Err(Problem::usage(text).into());
+        }
+        let backup = store::backup(&self.data, &self.to, self.replays).await;
+        let backup = backup.map_err(|error| directory::problem(&error))?;
         let to = self.to.display();
         let value = || json!({"to": to.to_string(), "left_out": backup.left_out, "contents": figures(&backup.report)});
         let text = || {
@@ -38,4 +50,12 @@ impl Backup {
         };
         out.either(value, text)
     }
+}
+
+/// Whether a path, which need not be there yet, leads into a directory that is there.
+fn is_within(path: &Path, directory: &Path) -> bool {
+    let Ok(directory) = directory.canonicalize() else { return false };
+    let there = std::path::absolute(path).ok();
+    let there = there.as_deref().and_then(|path| path.ancestors().find_map(|path| path.canonicalize().ok()));
+    there.is_some_and(|there| there.starts_with(directory))
 }

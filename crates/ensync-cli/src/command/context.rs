@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::admin::{Table, check_url};
+use crate::connection::check_app_key;
 use crate::contexts::{self, Contexts, FIELDS};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, note};
@@ -198,6 +199,7 @@ impl Add {
         // A secret key in its place would be sent to engines.
         if let Some(key) = &app_key {
             AppKey::parse(key).map_err(|error| Problem::at("--app-key", &error))?;
+            check_app_key(key, "the app key")?;
         }
         let fields = [
             ("url", self.url),

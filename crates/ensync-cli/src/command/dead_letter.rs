@@ -10,6 +10,7 @@ use crate::admin::{Admin, Api, Failure, Output, Table, confirmed, encoded, shown
 use crate::exit::{Exit, Problem};
 use crate::foreign;
 use crate::output::note;
+use crate::values;
 
 /// Look at dead letters, have them delivered again, or give them up.
 #[derive(Args)]
@@ -28,7 +29,7 @@ enum Command {
         #[command(flatten)]
         those: Those,
         /// How many at most. If there are more, the last line on standard error says how to go on.
-        #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = values::number::<usize>)]
         limit: usize,
         /// Only those after this one: an event's id, of the page before.
         #[arg(long, value_name = "ID")]
@@ -82,10 +83,10 @@ struct Those {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Those that have been dead letters for at least this time, such as 7d.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     older_than: Option<Duration>,
     /// Those that have been dead letters for less than this time.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     newer_than: Option<Duration>,
 }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use ensync_sdk::Schema;
-use ensync_sdk::core::Given;
+use ensync_sdk::core::{Given, report};
 use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
 use crate::admin::{Admin, Api, Failure, Output, Rights, Table, confirmed, encoded, text};
 use crate::exit::Problem;
+use crate::values;
 
 /// Register event names, change them, and say which app may use them.
 #[derive(Args)]
@@ -119,7 +120,8 @@ impl Event {
             Command::Create(named) => {
                 let mut body = named.options.read()?;
                 body.insert("name".into(), named.name.into());
-                one(&named.admin, out, Method::POST, "/v1/events".into(), Some(body.into())).await
+                let created = one(&named.admin, out, Method::POST, "/v1/events".into(), Some(body.into())).await;
+                created.map_err(|error| named.options.as_typed(error))
             }
             Command::Update(named) => {
                 let body = named.options.read()?;
@@ -127,13 +129,21 @@ impl Event {
                     let nothing = "nothing to change: give --schema, --ttl, --max-deliveries or --ack-timeout";
                     return Err(Problem::usage(nothing).into());
                 }
-                one(&named.admin, out, Method::PATCH, path(&named.name), Some(body.into())).await
+                let changed = one(&named.admin, out, Method::PATCH, path(&named.name), Some(body.into())).await;
+                changed.map_err(|error| named.options.as_typed(error))
             }
             Command::List { admin } => list(&admin, out).await,
             Command::Show { name, admin } => one(&admin, out, Method::GET, path(&name), None).await,
             Command::Delete { name, yes, admin } => {
-                confirmed(yes, &format!("this deletes the event name {name}, and what could be replayed of it"))?;
-                admin.run(async |api| api.call(Method::DELETE, &path(&name), None).await).await?;
+                let deleted = async |api: &Api| {
+                    if !yes {
+                        // One that is not there is told first.
+                        api.get(&path(&name)).await?;
+                    }
+                    confirmed(yes, &format!("this deletes the event name {name}, and what could be replayed of it"))?;
+                    api.call(Method::DELETE, &path(&name), None).await
+                };
+                admin.run(deleted).await?;
                 out.done()
             }
             Command::Grant { app, name, rights, admin } => {
@@ -173,8 +183,7 @@ impl Options {
             }
         };
         let time = |text: &str| -> Result<Value, Failure> {
-            let time: Duration = humantime::parse_duration(text)?;
-            Ok(json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+            Ok(json!(u64::try_from(values::time(text)?.as_millis()).unwrap_or(u64::MAX)))
         };
         let mut add = |field: &str, flag: &str, text: Option<&str>, read: &dyn Fn(&str) -> Result<Value, Failure>| {
             let Some(text) = text else { return Ok::<(), Failure>(()) };
@@ -191,10 +200,23 @@ impl Options {
             Ok(schema.fields().map(|(field, kind)| (field.to_owned(), Value::from(kind.name()))).collect())
         })?;
         add("ttl_ms", "--ttl", self.ttl.as_deref(), &time)?;
-        let count = |text: &str| Ok(json!(text.parse::<NonZeroU32>()?.get()));
+        let count = |text: &str| Ok(json!(values::at_least_one::<NonZeroU32>(text)?.get()));
         add("max_deliveries", "--max-deliveries", self.max_deliveries.as_deref(), &count)?;
         add("ack_timeout_ms", "--ack-timeout", self.ack_timeout.as_deref(), &time)?;
         Ok(found)
+    }
+}
+
+impl Options {
+    /// What the engine says of a time, with the time as it was typed.
+    fn as_typed(&self, error: Failure) -> Failure {
+        let Some(refused) = error.downcast_ref::<ensync_sdk::Error>() else { return error };
+        let mut said = report(refused);
+        for typed in [&self.ttl, &self.ack_timeout].into_iter().flatten() {
+            let Ok(time) = values::time(typed) else { continue };
+            said = said.replace(&format!(" of {} ms", time.as_millis()), &format!(" of {typed}"));
+        }
+        Problem::of(refused).with_message(said).into()
     }
 }
 

@@ -1,10 +1,12 @@
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::Value;
 
 use super::Outcome;
 use crate::admin::{Admin, Output, Table, shown, text, time};
+use crate::output::plural;
 
 /// Say how a running engine is: version, uptime, whether it is ready, what it holds, its disk and its limits.
 #[derive(Args)]
@@ -42,16 +44,49 @@ fn table(info: &Value) -> Table {
         None => table.row(["LOG".into(), "in memory".into()]),
         Some(disk) => {
             let mib = |name: &str| disk.get(name).and_then(Value::as_u64).unwrap_or_default() >> 20;
-            let segments = shown(disk, "segments");
-            let text = format!("{} MiB in {segments} segments, {} MiB free", mib("bytes"), mib("free_bytes"));
+            let segments = disk.get("segments").and_then(Value::as_u64).unwrap_or_default();
+            let segments = plural(segments, "segment", "segments");
+            let text = format!("{} MiB in {segments}, {} MiB free", mib("bytes"), mib("free_bytes"));
             table.row(["LOG".into(), text]);
         }
     }
     for (name, value) in info.get("limits").and_then(Value::as_object).into_iter().flatten() {
-        table.row([format!("LIMIT {}", name.to_uppercase().replace('_', " ")), value.to_string()]);
+        let (name, value) = limit(name, value);
+        table.row([format!("LIMIT {}", name.to_uppercase().replace('_', " ")), value]);
     }
     for setting in info.get("settings").and_then(Value::as_array).into_iter().flatten() {
         table.row([format!("SETTING {}", text(setting, "name")), text(setting, "value").into()]);
     }
     table
+}
+
+/// A limit in words: times and sizes with their units.
+fn limit<'a>(name: &'a str, value: &Value) -> (&'a str, String) {
+    let time = name.strip_suffix("_ms");
+    let shown = match (time, value.as_u64()) {
+        _ if value.is_null() => "none".to_owned(),
+        (Some(_), Some(ms)) => humantime::format_duration(Duration::from_millis(ms)).to_string(),
+        (None, Some(bytes)) if name.ends_with("bytes") || name.contains("_bytes_") => ByteSize(bytes).to_string(),
+        _ => value.to_string(),
+    };
+    (time.unwrap_or(name), shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_have_units() {
+        for (name, value, shown) in [
+            ("ack_timeout_ms", 60_000.into(), ("ack_timeout", "1m")),
+            ("ttl_ms", Value::Null, ("ttl", "none")),
+            ("publish_rate", Value::Null, ("publish_rate", "none")),
+            ("max_payload_bytes", (1 << 20).into(), ("max_payload_bytes", "1.0 MiB")),
+            ("max_sessions", 5.into(), ("max_sessions", "5")),
+        ] {
+            let found = limit(name, &value);
+            assert_eq!((found.0, found.1.as_str()), shown);
+        }
+    }
 }

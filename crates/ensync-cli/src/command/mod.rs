@@ -23,6 +23,7 @@ pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod store;
 pub(crate) mod subscribe;
+pub(crate) mod top;
 
 use tokio::io::AsyncReadExt;
 

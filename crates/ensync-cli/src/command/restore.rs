@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::store::{figures, summary};
+use crate::directory;
 use crate::output::Output;
 
 /// Put a backup into a data directory.
@@ -22,7 +23,8 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) async fn run(self, out: Output) -> Outcome {
-        let restored = store::restore(&self.from, &self.data).await?;
+        directory::check(&self.from)?;
+        let restored = store::restore(&self.from, &self.data).await.map_err(|error| directory::problem(&error))?;
         let data = self.data.display();
         let value = || json!({"data": data.to_string(), "contents": figures(&restored.report)});
         let text = || {

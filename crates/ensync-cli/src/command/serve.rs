@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use ensync_engine::{EventOptions, Server, ServerTls};
-use ensync_sdk::core::{Given, report};
+use ensync_sdk::core::report;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -12,7 +14,7 @@ use crate::exit::{self, Exit, Problem};
 use crate::foreign;
 use crate::manager::{self, Told};
 use crate::output::Output;
-use crate::{logging, signals};
+use crate::{logging, signals, values};
 
 /// What a stop may take beside waiting for clients: the last checkpoint, mostly.
 const CLOSING: Duration = Duration::from_secs(20);
@@ -34,7 +36,8 @@ const DEV_APPS: [&str; 2] = ["shop", "warehouse"];
 )]
 pub(crate) struct Serve {
     /// For development: event names are registered on first use, the apps "shop" and "warehouse" are made if no --app says
-    /// otherwise, and without a data directory everything is in memory, settled events included, until it ends.
+    /// otherwise, and without a data directory everything is in memory, settled events included, until it ends. If the port for
+    /// administration is taken, and nobody chose it, another one is.
     #[arg(long)]
     dev: bool,
     /// A configuration file.
@@ -61,7 +64,7 @@ pub(crate) struct Serve {
     /// A PEM file of CAs: clients must show a certificate that one of them issued.
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
-    /// Where to serve administration, metrics and health; "off" for nowhere.
+    /// Where to serve administration, the console, metrics and health; "off" for nowhere. [127.0.0.1:50052]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// How a line of the log looks: text or json.
@@ -75,10 +78,10 @@ pub(crate) struct Serve {
     set: Vec<String>,
     /// An app to make, unless there is one of that name. Its keys are printed when it is made, and never again. Repeat it for
     /// several.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::app_name)]
     app: Vec<String>,
     /// An event name to register, unless it is registered. Repeat it for several.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::event_name)]
     event: Vec<String>,
 }
 
@@ -101,9 +104,18 @@ impl Serve {
         );
         raise_descriptors();
         let mut signals = signals::Signals::listen()?;
-        let (builder, tls) = config.builder(self.dev).map_err(|error| Problem::usage(report(&error)))?;
+        let (builder, mut tls) = config.builder(self.dev).map_err(|error| Problem::usage(report(&error)))?;
         let begun = Instant::now();
-        let server = manager::starting(builder.progress(), builder.start(), manager::tell).await?;
+        let server = match manager::starting(builder.progress(), builder.start(), manager::tell).await {
+            // Whoever develops may have an engine already: the console is somewhere else then, and says where.
+            Err(error) if self.dev && loaded.admin_is_anywhere() && is_taken(&error, config.admin_listen.0) => {
+                let (builder, again) = config.builder(self.dev).map_err(|error| Problem::usage(report(&error)))?;
+                let builder = builder.admin(config::ANY_PORT);
+                tls = again;
+                manager::starting(builder.progress(), builder.start(), manager::tell).await?
+            }
+            started => started?,
+        };
         let say = Say(out);
         self.announce(&server, config.data_dir(self.dev).as_deref(), say);
         let result = self.serve(&server, tls, &mut signals, (begun, config.shutdown_timeout), say).await;
@@ -181,21 +193,19 @@ impl Serve {
             ("--log-format", "log.format", &self.log_format),
             ("--log-level", "log.level", &self.log_level),
         ];
-        let mut flags: config::Flags =
-            single.into_iter().filter_map(|(flag, name, value)| Some((flag, name, words(value.as_ref()?)))).collect();
-        flags.extend(list(&self.listen).map(|value| ("--listen", "listen", value)));
-        flags.extend(list(&self.listen_plaintext).map(|value| ("--listen-plaintext", "listen_plaintext", value)));
-        flags.extend(self.insecure.then_some(("--insecure", "insecure", Raw::Boolean(true))));
+        let single = single.into_iter().filter_map(|(flag, name, value)| Some((flag, name, words(value.as_ref()?))));
+        let more = [
+            list(&self.listen).map(|value| ("--listen", "listen", value)),
+            list(&self.listen_plaintext).map(|value| ("--listen-plaintext", "listen_plaintext", value)),
+            self.insecure.then_some(("--insecure", "insecure", Raw::Boolean(true))),
+        ];
+        let flags = single.chain(more.into_iter().flatten());
+        let mut flags: config::Flags = flags.map(|(flag, name, value)| (flag, name.to_owned(), value)).collect();
         for setting in &self.set {
             let (name, value) = setting
                 .split_once('=')
                 .ok_or_else(|| Problem::usage("--set: write it as NAME=VALUE, such as limits.max_sessions=1000"))?;
-            let key = config::Key::find(name).map(|(_, key)| key.name);
-            let key = key.ok_or_else(|| {
-                let name = Given(name);
-                Problem::usage(format!("--set {name}: there is no such setting; see `ensync config check --print`"))
-            })?;
-            flags.push(("--set", key, Raw::Words(value.to_owned())));
+            flags.push(("--set", name.to_owned(), Raw::Words(value.to_owned())));
         }
         Ok(flags)
     }
@@ -229,15 +239,19 @@ impl Serve {
                 (None, Some(token)) => Some(format!("{name} {}", token.expose())),
                 (None, None) => None,
             };
-            lines.extend(server.console_url().map(|url| format!("# console at {url}")));
-            if let Some(reader) = server.admin_read_token().filter(|_| data.is_none()) {
-                lines.push(format!("# for looking only, token {}", reader.expose()));
-            }
             for (what, url, name) in [
+                ("console", server.console_url(), "token"),
                 ("administration", server.admin_url(), "token"),
                 ("Config Manager API", server.config_manager_url(), "access key"),
             ] {
-                lines.extend(url.zip(secret(name)).map(|(url, secret)| format!("# {what} at {url}, {secret}")));
+                let Some((url, secret)) = url.zip(secret(name)) else { continue };
+                if name == "access key" {
+                    lines.push("# for the makers' command line:".to_owned());
+                }
+                lines.push(format!("# {what} at {url}, {secret}"));
+            }
+            if let Some(reader) = server.admin_read_token().filter(|_| data.is_none()) {
+                lines.push(format!("# for looking only, token {}", reader.expose()));
             }
             lines.join("\n")
         };
@@ -260,7 +274,8 @@ impl Serve {
         if names.is_empty() && self.dev {
             names.extend(DEV_APPS);
         }
-        for name in names {
+        let mut made = BTreeSet::new();
+        for name in names.into_iter().filter(|name| made.insert(*name)) {
             if let Some(app) = known.iter().find(|app| app.name == name) {
                 let id = app.id.to_string();
                 say.both(|| json!({"app": name, "app_id": id}), || format!("# app {name:?} is there already: {id}"));
@@ -287,6 +302,12 @@ impl Serve {
         }
         Ok(())
     }
+}
+
+/// Whether an engine did not start because another program listens at an address.
+fn is_taken(error: &ensync_sdk::Error, address: Option<SocketAddr>) -> bool {
+    address
+        .is_some_and(|address| error.to_string().starts_with(&format!("cannot listen on {address}: another program")))
 }
 
 /// What an engine tells while it runs.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::admin::{Admin, Api, Output, Table, encoded, shown, text, time};
+use crate::values;
 
 /// Look at the clients that are logged in, or end their sessions.
 #[derive(Args)]
@@ -27,6 +28,7 @@ enum Command {
     #[command(after_help = "Examples:\n  ensync session show 17")]
     Show {
         /// Its number.
+        #[arg(value_parser = values::number::<u64>)]
         session: u64,
         #[command(flatten)]
         admin: Admin,
@@ -35,6 +37,7 @@ enum Command {
     #[command(after_help = "Examples:\n  ensync session end 17")]
     End {
         /// Its number.
+        #[arg(value_parser = values::number::<u64>)]
         session: u64,
         #[command(flatten)]
         admin: Admin,

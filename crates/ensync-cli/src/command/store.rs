@@ -5,7 +5,8 @@ use ensync_engine::store::{self, Assessment, Damage, FileReport, LostEvents, Rep
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::output::Output;
+use crate::directory;
+use crate::output::{Output, plural};
 
 /// Check or repair a data directory that no engine uses.
 #[derive(Args)]
@@ -55,7 +56,8 @@ impl Store {
 
 impl Verify {
     async fn run(self, out: Output) -> Outcome {
-        let report = store::verify(&self.data).await?;
+        directory::check(&self.data)?;
+        let report = store::verify(&self.data).await.map_err(|error| directory::problem(&error))?;
         let value = || {
             let file = |file: &FileReport| json!({"name": file.name, "bytes": file.bytes, "contents": file.contents.to_string()});
             json!({
@@ -82,7 +84,9 @@ impl Verify {
 
 impl Repair {
     async fn run(self, out: Output) -> Outcome {
-        let found = if self.apply { store::repair(&self.data).await? } else { store::assess(&self.data).await? };
+        directory::check(&self.data)?;
+        let found = if self.apply { store::repair(&self.data).await } else { store::assess(&self.data).await };
+        let found = found.map_err(|error| directory::problem(&error))?;
         let repaired = self.apply && !found.damage.is_empty();
         let value = || {
             let lost = |queue: &LostEvents| {
@@ -143,8 +147,13 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
         format!("{file} ends with {bytes} bytes of a commit that was not finished; the next start removes them")
     });
     let figures = format!(
-        "{} records in {} commits, {} bytes; {} unsettled events, {} dead letters; {} checkpoints compared with the log",
-        report.records, report.commits, report.bytes, report.unsettled, report.dead, report.compared
+        "{} in {}, {}; {}, {}; {} compared with the log",
+        plural(report.records, "record", "records"),
+        plural(report.commits, "commit", "commits"),
+        plural(report.bytes, "byte", "bytes"),
+        plural(report.unsettled, "unsettled event", "unsettled events"),
+        plural(report.dead, "dead letter", "dead letters"),
+        plural(report.compared as u64, "checkpoint", "checkpoints"),
     );
     unfinished.into_iter().chain([figures]).collect()
 }
@@ -155,13 +164,14 @@ fn assessment(found: &Assessment) -> Vec<String> {
         lines.push(format!("{file} ends with {bytes} bytes of a commit that was not finished, which is no loss"));
     }
     lines.push(match found.records {
-        Some(records) => format!("lost: {records} records"),
+        Some(records) => format!("lost: {}", plural(records, "record", "records")),
         None => "lost: records whose number cannot be told".to_owned(),
     });
     for queue in &found.events {
         let perhaps = if queue.perhaps > 0 { format!(", and at most {} more", queue.perhaps) } else { String::new() };
         let (event, recipient, waiting) = (&queue.event, &queue.recipient, queue.waiting);
-        lines.push(format!("lost: of {event} for {recipient}: {waiting} events that wait{perhaps}"));
+        let waiting = plural(waiting, "event that waits", "events that wait");
+        lines.push(format!("lost: of {event} for {recipient}: {waiting}{perhaps}"));
     }
     if found.settlements {
         let text = "acknowledgements, defers and discards in the lost part are forgotten: their events come again";

@@ -15,6 +15,7 @@ use ensync_sdk::core::report;
 use crate::foreign::perhaps_secret_in;
 
 pub(crate) use keys::{Config, KEYS, Key};
+pub(crate) use setup::ANY_PORT;
 pub(crate) use value::{LogFormat, Raw};
 
 /// Where a value was written.
@@ -42,8 +43,8 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Flags that are settings, by name.
-pub(crate) type Flags = Vec<(&'static str, &'static str, Raw)>;
+/// Flags that are settings: the flag, the setting that it is, which need not be one, and its value.
+pub(crate) type Flags = Vec<(&'static str, String, Raw)>;
 
 /// Reads everything. `dev`: for development mode, which has other defaults. `variables` is the environment; a variable that is empty counts as not set. In `flags` are the flag, the
 /// setting it is, and its value.
@@ -53,17 +54,14 @@ pub(crate) fn load(
     variables: impl IntoIterator<Item = (String, Option<String>)>,
     flags: Flags,
 ) -> Loaded {
-    let mut loaded = Loaded { places: vec![None; KEYS.len()], ..Loaded::default() };
-    if dev {
-        loaded.config.admin_listen.0 = None;
-        loaded.config.config_manager_listen.0 = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
-    }
+    let config = Config::of_mode(dev);
+    let mut loaded = Loaded { config, places: vec![None; KEYS.len()], ..Loaded::default() };
     if let Some(path) = path {
         loaded.read_file(path);
     }
     loaded.read_variables(variables);
     for (flag, name, raw) in flags {
-        loaded.set(name, &raw, Place::Flag(flag));
+        loaded.set(&name, &raw, Place::Flag(flag));
     }
     loaded.check();
     loaded
@@ -133,7 +131,11 @@ impl Loaded {
                 // Other commands have variables too.
                 None if variable.starts_with("ENSYNC_ADMIN_") => {}
                 None if sections.iter().any(|section| variable.starts_with(section)) => {
-                    self.warnings.push(format!("the environment variable {variable} is no setting, and has no effect"));
+                    let near = variable.strip_prefix("ENSYNC_").unwrap_or_default().to_lowercase();
+                    let near = nearest_by(&near, |name| name.replace('.', "_")).map(Key::variable);
+                    let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+                    self.warnings
+                        .push(format!("the environment variable {variable} is no setting, and has no effect{hint}"));
                 }
                 None => {}
             }
@@ -168,6 +170,11 @@ impl Loaded {
 
     fn refuse(&mut self, place: Option<Place>, what: String) {
         self.problems.push(Problem { place, what });
+    }
+
+    /// Whether nobody said where the admin API is served: then another place will do.
+    pub(crate) fn admin_is_anywhere(&self) -> bool {
+        !self.is_set("admin.listen")
     }
 
     /// A problem with a setting, wherever it was written.
@@ -234,9 +241,13 @@ fn is_section(name: &str) -> bool {
 fn nearest(name: &str) -> Option<&'static str> {
     let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
     let moved = KEYS.iter().find(|key| last(key.name) == last(name));
-    let close =
-        || KEYS.iter().map(|key| (distance(key.name, name), key)).filter(|(d, _)| *d <= 2).min_by_key(|(d, _)| *d);
-    moved.or_else(|| close().map(|(_, key)| key)).map(|key| key.name)
+    moved.or_else(|| nearest_by(name, str::to_owned)).map(|key| key.name)
+}
+
+/// The setting whose name, written in some way, differs from a text in two letters at most.
+fn nearest_by(text: &str, written: impl Fn(&str) -> String) -> Option<&'static Key> {
+    let known = KEYS.iter().map(|key| (distance(&written(key.name), text), key));
+    known.filter(|(distance, _)| *distance <= 2).min_by_key(|(distance, _)| *distance).map(|(_, key)| key)
 }
 
 /// How many letters have to be added, dropped or changed. Bounded: longer texts than any name are far from all.

@@ -1,5 +1,6 @@
 //! Settings, made into an engine about to start.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ensync_engine::{
@@ -11,10 +12,22 @@ use ensync_sdk::Result;
 use super::Config;
 use super::keys::KEYS;
 
+/// A port of this machine that nobody has.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Where the data is if nobody says.
 const DATA: &str = "ensync-data";
 
 impl Config {
+    /// What holds if nobody says anything else, in development mode or out of it.
+    pub(crate) fn of_mode(dev: bool) -> Self {
+        let mut config = Self::default();
+        if dev {
+            // For the makers' command line, which is told where.
+            config.config_manager_listen.0 = Some(ANY_PORT);
+        }
+        config
+    }
+
     /// The data directory; `None` for memory.
     pub(crate) fn data_dir(&self, dev: bool) -> Option<PathBuf> {
         self.data.clone().or_else(|| (!dev).then(|| DATA.into()))
@@ -31,7 +44,7 @@ impl Config {
             builder = builder.data_dir(path).disk_options(disk);
         }
         builder = builder.admin_hosts(&self.admin_hosts).admin_token_overlap(self.admin_token_overlap);
-        builder = builder.settings_in_force(self.changed());
+        builder = builder.settings_in_force(self.changed(dev));
         if let Some(served) = self.admin_console {
             builder = builder.console(served);
         }
@@ -63,8 +76,8 @@ impl Config {
     }
 
     /// The settings that are not as they are by default, as a file would have them. None of them is secret: keys are in files of their own.
-    fn changed(&self) -> Vec<SettingInForce> {
-        let default = Self::default();
+    fn changed(&self, dev: bool) -> Vec<SettingInForce> {
+        let default = Self::of_mode(dev);
         let changed = KEYS.iter().filter_map(|key| {
             let (value, usual) = ((key.show)(self), (key.show)(&default));
             (value != usual).then(|| {

@@ -23,7 +23,7 @@ fn problems(loaded: &Loaded) -> Vec<String> {
 fn a_flag_goes_before_the_environment_and_that_before_the_file() {
     let text = "[limits]\nmax_sessions = 1\nmax_subscriptions = 1\nmax_connections = 1\n";
     let variables = [("ENSYNC_LIMITS_MAX_SUBSCRIPTIONS", "2"), ("ENSYNC_LIMITS_MAX_CONNECTIONS", "2"), ("PATH", "x")];
-    let flags = vec![("--set", "limits.max_connections", Raw::Words("3".into()))];
+    let flags = vec![("--set", "limits.max_connections".to_owned(), Raw::Words("3".into()))];
     let loaded = load_text(text, &variables, flags);
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let config = &loaded.config;

@@ -42,6 +42,8 @@ impl Raw {
     /// For a message: what was written, cut short.
     pub(crate) fn shown(&self) -> String {
         match self {
+            // An address is no secret, and what is wrong with it may be its last letter.
+            Self::Text(text) | Self::Words(text) if is_like_an_address(text) => format!("{text:?}"),
             Self::Text(text) | Self::Words(text) => Given(text).to_string(),
             Self::Integer(number) => number.to_string(),
             Self::Boolean(yes) => yes.to_string(),
@@ -55,6 +57,14 @@ impl Raw {
             Self::Other(kind) => format!("a {kind}"),
         }
     }
+}
+
+/// Whether a text is made of what addresses and ports are made of, and no longer than one is.
+fn is_like_an_address(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_host =
+        host.contains(['.', ':']) && host.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:[]".contains(&byte));
+    text.len() <= 54 && is_host && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What a setting can be.
@@ -179,8 +189,7 @@ impl Setting for Ttl {
 }
 
 impl Setting for SocketAddr {
-    const ALLOWED: &'static str =
-        "an IP address and a port in quotes, such as \"127.0.0.1:50051\", \"0.0.0.0:443\" or \"[::1]:50051\"";
+    const ALLOWED: &'static str = "an IP address and a port (up to 65535) in quotes, such as \"127.0.0.1:50051\", \"0.0.0.0:443\" or \"[::1]:50051\"";
     fn read(raw: &Raw) -> Option<Self> {
         raw.text()?.parse().ok()
     }
@@ -190,7 +199,8 @@ impl Setting for SocketAddr {
 }
 
 impl Setting for MaybeAddress {
-    const ALLOWED: &'static str = "\"off\", or an IP address and a port in quotes, such as \"127.0.0.1:9464\"";
+    const ALLOWED: &'static str =
+        "\"off\", or an IP address and a port (up to 65535) in quotes, such as \"127.0.0.1:9464\"";
     fn read(raw: &Raw) -> Option<Self> {
         if raw.text()? == "off" { Some(Self(None)) } else { SocketAddr::read(raw).map(|address| Self(Some(address))) }
     }
@@ -210,7 +220,7 @@ impl Setting for PublishRate {
 }
 
 impl Setting for Vec<SocketAddr> {
-    const ALLOWED: &'static str = "a list of IP addresses with ports, such as [\"127.0.0.1:50051\", \"[::1]:50051\"]; in a variable, \
+    const ALLOWED: &'static str = "a list of IP addresses with ports (up to 65535), such as [\"127.0.0.1:50051\", \"[::1]:50051\"]; in a variable, \
                                    with commas between them";
     fn read(raw: &Raw) -> Option<Self> {
         match raw {

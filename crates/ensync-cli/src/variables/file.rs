@@ -38,7 +38,10 @@ pub(super) fn read(path: &Path) -> (HashMap<String, String>, Option<String>) {
         Ok(length) if length as u64 > MAX_FILE => {
             (nothing, Some(format!("the file {shown} is larger than {MAX_FILE} bytes, and is not read")))
         }
-        Ok(_) => (parse(&text), None),
+        Ok(_) => {
+            let (found, wrong) = parse(&text);
+            (found, wrong.map(|wrong| format!("the file {shown}: {wrong}; that is not read")))
+        }
         Err(cause) => (nothing, Some(format!("the file {shown} cannot be read: {cause}"))),
     }
 }
@@ -59,19 +62,34 @@ fn not_mine(_: &std::fs::Metadata) -> Option<&'static str> {
     None
 }
 
-/// Lines `NAME=value`, of which `export` may come before and quotes around the value. Others than ours are not looked at.
-fn parse(text: &str) -> HashMap<String, String> {
-    let lines = text.trim_start_matches('\u{feff}').lines().filter_map(|line| {
+/// Lines `NAME=value`, of which `export` may come before and quotes around the value, and what is wrong with those that are ours.
+/// Others are not looked at.
+fn parse(text: &str) -> (HashMap<String, String>, Option<String>) {
+    let (mut found, mut wrong) = (HashMap::new(), Vec::new());
+    for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
-        let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-        let (name, value) = (name.trim(), value.trim());
-        let quoted =
-            |quote: char| value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)).map(|(inner, _)| inner);
-        let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
-        let ours = PLACES.contains(&name) || SECRETS.contains(&name);
-        (ours && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
-    });
-    lines.collect()
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) =
+            line.split_once('=').map_or((line, None), |(name, value)| (name.trim(), Some(value.trim())));
+        if !PLACES.contains(&name) && !SECRETS.contains(&name) {
+            continue;
+        }
+        match value.map(unquoted) {
+            Some(Some("")) => {}
+            Some(Some(value)) => _ = found.insert(name.to_owned(), value.to_owned()),
+            Some(None) => wrong.push(format!("line {}: the quotation mark of {name} is not closed", at + 1)),
+            None => wrong.push(format!("line {}: {name} has no value: write {name}=VALUE", at + 1)),
+        }
+    }
+    (found, (!wrong.is_empty()).then(|| wrong.join("; ")))
+}
+
+/// A value without the quotation marks around it; `None` if one is open.
+fn unquoted(value: &str) -> Option<&str> {
+    match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => value.strip_prefix(quote)?.split_once(quote).map(|(inner, _)| inner),
+        _ => Some(value),
+    }
 }
 
 #[cfg(test)]
@@ -81,10 +99,25 @@ mod tests {
     #[test]
     fn a_file_gives_what_is_ours_and_not_empty() {
         let text = "\u{feff}# keys\nENSYNC_URL = grpc://h:1 \nexport ENSYNC_APP_KEY=\"k=1\" # mine\nENSYNC_SECRET_KEY='s'\nENSYNC_CA_FILE=\nPATH=/evil\nENSYNC_DATA=d\nrubbish\n";
-        let mut found: Vec<_> = parse(text).into_iter().collect();
+        let (found, wrong) = parse(text);
+        let mut found: Vec<_> = found.into_iter().collect();
         found.sort();
+        assert_eq!(wrong, None);
         let expected = [("ENSYNC_APP_KEY", "k=1"), ("ENSYNC_SECRET_KEY", "s"), ("ENSYNC_URL", "grpc://h:1")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_line_of_ours_that_says_nothing_is_told_of() {
+        let text = "A='open\nENSYNC_URL\nENSYNC_APP_KEY=\"hush\nexport ENSYNC_ADMIN_URL='h'\n";
+        let (found, wrong) = parse(text);
+        assert_eq!((found.len(), found.contains_key("ENSYNC_ADMIN_URL")), (1, true));
+        let wrong = wrong.unwrap();
+        assert!(
+            wrong.contains("line 2: ENSYNC_URL has no value") && wrong.contains("line 3: the quotation mark"),
+            "{wrong}"
+        );
+        assert!(!wrong.contains("hush"));
     }
 
     #[cfg(unix)]

@@ -37,6 +37,16 @@ async fn a_queue_is_looked_into_and_emptied() {
     assert_eq!(rest.as_array().unwrap().len(), 3);
     let none = shell.run("queue peek a/b --app stock --state dead --json").await.json();
     assert_eq!(none, serde_json::json!([]));
+    let told = shell.run("top --count 2 --json").await.ok();
+    let told: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&told[0]["ready"], &told[0]["per_second"]["published"]), (&5.into(), &serde_json::Value::Null));
+    assert_eq!(told[1]["per_second"]["published"], 0.0);
+    let told = shell.run("top --count 1").await.ok();
+    assert!(told.starts_with("TIME ") && told.contains("IN FLIGHT") && told.lines().count() == 2, "{told}");
+    let wrong =
+        Shell::of(&server).and("ENSYNC_ADMIN_TOKEN", "ensync_admin_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    let said = wrong.run("top").await.failed();
+    assert!(said.contains("not this engine's"), "{said}");
     let watched = shell.run("queue watch --count 2 --every 100ms --json").await.ok();
     assert!(watched.lines().count() == 2 && watched.contains("per_second"), "{watched}");
 

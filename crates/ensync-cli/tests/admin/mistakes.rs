@@ -24,7 +24,8 @@ async fn what_is_missing_is_named() {
         ("http://127.0.0.1:1", "is an engine running"),
         ("http://example.org", "in clear"),
         ("localhost:50052", "write it as https://"),
-        ("https://127.0.0.1:1", "is an engine running"),
+        ("", "--admin-url: it is empty"),
+        ("https://127.0.0.1:1", "nobody listens there; is an engine running"),
     ] {
         let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", url]).await.failed();
         assert!(said.contains(part) && !said.contains(TOKEN), "{said}");
@@ -44,10 +45,13 @@ async fn another_engines_token_and_something_else_than_an_engine() {
     let shell = Shell::bare();
     let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", &url]).await.failed();
     assert!(said.contains("not this engine's"), "{said}");
+    let plain = url.replace("http://", "https://");
+    let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", &plain]).await.failed();
+    assert!(said.contains("the port does not speak TLS; write http://"), "{said}");
     // The port of the clients.
     let url = server.grpc_url().replace("grpc://", "http://");
     let said = shell.with(&["app", "list", "--token-file", path, "--admin-url", &url]).await.failed();
-    assert!(said.contains("is this an EnSync engine?"), "{said}");
+    assert!(said.contains("port for clients") && said.contains("50052"), "{said}");
 }
 
 #[tokio::test]
@@ -55,7 +59,13 @@ async fn a_name_that_several_apps_have_is_not_guessed_at() {
     let server = Server::builder().admin(([127, 0, 0, 1], 0)).start().await.unwrap();
     let shell = Shell::of(&server);
     let first = shell.run("app create shop").await.keys();
-    assert!(shell.run("app create shop").await.failed().contains("has the name shop already"));
+    assert!(
+        shell
+            .run("app create shop")
+            .await
+            .failed()
+            .contains("has the name shop already; give this one another, or add --same-name")
+    );
     let ids = [first, shell.run("app create shop --same-name").await.keys()];
     let said = shell.run("app delete shop --yes").await.failed();
     assert!(ids.iter().all(|keys| said.contains(&keys["ENSYNC_APP_ID"])), "{said}");

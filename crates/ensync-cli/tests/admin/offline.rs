@@ -70,6 +70,20 @@ async fn a_directory_that_is_not_there_is_not_made() {
     let missing = directory.path().join("missing");
     let said = Shell::bare().with(&["app", "list", "--data", missing.to_str().unwrap()]).await.failed();
     assert!(said.contains("ensync serve --data") && !missing.exists(), "{said}");
+    // Nor is another made an engine's by whoever looks: also if it is empty.
+    let foreign = directory.path().join("photos");
+    std::fs::create_dir(&foreign).unwrap();
+    for named in ["", "one.png"] {
+        if !named.is_empty() {
+            std::fs::write(foreign.join(named), "").unwrap();
+        }
+        let said = Shell::bare().with(&["app", "list", "--data", foreign.to_str().unwrap()]).await.failed();
+        assert!(said.contains("holds no log of an engine"), "{said}");
+        assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), usize::from(!named.is_empty()), "{said}");
+    }
+    let said = Shell::bare().with(&["app", "create", "shop", "--data", foreign.to_str().unwrap()]).await.failed();
+    assert!(said.contains("holds no log of an engine") && std::fs::read_dir(&foreign).unwrap().count() == 1, "{said}");
+    std::fs::remove_dir_all(&foreign).unwrap();
     // No token is made where no engine serves an admin API.
     Shell::offline(&directory).run("app create shop").await.ok();
     assert!(!directory.path().join("admin.token").exists());

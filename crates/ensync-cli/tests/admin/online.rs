@@ -32,7 +32,7 @@ async fn an_app_is_made_used_and_deleted() {
     assert_eq!(shell.with(&["app", "show", &made["ENSYNC_APP_ID"], "--json"]).await.json()["id"], shown["id"]);
 
     let rotated = shell.run("app rotate-key shop --grace 1h").await;
-    assert!(rotated.err.contains("the old key logs in until 2"), "{}", rotated.err);
+    assert!(rotated.err.contains("the earlier key logs in until 2"), "{}", rotated.err);
     let rotated = rotated.keys();
     assert_eq!(rotated.len(), 1);
     for key in [&made, &rotated] {
@@ -51,6 +51,12 @@ async fn an_app_is_made_used_and_deleted() {
     let first = &made["ENSYNC_APP_ID"];
     assert!(shell.with(&["app", "retire-key", "shop", first]).await.failed().contains("add --yes"));
     shell.with(&["app", "retire-key", "shop", first, "--yes"]).await.ok();
+    // What programs are told is what they may ask with: its address now, and the id that stays.
+    let shown = shell.run("app list --json").await.json()[0].clone();
+    assert_eq!((&shown["app_id"], &shown["id"]), (&second["ENSYNC_APP_ID"].as_str().into(), &first.as_str().into()));
+    for id in ["app_id", "id"] {
+        assert_eq!(shell.with(&["app", "show", shown[id].as_str().unwrap(), "--json"]).await.json(), shown);
+    }
     assert!(
         shell.with(&["app", "retire-key", "shop", first, "--yes"]).await.failed().contains("no earlier public key")
     );
@@ -116,7 +122,10 @@ async fn event_names_are_registered_changed_and_deleted() {
     for (words, part) in [
         ("event update orders/new", "nothing to change"),
         ("event update orders/new --ttl soon", "--ttl \"soon\""),
-        ("event update orders/new --max-deliveries 0", "--max-deliveries \"0\""),
+        ("event update orders/new --max-deliveries 0", "--max-deliveries \"0\": write a whole number, 1 or more"),
+        ("event update orders/new --max-deliveries 99999999999", "too large a number"),
+        ("event update orders/new --ttl -1d", "with its unit"),
+        ("event update orders/new --ack-timeout 1000d", "ack timeout of 1000d"),
         (
             "event update orders/new --schema {",
             "--schema: the schema is not JSON that every client reads: line 1 column 2",
@@ -128,7 +137,8 @@ async fn event_names_are_registered_changed_and_deleted() {
         ),
         ("event create a --schema {\"a\":\"text\"}", "it must be one of string, integer"),
         ("event update orders/new --ttl 1ms", "at least 100 ms"),
-        ("event update orders/old --ttl 1h", "not registered"),
+        ("event update orders/old --ttl 1h", "`ensync event create orders/old` registers it"),
+        ("event delete orders/old", "not registered"),
         ("event delete orders/new", "add --yes"),
         ("event grant shop orders/new --rights all", "no app has the name"),
     ] {

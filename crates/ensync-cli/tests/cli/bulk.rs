@@ -144,13 +144,13 @@ async fn a_line_that_is_wrong_is_named_and_may_be_mended() {
     // They are not forgotten, and one that is mended goes out alone.
     std::fs::write(&file, "{\"n\":5}\n{\"n\":55}\n{\"n\":6}\n\u{7}\n").unwrap();
     let (exit, said) = again(command(&["--keep-going"])).await;
-    assert!(exit == 7 && said.contains("1 lines were refused"), "{exit} {said}");
+    assert!(exit == 7 && said.contains("1 line was refused"), "{exit} {said}");
     std::fs::write(&file, "{\"n\":5}\n{\"n\":56}\n{\"n\":6}\n{\"n\":7}\n").unwrap();
     let (exit, said) = again(command(&["--keep-going"])).await;
     assert!(exit == 8 && said.contains("line 2 was published"), "{exit} {said}");
     std::fs::write(&file, "{\"n\":5}\n{\"n\":55}\n{\"n\":6}\n{\"n\":7}\n").unwrap();
     let (exit, said) = again(command(&["--keep-going"])).await;
-    assert!(exit == 0 && said.contains("1 lines"), "{exit} {said}");
+    assert!(exit == 0 && said.contains("1 line of"), "{exit} {said}");
     assert_eq!(lines(&server, &stock).await, [1, 3, 4, 5, 6, 7, 10, 11, 12, 55].map(|n| (n, 1)).into());
 
     std::fs::remove_file(&file).unwrap();

@@ -123,6 +123,27 @@ async fn an_event_is_printed_for_people_or_for_programs() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_not_there_ends_it_and_the_events_go_back() {
+    let place = Place::start(EventOptions::default()).await;
+    for n in 0..3 {
+        place.publish(EVENT, n).await;
+    }
+    let not_executable = tempfile::NamedTempFile::new().unwrap();
+    let path = not_executable.path().to_str().unwrap();
+    for (command, code) in [("./nope.sh", "127"), (path, "126")] {
+        let (exit, printed, said) = output(place.subscribe(&[EVENT, "--exec", command, "--concurrency", "2"])).await;
+        assert!(exit == 2 && printed.is_empty() && said.contains(&format!("exit code {code}")), "{exit} {said}");
+        place.until(EVENT, (3, 0, 0)).await;
+    }
+    let (exit, _, said) = output(place.subscribe(&[EVENT, "other/name", EVENT])).await;
+    assert!(
+        exit == 2 && said.contains(&format!("{EVENT} is named twice")) && !said.contains("subscribed to"),
+        "{said}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_decides_what_becomes_of_each_event() {
     let options = EventOptions { ack_timeout: Some(Duration::from_secs(1)), ..EventOptions::default() };
     let place = Place::start(options).await;

@@ -166,8 +166,13 @@ fn what_cannot_be_opened_is_printed_and_left() {
     let url = &engine.urls[0];
     assert!(run(&mut engine.command("shop", url, &["publish", EVENT, "1", "--to", &stock])).0);
     let mut wrong = engine.command("stock", url, &["subscribe", EVENT, "--count", "1"]);
-    let (ok, printed, _) = run(wrong.env("ENSYNC_SECRET_KEY", &engine.apps["shop"]["ENSYNC_SECRET_KEY"]));
-    assert!(ok && printed.contains("\"error\"") && !printed.contains("\"payload\""), "{printed}");
+    let output = wrong.env("ENSYNC_SECRET_KEY", &engine.apps["shop"]["ENSYNC_SECRET_KEY"]).output().unwrap();
+    let [printed, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(printed.contains("\"error\"") && !printed.contains("\"payload\""), "{printed}");
+    assert!(
+        output.status.code() == Some(9) && said.contains("of the events that came (1) none can be opened"),
+        "{said}"
+    );
     let (ok, printed, _) = run(&mut engine.command("stock", url, &["subscribe", EVENT, "--count", "1"]));
     assert!(ok && printed.contains("\"payload\":1") && printed.contains("\"attempt\":2"), "{printed}");
 }

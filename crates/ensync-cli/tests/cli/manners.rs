@@ -129,6 +129,79 @@ fn headers_and_flags_that_contradict_each_other_are_refused() {
     assert!(exit == 2, "{said}");
 }
 
+/// A login that is not answered is a part of the time that somebody gave.
+#[test]
+fn a_timeout_bounds_the_login_too() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["grpc", "ws"] {
+        let url = format!("{scheme}://{}", silent.local_addr().unwrap());
+        let begun = std::time::Instant::now();
+        let mut command = ensync(&["publish", EVENT, "1", "--to", ID, "--timeout", "500ms", "--url", &url]);
+        let (exit, said) = code(command.env("ENSYNC_APP_KEY", "k"));
+        assert!(exit == 6 && said.contains("within 500ms (--timeout)"), "{exit} {said}");
+        // Less than the client waits for an engine by itself.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(9), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_in_words_and_where_it_was_given() {
+    let engine = Engine::start();
+    let (url, stock) = (&engine.urls[0], engine.apps["stock"]["ENSYNC_APP_ID"].clone());
+    let token = "ensync_admin_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let place = tempfile::tempdir().unwrap();
+    let broken = place.path().join("contexts.json");
+    std::fs::write(&broken, "{").unwrap();
+    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let broken = broken.to_str().unwrap();
+    let publish = |more: &[&'static str]| [&["publish", EVENT, "1", "--to", ID][..], more].concat();
+    let nothing = ("ENSYNC_X", "1");
+    for (arguments, variable, exit, part) in [
+        (vec!["publish", EVENT, "1", "--to", "billing"], nothing, 2, "--to: \"billing\" is not an app id"),
+        (vec!["publish", EVENT, "1", "--to", ""], nothing, 2, "--to: it is empty"),
+        (vec!["publish", EVENT, "-", "--to", ID], nothing, 2, "standard input is empty"),
+        (vec!["publish", EVENT, "{a:1}", "--to", ID], nothing, 2, "quote it for the shell"),
+        (publish(&["--in-flight", "3"]), nothing, 2, "--in-flight is for the lines of a file"),
+        (publish(&["--timeout", "-5s"]), nothing, 2, "with its unit"),
+        (vec!["subscribe", EVENT, "--count", "0"], nothing, 2, "1 or more"),
+        (vec!["subscribe", EVENT, "--count", "-1"], nothing, 2, "1 or more"),
+        (vec!["session", "show", "abc"], nothing, 2, "write a whole number, 0 or more"),
+        (vec!["dead-letter", "list", "--older-than", "foo"], nothing, 2, "with its unit"),
+        (vec!["publish", EVENT, "--file", "/tmp", "--to", ID], nothing, 2, "/tmp is a directory"),
+        (publish(&["--url", "grpc://user:pw@h"]), nothing, 2, "--app-key"),
+        (publish(&[]), ("ENSYNC_APP_KEY", token), 2, "the variable ENSYNC_APP_KEY holds an admin token"),
+        (publish(&[]), ("ENSYNC_APP_KEY", "unknown"), 5, "the app key of the variable ENSYNC_APP_KEY"),
+        (vec!["context", "list"], ("ENSYNC_CONTEXTS", broken), 2, "mend the file, or remove it"),
+        (vec!["store", "verify", "--data", "nothere"], nothing, 2, "cannot use the data directory nothere"),
+        (vec!["backup", "--data", "nothere", "--to", "copy"], nothing, 2, "cannot use the data directory nothere"),
+        (vec!["restore", "--from", "nothere", "--data", "copy"], nothing, 2, "nothere"),
+        (vec!["serve", "--set", "limits.max_session=3"], nothing, 2, "did you mean limits.max_sessions?"),
+        (vec!["serve", "--listen", "127.0.0.1:99999"], nothing, 2, "127.0.0.1:99999"),
+        (vec!["serve", "--dev", "--event", "a b"], nothing, 2, "'a b'"),
+        (vec!["serve", "--dev", "--app", ""], nothing, 2, "--app"),
+    ] {
+        let mut command = engine.command("shop", url, &arguments);
+        let output = command.env(variable.0, variable.1).current_dir(place.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let shown = !said.contains("tip:") && !said.contains("hush") && !said.contains(token);
+        assert!(output.status.code() == Some(exit) && said.contains(part) && shown, "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty() && !place.path().join("copy").exists(), "{arguments:?}");
+    }
+    let (_, said) = code(&mut ensync(&["publish", EVENT, "1", "--frobnicate", "--json"]));
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(message.contains("'--frobnicate'") && !message.contains("Usage:") && !message.contains('\n'), "{message}");
+    // It is published, though nobody can be told as what: whoever repeats it would publish it twice.
+    #[cfg(target_os = "linux")]
+    {
+        let full = Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        let (exit, said) = code(engine.command("shop", url, &["publish", EVENT, "1", "--to", &stock]).stdout(full));
+        assert!(exit == 10 && said.contains("but the event is published, as "), "{exit} {said}");
+    }
+    let warned = run(ensync(&["config", "check"]).env("ENSYNC_LIMITS_MAX_SESSION", "3")).2;
+    assert!(warned.contains("did you mean ENSYNC_LIMITS_MAX_SESSIONS?"), "{warned}");
+}
+
 #[test]
 fn shells_and_man_get_what_they_need() {
     for (shell, part) in [("bash", "complete -F _ensync"), ("zsh", "#compdef ensync"), ("fish", "complete -c ensync")] {

@@ -5,7 +5,8 @@ use std::path::Path;
 /// Crates whose messages the tool shows.
 const CRATES: [&str; 6] = ["ensync-cli", "ensync-client", "ensync-core", "ensync-engine", "ensync-grpc", "ensync-ws"];
 /// Texts that no user of the tool sees: targets of the log, names that another library reserves.
-const OTHERS: [&str; 3] = ["ensync::audit", "ensync::logging", "$serde_json::private"];
+const OTHERS: [&str; 4] =
+    ["ensync_client::session::supervisor", "ensync::audit", "ensync::logging", "$serde_json::private"];
 
 /// The texts in quotes of a line of code.
 fn texts(line: &str) -> Vec<String> {

@@ -44,6 +44,11 @@ impl Engine {
         Self::start_with(place, arguments, &[])
     }
 
+    /// Starts the command as it is typed.
+    pub(crate) fn start_as(place: &Path, arguments: &[&str]) -> Self {
+        Self::launch(place, &mut ensync(arguments))
+    }
+
     pub(crate) fn start_with(place: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         Self::launch(place, ensync(&[]).args(SERVE).args(arguments).envs(variables.iter().copied()))
     }

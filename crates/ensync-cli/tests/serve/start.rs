@@ -60,6 +60,27 @@ fn the_config_manager_api_is_there_in_development_mode_and_where_it_is_asked_for
     assert!(names(&address, &engine.token("on")).starts_with("HTTP/1.1 200 "));
 }
 
+/// Whoever tries it first looks for the console. Two at a time have one each.
+#[test]
+fn in_development_mode_there_is_a_console_whoever_has_its_port() {
+    let place = tempfile::tempdir().unwrap();
+    let engines = [(); 2].map(|()| {
+        Engine::start_as(place.path(), &["serve", "--dev", "--listen", "127.0.0.1:0", "--app", "shop", "--app", "shop"])
+    });
+    let consoles = engines.each_ref().map(|engine| {
+        let line = engine.printed.lines().find_map(|line| line.strip_prefix("# console at http://")).unwrap();
+        let (url, token) = line.split_once(", token ").unwrap();
+        assert!(token.starts_with("ensync_admin_"), "{line}");
+        assert_eq!(engine.printed.matches("# app \"shop\"").count(), 1, "{}", engine.printed);
+        let page = engine.get("/console", None);
+        assert!(page.0 == 200 && page.1.contains("EnSync console"), "{}", page.1);
+        let info = engine.get("/v1/info", Some(token)).1;
+        assert!(info.contains("\"listen\"") && !info.contains("config_manager.listen"), "which nobody has set: {info}");
+        url.to_owned()
+    });
+    assert_ne!(consoles[0], consoles[1]);
+}
+
 #[test]
 fn settings_come_from_everywhere() {
     let place = tempfile::tempdir().unwrap();

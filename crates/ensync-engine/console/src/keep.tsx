@@ -17,6 +17,8 @@ export interface Kept {
     about: ComponentChildren;
     /** What is done when they are kept, and not before. It says what is shown then. */
     next?: { yes: string; act: () => Promise<void> };
+    /** Whether they hold by now, so that it is told how they are used. */
+    use?: boolean;
     /** How they are put away, and what is shown then. */
     leave: { label: string; where: string };
 }
@@ -47,10 +49,11 @@ export function useKept(): Kept | null {
 
 export function Keep({ of }: { of: Kept }) {
     const file = of.lines.map(([variable, , value]) => `${variable}=${value}\n`).join("");
+    const called = `${of.name.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^-+/, "") || "app"}.env`;
     const download = () => {
         const link = document.createElement("a");
         link.href = URL.createObjectURL(new Blob([file], { type: "text/plain" }));
-        link.download = `${of.name.replace(/[^A-Za-z0-9._-]+/g, "-")}.env`;
+        link.download = called;
         link.click();
         window.setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
     };
@@ -86,8 +89,25 @@ export function Keep({ of }: { of: Kept }) {
                             {of.leave.label}
                         </button>
                     </div>
+                    {of.use && <Use file={called} />}
                 </section>
             </Page>
+        </div>
+    );
+}
+
+/** What one types to use a file of keys. */
+function Use({ file }: { file: string }) {
+    const lines = [
+        `chmod 600 ${file}`,
+        `set -a; . ./${file}; set +a`,
+        "ensync subscribe shop/orders/created",
+        "ensync publish shop/orders/created '{\"order\":7}' --to \"$ENSYNC_APP_ID\"",
+    ];
+    return (
+        <div class="use">
+            <p class="hint">In a shell, beside the file that you downloaded: the third line reads until Ctrl-C, and the fourth, in a terminal of its own after the first two, sends an event to this app itself.</p>
+            <pre>{lines.join("\n")}</pre>
         </div>
     );
 }

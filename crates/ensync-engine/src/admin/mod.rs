@@ -31,9 +31,10 @@ mod token;
 mod tokens;
 
 pub(crate) use config_manager::{BASE as CONFIG_MANAGER_BASE, router as config_manager_router};
+pub(crate) use console::Console;
 pub use context::SettingInForce;
 pub use in_process::AdminApi;
 pub(crate) use listener::{AdminListener, CONNECTIONS};
-pub(crate) use router::{Console, Served, router};
+pub(crate) use router::{Served, router};
 pub use token::AdminToken;
 pub(crate) use tokens::{OVERLAP, Tokens};

@@ -10,12 +10,13 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::console::Console;
 use super::context::{About, Admin, SettingInForce, TOKEN};
 use super::error::{Problem, Refusal};
 use super::guard::{self, Guard};
 use super::tokens::Tokens;
 use super::{api, auth, body, bound, console, open};
-use crate::{Broker, Limits};
+use crate::Broker;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -35,11 +36,6 @@ pub(crate) struct Served {
     /// What whoever started the engine set.
     pub(crate) settings: Vec<SettingInForce>,
     pub(crate) console: Option<Console>,
-}
-
-/// What the console has to know of its listener.
-pub(crate) struct Console {
-    pub(crate) limits: Limits,
 }
 
 /// Everything that the listener serves. What it shows of the last hour is read from now on, until the broker stops.
@@ -67,7 +63,7 @@ pub(crate) fn router(served: Served) -> Result<Router> {
     let json = [(header::CONTENT_TYPE, "application/json")];
     let router = router.route("/openapi.json", get(|| async move { (json, document).into_response() }));
     let router = match console {
-        Some(Console { limits }) => router.merge(console::router(tokens.clone(), &limits)),
+        Some(console) => router.merge(console::router(tokens.clone(), console)),
         None => router,
     };
     let about = Arc::new(About::new(settings));
@@ -86,7 +82,7 @@ fn finish(router: Router<Admin>, admin: Admin) -> Router {
     router.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(admin)
 }
 
-async fn unknown() -> Refusal {
+pub(super) async fn unknown() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here; /openapi.json says what there is")
 }
 

@@ -173,6 +173,11 @@ impl fmt::Debug for AdminToken {
 /// group (`fsGroup` of Kubernetes) gives them to every file that it finds. Where that is not possible they are told of, at the start.
 fn read(path: &Path, start: bool) -> io::Result<Result<AdminToken>> {
     let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        let message =
+            format!("{} is no file; remove it, and the next start makes one that holds a token", path.display());
+        return Ok(Err(Error::new(ErrorKind::InvalidInput, message)));
+    }
     let mode = mode(&file)?;
     if mode & 0o007 != 0 {
         let message = format!(
@@ -287,6 +292,14 @@ mod tests {
         let names: Vec<_> =
             std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names, ["admin.token"]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_as_that() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("admin.token")).unwrap();
+        let error = AdminToken::of_directory(directory.path()).unwrap_err();
+        assert!(error.to_string().contains("admin.token is no file"), "{error}");
     }
 
     #[cfg(unix)]

@@ -244,7 +244,7 @@ impl ServerBuilder {
                 let (broker, open_metrics, settings) = (broker.clone(), self.open_metrics, self.settings);
                 let (address, tls) = (bound.1, bound.2.is_some());
                 let wanted = self.console.unwrap_or_else(|| address.ip().is_loopback());
-                let console = wanted.then(|| Console { limits: limits.clone() });
+                let console = wanted.then(|| Console { limits: limits.clone(), port: address.port(), tls });
                 console_at = wanted.then_some((address, tls));
                 let served = Served { broker, tokens, open_metrics, hosts, settings, console };
                 Some(administer(bound, admin::router(served)?))

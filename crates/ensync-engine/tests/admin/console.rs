@@ -56,11 +56,17 @@ async fn log_in(engine: &Engine, token: &str) -> Got {
     ask(engine, "POST", "/console/login", &[JSON], &json!({"token": token}).to_string()).await
 }
 
-/// The header of a session.
-async fn session(engine: &Engine, token: &str) -> String {
+/// The two headers of a session: that of the page, and the cookie.
+async fn halves(engine: &Engine, token: &str) -> [String; 2] {
     let got = log_in(engine, token).await;
     assert_eq!(got.status, 200, "{}", got.head);
-    format!("X-EnSync-Console: {}", got.json()["session"].as_str().unwrap())
+    let cookie = got.header("set-cookie").unwrap().split(';').next().unwrap();
+    [format!("X-EnSync-Console: {}", got.json()["session"].as_str().unwrap()), format!("Cookie: {cookie}")]
+}
+
+/// Both, as lines of a head.
+async fn session(engine: &Engine, token: &str) -> String {
+    halves(engine, token).await.join("\r\n")
 }
 
 #[tokio::test]
@@ -90,7 +96,17 @@ async fn the_page_is_served_compressed_and_may_ask_this_engine_only() {
             let again = ask(&engine, "GET", path, &again, "").await;
             assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(&*tag)));
         }
-        ask(&engine, "GET", path, &["Accept-Encoding: identity"], "").await.refused(406, "invalid_input");
+        let plain = ask(&engine, "GET", path, &["Accept-Encoding: identity"], "").await;
+        if kind == "text/html" {
+            // On a terminal too it says what it is.
+            let unsaid = ask(&engine, "GET", path, &[], "").await;
+            for got in [plain, unsaid] {
+                assert_eq!((got.status, got.header("content-encoding")), (200, None), "{path}");
+                assert!(String::from_utf8(got.body).unwrap().contains("needs a browser"), "{path}");
+            }
+        } else {
+            plain.refused(406, "invalid_input");
+        }
         assert_eq!(ask(&engine, "POST", path, &[], "").await.status, 405);
     }
     ask(&engine, "GET", "/console/other.js", &[], "").await.refused(404, "not_found");
@@ -104,8 +120,12 @@ async fn a_token_is_a_session_until_it_is_ended() {
     assert_eq!((got.status, got.json()["access"].as_str()), (200, Some("full")));
     assert_eq!(got.json()["session"].as_str().unwrap().len(), 43);
     assert!(!String::from_utf8(got.body.clone()).unwrap().contains(engine.token().expose()));
-    // Cookies go to every port of a host, and from every port of it.
-    assert_eq!((got.header("set-cookie"), got.header("cache-control")), (None, Some("no-store")));
+    assert_eq!(got.header("cache-control"), Some("no-store"));
+    let port = engine.address.port();
+    let cookie = got.header("set-cookie").unwrap();
+    assert!(cookie.starts_with(&format!("ensync-console-{port}=")), "{cookie}");
+    assert!(cookie.ends_with("; Max-Age=43200; Path=/console; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(!cookie.contains(got.json()["session"].as_str().unwrap()), "neither half tells the other");
 
     let session = session(&engine, engine.token().expose()).await;
     let apps = ask(&engine, "GET", "/console/api/v1/apps", &[&session], "").await;
@@ -118,22 +138,53 @@ async fn a_token_is_a_session_until_it_is_ended() {
     let bearer = format!("Authorization: Bearer {}", engine.token().expose());
     ask(&engine, "GET", "/console/api/v1/apps", &[&bearer], "").await.refused(401, "unauthenticated");
 
-    assert_eq!(ask(&engine, "POST", "/console/logout", &[&session], "").await.status, 204);
+    let out = ask(&engine, "POST", "/console/logout", &[&session], "").await;
+    assert_eq!(out.status, 204);
+    assert!(out.header("set-cookie").unwrap().contains("=; Max-Age=0; Path=/console;"), "{}", out.head);
     ask(&engine, "GET", "/console/api/v1/apps", &[&session], "").await.refused(401, "unauthenticated");
 }
 
+/// A cookie alone goes to every port of a host and comes from every port of it; a header alone could be taken by a script.
 #[tokio::test]
-async fn a_browser_sends_nothing_by_itself_that_lets_it_in() {
+async fn neither_half_of_a_session_lets_anybody_in() {
     let engine = Engine::start().await;
-    let session = session(&engine, engine.token().expose()).await;
-    let id = session.split_once(": ").unwrap().1;
-    let port = engine.address.port();
-    for name in ["ensync-console".to_owned(), format!("ensync-console-{port}"), "session".to_owned()] {
+    let [header, cookie] = halves(&engine, engine.token().expose()).await;
+    let [other_header, other_cookie] = halves(&engine, engine.server.admin_read_token().unwrap().expose()).await;
+    let (key, id) = (header.split_once(": ").unwrap().1, cookie.split_once('=').unwrap().1);
+    let name = cookie.split_once(": ").unwrap().1.split_once('=').unwrap().0;
+    let swapped = format!("X-EnSync-Console: {id}\r\nCookie: {name}={key}");
+    let elsewhere = format!("{header}\r\nCookie: {name}x={id}");
+    for shown in [
+        cookie.clone(),
+        header.clone(),
+        format!("{header}\r\n{other_cookie}"),
+        format!("{other_header}\r\n{cookie}"),
+        format!("X-EnSync-Console: {id}\r\n{cookie}"),
+        format!("{header}\r\nCookie: {name}={key}"),
+        swapped,
+        elsewhere,
+    ] {
         for (method, path) in [("GET", "/console/api/v1/apps"), ("POST", "/console/api/v1/events")] {
-            let got = ask(&engine, method, path, &[&format!("Cookie: {name}={id}"), JSON], r#"{"name":"a/b"}"#).await;
-            got.refused(401, "unauthenticated");
+            ask(&engine, method, path, &[&shown, JSON], r#"{"name":"a/b"}"#).await.refused(401, "unauthenticated");
         }
+        // Nor does it end the session.
+        ask(&engine, "POST", "/console/logout", &[&shown], "").await;
     }
+    // A cookie of the same name that another port of the host has set shuts nobody out.
+    let crowded = format!("{header}\r\nCookie: {name}=planted; {}", cookie.split_once(": ").unwrap().1);
+    assert_eq!(ask(&engine, "GET", "/console/api/v1/apps", &[&crowded], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_address_alone_leads_browsers_to_the_page_and_programs_to_what_there_is() {
+    let engine = Engine::start().await;
+    let browser = ["Accept: text/html,application/xhtml+xml,*/*;q=0.8"];
+    let got = ask(&engine, "GET", "/", &browser, "").await;
+    assert_eq!((got.status, got.header("location")), (307, Some("/console")));
+    let message = ask(&engine, "GET", "/", &["Accept: */*"], "").await.refused(404, "not_found");
+    assert!(message.contains("/openapi.json"), "{message}");
+    let without = Engine::of(Server::dev().console(false)).await;
+    ask(&without, "GET", "/", &browser, "").await.refused(404, "not_found");
 }
 
 #[tokio::test]

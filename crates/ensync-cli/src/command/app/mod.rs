@@ -18,7 +18,7 @@ use crate::admin::{
 };
 use crate::exit::{Exit, Problem};
 use crate::output::note;
-use crate::values::app_id;
+use crate::values::{self, app_id};
 
 /// Create apps, give them other keys, disable and delete them.
 ///
@@ -44,7 +44,7 @@ enum Command {
     /// Show an app.
     #[command(after_help = "Examples:\n  ensync app show shop")]
     Show(One),
-    /// Give an app another access key. Its sessions end with the old key.
+    /// Give an app another app key, with which it logs in. Its sessions end with the earlier one.
     #[command(after_help = "Examples:\n  ensync app rotate-key shop --grace 1h --out shop.env")]
     RotateKey(RotateKey),
     /// Give an app another key pair, made on this machine. What is sent to its earlier public keys still reaches it: keep the
@@ -113,8 +113,8 @@ struct One {
 struct RotateKey {
     /// The app.
     app: String,
-    /// How long the old key goes on logging in, such as 1h: up to 30 days.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+    /// How long the earlier key goes on logging in, such as 1h: up to 30 days.
+    #[arg(long, value_name = "TIME", value_parser = values::time, default_value = "0s")]
     grace: Duration,
     /// Write the key to this new file, which only you may read, instead of printing it.
     #[arg(long, value_name = "FILE")]
@@ -222,7 +222,7 @@ impl List {
             }
             table
         };
-        out.table(|| Value::Array(apps.clone()), table)
+        out.table(|| apps.iter().map(for_programs).collect(), table)
     }
 }
 
@@ -254,7 +254,7 @@ impl RotateKey {
         let key = access_key(&mut rotated);
         let app = rotated.get("app").unwrap_or(&Value::Null);
         if let Some(until) = app.get("old_access_key_until").filter(|until| !until.is_null()) {
-            note(format_args!("the old key logs in until {}", time(Some(until))));
+            note(format_args!("the earlier key logs in until {}", time(Some(until))));
         }
         let issued = Issued { name: text(app, "name"), pair: None, access_key: Some(&key) };
         let handed_over = issued.hand_over(file, out);
@@ -321,7 +321,18 @@ impl Delete {
 }
 
 fn show(app: &Value, out: Output) -> Outcome {
-    out.table(|| app.clone(), || table(app))
+    out.table(|| for_programs(app), || table(app))
+}
+
+/// An app, with what it is called everywhere: `app_id` is its address now. Its `id`, the first that it had, is known to an engine's
+/// administration for as long as it exists, and perhaps to nobody who publishes.
+fn for_programs(app: &Value) -> Value {
+    let mut app = app.clone();
+    if let Some(members) = app.as_object_mut() {
+        let now = members.get("public_key").cloned().unwrap_or_default();
+        members.insert("app_id".to_owned(), now);
+    }
+    app
 }
 
 fn table(app: &Value) -> Table {
@@ -332,7 +343,7 @@ fn table(app: &Value) -> Table {
     }
     table.row(["FIRST APP ID".into(), text(app, "id").into()]);
     if app.get("old_access_key_until").is_some_and(|until| !until.is_null()) {
-        table.row(["OLD ACCESS KEY UNTIL".into(), time(app.get("old_access_key_until"))]);
+        table.row(["EARLIER APP KEY UNTIL".into(), time(app.get("old_access_key_until"))]);
     }
     table.row(["ENABLED".into(), shown(app, "enabled")]);
     table.row(["SESSIONS".into(), shown(app, "sessions")]);

@@ -16,8 +16,8 @@ use crate::output::Output;
 
 /// Try what stands between this machine and an engine, one thing after the other, and say what to do about what fails.
 ///
-/// It looks at the address, the name, each TCP address, both transports (with TLS, HTTP/2 and the WebSocket upgrade), the login,
-/// and whether the secret key is the app's. With --event it sends the app an event of its own, receives it and compares the clocks.
+/// It looks at the address, the name, and each TCP address; with an app key also at both transports (with TLS, HTTP/2 and the WebSocket
+/// upgrade), the login, and whether the secret key is the app's. With --event it sends the app an event of its own, receives it and compares the clocks.
 /// With --data it looks at a data directory instead: its owner and rights, the space, whether an engine uses it.
 #[derive(Args)]
 #[command(

@@ -130,9 +130,9 @@ async fn transports(
 ) -> Result<Option<Client>, Failure> {
     // Once: a command may print it, and ask for a password each time.
     let app_key = match doctor.connection.app_key() {
-        Ok(Some(key)) => key,
+        Ok(Some((key, _))) => key,
         Ok(None) => {
-            let text = "no app key: set ENSYNC_APP_KEY, and the transports and the login are tried too";
+            let text = "no app key: set ENSYNC_APP_KEY, and the transports and the login are tried too; until then it is not known what listens there";
             findings.add("login", Status::Skipped, text)?;
             return Ok(None);
         }

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ensync_sdk::core::report;
 use ensync_sdk::{Client, Error, Receipt, SecretKey};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -17,7 +18,7 @@ use super::run::Bulk;
 use super::{Common, Publish, Unsure, read};
 use crate::command::Outcome;
 use crate::exit::{Exit, Problem};
-use crate::output::{Failure, Output, note};
+use crate::output::{Failure, Output, note, plural};
 use crate::signals::Signals;
 
 /// Publishes a file. `own`: the key that proves who sent it.
@@ -31,7 +32,7 @@ pub(super) async fn run(
     let mut signals = Signals::of_command()?;
     let source = Source::open(file)?;
     let mut lines = source.lines()?;
-    let opened = signals.unless(publish.connection.open(own)).await.map_err(stopped)?;
+    let opened = signals.unless(publish.connection.open_within(own, publish.timeout)).await.map_err(stopped)?;
     let client = opened?;
     let key = publish.idempotency_key.as_deref();
     let sender = client.app_id().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
@@ -76,7 +77,7 @@ async fn follow(
     let (mut ticks, mut next, mut ended) = (interval(EVERY), Instant::now(), false);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = publish.rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.get());
-    let in_flight = publish.in_flight.get().min(super::ledger::MAX_AHEAD);
+    let in_flight = publish.most_in_flight();
     while !(flight.is_empty() && bulk.printing.is_empty() && (ended || bulk.stop.is_some())) {
         let more = !ended && bulk.may_begin() && flight.len() < in_flight;
         tokio::select! {
@@ -87,7 +88,7 @@ async fn follow(
                 Some(Err(cause)) => bulk.stop(cannot_read(file, &cause)),
                 Some(Ok(line)) => if bulk.is_wanted(&line) {
                     match read(&line.text) {
-                        Err(error) => bulk.answered(&line, Err(error)),
+                        Err(error) => bulk.answered(&line, Err(in_a_line(error))),
                         Ok(payload) if bulk.begin(&line) => {
                             // What is another text is another event, whatever its number is.
                             let key = format!("{run}-{}-{}", line.number, lines::hex(&line.own));
@@ -109,6 +110,15 @@ async fn follow(
 
 /// The answer to a publish.
 pub(super) type Answer = Result<Receipt, Error>;
+
+/// What is wrong with a line. It is told by its number in the file, so where it is in the line is a column.
+fn in_a_line(error: Error) -> Error {
+    let said = report(&error);
+    match said.split_once("line 1 column ") {
+        Some((before, rest)) => Error::new(error.kind(), format!("{before}column {rest}")),
+        None => error,
+    }
+}
 
 fn stopped(signal: &'static str) -> Problem {
     Problem::new(Exit::Partly, format!("stopped by {signal}; the same command goes on"))
@@ -135,6 +145,9 @@ impl<'a> Source<'a> {
             return Ok(nothing);
         }
         let about = std::fs::metadata(path).map_err(|cause| cannot_read(path, &cause))?;
+        if about.is_dir() {
+            return Err(Problem::usage(format!("--file: {} is a directory", path.display())));
+        }
         if !about.is_file() {
             return Ok(nothing);
         }
@@ -210,7 +223,8 @@ async fn verify(lines: &mut Lines, noted: &Noted, file: &Path) -> Result<u64, Pr
     if noted.line > 0 {
         let left = noted.apart.range(..=noted.line).filter(|(_, (_, standing))| *standing != Standing::Done).count();
         let but = if left == 0 { String::new() } else { format!(", but for {left} of them") };
-        note(format_args!("the first {} lines were published before{but}; going on", noted.line));
+        let before = plural(noted.line, "line was", "lines were");
+        note(format_args!("the first {before} published before{but}; going on"));
     }
     Ok(bytes)
 }

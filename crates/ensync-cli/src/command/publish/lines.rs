@@ -7,12 +7,14 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::foreign::trimmed;
+
 /// The longest line, in bytes. No engine takes a larger payload unless it is told to.
 const MAX_LINE: u64 = 64 << 20;
 /// How many lines may wait.
 const WAITING: usize = 16;
 
-/// A hash of a line's text, white space around it aside.
+/// A hash of a line's text, white space and a byte order mark around it aside.
 pub(super) type Own = [u8; 16];
 
 /// A line.
@@ -65,7 +67,7 @@ pub(super) fn read(path: &Path) -> io::Result<Lines> {
 
 /// The hash of a line's text.
 pub(super) fn own(text: &str) -> Own {
-    let hash = Sha256::digest(text.trim());
+    let hash = Sha256::digest(trimmed(text));
     std::array::from_fn(|at| hash.get(at).copied().unwrap_or_default())
 }
 

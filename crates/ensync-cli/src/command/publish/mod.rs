@@ -9,19 +9,19 @@ mod run;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use ensync_sdk::core::{IdempotencyKey, report};
-use ensync_sdk::{AppId, Client, Error, PartialPublish, PayloadJson, Suite};
+use ensync_sdk::{AppId, Client, Error, EventId, PartialPublish, PayloadJson, Suite};
 use serde_json::{Value, json};
 
 use super::{Outcome, read_stdin};
 use crate::connection::{Connection, Secret};
-use crate::exit::{Exit, Problem};
-use crate::foreign;
-use crate::output::{Output, note};
-use crate::values::recipients;
+use crate::exit::{Exit, Problem, ReaderGone};
+use crate::foreign::{self, trimmed};
+use crate::output::{Failure, Output, note};
+use crate::values::{self, recipients};
 
 /// Publish one event, and print the id under which the engine accepted it for each recipient; or, with --file, one for each line
 /// of a file.
@@ -59,18 +59,19 @@ pub(crate) struct Publish {
     /// number and a hash of its text are appended.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// How long to try, outages included, before an event is given up.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    /// How long to try, the login and outages included, before an event is given up; with --file, each of them. (The first
+    /// connection is tried once: a host where nobody listens is told at once.)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     timeout: Duration,
     /// Whether the engine stores the event durably before it accepts it.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     persist: bool,
     /// With --file: at most this many events a second.
-    #[arg(long, value_name = "EVENTS", requires = "file")]
+    #[arg(long, value_name = "EVENTS", requires = "file", value_parser = values::at_least_one::<NonZeroU32>)]
     rate: Option<NonZeroU32>,
-    /// With --file: how many events may wait for the engine's answer. 1 keeps the order of the lines, whatever happens.
-    #[arg(long, value_name = "EVENTS", requires = "file", default_value = "256")]
-    in_flight: NonZeroUsize,
+    /// With --file: how many events may wait for the engine's answer. 1 keeps the order of the lines, whatever happens. [256]
+    #[arg(long, value_name = "EVENTS", requires = "file", value_parser = values::at_least_one::<NonZeroUsize>)]
+    in_flight: Option<NonZeroUsize>,
     /// With --file: go on after a line that is refused for what it is, and tell each. The same command tries those again, and no
     /// others. (What is no line's fault, such as an outage or a key that is not known, ends it all the same.)
     #[arg(long, requires = "file")]
@@ -86,6 +87,9 @@ pub(crate) struct Publish {
     #[command(flatten)]
     connection: Connection,
 }
+
+/// How many events may be under way at a time, if nobody says.
+const IN_FLIGHT: usize = 256;
 
 /// What is done with lines that may be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,21 +124,36 @@ impl Publish {
             ("--keep-going", self.keep_going),
             ("--unsure", self.unsure.is_some()),
             ("--ids", self.ids),
+            ("--in-flight", self.in_flight.is_some()),
         ];
         if let Some((flag, _)) = without.into_iter().find(|(_, given)| *given) {
             return Err(Problem::usage(format!("{flag} is for the lines of a file: give --file")).into());
         }
         let given = self.payload.as_deref().unwrap_or_default();
-        let text = if given == "-" { read_stdin("the payload").await? } else { given.to_owned() };
-        let payload = read(&text).map_err(|error| {
-            Problem::usage(format!("{}; quote it for the shell, as in '{{\"a\":1}}'", report(&error)))
+        let is_typed = given != "-";
+        let text = if is_typed { given.to_owned() } else { read_stdin("the payload").await? };
+        let payload = read(&text).map_err(|error| match (is_typed, trimmed(&text)) {
+            (false, "") => Problem::usage("the payload is missing: standard input is empty"),
+            (true, text) if lost_its_quotes(text) => {
+                Problem::usage(format!("{}; quote it for the shell, as in '{{\"a\":1}}'", report(&error)))
+            }
+            _ => Problem::usage(report(&error)),
         })?;
-        let client = self.connection.open(self.own_key(&common)?).await?;
-        let published = common.publish(&client, payload, self.idempotency_key.as_deref()).await;
-        let told = tell(&common, published, out);
-        let closed = client.close().await;
+        let own = self.own_key(&common)?;
+        let begun = Instant::now();
+        let left = || self.timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+        let client = self.connection.open_within(own, self.timeout).await?;
+        let publish = common.publish(&client, payload, self.idempotency_key.as_deref());
+        let told = tell(&common, publish.timeout(left()).await, out);
+        // What was to be done is done, or told of; that the engine does not hear of the end is its to find out.
+        let closed = tokio::time::timeout(left(), client.close()).await.unwrap_or(Ok(()));
         told?;
         closed.map_err(Into::into)
+    }
+
+    /// How many events may be under way at a time.
+    fn most_in_flight(&self) -> usize {
+        self.in_flight.map_or(IN_FLIGHT, NonZeroUsize::get).min(ledger::MAX_AHEAD)
     }
 
     fn common(&self) -> Result<Common, Problem> {
@@ -164,14 +183,21 @@ impl Publish {
     }
 
     /// The key that proves who sent it, where that is to be proven.
-    fn own_key(&self, common: &Common) -> Result<Option<ensync_sdk::SecretKey>, crate::output::Failure> {
+    fn own_key(&self, common: &Common) -> Result<Option<ensync_sdk::SecretKey>, Failure> {
         if common.suite == Suite::Nacl { Ok(None) } else { self.secret.require_for(&self.connection).map(Some) }
     }
 }
 
-/// A payload. The text is checked and goes out as it is: a number that no `f64` holds would change on the way through a `Value`.
+/// A payload, white space and a byte order mark around it aside. The text is checked and goes out as it is: a number that no `f64`
+/// holds would change on the way through a `Value`.
 fn read(text: &str) -> Result<PayloadJson, Error> {
-    PayloadJson::parse(text.trim())
+    PayloadJson::parse(trimmed(text))
+}
+
+/// Whether a text looks like JSON of which a shell has taken the quotation marks.
+fn lost_its_quotes(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_alphabetic() || matches!(c, '{' | '['));
+    begins && !text.contains('"') && text.contains(char::is_alphabetic)
 }
 
 impl Common {
@@ -192,6 +218,15 @@ impl Common {
     }
 }
 
+/// That the ids could not be printed. Whoever takes it for a failure to publish would publish twice.
+fn published_all_the_same(why: Failure, accepted: &[(AppId, EventId)]) -> Failure {
+    if why.is::<ReaderGone>() || accepted.is_empty() {
+        return why;
+    }
+    let ids: Vec<_> = accepted.iter().map(|(_, id)| id.as_str()).collect();
+    Problem::new(Exit::Output, format!("{why}; but the event is published, as {}", ids.join(", "))).into()
+}
+
 /// Who was served, and who was not: also if it failed in part.
 fn tell(common: &Common, published: Result<ensync_sdk::Receipt, Error>, out: Output) -> Outcome {
     let (accepted, failed, error) = match published {
@@ -208,16 +243,32 @@ fn tell(common: &Common, published: Result<ensync_sdk::Receipt, Error>, out: Out
         json!({"published": accepted, "failed": failed.iter().map(refused).collect::<Vec<Value>>()})
     };
     if out.json {
-        out.value(&value())?;
+        out.value(&value()).map_err(|why| published_all_the_same(why, &accepted))?;
     } else {
         for (to, error) in &failed {
             note(format_args!("not published to {to}: {}", foreign::message(&report(error))));
         }
         let lines: String = accepted.iter().map(|(to, id)| format!("{id}\t{to}\n")).collect();
-        out.raw(lines)?;
+        out.raw(lines).map_err(|why| published_all_the_same(why, &accepted))?;
     }
     let Some(error) = error else { return Ok(()) };
     let (served, all) = (accepted.len(), common.to.len());
     let exit = if served == 0 { Exit::of(error.kind()) } else { Exit::Partly };
     Err(Problem::new(exit, format!("{served} of {all} recipients were served")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_at_quoting_is_for_what_a_shell_took_quotes_of() {
+        for text in ["{a:1}", "[x]", "hello"] {
+            assert!(lost_its_quotes(text), "{text}");
+        }
+        let deep = "[".repeat(200);
+        for text in ["", "1e999", "{\"a\":1,\"a\":2}", "-", &deep] {
+            assert!(!lost_its_quotes(text), "{text}");
+        }
+    }
 }

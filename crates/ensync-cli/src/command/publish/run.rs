@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::Publish;
 use super::bulk::{Answer, hopeless, now};
 use super::journal::Journal;
-use super::ledger::{Ledger, MAX_AHEAD, Standing, What};
+use super::ledger::{Ledger, Standing, What};
 use super::lines::Line;
 use super::progress::Progress;
 use crate::command::Outcome;
 use crate::exit::{Exit, Problem};
 use crate::foreign;
-use crate::output::{Output, Unwritten, note};
+use crate::output::{Output, Unwritten, note, plural};
 
 /// How often it is noted how far it is.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -105,7 +105,7 @@ impl Bulk {
             out,
             ids: publish.ids,
             keep_going: publish.keep_going,
-            in_flight: publish.in_flight.get().min(MAX_AHEAD) as u64,
+            in_flight: publish.most_in_flight() as u64,
             journal,
             bytes: progress.before(),
             progress,
@@ -238,7 +238,10 @@ impl Bulk {
             0 => String::new(),
             failed => format!(" but for {failed} of the lines"),
         };
-        let all = format!("all up to line {} is published{but}", self.ledger.line());
+        let all = match self.ledger.line() {
+            0 if self.ledger.published == 0 => return "nothing is published".to_owned(),
+            line => format!("all up to line {line} is published{but}"),
+        };
         if self.journal.is_some() { format!("{all}; the same command goes on from there") } else { all }
     }
 
@@ -265,7 +268,8 @@ impl Bulk {
             }
         } else {
             let rate = published as f64 / seconds.max(0.001);
-            note(format_args!("{published} lines of {} published in {seconds:.1} s ({rate:.0}/s)", file.display()));
+            let lines = plural(published, "line", "lines");
+            note(format_args!("{lines} of {} published in {seconds:.1} s ({rate:.0}/s)", file.display()));
         }
         if let Some(problem) = self.stop.take() {
             let text = if whole { problem.to_string() } else { format!("{problem}; {}", self.go_on()) };
@@ -275,6 +279,10 @@ impl Bulk {
             return Ok(());
         }
         let again = if self.journal.is_some() { "; the same command tries those again, and no others" } else { "" };
-        Err(Problem::new(Exit::Partly, format!("{failed} lines were refused, see above{again}")).into())
+        Err(Problem::new(
+            Exit::Partly,
+            format!("{}, see above{again}", plural(failed, "line was refused", "lines were refused")),
+        )
+        .into())
     }
 }

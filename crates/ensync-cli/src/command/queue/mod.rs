@@ -11,7 +11,7 @@ use self::peek::{One, State};
 use super::Outcome;
 use crate::admin::{Admin, Api, Failure, Output, Table, narrowed, shown, text, time};
 use crate::exit::Problem;
-use crate::signals;
+use crate::{signals, values};
 
 /// Look at queues: the events of one app under one event name.
 #[derive(Args)]
@@ -37,7 +37,7 @@ enum Command {
         #[arg(long, value_enum)]
         state: Option<State>,
         /// How many at most. If there are more, the last line on standard error says how to go on.
-        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = values::number::<usize>)]
         limit: usize,
         /// Only those after this one: an event's id, of the page before.
         #[arg(long, value_name = "ID")]
@@ -49,7 +49,7 @@ enum Command {
     #[command(after_help = "Examples:\n  ensync queue tail orders/new --app shop --lines 0")]
     Tail {
         /// How many of those that are there, up to 1,000.
-        #[arg(long, value_name = "COUNT", default_value_t = 10)]
+        #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = values::number::<usize>)]
         lines: usize,
         #[command(flatten)]
         one: One,
@@ -71,10 +71,10 @@ enum Command {
     )]
     Watch {
         /// How often.
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s")]
+        #[arg(long, value_name = "TIME", value_parser = values::time, default_value = "2s")]
         every: Duration,
         /// End after this many times.
-        #[arg(long, value_name = "COUNT")]
+        #[arg(long, value_name = "COUNT", value_parser = values::number::<u64>)]
         count: Option<u64>,
         #[command(flatten)]
         which: Which,

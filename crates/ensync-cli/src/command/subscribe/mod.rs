@@ -13,7 +13,7 @@ use ensync_sdk::AppId;
 use ensync_sdk::core::Delay;
 
 use crate::connection::{Connection, Secret};
-use crate::values::app_id;
+use crate::values::{self, app_id};
 
 /// Subscribe to event names and print each event, acknowledging it once it is printed.
 ///
@@ -30,10 +30,10 @@ pub(crate) struct Subscribe {
     events: Vec<String>,
     /// End after this many events, and take no more than that from the engine (one at a time, up to 1,000; of more, what was
     /// taken beyond goes back).
-    #[arg(long, value_name = "EVENTS")]
+    #[arg(long, value_name = "EVENTS", value_parser = values::at_least_one::<NonZeroU64>)]
     count: Option<NonZeroU64>,
     /// End after this time.
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::some_time)]
     time: Option<Duration>,
     /// How an event is printed. [pretty on a terminal, else ndjson]
     #[arg(long, value_enum)]
@@ -52,17 +52,18 @@ pub(crate) struct Subscribe {
     discard_unreadable: bool,
     /// Run this command for each event instead of printing it: the payload is its standard input, and ENSYNC_EVENT_NAME, _ID,
     /// _SENDER, _VERIFIED, _ATTEMPT, _TIMESTAMP and _METADATA are in its environment. If it exits with 0 the event is acknowledged, with 65
-    /// discarded, with 75 or anything else deferred. The event stays with it for as long as it runs.
+    /// discarded, with 75 or anything else deferred; 126 and 127, with which the shell says that there is no such command, end
+    /// this. The event stays with it for as long as it runs.
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
     /// How many of these commands run at a time.
-    #[arg(long, value_name = "COUNT", requires = "exec", default_value = "1")]
+    #[arg(long, value_name = "COUNT", requires = "exec", default_value = "1", value_parser = values::at_least_one::<std::num::NonZeroU16>)]
     concurrency: std::num::NonZeroU16,
     /// How long an event is deferred: 0s (at once), or 1s to 24h.
     #[arg(long, value_name = "TIME", requires = "exec", default_value = "5s", value_parser = delay)]
     defer_by: Duration,
     /// How long a command may take. Then it is killed, with whatever it started, and the event is deferred. [no limit]
-    #[arg(long, value_name = "TIME", requires = "exec", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", requires = "exec", value_parser = values::some_time)]
     exec_timeout: Option<Duration>,
     #[command(flatten)]
     secret: Secret,
@@ -72,7 +73,7 @@ pub(crate) struct Subscribe {
 
 /// A time by which an event can be deferred.
 fn delay(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
+    let time = values::time(text)?;
     Delay::new(time).map(Delay::get).map_err(|error| error.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ensync_sdk::core::report;
@@ -30,6 +30,11 @@ impl Subscribe {
     pub(crate) async fn run(self, out: Output) -> Outcome {
         if out.json && self.format.is_some_and(|format| format != Format::Ndjson) {
             return Err(Problem::usage("--json prints JSON: leave it or --format out").into());
+        }
+        for (at, name) in self.events.iter().enumerate() {
+            if self.events.iter().take(at).any(|before| before == name) {
+                return Err(Problem::usage(format!("{name} is named twice")).into());
+            }
         }
         // From the start on: none is missed.
         let mut signals = Signals::of_command()?;
@@ -63,6 +68,8 @@ impl Subscribe {
             left: AtomicU64::new(self.count.map_or(u64::MAX, |count| count.get())),
             end: Notify::new(),
             failure: Mutex::new(None),
+            opened: AtomicU64::new(0),
+            unopened: AtomicU64::new(0),
         }
     }
 
@@ -122,11 +129,15 @@ impl Subscribe {
                 None => std::future::pending().await,
             }
         };
+        let mut asked = false;
         tokio::select! {
             Some(Err(error)) = loops.next() => return Err(error.into()),
             () = work.end.notified() => {}
             () = time => {}
-            name = signals.stop() => note(format_args!("{name}: ending when what was begun is finished; once more ends at once")),
+            name = signals.stop() => {
+                asked = true;
+                note(format_args!("{name}: ending when what was begun is finished; once more ends at once"));
+            }
         }
         // What was begun is finished.
         let drained = async { tokio::join!(unsubscribe(&controls), loops.collect::<Vec<_>>()) };
@@ -134,10 +145,7 @@ impl Subscribe {
             _ = drained => {}
             name = signals.stop() => return Err(at_once(&work, name)),
         }
-        match work.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(ended) => Err(ended.into()),
-            None => Ok(()),
-        }
+        work.verdict(asked)
     }
 }
 

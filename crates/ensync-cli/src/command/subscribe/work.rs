@@ -5,7 +5,7 @@ use std::future::pending;
 use std::io::{self, stdout};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ensync_sdk::core::report;
@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 use super::Format;
 use super::print::{Opened, lines, one_line};
 use super::running::Running;
+use crate::exit::{Exit, Problem};
 use crate::foreign::printable;
-use crate::output::{Output, Unwritten, colours, note};
+use crate::output::{Failure, Output, Unwritten, colours, note};
 
 /// How long to wait before a settlement is tried again that was refused in passing.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -26,6 +27,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 const USELESS: i32 = 65;
 /// The same for: not now (`EX_TEMPFAIL`).
 const NOT_NOW: i32 = 75;
+/// What a shell exits with if a command may not be run, or is not there: POSIX, Shell Command Language, 2.8.2. Windows has a code of its
+/// own for the latter.
+const NO_COMMAND: [i32; 3] = [126, 127, 9_009];
 /// The longest text that a command is given in a variable, in bytes: the system takes no more than 128 KiB for one (execve(2)).
 const MAX_VARIABLE: usize = 120 << 10;
 
@@ -44,7 +48,28 @@ pub(super) struct Work {
     /// Told when it is to end.
     pub(super) end: Notify,
     /// Why it ends, if that is no good reason.
-    pub(super) failure: Mutex<Option<Unwritten>>,
+    pub(super) failure: Mutex<Option<Ended>>,
+    /// How many events could be opened, and how many not.
+    pub(super) opened: AtomicU64,
+    pub(super) unopened: AtomicU64,
+}
+
+/// Why it ends before it was to.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// An event could not be printed.
+    Unwritten(Unwritten),
+    /// There is no such command, whatever event it is for.
+    NoCommand(String),
+}
+
+impl From<Ended> for Failure {
+    fn from(why: Ended) -> Self {
+        match why {
+            Ended::Unwritten(why) => why.into(),
+            Ended::NoCommand(message) => Problem::usage(message).into(),
+        }
+    }
 }
 
 /// What becomes of an event.
@@ -64,18 +89,28 @@ impl Work {
             // It was on its way when the last one was taken; dropped, it goes back.
             return self.end.notify_one();
         };
+        let ends = self.failure().is_some();
+        if ends {
+            return Self::hand_back(event, control).await;
+        }
         let opened = event.json().and_then(|_| event.text());
+        let counted = if opened.is_ok() { &self.opened } else { &self.unopened };
+        counted.fetch_add(1, Ordering::Relaxed);
         let verdict = match &self.exec {
             Some(command) => self.execute(command, &event, &opened).await,
             None => match self.print(&event, &opened).await {
-                Err(why) => {
-                    // Not printed, so not acknowledged: dropped, it comes again at once.
-                    self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-                    return self.end.notify_one();
-                }
-                Ok(()) if self.ack && opened.is_ok() => Verdict::Ack,
-                Ok(()) => Verdict::Leave,
+                Err(why) => Err(Ended::Unwritten(why)),
+                Ok(()) if self.ack && opened.is_ok() => Ok(Verdict::Ack),
+                Ok(()) => Ok(Verdict::Leave),
             },
+        };
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                self.failure().get_or_insert(why);
+                self.end.notify_one();
+                return Self::hand_back(event, control).await;
+            }
         };
         let last = before == 1;
         if last && let Err(error) = control.pause("the last event that was asked for").await {
@@ -84,6 +119,34 @@ impl Work {
         self.settle(event, verdict).await;
         if last {
             self.end.notify_one();
+        }
+    }
+
+    /// Has an event come again at once, and not to us: that would go round until it is a dead letter.
+    async fn hand_back(event: Event, control: &Control) {
+        if let Err(error) = control.pause("this reader ends").await {
+            tracing::debug!(%error, "not paused");
+        }
+        drop(event);
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Ended>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why it was of no use, if it was not: it ended early, or, unless somebody asked it to end, nothing of what came could be opened.
+    pub(super) fn verdict(&self, asked: bool) -> Result<(), Failure> {
+        if let Some(why) = self.failure().take() {
+            return Err(why.into());
+        }
+        match (self.opened.load(Ordering::Relaxed), self.unopened.load(Ordering::Relaxed)) {
+            (0, unopened @ 1..) if !asked => {
+                let text = format!(
+                    "of the events that came ({unopened}) none can be opened with the secret key at hand; is it the key of this app?"
+                );
+                Err(Problem::new(Exit::Unreadable, text).into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -98,13 +161,13 @@ impl Work {
         self.out.print(text).await
     }
 
-    async fn execute(&self, command: &str, event: &Event, opened: &Opened<'_>) -> Verdict {
+    async fn execute(&self, command: &str, event: &Event, opened: &Opened<'_>) -> Result<Verdict, Ended> {
         let id = printable(event.id().as_str());
         let payload = match opened {
             Ok(payload) => *payload,
             Err(error) => {
                 note(format_args!("warning: {id} cannot be opened, and is left: {}", report(error)));
-                return Verdict::Leave;
+                return Ok(Verdict::Leave);
             }
         };
         let ran = self.run(command, event, payload).await;
@@ -118,22 +181,31 @@ impl Work {
                 note(format_args!(
                     "warning: the command for {id} took too long, and was killed; the event is deferred"
                 ));
-                return Verdict::Defer("the command took too long");
+                return Ok(Verdict::Defer("the command took too long"));
+            }
+            Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                return Err(Ended::NoCommand(format!("--exec: no shell can be run: {cause}")));
             }
             Err(cause) => {
                 note(format_args!("warning: {command:?} cannot be run, so {id} is deferred: {cause}"));
-                return Verdict::Defer("the command cannot be run");
+                return Ok(Verdict::Defer("the command cannot be run"));
             }
         };
-        match status.code() {
+        Ok(match status.code() {
             Some(0) => Verdict::Ack,
             Some(USELESS) => Verdict::Discard,
             Some(NOT_NOW) => Verdict::Defer("the command said: not now"),
+            Some(code) if NO_COMMAND.contains(&code) => {
+                return Err(Ended::NoCommand(format!(
+                    "--exec: the shell says that there is no such command, or that it may not be run (exit code {code}); the event \
+                     {id} goes back to its queue"
+                )));
+            }
             _ => {
                 note(format_args!("warning: the command for {id} ended with {status}; the event is deferred"));
                 Verdict::Defer("the command failed")
             }
-        }
+        })
     }
 
     /// A settlement that is lost is no reason to end: the event comes again.

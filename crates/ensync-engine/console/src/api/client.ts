@@ -36,7 +36,8 @@ export function onLoggedOut(tell: (why: string) => void): void {
     loggedOut = tell;
 }
 
-/** Where this browser keeps its session: only pages of this origin, port included, can read it. */
+/** Where this browser keeps its half of a session: only pages of this origin, port included, can read it. The other half is a cookie that
+ * no page can read; the engine wants both. */
 const PLACE = "ensync-console";
 let here: string | null = null;
 
@@ -106,7 +107,7 @@ async function send<T>(method: string, where: string, body?: object): Promise<T>
             method,
             headers: { ...credentials(), ...(body === undefined ? {} : { "content-type": "application/json" }) },
             body: body === undefined ? undefined : json({ ...body }),
-            credentials: "omit",
+            credentials: "same-origin",
             redirect: "error",
         });
     } catch {

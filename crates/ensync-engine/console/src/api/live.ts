@@ -50,7 +50,7 @@ export function useLive(): Live {
             try {
                 alive();
                 sampled();
-                const response = await fetch("/console/api/v1/live", { headers: credentials(), credentials: "omit", redirect: "error", signal: own.signal });
+                const response = await fetch("/console/api/v1/live", { headers: credentials(), credentials: "same-origin", redirect: "error", signal: own.signal });
                 if (response.status === 401) ended();
                 if (!response.ok || !response.body) {
                     if (response.status === 429) why = "As many pages follow this engine as may (16). Numbers come when another is closed.";

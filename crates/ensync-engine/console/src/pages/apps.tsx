@@ -1,8 +1,8 @@
-import { useEffect, useState } from "preact/hooks";
+import { useContext, useEffect, useState } from "preact/hooks";
 import { type App, type May, change, path, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
 import { plural, when } from "../ui/format";
-import { Act, Check, Empty, Facts, Field, Key, NoMore, Page, Pager, Section, Select, Shown, Table, Tag, Time } from "../ui/parts";
+import { Access, Act, Check, Empty, Facts, Field, IfFull, Key, NoMore, Page, Pager, Section, Select, Shown, Table, Tag, Time } from "../ui/parts";
 import { makeApp, rotateAccessKey, rotatePair } from "./keys";
 
 const PAGE = 50;
@@ -18,9 +18,11 @@ export function Apps({ route }: { route: Route }) {
             title="Apps"
             lead="An app is a program, or several of one kind: it has an address that others publish to, and keys of its own."
             actions={
-                <a class="button primary" href="#/new-app">
-                    New app
-                </a>
+                <IfFull>
+                    <a class="button primary" href="#/new-app">
+                        New app
+                    </a>
+                </IfFull>
             }
         >
             <form
@@ -73,7 +75,7 @@ export function Apps({ route }: { route: Route }) {
                                     { head: "May", of: (app) => (app.enabled ? <Rights may={app.rights} /> : <Tag kind="warn">Disabled</Tag>) },
                                     { head: "Sessions", number: true, of: (app) => app.sessions },
                                     { head: "Created", of: (app) => <Time at={app.created_at} /> },
-                                    { head: "Public key", of: (app) => <Key value={app.public_key} /> },
+                                    { head: "App id", of: (app) => <Key value={app.public_key} /> },
                                 ]}
                             />
                             <Pager
@@ -100,7 +102,7 @@ export function NewApp() {
     const [may, setMay] = useState<May>({ publish: true, subscribe: true });
     return (
         <Page title="New app" back={["Apps", "#/apps"]} lead="Its key pair is made in this browser: the engine gets the public half only.">
-            <form class="section" onSubmit={(event) => event.preventDefault()}>
+            <form class="section">
                 <Field label="Name" value={name} required maxLength={256} autoFocus onInput={(event) => setName(event.currentTarget.value)} hint="For people, such as warehouse." />
                 <fieldset>
                     <legend>With every event name it may, unless a grant says otherwise</legend>
@@ -108,7 +110,7 @@ export function NewApp() {
                     <Check label="subscribe and replay" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
                 </fieldset>
                 <div class="actions">
-                    <Act kind="primary" act={async () => makeApp(name.trim(), may)} disabled={!name.trim()}>
+                    <Act kind="primary" submit act={async () => makeApp(name.trim(), may)} disabled={!name.trim()}>
                         Make its keys
                     </Act>
                 </div>
@@ -129,6 +131,7 @@ export function OneApp({ route }: { route: Route }) {
     const id = route.parts[1] ?? "";
     const asked = useAsk<App>(path`/v1/apps/${id}`);
     const [grace, setGrace] = useState("86400000");
+    const full = useContext(Access) === "full";
     return (
         <Page title={asked.data?.name ?? "App"} back={["Apps", "#/apps"]} lead={asked.data && !asked.data.enabled && <Tag kind="warn">Disabled</Tag>}>
             <Shown asked={asked}>
@@ -137,26 +140,27 @@ export function OneApp({ route }: { route: Route }) {
                         <Section title="Who it is">
                             <Facts
                                 of={[
-                                    ["Public key: its address", <Key value={app.public_key} copy />],
-                                    ["Id, for as long as it exists", <Key value={app.id} copy />],
+                                    ["App id: what others publish to", <Key value={app.public_key} copy />],
+                                    ...(app.id === app.public_key ? [] : [["First app id: it stays its name here", <Key value={app.id} copy />] as [string, preact.ComponentChildren]]),
                                     ["Created", <Time at={app.created_at} />],
                                     ["Sessions", <a href={`#/sessions${query({ app: app.id })}`}>{app.sessions}</a>],
                                 ]}
                             />
                         </Section>
                         <Grants app={app} again={asked.again} />
-                        <Section title="Access key" about="What it logs in with. The engine keeps a hash of it, and cannot show it.">
+                        <Section title="App key" about="What it logs in with. The engine keeps a hash of it, and cannot show it.">
                             {app.old_access_key_until && (
                                 <p>
                                     The key before logs in until {when(app.old_access_key_until)}.
                                 </p>
                             )}
+                            <IfFull>
                             <div class="row">
                                 <Select label="The present key goes on for" value={grace} options={GRACES} onValue={setGrace} />
                                 <Act
                                     act={() => rotateAccessKey(app, Number(grace)).finally(asked.again)}
                                     confirm={{
-                                        title: `Give ${app.name} another access key?`,
+                                        title: `Give ${app.name} another app key?`,
                                         yes: "Make a new key",
                                         body: (
                                             <>
@@ -170,24 +174,26 @@ export function OneApp({ route }: { route: Route }) {
                                         ),
                                     }}
                                 >
-                                    Rotate access key…
+                                    Rotate app key…
                                 </Act>
                             </div>
+                            </IfFull>
                         </Section>
-                        <Section title="Key pair" about="Opens what is sealed for it, and proves what it publishes.">
+                        {(full || app.earlier_public_keys.length > 0) && (
+                        <Section title="Key pair" about="Opens what is sealed for it, and proves what it publishes. Its public half is the app id.">
                             <Act
                                 act={async () => rotatePair(app)}
-                                confirm={{ title: `Give ${app.name} another key pair?`, yes: "Make a new pair", body: <p>It is made in this browser, and shown to you before it is the app's. Then the app's sessions end, and its programs need the new secret key beside the earlier one. What is published to the earlier public key still reaches it.</p> }}
+                                confirm={{ title: `Give ${app.name} another key pair?`, yes: "Make a new pair", body: <p>It is made in this browser, and shown to you before it is the app's. Then the app's sessions end, and its programs need the new secret key beside the earlier one. What is published to the earlier app id still reaches it.</p> }}
                             >
                                 Rotate key pair…
                             </Act>
                             {app.earlier_public_keys.length > 0 && (
                                 <Table
-                                    label="Earlier public keys"
+                                    label="Earlier app ids"
                                     rows={app.earlier_public_keys}
                                     keyOf={(key) => key}
                                     columns={[
-                                        { head: "Earlier public key", main: true, of: (key) => <Key value={key} /> },
+                                        { head: "Earlier app id", main: true, of: (key) => <Key value={key} /> },
                                         {
                                             head: "Decide",
                                             of: (key) => (
@@ -208,6 +214,8 @@ export function OneApp({ route }: { route: Route }) {
                                 />
                             )}
                         </Section>
+                        )}
+                        {full && (
                         <Section title="Disable or delete">
                             <div class="actions">
                                 {app.enabled ? (
@@ -242,6 +250,7 @@ export function OneApp({ route }: { route: Route }) {
                                 </Act>
                             </div>
                         </Section>
+                        )}
                     </>
                 )}
             </Shown>
@@ -303,13 +312,15 @@ function Grants({ app, again }: { app: App; again: () => void }) {
                     ]}
                 />
             )}
+            <IfFull>
             <details>
                 <summary>Say what it may do with one event name</summary>
-                <form class="filters" onSubmit={(event) => event.preventDefault()}>
+                <form class="filters">
                     <Field label="Event name" value={name} onInput={(event) => setName(event.currentTarget.value)} />
                     <Check label="publish" checked={may.publish} onCheck={(publish) => setMay({ ...may, publish })} />
                     <Check label="subscribe" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
                     <Act
+                        submit
                         disabled={!name.trim()}
                         act={set(path`/v1/apps/${app.id}/grants/${name.trim()}`, may)}
                         confirm={
@@ -326,6 +337,7 @@ function Grants({ app, again }: { app: App; again: () => void }) {
                     </Act>
                 </form>
             </details>
+            </IfFull>
         </Section>
     );
 }

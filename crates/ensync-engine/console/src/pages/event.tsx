@@ -83,7 +83,7 @@ function Decide({ found, again }: { found: EventDetails; again: () => void }) {
     return (
         <>
             <Act act={settle("requeue")}>Requeue</Act>
-            <Act kind="danger" act={settle("drop")} confirm={{ title: "Drop this event?", yes: "Drop for good", body: <p>It is gone for good, and nobody is told.</p> }}>
+            <Act kind="danger" act={settle("drop")} confirm={{ title: "Drop this event?", yes: "Drop for good", body: <p>The event <code>{found.standing.id}</code> is gone for good, and nobody is told.</p> }}>
                 Drop…
             </Act>
         </>

@@ -26,6 +26,7 @@ const done = (title: string, name: string, lines: Line[], key: string): void =>
                 <b>It is done. Keep these.</b> This is the only time they are shown.
             </p>
         ),
+        use: true,
         leave: { label: "I have kept them: show the app", where: to("apps", key) },
     });
 
@@ -33,21 +34,21 @@ export function makeApp(name: string, rights: May): void {
     const pair = newKeyPair();
     const key = publicKeyText(pair);
     const lines: Line[] = [
-        ["ENSYNC_APP_ID", "Public key: its address, for those who publish to it", key],
+        ["ENSYNC_APP_ID", "App id: what others publish to", key],
         ["ENSYNC_SECRET_KEY", "Secret key: opens what was sealed for it", secretKeyText(pair)],
     ];
-    const issued = (accessKey: string) => done(`${name} is there`, name, [["ENSYNC_APP_KEY", "Access key: what it logs in with", accessKey], ...lines], key);
+    const issued = (appKey: string) => done(`${name} is there`, name, [["ENSYNC_APP_KEY", "App key: what it logs in with", appKey], ...lines], key);
     const create = async () => {
         try {
             issued((await change<Issued>("POST", "/v1/apps", { name, public_key: key, rights })).access_key);
         } catch (error) {
             if (!unsure(error) || !(await found(key))) throw error;
             keep({
-                title: `${name} is there, without its access key`,
+                title: `${name} is there, without its app key`,
                 name,
                 lines,
-                about: <p>The engine made the app, and its answer was lost. These keys hold; nobody has seen its access key, so it needs another.</p>,
-                next: { yes: "Make an access key", act: async () => issued((await change<Issued>("POST", path`/v1/apps/${key}/access-key`, { grace_ms: 0 })).access_key) },
+                about: <p>The engine made the app, and its answer was lost. These keys hold; nobody has seen its app key, so it needs another.</p>,
+                next: { yes: "Make an app key", act: async () => issued((await change<Issued>("POST", path`/v1/apps/${key}/access-key`, { grace_ms: 0 })).access_key) },
                 leave: { label: "Show the app", where: to("apps", key) },
             });
         }
@@ -71,7 +72,7 @@ export function rotatePair(app: App): void {
     const pair = newKeyPair();
     const key = publicKeyText(pair);
     const lines: Line[] = [
-        ["ENSYNC_APP_ID", "Public key: its new address", key],
+        ["ENSYNC_APP_ID", "App id: what others publish to from now on", key],
         ["ENSYNC_SECRET_KEY", "Secret key: keep the earlier ones too, for what was sealed for them", secretKeyText(pair)],
     ];
     const rotate = async () => {
@@ -104,5 +105,5 @@ export async function rotateAccessKey(app: App, grace: number): Promise<void> {
         if (!unsure(error)) throw error;
         throw new Error("The engine did not say whether it made a key. If this page says below that the key before goes on, it did, and nobody has seen the new one: make another.");
     }
-    done(`New access key of ${app.name}`, app.name, [["ENSYNC_APP_KEY", "Access key: what it logs in with", issued.access_key]], app.id);
+    done(`New app key of ${app.name}`, app.name, [["ENSYNC_APP_KEY", "App key: what it logs in with", issued.access_key]], app.id);
 }

@@ -1,8 +1,8 @@
-import { useEffect, useState } from "preact/hooks";
+import { useContext, useEffect, useState } from "preact/hooks";
 import { type Info, type Letter, change, get, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
 import { count, plural, when } from "../ui/format";
-import { Act, Empty, Field, NoMore, Notice, Page, Pager, Select, Shown, Table, Time } from "../ui/parts";
+import { Access, Act, Empty, Field, NoMore, Notice, Page, Pager, Select, Shown, Table, Time } from "../ui/parts";
 
 const PAGE = 50;
 const AGES: [string, string][] = [
@@ -46,6 +46,7 @@ export function Letters({ route }: { route: Route }) {
     const [failed, setFailed] = useState<string | null>(null);
     const [chosen, setChosen] = useState<Set<string>>(new Set());
     const [done, setDone] = useState<string | null>(null);
+    const full = useContext(Access) === "full";
     useEffect(() => {
         setTyped({ ...filter, age: since });
         setFailed(null);
@@ -86,7 +87,7 @@ export function Letters({ route }: { route: Route }) {
                 }}
             >
                 <Field label="Event name" value={typed.event} onInput={(event) => setTyped({ ...typed, event: event.currentTarget.value })} />
-                <Field label="Recipient's id" value={typed.app} onInput={(event) => setTyped({ ...typed, app: event.currentTarget.value })} />
+                <Field label="Recipient's app id" value={typed.app} onInput={(event) => setTyped({ ...typed, app: event.currentTarget.value })} />
                 <Field label="Reason holds" value={typed.reason} onInput={(event) => setTyped({ ...typed, reason: event.currentTarget.value })} />
                 <Select label="Died" value={typed.age} options={since ? [...AGES, [since, `Since ${when(Number(since))}`]] : AGES} onValue={(age) => setTyped({ ...typed, age })} />
                 <button>Filter</button>
@@ -108,11 +109,11 @@ export function Letters({ route }: { route: Route }) {
                                 <a href={to("letters")}>Show all dead letters</a>
                             </Empty>
                         ) : (
-                            <Empty title="There are no dead letters.">Every event found somebody who could use it.</Empty>
+                            <Empty title="There are no dead letters.">An event becomes one when a client discards it, or when it was delivered too often.</Empty>
                         )
                     ) : (
                         <>
-                            <div class="toolbar">
+                            {full && <div class="toolbar">
                                 <span class="hint">{picked.length ? `${count(picked.length)} chosen` : "Choose some, or deal with all at once"}</span>
                                 <span class="actions">
                                     {picked.length > 0 && (
@@ -150,15 +151,23 @@ export function Letters({ route }: { route: Route }) {
                                         {filtered ? "Drop all that match…" : "Drop all…"}
                                     </Act>
                                 </span>
-                            </div>
+                            </div>}
                             <Table
                                 label="Dead letters"
                                 rows={letters}
                                 keyOf={(letter) => letter.id}
                                 columns={[
-                                    {
+                                    ...(full ? [{
                                         head: "",
-                                        of: (letter) => (
+                                        headed: (
+                                            <input
+                                                type="checkbox"
+                                                aria-label="Choose all on this page"
+                                                checked={picked.length === letters.length}
+                                                onChange={(event) => setChosen(new Set(event.currentTarget.checked ? letters.map((letter) => letter.id) : []))}
+                                            />
+                                        ),
+                                        of: (letter: Letter) => (
                                             <input
                                                 type="checkbox"
                                                 aria-label={`Choose event ${letter.id}`}
@@ -171,15 +180,26 @@ export function Letters({ route }: { route: Route }) {
                                                 }}
                                             />
                                         ),
+                                    }] : []),
+                                    {
+                                        head: "Event",
+                                        main: true,
+                                        of: (letter) => (
+                                            <>
+                                                <a href={to("event", letter.id)}>{letter.event}</a>
+                                                <div class="hint">
+                                                    <code>{letter.id}</code>
+                                                </div>
+                                            </>
+                                        ),
                                     },
-                                    { head: "Event", main: true, of: (letter) => <a href={to("event", letter.id)}>{letter.event}</a> },
                                     { head: "Reason", of: (letter) => <span class="reason">{letter.reason || "none given"}</span> },
                                     { head: "Recipient", of: (letter) => <a href={to("apps", letter.app)}>{letter.app_name || "gone"}</a> },
                                     { head: "Died", of: (letter) => <Time at={letter.at} /> },
                                     { head: "Deliveries", number: true, of: (letter) => count(letter.deliveries) },
-                                    {
+                                    ...(full ? [{
                                         head: "Decide",
-                                        of: (letter) => (
+                                        of: (letter: Letter) => (
                                             <span class="actions">
                                                 <Act small act={settle("requeue", { id: letter.id })}>
                                                     Requeue
@@ -188,13 +208,13 @@ export function Letters({ route }: { route: Route }) {
                                                     small
                                                     kind="danger"
                                                     act={settle("drop", { id: letter.id })}
-                                                    confirm={{ title: "Drop this event?", yes: "Drop for good", body: <p>The event of {letter.event} for {letter.app_name} is gone for good, and nobody is told.</p> }}
+                                                    confirm={{ title: "Drop this event?", yes: "Drop for good", body: <p>The event <code>{letter.id}</code> of {letter.event} for {letter.app_name} is gone for good, and nobody is told.</p> }}
                                                 >
                                                     Drop…
                                                 </Act>
                                             </span>
                                         ),
-                                    },
+                                    }] : []),
                                 ]}
                             />
                             <Pager

@@ -38,8 +38,8 @@ export function Login(props: { why: string | null; done: (access: "full" | "read
                     onInput={(event) => setToken(event.currentTarget.value)}
                     hint={
                         <>
-                            The engine keeps it in its data directory, in the file <code>admin.token</code>. The one in <code>admin-read.token</code> lets you look
-                            and change nothing.
+                            The engine keeps it in its data directory, in the file <code>admin.token</code>; one without a data directory, such as{" "}
+                            <code>ensync serve --dev</code>, printed it when it started. The one in <code>admin-read.token</code> lets you look and change nothing.
                         </>
                     }
                 />

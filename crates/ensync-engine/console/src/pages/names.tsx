@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { type EventName, Raw, change, path, query, useAsk } from "../api/client";
 import { type Route, go, to, within } from "../route";
 import { plural, span } from "../ui/format";
-import { Act, Area, Empty, Field, NoMore, Page, Pager, Section, Shown, Table, Tag } from "../ui/parts";
+import { Act, Area, Empty, Field, IfFull, NoMore, Page, Pager, Section, Shown, Table, Tag } from "../ui/parts";
 
 const PAGE = 50;
 
@@ -14,9 +14,11 @@ export function Names({ route }: { route: Route }) {
             title="Event names"
             lead="What events are about, such as shop/orders/created. A name may say what payloads look like, and how long they are of use."
             actions={
-                <a class="button primary" href="#/new-name">
-                    New event name
-                </a>
+                <IfFull>
+                    <a class="button primary" href="#/new-name">
+                        New event name
+                    </a>
+                </IfFull>
             }
         >
             <Shown asked={asked}>
@@ -143,12 +145,13 @@ export function NewName() {
     const [typed, set] = useState<Typed>({ schema: "", ttl: "", deliveries: "", timeout: "" });
     return (
         <Page title="New event name" back={["Event names", "#/names"]}>
-            <form class="section" onSubmit={(event) => event.preventDefault()}>
+            <form class="section">
                 <Field label="Name" value={name} required maxLength={255} autoFocus onInput={(event) => setName(event.currentTarget.value)} hint="Words between slashes, such as shop/orders/created." />
                 <Options typed={typed} set={set} />
                 <div class="actions">
                     <Act
                         kind="primary"
+                        submit
                         disabled={!name.trim() || !isGood(typed)}
                         act={async () => {
                             await change("POST", "/v1/events", { name: name.trim(), ...options(typed) });
@@ -189,6 +192,7 @@ export function OneName({ route }: { route: Route }) {
                     before && (
                         <>
                             <Section title="What holds for its events">
+                                <form>
                                 <Options
                                     typed={typed}
                                     set={(typed) => {
@@ -199,6 +203,7 @@ export function OneName({ route }: { route: Route }) {
                                 <div class="actions">
                                     <Act
                                         kind="primary"
+                                        submit
                                         disabled={!isGood(typed)}
                                         act={async () => {
                                             const now = loaded(await change<EventName>("PATCH", path`/v1/events/${name}`, changes(before, typed)));
@@ -211,12 +216,14 @@ export function OneName({ route }: { route: Route }) {
                                     </Act>
                                     {saved && <Tag kind="good">Saved</Tag>}
                                 </div>
+                                </form>
                             </Section>
                             <Section title="Where it is used">
                                 <p>
                                     <a href={`#/queues${query({ event: name })}`}>Queues of this name</a> · <a href={`#/letters${query({ event: name })}`}>dead letters of this name</a>
                                 </p>
                             </Section>
+                            <IfFull>
                             <Section title="Delete">
                                 <Act
                                     kind="danger"
@@ -229,6 +236,7 @@ export function OneName({ route }: { route: Route }) {
                                     Delete…
                                 </Act>
                             </Section>
+                            </IfFull>
                         </>
                     )
                 }

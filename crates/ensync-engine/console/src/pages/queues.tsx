@@ -144,7 +144,7 @@ export function OneQueue({ route }: { route: Route }) {
                             ]}
                         />
                         <p class="hint">
-                            Recipient's id <Key value={queue.app} copy />
+                            Recipient's first app id <Key value={queue.app} copy />
                         </p>
                     </Section>
                 )}

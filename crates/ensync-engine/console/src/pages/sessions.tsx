@@ -18,7 +18,7 @@ export function Sessions({ route }: { route: Route }) {
                         <NoMore first={within(route, { after: "" })} />
                     ) : sessions.length === 0 ? (
                         <Empty title={app ? "This app has no session." : "Nobody is logged in."}>
-                            {app ? "Its programs are not running, or cannot reach the engine." : <>Programs log in with the access key of <a href="#/apps">an app</a>.</>}
+                            {app ? "Its programs are not running, or cannot reach the engine." : <>Programs log in with the app key of <a href="#/apps">an app</a>.</>}
                         </Empty>
                     ) : (
                         <>

@@ -15,6 +15,14 @@ const WHOLE = [1, 2, 5].flatMap((digit) => Array.from({ length: 10 }, (_, power)
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const clockOfSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
+/** Where a value stands between two gaps, and so on no line: it is drawn as a dot. */
+export function aloneIn(values: ArrayLike<number | null | undefined>): number[] {
+    const none = (at: number) => values[at] === null || values[at] === undefined;
+    return Array.from({ length: values.length }, (_, at) => at).filter((at) => !none(at) && none(at - 1) && none(at + 1));
+}
+
+const alone = (plot: uPlot, index: number): number[] => aloneIn(plot.data[index] ?? []);
+
 /** `least`: how much the scale shows at least; `whole`: of what is counted there are no parts. */
 export function Chart(props: { title: string; times: number[]; series: Series[]; format: (value: number) => string; least: number; whole?: boolean }) {
     const place = useRef<HTMLDivElement>(null);
@@ -40,7 +48,7 @@ export function Chart(props: { title: string; times: number[]; series: Series[];
                         { ...axis, space: 80, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clockOfSeconds : clock).format(at * 1_000)) },
                         { ...axis, size: 62, ...(whole ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((value) => shown.current.format(value)) },
                     ],
-                    series: [{}, ...series.map((one) => ({ label: one.label, stroke: css(`--chart-${one.color}`), width: 2, points: { show: times.length < 3 }, spanGaps: false }))],
+                    series: [{}, ...series.map((one) => ({ label: one.label, stroke: css(`--chart-${one.color}`), width: 2, points: { show: true, size: 5, fill: css(`--chart-${one.color}`), filter: alone }, spanGaps: false }))],
                 },
                 [times, ...series.map((one) => one.values)] as uPlot.AlignedData,
                 element,

@@ -9,6 +9,11 @@ import { ago, short, when } from "./format";
 /** What whoever is logged in may do. */
 export const Access = createContext<"full" | "read">("full");
 
+/** What is there for those who may change something only. */
+export function IfFull(props: { children: ComponentChildren }) {
+    return useContext(Access) === "full" ? <>{props.children}</> : null;
+}
+
 /** Whether there was a page before: the first one gets the focus of the browser's own accord. */
 let moved = false;
 
@@ -105,6 +110,8 @@ export const NoMore = (props: { first: string }) => (
 
 export interface Column<T> {
     head: string;
+    /** In the place of the heading's words. */
+    headed?: ComponentChildren;
     of: (row: T) => ComponentChildren;
     number?: boolean;
     /** The first thing that one reads of a row. */
@@ -122,7 +129,7 @@ export function Table<T>(props: { label: string; columns: Column<T>[]; rows: T[]
                     <tr>
                         {props.columns.map((column) => (
                             <th scope="col" class={column.number ? "number" : undefined}>
-                                {column.head || <span class="unseen">Choose</span>}
+                                {column.headed ?? (column.head || <span class="unseen">Choose</span>)}
                             </th>
                         ))}
                     </tr>
@@ -235,7 +242,8 @@ export function Check(props: { label: string; checked: boolean; onCheck: (checke
     );
 }
 
-/** A change: a button that is not there for whoever may only look. With `confirm` it asks first, and says what it will do. */
+/** A change: a button that is not there for whoever may only look. With `confirm` it asks first, and says what it will do. With `submit`
+ * it is what Enter does in its form. */
 export function Act(props: {
     children: ComponentChildren;
     act: () => Promise<unknown>;
@@ -243,8 +251,21 @@ export function Act(props: {
     kind?: "primary" | "danger";
     small?: boolean;
     disabled?: boolean;
+    submit?: boolean;
 }) {
     const access = useContext(Access);
+    const button = useRef<HTMLButtonElement>(null);
+    const press = useRef(() => {});
+    useEffect(() => {
+        const form = props.submit ? button.current?.form : null;
+        if (!form) return;
+        const submitted = (event: Event) => {
+            event.preventDefault();
+            press.current();
+        };
+        form.addEventListener("submit", submitted);
+        return () => form.removeEventListener("submit", submitted);
+    }, [props.submit, access]);
     const dialog = useRef<HTMLDialogElement>(null);
     const [busy, setBusy] = useState(false);
     const working = useRef(false);
@@ -272,9 +293,18 @@ export function Act(props: {
         dialog.current?.showModal();
     };
     const look = [props.kind, props.small && "small"].filter(Boolean).join(" ");
+    press.current = () => {
+        if (!busy && !props.disabled) props.confirm ? ask() : void run();
+    };
     return (
         <>
-            <button type="button" class={look || undefined} disabled={busy || props.disabled} onClick={() => (props.confirm ? ask() : void run())}>
+            <button
+                ref={button}
+                type={props.submit ? "submit" : "button"}
+                class={look || undefined}
+                disabled={busy || props.disabled}
+                onClick={props.submit ? undefined : () => press.current()}
+            >
                 {props.children}
             </button>
             {props.confirm ? (

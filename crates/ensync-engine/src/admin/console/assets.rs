@@ -21,22 +21,30 @@ struct Asset {
     kind: &'static str,
     brotli: &'static [u8],
     gzip: &'static [u8],
+    /// As it is, for whoever unpacks nothing: of the page itself only, which says then what it needs.
+    plain: Option<&'static [u8]>,
 }
 
 macro_rules! asset {
     ($path:literal, $kind:literal, $file:literal) => {
+        asset!($path, $kind, $file, None)
+    };
+    ($path:literal, $kind:literal, $file:literal, $plain:expr) => {
         Asset {
             path: $path,
             kind: $kind,
+            plain: $plain,
             brotli: include_bytes!(concat!("../../../console/dist/", $file, ".br")),
             gzip: include_bytes!(concat!("../../../console/dist/", $file, ".gz")),
         }
     };
 }
 
+const INDEX: &[u8] = include_bytes!("../../../console/dist/index.html");
+
 static ASSETS: [Asset; 5] = [
-    asset!("", "text/html; charset=utf-8", "index.html"),
-    asset!("/", "text/html; charset=utf-8", "index.html"),
+    asset!("", "text/html; charset=utf-8", "index.html", Some(INDEX)),
+    asset!("/", "text/html; charset=utf-8", "index.html", Some(INDEX)),
     asset!("/console.js", "text/javascript; charset=utf-8", "console.js"),
     asset!("/console.css", "text/css; charset=utf-8", "console.css"),
     asset!("/icon.svg", "image/svg+xml", "icon.svg"),
@@ -53,10 +61,13 @@ pub(super) fn router(base: &str) -> Router<Admin> {
 
 impl Asset {
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let (bytes, coding) = match accepted(headers) {
-            Some("br") => (self.brotli, "br"),
-            Some(_) => (self.gzip, "gzip"),
-            None => {
+        let (bytes, coding) = match (accepted(headers), self.plain) {
+            (Some("br"), _) => (self.brotli, Some("br")),
+            // A browser always says what it takes.
+            (_, Some(plain)) if !headers.contains_key(header::ACCEPT_ENCODING) => (plain, None),
+            (Some(_), _) => (self.gzip, Some("gzip")),
+            (None, Some(plain)) => (plain, None),
+            (None, None) => {
                 let message = "the console is kept compressed: use a browser, or send \"Accept-Encoding: gzip\"";
                 return Refusal::new(StatusCode::NOT_ACCEPTABLE, "invalid_input", message).into_response();
             }
@@ -67,7 +78,7 @@ impl Asset {
         let same = same.flat_map(|tags| tags.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag);
         let mut response = match same {
             true => StatusCode::NOT_MODIFIED.into_response(),
-            false => ([(header::CONTENT_ENCODING, coding)], bytes).into_response(),
+            false => (coding.map(|coding| [(header::CONTENT_ENCODING, coding)]), bytes).into_response(),
         };
         let headers = response.headers_mut();
         for (name, value) in [

@@ -17,19 +17,34 @@ use crate::random::random;
 
 /// How long a session lasts after it was used last, and at most.
 const IDLE: Duration = Duration::from_secs(30 * 60);
-const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 /// How many there may be of a token; of them, the one that was used longest ago makes room.
 const MOST: usize = 64;
+
+/// What a session is called here: the hash of its cookie, so that looking one up takes a time that says nothing of the others.
+pub(super) type Id = [u8; 32];
+
+/// What a browser gets for a new session: both, of 256 random bits each, are to be shown with every request.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// For the cookie, which no script can read.
+    pub(super) cookie: String,
+    /// For the header, which no other origin can send.
+    pub(super) key: String,
+    /// Whether another session of the token made room.
+    pub(super) pushed_out: bool,
+}
 
 /// The sessions of a console. A handle, cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     tokens: Tokens,
-    /// By the hash of the id, so that looking one up takes a time that says nothing of the others.
-    open: Arc<Mutex<BTreeMap<[u8; 32], Open>>>,
+    open: Arc<Mutex<BTreeMap<Id, Open>>>,
 }
 
 struct Open {
+    /// The hash of what the header has to hold.
+    key: Id,
     /// What was shown: a session is good for as long as that is the present token.
     token: Zeroizing<String>,
     begun: Instant,
@@ -47,30 +62,39 @@ impl Sessions {
         Self { tokens, open: Arc::default() }
     }
 
-    /// Opens a session for a token that is taken; its id has 256 random bits. Says too whether one of the same token made room.
-    pub(super) fn open(&self, token: &str) -> Result<(String, bool)> {
-        let id = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    /// Opens a session for a token that is taken.
+    pub(super) fn open(&self, token: &str) -> Result<Opened> {
+        let [cookie, key] = [random::<32>()?, random::<32>()?].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         let now = Instant::now();
         let mut open = self.lock();
         open.retain(|_, session| self.is_good(session, now));
         // Whoever opens too many ends his own: those of another token are somebody else's.
         let own = || open.iter().filter(|(_, session)| *session.token == token);
-        let oldest = own().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+        let oldest = own().min_by_key(|(_, session)| session.used).map(|(id, _)| *id);
         let pushed_out = oldest.filter(|_| own().count() >= MOST);
         if let Some(oldest) = pushed_out {
             open.remove(&oldest);
         }
-        open.insert(key(&id), Open { token: Zeroizing::new(token.to_owned()), begun: now, used: now });
-        Ok((id, pushed_out.is_some()))
+        let session = Open { key: hash(&key), token: Zeroizing::new(token.to_owned()), begun: now, used: now };
+        open.insert(hash(&cookie), session);
+        Ok(Opened { cookie, key, pushed_out: pushed_out.is_some() })
+    }
+
+    /// The session that a cookie and a key are both of. A browser may send several cookies of the name: every port of the host can set
+    /// one.
+    pub(super) fn find<'a>(&self, cookies: impl IntoIterator<Item = &'a str>, key: &str) -> Option<Id> {
+        let (open, key) = (self.lock(), hash(key));
+        let mut ids = cookies.into_iter().map(hash);
+        ids.find(|id| open.get(id).is_some_and(|session| session.key == key))
     }
 
     /// Whose session it is, and what it is good for. It is used by that if somebody is there.
-    pub(super) fn admit(&self, id: &str, attended: bool) -> Option<(Arc<str>, Access)> {
+    pub(super) fn admit(&self, id: &Id, attended: bool) -> Option<(Arc<str>, Access)> {
         let now = Instant::now();
         let mut open = self.lock();
-        let session = open.get_mut(&key(id))?;
+        let session = open.get_mut(id)?;
         if !self.is_good(session, now) {
-            open.remove(&key(id));
+            open.remove(id);
             return None;
         }
         if attended {
@@ -80,13 +104,13 @@ impl Sessions {
     }
 
     /// Whether a session is open still. It is not used by that.
-    pub(super) fn is_in(&self, id: &str) -> bool {
-        self.lock().get(&key(id)).is_some_and(|session| self.is_good(session, Instant::now()))
+    pub(super) fn is_in(&self, id: &Id) -> bool {
+        self.lock().get(id).is_some_and(|session| self.is_good(session, Instant::now()))
     }
 
     /// Ends a session, and says whose it was; `None` if there is no such session.
-    pub(super) fn close(&self, id: &str) -> Option<(Arc<str>, Access)> {
-        let session = self.lock().remove(&key(id))?;
+    pub(super) fn close(&self, id: &Id) -> Option<(Arc<str>, Access)> {
+        let session = self.lock().remove(id)?;
         self.tokens.known(&session.token).filter(|_| self.is_good(&session, Instant::now()))
     }
 
@@ -102,8 +126,8 @@ impl Sessions {
     }
 }
 
-fn key(id: &str) -> [u8; 32] {
-    Sha256::digest(id).into()
+fn hash(shown: &str) -> Id {
+    Sha256::digest(shown).into()
 }
 
 #[cfg(test)]
@@ -116,8 +140,27 @@ mod tests {
         (Sessions::new(Tokens::fixed(token.clone(), Some(reader.clone()))), token, reader)
     }
 
-    fn open(sessions: &Sessions, token: &AdminToken) -> String {
-        sessions.open(token.expose()).unwrap().0
+    fn open(sessions: &Sessions, token: &AdminToken) -> Id {
+        let opened = sessions.open(token.expose()).unwrap();
+        sessions.find([&*opened.cookie], &opened.key).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_session_is_found_by_both_of_its_halves_and_by_neither_alone() {
+        let (sessions, token, reader) = sessions();
+        let [one, other] = [&token, &reader].map(|token| sessions.open(token.expose()).unwrap());
+        let find = |cookies: &[&str], key: &str| sessions.find(cookies.iter().copied(), key).is_some();
+        assert!(find(&[&one.cookie], &one.key) && find(&["x", &other.cookie, &one.cookie], &one.key));
+        for (cookies, key) in [
+            (&[][..], &*one.key),
+            (&[&*one.cookie], ""),
+            (&[&*one.cookie], &*other.key),
+            (&[&*one.cookie], &*one.cookie),
+            (&[&*one.key], &*one.key),
+            (&[&*one.key], &*one.cookie),
+        ] {
+            assert!(!find(cookies, key));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -127,7 +170,7 @@ mod tests {
         let mut pushed_out = 0;
         for _ in 0..3 * MOST {
             tokio::time::advance(Duration::from_millis(10)).await;
-            pushed_out += usize::from(sessions.open(reader.expose()).unwrap().1);
+            pushed_out += usize::from(sessions.open(reader.expose()).unwrap().pushed_out);
         }
         assert!(sessions.is_in(&full), "somebody else's");
         assert_eq!((pushed_out, sessions.lock().len()), (2 * MOST, MOST + 1));
@@ -196,10 +239,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_closed_is_closed_and_what_was_never_open_is_nobodys() {
         let (sessions, token, _) = sessions();
-        let id = open(&sessions, &token);
-        assert_eq!(id.len(), 43);
-        for wrong in ["", &id[1..], &format!("{id}A"), token.expose()] {
-            assert!(sessions.admit(wrong, true).is_none());
+        let opened = sessions.open(token.expose()).unwrap();
+        let (cookie, key) = (&opened.cookie, &opened.key);
+        assert_eq!((cookie.len(), key.len()), (43, 43));
+        let id = sessions.find([&**cookie], key).unwrap();
+        for wrong in ["", &cookie[1..], &format!("{cookie}A"), token.expose()] {
+            assert!(sessions.find([wrong], key).is_none() && sessions.admit(&hash(wrong), true).is_none());
         }
         assert_eq!(sessions.close(&id).unwrap().1, Access::Full);
         assert!(sessions.close(&id).is_none());
