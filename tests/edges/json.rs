@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ensync_core::{ErrorKind, Metadata};
 use ensync_engine::{AdminApi, Server};
 
-use super::{admin, both, config_manager, payload, shown, taken};
+use super::{admin, both, config_manager, payload, refused, shown, status, taken};
 use crate::over_every_transport;
 use crate::raw::grpc::Grpc;
 use crate::raw::proto::Message;
@@ -29,8 +29,8 @@ async fn bodies_follow_the_rule() {
     {
         let body = format!(r#"{{"name":"c/{n}","payload":{schema}}}"#);
         let told = config_manager(&server, "POST", "/event", &body).await;
-        if taken(&told) {
-            bad.push(format!("{what}: {}", told.split("\r\n\r\n").last().unwrap()))
+        if !refused(status(&told)) {
+            bad.push(format!("{what}: {} {}", status(&told), told.split("\r\n\r\n").last().unwrap()))
         }
     }
     let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
@@ -43,8 +43,9 @@ async fn bodies_follow_the_rule() {
         ("a resource twice", r#""permissions":{"send":[],"receive":[],"resources":{"a":1,"a":2}}"#),
     ] {
         let body = format!(r#"{{"name":"{what}","type":"SERVICE",{more}}}"#);
-        if taken(&config_manager(&server, "POST", "/access-key", &body).await) {
-            bad.push(what.to_owned())
+        let told = config_manager(&server, "POST", "/access-key", &body).await;
+        if !refused(status(&told)) {
+            bad.push(format!("{what}: {}", status(&told)))
         }
     }
     let api = AdminApi::new(server.broker().clone());
@@ -55,13 +56,27 @@ async fn bodies_follow_the_rule() {
         ("an array", b"[\"b/a\",null,null,null,null]"),
         ("half of a surrogate pair in the name", br#"{"name":"b/\ud800"}"#),
     ] {
-        let (status, told) = admin(&api, "POST", "/v1/events", Bytes::copy_from_slice(body)).await;
-        if status < 300 {
-            bad.push(format!("{what}: {told}"))
+        let (code, told) = admin(&api, "POST", "/v1/events", Bytes::copy_from_slice(body)).await;
+        if !refused(code) {
+            bad.push(format!("{what}: {code} {told}"))
         }
     }
     assert!(bad.is_empty(), "{} {bad:#?}", bad.len());
     assert_eq!(server.broker().events().await.unwrap(), []);
+    // Each of these takes what is right.
+    for (path, body) in [
+        ("/event", r#"{"name":"c/9","payload":{"f":"integer"}}"#),
+        (
+            "/access-key",
+            r#"{"name":"right","type":"SERVICE","x":1,"permissions":{"send":[],"receive":[],"resources":{"a":1}}}"#,
+        ),
+    ] {
+        let told = config_manager(&server, "POST", path, body).await;
+        assert!(taken(&told), "{told}");
+    }
+    let (code, told) = admin(&api, "POST", "/v1/events", r#"{"name":"b/m"}"#).await;
+    assert!((200..300).contains(&code), "{code} {told}");
+    assert_eq!(server.broker().events().await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -66,6 +66,15 @@ fn taken(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 2")
 }
 
+/// Whether it was looked at and refused for what it says; not for who asked, or for want of such a door.
+fn refused(status: u16) -> bool {
+    matches!(status, 400 | 409 | 413 | 422)
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+}
+
 async fn both() -> Server {
     Server::dev().admin(([127, 0, 0, 1], 0)).config_manager(([127, 0, 0, 1], 0)).start().await.unwrap()
 }

@@ -3,7 +3,7 @@
 use ensync_core::{AppId, SecretKey};
 use ensync_engine::{AdminApi, Rights};
 
-use super::{TOKEN, admin, app_id, both, config_manager, in_path, secret, taken};
+use super::{TOKEN, admin, app_id, both, config_manager, in_path, refused, secret, status, taken};
 
 fn bad_points() -> Vec<(&'static str, [u8; 32])> {
     let mut one = [0; 32];
@@ -56,13 +56,13 @@ async fn keys_are_checked_wherever_they_enter() {
             bad.push(format!("broker rotate {what}"))
         }
         let (status, told) = admin(&api, "POST", "/v1/apps", format!(r#"{{"name":"y","public_key":"{key}"}}"#)).await;
-        if status < 300 {
-            bad.push(format!("admin create {what}: {told}"))
+        if !refused(status) {
+            bad.push(format!("admin create {what}: {status} {told}"))
         }
         let path = format!("/v1/apps/{}/key-pair", in_path(&good.app_id.to_string()));
         let (status, told) = admin(&api, "POST", &path, format!(r#"{{"public_key":"{key}"}}"#)).await;
-        if status < 300 {
-            bad.push(format!("admin rotate {what}: {told}"))
+        if !refused(status) {
+            bad.push(format!("admin rotate {what}: {status} {told}"))
         }
         let sent = client.publish("a/b", &1).to(key).await;
         match sent {
@@ -70,6 +70,18 @@ async fn keys_are_checked_wherever_they_enter() {
             other => bad.push(format!("publish to {what}: {other:?}")),
         }
     }
+    // Each of these takes what is right.
+    let key = || SecretKey::generate().unwrap().app_id().unwrap();
+    server.broker().create_app_with_rights("x1", key(), Rights::ALL).await.unwrap();
+    server.broker().create_app("x2", key()).await.unwrap();
+    server.broker().rotate_key_pair(good.app_id, key()).await.unwrap();
+    let reader = key();
+    let (status, told) = admin(&api, "POST", "/v1/apps", format!(r#"{{"name":"y","public_key":"{reader}"}}"#)).await;
+    assert!((200..300).contains(&status), "{status} {told}");
+    let path = format!("/v1/apps/{}/key-pair", in_path(&good.app_id.to_string()));
+    let (status, told) = admin(&api, "POST", &path, format!(r#"{{"public_key":"{}"}}"#, key())).await;
+    assert!((200..300).contains(&status), "{status} {told}");
+    client.publish("a/b", &1).to(reader).await.unwrap();
     assert!(bad.is_empty(), "{} {bad:#?}", bad.len());
 }
 
@@ -111,14 +123,15 @@ async fn names_are_checked_wherever_they_enter() {
         if server.broker().create_app(&name, key).await.is_ok() {
             bad.push(format!("broker {name:?}"))
         }
-        let (status, _) = admin(&api, "POST", "/v1/apps", format!(r#"{{"name":{quoted},"public_key":"{key}"}}"#)).await;
-        if status < 300 {
-            bad.push(format!("admin {name:?}"))
+        let (code, told) =
+            admin(&api, "POST", "/v1/apps", format!(r#"{{"name":{quoted},"public_key":"{key}"}}"#)).await;
+        if !refused(code) {
+            bad.push(format!("admin {name:?}: {code} {told}"))
         }
         let told =
             config_manager(&server, "POST", "/access-key", &format!(r#"{{"name":{quoted},"type":"SERVICE"}}"#)).await;
-        if taken(&told) {
-            bad.push(format!("CM {name:?}"))
+        if !refused(status(&told)) {
+            bad.push(format!("CM {name:?}: {}", status(&told)))
         }
     }
     for name in [
@@ -145,14 +158,28 @@ async fn names_are_checked_wherever_they_enter() {
         if server.register_event(name, ensync_engine::EventOptions::default()).await.is_ok() {
             bad.push(format!("register {name:?}"))
         }
-        let (status, _) = admin(&api, "POST", "/v1/events", format!(r#"{{"name":{quoted}}}"#)).await;
-        if status < 300 {
-            bad.push(format!("admin event {name:?}"))
+        let (code, told) = admin(&api, "POST", "/v1/events", format!(r#"{{"name":{quoted}}}"#)).await;
+        if !refused(code) {
+            bad.push(format!("admin event {name:?}: {code} {told}"))
         }
         let told = config_manager(&server, "POST", "/event", &format!(r#"{{"name":{quoted},"payload":{{}}}}"#)).await;
-        if taken(&told) {
-            bad.push(format!("CM event {name:?}"))
+        if !refused(status(&told)) {
+            bad.push(format!("CM event {name:?}: {}", status(&told)))
         }
     }
+    // Each of these takes what is right.
+    server.create_app("shop 1").await.unwrap();
+    let key = || SecretKey::generate().unwrap().app_id().unwrap();
+    server.broker().create_app("shop 2", key()).await.unwrap();
+    let body = format!(r#"{{"name":"shop 3","public_key":"{}"}}"#, key());
+    let (code, told) = admin(&api, "POST", "/v1/apps", body).await;
+    assert!((200..300).contains(&code), "{code} {told}");
+    let told = config_manager(&server, "POST", "/access-key", r#"{"name":"shop 4","type":"SERVICE"}"#).await;
+    assert!(taken(&told), "{told}");
+    server.register_event("a/b1", ensync_engine::EventOptions::default()).await.unwrap();
+    let (code, told) = admin(&api, "POST", "/v1/events", r#"{"name":"a/b2"}"#).await;
+    assert!((200..300).contains(&code), "{code} {told}");
+    let told = config_manager(&server, "POST", "/event", r#"{"name":"a/b3","payload":{}}"#).await;
+    assert!(taken(&told), "{told}");
     assert!(bad.is_empty(), "{} {bad:#?}", bad.len());
 }

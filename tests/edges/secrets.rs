@@ -16,7 +16,7 @@ async fn broken_frames_do_not_repeat_keys() {
     let server = Server::dev().start().await.unwrap();
     let to = server.addresses().next().unwrap();
     let s = secret();
-    let mut bad = Vec::new();
+    let (mut bad, mut refused) = (Vec::new(), 0);
     for frame in [
         format!("CONN;{TOKEN}"),
         format!("CONN;ACCESS_KEY={TOKEN}"),
@@ -46,6 +46,7 @@ async fn broken_frames_do_not_repeat_keys() {
         let mut ws = Ws::connect(to).await;
         ws.0.send(tokio_tungstenite::tungstenite::Message::text(frame.as_str())).await.unwrap();
         let answer = soon(ws.0.next()).await.unwrap().unwrap();
+        refused += usize::from(answer.to_text().is_ok_and(|answer| answer.starts_with("-FAIL")));
         if let Some(told) = shown(&format!("{answer:?}")) {
             bad.push(format!("wire {frame:.60} => {told}"))
         }
@@ -66,11 +67,17 @@ async fn broken_frames_do_not_repeat_keys() {
         let mut ws = Ws::connect(to).await;
         ws.log_in(app.app_key.expose()).await;
         let answer = ws.ask(&frame).await;
+        refused += usize::from(answer.starts_with("-FAIL"));
         if answer.contains(&client[..client.len().min(12)]) {
             bad.push(format!("client id: {:.60} => {answer:.200}", frame.replace(&client, "<CLIENT ID>")))
         }
     }
-    assert!(bad.is_empty(), "{} {bad:#?}", bad.len());
+    assert!(bad.is_empty() && refused == 26, "{refused} refused, {} {bad:#?}", bad.len());
+    // What is right is taken.
+    let mut ws = Ws::connect(to).await;
+    let client = ws.log_in(app.app_key.expose()).await;
+    let answer = ws.ask(&format!("SUB;CLIENT_ID=:{client};EVENT_NAME=:a/b")).await;
+    assert!(answer.starts_with("+PASS"), "{answer}");
 }
 
 #[tokio::test]
@@ -161,6 +168,7 @@ async fn grpc_refusals_do_not_repeat_keys() {
     let mut grpc = Grpc::connect(server.addresses().next().unwrap()).await;
     let client = grpc.log_in(shop.app_key.expose()).await;
     let (s, p, mut bad) = (secret(), payload(), Vec::new());
+    let (mut answered, mut refused) = (0, 0);
     for v in [s.as_str(), TOKEN, client.as_str()] {
         for (method, message) in [
             ("Connect", Message::new().text(1, v)),
@@ -191,6 +199,8 @@ async fn grpc_refusals_do_not_repeat_keys() {
                 continue;
             };
             let told = format!("{answer:?}");
+            answered += 1;
+            refused += usize::from(answer.status != "0" || answer.fields.number(1) == 0);
             if method == "Connect" && v == client {
                 continue;
             }
@@ -201,4 +211,10 @@ async fn grpc_refusals_do_not_repeat_keys() {
         }
     }
     assert!(bad.is_empty(), "{} {bad:#?}", bad.len());
+    assert!(answered >= 40 && refused >= 37, "of {answered} answers {refused} refuse");
+    // What is right is taken.
+    let message =
+        Message::new().text(1, &client).text(2, "a/b").text(3, &p).text(4, &shop.app_id.to_string()).text(5, "{}");
+    let answer = soon(grpc.call("PublishMessage", &message)).await.unwrap();
+    assert!(answer.status == "0" && answer.fields.number(1) == 1, "{answer:?}");
 }

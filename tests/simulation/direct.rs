@@ -1,12 +1,16 @@
 //! Links whose calls know nothing of each other: each is answered in its own time, or not.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
-use ensync_core::{AppKey, Command, Delivery, Error, ErrorKind, Link, Login, Peer, Reply, Result, Service, Session};
+use ensync_core::{
+    AppKey, Command, Delivery, Error, ErrorKind, EventName, Link, Login, Peer, Reply, Result, Service, Session,
+};
 use ensync_engine::Broker;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Outcome;
@@ -51,8 +55,11 @@ pub async fn connect(network: &Arc<Network>, who: &'static str, fate: Fate, app_
         broker.login(Login { app_key: app_key.clone(), transport: "sim", remote: None }).await?;
     let seat = Seat { network: network.clone(), broker, peer };
     network.travel().await;
-    let core = Arc::new(Core { seat, over: CancellationToken::new(), fate });
+    let (ended, to_tell) = mpsc::unbounded_channel();
+    let (open, to_tell) = (Mutex::default(), to_tell.into());
+    let core = Arc::new(Core { seat, over: CancellationToken::new(), fate, open, to_tell });
     let (link, sender) = link::open(core.clone(), network.shown(welcome), core.over.clone());
+    tokio::spawn(end_streams(network.clone(), Arc::downgrade(&core), ended));
     tokio::spawn(deliver(network.clone(), (core.fate.clone(), Arc::downgrade(&core)), who, inbox, sender));
     Ok(link)
 }
@@ -63,6 +70,39 @@ struct Core {
     /// The client ended it. The engine hears of that when the last handle is gone: see `Seat`.
     over: CancellationToken,
     fate: Fate,
+    /// The subscriptions whose streams are open.
+    open: Mutex<BTreeSet<EventName>>,
+    /// Those whose streams have ended.
+    to_tell: tokio::sync::Mutex<mpsc::UnboundedReceiver<(EventName, Error)>>,
+}
+
+/// Ends streams when the network does: the engine takes back what they had brought, and the client is told.
+async fn end_streams(network: Arc<Network>, core: Weak<Core>, ended: mpsc::UnboundedSender<(EventName, Error)>) {
+    let mut told = network.ends_streams();
+    loop {
+        tokio::select! {
+            biased;
+            () = ended.closed() => return,
+            Some(()) = told.recv() => {}
+            else => return,
+        }
+        let Some(core) = core.upgrade() else { return };
+        let open: Vec<_> = core.open.lock().unwrap().iter().cloned().collect();
+        for event in open {
+            // It may have been left meanwhile.
+            if !network.chance(60) || !core.open.lock().unwrap().remove(&event) {
+                continue;
+            }
+            network.ledger.met("stream ended");
+            network.ledger.note(format_args!("the stream of {event} ends"));
+            let Seat { broker, peer, .. } = &core.seat;
+            let _gone = broker.handle(peer, Command::Unsubscribe { event: event.clone() }).await;
+            let _taken_back = broker.handle(peer, Command::Release { event: event.clone() }).await;
+            network.travel().await;
+            let kind = if network.chance(50) { ErrorKind::Interrupted } else { ErrorKind::Unavailable };
+            let _gone = ended.send((event, Error::new(kind, "the stream was ended on its way")));
+        }
+    }
 }
 
 /// Brings what the engine sends, until the link ends.
@@ -111,6 +151,13 @@ async fn deliver(
 impl Far for Core {
     async fn call(&self, command: Command) -> Result<Reply> {
         let name = command.name();
+        let subscribes = match &command {
+            Command::Subscribe(subscribe) => Some(subscribe.event.clone()),
+            _ => None,
+        };
+        if let Command::Unsubscribe { event } = &command {
+            self.open.lock().unwrap().remove(event);
+        }
         if self.fate.cut.is_cancelled() || self.fate.leave.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, format!("{name}: the link has ended")));
         }
@@ -154,9 +201,19 @@ impl Far for Core {
         tokio::select! {
             biased;
             () = self.fate.cut.cancelled() => {}
-            reply = answered => if let Ok(reply) = reply { return reply },
+            reply = answered => if let Ok(reply) = reply {
+                self.open.lock().unwrap().extend(subscribes.filter(|_| reply.is_ok()));
+                return reply;
+            },
         }
         Err(Error::new(ErrorKind::Interrupted, format!("{name}: the link was cut before the answer came")))
+    }
+
+    async fn ended_subscription(&self) -> (EventName, Error) {
+        match self.to_tell.lock().await.recv().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
     }
 
     async fn close(&self) {

@@ -206,7 +206,7 @@ impl Ledger {
     }
 
     /// Whether the answer to something that began then may have been another's.
-    fn is_doubtful(&self, who: &str, since: Instant) -> bool {
+    pub fn is_doubtful(&self, who: &str, since: Instant) -> bool {
         let trouble = self.trouble();
         let shifted = trouble.shifted.iter().filter(|(whose, ..)| *whose == who);
         shifted.clone().any(|(_, from, ended)| {
@@ -359,6 +359,8 @@ impl Sums {
         ("no extension", 5),
         ("answers shifted", 2),
         ("parted", 1),
+        ("stream ended", 20),
+        ("left while paused", 5),
         ("steady without leases", 1),
     ];
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, ServerConfig, Welcome};
 use ensync_engine::Broker;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -50,6 +51,8 @@ pub struct Network {
     cut: Mutex<CancellationToken>,
     leave: Mutex<CancellationToken>,
     forget: Mutex<CancellationToken>,
+    /// Who ends the streams of a link, in the order in which the links were made.
+    streams: Mutex<Vec<mpsc::UnboundedSender<()>>>,
     pub ledger: Arc<Ledger>,
 }
 
@@ -77,6 +80,7 @@ impl Network {
             cut: Mutex::default(),
             leave: Mutex::default(),
             forget: Mutex::default(),
+            streams: Mutex::default(),
             ledger,
         })
     }
@@ -102,6 +106,18 @@ impl Network {
     /// The engine forgets every session.
     pub fn forget(&self) {
         std::mem::take(&mut *self.forget.lock().unwrap()).cancel();
+    }
+
+    /// Something in between ends streams of subscriptions, while their links go on.
+    pub fn end_streams(&self) {
+        self.streams.lock().unwrap().retain(|link| link.send(()).is_ok());
+    }
+
+    /// Tells a link when it is to end streams.
+    pub fn ends_streams(&self) -> mpsc::UnboundedReceiver<()> {
+        let (link, told) = mpsc::unbounded_channel();
+        self.streams.lock().unwrap().push(link);
+        told
     }
 
     /// Nothing passes any more in either direction, and nobody is told; or it passes again.

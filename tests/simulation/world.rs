@@ -113,7 +113,7 @@ impl World {
             1 | 2 => Duration::from_millis(random.u64(0..5_000)),
             _ => Duration::from_millis(random.u64(0..90_000)),
         };
-        const ALL: [&str; 16] = [
+        const ALL: [&str; 17] = [
             "cut",
             "stall",
             "shut",
@@ -130,6 +130,7 @@ impl World {
             "leave",
             "away",
             "parting",
+            "ends",
         ];
         let name = ALL[random.usize(..ALL.len())];
         self.ledger.note(format_args!("fault: {name} for {lasts:?}"));
@@ -188,6 +189,17 @@ impl World {
                 engine.parts(true);
                 tokio::time::sleep(lasts).await;
                 engine.parts(false);
+            }
+            // Streams of subscriptions, and no link.
+            "ends" => {
+                let until = Instant::now() + lasts;
+                loop {
+                    network.end_streams();
+                    tokio::time::sleep(Duration::from_millis(random.u64(0..3_000))).await;
+                    if Instant::now() >= until {
+                        break;
+                    }
+                }
             }
             // In order, with a call open, and for a while.
             "away" => {

@@ -15,11 +15,14 @@ use crate::finished::Finished;
 use crate::lease::{Lease, Renewal};
 use crate::observe::metrics::{Counted, IN_FLIGHT};
 use crate::options::bounded;
-use crate::session::{Credit, HandBack, LinkLife, Request, SHORTEST_LEASE};
+use crate::session::{Credit, HandBack, LinkLife, Meant, Request, SHORTEST_LEASE};
 use crate::settle::{Within, settle};
 
 /// The reason of what was left.
 const LEFT: &str = "left until its lease ends";
+/// Of so many deliveries of an event that is left each time, the last is rolled back: by that the engine counts, and not by a defer, so
+/// that what nobody ever takes ends up with the dead letters, where it is seen.
+const ROLLED_BACK: u32 = 16;
 
 /// The means to settle one delivery. Cheap to clone.
 ///
@@ -43,6 +46,8 @@ struct Owned {
     block: Block,
     /// How long it lasts each time, as the engine said.
     lasts: Option<Duration>,
+    /// How often the event was delivered, as the engine said.
+    attempt: Option<u32>,
     /// For how long it is this client's; `None` for a replay, which nobody owes anything.
     lease: Option<Lease>,
     settled: AtomicBool,
@@ -50,6 +55,8 @@ struct Owned {
     left: AtomicBool,
     /// How many settlements are under way.
     under_way: AtomicUsize,
+    /// How many there were: the last is what is meant.
+    last: Arc<AtomicUsize>,
     /// A settlement went out whose answer is not known: to hand it back could undo it.
     unsure: AtomicBool,
     /// A settlement was refused for now: somebody dealt with it, so to hand it back is not to count.
@@ -63,7 +70,7 @@ impl Acker {
     pub(crate) fn new(
         client: Client,
         (event, id, block): (EventName, EventId, Block),
-        lasts: Option<Duration>,
+        (lasts, attempt): (Option<Duration>, Option<u32>),
         from: Option<From>,
     ) -> Self {
         let (lease, held) = match from {
@@ -76,17 +83,19 @@ impl Acker {
             id,
             block,
             lasts,
+            attempt,
             lease,
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
+            last: Arc::default(),
             unsure: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             held: Mutex::new(held.map(|held| (held, Counted::new(IN_FLIGHT)))),
         }))
     }
 
-    /// See [`Event::ack`](crate::Event::ack).
+    /// See [`Event::ack`](crate::Event::ack), also of a future that is dropped: it gives up the answer, not the settlement.
     ///
     /// # Errors
     ///
@@ -150,20 +159,30 @@ impl Acker {
 
     /// See [`Event::leave`](crate::Event::leave).
     pub fn leave(&self) {
+        let (owed, place) = (self.0.let_go(), self.0.place());
         // Not in the way of a settlement that is under way.
-        if self.0.let_go() && self.0.under_way.load(Ordering::Acquire) == 0 {
-            self.put_off();
+        if owed && self.0.under_way.load(Ordering::Acquire) == 0 {
+            self.put_off(place);
         }
     }
 
     /// Nothing is owed any more: it was dealt with, or somebody else has it.
     pub(crate) fn let_go(&self) {
         self.0.let_go();
+        drop(self.0.place());
+    }
+
+    /// Settles it in the background. It keeps its place until the engine knows.
+    pub(crate) fn settle_later(&self, how: Settlement) {
+        self.0.let_go();
+        if let Some(lease) = &self.0.lease {
+            self.0.client.session.settle_later(self.settlement(how), lease.link().epoch(), self.0.place());
+        }
     }
 
     /// Has the engine deliver it again when its lease would run out, and think no more of it until then: what is left must take no
     /// place in the engine's window.
-    fn put_off(&self) {
+    fn put_off(&self, place: Option<Credit>) {
         let Some((lease, until)) = self.0.lease.as_ref().and_then(|lease| Some((lease, lease.until()?))) else {
             return;
         };
@@ -173,8 +192,11 @@ impl Acker {
             return;
         }
         let Ok(delay) = Delay::new(left.min(Delay::MAX.get())) else { return };
-        let how = Settlement::Defer { delay, priority: 0, reason: LEFT.into() };
-        self.0.client.session.settle_later(self.settlement(how), lease.link().epoch());
+        let how = match self.0.attempt {
+            Some(attempt) if attempt % ROLLED_BACK == 0 => Settlement::Rollback,
+            _ => Settlement::Defer { delay, priority: 0, reason: LEFT.into() },
+        };
+        self.0.client.session.settle_later(self.settlement(how), lease.link().epoch(), place);
         lease.lose();
     }
 
@@ -274,7 +296,7 @@ impl Acker {
         let sent = Instant::now();
         // If it is abandoned from here on, by a runtime that ends, it stays under way: nobody knows what became of it.
         self.0.under_way.fetch_add(1, Ordering::AcqRel);
-        let within = Within { limit, bound: self.link() };
+        let within = Within { limit, bound: self.link(), meant: Some(Meant::next(&self.0.last)) };
         let settling = settle(client, event.clone(), id.clone(), Some(*block), how, within);
         let outcome = match limit {
             None => settling.await,
@@ -294,7 +316,7 @@ impl Acker {
                 if let Some(lease) = &self.0.lease {
                     lease.settled(sent);
                 }
-                self.0.make_room();
+                drop(self.0.place());
                 Ok(until)
             }
             Err(error) => {
@@ -326,13 +348,13 @@ impl Acker {
 impl Owned {
     /// False if nothing was owed before.
     fn let_go(&self) -> bool {
-        let owed = !self.left.swap(true, Ordering::AcqRel) && !self.settled.load(Ordering::Acquire);
-        self.make_room();
-        owed
+        !self.left.swap(true, Ordering::AcqRel) && !self.settled.load(Ordering::Acquire)
     }
 
-    fn make_room(&self) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Gives its place in what may be unsettled. Dropping that makes room.
+    fn place(&self) -> Option<Credit> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.map(|(place, _)| place)
     }
 }
 

@@ -17,8 +17,9 @@ use crate::{Acker, Client, Publish, Sender, acker};
 ///
 /// It must be settled: [`ack`](Event::ack), [`defer`](Event::defer), [`discard`](Event::discard) or
 /// [`rollback`](Event::rollback). Dropping the future of one of these gives up the answer, not the settlement, which goes on in the
-/// background within its deadline: another settlement of the same delivery does not take it back. [`for_each`](crate::Subscription::for_each) does it by itself. One that is dropped unsettled, by a
-/// task that panics or is cancelled too, is rolled back in the background and so delivered again at once, unless it was
+/// background within its deadline. Another settlement of the same delivery does not take it back, but from then on it is not sent again.
+/// [`for_each`](crate::Subscription::for_each) settles by itself. One that is dropped unsettled, by a task that panics or is cancelled
+/// too, is rolled back in the background and so delivered again at once, unless it was
 /// [left](Event::leave); one that is kept unsettled is delivered again when its lease runs out or the session ends. (An engine
 /// without the extension "fencing" is not told of the drop: there the lease's end does it.)
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Event {
                 reading,
                 opened: OnceLock::new(),
             },
-            acker: Acker::new(client, (event, id, block), lease, from),
+            acker: Acker::new(client, (event, id, block), (lease, attempt), from),
         }
     }
 
@@ -187,6 +188,10 @@ impl Event {
     /// session ends before. This delivery is over: [`is_lease_lost`](Self::is_lease_lost), and another settlement is refused. In the
     /// last second of its lease nothing is said, and so it is with an engine that does not say how long a lease is: there the event
     /// waits for its lease's end, or the session's, and takes a place in the engine's window if that has one.
+    ///
+    /// A deferred event makes no dead letter, so one that everybody leaves would come for as long as it lives. Therefore each 16th
+    /// delivery of an event that is left is rolled back instead, and delivered again at once: by then the engine puts one that was
+    /// delivered `max_deliveries` times with the dead letters.
     pub fn leave(self) {
         self.acker.leave();
     }

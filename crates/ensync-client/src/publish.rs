@@ -305,7 +305,10 @@ fn object(members: &BTreeMap<String, String>) -> String {
 async fn send(client: &Client, publish: ensync_core::Publish, deadline: Instant, retry: RetryPolicy) -> Result<Reply> {
     let bytes = publish.payload.len() + publish.metadata.as_str().len();
     let _room = client.session.room_to_publish(bytes, deadline).await?;
-    client.session.request(Request { command: Command::Publish(publish), deadline, retry, bound: None }).await
+    client
+        .session
+        .request(Request { command: Command::Publish(publish), deadline, retry, bound: None, meant: None })
+        .await
 }
 
 /// Sends all of it together, and tells of each recipient what became of it, in the order they were named.

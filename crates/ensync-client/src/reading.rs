@@ -59,13 +59,16 @@ impl Sender {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unopenable {
-    /// It comes out like any other; its [`payload`](crate::Event::payload) is the error. The reader settles it.
+    /// It comes out like any other; its [`payload`](crate::Event::payload) is the error. The reader settles it. One that is dropped
+    /// instead is rolled back, and is a dead letter after `max_deliveries` deliveries.
     #[default]
     HandOver,
     /// It is discarded, so that the engine keeps it with its dead letters. The reason is the kind of the error, a fixed word.
     Discard,
     /// It is [left](crate::Event::leave), for another client of the app that may have the key. When its lease would have run out it is
-    /// delivered again, until the engine gives up.
+    /// delivered again, to whichever client is free; each 16th time it is rolled back, and so it ends with the dead letters if it was
+    /// delivered `max_deliveries` times by then. How many are left tells the metric `ensync_client_unopenable_total`, and a line at
+    /// `WARN`, once a minute; at the engine they are the deferred ones of the queue.
     Leave,
 }
 

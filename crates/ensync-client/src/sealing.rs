@@ -1,5 +1,6 @@
 //! What a publish seals: a copy for each recipient, of many some at a time.
 
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use ensync_core::crypto::{Recipient, SealOptions, Sealer, SealingInParts, Suite};
@@ -61,7 +62,7 @@ impl Copies {
             return Some(part);
         }
         let mut rest = self.rest.take()?;
-        let whose = rest.ids();
+        let (ids, left) = (rest.ids.clone(), rest.recipients.len());
         let sealed = elsewhere(move || {
             let part = rest.seal_part();
             (rest, part)
@@ -71,13 +72,13 @@ impl Copies {
                 self.rest = rest.unless_done();
                 Some(part)
             }
-            Err(error) => Some((whose, Err(error))),
+            Err(error) => Some((last(&ids, left), Err(error))),
         }
     }
 
     /// The rest, if nothing more of it can be sent in time.
     fn give_up(&mut self) -> Option<Part> {
-        let whose = self.rest.take()?.ids();
+        let whose = self.rest.take()?.left();
         let text = "others of the same publish were under way until the deadline; it was not sent";
         Some((whose, Err(Error::new(ErrorKind::LimitExceeded, text))))
     }
@@ -97,6 +98,10 @@ impl Copies {
     }
 }
 
+fn last(ids: &[AppId], count: usize) -> Vec<AppId> {
+    ids.get(ids.len().saturating_sub(count)..).unwrap_or_default().to_vec()
+}
+
 /// Runs what would keep a thread from everything else for too long.
 async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
@@ -110,6 +115,8 @@ struct Rest {
     /// As which app it seals, whatever becomes of the session.
     app: Option<AppId>,
     recipients: IntoIter<Recipient>,
+    /// Of all, also those that are sealed: not to be copied for each part.
+    ids: Arc<[AppId]>,
     payload: PayloadJson,
     event: EventName,
     metadata: Metadata,
@@ -129,7 +136,8 @@ impl Rest {
         if let Some(schema) = &schema {
             schema.check(payload.about())?;
         }
-        let recipients = ids.into_iter().map(|id| client.recipient(id)).collect::<Result<Vec<_>>>()?;
+        let recipients = ids.iter().map(|id| client.recipient(*id)).collect::<Result<Vec<_>>>()?;
+        let ids = ids.into();
         let welcome = client.session.welcome();
         let app = client.session.app_id();
         let sealer = client.crypto.sealer_of(app);
@@ -144,11 +152,12 @@ impl Rest {
         };
         let most = welcome.as_ref().and_then(|welcome| welcome.config.max_payload_bytes());
         let recipients = recipients.into_iter();
-        Ok(Self { client, app, recipients, payload, event, metadata, idempotency_key, begun, most })
+        Ok(Self { client, app, recipients, ids, payload, event, metadata, idempotency_key, begun, most })
     }
 
-    fn ids(&self) -> Vec<AppId> {
-        self.recipients.as_slice().iter().map(|recipient| *recipient.id()).collect()
+    /// Whose copies are not sealed yet.
+    fn left(&self) -> Vec<AppId> {
+        last(&self.ids, self.recipients.len())
     }
 
     fn unless_done(self) -> Option<Self> {
@@ -157,14 +166,14 @@ impl Rest {
 
     /// Seals for as many more as make a part. If that fails it is told of all that are left.
     fn seal_part(&mut self) -> Part {
-        let left = self.ids();
+        let left = self.recipients.len();
         let each = self.payload.as_str().len().saturating_mul(2).saturating_add(RECIPIENT);
         let whose: Vec<_> = self.recipients.by_ref().take((PART / each).max(LEAST)).collect();
         match self.seal(&whose) {
             Ok(copies) => (whose.iter().map(|recipient| *recipient.id()).collect(), Ok(copies)),
             Err(error) => {
                 self.recipients = Vec::new().into_iter();
-                (left, Err(error))
+                (last(&self.ids, left), Err(error))
             }
         }
     }

@@ -9,13 +9,14 @@ use tracing::Instrument;
 use crate::Client;
 use crate::client::unexpected;
 use crate::observe::Settling;
-use crate::session::{LinkLife, Request};
+use crate::session::{LinkLife, Meant, Request};
 
-/// For how long a settlement may take, unless as long as any call, and the link that it is bound to.
+/// For how long a settlement may take, unless as long as any call, the link that it is bound to, and for how long it is meant.
 #[derive(Default)]
 pub(crate) struct Within {
     pub(crate) limit: Option<Duration>,
     pub(crate) bound: Option<Arc<LinkLife>>,
+    pub(crate) meant: Option<Meant>,
 }
 
 /// Settles a delivery; tells when it comes again if it was deferred and the engine said.
@@ -44,7 +45,7 @@ async fn settle_now(
     let context = format!("{} {event} {id} at {}", how.name(), client.endpoint());
     let command = Command::Settle(Settle { id, event: Some(event), block, how });
     let limit = within.limit.unwrap_or_else(|| client.session.request_timeout());
-    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound)).await;
+    let reply = client.session.request(Request::new(command, limit).bound_to(within.bound).meant(within.meant)).await;
     match reply.map_err(|error| error.context(&context))? {
         Reply::Done => Ok(None),
         Reply::Deferred { until } => Ok(until),

@@ -21,6 +21,10 @@ pub struct Error {
     message: Cow<'static, str>,
     /// It may have been carried out, although its kind does not say so.
     perhaps_done: bool,
+    /// The kind is what an engine's own words seem to mean.
+    by_words: bool,
+    /// It may be the word of somebody between this side and the engine.
+    on_the_way: bool,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
 
@@ -40,7 +44,7 @@ impl StdError for Error {
 impl Error {
     /// An error of `kind`, described by `message`.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), perhaps_done: false, source: None }
+        Self { kind, message: message.into(), perhaps_done: false, by_words: false, on_the_way: false, source: None }
     }
 
     /// The same error with its cause.
@@ -80,6 +84,31 @@ impl Error {
             self.source = None;
         }
         self
+    }
+
+    /// The same error, its kind being what an engine's own words seem to mean.
+    pub(crate) fn by_words(mut self) -> Self {
+        self.by_words = true;
+        self
+    }
+
+    /// The same error, saying that it need not be the engine's word: a gateway in between may have said it, in the terms of the protocol
+    /// below.
+    #[must_use]
+    pub fn said_on_the_way(mut self) -> Self {
+        self.on_the_way = true;
+        self
+    }
+
+    /// Whether a gateway in between may have said it, and not the engine. What that does not let through now it may let through later.
+    pub fn is_said_on_the_way(&self) -> bool {
+        self.on_the_way
+    }
+
+    /// Whether its kind is only what an engine's own words seem to mean, for it gave no code: see
+    /// [`from_refusal`](Self::from_refusal). Who would act on it for ever does so for a while.
+    pub fn is_read_from_words(&self) -> bool {
+        self.by_words
     }
 
     /// Which sort of failure this is, and so who can act.

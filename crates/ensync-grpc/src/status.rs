@@ -38,6 +38,8 @@ pub(crate) fn from_status(status: &Status) -> Error {
         true => Error::new(kind_of(code), format!("the engine answered {code:?} without a reason")),
         false => Error::new(kind_of(code), coded.to_string()),
     };
+    // Gateways turn what they refuse into such a status.
+    let error = error.said_on_the_way();
     // Libraries and proxies answer so for what goes wrong on the way, of which they cannot know how far it came.
     match code {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => error.perhaps_done(),

@@ -1,5 +1,6 @@
 //! Dialling: DNS, TCP, proxies and TLS, in one place for every transport.
 
+mod heard;
 pub(crate) mod phase;
 mod proxy;
 mod stream;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use ensync_core::{Endpoint, Error, ErrorKind, Result};
 
 use phase::waits_for;
-pub(crate) use phase::{Phase, Suspects};
+pub(crate) use phase::{Phase, Suspects, Trail};
 use proxy::{Proxies, Proxy};
 use stream::Carrier;
 pub use stream::Stream;
@@ -41,11 +42,13 @@ pub use tls::{TlsOptions, tls_refusal};
 pub struct Dialer {
     tls: Arc<tls::Tls>,
     proxies: Arc<Proxies>,
+    /// What is known of the addresses, of an attempt whose link dials again later.
+    trail: Option<Arc<Trail>>,
 }
 
 impl Default for Dialer {
     fn default() -> Self {
-        Self { tls: Arc::default(), proxies: Arc::new(Proxies::from_environment()) }
+        Self { tls: Arc::default(), proxies: Arc::new(Proxies::from_environment()), trail: None }
     }
 }
 
@@ -88,6 +91,14 @@ impl Dialer {
         self
     }
 
+    /// The same for a link that makes other connections later, to the same place: they avoid the addresses that the client of this
+    /// attempt to connect avoids, and the link is where they lead. Outside of an attempt it is the same.
+    #[must_use]
+    pub fn of_this_attempt(mut self) -> Self {
+        self.trail = phase::trail();
+        self
+    }
+
     /// Connects to an endpoint: resolves its name and opens TCP (without Nagle's delay), or has a proxy do both; and does the TLS
     /// handshake if the endpoint asks for one, offering `alpn` (RFC 7301) in order of preference.
     ///
@@ -97,6 +108,13 @@ impl Dialer {
     /// the handshake fails: the message says which certificate check failed, or that the port does not speak TLS.
     /// [`ErrorKind::InvalidUrl`] names a variable of the environment that is no proxy.
     pub async fn dial(&self, to: &Endpoint, alpn: &[&[u8]]) -> Result<Stream> {
+        match &self.trail {
+            Some(trail) if !phase::is_noted() => Phase::on(trail.clone()).of(self.dial_now(to, alpn)).await,
+            _ => self.dial_now(to, alpn).await,
+        }
+    }
+
+    async fn dial_now(&self, to: &Endpoint, alpn: &[&[u8]]) -> Result<Stream> {
         let proxy = self.proxies.toward(to)?;
         let carrier = match proxy {
             Some(proxy) => {

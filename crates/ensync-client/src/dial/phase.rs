@@ -19,7 +19,23 @@ pub(crate) struct Phase(Arc<Noted>);
 #[derive(Debug, Default)]
 struct Noted {
     inner: Mutex<Inner>,
+    trail: Arc<Trail>,
+}
+
+/// Where an attempt led, and the link that came of it: it may make other connections later.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    /// What is asked last.
     suspects: Suspects,
+    /// Where TCP led last.
+    address: Mutex<Option<SocketAddr>>,
+}
+
+impl Trail {
+    /// Where TCP led last, if it was noted.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -27,14 +43,17 @@ struct Inner {
     waits_for: Option<String>,
     /// When something was last heard, or a step was done; `None` if nothing was ever noted.
     heard: Option<Instant>,
-    /// Where TCP led.
-    address: Option<SocketAddr>,
 }
 
 impl Phase {
     /// Of an attempt that asks last for addresses that led nowhere.
     pub(crate) fn avoiding(suspects: Suspects) -> Self {
-        Self(Arc::new(Noted { inner: Mutex::default(), suspects }))
+        Self::on(Arc::new(Trail { suspects, address: Mutex::default() }))
+    }
+
+    /// Of one that goes on where another came to.
+    pub(super) fn on(trail: Arc<Trail>) -> Self {
+        Self(Arc::new(Noted { inner: Mutex::default(), trail }))
     }
 
     /// Runs an attempt that notes in this how far it has come.
@@ -55,9 +74,9 @@ impl Phase {
         }
     }
 
-    /// Where TCP led, if it was noted.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.0.lock().address
+    /// Where it led.
+    pub(crate) fn trail(&self) -> &Arc<Trail> {
+        &self.0.trail
     }
 
     fn set(&self, what: String) {
@@ -92,12 +111,24 @@ pub(crate) fn waits_for(what: impl fmt::Display) {
 
 /// Notes where TCP led.
 pub(crate) fn led_to(address: SocketAddr) {
-    let _unobserved = PHASE.try_with(|phase| phase.0.lock().address = Some(address));
+    let _unobserved = PHASE.try_with(|phase| {
+        *phase.0.trail.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    });
+}
+
+/// Whether there is an attempt of this task.
+pub(super) fn is_noted() -> bool {
+    PHASE.try_with(|_| ()).is_ok()
+}
+
+/// That of the attempt of this task, if there is one.
+pub(super) fn trail() -> Option<Arc<Trail>> {
+    PHASE.try_with(|phase| phase.0.trail.clone()).ok()
 }
 
 /// The addresses in the order in which the attempt of this task is to try them.
 pub(crate) fn in_order(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    PHASE.try_with(|phase| phase.0.suspects.last(addresses.clone())).unwrap_or(addresses)
+    PHASE.try_with(|phase| phase.0.trail.suspects.last(addresses.clone())).unwrap_or(addresses)
 }
 
 /// Hears for the attempt that opened a connection, while that lasts.
@@ -157,9 +188,10 @@ impl Suspects {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::heard::Heard;
     use super::*;
     use crate::Dialer;
 
@@ -243,5 +275,52 @@ mod tests {
         let ear = phase.of(async { Ear::of_this().unwrap() }).await;
         drop(phase);
         assert!(!ear.hear());
+    }
+
+    /// Whoever sends a byte now and then is heard, also where that is a proxy or within a handshake.
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_goes_on_is_heard() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (phase, second, begun) = (Phase::default(), Duration::from_secs(1), Instant::now());
+        let attempt = phase.of(async {
+            waits_for("the TLS handshake");
+            let mut near = Heard::new(near);
+            // As rustls reads, which hands nothing on before all of a record is there.
+            let mut record = [0; 5];
+            near.read_exact(&mut record).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let slow = async {
+            for _ in 0..5 {
+                tokio::time::sleep(7 * second).await;
+                far.write_all(&[22]).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = attempt => {}
+            () = slow => {}
+            () = phase.silent_for(10 * second) => {}
+        }
+        assert_eq!(begun.elapsed(), 45 * second);
+    }
+
+    /// The next connection of a link, after the engine said goodbye to the first, is dialled in no attempt.
+    #[tokio::test]
+    async fn the_next_connection_of_a_link_is_where_that_leads() {
+        let [first, second] =
+            [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let url = |listener: &TcpListener| format!("grpc://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let phase = Phase::default();
+        let dialer = phase.of(async {
+            let dialer = Dialer::new().of_this_attempt();
+            dialer.dial(&url(&first), &[]).await.unwrap();
+            dialer
+        });
+        let (dialer, trail) = (dialer.await, phase.trail().clone());
+        assert_eq!(trail.address(), first.local_addr().ok());
+        drop(phase);
+        dialer.dial(&url(&second), &[]).await.unwrap();
+        assert_eq!(trail.address(), second.local_addr().ok());
     }
 }

@@ -8,18 +8,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::phase::Ear;
+use super::heard::Heard;
 use super::tls::rustls_error;
 
+pub(super) type Tcp = Heard<TcpStream>;
+
 /// What leads to an engine: TCP, or TLS to a proxy.
-pub(super) type Carrier = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(super) type Carrier = Either<Tcp, Box<TlsStream<Tcp>>>;
 
 /// An open connection: plain, or TLS; direct, or through a proxy's tunnel.
-pub struct Stream {
-    kind: Kind,
-    /// Of the attempt that it was opened in, until that is over.
-    ear: Option<Ear>,
-}
+pub struct Stream(Kind);
 
 enum Kind {
     Plain(Carrier),
@@ -28,20 +26,16 @@ enum Kind {
 
 impl Stream {
     pub(super) fn plain(carrier: Carrier) -> Self {
-        Self::of(Kind::Plain(carrier))
+        Self(Kind::Plain(carrier))
     }
 
     pub(super) fn tls(tls: TlsStream<Carrier>) -> Self {
-        Self::of(Kind::Tls(Box::new(tls)))
-    }
-
-    fn of(kind: Kind) -> Self {
-        Self { kind, ear: Ear::of_this() }
+        Self(Kind::Tls(Box::new(tls)))
     }
 
     /// The protocol that TLS agreed on (ALPN, RFC 7301), if any.
     pub fn alpn(&self) -> Option<&[u8]> {
-        match &self.kind {
+        match &self.0 {
             Kind::Plain(_) => None,
             Kind::Tls(tls) => tls.get_ref().1.alpn_protocol(),
         }
@@ -50,7 +44,7 @@ impl Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
+        f.write_str(match self.0 {
             Kind::Plain(_) => "Stream(plain)",
             Kind::Tls(_) => "Stream(tls)",
         })
@@ -59,21 +53,16 @@ impl fmt::Debug for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (this, before) = (self.get_mut(), buf.filled().len());
-        let read = match &mut this.kind {
+        match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Kind::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        };
-        if buf.filled().len() > before && !this.ear.as_ref().is_some_and(Ear::hear) {
-            this.ear = None;
         }
-        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Kind::Tls(tls) => Pin::new(&mut *tls).poll_write(cx, buf).map_err(|error| last_word(tls, cx, error)),
         }
@@ -84,7 +73,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Kind::Tls(tls) => {
                 Pin::new(&mut *tls).poll_write_vectored(cx, bufs).map_err(|error| last_word(tls, cx, error))
@@ -93,21 +82,21 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.kind {
+        match &self.0 {
             Kind::Plain(tcp) => tcp.is_write_vectored(),
             Kind::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Kind::Tls(tls) => Pin::new(&mut *tls).poll_flush(cx).map_err(|error| last_word(tls, cx, error)),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        match &mut self.get_mut().0 {
             Kind::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Kind::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }

@@ -8,7 +8,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::heard::Heard;
 use super::phase::{in_order, led_to};
+use super::stream::Tcp;
 
 /// How long an address may be tried before the next is tried beside it: RFC 8305 section 8.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -41,7 +43,7 @@ impl Failed {
 }
 
 /// Connects to the first of the host's addresses that answers.
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, Failed> {
+pub(super) async fn connect(host: &str, port: u16) -> Result<Tcp, Failed> {
     let addresses: Vec<_> = match tokio::net::lookup_host((host, port)).await {
         Ok(addresses) => addresses.collect(),
         Err(cause) => return Err(Failed { why: Why::Unresolved(host.to_owned()), cause }),
@@ -60,7 +62,7 @@ pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, Failed> 
     if let Err(cause) = tcp.set_nodelay(true) {
         tracing::debug!(host, port, %cause, "TCP_NODELAY is not to be had");
     }
-    Ok(tcp)
+    Ok(Heard::new(tcp))
 }
 
 /// Tries addresses until one connects: the next when one fails, or has had its head start. The others are let go of. The error is

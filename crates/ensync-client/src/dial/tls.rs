@@ -14,12 +14,11 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Stream;
-use super::stream::Carrier;
+use super::stream::{Carrier, Tcp};
 
 /// What TLS connections trust, and show. The system's roots are trusted unless [`only_added_cas`](Self::only_added_cas) is called;
 /// verification cannot be turned off.
@@ -117,12 +116,7 @@ impl Tls {
     }
 
     /// The handshake with a proxy. It trusts what an engine's does, and shows no certificate: that is for engines.
-    pub(super) async fn to_proxy(
-        self: &Arc<Self>,
-        proxy: &str,
-        host: &str,
-        tcp: TcpStream,
-    ) -> Result<TlsStream<TcpStream>> {
+    pub(super) async fn to_proxy(self: &Arc<Self>, proxy: &str, host: &str, tcp: Tcp) -> Result<TlsStream<Tcp>> {
         let mut config = ClientConfig::clone(self.config().await?.as_ref());
         config.client_auth_cert_resolver = Arc::new(NoIdentity);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];

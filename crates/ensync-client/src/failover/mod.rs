@@ -7,7 +7,6 @@ mod choose;
 mod options;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use ensync_core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result, r
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::dial::{Phase, Suspects};
+use crate::dial::{Phase, Suspects, Trail};
 use crate::observe::Connecting;
 
 /// For how long the URL that worked last comes first. After that the first is tried again, at the next connection.
@@ -118,15 +117,15 @@ pub(crate) struct Failover {
     /// Whether it ever led anywhere.
     connected: AtomicBool,
     suspects: Suspects,
-    /// The address that the last connection came about by.
-    address: Mutex<Option<SocketAddr>>,
+    /// Where the last connection led.
+    trail: Mutex<Option<Arc<Trail>>>,
 }
 
 impl Failover {
     /// `limit` is what the whole of a connection may take.
     pub(crate) fn new(endpoints: Endpoints, limit: Duration) -> Self {
         let (current, connected) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { endpoints, limit, current, connected, suspects: Suspects::default(), address: Mutex::default() }
+        Self { endpoints, limit, current, connected, suspects: Suspects::default(), trail: Mutex::default() }
     }
 
     /// Where the last connection led, or the first is tried.
@@ -136,7 +135,8 @@ impl Failover {
 
     /// The last connection failed: what is at its address may hang.
     pub(crate) fn failed(&self) {
-        if let Some(address) = self.address.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let trail = self.trail.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(address) = trail.and_then(|trail| trail.address()) {
             self.suspects.add(address);
         }
     }
@@ -158,13 +158,13 @@ impl Failover {
             Err(Error::new(ErrorKind::Connect, format!("cannot connect to {endpoint}: {error}{phase}")))
         };
         let outcome = self.watched(endpoint, attempt).await;
-        match phase.address() {
+        match phase.trail().address() {
             Some(address) if outcome.is_ok() => self.suspects.clear(address),
             Some(address) => self.suspects.add(address),
             None => {}
         }
         if outcome.is_ok() {
-            *self.address.lock().unwrap_or_else(PoisonError::into_inner) = phase.address();
+            *self.trail.lock().unwrap_or_else(PoisonError::into_inner) = Some(phase.trail().clone());
         }
         outcome
     }

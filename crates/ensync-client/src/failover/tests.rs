@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 
 use ensync_core::{ClientId, Command, Reply, ServerConfig, Transport, Welcome};

@@ -27,6 +27,7 @@ metrics! {
     DELIVERED = Counter "ensync_client_delivered_total", "Events that a subscription handed out";
     IN_FLIGHT = Gauge "ensync_client_in_flight", "Events handed out that are neither settled nor dropped";
     UNOPENABLE = Counter "ensync_client_unopenable_total", "Events that could not be opened and did not come out, by kind of error and by policy";
+    UNREAD = Counter "ensync_client_unread_total", "Events that nobody read in their lease; they went back and come again";
     SETTLED = Counter "ensync_client_settled_total", "Settlements that the engine confirmed, by settlement";
     SETTLE_FAILURES = Counter "ensync_client_settle_failures_total", "Settlements that failed, by kind of error";
     CONNECTS = Counter "ensync_client_connects_total", "Connections that came about, login included, by scheme";

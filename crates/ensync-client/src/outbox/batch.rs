@@ -66,12 +66,15 @@ impl<'a> Batch<'a> {
     pub(super) fn end(mut self) -> Result<(Count, bool)> {
         if self.changed {
             self.count.oldest = self.oldest()?;
+            // By this a transaction whose end failed is told from one that never was.
+            self.count.changes = self.count.changes.saturating_add(1);
+            self.meta.insert("changes", self.count.changes).map_err(failed)?;
         }
         Ok((self.count, self.changed))
     }
 
     /// Checks the format, and counts what is there.
-    pub(super) fn begin(&mut self) -> Result<Count> {
+    pub(super) fn begin(&mut self) -> Result<()> {
         let format = self.meta.get("format").map_err(failed)?.map(|format| format.value());
         match format {
             None => {
@@ -90,6 +93,7 @@ impl<'a> Batch<'a> {
             waiting: self.waiting.len().map_err(failed)?,
             parked: self.parked.len().map_err(failed)?,
             next: self.next()?,
+            changes: self.meta.get("changes").map_err(failed)?.map_or(0, |changes| changes.value()),
             ..Count::default()
         };
         for item in self.waiting.iter().map_err(failed)? {
@@ -103,9 +107,9 @@ impl<'a> Batch<'a> {
         for item in self.parked.iter().map_err(failed)? {
             count.enter(item.map_err(failed)?.1.value().len());
         }
-        self.count = count;
         count.oldest = self.oldest()?;
-        Ok(count)
+        self.count = count;
+        Ok(())
     }
 
     /// Appends; all of them or none.

@@ -1,32 +1,27 @@
 //! Sending what waits, whenever there is a connection.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ensync_core::{AppId, Command, Error, ErrorKind, EventId, Reply, Result};
+use ensync_core::{AppId, Error, ErrorKind, EventId, Result};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::backoff::Holds;
-use super::entry::{Entry, Reason};
 use super::lanes::Lane;
-use super::outcome::{OutboxOutcome, QueuedId, tell};
-use super::thread::{Write, Written, gone};
+use super::outcome::QueuedId;
+use super::sending::{End, Known, Sender, Trouble};
 use super::{Outbox, Shared};
-use crate::client::unexpected;
 use crate::session::{Session, State};
 
 /// How many lanes are sent at a time.
 const LANES: usize = 32;
-/// How often an event may meet an answer that is none before it counts as refused.
-const PATIENCE: u32 = 5;
 /// How long a drain may take over what was answered already when its client closes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -112,7 +107,7 @@ struct Drain {
     sender: Sender,
     /// What waits before it is tried again.
     holds: Holds<Lane>,
-    /// How often an event met an answer that is none.
+    /// How often an event met an answer that is none, or may not mean what it seems to.
     odd: HashMap<QueuedId, u32>,
     /// What the engine accepted and the disk did not let go of yet. It is not sent again.
     answered: HashMap<QueuedId, EventId>,
@@ -160,9 +155,9 @@ impl Drain {
         let not: HashSet<Lane> = self.holds.held(now).chain(&*busy).cloned().collect();
         match self.sender.shared().thread.take(most, Arc::new(not)).await {
             Ok(lanes) => {
+                self.forget();
                 if lanes.is_empty() && running.is_empty() && self.holds.held(now).next().is_none() {
                     // Nothing waits at all.
-                    self.odd.clear();
                     self.holds = Holds::default();
                 }
                 for (lane, entries) in lanes {
@@ -184,6 +179,14 @@ impl Drain {
                 Ok(())
             }
         }
+    }
+
+    /// Of what waits no more, for it expired or made room, nothing need be known.
+    fn forget(&mut self) {
+        let first = self.sender.shared().now.borrow().first;
+        let waits = |id: &QueuedId| first.is_some_and(|first| id.0 >= first);
+        self.odd.retain(|id, _| waits(id));
+        self.answered.retain(|id, _| waits(id));
     }
 
     fn learn(&mut self, end: End) {
@@ -213,172 +216,5 @@ async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the drain knows of an event from earlier attempts.
-struct Known {
-    odd: u32,
-    answer: Option<EventId>,
-}
-
-/// How a lane's turn ended.
-struct End {
-    lane: Lane,
-    /// What is sent, or parked.
-    done: Vec<QueuedId>,
-    /// What the engine accepted, and the disk did not let go of.
-    unwritten: Vec<(QueuedId, EventId)>,
-    stopped_by: Option<Trouble>,
-}
-
-impl End {
-    fn learn(&mut self, (id, written): (QueuedId, Result<(), EventId>)) {
-        match written {
-            Ok(()) => self.done.push(id),
-            Err(answer) => self.unwritten.push((id, answer)),
-        }
-    }
-}
-
-/// What became of one event.
-enum Sent {
-    Accepted(EventId),
-    Parked,
-}
-
-/// Tells when something is written.
-type Writing = oneshot::Receiver<Result<Written>>;
-
-/// Why a lane has to wait.
-enum Trouble {
-    /// The connection is gone, or answers nothing.
-    Lost,
-    /// The engine cannot take it now, or the outbox's disk does not.
-    Later,
-    /// The answer was none.
-    Odd(QueuedId),
-}
-
-/// Sends the events of one lane.
-#[derive(Clone)]
-struct Sender {
-    outbox: Outbox,
-    session: Session,
-    /// The ids of the client's own keys.
-    keys: Arc<[AppId]>,
-    stopped: watch::Receiver<bool>,
-}
-
-impl Sender {
-    fn shared(&self) -> &Shared {
-        &self.outbox.0
-    }
-
-    fn is_over(&self) -> bool {
-        *self.stopped.borrow() || self.session.is_draining()
-    }
-
-    /// Sends what is given, one after the other's answer. That an event is done with is written down meanwhile, in one transaction with
-    /// what is queued at that time: a disk that takes as long as the engine must not halve what a lane sends.
-    async fn send(self, lane: Lane, entries: Vec<(QueuedId, Entry, Known)>) -> End {
-        let mut end = End { lane, done: Vec::new(), unwritten: Vec::new(), stopped_by: None };
-        let mut noted = FuturesUnordered::new();
-        for (id, entry, known) in entries {
-            if self.is_over() || end.stopped_by.is_some() || !end.unwritten.is_empty() {
-                break;
-            }
-            let sent = {
-                let mut sending = pin!(self.send_one(id, &entry, known));
-                loop {
-                    tokio::select! {
-                        biased;
-                        sent = &mut sending => break sent,
-                        Some(outcome) = noted.next(), if !noted.is_empty() => end.learn(outcome),
-                    }
-                }
-            };
-            match sent {
-                Ok(Sent::Accepted(event)) => {
-                    let begun = self.outbox.0.thread.begin(Write::Done(id)).await;
-                    noted.push(self.accepted(id, entry, event, begun));
-                }
-                Ok(Sent::Parked) => end.done.push(id),
-                Err(trouble) => end.stopped_by = Some(trouble),
-            }
-        }
-        while let Some(outcome) = noted.next().await {
-            end.learn(outcome);
-        }
-        end
-    }
-
-    /// The engine took it; waits until the disk lets go of it. The event's id at the engine, if that does not.
-    async fn accepted(
-        &self,
-        id: QueuedId,
-        entry: Entry,
-        event: EventId,
-        begun: Result<Writing>,
-    ) -> (QueuedId, Result<(), EventId>) {
-        let written = match begun {
-            Ok(writing) => writing.await.unwrap_or_else(|_| Err(gone())),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            tracing::warn!(queued = %id, %error, "that a queued event is sent is not kept yet");
-            return (id, Err(event));
-        }
-        tell(&self.shared().listeners, OutboxOutcome::Accepted { about: entry.about(id), id: event });
-        (id, Ok(()))
-    }
-
-    async fn send_one(&self, id: QueuedId, entry: &Entry, known: Known) -> Result<Sent, Trouble> {
-        let answer = match (known.answer, self.check_app(entry)) {
-            (Some(id), _) => Ok(Reply::Published { id }),
-            (None, Ok(())) => self.session.try_call(Command::Publish(entry.command())).await,
-            (None, Err(error)) => Err(error),
-        };
-        let refusal = match answer {
-            Ok(Reply::Published { id }) => return Ok(Sent::Accepted(id)),
-            Ok(other) => unexpected("publish", &other),
-            Err(error) => error,
-        };
-        match refusal.kind() {
-            ErrorKind::Connect | ErrorKind::Closed | ErrorKind::Interrupted | ErrorKind::Timeout => {
-                return Err(Trouble::Lost);
-            }
-            // About the session, which ends by it, not about the event.
-            ErrorKind::Unauthenticated => return Err(Trouble::Lost),
-            ErrorKind::Unavailable | ErrorKind::LimitExceeded => return Err(Trouble::Later),
-            ErrorKind::Protocol | ErrorKind::Internal if known.odd < PATIENCE => return Err(Trouble::Odd(id)),
-            _ => {}
-        }
-        let park = Write::Park(id, Box::new(entry.clone()), Reason::of(&refusal));
-        if let Err(error) = self.outbox.write(park).await {
-            tracing::warn!(queued = %id, %error, "that a queued event was refused is not kept yet");
-            return Err(Trouble::Later);
-        }
-        tell(&self.shared().listeners, OutboxOutcome::Parked { about: entry.about(id), why: refusal });
-        Ok(Sent::Parked)
-    }
-
-    /// What another app's key sealed would be refused by its readers, or taken for this app's. An earlier key of this app's is not
-    /// another's.
-    fn check_app(&self, entry: &Entry) -> Result<()> {
-        let Some(welcome) = self.session.welcome() else { return Ok(()) };
-        let Some((own, app)) = entry.own.zip(welcome.app_id) else { return Ok(()) };
-        // An engine that tells no earlier ids may have some; who has the key knows that it is his.
-        let ours = own == app || welcome.config.earlier_ids().any(|id| id == own) || self.keys.contains(&own);
-        if ours {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::InvalidKey,
-            format!(
-                "it was queued by app {own}, and this client is app {app}; an outbox is for one app (of a key pair that was rotated the \
-                 engine must know the earlier one still)"
-            ),
-        ))
     }
 }

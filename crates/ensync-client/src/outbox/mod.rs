@@ -9,6 +9,7 @@ mod lanes;
 mod options;
 mod outcome;
 mod reserve;
+mod sending;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -71,7 +72,8 @@ const OUTCOMES: usize = 1_024;
 ///
 /// **Refused.** An event that the engine refuses is parked, and those behind it go on: see [`parked`](Self::parked). What the engine
 /// cannot take now (it is stopping, over a limit) is tried again, with waits up to 30 s, and holds up what is behind it: events of
-/// the same name for the same recipient, and no others.
+/// the same name for the same recipient, and no others. Where an engine says so in words of its own, without a code, they may mean
+/// something else: after some minutes, and 20 attempts, such an event is parked, too.
 ///
 /// **A full disk.** The database needs room on the disk to delete. So a file of 1 MiB lies beside the outbox, `….reserve`, which is
 /// given up where there is no other room; until it is there again, nothing more is taken. What the outbox no longer uses of its own file

@@ -35,6 +35,8 @@ pub(super) struct Count {
     pub(super) oldest: Option<Timestamp>,
     /// The name of the next that is queued.
     pub(super) next: u64,
+    /// How many transactions have changed them.
+    pub(super) changes: u64,
 }
 
 impl Count {
@@ -96,7 +98,7 @@ impl Store {
     /// Gives the disk what the file holds and does not use: a database keeps the room of what was taken out of it. Not at each attempt
     /// to put something in, but when half of what was there the last time is gone.
     fn give_back(&mut self) {
-        if self.count.bytes > self.gave_back_at / 2 {
+        if self.gave_back_at == 0 || self.count.bytes > self.gave_back_at / 2 {
             return;
         }
         self.gave_back_at = self.count.bytes;
@@ -113,29 +115,42 @@ impl Store {
         &mut self,
         work: impl Fn(&mut Batch<'_>) -> Result<T>,
     ) -> Result<(T, Vec<OutboxOutcome>)> {
-        match self.transact(&work) {
-            Err(error) if error.kind() == ErrorKind::Unavailable && self.reserve.give_up() => {
-                tracing::warn!(%error, "the disk takes no more: the outbox uses the room that it kept for letting events go");
-                self.transact(work)
-            }
-            done => done,
+        let failed = match self.attempt(&work) {
+            Ok(done) => return Ok(done),
+            Err(failed) => failed,
+        };
+        if failed.error.kind() != ErrorKind::Unavailable || !self.reserve.give_up() {
+            return Err(failed.told());
         }
+        let error = &failed.error;
+        tracing::warn!(%error, "the disk takes no more: the outbox uses the room that it kept for letting events go");
+        let outcome = match failed.unsure {
+            Some(ran) => self.find_out(*ran, failed.error),
+            None => self.attempt(work),
+        };
+        outcome.map_err(Failed::told)
     }
 
     /// Opens the file after a failure, and reads what it holds: a transaction whose sync failed may be there all the same.
     fn open_again(&mut self) -> Result<Database> {
         let database = (self.open)()?;
-        let read = run(&database, self.options, Count::default(), &Lanes::default(), |batch| batch.begin())?;
-        (self.count, self.lanes) = (read.value, Lanes::default());
+        let read = run(&database, self.options, Count::default(), &Lanes::default(), |batch| batch.begin());
+        let read = read.map_err(|failed: Failed<_>| failed.error)?;
+        (self.count, self.lanes) = (read.count, Lanes::default());
         self.lanes.apply(read.moves);
         Ok(database)
     }
 
-    /// Does `work` in one transaction, which is on disk when this returns. What it says happened is told only then.
+    /// Does `work` in one transaction, which is on disk when this returns. What it says happened is told only then. Only an error that
+    /// [may have happened](Error::may_have_happened) leaves open whether it is there.
     pub(super) fn transact<T>(
         &mut self,
         work: impl FnOnce(&mut Batch<'_>) -> Result<T>,
     ) -> Result<(T, Vec<OutboxOutcome>)> {
+        self.attempt(work).map_err(Failed::told)
+    }
+
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<T>) -> Result<Done<T>, Failed<T>> {
         let database = match self.database.take() {
             Some(database) => database,
             None => self.open_again()?,
@@ -147,16 +162,41 @@ impl Store {
                 self.database = Some(database);
                 Ok((value, outcomes))
             }
+            Err(Failed { error, unsure: Some(ran) }) => {
+                // It is opened anew, and so must be closed.
+                drop(database);
+                self.find_out(*ran, error)
+            }
             // Nothing it did counts. That the outbox is full says nothing of the disk; after anything else the file is opened anew.
-            Err(error) => {
-                if error.kind() == ErrorKind::LimitExceeded {
+            Err(failed) => {
+                if failed.error.kind() == ErrorKind::LimitExceeded {
                     self.database = Some(database);
                 }
-                Err(error)
+                Err(failed)
+            }
+        }
+    }
+
+    /// What became of a transaction whose end failed: the file says it. To open a file that was not closed in order puts it on disk.
+    fn find_out<T>(&mut self, ran: Ran<T>, error: Error) -> Result<Done<T>, Failed<T>> {
+        match self.open_again() {
+            Ok(database) => {
+                self.database = Some(database);
+                match self.count.changes == ran.count.changes {
+                    true => Ok((ran.value, ran.outcomes)),
+                    false => Err(error.into()),
+                }
+            }
+            Err(cause) => {
+                tracing::debug!(error = %cause, "whether the last transaction is in the outbox's file cannot be read yet");
+                Err(Failed { error, unsure: Some(Box::new(ran)) })
             }
         }
     }
 }
+
+/// What a transaction gives, and what it says happened.
+type Done<T> = (T, Vec<OutboxOutcome>);
 
 /// What a transaction did.
 struct Ran<T> {
@@ -166,13 +206,32 @@ struct Ran<T> {
     outcomes: Vec<OutboxOutcome>,
 }
 
+/// Why a transaction failed.
+struct Failed<T> {
+    error: Error,
+    /// What it did, if it may be in the file. Else nothing of it is.
+    unsure: Option<Box<Ran<T>>>,
+}
+
+impl<T> From<Error> for Failed<T> {
+    fn from(error: Error) -> Self {
+        Self { error, unsure: None }
+    }
+}
+
+impl<T> Failed<T> {
+    fn told(self) -> Error {
+        if self.unsure.is_some() { self.error.perhaps_done() } else { self.error }
+    }
+}
+
 fn run<T>(
     database: &Database,
     options: OutboxOptions,
     count: Count,
     lanes: &Lanes,
     work: impl FnOnce(&mut Batch<'_>) -> Result<T>,
-) -> Result<Ran<T>> {
+) -> Result<Ran<T>, Failed<T>> {
     let transaction = database.begin_write().map_err(failed)?;
     let (mut moves, mut outcomes) = (Vec::new(), Vec::new());
     let (value, count, changed) = {
@@ -181,13 +240,13 @@ fn run<T>(
         let (count, changed) = batch.end()?;
         (value, count, changed)
     };
+    let ran = Ran { value, count, moves, outcomes };
     // What only read costs no sync.
-    if changed {
-        transaction.commit().map_err(|cause| failed(cause).perhaps_done())?
-    } else {
-        transaction.abort().map_err(failed)?
+    let ended = if changed { transaction.commit().map_err(failed) } else { transaction.abort().map_err(failed) };
+    match ended {
+        Ok(()) => Ok(ran),
+        Err(error) => Err(Failed { error, unsure: changed.then(|| Box::new(ran)) }),
     }
-    Ok(Ran { value, count, moves, outcomes })
 }
 
 /// Opens the file, or makes it: for its owner alone, because metadata is not encrypted.

@@ -167,7 +167,8 @@ impl Worker {
         Ok(value)
     }
 
-    /// Does all of it in one transaction; if that fails for one of them, each in its own.
+    /// Does all of it in one transaction; if that fails for one of them, each in its own. Not if it may be there: it would be there
+    /// twice.
     pub(super) fn write(&mut self, writes: Vec<(Write, oneshot::Sender<Result<Written>>)>) {
         if writes.is_empty() {
             return;
@@ -187,7 +188,7 @@ impl Worker {
                     let _ = answer.send(Ok(written));
                 }
             }
-            Err(error) if writes.len() == 1 => {
+            Err(error) if writes.len() == 1 || error.may_have_happened() => {
                 for (_, answer) in writes {
                     let _ = answer.send(Err(error.clone()));
                 }

@@ -13,6 +13,7 @@ use super::flow::Credit;
 use super::link_command::HandBack;
 use super::observed_lease::ObservedLease;
 use super::stream::StreamLife;
+use crate::observe::metrics::{UNREAD, count};
 
 /// An event on its way to a subscription.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Routed {
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryBuffer {
     inner: Mutex<Inner>,
-    /// Events whose lease ran out in here.
+    /// Events that were not read in their lease.
     ran_out: AtomicU64,
     observed: Arc<ObservedLease>,
     /// Whether what waits is extended instead of handed back, because a handler works it off.
@@ -146,6 +147,7 @@ impl DeliveryBuffer {
         let mut inner = self.lock();
         self.drop_run_out(&mut inner);
         let ending = inner.events.iter().take_while(|first| first.has_run_out(limit)).count();
+        self.unread(ending);
         inner.events.drain(..ending).collect()
     }
 
@@ -164,7 +166,7 @@ impl DeliveryBuffer {
         self.lock().events.len()
     }
 
-    /// How many events ran out of their lease in here.
+    /// How many events were not read in their lease.
     pub(crate) fn ran_out(&self) -> u64 {
         self.ran_out.load(Ordering::Relaxed)
     }
@@ -175,9 +177,18 @@ impl DeliveryBuffer {
         let at_most = self.observed.at_most(now);
         while inner.events.front().is_some_and(|first| first.has_run_out(now) || first.is_too_old(now, at_most)) {
             if let Some(Routed { delivery, .. }) = inner.events.pop_front() {
-                self.ran_out.fetch_add(1, Ordering::Relaxed);
+                self.unread(1);
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the lease ran out before the event was read; it will come again");
             }
+        }
+    }
+
+    /// So many were not read in time.
+    fn unread(&self, events: usize) {
+        let events = u64::try_from(events).unwrap_or(u64::MAX);
+        if events > 0 {
+            self.ran_out.fetch_add(events, Ordering::Relaxed);
+            count(UNREAD, events, None);
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ensync_core::{Command, Error, ErrorKind, Reply, Result};
 use tokio::time::Instant;
 
-use super::ended::about_the_session;
+use super::ended::{about_a_refusal, about_the_session};
 use super::link::{LinkLife, LiveLink};
 use super::retry::{Attempts, Next, RetryPolicy};
 use super::watch::ANSWER_WITHIN;
@@ -21,6 +22,26 @@ pub(crate) struct Request {
     pub(crate) retry: RetryPolicy,
     /// The only link that it may go over, because it is about something that came over that.
     pub(crate) bound: Option<Arc<LinkLife>>,
+    /// Whether it is still what is meant; if not it is not sent again.
+    pub(crate) meant: Option<Meant>,
+}
+
+/// One of several commands about the same thing, of which the last is what is meant.
+#[derive(Debug)]
+pub(crate) struct Meant {
+    last: Arc<AtomicUsize>,
+    this: usize,
+}
+
+impl Meant {
+    /// The next, which is what is meant from now on.
+    pub(crate) fn next(last: &Arc<AtomicUsize>) -> Self {
+        Self { last: last.clone(), this: last.fetch_add(1, Ordering::AcqRel).wrapping_add(1) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.last.load(Ordering::Acquire) != self.this
+    }
 }
 
 impl Request {
@@ -29,7 +50,7 @@ impl Request {
     }
 
     pub(crate) fn until(command: Command, deadline: Instant) -> Self {
-        Self { command, deadline, retry: RetryPolicy::default(), bound: None }
+        Self { command, deadline, retry: RetryPolicy::default(), bound: None, meant: None }
     }
 
     /// With a policy of its own.
@@ -44,13 +65,19 @@ impl Request {
         self.bound = link;
         self
     }
+
+    /// As long as it is meant.
+    pub(crate) fn meant(mut self, meant: Option<Meant>) -> Self {
+        self.meant = meant;
+        self
+    }
 }
 
 impl Shared {
     /// The answer, and the link that brought it; 0 if none did.
     pub(super) async fn call(&self, request: Request) -> (Result<Reply>, u64) {
         let _busy = self.work.token();
-        let Request { command, deadline, retry, bound } = request;
+        let Request { command, deadline, retry, bound, meant } = request;
         let begun = Instant::now();
         let mut attempts = Attempts::new(retry);
         let (mut epoch, mut turned_away) = (0, None);
@@ -78,7 +105,10 @@ impl Shared {
                 }
                 Ok(Err(error)) => match &command {
                     Command::Subscribe(_) => about_the_session(&link, error).await,
-                    _ => error,
+                    _ => {
+                        let meant = about_a_refusal(&link, error.clone());
+                        tokio::time::timeout_at(deadline, meant).await.unwrap_or(error)
+                    }
                 },
                 Err(_) => break self.no_answer(begun.elapsed()),
             };
@@ -96,6 +126,9 @@ impl Shared {
                     }
                     tracing::debug!(command = command.name(), %error, ?wait, "trying again");
                     tokio::time::sleep_until(again).await;
+                    if meant.as_ref().is_some_and(Meant::is_over) {
+                        break error;
+                    }
                 }
             }
         };

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::link::LiveLink;
-use super::registry::Restore;
-use super::restore::{self, WAITS};
-use super::retry::{jittered, passes};
+use super::restore::{self, Restore, WAITS};
+use super::retry::passes;
 use super::watch::PROBE_WITHIN;
 
 /// For how long a subscription must have held for its next end to be the first.
 const HELD: Duration = Duration::from_secs(60);
+/// How often a refusal is a reason to ask an engine whether it knows the session.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// How often an engine hears of the client while a stream is out. Ours ends a session that lost its streams and says nothing for 5 s.
 const SAY_THAT_IT_LIVES: Duration = Duration::from_secs(2);
 
@@ -46,13 +47,7 @@ pub(super) async fn ended_subscriptions(shared: &Shared, live: &LiveLink) -> Err
     }
 }
 
-async fn look_after(
-    shared: &Shared,
-    live: &LiveLink,
-    mut slot: Restore,
-    error: Error,
-    mut ceiling: Duration,
-) -> Result<()> {
+async fn look_after(shared: &Shared, live: &LiveLink, slot: Restore, error: Error, ceiling: Duration) -> Result<()> {
     let event = slot.subscribe.event.clone();
     match meaning(live, error).await {
         Meaning::LinkEnded(error) => return Err(error),
@@ -65,23 +60,11 @@ async fn look_after(
             tracing::warn!(%event, error = %report(&error), "a subscription ended; asking for it again");
         }
     }
-    loop {
-        let wait = jittered(ceiling, ErrorKind::Unavailable, shared.random());
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep(wait) => {}
-            () = say_that_it_lives(live) => {}
-        }
-        match restore::one(shared, live, slot).await? {
-            Some(later) => slot = later,
-            None => return Ok(()),
-        }
-        ceiling = (ceiling * 2).min(WAITS.1);
-    }
+    restore::ask_again(shared, live, slot, ceiling).await
 }
 
 /// Keeps the session known while it has a stream less. Never ends: that the session is gone ends the link.
-async fn say_that_it_lives(live: &LiveLink) {
+pub(super) async fn say_that_it_lives(live: &LiveLink) {
     loop {
         tokio::time::sleep(SAY_THAT_IT_LIVES).await;
         if live.vitals.heard().elapsed() >= SAY_THAT_IT_LIVES {
@@ -128,6 +111,25 @@ pub(super) async fn about_the_session(live: &LiveLink, error: Error) -> Error {
         return Error::new(ErrorKind::Unavailable, text).with_source(error);
     }
     live.declare_dead(error.clone());
+    error
+}
+
+/// What it means that an engine refuses a command in words of its own, which may say that it does not know the session: the heartbeat
+/// tells, if it was not asked a moment ago. Where the session is not known the link is over, and the command goes over the next.
+pub(super) async fn about_a_refusal(live: &LiveLink, error: Error) -> Error {
+    if error.kind() != ErrorKind::Refused || !error.is_read_from_words() || error.may_have_happened() {
+        return error;
+    }
+    // Those that are refused meanwhile wait for the same answer.
+    let mut asked = live.asked.lock().await;
+    if !live.is_dead() && asked.is_none_or(|last| last.elapsed() >= ASKED_EVERY) {
+        let _said = knows_the_session(live).await;
+        *asked = Some(Instant::now());
+    }
+    if live.is_dead() {
+        let text = "the engine refused the command, and its link is over; it was not carried out";
+        return Error::new(ErrorKind::Closed, text).with_source(error);
+    }
     error
 }
 

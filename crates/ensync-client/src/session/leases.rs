@@ -28,6 +28,9 @@ pub(super) async fn keep_waiting(shared: &Shared, live: &LiveLink) -> Infallible
         let lease = shared.shortest_lease.wait(|lease| *lease).await;
         tokio::time::sleep(lease / 8).await;
         for routed in shared.registry.take_ending(Instant::now() + lease / 4) {
+            if shared.may_log("unread") {
+                tracing::warn!(event = %routed.delivery.event, "events wait for most of their lease and nobody reads them; they go back, and others may follow unlogged for a minute");
+            }
             tracing::debug!(event = %routed.delivery.event, id = %routed.delivery.id, "not read for most of its lease; handed back");
             shared.hand_back(routed.into());
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ensync_core::{Command, Delivery, Error, ErrorKind, EventName, Link, Reply, Result, Transport, Welcome};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::vitals::Vitals;
@@ -75,6 +77,8 @@ pub(crate) struct LiveLink {
     pub(super) vitals: Vitals,
     /// A call was told that the link has ended, which its inbox did not say yet.
     doubted: CancellationToken,
+    /// When the engine was last asked whether it knows the session, because of a refusal.
+    pub(super) asked: Mutex<Option<Instant>>,
 }
 
 /// How long the inbox may take to say why, once a call was told that the link has ended.
@@ -91,6 +95,7 @@ impl LiveLink {
             life: LinkLife::new(epoch),
             vitals: Vitals::new(),
             doubted: CancellationToken::new(),
+            asked: Mutex::default(),
         };
         (Arc::new(live), inbox)
     }

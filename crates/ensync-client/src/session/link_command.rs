@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::buffer::Routed;
-use super::flow::FlowControl;
+use super::flow::{Credit, FlowControl};
 use super::link::LiveLink;
 use super::retry::{jittered, passes};
 
@@ -33,8 +33,8 @@ pub(super) type LinkCommands = mpsc::UnboundedSender<LinkCommand>;
 pub(super) enum LinkCommand {
     /// A delivery that nobody will settle.
     HandBack(HandBack),
-    /// What became of a delivery.
-    Settle { settle: Settle, epoch: u64 },
+    /// What became of a delivery, and its place in what may be unsettled, which it takes until the engine knows.
+    Settle { settle: Settle, epoch: u64, place: Option<Credit> },
     /// A subscription that was left; and who wants to know that the engine knows.
     Leave { event: EventName, left: Left, said: Option<oneshot::Sender<Result<()>>> },
     /// A window that is full, or has room again.
@@ -155,7 +155,7 @@ impl<'a> Runner<'a> {
 async fn run(shared: &Shared, live: &LiveLink, command: LinkCommand) {
     match command {
         LinkCommand::HandBack(which) => hand_back(shared, live, which).await,
-        LinkCommand::Settle { settle, epoch } => {
+        LinkCommand::Settle { settle, epoch, place: _place } => {
             if epoch == live.epoch() {
                 let _told = say(shared, live, Command::Settle(settle)).await;
             }

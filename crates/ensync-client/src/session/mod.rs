@@ -48,7 +48,7 @@ use crate::options::Options;
 pub(crate) use backoff::FACTOR;
 use budget::Budget;
 pub(crate) use buffer::{DeliveryBuffer, Routed};
-pub(crate) use call::Request;
+pub(crate) use call::{Meant, Request};
 pub(crate) use flow::Credit;
 pub(crate) use link::LinkLife;
 use link::LiveLink;
@@ -275,9 +275,10 @@ impl Session {
         self.registry().is_full(event, end, self.epoch())
     }
 
-    /// Settles a delivery of a link in the background, or lets its lease run out if too many such words wait already.
-    pub(crate) fn settle_later(&self, settle: Settle, epoch: u64) {
-        self.shared().settle_later(settle, epoch);
+    /// Settles a delivery of a link in the background, or lets its lease run out if too many such words wait already. Until it is said it
+    /// keeps its place.
+    pub(crate) fn settle_later(&self, settle: Settle, epoch: u64, place: Option<Credit>) {
+        self.shared().settle_later(settle, epoch, place);
     }
 
     /// Stops taking events, waits for calls and handlers under way, says goodbye.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::buffer::{DeliveryBuffer, Routed};
 use super::flow::FlowControl;
 use super::link_command::{HandBack, Left, Turn};
+use super::restore::Restore;
 use super::route::Place;
 
 /// How many names may be being left for another to be, that nobody subscribed to.
@@ -48,18 +49,10 @@ struct Open {
     subscribed: u64,
     /// The reason of a pause that the user has not ended.
     paused: Option<String>,
+    /// How often in a row an engine was asked for it again and did not answer in time.
+    unanswered: u32,
     /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
     end: Arc<OnceLock<Error>>,
-}
-
-/// A subscription that the next link must be told of.
-#[derive(Debug)]
-pub(crate) struct Restore {
-    pub(crate) subscribe: Subscribe,
-    /// The reason of a pause.
-    pub(crate) paused: Option<String>,
-    /// Which subscription to the name it is.
-    pub(crate) end: Arc<OnceLock<Error>>,
 }
 
 /// A subscription's end of a slot.
@@ -97,6 +90,7 @@ impl SubscriptionRegistry {
             telling: Turn::default(),
             subscribed: 0,
             paused: None,
+            unanswered: 0,
             end: opened.end.clone(),
         };
         registry.insert(subscribe.event.clone(), Slot::Open(open));
@@ -137,6 +131,12 @@ impl SubscriptionRegistry {
     /// The engine is about to be asked for the stream again: what comes from now on is of that one. False if it was left meanwhile.
     pub(crate) fn begin_stream(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> bool {
         self.open_slot(event, end, |open| open.ended = 0).is_some()
+    }
+
+    /// An engine that was asked for it again has answered, or not in time.
+    pub(crate) fn answered(&self, event: &EventName, end: &Arc<OnceLock<Error>>, in_time: bool) {
+        let next = |times: u32| if in_time { 0 } else { times.saturating_add(1) };
+        self.open_slot(event, end, |open| open.unanswered = next(open.unanswered));
     }
 
     /// What is held while the engine is told to pause a subscription, or to go on.
@@ -385,7 +385,8 @@ impl Slot {
 
 impl Open {
     fn to_restore(&self) -> Restore {
-        Restore { subscribe: self.subscribe.clone(), paused: self.paused.clone(), end: self.end.clone() }
+        let Self { subscribe, paused, unanswered, end, .. } = self;
+        Restore { subscribe: subscribe.clone(), paused: paused.clone(), unanswered: *unanswered, end: end.clone() }
     }
 
     /// Ends the reader's stream, and gives what was not read.

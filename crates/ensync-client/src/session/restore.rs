@@ -1,15 +1,16 @@
 //! What a new link is told of what was before.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Command, Error, ErrorKind, Result};
+use ensync_core::{Command, Error, ErrorKind, Result, Subscribe};
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
-use super::ended::{Meaning, meaning};
+use super::ended::{Meaning, meaning, say_that_it_lives};
 use super::link::LiveLink;
-use super::registry::Restore;
 use super::retry::jittered;
 use super::{Shared, State};
 use crate::ConnectionEvent;
@@ -18,20 +19,63 @@ use crate::ConnectionEvent;
 const AT_A_TIME: usize = 64;
 /// The waits before a subscription that was refused in passing is asked for again.
 pub(super) const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long an engine may take to answer before the link is used without waiting for it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// The longest wait before one is asked for that went unanswered over the links before. Its silence ends each link in the end, for an
+/// answer that is too old does; between, the link is there for everything else.
+const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+
+/// A subscription that the next link must be told of.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) subscribe: Subscribe,
+    /// The reason of a pause.
+    pub(crate) paused: Option<String>,
+    /// How often in a row that was not answered in time.
+    pub(crate) unanswered: u32,
+    /// Which subscription to the name it is.
+    pub(crate) end: Arc<OnceLock<Error>>,
+}
 
 /// Subscribes again, and then lets calls use the link. Subscriptions that the engine cannot take now are asked for until it does;
-/// nothing else waits for them. Returns only if the link fails meanwhile.
+/// nothing else waits for them, nor for one that it does not answer. Returns only if the link fails meanwhile.
 pub(super) async fn restore(shared: &Shared, live: &Arc<LiveLink>, attempt: u32) -> Error {
-    let mut later = match restore_all(shared, live, shared.registry.to_restore(live.epoch())).await {
-        Ok(later) => later,
-        Err(error) => return error,
+    let all = shared.registry.to_restore(live.epoch());
+    let (unanswered, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|slot| slot.unanswered > 0);
+    let mut restoring = pin!(restore_all(shared, live, all));
+    let restored = tokio::select! {
+        biased;
+        restored = &mut restoring => Some(restored),
+        () = tokio::time::sleep(ANSWERED_WITHIN) => None,
     };
+    if let Some(Err(error)) = restored {
+        return error;
+    }
     let first = !shared.was_live.swap(true, Ordering::Relaxed);
     let is_known = |state: &_| matches!(state, State::Live(known) if known.epoch() == live.epoch());
     if !shared.state.read(is_known) {
         let event = if first { ConnectionEvent::Connected } else { ConnectionEvent::Reconnected { attempt } };
         shared.change(State::Live(live.clone()), event);
     }
+    let refused = async {
+        let later = match restored {
+            Some(later) => later,
+            None => restoring.await,
+        };
+        match later {
+            Ok(later) => ask_later(shared, live, later).await,
+            Err(error) => error,
+        }
+    };
+    tokio::select! {
+        biased;
+        error = refused => error,
+        error = ask_at_last(shared, live, unanswered) => error,
+    }
+}
+
+/// Asks for what was refused in passing until it is taken. Returns only if the link fails.
+async fn ask_later(shared: &Shared, live: &Arc<LiveLink>, mut later: Vec<Restore>) -> Error {
     let mut ceiling = WAITS.0;
     while !later.is_empty() {
         tokio::time::sleep(jittered(ceiling, ErrorKind::Unavailable, shared.random())).await;
@@ -42,6 +86,46 @@ pub(super) async fn restore(shared: &Shared, live: &Arc<LiveLink>, attempt: u32)
         };
     }
     std::future::pending().await
+}
+
+/// Asks for what the engine did not answer over the links before, each the later the more often that was. Returns only if the link fails.
+async fn ask_at_last(shared: &Shared, live: &Arc<LiveLink>, unanswered: Vec<Restore>) -> Error {
+    let asking = |slot: Restore| async move {
+        let (event, doubled) = (&slot.subscribe.event, 1u32.checked_shl(slot.unanswered).unwrap_or(u32::MAX));
+        let wait = WAITS.0.saturating_mul(doubled).min(LONGEST_SILENCE);
+        tracing::warn!(%event, times = slot.unanswered, ?wait, "the engine did not answer a subscription; asking for it after a wait");
+        ask_again(shared, live, slot, wait).await
+    };
+    let mut asking: FuturesUnordered<_> = unanswered.into_iter().map(asking).collect();
+    while let Some(outcome) = asking.next().await {
+        if let Err(error) = outcome {
+            return error;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Asks for one subscription again and again, each time after a wait, until it is taken, refused for good, or left. Fails if the link
+/// does.
+pub(super) async fn ask_again(
+    shared: &Shared,
+    live: &LiveLink,
+    mut slot: Restore,
+    mut ceiling: Duration,
+) -> Result<()> {
+    loop {
+        let wait = jittered(ceiling, ErrorKind::Unavailable, shared.random());
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(wait) => {}
+            () = say_that_it_lives(live) => {}
+        }
+        match one(shared, live, slot).await? {
+            Some(later) => slot = later,
+            None => return Ok(()),
+        }
+        ceiling = (ceiling * 2).min(WAITS.1);
+    }
 }
 
 /// Gives those that are to be asked for again. Fails if the link does.
@@ -59,8 +143,12 @@ async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>)
 pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Result<Option<Restore>> {
     // Left meanwhile; or paused, or gone on with.
     let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, &slot.end) else { return Ok(None) };
-    let Err(error) = tell(shared, live, &slot).await else { return Ok(None) };
     let event = &slot.subscribe.event;
+    let told = tell_in_time(shared, live, &slot).await;
+    if told.is_ok() || live.is_usable() {
+        shared.registry.answered(event, &slot.end, true);
+    }
+    let Err(error) = told else { return Ok(None) };
     match meaning(live, error).await {
         Meaning::LinkEnded(error) => Err(error),
         Meaning::Passes(error) => {
@@ -79,6 +167,19 @@ pub(super) fn refuse(shared: &Shared, slot: &Restore, cause: Error) {
     let event = slot.subscribe.event.clone();
     if shared.registry.close(&event, &slot.end, Some(cause.clone())) {
         shared.tell(ConnectionEvent::SubscriptionRefused { event, cause });
+    }
+}
+
+/// Tells the engine, and notes if it does not answer in time.
+async fn tell_in_time(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
+    let mut telling = pin!(tell(shared, live, slot));
+    tokio::select! {
+        biased;
+        told = &mut telling => told,
+        () = tokio::time::sleep(ANSWERED_WITHIN) => {
+            shared.registry.answered(&slot.subscribe.event, &slot.end, false);
+            telling.await
+        }
     }
 }
 

@@ -168,9 +168,10 @@ fn remembers(engine: &ServerConfig, since: Instant) -> bool {
     engine.has(Extension::Deduplication) && since.elapsed() < engine.dedup_window().unwrap_or(WINDOW) / 2
 }
 
-/// Whether an attempt to log in is the last: who the app is, and what it may do, does not change by trying again.
+/// Whether an attempt to log in is the last: who the app is, and what it may do, does not change by trying again. That must be the
+/// engine's word: what a gateway refuses today it may let through in a moment.
 pub(super) fn is_final_for_login(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden)
+    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden) && !error.is_said_on_the_way()
 }
 
 /// Whether a refusal passes by itself, so that what is said to an engine may be said again.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
+use super::flow::Credit;
 use super::link::LiveLink;
 use super::link_command::{HandBack, Left, LinkCommand, LinkCommands};
 use super::registry::SubscriptionRegistry;
@@ -121,9 +122,9 @@ impl Shared {
     }
 
     /// Settles a delivery in the background; the same holds.
-    pub(super) fn settle_later(&self, settle: Settle, epoch: u64) {
+    pub(super) fn settle_later(&self, settle: Settle, epoch: u64, place: Option<Credit>) {
         let id = settle.id.clone();
-        if !self.say_later(epoch, LinkCommand::Settle { settle, epoch }) {
+        if !self.say_later(epoch, LinkCommand::Settle { settle, epoch, place }) {
             tracing::debug!(%id, "it is not settled: its link has ended, or too much waits to be said; its lease runs out instead");
         }
     }

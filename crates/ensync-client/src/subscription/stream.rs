@@ -45,8 +45,8 @@ impl Subscription {
         Self { control, buffer, unopenable, ended: false }
     }
 
-    /// How many events were not handed out because their lease ran out before they were read. The engine delivers them again. If it
-    /// grows, the reader is too slow for its window: see [`max_in_flight`](crate::Subscribe::max_in_flight).
+    /// How many events were not handed out because nobody read them in their lease. They went back, and the engine delivers them again.
+    /// If it grows, the reader is too slow for its window: see [`max_in_flight`](crate::Subscribe::max_in_flight).
     pub fn ran_out(&self) -> u64 {
         self.buffer.ran_out()
     }
@@ -85,7 +85,7 @@ impl Subscription {
 
 impl Subscription {
     /// Whether an event comes out. One that cannot be opened is dealt with here if its reader does not want it.
-    fn is_taken(&self, event: &Event, epoch: u64) -> bool {
+    fn is_taken(&self, event: &Event) -> bool {
         if self.unopenable == Unopenable::HandOver {
             return true;
         }
@@ -98,9 +98,7 @@ impl Subscription {
         if self.unopenable == Unopenable::Discard {
             // The reason goes to the engine: a fixed word, that says nothing of the content.
             let how = Settlement::Discard { reason: error.kind().code().into() };
-            let settle = event.acker().settlement(how);
-            self.control.client().session.settle_later(settle, epoch);
-            event.acker().let_go();
+            event.acker().settle_later(how);
         } else {
             event.acker().leave();
         }
@@ -116,15 +114,14 @@ impl Stream for Subscription {
         let mut passed_over = 0;
         while let Some(Routed { delivery, stream, arrived, until, held }) = ready!(this.buffer.poll_next(cx)) {
             let client = this.control.client();
-            let epoch = stream.epoch();
-            if stream.has_ended() || epoch != client.session.epoch() {
+            if stream.has_ended() || stream.epoch() != client.session.epoch() {
                 tracing::debug!(event = %delivery.event, id = %delivery.id, "the stream of this delivery has ended; it will come again");
                 continue;
             }
             let (name, reading) = (this.control.name().clone(), this.control.reading().clone());
             let lease = Lease::new(stream, until).observed(arrived, this.buffer.observed().clone());
             let event = Event::new(delivery, name, reading, client.clone(), Some(From { lease, held }));
-            if this.is_taken(&event, epoch) {
+            if this.is_taken(&event) {
                 observe::delivered(&event);
                 return Poll::Ready(Some(Ok(event)));
             }

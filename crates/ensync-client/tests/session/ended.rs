@@ -179,3 +179,64 @@ async fn an_engine_that_always_forgets_is_told_as_that() {
     let text = error.to_string();
     assert!(text.contains("did not know the session") && !text.contains("not sent"), "{text}");
 }
+
+/// One name that an engine never answers for must not keep the client from all else.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_never_answered_leaves_the_link_to_the_others() {
+    let engine = Scripted::new(|link, command| match command {
+        Command::Subscribe(subscribe) if link > 1 && subscribe.event.as_str() == "a/bad" => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let _bad = client.subscribe("a/bad").await.unwrap();
+    let mut good = client.subscribe("a/good").await.unwrap();
+    engine.end(1, None);
+    let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+    for n in 0..200 {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        let asked = Instant::now();
+        client.publish("a/b", &n).to(somebody()).await.unwrap();
+        longest = longest.max(asked.elapsed());
+        if n % 20 == 0 {
+            engine.push(delivery("a/good", &format!("e-{n}"), 1));
+            good.next().await.unwrap().unwrap().ack().await.unwrap();
+        }
+    }
+    // The first links are used after some seconds; the later are ended seldom.
+    assert!(longest <= Duration::from_secs(8), "{longest:?}");
+    let (links, took) = (engine.links(), begun.elapsed());
+    assert!((3..=16).contains(&links), "{links} links within {took:?}");
+    let asked = engine
+        .of("subscribe")
+        .iter()
+        .filter(|call| matches!(&call.command, Command::Subscribe(subscribe) if subscribe.event.as_str() == "a/bad"))
+        .count();
+    assert!(asked >= links - 1, "it is asked for over each link: {asked} of {links}");
+}
+
+/// An engine that has no codes says in its own words that it does not know the session.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_forgotten_in_words_is_noticed_by_the_first_refusal() {
+    for forgot in [true, false] {
+        let engine = Scripted::new(move |link, command| match command {
+            Command::Heartbeat if link == 1 && forgot => Answer::No(ErrorKind::Unauthenticated),
+            Command::Publish(_) if link == 1 => Answer::Says("Client not found"),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let outcomes: Vec<_> = futures::stream::iter(0..32)
+            .map(|n| client.publish("a/b", &n).to(somebody()).into_future())
+            .buffer_unordered(32)
+            .map(|outcome| outcome.map(drop).map_err(|error| error.kind()))
+            .collect()
+            .await;
+        let refused = outcomes.iter().filter(|outcome| **outcome == Err(ErrorKind::Refused)).count();
+        if forgot {
+            // Those that were refused at the same moment, while the engine is asked, are told so.
+            assert_eq!((refused, engine.links()), (0, 2), "{outcomes:?}");
+        } else {
+            assert_eq!((refused, engine.links()), (32, 1));
+            assert_eq!(engine.count("heartbeat"), 1, "it is asked now and then, not each time");
+        }
+    }
+}

@@ -72,6 +72,70 @@ async fn what_cannot_be_opened_and_is_left_is_deferred_too() {
     }
 }
 
+/// A defer makes no dead letter, and a rollback counts.
+#[tokio::test(start_paused = true)]
+async fn each_sixteenth_delivery_that_is_left_is_rolled_back() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    for attempt in [1, 15, 16, 17, 31, 32] {
+        engine.push(Delivery { attempt: Some(attempt), ..leased("e-1", Some(60 * SECOND)) });
+        orders.next().await.unwrap().unwrap().leave();
+    }
+    engine.push(Delivery { attempt: None, ..leased("e-2", Some(60 * SECOND)) });
+    orders.next().await.unwrap().unwrap().leave();
+    tokio::time::sleep(SECOND).await;
+    let settled: Vec<_> = settlements(&engine).iter().map(|settle| settle.how.name()).collect();
+    assert_eq!(settled, ["defer", "defer", "rollback", "defer", "defer", "rollback", "defer"]);
+}
+
+/// Who sends what does not open decides how much there is of it. An engine that answers none of what is said of it, and has no flow
+/// control, is asked to pause as if it were in hand.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_keeps_its_place_until_the_engine_knows() {
+    for policy in [Unopenable::Leave, Unopenable::Discard] {
+        let engine = Scripted::with(&[], |_, command| match command {
+            Command::Settle(_) => Answer::After(5 * SECOND, Box::new(Answer::Done)),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let mut orders = client.subscribe("a/b").max_in_flight(4).unopenable(policy).await.unwrap();
+        for n in 0..4 {
+            engine.push(leased(&format!("e-{n}"), Some(60 * SECOND)));
+        }
+        assert!(tokio::time::timeout(SECOND, orders.next()).await.is_err(), "none comes out");
+        assert_eq!((engine.count("pause"), engine.count("continue")), (1, 0), "{policy:?}");
+        assert!(tokio::time::timeout(6 * SECOND, orders.next()).await.is_err(), "none comes out");
+        assert_eq!((engine.count("pause"), engine.count("continue")), (1, 1), "{policy:?}");
+    }
+}
+
+/// What is meant is what was said last.
+#[tokio::test(start_paused = true)]
+async fn a_later_settlement_ends_the_repeats_of_an_earlier_one() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Settle(Settle { how: Settlement::Ack, .. }) => Answer::No(ErrorKind::Unavailable),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    engine.push(leased("e-1", Some(60 * SECOND)));
+    let event = orders.next().await.unwrap().unwrap();
+    assert!(tokio::time::timeout(SECOND, event.ack()).await.is_err());
+    event.rollback().await.unwrap();
+    let before = engine.count("ack");
+    assert!(before > 1, "{before}");
+    tokio::time::sleep(30 * SECOND).await;
+    assert_eq!((engine.count("ack"), engine.count("rollback")), (before, 1));
+    // Of one whose caller gave up and said nothing else it goes on.
+    engine.push(leased("e-2", Some(60 * SECOND)));
+    let event = orders.next().await.unwrap().unwrap();
+    assert!(tokio::time::timeout(SECOND, event.ack()).await.is_err());
+    let begun = engine.count("ack");
+    tokio::time::sleep(10 * SECOND).await;
+    assert!(engine.count("ack") > begun + 1);
+}
+
 /// Polls once, as a `select!` does whose other branch is ready.
 async fn give_up<F: IntoFuture>(work: F) {
     let mut work = std::pin::pin!(work.into_future());

@@ -367,3 +367,23 @@ async fn under_load_too_an_end_in_order_is_told_from_a_failure() {
         assert_eq!(longest < SECOND, at_once, "{error:?}: {longest:?}");
     }
 }
+
+/// What a gateway refuses it may let through later; what the engine says of the key stays.
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_refused_on_the_way_is_tried_again() {
+    for kind in [ErrorKind::Unauthenticated, ErrorKind::Forbidden] {
+        for on_the_way in [true, false] {
+            let engine = Scripted::new(|_, _| Answer::Done);
+            engine.logins(move |tried| if (1..4).contains(&tried) { Err(kind) } else { Ok(()) });
+            if on_the_way {
+                engine.behind_a_gateway();
+            }
+            let client = engine.client().await;
+            engine.end(1, None);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let outcome = client.publish("a/b", &1).to(somebody()).await.map(drop).map_err(|error| error.kind());
+            assert_eq!(outcome, if on_the_way { Ok(()) } else { Err(kind) }, "{kind:?}");
+            assert_eq!(engine.tried.lock().unwrap().len(), if on_the_way { 5 } else { 2 });
+        }
+    }
+}

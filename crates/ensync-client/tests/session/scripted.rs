@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(crate) enum Answer {
     Done,
     With(Reply),
     No(ErrorKind),
+    /// A refusal in words of its own.
+    Says(&'static str),
     /// None, ever.
     Never,
     After(Duration, Box<Answer>),
@@ -48,6 +51,8 @@ pub(crate) struct Scripted {
     links: Mutex<Vec<Wires>>,
     extensions: &'static [Extension],
     app: Mutex<Option<AppId>>,
+    /// Whether a gateway in between refuses logins.
+    gateway: AtomicBool,
 }
 
 /// What a test can do to a link.
@@ -80,12 +85,18 @@ impl Scripted {
             links: Mutex::default(),
             extensions,
             app: Mutex::default(),
+            gateway: AtomicBool::new(false),
         })
     }
 
     /// What becomes of a login, by how many were tried before.
     pub(crate) fn logins(&self, logins: impl FnMut(usize) -> Result<(), ErrorKind> + Send + 'static) {
         *self.logins.lock().unwrap() = Box::new(logins);
+    }
+
+    /// Logins are refused on the way to it from now on, by somebody else.
+    pub(crate) fn behind_a_gateway(&self) {
+        self.gateway.store(true, Ordering::Relaxed);
     }
 
     /// What the engine calls the app from the next login on.
@@ -154,7 +165,10 @@ impl Connector for Door {
             tried.len() - 1
         };
         let outcome = (self.0.logins.lock().unwrap())(tried);
-        outcome.map_err(|kind| Error::new(kind, "the login was refused"))?;
+        outcome.map_err(|kind| {
+            let refused = Error::new(kind, "the login was refused");
+            if self.0.gateway.load(Ordering::Relaxed) { refused.said_on_the_way() } else { refused }
+        })?;
         let (ended, to_tell) = mpsc::unbounded_channel();
         let over = CancellationToken::new();
         let mut links = self.0.links.lock().unwrap();
@@ -190,6 +204,7 @@ impl Far for End {
                 Answer::Done => return Ok(fitting(&command)),
                 Answer::With(reply) => return Ok(reply),
                 Answer::No(kind) => return Err(Error::new(kind, "refused by the script")),
+                Answer::Says(words) => return Err(Error::from_refusal(words)),
                 Answer::Never => std::future::pending().await,
                 Answer::After(wait, then) => {
                     tokio::time::sleep(wait).await;

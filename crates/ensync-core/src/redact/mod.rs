@@ -277,6 +277,14 @@ mod tests {
         assert!(matches!(redacted("é", Redact::Keys), Cow::Borrowed("é")));
     }
 
+    #[test]
+    fn of_very_many_secrets_each_is_hidden() {
+        for count in [64, 65, 1_000] {
+            let clean = redacted(&format!("{}, the end", vec![KEY; count].join(", ")), Redact::Keys).into_owned();
+            assert_eq!((clean.ends_with(", the end"), clean.matches(HIDDEN).count()), (true, count));
+        }
+    }
+
     /// Somebody else chose the text. A search that begins anew at each slash, or behind each find, takes minutes for one of these.
     #[test]
     fn a_hostile_text_costs_what_its_length_does() {

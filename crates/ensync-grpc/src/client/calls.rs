@@ -17,11 +17,12 @@ impl Shared {
     /// Carries out a command. `limit` is how long the caller waits for it.
     pub(super) async fn perform(self: &Arc<Self>, command: &Command, limit: Option<Duration>) -> Result<Reply> {
         self.check(command)?;
-        match command {
+        let answer = match command {
             Command::Subscribe(subscribe) => self.subscribe(subscribe.clone()).await,
             Command::Unsubscribe { event } => self.unsubscribe(event.clone()).await,
             _ => self.carry(|over| async move { self.perform_over(&over, command, limit).await }).await,
-        }
+        };
+        answer.map_err(|error| error.in_answer_to(command))
     }
 
     /// What need not be sent to know that it would be refused.

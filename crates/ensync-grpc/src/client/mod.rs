@@ -173,7 +173,7 @@ where
 impl Connector for GrpcConnector {
     async fn connect(&self, to: &Endpoint, app_key: &AppKey) -> Result<Link> {
         served(to)?;
-        let (dialer, options, endpoint) = (self.dialer.clone(), self.options, to.clone());
+        let (dialer, options, endpoint) = (self.dialer.clone().of_this_attempt(), self.options, to.clone());
         let dial: Redial = Arc::new(move || {
             let (dialer, endpoint) = (dialer.clone(), endpoint.clone());
             async move {

@@ -250,6 +250,25 @@ async fn a_login_that_a_gateway_refuses_is_worth_another_try() {
     }
 }
 
+/// Envoy and others turn what they refuse of a gRPC request into such a status.
+#[tokio::test]
+async fn a_status_without_a_code_need_not_be_the_engine_s_word() {
+    use tonic::Status;
+    for (status, on_the_way, kind) in [
+        (Status::permission_denied("RBAC: access denied"), true, ErrorKind::Forbidden),
+        (Status::unauthenticated("Jwt is missing"), true, ErrorKind::Unauthenticated),
+        (Status::unauthenticated("unauthenticated: no such key"), false, ErrorKind::Unauthenticated),
+        (Status::permission_denied("forbidden: the app is disabled"), false, ErrorKind::Forbidden),
+    ] {
+        let (stream, _serving) = serve(move |_| {
+            let status = status.clone();
+            async move { status.into_http() }
+        });
+        let error = connect(stream).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_said_on_the_way()), (kind, on_the_way), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_login_that_a_restarting_engine_refuses_is_worth_another_try() {
     for (text, kind) in [
@@ -264,6 +283,30 @@ async fn a_login_that_a_restarting_engine_refuses_is_worth_another_try() {
         let error = connect(stream).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().ends_with(text), "{error}");
+    }
+}
+
+/// What the command itself contains says nothing of why it is refused.
+#[tokio::test]
+async fn the_name_of_a_command_is_no_reason() {
+    for (words, kind) in [
+        ("Unknown event: engine/restart/requested", ErrorKind::Refused),
+        ("engine/restart/requested: the service is restarting", ErrorKind::Unavailable),
+    ] {
+        let (stream, _serving) = serve(move |request| async move {
+            if request.uri().path().ends_with("/Connect") {
+                return answer([welcome().encode_to_vec()]);
+            }
+            answer([match request.uri().path().ends_with("/PublishMessage") {
+                true => PublishResponse { error_message: words.into(), ..Default::default() }.encode_to_vec(),
+                false => UnsubscribeResponse { success: false, message: words.into() }.encode_to_vec(),
+            }])
+        });
+        let link = connect(stream).await.unwrap();
+        let event = name("engine/restart/requested");
+        for command in [publish("engine/restart/requested"), Command::Unsubscribe { event }] {
+            assert_eq!(link.transport.call(command).await.unwrap_err().kind(), kind, "{words}");
+        }
     }
 }
 

@@ -117,7 +117,8 @@ impl Transport for WsTransport {
         if !sent {
             return Err(closed(&self.place));
         }
-        waiter.await.unwrap_or_else(|_| Err(interrupted(&self.place)))
+        let answer = waiter.await.unwrap_or_else(|_| Err(interrupted(&self.place)));
+        answer.map_err(|error| error.in_answer_to(&command))
     }
 
     fn abort(&self, cause: Error) {

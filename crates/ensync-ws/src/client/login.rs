@@ -77,10 +77,9 @@ fn not_opened(to: &Endpoint, status: StatusCode, headers: &HeaderMap) -> Error {
         _ if page => (ErrorKind::Unavailable, "that is a page of a gateway in between, not of the engine"),
         _ => (ErrorKind::Connect, "is this the engine's WebSocket port, and its path?"),
     };
-    Error::new(
-        kind,
-        format!("cannot connect to {to}: the server answers HTTP {status} instead of opening a WebSocket; {why}"),
-    )
+    let text =
+        format!("cannot connect to {to}: the server answers HTTP {status} instead of opening a WebSocket; {why}");
+    Error::new(kind, text).said_on_the_way()
 }
 
 pub(super) async fn log_in<S>(socket: &mut WebSocketStream<Watched<S>>, app_key: &AppKey) -> Result<Welcome>

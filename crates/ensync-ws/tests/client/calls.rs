@@ -168,3 +168,20 @@ async fn without_an_inbox_events_are_dropped_and_calls_go_on() {
     say(&mut engine, "+PASS:").await;
     assert_eq!(waiting.await.unwrap().unwrap(), Reply::Done);
 }
+
+/// What the command itself contains says nothing of why it is refused.
+#[tokio::test]
+async fn the_name_of_a_command_is_no_reason() {
+    let (link, mut engine) = linked().await;
+    let leave = Command::Unsubscribe { event: "engine/restart/requested".parse().unwrap() };
+    for (words, kind) in [
+        ("Unknown event: engine/restart/requested", ErrorKind::Refused),
+        ("engine/restart/requested: the service is restarting", ErrorKind::Unavailable),
+    ] {
+        let (refused, ()) = tokio::join!(link.transport.call(leave.clone()), async {
+            hear(&mut engine).await;
+            say(&mut engine, &format!("-FAIL:{words}")).await;
+        });
+        assert_eq!(refused.unwrap_err().kind(), kind, "{words}");
+    }
+}

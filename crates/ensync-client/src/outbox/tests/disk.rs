@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::super::entry::Reason;
 use super::super::reserve::Reserve;
 use super::super::store::failed;
-use super::super::thread::{Worker, Write};
+use super::super::thread::{Worker, Write, Written};
 use super::*;
 
 /// A disk of this much room, which tests can change.
@@ -17,13 +17,20 @@ use super::*;
 struct Disk {
     bytes: Arc<InMemoryBackend>,
     room: Arc<AtomicU64>,
-    /// How many syncs more succeed before one fails.
+    /// How many syncs more succeed before some fail.
     syncs: Arc<AtomicI64>,
+    /// How many fail then.
+    failing: Arc<AtomicI64>,
+    /// Whether what was not synced is lost by that; else it is there to be read.
+    loses: Arc<AtomicBool>,
+    synced: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Disk {
     fn of(room: u64) -> Self {
-        Self { bytes: Arc::default(), room: Arc::new(AtomicU64::new(room)), syncs: Arc::new(AtomicI64::new(i64::MAX)) }
+        let (syncs, failing) = (Arc::new(AtomicI64::new(i64::MAX)), Arc::new(AtomicI64::new(1)));
+        let (loses, synced) = <_>::default();
+        Self { bytes: Arc::default(), room: Arc::new(AtomicU64::new(room)), syncs, failing, loses, synced }
     }
 
     fn open(&self) -> Result<redb::Database> {
@@ -50,9 +57,18 @@ impl StorageBackend for Disk {
         self.bytes.set_len(len)
     }
     fn sync_data(&self) -> std::io::Result<()> {
-        if self.syncs.fetch_sub(1, Ordering::Relaxed) == 0 {
+        let left = self.syncs.fetch_sub(1, Ordering::Relaxed);
+        if left <= 0 && left > -self.failing.load(Ordering::Relaxed) {
+            if self.loses.load(Ordering::Relaxed) {
+                let synced = self.synced.lock().unwrap();
+                self.bytes.set_len(synced.len() as u64)?;
+                self.bytes.write(0, &synced)?;
+            }
             return Err(std::io::Error::other("the sync failed"));
         }
+        let mut synced = self.synced.lock().unwrap();
+        synced.resize(self.bytes.len()? as usize, 0);
+        self.bytes.read(0, &mut synced)?;
         self.bytes.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
@@ -72,6 +88,21 @@ impl Reserve for NoRoom {
     }
     fn take(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+    fn give_up(&mut self) -> bool {
+        false
+    }
+}
+
+/// No room can be kept once others have filled the disk.
+struct Filled(Arc<AtomicBool>);
+
+impl Reserve for Filled {
+    fn place(&self) -> String {
+        "outbox.reserve".to_owned()
+    }
+    fn take(&mut self) -> std::io::Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
     fn give_up(&mut self) -> bool {
         false
@@ -151,13 +182,15 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     assert_eq!(entries, [entry(1), entry(3)]);
 }
 
-/// A sync that fails does not say whether what it was to sync is there: memory goes by what the file says.
+/// A sync that fails does not say whether what it was to sync is there: memory and answers go by what the file says.
 #[test]
-fn after_a_failed_sync_memory_and_file_say_the_same() {
-    let (mut failures, mut found) = (0, 0);
-    for nth in 0..4 {
+fn after_a_failed_sync_memory_file_and_answer_say_the_same() {
+    let (mut found, mut missing) = (0, 0);
+    for nth in 0..8 {
         for removes in [false, true] {
             let disk = Disk::of(u64::MAX);
+            disk.loses.store(nth % 2 == 1, Ordering::Relaxed);
+            let nth = nth / 2;
             let mut store = disk.store(NoRoom).unwrap();
             put(&mut store, 1).unwrap();
             put(&mut store, 2).unwrap();
@@ -167,12 +200,13 @@ fn after_a_failed_sync_memory_and_file_say_the_same() {
             } else {
                 put(&mut store, 3).map(drop)
             };
-            disk.syncs.store(i64::MAX, Ordering::Relaxed);
-            let Err(error) = outcome else { continue };
-            failures += 1;
-            assert!(error.may_have_happened(), "{error}");
+            let failed = disk.syncs.swap(i64::MAX, Ordering::Relaxed) < 0;
             let (entries, _) = taken(&mut store, NOW).unwrap();
-            found += usize::from(entries.len() != 2);
+            if failed {
+                *(if entries.len() == 2 { &mut missing } else { &mut found }) += 1;
+            }
+            assert_eq!(outcome.is_ok(), entries.len() != 2, "sync {nth}, removes: {removes}");
+            assert!(!outcome.is_err_and(|error| error.may_have_happened()), "the file says that it did not");
             assert_eq!(store.count.status().waiting, entries.len() as u64, "sync {nth}, removes: {removes}");
             // What is said again changes nothing.
             for (id, _) in entries.iter().chain(&entries) {
@@ -184,7 +218,97 @@ fn after_a_failed_sync_memory_and_file_say_the_same() {
             assert_eq!(store.count.status(), OutboxStatus::default(), "sync {nth}, removes: {removes}");
         }
     }
-    assert!(failures > 1 && found > 0, "of {failures} failures {found} had happened");
+    assert!(found > 0 && missing > 0, "after a failed sync it was there {found} times, and not {missing} times");
+}
+
+/// Each that shares a transaction whose sync fails is done once, and knows it: whatever the sync that fails, and also if the disk cannot
+/// be read at once.
+#[test]
+fn what_shares_a_transaction_is_done_once_though_its_sync_fails() {
+    let (mut done_anyway, mut again, mut unsure) = (0, 0, 0);
+    for nth in 0..6 {
+        for (fails, loses) in [(1, false), (1, true), (5, false), (5, true)] {
+            let disk = Disk::of(u64::MAX);
+            disk.loses.store(loses, Ordering::Relaxed);
+            let mut store = disk.store(NoRoom).unwrap();
+            for n in 1..=4 {
+                put(&mut store, n).unwrap();
+            }
+            store.transact(|batch| batch.park(QueuedId(1), &entry(1))).unwrap();
+            let (status, _) = watch::channel(Now::default());
+            let mut worker = Worker { store, status, listeners: broadcast::Sender::new(8) };
+            let refused = Reason::of(&Error::new(ErrorKind::Refused, "no"));
+            let all = [
+                Write::Put(vec![entry(5)]),
+                Write::Put(vec![entry(6), entry(7)]),
+                Write::Done(QueuedId(2)),
+                Write::Park(QueuedId(3), Box::new(entry(3)), refused),
+                Write::Discard(QueuedId(1)),
+            ];
+            let (writes, answers): (Vec<_>, Vec<_>) = all
+                .into_iter()
+                .map(|write| {
+                    let (answer, waiter) = oneshot::channel();
+                    ((write, answer), waiter)
+                })
+                .unzip();
+            disk.syncs.store(nth, Ordering::Relaxed);
+            disk.failing.store(fails, Ordering::Relaxed);
+            worker.write(writes);
+            let failed = disk.syncs.swap(i64::MAX, Ordering::Relaxed) < 0;
+            disk.failing.store(1, Ordering::Relaxed);
+            let answers: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect();
+            let ok = answers.iter().filter(|answer| answer.is_ok()).count();
+            let (entries, _) = taken(&mut worker.store, NOW).unwrap();
+            let waiting: Vec<_> = entries.iter().map(|(_, entry)| entry.key.as_str().to_owned()).collect();
+            let (before, after) = (["key-2", "key-3", "key-4"], ["key-4", "key-5", "key-6", "key-7"]);
+            let parked = worker.store.count.status().parked;
+            let context = format!("sync {nth}, {fails} fail: {waiting:?}, {answers:?}", answers = ok);
+            if ok == 5 {
+                assert_eq!((&waiting[..], parked), (&after.map(String::from)[..], 1), "{context}");
+                assert!(matches!(answers[4], Ok(Written::Found(true))), "{context}");
+                let names: Vec<_> = entries.iter().map(|(QueuedId(id), _)| *id).collect();
+                assert_eq!(names, [4, 5, 6, 7], "each is known by the name that its publisher was told");
+                done_anyway += usize::from(failed && !loses);
+                again += usize::from(failed && loses);
+            } else {
+                // All of it or none, and who is not told is told so.
+                assert_eq!(ok, 0, "{context}");
+                assert!(failed && answers.iter().all(|answer| answer.as_ref().is_err_and(Error::may_have_happened)));
+                let there = waiting == after;
+                assert!(there || waiting == before, "{context}");
+                assert_eq!(parked, 1, "{context}");
+                unsure += 1;
+            }
+        }
+    }
+    let all = [done_anyway, again, unsure];
+    assert!(all.iter().all(|times| *times > 0), "done although the sync failed, done again, not known: {all:?}");
+}
+
+/// On a disk that others filled, an empty outbox has nothing to give back.
+#[test]
+fn an_empty_outbox_is_not_compacted_each_time() {
+    let disk = Disk::of(u64::MAX);
+    let opened = Arc::new(AtomicU64::new(0));
+    let (again, counted) = (disk.clone(), opened.clone());
+    let open = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        again.open()
+    };
+    let others = Arc::new(AtomicBool::new(false));
+    let reserve = Box::new(Filled(others.clone()));
+    let mut store = Store::open(Box::new(open), OutboxOptions::new().max_age(Duration::MAX), reserve).unwrap();
+    store.put(|batch| batch.put(&[entry(1)], NOW)).unwrap();
+    store.take_out(|batch| batch.done(QueuedId(1))).unwrap();
+    others.store(true, Ordering::Relaxed);
+    for _ in 0..20 {
+        let error = store.put(|batch| batch.put(&[entry(2)], NOW)).unwrap_err();
+        assert!(error.to_string().contains("outbox.reserve"), "{error}");
+        store.take_out(|batch| batch.take(1, &HashSet::new(), NOW)).unwrap();
+    }
+    let times = opened.load(Ordering::Relaxed);
+    assert!(times <= 2, "it was opened {times} times");
 }
 
 /// What a killed process left must be put in order, for which a full disk has no room.

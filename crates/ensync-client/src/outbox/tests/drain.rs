@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use async_trait::async_trait;
 use ensync_core::{AppKey, ClientId, Command, Connector, Endpoint, EventId, Link, Reply, Transport, Welcome};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::super::batch::Turn;
 use super::super::thread::Request;
@@ -14,10 +15,38 @@ use crate::Engine;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Takes what is published, after it has refused so much of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Far {
     refuses: AtomicUsize,
+    /// In words of its own, or by a code.
+    in_words: bool,
     published: AtomicUsize,
+    /// How many attempts there were.
+    tried: AtomicUsize,
+    /// Which app it says that the client is.
+    app: Option<AppId>,
+    /// Its links end once something is published, and so many logins are refused then.
+    ends: bool,
+    logins_refused: AtomicUsize,
+    over: Mutex<CancellationToken>,
+    /// What the outbox holds.
+    now: watch::Sender<Now>,
+}
+
+impl Default for Far {
+    fn default() -> Self {
+        Self {
+            refuses: 0.into(),
+            in_words: false,
+            published: 0.into(),
+            tried: 0.into(),
+            app: entry(1).own,
+            ends: false,
+            logins_refused: 0.into(),
+            over: Mutex::default(),
+            now: watch::Sender::new(Now { first: Some(1), next: 2, ..Now::default() }),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -26,11 +55,19 @@ struct Door(Arc<Far>);
 #[async_trait]
 impl Connector for Door {
     async fn connect(&self, _: &Endpoint, _: &AppKey) -> Result<Link> {
+        let far = &self.0;
+        let more = |left: usize| left.checked_sub(1);
+        let ended = far.over.lock().unwrap().is_cancelled();
+        if ended && far.logins_refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok() {
+            return Err(Error::new(ErrorKind::Unavailable, "not now"));
+        }
+        let over = CancellationToken::new();
+        *far.over.lock().unwrap() = over.clone();
         let client_id = ClientId::parse("client").unwrap();
         Ok(Link {
-            transport: self.0.clone(),
-            inbox: futures::stream::pending().boxed(),
-            welcome: Welcome { client_id, app_id: None, config: std::iter::empty::<(&str, &str)>().collect() },
+            transport: far.clone(),
+            inbox: futures::stream::pending().take_until(over.cancelled_owned()).boxed(),
+            welcome: Welcome { client_id, app_id: far.app, config: std::iter::empty::<(&str, &str)>().collect() },
         })
     }
 }
@@ -41,10 +78,17 @@ impl Transport for Far {
         if !matches!(command, Command::Publish(_)) {
             return Ok(Reply::Done);
         }
+        self.tried.fetch_add(1, Ordering::Relaxed);
         if self.refuses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            return Err(Error::new(ErrorKind::LimitExceeded, "not now"));
+            return Err(match self.in_words {
+                true => Error::from_refusal("the service is busy"),
+                false => Error::new(ErrorKind::LimitExceeded, "not now"),
+            });
         }
         self.published.fetch_add(1, Ordering::Relaxed);
+        if self.ends {
+            self.over.lock().unwrap().cancel();
+        }
         Ok(Reply::Published { id: EventId::parse("stored").unwrap() })
     }
     fn abort(&self, _: Error) {}
@@ -59,7 +103,7 @@ async fn drained(far: &Arc<Far>) -> (Client, mpsc::Receiver<Request>) {
         thread: Thread::of(requests),
         options: OutboxOptions::new(),
         backpressure: Backpressure::default(),
-        now: watch::channel(Now::default()).1,
+        now: far.now.subscribe(),
         listeners: broadcast::Sender::new(1),
         queued: Notify::new(),
         attached: AtomicBool::new(false),
@@ -128,4 +172,103 @@ async fn what_was_answered_is_not_sent_again_though_the_disk_cannot_note_it() {
         }
     }
     assert_eq!(far.published.load(Ordering::Relaxed), 1);
+}
+
+/// What waits no more is nothing to know of: else a client that lives for long collects it.
+#[tokio::test(start_paused = true)]
+async fn of_what_is_gone_from_the_outbox_nothing_is_kept() {
+    let far = Arc::new(Far::default());
+    let (_client, mut asked) = drained(&far).await;
+    let (mut unwritten, mut gone) = (0, false);
+    loop {
+        match next(&mut asked).await {
+            Request::Take(_, not, answer) => {
+                let turns = if not.contains(&entry(1).lane()) { Vec::new() } else { one() };
+                assert!(answer.send(Ok(turns)).is_ok());
+            }
+            Request::Write(Write::Done(_), answer) if gone => {
+                // The name that was known is another's now, as far as the drain can tell: it was published anew.
+                drop(answer);
+                break assert_eq!(far.published.load(Ordering::Relaxed), 2);
+            }
+            Request::Write(Write::Done(_), answer) => {
+                assert!(answer.send(Err(Error::new(ErrorKind::Unavailable, "the disk is full"))).is_ok());
+                unwritten += 1;
+                assert_eq!(far.published.load(Ordering::Relaxed), 1);
+                if unwritten == 3 {
+                    gone = true;
+                    // It made room for others, and the drain looks at the outbox once more.
+                    far.now.send_replace(Now { first: Some(2), next: 3, ..Now::default() });
+                    let Request::Take(.., answer) = next(&mut asked).await else { panic!("not read") };
+                    assert!(answer.send(Ok(Vec::new())).is_ok());
+                }
+            }
+            _ => panic!("neither read nor let go"),
+        }
+    }
+}
+
+/// Words may mean something else than they seem to: they hold up a lane for a while. A code does so for as long as it is said.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_words_is_taken_for_one_in_the_end() {
+    for in_words in [true, false] {
+        let far = Arc::new(Far { refuses: usize::MAX.into(), in_words, ..Far::default() });
+        let (_client, mut asked) = drained(&far).await;
+        let begun = tokio::time::Instant::now();
+        let parked = loop {
+            match next(&mut asked).await {
+                Request::Take(_, not, answer) => {
+                    let turns = if not.contains(&entry(1).lane()) { Vec::new() } else { one() };
+                    assert!(answer.send(Ok(turns)).is_ok());
+                }
+                Request::Write(Write::Park(id, _, why), _) => {
+                    assert_eq!((id, why.error().kind()), (QueuedId(1), ErrorKind::Unavailable));
+                    break true;
+                }
+                _ => panic!("neither read nor parked"),
+            }
+            if begun.elapsed() > 3_600 * SECOND {
+                break false;
+            }
+        };
+        assert_eq!(parked, in_words);
+        if in_words {
+            let took = begun.elapsed();
+            assert_eq!(far.tried.load(Ordering::Relaxed), 21);
+            assert!((200 * SECOND..600 * SECOND).contains(&took), "{took:?}");
+        }
+    }
+}
+
+/// One that another app's key sealed is not published while there is no connection to tell whose it is.
+#[tokio::test(start_paused = true)]
+async fn whose_an_event_is_is_asked_of_the_last_login() {
+    let (own, others) = (AppId::from_bytes([9; 32]), AppId::from_bytes([7; 32]));
+    // Of an app that the engine does not tell, it is nobody's of whom anything is known.
+    for app in [Some(own), None] {
+        let far = Arc::new(Far { app, ends: true, logins_refused: 3.into(), ..Far::default() });
+        let (_client, mut asked) = drained(&far).await;
+        let of = |n, own| (QueuedId(n), Entry { own, ..entry(1) });
+        // Nobody's, by which the link ends; then one that another app's key sealed.
+        let mut turn = vec![of(1, None), of(2, Some(others))];
+        let parked = loop {
+            match next(&mut asked).await {
+                Request::Take(_, _, answer) => {
+                    let turns = if turn.is_empty() { Vec::new() } else { vec![(entry(1).lane(), turn.clone())] };
+                    assert!(answer.send(Ok(turns)).is_ok());
+                }
+                Request::Write(Write::Done(id), answer) => {
+                    assert_eq!(id, QueuedId(1));
+                    turn.retain(|(known, _)| *known != id);
+                    assert!(answer.send(Ok(Written::Found(true))).is_ok());
+                }
+                Request::Write(Write::Park(id, _, why), _) => break (id, why.error()),
+                _ => panic!("neither read nor let go nor parked"),
+            }
+        };
+        assert_eq!((parked.0, parked.1.kind()), (QueuedId(2), ErrorKind::InvalidKey));
+        assert!(parked.1.to_string().contains("was queued by app"), "{}", parked.1);
+        assert_eq!(far.published.load(Ordering::Relaxed), 1, "{app:?}");
+        assert!(far.over.lock().unwrap().is_cancelled() || far.logins_refused.load(Ordering::Relaxed) == 0);
+    }
 }
