@@ -3,6 +3,7 @@
 
 mod conversions;
 mod json;
+mod logged;
 mod names;
 mod secrets;
 

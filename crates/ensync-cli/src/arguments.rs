@@ -91,8 +91,8 @@ fn help(error: &clap::Error) -> ExitCode {
 fn refuse(error: &clap::Error, command: &Command) -> ExitCode {
     let from = origin(error, command).map_or_else(String::new, |origin| format!("\nThe value comes from {origin}.\n"));
     let plain = format!("{}{from}", error.render());
-    // What was typed is repeated there, and may be a secret.
-    let clean = foreign::redacted_strictly(&plain);
+    // What was typed is repeated there, and may be a secret, or do something to a terminal.
+    let clean = foreign::redacted_strictly(&plain).lines().map(foreign::printable).collect::<Vec<_>>().join("\n");
     if is_json() {
         // What is wrong, and where it comes from; how the command is used is for people.
         let (said, place) = (clean.trim().split("\n\n").next().unwrap_or_default(), from.trim());
@@ -100,7 +100,7 @@ fn refuse(error: &clap::Error, command: &Command) -> ExitCode {
         let message = if place.is_empty() { message.to_owned() } else { format!("{message}\n{place}") };
         let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         note(exit::as_json(Exit::Usage, "usage", &foreign::message(&message)));
-    } else if clean == plain {
+    } else if clean.trim_end() == plain.trim_end() {
         _ = error.print();
         if !from.is_empty() {
             note(from.trim_start());

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use ensync_sdk::core::read_json;
 use serde_json::{Map, Value, json};
 
 use crate::exit::{Exit, Problem};
@@ -111,7 +112,7 @@ impl Contexts {
                 "the contexts in {shown} cannot be read: {why}; mend the file, or remove it and add them again"
             ))
         };
-        let read: Value = serde_json::from_str(&text).map_err(|cause| broken(&cause.to_string()))?;
+        let read = read_json("this", text.as_bytes()).map_err(|cause| broken(&cause.to_string()))?;
         let current = read.get("current").and_then(Value::as_str).map(str::to_owned);
         let mut contexts = Self { current, ..Self::default() };
         let all = read.get("contexts").and_then(Value::as_object).ok_or_else(|| broken("there is no \"contexts\""))?;

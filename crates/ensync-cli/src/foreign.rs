@@ -3,7 +3,7 @@
 
 use ensync_sdk::core::{Redact, is_unprintable};
 
-pub(crate) use ensync_sdk::core::{printable, secret_in};
+pub(crate) use ensync_sdk::core::{perhaps_secret_in, printable, secret_in};
 
 use crate::hints;
 

@@ -236,7 +236,7 @@ fn what_is_refused_says_which_argument() {
         (&["app", "show", SEED][..], "APP holds a secret key"),
         (&["app", "create", APP_KEY][..], "this is an app key, not an app's name"),
         (&["event", "create", SECRET][..], "NAME holds a secret key"),
-        (&["restore", "--data", "d", "--from", APP_KEY][..], "--from holds a key or token of an engine"),
+        (&["restore", "--data", "d", "--from", APP_KEY][..], "--from holds an app key"),
     ] {
         let words: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let shown = output(&mut ensync(&words));

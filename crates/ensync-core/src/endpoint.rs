@@ -92,6 +92,8 @@ impl Endpoint {
         }
         let parts = Parts::split(rest)?;
         let host = parse_host(parts.host)?;
+        // As it will be looked up: percent-encoding, case and width of the letters are undone in it.
+        refuse_keys(&host.to_string(), ErrorKind::InvalidUrl, "the URL of an engine")?;
         let (scheme, tls) = match scheme.as_deref() {
             Some("grpcs") => (Scheme::Grpc, true),
             Some("grpc") => (Scheme::Grpc, false),

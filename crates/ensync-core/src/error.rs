@@ -69,6 +69,23 @@ impl Error {
         self
     }
 
+    /// The same error without a text that only this side and the engine may know, such as a client id: an engine may repeat what it was
+    /// sent. Of less than 8 bytes nothing is left out, for as much stands in many words.
+    #[must_use]
+    pub fn without(mut self, secret: &str) -> Self {
+        if secret.len() < 8 {
+            return self;
+        }
+        if self.message.contains(secret) {
+            self.message = self.message.replace(secret, crate::redact::HIDDEN).into();
+        }
+        // What a cause says cannot be changed.
+        if self.source.as_deref().is_some_and(|source| report(source).contains(secret)) {
+            self.source = None;
+        }
+        self
+    }
+
     /// The same error, its kind being what an engine's own words seem to mean.
     pub(crate) fn by_words(mut self) -> Self {
         self.by_words = true;

@@ -120,6 +120,10 @@ pub(crate) fn random_ulid() -> Result<String> {
 pub struct ClientId(Arc<str>);
 
 impl ClientId {
+    /// What every client id that an EnSync engine makes begins with, so that one in a wrong place is recognised. Other engines' begin as
+    /// they like.
+    pub const PREFIX: &str = "ensync_session_";
+
     /// Reads it: 1 to 256 visible ASCII characters, none of them `, ; { }`.
     ///
     /// # Errors

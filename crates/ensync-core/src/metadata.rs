@@ -29,8 +29,19 @@ use crate::{Error, ErrorKind, Result, Timestamp};
 /// assert_eq!(metadata.raw("trace"), Some("7.10"));
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Metadata(Arc<str>);
+#[derive(Clone)]
+pub struct Metadata {
+    text: Arc<str>,
+    unreadable: Option<Arc<Error>>,
+}
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Metadata {}
 
 impl Metadata {
     /// Reads a JSON object. The empty text, which some peers send, is the empty object.
@@ -46,10 +57,25 @@ impl Metadata {
             return Ok(Self::default());
         }
         match json::scan(text) {
-            Ok(scanned) if scanned.members.is_some() => Ok(Self(text.into())),
+            Ok(scanned) if scanned.members.is_some() => Ok(Self::checked(text)),
             Ok(_) => Err(Error::new(ErrorKind::InvalidInput, "metadata is not a JSON object")),
             Err(fault) => Err(fault.error(ErrorKind::InvalidInput, "metadata")),
         }
+    }
+
+    fn checked(object: &str) -> Self {
+        Self { text: object.into(), unreadable: None }
+    }
+
+    /// Reads what an engine delivered. It is no reason to lose an event that what stands beside the payload breaks the rule: such metadata
+    /// is empty, and [`unreadable`](Self::unreadable) says why.
+    pub fn delivered(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|error| Self { unreadable: Some(Arc::new(error)), ..Self::default() })
+    }
+
+    /// Why metadata that was delivered is empty, if it is so because it could not be read.
+    pub fn unreadable(&self) -> Option<&Error> {
+        self.unreadable.as_deref()
     }
 
     /// From fields.
@@ -63,12 +89,12 @@ impl Metadata {
 
     /// The JSON text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// One field's JSON text, as its sender wrote it: two texts may mean the same.
     pub fn raw(&self, key: &str) -> Option<&str> {
-        member(&self.0, key)
+        member(&self.text, key)
     }
 
     /// One header's JSON text, as its sender wrote it: two texts may mean the same.
@@ -78,7 +104,7 @@ impl Metadata {
 
     /// All fields, the engine's included.
     pub fn fields(&self) -> Map<String, Value> {
-        object(&self.0)
+        object(&self.text)
     }
 
     /// One field.
@@ -121,16 +147,16 @@ impl Metadata {
     #[must_use]
     pub fn without_engine_keys(&self) -> Self {
         // Spelt out or as an escape, or not there.
-        if !self.0.contains('$') && !self.0.contains("\\u0024") {
+        if !self.text.contains('$') && !self.text.contains("\\u0024") {
             return self.clone();
         }
-        let members = members(&self.0);
+        let members = members(&self.text);
         let own: Vec<&str> = members
             .iter()
             .filter(|member| !member.name.starts_with('$'))
-            .filter_map(|member| self.0.get(member.span.0..member.span.1))
+            .filter_map(|member| self.text.get(member.span.0..member.span.1))
             .collect();
-        if own.len() == members.len() { self.clone() } else { Self(format!("{{{}}}", own.join(",")).into()) }
+        if own.len() == members.len() { self.clone() } else { Self::checked(&format!("{{{}}}", own.join(","))) }
     }
 }
 
@@ -152,15 +178,15 @@ impl ReplayInfo {
     /// The metadata of an event replayed at `now`: the text as it is, and behind it what an engine adds.
     pub fn annotate(metadata: &Metadata, now: Timestamp, was_acknowledged: bool) -> Metadata {
         let metadata = metadata.without_engine_keys();
-        let members = members(&metadata.0);
-        let open = metadata.0.strip_suffix('}').unwrap_or("{");
+        let members = members(&metadata.text);
+        let open = metadata.text.strip_suffix('}').unwrap_or("{");
         let comma = if members.is_empty() { "" } else { "," };
         let headers = if members.iter().any(|member| member.name == "headers") { "" } else { r#""headers":{},"# };
         let now = now.as_millis();
         let text = format!(
             r#"{open}{comma}{headers}"$internal":{{"replay_info":{{"isReplayed":true,"replayTimestamp":{now},"wasAcknowledged":{was_acknowledged}}}}}}}"#
         );
-        Metadata(text.into())
+        Metadata::checked(&text)
     }
 }
 
@@ -198,13 +224,13 @@ fn unwrapped(json: &str) -> Option<Value> {
 
 impl Default for Metadata {
     fn default() -> Self {
-        Self("{}".into())
+        Self::checked("{}")
     }
 }
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Metadata({})", self.0)
+        write!(f, "Metadata({})", self.text)
     }
 }
 
@@ -237,6 +263,18 @@ mod tests {
         for text in ["\u{c}{}", "{}\u{c}", "\u{a0}{}"] {
             assert!(Metadata::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_delivered_unreadable_is_empty_and_says_why() {
+        for text in [r#"{"a":1,"a":2}"#, r#"{"a":"\ud800"}"#, r#"{"n":NaN}"#, "[]", "x"] {
+            let metadata = Metadata::delivered(text);
+            assert_eq!((metadata.as_str(), metadata.clone()), ("{}", Metadata::default()), "{text}");
+            let why = Metadata::parse(text).unwrap_err().to_string();
+            assert_eq!(metadata.unreadable().map(ToString::to_string), Some(why), "{text}");
+        }
+        let readable = Metadata::delivered(r#"{"a":1}"#);
+        assert!(readable.unreadable().is_none() && readable.raw("a") == Some("1"));
     }
 
     #[test]

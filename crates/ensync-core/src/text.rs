@@ -3,17 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use crate::redact::{Checks, ISSUED, certain, issued_in};
 use crate::{Error, ErrorKind, encoding};
 
 /// How many characters an error shows of what it was given.
 const SHOWN: usize = 8;
 /// How many bytes it looks at for that: more than any name or id has.
 const GIVEN: usize = 600;
-/// Fewer letters than this behind a prefix are no key: 128 random bits take as many.
-const ISSUED_LETTERS: usize = 22;
-/// What the keys and tokens that an EnSync engine makes begin with.
-const ISSUED: [(&str, &str); 2] = [("ensync_key_", "an app key"), ("ensync_admin_", "an admin token")];
-
 /// A text without what moves the cursor of a terminal, turns the direction of writing, or breaks the line: each such character
 /// becomes U+FFFD, the replacement character.
 ///
@@ -65,7 +61,7 @@ impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Whoever sent it chose how long it is.
         let head = self.0.get(..self.0.floor_char_boundary(GIVEN)).unwrap_or_default();
-        if reads_as(head).is_some() || issued_in(head).is_some() || holds(head).is_some() {
+        if reads_as(head).is_some() || issued_in(head).next().is_some() || holds(head).is_some() {
             return f.write_str("(a key, which is not shown)");
         }
         if has_key_material(head) {
@@ -125,29 +121,11 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The secret key or token that a text holds somewhere, if there is one.
+/// The secret key or token that a text holds for certain, if there is one. Of the length of a name it costs a few multiplications on
+/// the curve, whatever its sender chose: it is asked of each name in each command.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
-    whole_issued(text).map(|(_, what)| what).or_else(|| find_secret_key(text).map(|_| "a secret key"))
-}
-
-/// Where the first whole key or token of an engine in a text begins, and what it is: in any case of letters, for a host's name is read so.
-/// A name may well speak of such keys, as in `audit/ensync_key_rotated`.
-fn whole_issued(text: &str) -> Option<(usize, &'static str)> {
-    let lower = text.to_ascii_lowercase();
-    let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    let places = ISSUED.iter().flat_map(|(prefix, what)| lower.match_indices(prefix).map(move |found| (found, what)));
-    let whole = places.filter(|((at, prefix), _)| {
-        let behind = lower.get(at + prefix.len()..).unwrap_or_default();
-        behind.chars().take_while(|c| is_letter(*c)).take(ISSUED_LETTERS).count() == ISSUED_LETTERS
-    });
-    whole.map(|((at, _), what)| (at, *what)).min()
-}
-
-/// Where in a text the first key or token of an engine begins, or a part of one. With capitals in its prefix it must be whole, for the
-/// variable `ENSYNC_ADMIN_URL` is none.
-pub(crate) fn issued_in(text: &str) -> Option<usize> {
-    let begun = ISSUED.iter().filter_map(|(prefix, _)| text.find(prefix));
-    begun.chain(whole_issued(text).map(|(at, _)| at)).min()
+    let mut checks = if text.len() <= GIVEN { Checks::of_a_name() } else { Checks::default() };
+    certain(text, &mut checks)
 }
 
 /// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
@@ -182,56 +160,11 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
-/// Where in a text a whole secret key stands, in base64 of either alphabet: for whoever prints or sends text that is not its own.
-/// The search is bounded: of a text with very many places that could be one, the rest counts as one.
-pub(crate) fn find_secret_key(text: &str) -> Option<std::ops::Range<usize>> {
-    /// Characters of 64 bytes, without padding.
-    const LENGTH: usize = 86;
-    /// How many candidates are looked at, each of which costs a multiplication on the curve. Of 16 places in a text of random letters one
-    /// is a candidate, for the last four bits of a key's base64 are zero.
-    const MOST: usize = 1_024;
-    /// How many places are looked at where 86 letters of base64 stand.
-    const PLACES: usize = 16_384;
-    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_".contains(b);
-    let (bytes, mut places, mut looked, mut at) = (text.as_bytes(), 0, 0, 0);
-    while let Some(window) = bytes.get(at..at + LENGTH) {
-        if let Some(last) = window.iter().rposition(|b| !is_base64(b)) {
-            at += last + 1;
-            continue;
-        }
-        if places == PLACES {
-            return Some(at..text.len());
-        }
-        places += 1;
-        #[cfg(test)]
-        tests::LOOKED.set(tests::LOOKED.get() + 1);
-        let many = |is: fn(&u8) -> bool| window.iter().filter(|b| is(b)).count() >= 4;
-        let is_candidate = || text.get(at..at + LENGTH).and_then(encoding::decode_secret).is_some();
-        if many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase) && is_candidate() {
-            if looked == MOST {
-                return Some(at..text.len());
-            }
-            looked += 1;
-            let found = text.get(at..at + LENGTH).is_some_and(|window| crate::SecretKey::parse(window).is_ok());
-            if found {
-                let padding = bytes.iter().skip(at + LENGTH).take(2).take_while(|b| **b == b'=').count();
-                return Some(at..at + LENGTH + padding);
-            }
-        }
-        at += 1;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::{CHECKED, LOOKED};
     use crate::{AppId, AppKey, AppName, ClientId, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
-
-    thread_local! {
-        /// How many places were looked at for a secret key.
-        pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-    }
 
     /// Whoever sends a text chooses how long it is, and each place costs a microsecond.
     #[test]
@@ -256,6 +189,32 @@ mod tests {
                 let most = if what == "URL" { 100_000 } else { 2_000 };
                 assert!(LOOKED.get() <= most, "{what}: {} places", LOOKED.get());
             }
+        }
+    }
+
+    /// Each candidate costs a multiplication on the curve, and each command has a name and ids.
+    #[test]
+    fn a_name_costs_a_few_multiplications_whatever_its_letters_are() {
+        for text in ["AgQw".repeat(63), "AgQw/gQwA".repeat(28), "AgQw%41gQ".repeat(28), "AgQw%20gQ".repeat(28)] {
+            let parse: [(&str, &dyn Fn() -> bool); 6] = [
+                ("event name", &|| EventName::parse(&text).is_ok()),
+                ("app name", &|| AppName::parse(&text).is_ok()),
+                ("event id", &|| EventId::parse(&text).is_ok()),
+                ("idempotency key", &|| IdempotencyKey::parse(&text).is_ok()),
+                ("app id", &|| AppId::parse(&text).is_ok()),
+                ("given", &|| Given(&text).to_string().is_empty()),
+            ];
+            for (what, parse) in parse {
+                CHECKED.set(0);
+                // What is refused is looked at once more for what of it may be shown.
+                let most = if parse() { 8 } else { 24 };
+                assert!(CHECKED.get() <= most, "{what}: {}", CHECKED.get());
+            }
+        }
+        // Where a word begins or ends is looked at before.
+        let secret = SecretKey::from_seed([9; 32]).to_base64().unwrap();
+        for text in [format!("{}/{}", "AgQw".repeat(40), &*secret), format!("{}{}", "AgQw".repeat(40), &secret[..86])] {
+            assert!(EventName::parse(&text).is_err());
         }
     }
 
@@ -293,38 +252,5 @@ mod tests {
         assert_eq!(reads_as("payments/gateway/settlement/batch/completed"), None);
         assert_eq!(reads_as("oV_L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8"), Some("a key"));
         assert_eq!(reads_as("\u{feff}oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=\r\n"), Some("a key"));
-    }
-
-    #[test]
-    fn a_secret_key_is_found_inside_a_text() {
-        let secret = SecretKey::from_seed([9; 32]).to_base64().unwrap();
-        let url_safe = secret.replace('+', "-").replace('/', "_");
-        for key in [secret.as_str(), url_safe.as_str(), url_safe.trim_end_matches('=')] {
-            for text in [key.to_owned(), format!("k={key};"), format!("é/{key}AB"), format!("xx{key}")] {
-                let found = find_secret_key(&text).unwrap_or_else(|| panic!("{text}"));
-                assert!(text[found].starts_with(&key[..86]));
-            }
-        }
-        assert_eq!(find_secret_key(&"abCD".repeat(22)), None);
-        assert_eq!(find_secret_key("/a/path/that/is/long/"), None);
-        // A certificate or a token of several hundred letters is none. The search ends, and says so.
-        let mut state = 7_u64;
-        let mut letters = |count: usize| -> String {
-            (0..count)
-                .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-                    char::from(alphabet[usize::try_from(state >> 58).unwrap()])
-                })
-                .collect()
-        };
-        assert_eq!(find_secret_key(&letters(4_000)), None);
-        assert!(find_secret_key(&letters(60_000)).is_some());
-        // So it does where each place has the form of a key, which costs more.
-        assert_eq!(find_secret_key(&"AgQw".repeat(1_000)), Some(1_024..4_000));
-        // Nor does what never decodes cost more than that.
-        for text in ["abCDefGH".repeat(100_000), "a".repeat(800_000)] {
-            assert_eq!(find_secret_key(&text), Some(16_384..800_000));
-        }
     }
 }

@@ -7,13 +7,30 @@ use ensync_core::{
     Schema, SecretKey, report,
 };
 
-const TOKENS: [&str; 2] = ["ensync_key_0123456789abcdefABCDEF", "ensync_admin_0123456789abcdefABCDEF"];
+const TOKENS: [&str; 3] = [
+    "ensync_key_0123456789abcdefABCDEF",
+    "ensync_admin_0123456789abcdefABCDEF",
+    "ensync_session_0123456789abcdefABCDEF",
+];
+
+/// A secret key in every writing: in base64 and hex, percent-encoded, in pieces.
+fn secret_keys() -> Vec<String> {
+    let secret = SecretKey::from_seed([0x5a; 32]);
+    let public = secret.app_id().unwrap().to_hex();
+    let hex = format!("{}{public}", "5a".repeat(32));
+    let base64 = secret.to_base64().unwrap().to_string();
+    let bare = base64.trim_end_matches('=').to_owned();
+    let url_safe = bare.replace('/', "_").replace('+', "-");
+    let percent = base64.replace('/', "%2F").replace('+', "%2b").replace('=', "%3D");
+    assert!(percent.len() > base64.len() && url_safe != bare);
+    let third =
+        |(at, byte): (usize, u8)| if at % 3 == 0 { format!("%{byte:02x}") } else { char::from(byte).to_string() };
+    let all = bare.bytes().enumerate().map(third).collect();
+    vec![base64, bare, url_safe, hex.to_uppercase(), hex, percent, all]
+}
 
 fn secrets() -> Vec<String> {
-    let secret = SecretKey::from_seed([0x5a; 32]).to_base64().unwrap().to_string();
-    let bare = secret.trim_end_matches('=').to_owned();
-    let url_safe = bare.replace('/', "_").replace('+', "-");
-    [secret, bare, url_safe].into_iter().chain(TOKENS.map(Into::into)).collect()
+    secret_keys().into_iter().chain(TOKENS.map(Into::into)).collect()
 }
 
 #[test]
@@ -71,6 +88,61 @@ fn urls_hold_no_secret() {
             let error = Endpoint::parse(&url).unwrap_err();
             let told = format!("{} {error:?}", report(&error)).to_lowercase();
             assert!(!told.contains(&s[12..20].to_lowercase()), "{told}");
+        }
+    }
+}
+
+/// An engine that a secret key is sent to has it, and so has whoever listens on the way.
+#[test]
+fn no_secret_key_is_taken_for_an_app_key() {
+    for secret in secret_keys() {
+        for text in [
+            secret.clone(),
+            format!("ENSYNC_SECRET_KEY={secret}"),
+            format!("\"{secret}\""),
+            format!("{secret},{secret}"),
+            format!("{secret}x"),
+            format!("x{secret}"),
+            format!("{},{secret}", TOKENS[0]),
+        ] {
+            let refused = AppKey::parse(&text).map(|_| "taken").unwrap_err().to_string();
+            assert!(refused.contains("keep it on this machine"), "{text}: {refused}");
+            assert!(!refused.contains(&secret[12..20]), "{refused}");
+        }
+    }
+    assert!(AppKey::parse("-----BEGIN-PRIVATE-KEY-----MC4CAQ").is_ok());
+    for token in &TOKENS[1..] {
+        for text in [(*token).to_owned(), format!("k={token}")] {
+            assert!(AppKey::parse(&text).map(|_| "taken").unwrap_err().to_string().contains("no part of an app key"));
+        }
+    }
+    // Other engines' keys begin as they like, and may be 32 bytes or more.
+    for key in
+        [TOKENS[0], "acme-live-0123456789abcdef", "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=", &"aB1_".repeat(60)]
+    {
+        AppKey::parse(key).unwrap();
+    }
+}
+
+#[test]
+fn in_pieces_a_secret_key_is_one_too() {
+    for secret in secret_keys().into_iter().filter(|secret| !secret.contains('%')) {
+        for cut in [1, 20, 44, 80] {
+            let (first, second) = secret.split_at(cut);
+            let error = AppName::parse(&format!("{first} {second}")).map(|_| "taken").unwrap_err().to_string();
+            assert!(error.contains("a secret key") && !error.contains(&secret[20..30]), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_host_is_looked_at_as_it_will_be_looked_up() {
+    let wide: String = TOKENS[0].chars().map(|c| char::from_u32(u32::from(c) + 0xfee0).unwrap()).collect();
+    let percent: String = TOKENS[0].bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for host in [wide.as_str(), &percent, &TOKENS[0].replace('_', "%5F"), &format!("a.{percent}.example")] {
+        for url in [format!("ws://{host}"), format!("grpcs://{host}:50051")] {
+            let error = Endpoint::parse(&url).map(|_| "taken").unwrap_err();
+            assert!(!report(&error).contains("0123456789ab"), "{error}");
         }
     }
 }

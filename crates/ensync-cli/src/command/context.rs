@@ -10,7 +10,7 @@ use crate::connection::check_app_key;
 use crate::contexts::{self, Contexts, FIELDS};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, note};
-use crate::{secrets, variables};
+use crate::{foreign, secrets, variables};
 
 /// Engines by name, with the keys for them.
 ///
@@ -225,13 +225,28 @@ impl Add {
     }
 }
 
+/// What a field says, as far as it may be shown: the file may have been written by hand, with more in it than `add` lets in.
+fn shown(field: &str, value: &str) -> String {
+    let is_secret = FIELDS.iter().any(|(known, _, secret)| *known == field && *secret);
+    let is_url = match field {
+        "url" => Endpoint::parse(value).is_ok(),
+        "admin_url" => check_url(value, true).is_ok(),
+        _ => true,
+    };
+    match (is_secret, is_url) {
+        (true, _) => "(not shown)".to_owned(),
+        (_, false) => "(not shown: no URL of an engine)".to_owned(),
+        _ => foreign::redacted_strictly(value),
+    }
+}
+
 fn list(contexts: &Contexts) -> Table {
     let mut table = Table::new(["CURRENT", "NAME", "URL", "ADMIN URL"]);
     for (name, context) in &contexts.all {
         let current = if contexts.current.as_ref() == Some(name) { "*" } else { "" };
         let [url, admin] =
-            ["url", "admin_url"].map(|field| context.0.get(field).cloned().unwrap_or_else(|| "-".into()));
-        table.row([current.into(), name.clone(), url, admin]);
+            ["url", "admin_url"].map(|field| context.0.get(field).map_or_else(|| "-".into(), |url| shown(field, url)));
+        table.row([current.into(), foreign::redacted_strictly(name), url, admin]);
     }
     table
 }
@@ -239,7 +254,8 @@ fn list(contexts: &Contexts) -> Table {
 fn list_json(contexts: &Contexts) -> Value {
     let one = |(name, context): (&String, &contexts::Context)| {
         let current = contexts.current.as_ref() == Some(name);
-        json!({"name": name, "current": current, "url": context.0.get("url"), "admin_url": context.0.get("admin_url")})
+        let [url, admin] = ["url", "admin_url"].map(|field| context.0.get(field).map(|url| shown(field, url)));
+        json!({"name": foreign::redacted_strictly(name), "current": current, "url": url, "admin_url": admin})
     };
     Value::Array(contexts.all.iter().map(one).collect())
 }
@@ -250,9 +266,7 @@ fn show(contexts: &Contexts, name: Option<String>, out: Output) -> Outcome {
         return Err(Problem::new(Exit::NotFound, "no context is the current one; `ensync context use NAME`").into());
     };
     let context = contexts.get(&name)?;
-    let is_secret = |field: &str| FIELDS.iter().any(|(known, _, secret)| *known == field && *secret);
-    let shown =
-        |field: &String, value: &String| if is_secret(field) { "(not shown)".to_owned() } else { value.clone() };
+    let name = foreign::redacted_strictly(&name);
     let value = || {
         let fields = context.0.iter().map(|(field, value)| (field.clone(), Value::from(shown(field, value))));
         let name = ("name".to_owned(), Value::from(name.clone()));

@@ -1,6 +1,7 @@
 use std::io::{IsTerminal, stdout};
 
 use clap::Args;
+use ensync_sdk::core::check_json;
 use ensync_sdk::crypto::{Expected, Opener, SenderProof};
 use ensync_sdk::{EventName, Keyring};
 use serde_json::{Value, json};
@@ -40,8 +41,8 @@ impl Decrypt {
         if out.json {
             // It may hold numbers that JSON's readers would change.
             let about = json!({"sender": sender, "verified": sender.is_some(), "signed": signed}).to_string();
-            let payload = match serde_json::from_str::<&serde_json::value::RawValue>(&text) {
-                Ok(payload) => payload.get().replace(['\n', '\r'], " "),
+            let payload = match check_json("the payload", &opened.plaintext) {
+                Ok(payload) => payload.replace(['\n', '\r'], " "),
                 Err(_) => Value::from(&*text).to_string(),
             };
             return out.line(foreign::json(&format!(r#"{},"payload":{payload}}}"#, about.trim_end_matches('}'))));

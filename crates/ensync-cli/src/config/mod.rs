@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use ensync_sdk::core::report;
 
-use crate::foreign::secret_in;
+use crate::foreign::perhaps_secret_in;
 
 pub(crate) use keys::{Config, KEYS, Key};
 pub(crate) use setup::ANY_PORT;
@@ -146,7 +146,7 @@ impl Loaded {
     fn set(&mut self, name: &str, raw: &Raw, place: Place) {
         let Some((index, key)) = Key::find(name) else {
             // The value stays out of the message: it may be a secret in the wrong place.
-            let shown = match secret_in(name) {
+            let shown = match perhaps_secret_in(name) {
                 Some(_) => "(not shown: a key)".to_owned(),
                 None => format!("{:?}", name.chars().take(64).collect::<String>()),
             };

@@ -148,7 +148,10 @@ impl Failover {
         let attempt = async {
             let error = tokio::select! {
                 biased;
-                outcome = phase.of(candidate.connector.connect(endpoint, app_key)) => return outcome,
+                // An engine may repeat what it was sent.
+                outcome = phase.of(candidate.connector.connect(endpoint, app_key)) => {
+                    return outcome.map_err(|error| error.without(app_key.expose()));
+                }
                 () = tokio::time::sleep(limit) => format!("not connected and logged in within {limit:?}"),
                 () = phase.silent_for(silence) => format!("nothing was heard for {silence:?}"),
             };

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensync_core::{Command, Delivery, Error, ErrorKind, EventName, Link, Reply, Result, Transport, Welcome};
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +87,8 @@ const INBOX_SAYS: Duration = Duration::from_millis(100);
 impl LiveLink {
     pub(super) fn new(link: Link, epoch: u64) -> (Arc<Self>, Inbox) {
         let Link { transport, inbox, welcome } = link;
+        let client_id = welcome.client_id.clone();
+        let inbox = inbox.map_err(move |error| error.without(client_id.expose())).boxed();
         let live = Self {
             transport,
             welcome: Arc::new(welcome),
@@ -148,6 +150,8 @@ impl LiveLink {
                 return Err(cause.of_kind(ErrorKind::Interrupted, text));
             }
         };
+        // An engine may repeat what it was sent.
+        let answer = answer.map_err(|error| error.without(self.welcome.client_id.expose()));
         match &answer {
             Ok(_) => waiting.answered(!keeps_alive),
             Err(error) if error.kind() == ErrorKind::Unauthenticated && !subscribes => self.declare_dead(error.clone()),
@@ -167,7 +171,8 @@ impl LiveLink {
 
     /// Waits for a subscription that ended by itself.
     pub(super) async fn ended_subscription(&self) -> (EventName, Error) {
-        self.transport.ended_subscription().await
+        let (event, error) = self.transport.ended_subscription().await;
+        (event, error.without(self.welcome.client_id.expose()))
     }
 
     /// Says goodbye.

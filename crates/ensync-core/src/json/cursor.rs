@@ -87,6 +87,57 @@ impl<'a> Cursor<'a> {
         Ok(escaped)
     }
 
+    /// Skips a value of which nothing is checked but where it ends: at the end of the text, at the bracket that closes the first one, or
+    /// where a word does.
+    pub(super) fn skip_unchecked(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        let mut open: usize = 0;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' if open > 0 || self.at == start => self.skip_string_unchecked()?,
+                b'{' | b'[' if open > 0 || self.at == start => {
+                    open += 1;
+                    self.step();
+                }
+                b'}' | b']' if open > 0 => {
+                    open -= 1;
+                    self.step();
+                }
+                b'"' | b'{' | b'[' | b'}' | b']' | b',' | b' ' | b'\n' | b'\r' | b'\t' if open == 0 => break,
+                _ => {
+                    self.step();
+                    continue;
+                }
+            }
+            if open == 0 {
+                break;
+            }
+        }
+        if open > 0 {
+            return Err(self.fault(Why::Expected("a closing brace or bracket")));
+        }
+        if self.at == start { Err(self.fault(Why::Expected("a value"))) } else { Ok(()) }
+    }
+
+    fn skip_string_unchecked(&mut self) -> Result<(), Fault> {
+        self.step();
+        loop {
+            self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
+            match self.peek() {
+                Some(b'"') => break,
+                // The backslash, and the first byte of what it escapes.
+                Some(b'\\') if self.at + 1 < self.text.len() => self.at += 2,
+                Some(b'\\') | None => {
+                    self.at = self.text.len();
+                    return Err(self.fault(Why::Expected("the end of the text, a quotation mark,")));
+                }
+                Some(_) => self.step(),
+            }
+        }
+        self.step();
+        Ok(())
+    }
+
     fn escape(&mut self) -> Result<(), Fault> {
         let start = self.at;
         let wrong = |why| self.fault_at(why, start);

@@ -11,6 +11,7 @@
 mod cursor;
 mod fault;
 mod finite;
+mod outline;
 mod scan;
 mod value;
 
@@ -20,6 +21,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub(crate) use fault::{Fault, Why};
 use finite::not_finite;
+pub(crate) use outline::outline;
 pub(crate) use scan::{Member, scan};
 pub(crate) use value::{has_reserved_name, text, value};
 

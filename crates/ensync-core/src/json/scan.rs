@@ -167,7 +167,7 @@ impl<'a> Scanner<'a> {
 
 /// Where a name stands that is there already. Through a hash table, for a hostile object has 100,000 names that a comparison of each with
 /// each would take minutes for; its keys are random, so that nobody can aim at its worst case.
-fn repeated(members: &[Member<'_>]) -> Option<usize> {
+pub(super) fn repeated(members: &[Member<'_>]) -> Option<usize> {
     let place = |member: &Member<'_>| member.span.0;
     if members.len() <= 8 {
         let again = |(n, member): (usize, &Member<'_>)| {

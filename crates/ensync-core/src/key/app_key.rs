@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::SecretKey;
 use crate::convert::from_text;
+use crate::redact::{Checks, secret_key, whole_issued};
 use crate::text::trimmed;
 use crate::{Error, ErrorKind, Result};
 
@@ -22,7 +23,8 @@ impl AppKey {
     /// Reads a key: 1 to 512 visible ASCII characters, none of them `;`. White space and a byte order mark around it, which
     /// editors and shells leave, are left out.
     ///
-    /// What is a whole [secret key](crate::SecretKey) is refused: the engine that it would be sent to must never see one.
+    /// What is or holds a whole [secret key](crate::SecretKey), in any writing, or another token of an engine is refused: the engine that
+    /// it would be sent to must never see one.
     ///
     /// # Errors
     ///
@@ -43,6 +45,11 @@ impl AppKey {
         }
         if SecretKey::parse(key).is_ok() {
             return refuse("this is a secret key, not an app key; keep it on this machine");
+        }
+        let other = whole_issued(key).filter(|what| *what != "an app key");
+        if let Some(what) = other.or_else(|| secret_key(key, &mut Checks::default())) {
+            let why = format!("this holds {what}, which is no part of an app key; keep it on this machine");
+            return Err(Error::new(ErrorKind::InvalidKey, why));
         }
         Ok(Self(Zeroizing::new(key.to_owned())))
     }

@@ -9,7 +9,8 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::convert::from_text;
-use crate::text::{find_secret_key, trimmed};
+use crate::redact::find_secret_key;
+use crate::text::trimmed;
 use crate::{AppId, Error, ErrorKind, Result, encoding, random};
 
 /// The key that opens what was sealed for an app ("app secret key" in the peers).

@@ -4,7 +4,9 @@ mod words;
 
 use std::borrow::Cow;
 
-use crate::{Command, Error, ErrorKind, EventId, EventName, Publish, Settle, Settlement, Subscribe, printable};
+use crate::{
+    Command, Error, ErrorKind, EventId, EventName, Publish, Redact, Settle, Settlement, Subscribe, printable, redacted,
+};
 use words::Words;
 
 /// The longest text of a refusal that is kept, in bytes. It comes from the other side, and is stored, logged and shown.
@@ -29,7 +31,8 @@ impl Error {
     /// [`in_answer_to`](Self::in_answer_to). So does one whose code is of a kind that only
     /// [this side can know](ErrorKind::is_of_this_side), of a link that ended or an envelope that does not open: a caller would act
     /// on it. An engine that says of itself that it was interrupted may have carried the command out. Characters that would do
-    /// something to a terminal or break the line are replaced, as by [`printable`](crate::printable).
+    /// something to a terminal or break the line are replaced, as by [`printable`](crate::printable), and secrets are left out, as by
+    /// [`redacted`](crate::redacted): an engine may repeat what it was sent.
     pub fn from_refusal(text: &str) -> Self {
         let coded = text.split_once(": ").and_then(|(code, message)| Some((ErrorKind::from_code(code)?, message)));
         match coded {
@@ -126,9 +129,10 @@ fn head(text: &str) -> &str {
 fn bounded(text: &str) -> String {
     // A text that was cut once, and got a code in front on its way, is not cut again.
     let most = MAX_REFUSAL + SLACK;
-    let head = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
-    let shown = printable(head);
-    if head.len() == text.len() && shown.len() <= most {
+    // It may repeat what it was sent. What is looked at is longer than what is shown, for a key may go beyond that.
+    let head = redacted(text.get(..text.floor_char_boundary(2 * most)).unwrap_or_default(), Redact::Secrets);
+    let shown = printable(&head);
+    if text.len() <= most && shown.len() <= most {
         return shown.into_owned();
     }
     let end = shown.floor_char_boundary(MAX_REFUSAL);
@@ -186,6 +190,25 @@ mod tests {
         let read = Error::from_refusal("not_found: \u{1b}[2J\r\n\u{9b}1m\u{202e}").to_string();
         assert!(!read.chars().any(crate::is_unprintable), "{read:?}");
         assert_eq!(Error::from_refusal(&"x".repeat(1_024)).to_string().len(), 1_024);
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_a_key_does_not_show_it() {
+        let key = "ensync_key_q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA";
+        for before in ["", "x ", &"é ".repeat(370), &"é ".repeat(371), &"é ".repeat(400)] {
+            for code in ["", "forbidden: "] {
+                let text = format!("{code}{before}CONN;ACCESS_KEY=:{key}");
+                let read = Error::from_refusal(&text).to_string();
+                assert!(!read.contains("q83v") && (before.len() > 4 || read.contains("not shown")), "{read}");
+                assert!(read.len() < 1_150, "{}", read.len());
+                assert!(!Error::from_login_refusal(&text).to_string().contains("q83v"));
+            }
+        }
+        // Other engines' keys and client ids look like nothing: who knows them takes them out.
+        let cause = std::io::Error::other("CID-of-a-session is gone");
+        let read = Error::from_refusal("cannot parse: PUB;CLIENT_ID=:CID-of-a-session;").with_source(cause);
+        let read = read.without("CID-of-a-session").without("PUB");
+        assert_eq!(crate::report(&read), "cannot parse: PUB;CLIENT_ID=:(not shown: a key);");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ensync_core::{Error, Result};
+use ensync_core::{Error, Redact, Result, redacted, redacted_head};
 use serde::Serialize;
 
 /// Where the lines go: `RUST_LOG=ensync::audit=info` shows them alone.
@@ -78,9 +78,11 @@ impl Caller {
     }
 }
 
-/// A text as it can stand in a line: whoever asks for a change chooses what is in it, and must not make lines of his own.
+/// A text as it can stand in a line: whoever asks for a change chooses what is in it, and must neither make lines of his own nor put keys
+/// where they are kept.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
+    let text = redacted_head(text, Redact::Hex, 4 * MAX_TEXT);
     for c in text.chars().take(MAX_TEXT) {
         let escaped = c.escape_debug();
         if escaped.len() == 1 || matches!(c, '"' | '\'') { line.push(c) } else { line.extend(escaped) }
@@ -92,7 +94,7 @@ fn one_line(text: &str) -> String {
 }
 
 fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
-    value.and_then(|value| serde_json::to_string(value).ok())
+    value.and_then(|value| serde_json::to_string(value).ok()).map(|json| redacted(&json, Redact::Hex).into_owned())
 }
 
 #[cfg(test)]
@@ -104,5 +106,11 @@ mod tests {
         assert_eq!(one_line("the \"shop\", its 'queue' of orders/paid"), "the \"shop\", its 'queue' of orders/paid");
         assert_eq!(one_line("x\n2026-11-27 INFO\u{2028}\u{1b}[0m\\"), "x\\n2026-11-27 INFO\\u{2028}\\u{1b}[0m\\\\");
         assert_eq!(one_line(&"é".repeat(2_000)).chars().count(), MAX_TEXT + 1);
+        let secret = ensync_core::SecretKey::from_seed([7; 32]).to_base64().unwrap().to_string();
+        let line = one_line(&format!("{}{secret}", "é".repeat(MAX_TEXT - 20)));
+        assert!(!line.contains(&secret[..12]), "{line}");
+        let told = json(Some(&[&secret])).unwrap();
+        assert!(!told.contains(&secret[..12]) && told.starts_with('['), "{told}");
+        assert_eq!(one_line(&"é".repeat(20_000)).chars().count(), MAX_TEXT + 1);
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{AppKey, Error, ErrorKind, Result};
+use ensync_core::{AppKey, Error, ErrorKind, Result, secret_in};
 use serde::Serializer;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -53,7 +53,8 @@ impl AdminToken {
         Ok(Self(Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes)))))
     }
 
-    /// Reads a token: 22 to 512 visible ASCII characters. Only one of at least 128 random bits is safe from guessing.
+    /// Reads a token: 22 to 512 visible ASCII characters. Only one of at least 128 random bits is safe from guessing. What is or holds a
+    /// secret key or an app key is refused: it would be sent to whatever answers.
     ///
     /// # Errors
     ///
@@ -64,6 +65,10 @@ impl AdminToken {
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             let why = "the admin token holds white space or a character that is not ASCII; was it copied whole?";
+            return Err(Error::new(ErrorKind::InvalidKey, why));
+        }
+        if let Some(what) = secret_in(token).filter(|what| *what != "an admin token") {
+            let why = format!("this is or holds {what}, which is no part of an admin token; keep it on this machine");
             return Err(Error::new(ErrorKind::InvalidKey, why));
         }
         Ok(Self(Zeroizing::new(token.to_owned())))
@@ -255,6 +260,17 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             assert!(!error.to_string().contains("hush"));
         }
+    }
+
+    #[test]
+    fn another_secret_is_no_token() {
+        let secret = ensync_core::SecretKey::from_seed([7; 32]).to_base64().unwrap();
+        let key = format!("ensync_key_{}", "a".repeat(43));
+        for bad in [secret.to_string(), format!("ENSYNC_ADMIN_TOKEN={}", &*secret), key] {
+            let error = AdminToken::parse(&bad).unwrap_err().to_string();
+            assert!(error.contains("keep it on this machine") && !error.contains(&bad[30..40]), "{error}");
+        }
+        assert!(AdminToken::parse("of-my-own-making-0123456789").is_ok());
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Broker {
     }
 }
 
-/// 192 random bits: whoever holds a client id may act as that session.
+/// 256 random bits: whoever holds a client id may act as that session.
 fn new_client_id() -> Result<ClientId> {
-    ClientId::parse(&URL_SAFE_NO_PAD.encode(random::<24>()?))
+    ClientId::parse(&format!("{}{}", ClientId::PREFIX, URL_SAFE_NO_PAD.encode(random::<32>()?)))
 }

@@ -267,3 +267,15 @@ async fn a_restart_keeps_the_token_and_everything_else() {
     let session = engine.server.broker().login(login).await.unwrap();
     assert_eq!(session.welcome.app_id.unwrap().to_string(), key);
 }
+
+/// Somebody who may only look chooses how long the path is that the log repeats.
+#[tokio::test]
+async fn a_long_path_is_refused_at_once() {
+    let engine = Engine::start().await;
+    for path in ["-".repeat(16_000), "ensync_key_,".repeat(1_000) + &"-".repeat(16_000), "AgQw/".repeat(5_000)] {
+        let begun = std::time::Instant::now();
+        engine.look("DELETE", &format!("/v1/apps/{path}")).await.refused(403, "forbidden");
+        // Milliseconds; what begins anew at each hyphen takes from seconds to hours.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{path:.20}: {:?}", begun.elapsed());
+    }
+}

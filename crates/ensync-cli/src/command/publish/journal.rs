@@ -7,7 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use ensync_sdk::core::read_json;
+use serde_json::{Value, json};
 
 use super::Common;
 use super::ledger::{Noted, Standing};
@@ -175,7 +176,7 @@ fn text(run: &str, purpose: &Purpose, noted: &Noted) -> String {
 type Written = (String, BTreeMap<String, String>, Noted);
 
 fn parse(text: &str) -> Option<Written> {
-    let read: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let read = read_json("the journal", text.as_bytes()).ok()?;
     let number = |name: &str| read.get(name).and_then(Value::as_u64);
     if read.get("form").and_then(Value::as_str) != Some(FORM) {
         return None;

@@ -1,0 +1,326 @@
+//! Texts without the keys in them: for whoever prints, logs or sends on what somebody else wrote.
+
+mod find;
+mod keys;
+mod view;
+
+use std::borrow::Cow;
+
+use find::secrets;
+pub(crate) use find::{certain, secret_key};
+pub(crate) use keys::{Checks, ISSUED, find_secret_key, issued_in, whole_issued};
+use view::View;
+
+#[cfg(test)]
+pub(crate) use keys::tests::{CHECKED, LOOKED};
+
+/// How much of a text [`redacted`] looks through, in bytes.
+const MOST: usize = 64 << 10;
+/// How far a key may go beyond what is shown of a text, in bytes: of one that begins before, nothing is shown.
+const BEYOND: usize = 1_024;
+pub(crate) const HIDDEN: &str = "(not shown: a key)";
+const TOO_LONG: &str = "… (the rest is not shown: it is too long)";
+
+/// How much [`redacted`] leaves out of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Redact {
+    /// What is a secret for all that can be told: a secret key, app keys, admin tokens and client ids, a private key in PEM; and 32 bytes
+    /// in base64 that are no app's id, as 15 of 16 seeds are. In pieces with white space between them, and percent-encoded, too.
+    Secrets,
+    /// And hex of the length of a key, which may as well be a checksum: for messages.
+    Hex,
+    /// And app ids: for what was typed where it has no meaning.
+    Keys,
+}
+
+/// A text without the secrets in it. Of one that is longer than 64 KiB, the rest is left out too.
+///
+/// ```
+/// use ensync_core::{Redact, redacted};
+///
+/// assert_eq!(redacted("no app logs in with ensync_key_q83v", Redact::Secrets), "no app logs in with (not shown: a key)");
+/// assert_eq!(redacted("no app has the name \"shop\"", Redact::Keys), "no app has the name \"shop\"");
+/// ```
+pub fn redacted(text: &str, what: Redact) -> Cow<'_, str> {
+    redacted_head(text, what, MOST)
+}
+
+/// The first `most` bytes of a text, without the secrets in them: where no more of it is shown.
+///
+/// ```
+/// use ensync_core::{Redact, redacted_head};
+///
+/// let text = format!("{}ensync_key_q83v", "é".repeat(100));
+/// assert!(redacted_head(&text, Redact::Secrets, 3).starts_with("é… (the rest is not shown"));
+/// ```
+pub fn redacted_head(text: &str, what: Redact, most: usize) -> Cow<'_, str> {
+    let head = |most: usize| text.get(..text.floor_char_boundary(most)).unwrap_or(text);
+    let shown = head(most).len();
+    let mut found = secrets(head(most.saturating_add(BEYOND)), what);
+    found.retain(|found| found.start < shown);
+    if found.is_empty() && shown == text.len() {
+        return Cow::Borrowed(text);
+    }
+    let (mut clean, mut at) = (String::with_capacity(shown), 0);
+    for found in found {
+        clean.push_str(text.get(at..found.start).unwrap_or_default());
+        clean.push_str(HIDDEN);
+        at = found.end;
+    }
+    clean.push_str(text.get(at..shown).unwrap_or_default());
+    if shown < text.len() {
+        clean.push_str(TOO_LONG);
+    }
+    Cow::Owned(clean)
+}
+
+/// The secret that a text holds for certain, if there is one: a whole key or token of an engine; a secret key whose halves belong together,
+/// in base64 or hex, percent-encoded or in pieces; a private key in PEM. What refuses asks this: names, ids and URLs do.
+///
+/// ```
+/// use ensync_core::secret_in;
+///
+/// let text = "--to=ensync_key_q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA";
+/// assert_eq!(secret_in(text), Some("an app key"));
+/// assert_eq!(secret_in("audit/ensync_key_rotated"), None);
+/// ```
+pub fn secret_in(text: &str) -> Option<&'static str> {
+    certain(text, &mut Checks::default())
+}
+
+/// The same, and what looks like one: 32 bytes in base64 that are no app's id. A digest does, too. For where a secret would do harm, and
+/// nothing else that is so long belongs.
+pub fn perhaps_secret_in(text: &str) -> Option<&'static str> {
+    let in_pieces = || whole_issued(&View::joined(text).text);
+    secret_in(text).or_else(in_pieces).or_else(|| {
+        // To speak of tokens is to hold none.
+        let begun = |found: &str| issued_in(&View::decoded(found).text).next().is_some();
+        let mut found = secrets(text, Redact::Secrets).into_iter().filter_map(|found| text.get(found));
+        found.find(|found| !begun(found)).map(|_| "a secret key")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SecretKey, encoding};
+
+    /// A seed that is no app's id.
+    const SEED: &str = "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB0=";
+    const ID: &str = "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8=";
+    const SECRET: &str = "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB2hX8vsQ/MVG/NzNwzYwgDgAA/Dk3nieaSflWlKdB+03w==";
+    const KEY: &str = "ensync_key_q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA";
+
+    fn hex(base64: &str) -> String {
+        encoding::decode(base64).unwrap().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn percent(text: &str) -> String {
+        text.replace('/', "%2F").replace('+', "%2b").replace('=', "%3D")
+    }
+
+    /// Nothing of 12 letters in a row is left.
+    fn assert_hidden(secret: &str, text: &str, what: Redact) {
+        let clean = redacted(text, what);
+        assert!(clean.contains("not shown"), "{text:?} -> {clean:?}");
+        for piece in secret.trim_end_matches('=').as_bytes().windows(12) {
+            assert!(!clean.contains(str::from_utf8(piece).unwrap()), "{text:?} -> {clean:?}");
+        }
+    }
+
+    fn around(secret: &str) -> Vec<String> {
+        vec![
+            secret.to_owned(),
+            format!(" {secret}\n"),
+            format!("--to={secret}"),
+            format!("k={secret}"),
+            format!("--{secret}"),
+            format!("/home/{secret}"),
+            format!("cannot read '{secret}': no such file"),
+            format!("{secret}, and again \"{secret}\""),
+        ]
+    }
+
+    #[test]
+    fn secrets_are_seen_wherever_they_stand() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
+        let token = "ensync_admin_abc-_0123456789abcdef_";
+        for secret in [SEED, SECRET, KEY, &KEY.to_uppercase(), token, pem, &hex(SECRET)] {
+            for text in around(secret) {
+                assert!(perhaps_secret_in(&text).is_some(), "{text}");
+                for what in [Redact::Secrets, Redact::Hex, Redact::Keys] {
+                    assert!(!redacted(&text, what).contains("MC4CAQ"));
+                    let shown = if secret == pem { "MC4CAQAwBQYD" } else { secret };
+                    assert_hidden(shown, &text, what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_are_seen_in_every_writing() {
+        for secret in [SEED, SECRET, KEY] {
+            for cut in [5, 20, 30, 40] {
+                let (first, second) = secret.split_at(cut);
+                let (middle, last) = second.split_at(second.len() / 2);
+                for (text, what) in [
+                    (format!("{first} {second}"), Redact::Keys),
+                    (format!("unrecognized subcommand '{first}\n  {middle}\t{last}'"), Redact::Keys),
+                    (percent(secret), Redact::Secrets),
+                    (format!("http://h/v1/{}?x=1", percent(secret)), Redact::Secrets),
+                    (percent(&format!("{first} {second}")), Redact::Keys),
+                ] {
+                    // Of what is cut, a beginning that is no key by itself is found only as a part of one.
+                    assert_hidden(secret, &text, what);
+                    assert!(perhaps_secret_in(&text).is_some(), "{text}");
+                }
+            }
+        }
+        assert_hidden("0123456789abcdef", "ensync_ke y_0123456789abcdef", Redact::Secrets);
+        for key in [hex(SECRET), hex(SEED), hex(ID), hex(SEED).to_uppercase(), format!("0x{}", hex(SEED))] {
+            for text in around(&key) {
+                assert_hidden(&key, &text, Redact::Hex);
+            }
+            assert_hidden(&key, &format!("{} {}", &key[..30], &key[30..]), Redact::Hex);
+        }
+    }
+
+    /// Whoever refuses asks for what is certain; whoever hides, for what may be.
+    #[test]
+    fn what_may_be_a_secret_is_not_one_for_certain() {
+        for (certain, text) in [
+            ("a secret key", SECRET.to_owned()),
+            ("a secret key", format!("k={}", hex(SECRET))),
+            ("a secret key", percent(SECRET)),
+            ("a secret key", format!("{} {}", &SECRET[..44], &SECRET[44..])),
+            ("a secret key", format!("AB{}C", &SECRET[..86])),
+            ("an app key", KEY.to_uppercase()),
+            ("an app key", KEY.replace('_', "%5f")),
+            ("an admin token", format!("a/ensync_admin_{}", "a".repeat(22))),
+            ("a session's client id", format!("CLIENT_ID=:{}{}", crate::ClientId::PREFIX, "a".repeat(43))),
+            ("a private key", "x -----BEGIN EC PRIVATE KEY-----".to_owned()),
+        ] {
+            assert_eq!((secret_in(&text), perhaps_secret_in(&text)), (Some(certain), Some(certain)), "{text}");
+        }
+        assert_eq!((secret_in(SEED), perhaps_secret_in(SEED)), (None, Some("a secret key")));
+        for text in ["audit/ensync_key_rotated", "ensync_admin_", "-----BEGIN CERTIFICATE-----", &hex(SEED), ID, "%65"]
+        {
+            assert_eq!(secret_in(text), None, "{text}");
+        }
+        assert_eq!(perhaps_secret_in("audit/ensync_key_rotated"), None);
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        for text in [
+            "",
+            "no app has the name \"warehouse\"",
+            "/a/path/that/is/as/long/as/a/key/is/in/base/64",
+            "a=b==",
+            "100 % of it, %zz, %e9",
+            "[env: ENSYNC_ADMIN_TOKEN_FILE] and ENSYNC_KEY_FILE",
+            "In 2026 The Engine Of The Config Manager Answered With Words Of Its Own And 17 More",
+            "0123456789abcdef0123456789abcdef",
+        ] {
+            assert_eq!((perhaps_secret_in(text), redacted(text, Redact::Keys)), (None, Cow::Borrowed(text)));
+        }
+        let (id, sum) = (format!("app {ID} is disabled"), format!("/volumes/{}/_data", hex(ID)));
+        assert_eq!((perhaps_secret_in(&id), &*redacted(&id, Redact::Hex)), (None, &*id));
+        assert_eq!((perhaps_secret_in(&sum), &*redacted(&sum, Redact::Secrets)), (None, &*sum));
+        assert_hidden(ID, &id, Redact::Keys);
+        assert_eq!(redacted(&sum, Redact::Hex), "/volumes/(not shown: a key)/_data");
+    }
+
+    #[test]
+    fn each_of_many_is_hidden_whatever_stands_beside_it() {
+        for (one, other) in [(SECRET, SEED), (SEED, SECRET), (SECRET, SECRET), (KEY, SEED), (SEED, KEY)] {
+            for between in ["", " ", "/", "-", ";", "%20", "\n", ", and "] {
+                // Letters of base64 go on in the next key, and where no key ends there is none.
+                let runs_on = matches!(between, "" | "-" | "/") && (one == KEY || !one.ends_with('='));
+                for text in [format!("{one}{between}{other}"), percent(&format!("{one}{between}{other} {one}"))] {
+                    assert_hidden(one, &text, Redact::Keys);
+                    if !(runs_on || one == KEY) {
+                        assert_hidden(other, &text, Redact::Keys);
+                    }
+                }
+            }
+        }
+        let many = format!("{KEY}; ensync_ke y_ABCDEFGHIJKL").repeat(3);
+        assert_hidden(KEY, &many, Redact::Secrets);
+        assert_hidden("ABCDEFGHIJKL", &many, Redact::Secrets);
+        let pem = "-----BEGIN PRIVATE KEY-----\nAAAABBBBCCCC\n-----END PRIVATE KEY-----\n";
+        for text in [format!("{pem}, {pem}x"), format!("{pem}-----BEGIN X-----\nAAAABBBBCCCC")] {
+            assert_hidden("AAAABBBBCCCC", &text, Redact::Secrets);
+        }
+        for (hex, joint) in [hex(SEED), hex(SECRET)].into_iter().zip(["/", "-"]) {
+            for text in [format!("{hex}{joint}{hex}{joint}x"), format!("a_{hex}{joint}b"), format!("{hex} {hex}")] {
+                assert_hidden(&hex, &text, Redact::Hex);
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_long_text_the_end_is_not_shown_nor_what_goes_beyond_it() {
+        for most in 0..KEY.len() + 20 {
+            let text = format!("0123456789 {KEY} {}", "x".repeat(100));
+            let clean = redacted_head(&text, Redact::Secrets, most);
+            assert!(clean.ends_with(TOO_LONG) && !clean.contains("q83v"), "{most}: {clean}");
+            assert_eq!(clean.contains(HIDDEN), most > 11, "{most}: {clean}");
+            let text = format!("0123456789 {SECRET}");
+            let clean = redacted_head(&text, Redact::Secrets, most);
+            assert!(!clean.contains("7NIy"), "{most}: {clean}");
+        }
+        let long = format!("{}{KEY}", "é ".repeat(MOST));
+        let clean = redacted(&long, Redact::Keys);
+        assert!(clean.len() < MOST + 100 && clean.ends_with(TOO_LONG), "{}", clean.len());
+        assert!(matches!(redacted("é", Redact::Keys), Cow::Borrowed("é")));
+    }
+
+    #[test]
+    fn of_very_many_secrets_each_is_hidden() {
+        for count in [64, 65, 1_000] {
+            let clean = redacted(&format!("{}, the end", vec![KEY; count].join(", ")), Redact::Keys).into_owned();
+            assert_eq!((clean.ends_with(", the end"), clean.matches(HIDDEN).count()), (true, count));
+        }
+    }
+
+    /// Somebody else chose the text. A search that begins anew at each slash, or behind each find, takes minutes for one of these.
+    #[test]
+    fn a_hostile_text_costs_what_its_length_does() {
+        const MOST: usize = 16 << 10;
+        let words = "a1 ".repeat(MOST / 3);
+        for (name, text) in [
+            ("slashes", "/".repeat(MOST)),
+            ("hyphens", "-".repeat(MOST)),
+            ("tokens", "ensync_key_;".repeat(MOST / 12)),
+            ("tokens and hyphens", "ensync_key_;".repeat(MOST / 24) + &"-".repeat(MOST / 2)),
+            ("tokens in pieces", "ensync_ke y_;".repeat(MOST / 13)),
+            ("tokens and white space", "ensync_key_ \u{2003}".repeat(MOST / 15)),
+            ("PEM", "-----BEGIN -----END ".repeat(MOST / 20)),
+            ("words", words.clone()),
+            ("words in percents", words.replace(' ', "%20")),
+            ("mixed words", "Aa1 bB2 ".repeat(MOST / 8)),
+            ("ids", format!("{ID}/").repeat(MOST / 45)),
+            ("seeds in pieces", format!("{} ", SEED.split_at(20).0).repeat(MOST / 21)),
+            ("candidates", "AgQw".repeat(MOST / 4)),
+            ("candidates in percents", "AgQw%20".repeat(MOST / 7)),
+            ("hex", format!("0x{}-", hex(SECRET)).repeat(MOST / 131)),
+        ] {
+            for what in [Redact::Secrets, Redact::Hex, Redact::Keys] {
+                let begun = std::time::Instant::now();
+                CHECKED.set(0);
+                let clean = redacted(&text, what);
+                let checked = CHECKED.get();
+                assert!(checked <= 1_024, "{name}, {what:?}: {checked} candidates");
+                assert!(clean.len() <= text.len() * 3, "{name}, {what:?}: {}", clean.len());
+                // Some milliseconds each, 0.1 s without optimisation. What is not bounded takes from seconds to minutes.
+                assert!(begun.elapsed().as_secs() < 3, "{name}, {what:?}: {:?}", begun.elapsed());
+            }
+            // Of one that is not cut, the same.
+            let begun = std::time::Instant::now();
+            let _seen = (perhaps_secret_in(&text), SecretKey::find_in(&text));
+            assert!(begun.elapsed().as_secs() < 3, "{name}: {:?}", begun.elapsed());
+        }
+    }
+}
