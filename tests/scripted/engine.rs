@@ -46,6 +46,15 @@ pub enum Behaviour {
     SendsSlowly,
 }
 
+/// How a gateway answers that does not let anybody through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gateway {
+    /// With a page.
+    Http(u16),
+    /// With a gRPC status, as those do that know what a gRPC request is.
+    Grpc(u8),
+}
+
 pub struct Script {
     pub behaviour: Behaviour,
     pub key: SecretKey,
@@ -55,6 +64,8 @@ pub struct Script {
     asked: AtomicU64,
     /// It answers nothing but logins, subscriptions and heartbeats.
     mute: AtomicBool,
+    /// What a gateway in between answers instead of it.
+    gateway: Mutex<Option<Gateway>>,
     /// Ends the connections that are open.
     cut: Mutex<CancellationToken>,
     inner: Mutex<Inner>,
@@ -85,7 +96,8 @@ impl Script {
         let key = SecretKey::generate().unwrap();
         let (publishes, asked) = (AtomicU64::new(0), AtomicU64::new(0));
         let (mute, cut, inner) = (AtomicBool::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { behaviour, app_id: key.app_id().unwrap(), key, publishes, asked, mute, cut, inner })
+        let (app_id, gateway) = (key.app_id().unwrap(), Mutex::default());
+        Arc::new(Self { behaviour, app_id, key, publishes, asked, mute, gateway, cut, inner })
     }
 
     /// It answers nothing more; or it does again, over new connections.
@@ -94,6 +106,15 @@ impl Script {
         if !mute {
             std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
         }
+    }
+
+    /// A gateway answers instead of it from now on, or lets everybody through.
+    pub fn turn_away(&self, gateway: Option<Gateway>) {
+        *self.gateway.lock().unwrap() = gateway;
+    }
+
+    pub fn turned_away(&self) -> Option<Gateway> {
+        *self.gateway.lock().unwrap()
     }
 
     pub fn is_mute(&self) -> bool {

@@ -6,6 +6,7 @@ mod abandoned;
 mod allocated;
 mod engine;
 mod many;
+mod turned_away;
 mod wire;
 
 use std::collections::HashSet;
@@ -49,6 +50,7 @@ const ROWS: &[(Over, Behaviour)] = &[
     (Over::Both, Behaviour::RefusesLogins(3, "Service restarting, try again")),
     (Over::Both, Behaviour::RefusesLoginsByHttp(3, 503)),
     (Over::Both, Behaviour::RefusesLoginsByHttp(3, 403)),
+    (Over::Both, Behaviour::RefusesLoginsByHttp(3, 401)),
     (Over::Both, Behaviour::ForgetsTheSession(20)),
     (Over::Both, Behaviour::IgnoresPause),
     (Over::Both, Behaviour::KnowsNoExtension),

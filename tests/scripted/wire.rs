@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tower_service::Service as _;
 
-use crate::engine::{Behaviour, Script};
+use crate::engine::{Behaviour, Gateway, Script};
 
 /// Serves WebSocket. The URL's authority, and the task that accepts.
 pub async fn web_socket(script: Arc<Script>) -> (String, tokio::task::JoinHandle<()>) {
@@ -39,7 +39,11 @@ pub async fn web_socket(script: Arc<Script>) -> (String, tokio::task::JoinHandle
 
 async fn serve_web_socket(mut tcp: TcpStream, script: Arc<Script>) {
     _ = tcp.set_nodelay(true);
-    if let Some(status) = script.status_of_login() {
+    let gateway = match script.turned_away() {
+        Some(Gateway::Http(status)) => Some(status),
+        _ => None,
+    };
+    if let Some(status) = gateway.or_else(|| script.status_of_login()) {
         let answer = format!("HTTP/1.1 {status} Odd\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         // Only once it has asked.
         _ = tcp.readable().await;
@@ -166,6 +170,9 @@ async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc:
                 *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
                 return Ok(response);
             }
+            if let Some(gateway) = script.turned_away() {
+                return Ok(turned_away(gateway));
+            }
             if matches!(behaviour, Behaviour::ClosesAfter(most) if count > most) {
                 ends.notify_one();
                 return std::future::pending().await;
@@ -210,6 +217,18 @@ async fn serve_grpc(tcp: TcpStream, connection: Connection, server: ensync_grpc:
     }
     serving.as_mut().graceful_shutdown();
     _ = serving.await;
+}
+
+/// What a gateway answers to a gRPC request.
+fn turned_away(gateway: Gateway) -> http::Response<Body> {
+    let response = match gateway {
+        Gateway::Http(status) => http::Response::builder().status(status).header("content-type", "text/html"),
+        Gateway::Grpc(status) => http::Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", status.to_string())
+            .header("grpc-message", "RBAC: access denied"),
+    };
+    response.body(empty()).unwrap()
 }
 
 fn empty() -> Body {

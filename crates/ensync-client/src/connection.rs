@@ -21,7 +21,7 @@ pub enum ConnectionState {
     Reconnecting {
         /// The attempt that is under way or next, counted from 1.
         attempt: u32,
-        /// When it is made; in the past once it is under way.
+        /// When it is made, or sooner if somebody begins to wait for the connection; in the past once it is under way.
         next_try: Instant,
         /// Why there is no connection.
         cause: Error,
@@ -48,7 +48,7 @@ pub enum ConnectionEvent {
     Reconnecting {
         /// Its number, counted from 1 since the last login that held.
         attempt: u32,
-        /// How long from now.
+        /// How long from now, or less if somebody begins to wait for the connection.
         wait: Duration,
     },
     /// An attempt to connect failed.

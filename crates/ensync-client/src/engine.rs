@@ -68,6 +68,9 @@ impl<T> Engine<T> {
     /// The longest wait before the first attempt to reconnect; each further one multiplies it by
     /// [`reconnect_factor`](Self::reconnect_factor), up to 60 s. The wait is random within that, or in its upper half where the
     /// engine said that it is full or not ready; it counts from the beginning of the attempt before. Default: 5 s.
+    ///
+    /// While a call waits for the connection the wait is 2 s at most, and 6 s from the 31st attempt on: calls have a deadline. Not so
+    /// where the engine is full, or [`max_reconnect_attempts`](Self::max_reconnect_attempts) counts the attempts.
     #[must_use]
     pub fn reconnect_interval(mut self, interval: Duration) -> Self {
         self.options.reconnect_interval = bounded(interval);
@@ -86,7 +89,8 @@ impl<T> Engine<T> {
     /// that held for [`reconnect_interval`](Self::reconnect_interval), or over which something was carried out. Default:
     /// [`Unlimited`](Attempts::Unlimited): the client goes on, with waits of up to 60 s, tells so by its
     /// [state](Client::connection_state) and [events](Client::events), and writes a line to the log once a minute. An app key that
-    /// the engine refuses ends it at once all the same.
+    /// the engine refuses ends it at once all the same; but what a gateway in between refuses does not, nor an engine's own words about
+    /// a key that it knew before, until it has said them six times in a row.
     #[must_use]
     pub fn max_reconnect_attempts(mut self, attempts: impl Into<Attempts>) -> Self {
         self.options.max_reconnect_attempts = attempts.into();

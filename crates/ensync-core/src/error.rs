@@ -101,6 +101,7 @@ impl Error {
     }
 
     /// Whether a gateway in between may have said it, and not the engine. What that does not let through now it may let through later.
+    /// What is sent in the meantime is sent again until its deadline; then its kind says who may have to act.
     pub fn is_said_on_the_way(&self) -> bool {
         self.on_the_way
     }
@@ -135,7 +136,8 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing anything. See also
     /// [`may_have_happened`](Self::may_have_happened).
     pub fn is_retryable(&self) -> bool {
-        self.kind.is_retryable()
+        let access = matches!(self.kind, ErrorKind::Unauthenticated | ErrorKind::Forbidden);
+        self.kind.is_retryable() || (access && self.on_the_way)
     }
 }
 
@@ -332,6 +334,15 @@ mod tests {
         let error = Error::new(ErrorKind::Unavailable, "a proxy answered 502");
         assert!(!error.may_have_happened());
         assert!(error.perhaps_done().context("publish").with_source(std::io::Error::other("x")).may_have_happened());
+    }
+
+    #[test]
+    fn what_a_gateway_does_not_let_through_it_may_let_through_later() {
+        for kind in [ErrorKind::Unauthenticated, ErrorKind::Forbidden] {
+            assert!(!Error::new(kind, "no").is_retryable(), "{kind:?}: the engine's word");
+            assert!(Error::new(kind, "no").said_on_the_way().context("log in").is_retryable(), "{kind:?}");
+        }
+        assert!(!Error::new(ErrorKind::PayloadTooLarge, "no").said_on_the_way().is_retryable());
     }
 
     #[test]

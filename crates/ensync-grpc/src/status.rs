@@ -64,7 +64,9 @@ fn kind_of(code: Code) -> ErrorKind {
         Code::ResourceExhausted => ErrorKind::LimitExceeded,
         Code::Unavailable => ErrorKind::Unavailable,
         Code::DeadlineExceeded => ErrorKind::Timeout,
-        Code::Unimplemented | Code::Internal | Code::DataLoss => ErrorKind::Protocol,
+        // Nobody looked at the request. From a proxy it is a page that it does not have: a route that is not there, or not yet.
+        Code::Unimplemented => ErrorKind::Unsupported,
+        Code::Internal | Code::DataLoss => ErrorKind::Protocol,
         Code::Ok | Code::Cancelled | Code::Unknown | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => {
             ErrorKind::Refused
         }
@@ -122,7 +124,7 @@ mod tests {
             (Code::ResourceExhausted, ErrorKind::LimitExceeded),
             (Code::Unavailable, ErrorKind::Unavailable),
             (Code::DeadlineExceeded, ErrorKind::Timeout),
-            (Code::Unimplemented, ErrorKind::Protocol),
+            (Code::Unimplemented, ErrorKind::Unsupported),
             (Code::Internal, ErrorKind::Protocol),
             (Code::DataLoss, ErrorKind::Protocol),
             (Code::Unknown, ErrorKind::Refused),

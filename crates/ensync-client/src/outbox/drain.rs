@@ -140,7 +140,7 @@ impl Drain {
                     busy.remove(&end.lane);
                     self.learn(end);
                 }
-                ended = session.wait_until_live(), if !over && !live => over |= ended.is_err(),
+                ended = session.becomes_live(), if !over && !live => over |= ended.is_err(),
                 _ = session.state().wait_beyond(None, closed), if !over && live => over = true,
                 () = self.sender.shared().queued.notified(), if room => {}
                 () = until(again), if again.is_some() && live && !over => {}

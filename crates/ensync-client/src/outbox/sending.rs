@@ -14,7 +14,7 @@ use super::outcome::{OutboxOutcome, QueuedId, tell};
 use super::thread::{Write, Written, gone};
 use super::{Outbox, Shared};
 use crate::client::unexpected;
-use crate::session::Session;
+use crate::session::{Session, may_relent};
 
 /// How often an event may meet an answer that is none before it counts as refused.
 const PATIENCE: u32 = 5;
@@ -162,6 +162,8 @@ impl Sender {
             ErrorKind::Unavailable | ErrorKind::LimitExceeded if known.odd < PATIENCE_WITH_WORDS => {
                 return Err(Trouble::Odd(id));
             }
+            // It may be a gateway's word. It may also be how an engine refuses that has no other.
+            _ if may_relent(&refusal, true) && known.odd < PATIENCE_WITH_WORDS => return Err(Trouble::Odd(id)),
             ErrorKind::Protocol | ErrorKind::Internal if known.odd < PATIENCE => return Err(Trouble::Odd(id)),
             _ => {}
         }

@@ -150,15 +150,20 @@ impl Shared {
         }
     }
 
-    /// The live link, once there is one.
+    /// The live link, once there is one. Who waits for it is known to whoever makes the next.
     pub(super) async fn live(&self) -> Result<Arc<LiveLink>> {
-        self.state
-            .wait(|state| match state {
-                State::Live(link) if link.is_usable() => Some(Ok(link.clone())),
-                State::Closed(error) => Some(Err(error.clone())),
-                _ => None,
-            })
-            .await
+        match self.state.read(live_or_closed) {
+            Some(known) => known,
+            None => {
+                let _waits = self.waits_for_link.begin();
+                self.becomes_live().await
+            }
+        }
+    }
+
+    /// The same without a hurry.
+    pub(super) async fn becomes_live(&self) -> Result<Arc<LiveLink>> {
+        self.state.wait(live_or_closed).await
     }
 
     fn no_answer(&self, took: Duration) -> Error {
@@ -184,6 +189,14 @@ impl Shared {
             Some(cause) => error.with_source(cause),
             None => error,
         }
+    }
+}
+
+fn live_or_closed(state: &State) -> Option<Result<Arc<LiveLink>>> {
+    match state {
+        State::Live(link) if link.is_usable() => Some(Ok(link.clone())),
+        State::Closed(error) => Some(Err(error.clone())),
+        _ => None,
     }
 }
 

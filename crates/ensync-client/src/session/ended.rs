@@ -92,7 +92,7 @@ pub(super) async fn meaning(live: &LiveLink, error: Error) -> Meaning {
             || (error.kind() == ErrorKind::Refused && error.may_have_happened());
     if !live.is_usable() {
         Meaning::LinkEnded(error)
-    } else if outlasted || passes(&error) {
+    } else if outlasted || passes(&error, true) {
         Meaning::Passes(error)
     } else {
         Meaning::Stays(error)

@@ -15,7 +15,7 @@ use super::Shared;
 use super::buffer::Routed;
 use super::flow::{Credit, FlowControl};
 use super::link::LiveLink;
-use super::retry::{jittered, passes};
+use super::retry::{every_engine_serves, jittered, passes};
 
 /// How long the goodbye may take: commands that nobody waits for, and the close. Within what `close` has left, and at least a moment.
 const GOODBYE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -210,7 +210,7 @@ async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
         let command = if pause { Command::Pause { event, reason: FULL.into() } } else { Command::Continue { event } };
         let told = say(shared, live, command).await;
         drop(held);
-        if told.is_err_and(|error| passes(&error)) && !live.is_dead() {
+        if told.is_err_and(|error| passes(&error, false)) && !live.is_dead() {
             // Else an engine that paused would never hear that it may go on.
             flow.was_not_told(pause);
             tokio::time::sleep(FIRST_WAIT).await;
@@ -222,7 +222,7 @@ async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
 async fn say(shared: &Shared, live: &LiveLink, command: Command) -> Result<Reply> {
     let limit = shared.options.request_timeout;
     let deadline = Instant::now() + limit;
-    let mut ceiling = FIRST_WAIT;
+    let (mut ceiling, served) = (FIRST_WAIT, every_engine_serves(&command));
     loop {
         // Not cut off at the deadline: an answer that is too old ends the link, and until then it may still be carried out.
         let error = match live.call(command.clone(), limit).await {
@@ -230,7 +230,7 @@ async fn say(shared: &Shared, live: &LiveLink, command: Command) -> Result<Reply
             Err(error) => error,
         };
         let again = Instant::now() + jittered(ceiling, error.kind(), shared.random());
-        if live.is_dead() || !passes(&error) || again >= deadline {
+        if live.is_dead() || !passes(&error, served) || again >= deadline {
             tracing::debug!(%error, command = command.name(), "refused, and nobody waits for it");
             return Err(error);
         }

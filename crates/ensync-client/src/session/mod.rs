@@ -25,6 +25,7 @@ mod stream;
 mod subscribe;
 mod supervisor;
 mod vitals;
+mod waiting;
 mod watch;
 
 use std::fmt;
@@ -58,10 +59,13 @@ pub(crate) use observed_lease::ObservedLease;
 pub(crate) use registry::{Opened, SubscriptionRegistry};
 pub use retry::RetryPolicy;
 pub(crate) use retry::WINDOW as DEDUP_WINDOW;
+#[cfg(feature = "outbox")]
+pub(crate) use retry::may_relent;
 use shared::Shared;
 pub(crate) use shared::{SHORTEST_LEASE, State};
 pub(crate) use state_cell::StateCell;
 pub(crate) use stream::StreamLife;
+use waiting::WaitsForLink;
 
 /// How many events a listener may be behind before it misses some.
 const EVENTS: usize = 64;
@@ -107,6 +111,7 @@ impl Session {
             budget: Budget::new(),
             work: TaskTracker::new(),
             commands,
+            waits_for_link: WaitsForLink::default(),
             hand_backs: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             close_until: OnceLock::new(),
@@ -148,9 +153,15 @@ impl Session {
         self.shared().options.request_timeout
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection, as somebody who needs one.
     pub(crate) async fn wait_until_live(&self) -> Result<()> {
         self.shared().live().await.map(drop)
+    }
+
+    /// Waits for the connection that comes about in its own time.
+    #[cfg(feature = "outbox")]
+    pub(crate) async fn becomes_live(&self) -> Result<()> {
+        self.shared().becomes_live().await.map(drop)
     }
 
     /// Waits for room for one publish more, of so many bytes.

@@ -4,9 +4,25 @@
 //! |---|---|---|---|---|
 //! | `Closed` (the link; it was not sent), `Unauthenticated` (the engine forgot the session) | over the next link | refused as stale: the engine has the delivery back | over the next link; unsubscribe is done with the link's end | a refused key is final |
 //! | `Interrupted` (no answer will come) | again if the engine deduplicates, within its window | again over its link, if that lives | again | again |
-//! | `Unavailable`, `LimitExceeded` | again, with the same condition where the error says that it may have happened | again over its link | again | again |
+//! | `Unavailable`, `LimitExceeded`, a word that is a gateway's | again, with the same condition where the error says that it may have happened | again over its link | again | again |
 //! | `Timeout` (of the engine, or the deadline), `Protocol`, `Internal` | told | told | told | again |
 //! | any other refusal | told: it will not pass | told | told | `Forbidden` is final, others are tried again |
+//!
+//! **A gateway's word** is what was [said on the way](Error::is_said_on_the_way): an HTTP answer that no engine gives, or a gRPC status
+//! without a code of ours, for an engine refuses in its answer. It means the same over both transports:
+//!
+//! | HTTP | gRPC | kind | |
+//! |---|---|---|---|
+//! | 401, 407 | 16 unauthenticated | `Unavailable`, `Unauthenticated` | passes at a login; of a command, the next link's login shows whose word it is |
+//! | 403 | 7 permission denied | `Unavailable`, `Forbidden` | passes |
+//! | 404 | 12 unimplemented | `Unavailable`, `Unsupported` | passes for what every engine serves; others may not have the call |
+//! | 408, 5xx, a page | 1 cancelled, 2 unknown, 10 aborted, 14 unavailable | `Unavailable`, `Refused` | passes; it may have been carried out |
+//! | 400 | 13 internal, 15 data loss | `Unavailable`, `Protocol` | the same |
+//! | 413, 429 | 8 resource exhausted, 11 out of range | `PayloadTooLarge`, `LimitExceeded` | as if the engine had said it |
+//! | | 3, 5, 6, 9 | by the status | stays: somebody looked at the command |
+//!
+//! **A key** that an engine refuses by a code is refused for good. In words of its own it may mean that it does not know any key yet: a
+//! client that was logged in with that key asks a few times more.
 //!
 //! **The wait** doubles from [`RetryPolicy::first_wait`] up to [`RetryPolicy::longest_wait`], and is a random part of that; where the
 //! engine said that it cannot now, one in its upper half. A repeat over the next link does not wait: the link did. Every other repeat
@@ -20,7 +36,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{Command, Error, ErrorKind, Extension, ServerConfig};
+use ensync_core::{Command, Error, ErrorKind, Extension, ServerConfig, Settlement};
 use tokio::time::Instant;
 
 /// How long an engine remembers a publish, if it deduplicates and does not say.
@@ -133,8 +149,8 @@ impl Attempts {
                 self.made -= 1;
                 return if self.may_send(command, engine) { Next::OtherLink } else { Next::Tell };
             }
-            ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded => {
-                jittered(self.policy.ceiling(self.made), error.kind(), random)
+            kind if is_outlasted(error, every_engine_serves(command)) => {
+                jittered(self.policy.ceiling(self.made), kind, random)
             }
             _ => return Next::Tell,
         };
@@ -168,18 +184,49 @@ fn remembers(engine: &ServerConfig, since: Instant) -> bool {
     engine.has(Extension::Deduplication) && since.elapsed() < engine.dedup_window().unwrap_or(WINDOW) / 2
 }
 
+/// How often an engine may refuse in its own words a key that it knew before.
+const REFUSED_IN_WORDS: u32 = 5;
+
 /// Whether an attempt to log in is the last: who the app is, and what it may do, does not change by trying again. That must be the
-/// engine's word: what a gateway refuses today it may let through in a moment.
-pub(super) fn is_final_for_login(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden) && !error.is_said_on_the_way()
+/// engine's word: what a gateway refuses today it may let through in a moment. `was_known` if a login with this key succeeded before, and
+/// how often the key was refused in words since.
+pub(super) fn is_final_for_login(error: &Error, was_known: bool, refused: u32) -> bool {
+    let of_the_key = matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden);
+    let may_pass = was_known && error.is_read_from_words() && refused < REFUSED_IN_WORDS;
+    of_the_key && !error.is_said_on_the_way() && !may_pass
 }
 
-/// Whether a refusal passes by itself, so that what is said to an engine may be said again.
-pub(super) fn passes(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Unavailable | ErrorKind::LimitExceeded | ErrorKind::Interrupted | ErrorKind::Timeout
-    )
+/// Whether a refusal passes by itself, so that what is said to an engine may be said again. `served` as in [`may_relent`].
+pub(super) fn passes(error: &Error, served: bool) -> bool {
+    error.kind() == ErrorKind::Timeout || is_outlasted(error, served)
+}
+
+/// Whether a command is repeated after it, while there is time.
+fn is_outlasted(error: &Error, served: bool) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::LimitExceeded)
+        || may_relent(error, served)
+}
+
+/// Whether it may be the word of a gateway that will soon say something else, though of its kind it would stay. `served` if
+/// [every engine serves](every_engine_serves) what was asked for.
+pub(crate) fn may_relent(error: &Error, served: bool) -> bool {
+    error.is_said_on_the_way()
+        && match error.kind() {
+            ErrorKind::Forbidden => true,
+            ErrorKind::Unsupported => served,
+            // One that was looked at and refused is not of those.
+            ErrorKind::Refused | ErrorKind::Protocol => error.may_have_happened(),
+            _ => false,
+        }
+}
+
+/// Whether there is no engine that does not have this: who answers that he does not is none.
+pub(super) fn every_engine_serves(command: &Command) -> bool {
+    match command {
+        Command::Publish(_) | Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Heartbeat => true,
+        Command::Settle(settle) => settle.how == Settlement::Ack,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +263,41 @@ mod tests {
         }
         let mut once = Attempts::new(RetryPolicy::never());
         assert_eq!(once.failed(&settle(), &engine, now, &Error::new(ErrorKind::Unavailable, "no"), 0.5), Next::Tell);
+    }
+
+    #[test]
+    fn what_a_gateway_says_passes_and_what_the_engine_says_of_the_key_stays() {
+        use ErrorKind::{
+            Forbidden, InvalidInput, NotFound, PayloadTooLarge, Protocol, Refused, Unauthenticated, Unsupported,
+        };
+        let event = "a/b".parse::<ensync_core::EventName>().unwrap();
+        let (served, not) = (Command::Unsubscribe { event }, settle());
+        assert!(every_engine_serves(&served) && !every_engine_serves(&not));
+        for (kind, perhaps_done, of_what_is_served, of_others) in [
+            (Forbidden, false, true, true),
+            (Unsupported, false, true, false),
+            (Protocol, true, true, true),
+            (Refused, true, true, true),
+            (Refused, false, false, false),
+            (PayloadTooLarge, false, false, false),
+            (InvalidInput, false, false, false),
+            (NotFound, false, false, false),
+        ] {
+            let error = Error::new(kind, "no");
+            let error = if perhaps_done { error.perhaps_done() } else { error };
+            assert!(!passes(&error, true), "{kind:?} of the engine");
+            let error = error.said_on_the_way();
+            assert_eq!((passes(&error, true), passes(&error, false)), (of_what_is_served, of_others), "{kind:?}");
+        }
+        for kind in [Forbidden, Unauthenticated] {
+            assert!(is_final_for_login(&Error::new(kind, "no"), true, 0));
+            assert!(!is_final_for_login(&Error::new(kind, "no").said_on_the_way(), false, 1_000));
+        }
+        let in_words = Error::from_login_refusal("Invalid access key");
+        assert!(is_final_for_login(&in_words, false, 0), "a key that never was known");
+        assert!(!is_final_for_login(&in_words, true, 0) && is_final_for_login(&in_words, true, REFUSED_IN_WORDS));
+        assert!(is_final_for_login(&Error::from_login_refusal("unauthenticated: no such key"), true, 0));
+        assert!(!is_final_for_login(&Error::new(Protocol, "what is that"), false, 0));
     }
 
     #[tokio::test(start_paused = true)]

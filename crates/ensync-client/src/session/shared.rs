@@ -17,6 +17,7 @@ use super::link::LiveLink;
 use super::link_command::{HandBack, Left, LinkCommand, LinkCommands};
 use super::registry::SubscriptionRegistry;
 use super::state_cell::StateCell;
+use super::waiting::WaitsForLink;
 use crate::ConnectionEvent;
 use crate::failover::Failover;
 use crate::options::Options;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     /// Calls, publishes and handlers under way, which `close` waits for.
     pub(super) work: TaskTracker,
     pub(super) commands: LinkCommands,
+    /// Calls that wait for a link.
+    pub(super) waits_for_link: WaitsForLink,
     /// How many words about deliveries wait to be said.
     pub(super) hand_backs: AtomicUsize,
     pub(super) draining: AtomicBool,

@@ -8,7 +8,7 @@ use ensync_core::{Error, ErrorKind, Result, report};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, asks_for_time};
+use super::backoff::{Backoff, Wait, asks_for_time};
 use super::ended::ended_subscriptions;
 use super::leases::keep_waiting;
 use super::link::{Inbox, LiveLink};
@@ -16,6 +16,7 @@ use super::link_command::{LinkCommand, Runner};
 use super::restore::restore;
 use super::retry::is_final_for_login;
 use super::route::route;
+use super::waiting::WaitsForLink;
 use super::watch::{heartbeat, watch};
 use super::{Shared, State};
 use crate::ConnectionEvent;
@@ -41,9 +42,10 @@ type Next = Result<Option<Fresh>>;
 pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: Queue) {
     let shared = ended.0.clone();
     let options = &shared.options;
-    let backoff = Backoff::new(options.reconnect_interval, options.reconnect_factor, options.jitter_seed);
+    let (interval, factor) = (options.reconnect_interval, options.reconnect_factor);
+    let backoff = Backoff::new(interval, factor, options.max_reconnect_attempts, options.jitter_seed);
     let epoch = first.as_ref().map_or(0, |(link, _)| link.epoch());
-    let mut dialling = Dialling { shared: &shared, backoff, epoch };
+    let mut dialling = Dialling { shared: &shared, backoff, epoch, refused: 0, tried: Instant::now() };
     let mut next = match first {
         Some(link) => Ok(Some(link)),
         None => dialling.first_link().await,
@@ -98,13 +100,17 @@ struct Dialling<'a> {
     backoff: Backoff,
     /// The number of the last link.
     epoch: u64,
+    /// How often in an outage the engine refused the key in words of its own.
+    refused: u32,
+    /// When the last attempt began.
+    tried: Instant,
 }
 
 impl Dialling<'_> {
     /// The first attempt is made at once.
     async fn first_link(&mut self) -> Next {
-        match self.attempt(0, Duration::ZERO).await {
-            Err(error) if !is_final_for_login(&error) => self.reconnect(error, false).await,
+        match self.attempt(0, Wait::default()).await {
+            Err(error) if !self.is_final(&error) => self.reconnect(error, false).await,
             next => next,
         }
     }
@@ -119,32 +125,44 @@ impl Dialling<'_> {
             }
             let wait = self.backoff.next(last.kind());
             let wait = match std::mem::take(&mut at_once) {
-                true => Duration::ZERO,
+                true => Wait::default(),
                 // Counted from the last attempt's beginning: one that was waited for in vain was a wait. An engine that asked for time
                 // gets it.
                 false if asks_for_time(last.kind()) => wait,
-                false => wait.saturating_sub(took),
+                false => wait.less(took),
             };
+            // As it is now: somebody may come.
+            let planned = if shared.waits_for_link.any() { wait.awaited } else { wait.usual };
             let attempted = self.backoff.attempt;
-            tracing::debug!(endpoint = %shared.endpoint(), attempt = attempted, ?wait, "reconnecting");
+            tracing::debug!(endpoint = %shared.endpoint(), attempt = attempted, wait = ?planned, "reconnecting");
             shared.change(
-                State::Lost { attempt: attempted, next_try: Instant::now() + wait, cause: last },
-                ConnectionEvent::Reconnecting { attempt: attempted, wait },
+                State::Lost { attempt: attempted, next_try: Instant::now() + planned, cause: last },
+                ConnectionEvent::Reconnecting { attempt: attempted, wait: planned },
             );
-            let tried = Instant::now() + wait;
             last = match self.attempt(attempted, wait).await {
-                Err(error) if !is_final_for_login(&error) => error,
+                Err(error) if !self.is_final(&error) => error,
                 next => return next,
             };
-            took = tried.elapsed();
+            took = self.tried.elapsed();
         }
     }
 
+    /// Whether there is no use in another attempt.
+    fn is_final(&mut self, error: &Error) -> bool {
+        let was_known = self.shared.was_live.load(Ordering::Relaxed);
+        let is_final = is_final_for_login(error, was_known, self.refused);
+        if error.kind() == ErrorKind::Unauthenticated && error.is_read_from_words() {
+            self.refused = self.refused.saturating_add(1);
+        }
+        is_final
+    }
+
     /// One attempt, after a wait.
-    async fn attempt(&mut self, number: u32, wait: Duration) -> Next {
+    async fn attempt(&mut self, number: u32, wait: Wait) -> Next {
         let shared = self.shared;
         let link = async {
-            tokio::time::sleep(wait).await;
+            until(wait, &shared.waits_for_link).await;
+            self.tried = Instant::now();
             shared.connect().await
         };
         let link = tokio::select! {
@@ -155,6 +173,7 @@ impl Dialling<'_> {
         match link {
             Ok(link) => {
                 self.epoch += 1;
+                self.refused = 0;
                 Ok(Some(LiveLink::new(link, self.epoch)))
             }
             Err(error) => {
@@ -166,6 +185,19 @@ impl Dialling<'_> {
                 Err(error)
             }
         }
+    }
+}
+
+/// Waits as long as is usual, or as long as it takes while somebody waits for the link: from the beginning, or from when he comes.
+async fn until(wait: Wait, waits: &WaitsForLink) {
+    let (usual, awaited) = (Instant::now() + wait.usual, Instant::now() + wait.awaited);
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep_until(usual) => {}
+        () = async {
+            waits.until_any().await;
+            tokio::time::sleep_until(awaited).await;
+        } => {}
     }
 }
 

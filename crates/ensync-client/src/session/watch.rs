@@ -6,6 +6,7 @@ use ensync_core::{Command, Error, ErrorKind, Result};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::link::LiveLink;
+use super::retry::may_relent;
 
 /// How long a call may wait while nothing at all comes before the link is asked for a sign of life.
 pub(super) const PROBE_AFTER: Duration = Duration::from_secs(5);
@@ -60,6 +61,7 @@ pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded) => {
                 return Ok(());
             }
+            Ok(Err(error)) if may_relent(&error, true) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) if link.quiet() < limit && since.elapsed() < ANSWER_WITHIN.max(limit) => {}
             Err(_) => {

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod awaited;
 mod bounds;
 mod closing;
 mod delivered;
 mod ended;
+mod gateway;
 mod leaving;
 mod link;
 mod links;

@@ -1,10 +1,10 @@
 //! An outbox that is drained over an engine that says little of itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ensync_client::core::{AppId, Command, ErrorKind, Keyring, SecretKey};
+use ensync_client::core::{AppId, Command, Error, ErrorKind, Keyring, SecretKey};
 use ensync_client::{Outbox, OutboxOptions, OutboxStatus};
 
 use crate::scripted::{Answer, Scripted, somebody};
@@ -50,4 +50,28 @@ async fn what_another_app_queued_is_not_sent_as_ones_own_whatever_the_engine_tel
     let status = flushed(&outbox).await;
     assert_eq!((status.waiting, status.parked, engine.count("publish")), (0, 0, 1));
     client.close().await.unwrap();
+}
+
+/// What is parked waits for somebody: that is not for a gateway to decide, which will let it through in a moment.
+#[tokio::test]
+async fn what_a_gateway_does_not_let_through_is_not_parked() {
+    for (kind, perhaps_done) in
+        [(ErrorKind::Forbidden, false), (ErrorKind::Unsupported, false), (ErrorKind::Refused, true)]
+    {
+        let asked = AtomicUsize::new(0);
+        let engine = Scripted::new(move |_, command| match command {
+            Command::Publish(_) if asked.fetch_add(1, Ordering::Relaxed) < 2 => {
+                let error = Error::new(kind, "upstream connect error").said_on_the_way();
+                Answer::Fails(if perhaps_done { error.perhaps_done() } else { error })
+            }
+            _ => Answer::Done,
+        });
+        let place = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(place.path().join("outbox"), OutboxOptions::new()).await.unwrap();
+        let client = engine.engine().create_client("key").outbox(outbox.clone()).await.unwrap();
+        client.publish("a/b", &1).to(somebody()).queue().await.unwrap();
+        let status = flushed(&outbox).await;
+        assert_eq!((status.waiting, status.parked, engine.count("publish")), (0, 0, 3), "{kind:?}");
+        client.close().await.unwrap();
+    }
 }

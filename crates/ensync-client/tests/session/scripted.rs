@@ -26,6 +26,8 @@ pub(crate) enum Answer {
     No(ErrorKind),
     /// A refusal in words of its own.
     Says(&'static str),
+    /// Any error.
+    Fails(Error),
     /// None, ever.
     Never,
     After(Duration, Box<Answer>),
@@ -205,6 +207,7 @@ impl Far for End {
                 Answer::With(reply) => return Ok(reply),
                 Answer::No(kind) => return Err(Error::new(kind, "refused by the script")),
                 Answer::Says(words) => return Err(Error::from_refusal(words)),
+                Answer::Fails(error) => return Err(error),
                 Answer::Never => std::future::pending().await,
                 Answer::After(wait, then) => {
                     tokio::time::sleep(wait).await;

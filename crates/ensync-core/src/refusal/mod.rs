@@ -72,10 +72,10 @@ impl Error {
         const FINAL: &[&str] = &["invalid", "unauthorized", "unauthorised", "unauthenticated", "denied"];
         let refusal = Self::from_refusal(text);
         let words = Words::of(head(text), &[]);
-        let told = |kind| Self::new(kind, refusal.to_string());
+        let told = |kind| Self::new(kind, refusal.to_string()).by_words();
         match refusal.kind() {
             ErrorKind::Refused if text.trim().is_empty() => {
-                Self::new(ErrorKind::Unauthenticated, "the engine refused the app key and gave no reason")
+                Self::new(ErrorKind::Unauthenticated, "the engine refused the app key and gave no reason").by_words()
             }
             ErrorKind::Refused if words.say(INSIDE) => told(ErrorKind::Unavailable),
             ErrorKind::Refused => told(ErrorKind::Unauthenticated),

@@ -44,6 +44,7 @@ impl NotGrpc {
         };
         // A client error is told before a request is passed on; of all others, an engine may have got it.
         let before = self.status.is_client_error() && self.status != S::REQUEST_TIMEOUT;
+        let error = error.said_on_the_way();
         if before { error } else { error.perhaps_done() }
     }
 
@@ -60,6 +61,7 @@ impl NotGrpc {
             ErrorKind::Protocol,
             format!("what answers speaks HTTP/2 but is no EnSync engine (ensync.EnSyncService): {self}"),
         )
+        .said_on_the_way()
     }
 }
 
@@ -113,6 +115,7 @@ mod tests {
             assert_eq!((error.kind(), error.may_have_happened()), (kind, happened), "{error}");
             assert!(error.to_string().starts_with(&format!("a proxy answered {status} ")), "{error}");
             assert_eq!(page.error_of_login().kind(), login, "{status}");
+            assert!(error.is_said_on_the_way() && page.error_of_login().is_said_on_the_way(), "{status}");
         }
         assert!(answer(502, None).unwrap_err().to_string().ends_with("502 Bad Gateway"));
         let long = answer(200, Some(&"x".repeat(5_000))).unwrap_err();

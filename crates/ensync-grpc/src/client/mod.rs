@@ -222,10 +222,11 @@ fn explain(to: &Endpoint, seen: &Observation, status: tonic::Status) -> Error {
     }
     let error = status::from_status(&status);
     match error.kind() {
-        ErrorKind::Protocol => Error::new(
+        ErrorKind::Protocol | ErrorKind::Unsupported => Error::new(
             ErrorKind::Protocol,
             format!("log in to {to}: what answers speaks HTTP/2 but is no EnSync engine (ensync.EnSyncService)"),
         )
+        .said_on_the_way()
         .with_source(error),
         _ => error.context(format_args!("log in to {to}")),
     }

@@ -114,7 +114,7 @@ async fn a_call_that_no_generation_serves_is_an_error_and_no_more() {
     });
     let link = connect(stream).await.unwrap();
     let replay = Command::Replay { id: EventId::parse("i").unwrap(), event: name("a") };
-    assert_eq!(link.transport.call(replay).await.unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(link.transport.call(replay).await.unwrap_err().kind(), ErrorKind::Unsupported);
     let reply = link.transport.call(publish("a")).await.unwrap();
     assert_eq!(reply, Reply::Published { id: EventId::parse("i").unwrap() });
 }
@@ -322,6 +322,38 @@ async fn a_call_that_failed_on_its_way_may_have_happened() {
         let link = connect(stream).await.unwrap();
         let error = link.transport.call(publish("a")).await.unwrap_err();
         assert!(error.may_have_happened(), "{code:?}: {error}");
+    }
+}
+
+/// A proxy that turns an HTTP answer into a status, as Envoy does for gRPC requests: 403, 404, 400 and others become these.
+#[tokio::test]
+async fn a_status_without_a_code_is_a_gateway_s_word_of_a_command_too() {
+    use tonic::Code;
+    for (code, kind, happened) in [
+        (Code::PermissionDenied, ErrorKind::Forbidden, false),
+        (Code::Unimplemented, ErrorKind::Unsupported, false),
+        (Code::Cancelled, ErrorKind::Refused, true),
+        (Code::Unknown, ErrorKind::Refused, true),
+        (Code::Aborted, ErrorKind::Refused, true),
+        (Code::Internal, ErrorKind::Protocol, true),
+        (Code::Unavailable, ErrorKind::Unavailable, true),
+    ] {
+        let (stream, _serving) = serve(move |request| async move {
+            match request.uri().path().ends_with("/Connect") {
+                true => answer([welcome().encode_to_vec()]),
+                false => tonic::Status::new(code, "no healthy upstream").into_http(),
+            }
+        });
+        let link = connect(stream).await.unwrap();
+        let unsubscribe = Command::Unsubscribe { event: name("a") };
+        for command in [publish("a"), subscribe("a"), unsubscribe, Command::Heartbeat] {
+            let error = link.transport.call(command).await.unwrap_err();
+            assert_eq!((error.kind(), error.may_have_happened()), (kind, happened), "{code:?}: {error}");
+            assert!(error.is_said_on_the_way(), "{code:?}: {error}");
+        }
+        // At a login none of them is final.
+        let (stream, _serving) = serve(move |_| async move { tonic::Status::new(code, "no route").into_http() });
+        assert!(connect(stream).await.unwrap_err().is_said_on_the_way(), "{code:?}");
     }
 }
 

@@ -67,7 +67,7 @@ fn refused_handshake(to: &Endpoint, cause: WsError) -> Error {
 fn not_opened(to: &Endpoint, status: StatusCode, headers: &HeaderMap) -> Error {
     let page = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let (kind, why) = match status.as_u16() {
-        401 | 407 => (ErrorKind::Unauthenticated, "a gateway in between wants a login of its own"),
+        401 | 407 => (ErrorKind::Unavailable, "a gateway in between wants a login of its own"),
         429 => (ErrorKind::LimitExceeded, "a gateway in between takes no more for now"),
         403 => (ErrorKind::Unavailable, "a gateway in between does not let it through"),
         408 | 425 | 500 | 502..=504 | 506..=599 => {

@@ -89,8 +89,8 @@ async fn what_is_no_websocket_is_told_apart() {
 async fn a_gateway_in_between_is_told_apart_and_outlasted() {
     let page = "content-type: text/html; charset=utf-8\r\n";
     for (status, headers, kind) in [
-        ("401 Unauthorized", "", ErrorKind::Unauthenticated),
-        ("407 Proxy Authentication Required", "", ErrorKind::Unauthenticated),
+        ("401 Unauthorized", "", ErrorKind::Unavailable),
+        ("407 Proxy Authentication Required", "", ErrorKind::Unavailable),
         ("403 Forbidden", page, ErrorKind::Unavailable),
         ("429 Too Many Requests", "", ErrorKind::LimitExceeded),
         ("500 Internal Server Error", "", ErrorKind::Unavailable),

@@ -1,0 +1,118 @@
+//! How soon a connection is sought for those who wait for one.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensync_client::core::ErrorKind;
+use ensync_client::{Client, ConnectionEvent};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use crate::scripted::{Answer, Scripted, somebody};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An engine and a client of it whose connection has just been lost, by a seed.
+async fn lost(seed: u64, why: ErrorKind) -> (Arc<Scripted>, Client) {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.engine().jitter_seed(seed).create_client("key").await.unwrap();
+    engine.logins(move |_| Err(why));
+    engine.end(1, Some(ErrorKind::Interrupted));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!client.is_connected());
+    (engine, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishes_outlast_most_of_their_time_without_an_engine() {
+    let mut longest = Duration::ZERO;
+    for seed in 0..1_000 {
+        let why = if seed % 2 == 0 { ErrorKind::Connect } else { ErrorKind::Unavailable };
+        let (engine, client) = lost(seed, why).await;
+        let publishing = tokio::spawn(client.publish("a/b", &1).to(somebody()).into_future());
+        tokio::time::sleep(20 * SECOND).await;
+        engine.logins(|_| Ok(()));
+        let since = Instant::now();
+        publishing.await.unwrap().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        longest = longest.max(since.elapsed());
+    }
+    assert!((SECOND / 2..=2 * SECOND).contains(&longest), "{longest:?} after it was back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_late_in_an_outage_does_not_wait_for_the_wait_of_others() {
+    let mut longest = Duration::ZERO;
+    for seed in 0..100 {
+        let (engine, client) = lost(seed, ErrorKind::Connect).await;
+        tokio::time::sleep(3_600 * SECOND).await;
+        engine.logins(|_| Ok(()));
+        let since = Instant::now();
+        client.publish("a/b", &1).to(somebody()).await.unwrap();
+        longest = longest.max(since.elapsed());
+    }
+    assert!(longest <= 6 * SECOND, "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_become_rare_if_nobody_waits_and_stay_bounded_if_somebody_does() {
+    let (engine, _client) = lost(1, ErrorKind::Connect).await;
+    tokio::time::sleep(3_600 * SECOND).await;
+    let alone = engine.tried.lock().unwrap().len();
+    assert!((60..200).contains(&alone), "{alone}");
+
+    let (engine, client) = lost(1, ErrorKind::Connect).await;
+    let mut events = client.events();
+    let publish = client.publish("a/b", &1).to(somebody()).timeout(3_600 * SECOND);
+    let error = publish.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    let awaited = engine.tried.lock().unwrap().len();
+    assert!((600..2_400).contains(&awaited), "{awaited}");
+    // What is told of the waits is what they are.
+    let told = async {
+        loop {
+            if let Some(ConnectionEvent::Reconnecting { wait, .. }) = events.next().await {
+                return wait;
+            }
+        }
+    };
+    assert!(told.await <= 60 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_full_is_not_asked_more_often_by_those_who_wait() {
+    let mut tried = Vec::new();
+    for waits in [false, true] {
+        let (engine, client) = lost(5, ErrorKind::LimitExceeded).await;
+        let publish = client.publish("a/b", &1).to(somebody()).timeout(1_200 * SECOND).into_future();
+        let publishing = waits.then(|| tokio::spawn(publish));
+        tokio::time::sleep(600 * SECOND).await;
+        tried.push(engine.tried.lock().unwrap().len());
+        drop(publishing);
+    }
+    assert!(tried[0] == tried[1] && tried[0] < 40, "{tried:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn counted_attempts_are_not_used_up_sooner() {
+    let mut took = Vec::new();
+    for waits in [false, true] {
+        let engine = Scripted::new(|_, _| Answer::Done);
+        let settings = engine.engine().jitter_seed(9).max_reconnect_attempts(10);
+        let client = settings.create_client("key").await.unwrap();
+        engine.logins(|_| Err(ErrorKind::Connect));
+        engine.end(1, Some(ErrorKind::Interrupted));
+        let since = Instant::now();
+        if waits {
+            let publish = client.publish("a/b", &1).to(somebody()).timeout(3_600 * SECOND);
+            assert_eq!(publish.await.unwrap_err().kind(), ErrorKind::Closed);
+        } else {
+            tokio::time::sleep(SECOND).await;
+            while !matches!(client.connection_state(), ensync_client::ConnectionState::Closed { .. }) {
+                tokio::time::sleep(SECOND / 100).await;
+            }
+        }
+        took.push(since.elapsed());
+    }
+    assert!(took[0] > 60 * SECOND && took[0].abs_diff(took[1]) < SECOND, "{took:?}");
+}
