@@ -240,9 +240,9 @@ fn pem(text: &str) -> Vec<Range<usize>> {
         let line = text.get(end + PEM.1.len()..)?;
         Some(end + PEM.1.len() + line.find("-----").map_or(line.len(), |at| at + 5))
     });
-    let Some(end) = end else { return vec![start..text.len()] };
-    let next = text.get(end..).and_then(|rest| rest.find(PEM.0)).map(|at| end + at..text.len());
-    [start..end].into_iter().chain(next).collect()
+    let first = start..end.unwrap_or(text.len());
+    let next = text.get(first.end..).and_then(|rest| rest.find(PEM.0)).map(|at| first.end + at..text.len());
+    std::iter::once(first).chain(next).collect()
 }
 
 /// In order, and what overlaps as one.
