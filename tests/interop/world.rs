@@ -1,7 +1,6 @@
 //! An engine that can be restarted, the apps it knows, and our own clients.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_engine::{DeadLetter, EventOptions, MemoryLog, QueueStats, Server, ServerBuilder};

@@ -107,10 +107,11 @@ impl Loaded {
                 "storage.segment_size",
                 "storage.segment_size has to be from \"64KiB\" to \"1GiB\"".into(),
             );
-        } else if retention.0 < 4 * segment.0 {
-            self.warnings.push(
-                "storage.retention_size is less than four segments: little can be replayed, and what waits is copied often".into(),
-            );
+        } else if retention.0 / self.partitions() < 4 * segment.0 {
+            let each = if self.partitions() > 1 { " for each partition" } else { "" };
+            self.warnings.push(format!(
+                "storage.retention_size is less than four segments{each}: little can be replayed, and what waits is copied often"
+            ));
         }
         if self.config.partitions.is_some_and(|partitions| partitions.get() > 64) {
             self.refuse_setting("storage.partitions", "storage.partitions has to be from 1 to 64".into());
@@ -129,6 +130,11 @@ impl Loaded {
         }
     }
 
+    /// How many partitions a new store would have; one that is there has as many as it had, whatever is not said here.
+    fn partitions(&self) -> u64 {
+        self.config.partitions.map_or(1, |partitions| partitions.get().into())
+    }
+
     /// What the settings allow that the disk of the data does not.
     #[cfg(unix)]
     fn compare_with_disk(&self) -> Option<String> {
@@ -141,9 +147,11 @@ impl Loaded {
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let (retention, segment) = (self.config.retention_size.0, self.config.segment_size.0);
         let shown = |bytes: u64| bytesize::ByteSize(bytes).to_string();
-        if free < 2 * segment {
+        // Each partition has one that it writes, and the next. On a small disk they are shorter: one of each takes a sixteenth of it at most.
+        if free < 2 * segment.saturating_mul(self.partitions()).min(total / 16) {
+            let each = if self.partitions() > 1 { " for each partition" } else { "" };
             return Some(format!(
-                "the disk of {} has {} free, which is less than two segments (storage.segment_size); make space before the engine runs",
+                "the disk of {} has {} free, which is less than two segments{each} (storage.segment_size); make space before the engine runs",
                 data.display(),
                 shown(free)
             ));

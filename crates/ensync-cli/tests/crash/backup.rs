@@ -12,7 +12,7 @@ use crate::common::Keys;
 use crate::kills::dead_letters;
 use crate::ledger::{Entry, Ledger, Settlement};
 use crate::load::{Load, Payload};
-use crate::process::{Process, ensync, output, recipient};
+use crate::process::{Process, ensync, output, recipient, recipients};
 use crate::{EVENT, PATIENCE};
 
 const BACKUPS: usize = 3;
@@ -53,8 +53,13 @@ async fn check(backup: &Path, data: &Path, keys: &mut Keys, promise: &Promise) {
     let dead = dead_letters(data);
     assert!(dead.is_superset(&promise.dead), "no dead letters: {:?}", promise.dead.difference(&dead));
     let process = Process::start(data, keys);
-    let reader = recipient(&process.urls[0], keys).await;
-    let mut events = reader.subscribe(EVENT).max_in_flight(10_000).await.unwrap();
+    let (mut readers, mut all) = (Vec::new(), Vec::new());
+    for app in &recipients(keys) {
+        let reader = recipient(&process.urls[0], keys, app).await;
+        all.push(reader.subscribe(EVENT).max_in_flight(10_000).await.unwrap());
+        readers.push(reader);
+    }
+    let mut events = futures::stream::select_all(all);
     let mut owed = promise.owed.clone();
     while !owed.is_empty() {
         let next = timeout(PATIENCE, events.next()).await;

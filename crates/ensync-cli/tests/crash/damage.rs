@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::EVENT;
 use crate::common::Keys;
 use crate::files::frames;
-use crate::process::{Process, address, sender};
+use crate::process::{Process, address, recipients, sender};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_log_is_refused_and_left_as_it_is() {
@@ -15,9 +15,10 @@ async fn a_damaged_log_is_refused_and_left_as_it_is() {
     let mut keys = Keys::new();
     let process = Process::start(&data, &mut keys);
     let client = sender(&process.urls[0], &keys).await;
+    let first = recipients(&keys).remove(0);
     // So little that no checkpoint is due, which would cover it.
     for n in 0..20 {
-        client.publish(EVENT, &n).to(address(&keys)).await.unwrap();
+        client.publish(EVENT, &n).to(address(&keys, &first)).await.unwrap();
     }
     process.kill();
 

@@ -25,6 +25,8 @@ pub(crate) struct Work {
     pub(crate) rolls: u64,
     pub(crate) drops: u64,
     pub(crate) checkpoints: usize,
+    /// The logs that were gone on with in another file.
+    pub(crate) logs: BTreeSet<PathBuf>,
 }
 
 /// Where the logs of the partitions are, in their order.
@@ -57,6 +59,7 @@ impl Work {
         for (log, after) in &after.0 {
             let before = before.0.get(log).cloned().unwrap_or_default();
             self.rolls += after.last.saturating_sub(before.last);
+            self.logs.extend((after.last > before.last).then(|| log.clone()));
             self.drops += after.first.saturating_sub(before.first);
             self.checkpoints += after.checkpoints.difference(&before.checkpoints).count();
         }

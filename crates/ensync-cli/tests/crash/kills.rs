@@ -11,7 +11,7 @@ use crate::common::Keys;
 use crate::files::{Look, Work, tear};
 use crate::ledger::{Entry, Ledger, Settlement};
 use crate::load::{Load, drain};
-use crate::process::{Process, ensync, output};
+use crate::process::{Process, ensync, output, partitions};
 
 /// How often the engine is killed under load; more with `ENSYNC_KILLS`.
 fn kills() -> usize {
@@ -109,8 +109,8 @@ async fn no_accepted_event_is_lost_and_no_settled_one_comes_back() {
     assert_eq!(dead_letters(&data), dead, "what is dead stays so, and nothing joins it");
     check_files(&data).await;
     let queues = list("queue", &data);
-    assert_eq!(queues.len(), 1, "{queues:?}");
-    let waiting = queues[0]["deferred"].as_u64().unwrap() as usize;
+    assert_eq!(queues.len(), partitions(), "{queues:?}");
+    let waiting = queues.iter().map(|queue| queue["deferred"].as_u64().unwrap() as usize).sum();
     // Where the answer to a long defer was lost, it may have been stored or not; then it came.
     let perhaps = ledger.count(|entry| entry.is_in_doubt(Settlement::DeferLong));
     assert!((deferred..=deferred + perhaps).contains(&waiting), "{deferred}, {perhaps} in doubt: {queues:?}");
@@ -134,5 +134,6 @@ async fn no_accepted_event_is_lost_and_no_settled_one_comes_back() {
     );
     if kills() >= 5 {
         assert!(work.rolls > 0 && work.checkpoints > 0 && work.drops > 0, "too little was stored: {work:?}");
+        assert_eq!(work.logs.len(), partitions(), "in each partition: {work:?}");
     }
 }

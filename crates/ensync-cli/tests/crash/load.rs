@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::common::Keys;
 use crate::ledger::{Ledger, Settlement};
-use crate::process::{Process, address, recipient, sender};
+use crate::process::{Process, address, recipient, recipients, sender};
 use crate::{EVENT, PATIENCE};
 
 const PUBLISHERS: usize = 4;
@@ -37,13 +37,16 @@ pub(crate) enum Habit {
 pub(crate) struct Load(JoinSet<()>);
 
 impl Load {
-    /// Publishers and a consumer on each transport.
+    /// Publishers on each transport, and a consumer of each recipient.
     pub(crate) async fn start(process: &Process, keys: &Keys, ledger: &Arc<Ledger>) -> Self {
         let mut load = Self(JoinSet::new());
         for url in &process.urls {
-            load.0.spawn(consume(recipient(url, keys).await, Habit::Mixed, ledger.clone()));
+            for app in &recipients(keys) {
+                load.0.spawn(consume(recipient(url, keys, app).await, Habit::Mixed, ledger.clone()));
+            }
+            let to: Vec<_> = recipients(keys).iter().map(|app| address(keys, app)).collect();
             for _ in 0..PUBLISHERS {
-                load.0.spawn(publish(sender(url, keys).await, address(keys), ledger.clone()));
+                load.0.spawn(publish(sender(url, keys).await, to.clone(), ledger.clone()));
             }
         }
         load
@@ -70,10 +73,11 @@ impl Load {
     }
 }
 
-async fn publish(client: Client, to: AppId, ledger: Arc<Ledger>) {
+async fn publish(client: Client, to: Vec<AppId>, ledger: Arc<Ledger>) {
     loop {
         let n = ledger.number();
         let payload = Payload { n, fill: "x".repeat(fastrand::usize(0..2_000)) };
+        let to = to[n as usize / 4 % to.len()];
         if client.publish(EVENT, &payload).to(to).timeout(PATIENT).await.is_ok() {
             ledger.accept(n);
         }
@@ -124,9 +128,11 @@ pub(crate) async fn drain(process: &Process, keys: &Keys, ledger: &Arc<Ledger>) 
     let mut load = Load(JoinSet::new());
     let mut readers = Vec::new();
     for url in &process.urls {
-        let reader = recipient(url, keys).await;
-        readers.push(reader.clone());
-        load.0.spawn(consume(reader, Habit::Ack, ledger.clone()));
+        for app in &recipients(keys) {
+            let reader = recipient(url, keys, app).await;
+            readers.push(reader.clone());
+            load.0.spawn(consume(reader, Habit::Ack, ledger.clone()));
+        }
     }
     while !ledger.owed().is_empty() {
         let next = timeout(PATIENCE, ledger.progress.notified()).await;

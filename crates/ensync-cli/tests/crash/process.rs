@@ -4,14 +4,31 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use ensync_sdk::{AppId, Client};
+use sha2::{Digest, Sha256};
 
 use crate::EVENT;
 use crate::common::{self, Announced, Keys};
 
 /// How many partitions the engines have: see `ENSYNC_PARTITIONS`.
-fn partitions() -> String {
-    let partitions = std::env::var("ENSYNC_PARTITIONS").unwrap_or_else(|_| "1".to_owned());
-    format!("storage.partitions={partitions}")
+pub(crate) fn partitions() -> usize {
+    std::env::var("ENSYNC_PARTITIONS").ok().map_or(1, |n| n.parse().expect("ENSYNC_PARTITIONS: a number"))
+}
+
+/// Apps that may be recipients. Which partition has an app depends on its public key: of so many each has one.
+fn candidates() -> impl Iterator<Item = String> {
+    let count = if partitions() == 1 { 1 } else { 16 * partitions() };
+    (0..count).map(|n| format!("stock-{n}"))
+}
+
+/// The apps that get events: one of each partition, in their order.
+pub(crate) fn recipients(keys: &Keys) -> Vec<String> {
+    let count = partitions();
+    let of = |app: &String| {
+        let hash: [u8; 32] = Sha256::digest(address(keys, app).as_bytes()).into();
+        (u64::from_be_bytes(hash[..8].try_into().unwrap()) % count as u64) as usize
+    };
+    let first = |partition| candidates().find(|app| of(app) == partition).expect("an app of each partition");
+    (0..count).map(first).collect()
 }
 
 /// So small that the log rolls, is saved and shrinks within a second of load.
@@ -60,11 +77,14 @@ impl Process {
     pub(crate) fn command(launcher: Option<Command>, data: &Path) -> Command {
         let mut command = ensync(launcher);
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-level", "error"]);
-        command.args(["--app", "shop", "--app", "stock", "--event", EVENT, "--data"]).arg(data);
+        command.args(["--app", "shop", "--event", EVENT, "--data"]).arg(data);
+        for app in candidates() {
+            command.args(["--app", &app]);
+        }
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
-        command.args(["--set", &partitions()]);
+        command.args(["--set", &format!("storage.partitions={}", partitions())]);
         command.stdout(Stdio::piped());
         command
     }
@@ -81,7 +101,8 @@ impl Process {
         for (app, made) in announced.keys {
             assert!(keys.insert(app, made).is_none(), "keys are shown once");
         }
-        assert_eq!((process.urls.len(), keys.len(), announced.admin.as_str()), (2, 2, ""));
+        let apps = 1 + candidates().count();
+        assert_eq!((process.urls.len(), keys.len(), announced.admin.as_str()), (2, apps, ""));
         process
     }
 
@@ -110,10 +131,10 @@ pub(crate) async fn sender(url: &str, keys: &Keys) -> Client {
     common::client(keys, "shop", url).await
 }
 
-pub(crate) async fn recipient(url: &str, keys: &Keys) -> Client {
-    common::client(keys, "stock", url).await
+pub(crate) async fn recipient(url: &str, keys: &Keys, app: &str) -> Client {
+    common::client(keys, app, url).await
 }
 
-pub(crate) fn address(keys: &Keys) -> AppId {
-    keys["stock"]["ENSYNC_APP_ID"].parse().unwrap()
+pub(crate) fn address(keys: &Keys, app: &str) -> AppId {
+    keys[app]["ENSYNC_APP_ID"].parse().unwrap()
 }

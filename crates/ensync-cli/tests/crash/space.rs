@@ -7,14 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use ensync_sdk::core::report;
-use ensync_sdk::{Client, ErrorKind};
-use futures::StreamExt;
+use ensync_sdk::{AppId, Client, ErrorKind, Event, Result};
+use futures::{Stream, StreamExt};
 use tokio::time::{Duration, timeout};
 
 use crate::common::Keys;
 use crate::ledger::{Ledger, Settlement};
 use crate::load::Payload;
-use crate::process::{Process, address, ensync, output, recipient, sender};
+use crate::process::{Process, address, ensync, output, recipient, recipients, sender};
 use crate::{EVENT, PATIENCE};
 
 const BALLAST: usize = 512 << 10;
@@ -29,7 +29,7 @@ struct Disk {
 
 impl Disk {
     /// Why not, if this machine does not allow it.
-    fn mount(directory: PathBuf) -> Result<Self, String> {
+    fn mount(directory: PathBuf) -> std::result::Result<Self, String> {
         let script = r#"mount -t tmpfs -o size=3m tmpfs "$0" && echo mounted && exec cat"#;
         let mut command = Command::new("unshare");
         command.args(["-rm", "sh", "-c", script]).arg(&directory).stdin(Stdio::piped());
@@ -71,12 +71,29 @@ impl Drop for Disk {
     }
 }
 
+/// Whom an event of some number is for. Whatever is done with every fourth is done with some of each partition.
+fn to(keys: &Keys, n: u64) -> AppId {
+    let all = recipients(keys);
+    address(keys, &all[n as usize / 4 % all.len()])
+}
+
+/// Clients of all recipients, and their events.
+async fn all_events(url: &str, keys: &Keys) -> (Vec<Client>, impl Stream<Item = Result<Event>> + Unpin) {
+    let (mut readers, mut all) = (Vec::new(), Vec::new());
+    for app in &recipients(keys) {
+        let reader = recipient(url, keys, app).await;
+        all.push(reader.subscribe(EVENT).max_in_flight(10_000).await.unwrap());
+        readers.push(reader);
+    }
+    (readers, futures::stream::select_all(all))
+}
+
 /// Publishes until it is refused.
 async fn fill(client: &Client, keys: &Keys, ledger: &Ledger) {
     loop {
         let n = ledger.number();
         let payload = Payload { n, fill: "x".repeat(6_000) };
-        let Err(error) = client.publish(EVENT, &payload).to(address(keys)).timeout(REFUSED).await else {
+        let Err(error) = client.publish(EVENT, &payload).to(to(keys, n)).timeout(REFUSED).await else {
             ledger.accept(n);
             continue;
         };
@@ -92,7 +109,7 @@ async fn recover(client: &Client, keys: &Keys, ledger: &Ledger) {
     let again = async {
         let n = ledger.number();
         let payload = Payload { n, fill: "x".repeat(6_000) };
-        while let Err(error) = client.publish(EVENT, &payload).to(address(keys)).timeout(PATIENCE).await {
+        while let Err(error) = client.publish(EVENT, &payload).to(to(keys, n)).timeout(PATIENCE).await {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", report(&error));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -103,8 +120,8 @@ async fn recover(client: &Client, keys: &Keys, ledger: &Ledger) {
 
 /// Takes in what comes and acknowledges some of it, until it has done so often enough or nothing is owed. Tells how many
 /// acknowledgements were refused, which only a disk without any space does.
-async fn acknowledge(client: &Client, every: u64, most: usize, ledger: &Ledger) -> usize {
-    let mut events = client.subscribe(EVENT).max_in_flight(10_000).await.unwrap();
+async fn acknowledge(url: &str, keys: &Keys, (every, most): (u64, usize), ledger: &Ledger) -> usize {
+    let (_readers, mut events) = all_events(url, keys).await;
     let (mut acked, mut refused) = (0, 0);
     while acked < most && !ledger.owed().is_empty() {
         let next = timeout(PATIENCE, events.next()).await;
@@ -153,19 +170,19 @@ async fn full_and_free_again(disk: &Disk) {
     let (mut keys, ledger) = (Keys::new(), Arc::new(Ledger::default()));
     let start = |keys: &mut Keys| Process::spawn(Process::command(disk.inside(), &disk.data()), keys);
     let process = start(&mut keys);
-    let (publisher, reader) = (sender(&process.urls[0], &keys).await, recipient(&process.urls[1], &keys).await);
+    let (publisher, reader) = (sender(&process.urls[0], &keys).await, &process.urls[1]);
     fill(&publisher, &keys, &ledger).await;
     let first = ledger.accepted();
     assert!(first > 40, "{first}");
     // Of every fourth event: no part of the log becomes free by that.
-    assert_eq!(acknowledge(&reader, 4, 40, &ledger).await, 0, "there is room for acknowledgements");
+    assert_eq!(acknowledge(reader, &keys, (4, 40), &ledger).await, 0, "there is room for acknowledgements");
     let acked = ledger.count(|entry| entry.is_settled(Settlement::Ack));
     assert_eq!(acked, 40);
 
     process.kill();
     verify(disk);
     let process = start(&mut keys);
-    let (publisher, reader) = (sender(&process.urls[1], &keys).await, recipient(&process.urls[0], &keys).await);
+    let (publisher, reader) = (sender(&process.urls[1], &keys).await, &process.urls[0]);
     fill(&publisher, &keys, &ledger).await;
     let second = ledger.accepted();
     fs::remove_file(&ballast).unwrap();
@@ -176,9 +193,9 @@ async fn full_and_free_again(disk: &Disk) {
 
     // Full again; now it is the consumer who makes space.
     let owed = ledger.owed().len();
-    let refused = acknowledge(&reader, 1, usize::MAX, &ledger).await;
+    let refused = acknowledge(reader, &keys, (1, usize::MAX), &ledger).await;
     recover(&publisher, &keys, &ledger).await;
-    acknowledge(&reader, 1, usize::MAX, &ledger).await;
+    acknowledge(reader, &keys, (1, usize::MAX), &ledger).await;
     process.kill();
     verify(disk);
     println!(

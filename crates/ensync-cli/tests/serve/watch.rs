@@ -16,7 +16,7 @@ fn health_and_metrics_are_open_and_nothing_else_is() {
     let open_metrics = engine.get_as("/metrics", "application/openmetrics-text; version=1.0.0");
     assert!(open_metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
     assert!(open_metrics.contains("\n# TYPE ensync_logins counter\n") && open_metrics.ends_with("# EOF\n"));
-    assert!(text.contains("\nensync_apps 1.0\n") && text.contains("\nensync_log_segments 1.0\n"), "{text}");
+    assert!(text.contains("\nensync_apps 1.0\n") && text.contains("\nensync_log_segments 2.0\n"), "{text}");
     assert_eq!(engine.get("/v1/apps", None).0, 401);
     assert_eq!(engine.get("/v1/apps", Some(&engine.token("ensync-data"))).0, 200);
 }

@@ -172,6 +172,7 @@ fn ticked(mut access: Access, time: &Time) -> Access {
 fn tell<'a>(access: &Access, partitions: impl Iterator<Item = &'a Partition> + Clone, begun: std::time::Instant) {
     let stats = || partitions.clone().flat_map(Partition::queues);
     tracing::info!(
+        epoch = access.settings().epoch,
         apps = access.apps().len(),
         partitions = partitions.clone().count(),
         queues = stats().count(),
