@@ -205,7 +205,7 @@ async fn one_that_is_never_answered_leaves_the_link_to_the_others() {
     // The first links are used after some seconds; the later are ended seldom.
     assert!(longest <= Duration::from_secs(8), "{longest:?}");
     let (links, took) = (engine.links(), begun.elapsed());
-    assert!((3..=16).contains(&links), "{links} links within {took:?}");
+    assert!((3..=30).contains(&links), "{links} links within {took:?}");
     let asked = engine
         .of("subscribe")
         .iter()
