@@ -110,7 +110,10 @@ impl Serve {
             // Whoever develops may have an engine already: the console is somewhere else then, and says where.
             Err(error) if self.dev && loaded.admin_is_anywhere() && is_taken(&error, config.admin_listen.0) => {
                 let (builder, again) = config.builder(self.dev).map_err(|error| Problem::usage(report(&error)))?;
-                let builder = builder.admin(config::ANY_PORT);
+                let builder = match again.as_ref().filter(|_| config.admin_tls) {
+                    Some(tls) => builder.admin_tls(config::ANY_PORT, tls.clone()),
+                    None => builder.admin(config::ANY_PORT),
+                };
                 tls = again;
                 manager::starting(builder.progress(), builder.start(), manager::tell).await?
             }
