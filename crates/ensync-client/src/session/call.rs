@@ -101,6 +101,7 @@ impl Shared {
             let error = match tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await {
                 Ok(Ok(reply)) => {
                     self.budget.pay();
+                    link.vitals.serve();
                     return (Ok(reply), epoch);
                 }
                 Ok(Err(error)) => match &command {

@@ -65,7 +65,7 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
         link.declare_dead(lost.clone());
         shared.epoch.store(0, Ordering::Release);
         shared.registry.link_ended();
-        let held = since.elapsed() >= options.reconnect_interval || link.vitals.carried();
+        let held = since.elapsed() >= options.reconnect_interval || link.vitals.served();
         // An engine or a proxy that closes in order, and one that forgot the session, are there: nothing is to be waited for. A
         // login that did not hold is one more failed attempt all the same, or one that accepts and drops would be stormed.
         let at_once = held && matches!(lost.kind(), ErrorKind::Closed | ErrorKind::Unauthenticated);

@@ -21,15 +21,28 @@ struct Inner {
     /// When the calls that wait were sent, by number.
     waiting: BTreeMap<u64, Instant>,
     next: u64,
+    /// When a call was last answered that was sent before all that wait now: so long the oldest of those has not moved up.
+    moved: Option<Instant>,
     /// When the first of the calls was sent that nothing has come since; kept if its caller gives up.
     asked: Option<Instant>,
     /// Whether a command but a heartbeat was carried out.
     carried: bool,
+    /// Whether one was that no new link is told of by itself: an engine that takes all subscriptions, and then says of each session that it
+    /// does not know it, would be stormed.
+    served: bool,
 }
 
 impl Vitals {
     pub(super) fn new() -> Self {
-        let inner = Inner { heard: Instant::now(), waiting: BTreeMap::new(), next: 0, asked: None, carried: false };
+        let inner = Inner {
+            heard: Instant::now(),
+            waiting: BTreeMap::new(),
+            next: 0,
+            moved: None,
+            asked: None,
+            carried: false,
+            served: false,
+        };
         Self { inner: Mutex::new(inner), asked: Notify::new() }
     }
 
@@ -61,9 +74,21 @@ impl Vitals {
         self.lock().carried
     }
 
-    /// When the oldest of the calls that wait was sent.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.lock().waiting.first_key_value().map(|(_, since)| *since)
+    /// Whether one was that somebody asked for.
+    pub(super) fn served(&self) -> bool {
+        self.lock().served
+    }
+
+    /// What somebody asked for was carried out.
+    pub(super) fn serve(&self) {
+        self.lock().served = true;
+    }
+
+    /// Since when the oldest of the calls that wait is the next to be answered. Where an engine works off a queue that is longer than a
+    /// call may wait, each answer brings the others nearer; a call that was eaten stays where it is while later ones are answered.
+    pub(super) fn next_since(&self) -> Option<Instant> {
+        let inner = self.lock();
+        inner.waiting.first_key_value().map(|(_, sent)| inner.moved.map_or(*sent, |moved| moved.max(*sent)))
     }
 
     /// When the first call was sent that nothing has come since; waits until there is one.
@@ -104,6 +129,9 @@ impl Waiting<'_> {
     pub(super) fn answered(self, carried: bool) {
         let mut inner = self.vitals.lock();
         inner.waiting.remove(&self.number);
+        if inner.waiting.first_key_value().is_none_or(|(oldest, _)| *oldest > self.number) {
+            inner.moved = Some(Instant::now());
+        }
         inner.carried |= carried;
         inner.sign();
     }

@@ -12,7 +12,7 @@ use super::retry::may_relent;
 pub(super) const PROBE_AFTER: Duration = Duration::from_secs(5);
 /// How long that may take.
 pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(5);
-/// How old an answer may get, whatever else comes: then something ate the call or its answer, and the next link is asked.
+/// How long a call may be the next to be answered, whatever else comes: then something ate it or its answer, and the next link is asked.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Proves now and then that the link is alive, and keeps the session so. Returns when it is not.
@@ -33,7 +33,7 @@ pub(super) async fn watch(link: &LiveLink) -> Error {
         let asked = link.vitals.asked().await;
         let now = Instant::now();
         let quiet = link.quiet().min(now.saturating_duration_since(asked));
-        let aged = link.vitals.oldest().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
+        let aged = link.vitals.next_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         if aged >= ANSWER_WITHIN {
             let text = format!("a call was not answered within {ANSWER_WITHIN:?}");
             return Error::new(ErrorKind::Timeout, text);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ensync_client::core::{Command, ErrorKind, Extension};
 use ensync_client::{PartialPublish, RetryPolicy};
+use futures::StreamExt;
 use tokio::time::Instant;
 
-use crate::scripted::{Answer, Scripted, somebody};
+use crate::scripted::{Answer, Scripted, delivery, somebody};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -154,4 +155,75 @@ async fn one_slow_recipient_holds_back_no_other() {
     assert_eq!(engine.count("publish"), 201);
     let receipt = publishing.await.unwrap().unwrap();
     assert_eq!(receipt.iter().next().unwrap().0, &slow, "in the order they were named");
+}
+
+/// An engine that does 20 publishes a second, one after the other; of so many it answers none to one.
+fn slow(eats: Option<usize>) -> Arc<Scripted> {
+    let (mut free, mut asked) = (Instant::now(), 0);
+    Scripted::new(move |_, command| {
+        if !matches!(command, Command::Publish(_)) {
+            return Answer::Done;
+        }
+        asked += 1;
+        free = free.max(Instant::now()) + SECOND / 20;
+        match eats {
+            Some(each) if asked % each == 0 => Answer::Never,
+            _ => Answer::After(free - Instant::now(), Box::new(Answer::Done)),
+        }
+    })
+}
+
+/// What is late because much is before it is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_moves_is_no_dead_link() {
+    let engine = slow(None);
+    let client = engine.client().await;
+    let publish =
+        |n| std::future::IntoFuture::into_future(client.publish("a/b", &n).to(somebody()).timeout(60 * SECOND));
+    let outcomes = futures::future::join_all((0..1_024).map(publish)).await;
+    let told = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!((told, engine.count("publish"), engine.links()), (1_024, 1_024, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_which_some_are_eaten_is_given_up() {
+    let engine = slow(Some(7));
+    let client = engine.client().await;
+    let publish =
+        |n| std::future::IntoFuture::into_future(client.publish("a/b", &n).to(somebody()).timeout(60 * SECOND));
+    let mut publishing = std::pin::pin!(futures::future::join_all((0..1_024).map(publish)));
+    for (after, links) in [(19, 1..2), (11, 2..9)] {
+        assert!(tokio::time::timeout(after * SECOND, &mut publishing).await.is_err());
+        assert!(links.contains(&engine.links()), "{} links", engine.links());
+    }
+}
+
+/// Over each link everything is taken, and then the engine does not know the session.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_forgets_each_session_at_once_is_not_stormed() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Settle(_) => Answer::No(ErrorKind::Unauthenticated),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    let sender = engine.clone();
+    tokio::spawn(async move {
+        let mut sent = 0;
+        loop {
+            tokio::time::sleep(SECOND / 100).await;
+            if sender.links() > sent && sender.count("subscribe") > sent {
+                sent = sender.links();
+                sender.push(delivery("a/b", &format!("e-{sent}"), 1));
+            }
+        }
+    });
+    let reading = async {
+        while let Some(event) = orders.next().await {
+            let _refused = event.unwrap().ack().await;
+        }
+    };
+    let _goes_on = tokio::time::timeout(600 * SECOND, reading).await;
+    let links = engine.links();
+    assert!((5..80).contains(&links), "it is not stormed, and goes on: {links}");
 }
