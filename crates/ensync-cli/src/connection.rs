@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use ensync_sdk::{Client, Engine, Error, ErrorKind, SecretKey, TlsOptions};
+use ensync_sdk::{Client, Engine, Error, ErrorKind, Keyring, SecretKey, TlsOptions};
 
 use crate::exit::{Exit, Problem};
 use crate::foreign::{printable, trimmed};
@@ -73,27 +73,28 @@ pub(crate) fn file(path: &Path, flag: &str) -> Result<Vec<u8>, Failure> {
 /// The app's secret key.
 #[derive(Args)]
 pub(crate) struct Secret {
-    /// The app's secret key. Better given in the environment, where other users of the machine do not see it. [env: ENSYNC_SECRET_KEY]
+    /// The app's secret key; while it is being changed, the new one and earlier ones with commas between them. Better given in the
+    /// environment, where other users of the machine do not see it. [env: ENSYNC_SECRET_KEY]
     #[arg(long)]
     secret_key: Option<String>,
 }
 
 impl Secret {
     /// For what needs no engine.
-    pub(crate) fn find(&self) -> Result<Option<SecretKey>, Failure> {
+    pub(crate) fn find(&self) -> Result<Option<Keyring>, Failure> {
         parse(secrets::given("--secret-key")?)
     }
 
     /// For an app of an engine.
-    pub(crate) fn find_for(&self, connection: &Connection) -> Result<Option<SecretKey>, Failure> {
+    pub(crate) fn find_for(&self, connection: &Connection) -> Result<Option<Keyring>, Failure> {
         parse(secrets::given_for("--secret-key", connection.from()?, &connection.url)?)
     }
 
-    pub(crate) fn require(&self) -> Result<SecretKey, Failure> {
+    pub(crate) fn require(&self) -> Result<Keyring, Failure> {
         self.find()?.ok_or_else(missing)
     }
 
-    pub(crate) fn require_for(&self, connection: &Connection) -> Result<SecretKey, Failure> {
+    pub(crate) fn require_for(&self, connection: &Connection) -> Result<Keyring, Failure> {
         self.find_for(connection)?.ok_or_else(missing)
     }
 }
@@ -102,9 +103,13 @@ fn missing() -> Failure {
     Problem::usage("no secret key: set ENSYNC_SECRET_KEY, or give --secret-key").into()
 }
 
-fn parse(given: secrets::Given) -> Result<Option<SecretKey>, Failure> {
+fn parse(given: secrets::Given) -> Result<Option<Keyring>, Failure> {
     let Some((text, place)) = given else { return Ok(None) };
-    SecretKey::parse(&text).map(Some).map_err(|error| {
+    let keys = Keyring::parse(&text).and_then(|keys| match keys.is_empty() {
+        true => SecretKey::parse(&text).map(Keyring::new),
+        false => Ok(keys),
+    });
+    keys.map(Some).map_err(|error| {
         if error.to_string().contains("holds 32 bytes") {
             let what = "32 bytes, where a secret key has 64, as `ensync keygen` prints it; is this the app id?";
             return Problem::usage(format!("{place}: {what}")).into();
@@ -128,8 +133,8 @@ impl Connection {
         if self.is_pointed { Ok(Source::Flag) } else { variables::source(Group::Client) }
     }
 
-    pub(crate) async fn open(&self, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
-        let own = secret_key.as_ref().and_then(SecretKey::app_id);
+    pub(crate) async fn open(&self, secret_key: Option<Keyring>) -> Result<Client, Failure> {
+        let own = secret_key.as_ref().and_then(Keyring::current).and_then(SecretKey::app_id);
         let client = self.connect(&self.url, secret_key).await?;
         if let (Some(own), Some(app)) = (own, client.app_id())
             && own != app
@@ -143,7 +148,7 @@ impl Connection {
     }
 
     /// A client of an engine at any URL.
-    pub(crate) async fn connect(&self, url: &str, secret_key: Option<SecretKey>) -> Result<Client, Failure> {
+    pub(crate) async fn connect(&self, url: &str, secret_key: Option<Keyring>) -> Result<Client, Failure> {
         let (app_key, place) = self.app_key()?.ok_or_else(no_app_key)?;
         self.connect_as(&app_key, url, secret_key).await.map_err(|error| match error.downcast_ref::<Error>() {
             // A key may come from five places, and one of them from years ago.
@@ -155,7 +160,7 @@ impl Connection {
     }
 
     /// The same, for no longer than a flag allows.
-    pub(crate) async fn open_within(&self, secret_key: Option<SecretKey>, time: Duration) -> Result<Client, Failure> {
+    pub(crate) async fn open_within(&self, secret_key: Option<Keyring>, time: Duration) -> Result<Client, Failure> {
         tokio::time::timeout(time, self.open(secret_key)).await.unwrap_or_else(|_| {
             let (url, time) = (printable(&self.url).into_owned(), humantime::format_duration(time));
             let text = format!("no login at {url} within {time} (--timeout): the engine does not answer");
@@ -168,7 +173,7 @@ impl Connection {
         &self,
         app_key: &str,
         url: &str,
-        secret_key: Option<SecretKey>,
+        secret_key: Option<Keyring>,
     ) -> Result<Client, Failure> {
         let place = || variables::origin("--url", "ENSYNC_URL");
         let mut engine = Engine::new(url).map_err(|error| Problem::at(place(), &error))?;
@@ -183,7 +188,7 @@ impl Connection {
         engine = engine.tls(tls);
         let login = engine.create_client(app_key);
         let opened = match secret_key {
-            Some(key) => login.app_secret_key(key).await,
+            Some(keys) => login.keyring(keys).await,
             None => login.await,
         };
         opened.map_err(|error| match error.kind() {

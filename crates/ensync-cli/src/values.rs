@@ -45,6 +45,14 @@ fn whole<T: FromStr>(text: &str, least: u128) -> Result<T, String> {
     })
 }
 
+/// A command for the shell. An empty one does nothing and exits with 0, which would be taken for work that was done.
+pub(crate) fn shell_command(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty: name a command".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// An event name, as it is written.
 pub(crate) fn event_name(text: &str) -> Result<String, ensync_sdk::Error> {
     EventName::parse(text).map(|name| name.to_string())

@@ -1,9 +1,9 @@
 use std::io::{IsTerminal, stdout};
 
 use clap::Args;
+use ensync_sdk::EventName;
 use ensync_sdk::core::check_json;
 use ensync_sdk::crypto::{Expected, Opener, SenderProof};
-use ensync_sdk::{EventName, Keyring};
 use serde_json::{Value, json};
 
 use super::{Outcome, read_stdin};
@@ -28,7 +28,7 @@ pub(crate) struct Decrypt {
 
 impl Decrypt {
     pub(crate) async fn run(self, out: Output) -> Outcome {
-        let opener = Opener::new(Keyring::new(self.secret.require()?));
+        let opener = Opener::new(self.secret.require()?);
         let event = self.event.as_deref().map(EventName::parse).transpose()?;
         let expected = event.as_ref().map_or(Expected::any_event(), Expected::event);
         let sealed = read_stdin("the envelope").await?;

@@ -43,6 +43,7 @@ impl Encrypt {
             None => EventName::parse("none")?,
         };
         let own = if suite == Suite::Nacl { None } else { self.secret.find()? };
+        let own = own.and_then(|keys| keys.current().cloned());
         let sealer = own.map_or_else(Sealer::new, |key| Sealer::new().own_key(key));
         let options = SealOptions::from(suite);
         let options = if self.sign { options.signed() } else { options };

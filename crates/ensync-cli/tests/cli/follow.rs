@@ -284,6 +284,11 @@ async fn several_commands_run_at_a_time_and_none_for_ever() {
         let (exit, _, said) = output(place.subscribe(&[EVENT, "--exec", "false", "--defer-by", wrong])).await;
         assert!(exit == 2 && said.contains("--defer-by"), "{said}");
     }
+    // A variable of a script that is not set.
+    for empty in ["", " \t"] {
+        let (exit, _, said) = output(place.subscribe(&[EVENT, "--exec", empty])).await;
+        assert!(exit == 2 && said.contains("--exec") && said.contains("it is empty"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

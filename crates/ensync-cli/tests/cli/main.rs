@@ -134,6 +134,22 @@ fn the_finest_log_shows_no_key_and_the_terminal_gets_no_controls() {
     }
 }
 
+/// While an app's key pair is being changed its reader holds both.
+#[test]
+fn what_was_sealed_for_an_earlier_key_opens_with_a_ring() {
+    let keys = || -> serde_json::Value { serde_json::from_str(&run(&mut ensync(&["keygen", "--json"])).1).unwrap() };
+    let (new, old) = (keys(), keys());
+    let text = |keys: &serde_json::Value, name: &str| keys[name].as_str().unwrap().to_owned();
+    let (_, sealed, _) = pipe(&mut ensync(&["encrypt", "--to", &text(&old, "app_id")]), "7");
+    let (new, old) = (text(&new, "secret_key"), text(&old, "secret_key"));
+    let opened = |ring: &str| pipe(ensync(&["decrypt"]).env("ENSYNC_SECRET_KEY", ring), &sealed);
+    assert!(!opened(&new).0);
+    let (ok, printed, said) = opened(&format!("{new},{old}"));
+    assert!(ok && printed == "7\n", "{printed}{said}");
+    let (ok, _, said) = opened(&format!("{new},"));
+    assert!(!ok && said.contains("key 2 of the list is empty"), "{said}");
+}
+
 /// A pipe gets every byte of what is decrypted; a terminal, which `script` of util-linux makes, no controls.
 #[test]
 #[cfg(target_os = "linux")]

@@ -84,12 +84,14 @@ pub(super) enum Meaning {
 }
 
 /// The one place where that is decided. Whether the link is gone is not for a subscription's error to say: the link knows. A refusal
-/// without a code that may have been carried out is a stream that was cancelled.
+/// without a code that may have been carried out is a stream that was cancelled. No engine says of a subscription that a delivery is
+/// stale: over WebSocket, where answers bear no id, that is the answer to another command, behind one that was never answered.
 pub(super) async fn meaning(live: &LiveLink, error: Error) -> Meaning {
     let error = about_the_session(live, error).await;
-    let outlasted =
-        matches!(error.kind(), ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal)
-            || (error.kind() == ErrorKind::Refused && error.may_have_happened());
+    let outlasted = matches!(
+        error.kind(),
+        ErrorKind::Closed | ErrorKind::Connect | ErrorKind::Protocol | ErrorKind::Internal | ErrorKind::StaleDelivery
+    ) || (error.kind() == ErrorKind::Refused && error.may_have_happened());
     if !live.is_usable() {
         Meaning::LinkEnded(error)
     } else if outlasted || passes(&error, true) {

@@ -272,7 +272,7 @@ async fn a_restart_keeps_the_token_and_everything_else() {
 #[tokio::test]
 async fn a_long_path_is_refused_at_once() {
     let engine = Engine::start().await;
-    for path in ["-".repeat(16_000), "ensync_key_,".repeat(1_000) + &"-".repeat(16_000), "AgQw/".repeat(5_000)] {
+    for path in ["-".repeat(16_000), "ensync_key_,".repeat(1_000) + &"-".repeat(16_000), "AgQw-".repeat(5_000)] {
         let begun = std::time::Instant::now();
         engine.look("DELETE", &format!("/v1/apps/{path}")).await.refused(403, "forbidden");
         // Milliseconds; what begins anew at each hyphen takes from seconds to hours.

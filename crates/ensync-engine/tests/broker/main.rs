@@ -191,8 +191,9 @@ async fn a_login_needs_a_key_and_gets_an_id_of_its_own() {
     let (one, two) = (login(key(SHOP)).await.unwrap(), login(key(SHOP)).await.unwrap());
     assert_eq!((one.peer.app_id, one.welcome.app_id), (SHOP, Some(SHOP)));
     assert_ne!(one.peer.client_id, two.peer.client_id);
-    // 192 bits in base64.
-    assert_eq!(one.peer.client_id.expose().len(), 32);
+    // 256 bits in base64.
+    let random = one.peer.client_id.expose().strip_prefix(ensync_core::ClientId::PREFIX).unwrap();
+    assert_eq!(random.len(), 43);
     assert_eq!(one.welcome.client_id, one.peer.client_id);
     assert!(Extension::ALL.iter().all(|&extension| one.welcome.config.has(extension)));
     assert_eq!(one.welcome.config.max_payload_bytes(), Some(4 << 20));

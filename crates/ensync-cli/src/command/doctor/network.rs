@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ensync_sdk::core::{Endpoint, report};
-use ensync_sdk::{Client, Dialer, Error, ErrorKind, SecretKey};
+use ensync_sdk::{Client, Dialer, Error, ErrorKind, Keyring, SecretKey};
 use futures::StreamExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -125,7 +125,7 @@ async fn reach(addresses: &[SocketAddr], severe: Status, findings: &mut Findings
 async fn transports(
     doctor: &Doctor,
     endpoint: &Endpoint,
-    secret: Option<&SecretKey>,
+    secret: Option<&Keyring>,
     findings: &mut Findings,
 ) -> Result<Option<Client>, Failure> {
     // Once: a command may print it, and ask for a password each time.
@@ -183,8 +183,8 @@ async fn transports(
     Ok(client)
 }
 
-fn key(client: &Client, secret: Option<&SecretKey>, findings: &mut Findings) -> Outcome {
-    let Some(own) = secret.and_then(SecretKey::app_id) else {
+fn key(client: &Client, secret: Option<&Keyring>, findings: &mut Findings) -> Outcome {
+    let Some(own) = secret.and_then(Keyring::current).and_then(SecretKey::app_id) else {
         return findings.add("secret key", Status::Skipped, "none is given: set ENSYNC_SECRET_KEY to receive events");
     };
     match client.app_id() {

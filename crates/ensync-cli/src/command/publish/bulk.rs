@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ensync_sdk::core::report;
-use ensync_sdk::{Client, Error, Receipt, SecretKey};
+use ensync_sdk::{Client, Error, Keyring, Receipt};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -22,13 +22,7 @@ use crate::output::{Failure, Output, note, plural};
 use crate::signals::Signals;
 
 /// Publishes a file. `own`: the key that proves who sent it.
-pub(super) async fn run(
-    publish: &Publish,
-    file: &Path,
-    common: &Common,
-    own: Option<SecretKey>,
-    out: Output,
-) -> Outcome {
+pub(super) async fn run(publish: &Publish, file: &Path, common: &Common, own: Option<Keyring>, out: Output) -> Outcome {
     let mut signals = Signals::of_command()?;
     let source = Source::open(file)?;
     let mut lines = source.lines()?;

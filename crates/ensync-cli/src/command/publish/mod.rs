@@ -183,7 +183,7 @@ impl Publish {
     }
 
     /// The key that proves who sent it, where that is to be proven.
-    fn own_key(&self, common: &Common) -> Result<Option<ensync_sdk::SecretKey>, Failure> {
+    fn own_key(&self, common: &Common) -> Result<Option<ensync_sdk::Keyring>, Failure> {
         if common.suite == Suite::Nacl { Ok(None) } else { self.secret.require_for(&self.connection).map(Some) }
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Subscribe {
     /// _SENDER, _VERIFIED, _ATTEMPT, _TIMESTAMP and _METADATA are in its environment. If it exits with 0 the event is acknowledged, with 65
     /// discarded, with 75 or anything else deferred; 126 and 127, with which the shell says that there is no such command, end
     /// this. The event stays with it for as long as it runs.
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", value_parser = values::shell_command)]
     exec: Option<String>,
     /// How many of these commands run at a time.
     #[arg(long, value_name = "COUNT", requires = "exec", default_value = "1", value_parser = values::at_least_one::<std::num::NonZeroU16>)]
