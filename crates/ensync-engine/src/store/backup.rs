@@ -57,7 +57,7 @@ pub async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: b
     let (data, to) = (data.into(), to.into());
     blocking(move || {
         let layout = Layout::of(&data)?;
-        let target = Layout { path: to, ..layout.clone() };
+        let target = layout.at(to);
         make_empty(&target.path)?;
         let io: Arc<dyn Io> = Arc::new(SystemIo);
         let logs: Vec<_> = layout.folders().map(|folder| Directory::new(data.join(folder), io.clone())).collect();
@@ -146,7 +146,7 @@ pub async fn restore(backup: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Re
     blocking(move || {
         sound(&backup)?;
         let layout = Layout::of(&backup)?;
-        let target = Layout { path: data, ..layout.clone() };
+        let target = layout.at(data);
         make_empty(&target.path)?;
         copy_all(&layout, &target, restore_log).inspect_err(|_| clear(&target))?;
         Ok(Restored { report: sound(&target.path)? })
