@@ -18,6 +18,8 @@ use crate::log::{Log, Logs};
 /// The file that says which logs there are, and its name until all of them are made.
 const STORE: &str = "store";
 const UNFINISHED: &str = "store.unfinished";
+/// Its name while logs are copied there: what there is of them is not to be taken for a new store.
+const COPYING: &str = "store.copying";
 /// What that file begins with, and the number of this layout.
 const NAME: &str = "ensync store ";
 const LAYOUT: u32 = 2;
@@ -66,6 +68,11 @@ impl Layout {
         Ok(found)
     }
 
+    /// Keeps engines out while the file that is returned lives, and changes nothing.
+    pub(crate) fn look(&self) -> Result<Option<std::fs::File>> {
+        Directory::new(self.path.clone(), Arc::new(SystemIo)).look()
+    }
+
     /// The same store in another place.
     pub(crate) fn at(&self, path: PathBuf) -> Self {
         Self { path, ..self.clone() }
@@ -80,6 +87,12 @@ impl Layout {
         };
         let names = names.collect::<io::Result<Vec<String>>>().map_err(|cause| failed("list", path, cause))?;
         let shown = path.display();
+        if names.iter().any(|name| name == COPYING) {
+            return Err(unusable(format!(
+                "{shown} holds a part of a store: a restore or a backup into it is under way, or was interrupted; nothing was changed; wait for \
+                 its end, or remove what is in the directory and begin it again"
+            )));
+        }
         if names.iter().any(|name| name.ends_with(".log") && name.len() == 14) {
             return Err(unusable(format!(
                 "{shown} holds a log as earlier engines laid it out, and this one reads only stores of layout {LAYOUT}; use the engine \
@@ -118,14 +131,34 @@ impl Layout {
         partitions.chain([REGISTRY.to_owned()])
     }
 
-    /// Says in a directory that it holds this: all of its logs are there, or will be before [`finish`](Self::finish).
-    pub(crate) fn begin(&self) -> Result<()> {
+    /// Says in a directory that a store is made there: nothing is in its logs until it is [made](Self::made).
+    fn making(&self) -> Result<()> {
+        self.write(UNFINISHED)
+    }
+
+    /// All of its logs are there, and new.
+    fn made(&self) -> Result<()> {
+        self.write(UNFINISHED)?;
+        self.finish(UNFINISHED)
+    }
+
+    /// Says in a directory that logs are copied there: no engine takes it for its own until they are [copied](Self::copied).
+    pub(crate) fn copying(&self) -> Result<()> {
+        self.write(COPYING)
+    }
+
+    /// All of its logs are there, and whole.
+    pub(crate) fn copied(&self) -> Result<()> {
+        self.finish(COPYING)
+    }
+
+    fn write(&self, name: &str) -> Result<()> {
         let directory = Directory::new(self.path.clone(), Arc::new(SystemIo));
         let mut text = format!("{NAME}{LAYOUT}\npartitions {}\n", self.partitions);
         for (folder, id) in self.folders().zip(&self.ids) {
             text.push_str(&format!("{folder} {:032x}\n", u128::from_be_bytes(*id)));
         }
-        let path = self.path.join(UNFINISHED);
+        let path = self.path.join(name);
         let write = || {
             let file = directory.open(&path, Open::Make)?;
             directory.io.truncate(&file, 0)?;
@@ -136,12 +169,11 @@ impl Layout {
         write().map_err(|cause| failed("write", &path, cause))
     }
 
-    /// All of its logs are there.
-    pub(crate) fn finish(&self) -> Result<()> {
+    fn finish(&self, name: &str) -> Result<()> {
         let directory = Directory::new(self.path.clone(), Arc::new(SystemIo));
         let path = self.path.join(STORE);
         let renamed = directory.folder().and_then(|folder| {
-            directory.io.rename(folder, &self.path.join(UNFINISHED), &path)?;
+            directory.io.rename(folder, &self.path.join(name), &path)?;
             directory.sync()
         });
         renamed.map_err(|cause| failed("write", &path, cause))
@@ -151,21 +183,22 @@ impl Layout {
 impl Layout {
     /// Takes back what was said of a directory.
     pub(crate) fn remove(&self) {
-        [STORE, UNFINISHED].into_iter().for_each(|name| _ = std::fs::remove_file(self.path.join(name)));
+        [STORE, COPYING].into_iter().for_each(|name| _ = std::fs::remove_file(self.path.join(name)));
     }
 }
 
 /// Whether a name in a data directory is one of the store's.
 pub(crate) fn is_ours(name: &str) -> bool {
     let log = name == REGISTRY || name.strip_prefix(PARTITION).is_some_and(|rest| rest.parse::<u32>().is_ok());
-    log || [STORE, UNFINISHED, "lock"].contains(&name)
+    log || [STORE, UNFINISHED, COPYING, "lock"].contains(&name)
 }
 
 impl Layout {
     /// What the file of a store says.
     fn parse(path: &Path, text: &str) -> std::result::Result<Self, String> {
         let mut lines = text.lines();
-        let layout = lines.next().and_then(|line| line.strip_prefix(NAME)).and_then(|layout| layout.parse::<u32>().ok());
+        let layout =
+            lines.next().and_then(|line| line.strip_prefix(NAME)).and_then(|layout| layout.parse::<u32>().ok());
         match layout {
             Some(LAYOUT) => {}
             Some(layout) => {
@@ -275,7 +308,11 @@ impl Logs {
             let partitions = wanted.unwrap_or(NonZeroU32::MIN);
             let layout = found.unwrap_or(Layout { path, partitions, ids: Vec::new() });
             layout.check(wanted)?;
-            if new { layout.begin()? } else { layout.check_logs()? }
+            if new {
+                layout.making()?
+            } else {
+                layout.check_logs()?
+            }
             Ok((layout, new, enter))
         })
         .await?;
@@ -287,11 +324,7 @@ impl Logs {
         let partitions = futures::future::try_join_all(opened).await?;
         if new {
             layout.ids = partitions.iter().chain([&registry]).map(|log| log.shared.id).collect();
-            blocking(move || {
-                layout.begin()?;
-                layout.finish()
-            })
-            .await?;
+            blocking(move || layout.made()).await?;
         }
         let partitions = partitions.into_iter().map(|log| Arc::new(log) as Arc<dyn Log>).collect();
         Ok(Self { registry: Arc::new(registry), partitions })

@@ -94,7 +94,7 @@ async fn a_directory_of_an_earlier_layout_is_refused() {
 fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for folder in std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
         found.extend(files.map(|file| (file.clone(), std::fs::read(file).unwrap())));
     }
     found.sort();
