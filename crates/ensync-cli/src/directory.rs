@@ -12,7 +12,7 @@ use crate::exit::{Exit, Problem};
 /// What a directory holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
-    /// An engine's data.
+    /// An engine's data, or a part of it: who opens that says what is wrong.
     Log,
     /// Nothing, or what an engine makes before its log.
     Nothing,
@@ -31,7 +31,7 @@ pub(crate) fn contents(path: &Path) -> Result<Contents, Problem> {
         let entry = entry.map_err(|cause| unusable(path, &cause))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if is_log(&name) || name == "store" {
+        if is_log(&name) || name == "store" || name == "store.copying" {
             return Ok(Contents::Log);
         }
         if !BESIDE.contains(&&*name) {
@@ -119,6 +119,9 @@ mod tests {
         std::fs::write(path.join("lock"), "").unwrap();
         std::fs::write(path.join("store.unfinished"), "").unwrap();
         assert_eq!(contents(path).unwrap(), Contents::Nothing);
+        std::fs::write(path.join("store.copying"), "").unwrap();
+        assert_eq!(contents(path).unwrap(), Contents::Log);
+        std::fs::remove_file(path.join("store.copying")).unwrap();
         std::fs::write(path.join("photo.png"), "").unwrap();
         std::fs::write(path.join("other.log"), "").unwrap();
         assert_eq!(contents(path).unwrap(), Contents::Other);

@@ -13,7 +13,7 @@ use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, ErrorKind, EventId, EventName, Login, Metadata, Peer, Publish, Reply,
     Service, Session, Settle, Settlement, Subscribe, Timestamp, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, Clock, DiskOptions, EventOptions, Logs, Server};
+use ensync_engine::{Broker, BrokerOptions, Clock, DiskOptions, EventOptions, Logs, Retention, Server};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -251,6 +251,37 @@ async fn a_clock_that_is_set_makes_nothing_old() {
         broker.sessions().await.unwrap();
     }
     assert!(names(&place.path().join(PARTITION), ".log").len() < before.len());
+}
+
+/// Who opens logs without knowing what is to be kept of them takes nothing away.
+#[tokio::test(start_paused = true)]
+async fn without_limits_nothing_is_too_old() {
+    let place = TempDir::new().unwrap();
+    let broker = start(place.path()).await;
+    provision(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    let mut warehouse = consumer(&broker).await;
+    for n in 0..60 {
+        publish(&broker, &shop.peer, format!("{n:0>4000}")).await;
+        let delivery = warehouse.inbox.next().await.unwrap();
+        let how = if n == 0 { Settlement::Discard { reason: "address".into() } } else { Settlement::Ack };
+        settle(&broker, &warehouse.peer, &delivery, how).await;
+    }
+    broker.shutdown().await;
+    let before = names(&place.path().join(PARTITION), ".log");
+    assert!(before.len() > 3);
+    let clock = Arc::new(Ahead { days: AtomicU64::new(400), begun: tokio::time::Instant::now() });
+    for (retention, kept) in [(Retention::unlimited(), true), (Retention::default(), false)] {
+        let change = |options: &mut BrokerOptions| (options.clock, options.retention) = (clock.clone(), retention);
+        let broker = start_with(place.path(), change).await;
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(61)).await;
+            broker.sessions().await.unwrap();
+        }
+        assert_eq!(broker.dead_letters(None, None, 10).await.unwrap().len(), usize::from(kept));
+        broker.shutdown().await;
+        assert_eq!(names(&place.path().join(PARTITION), ".log").starts_with(&before), kept);
+    }
 }
 
 /// What is wrong with one part is no reason to keep the others.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ensync_engine::{AdminApi, Broker, BrokerOptions, DiskOptions, Logs};
+use ensync_engine::{AdminApi, Broker, BrokerOptions, DiskOptions, Logs, Retention};
 use ensync_sdk::ErrorKind;
 use http::{Request, Response};
 use tokio::sync::OnceCell;
@@ -69,6 +69,8 @@ impl Opened {
         options.limits.dedup_window = Duration::MAX;
         options.limits.dedup_entries_per_app = usize::MAX;
         options.limits.dedup_entries = usize::MAX;
+        // And what it keeps: its retention may be longer.
+        options.retention = Retention::unlimited();
         let broker = Broker::start(options, log).await?;
         Ok(Self { api: AdminApi::new(broker.clone()), broker })
     }

@@ -1,5 +1,12 @@
-use ensync_engine::Server;
+use std::sync::Arc;
+
+use ensync_engine::{Broker, BrokerOptions, Clock, DiskOptions, EventOptions, Logs, Server, SystemClock};
 use ensync_sdk::Engine;
+use ensync_sdk::core::{
+    AppId, Command, EventName, Login, Metadata, Publish, Reply, Service, Settle, Settlement, Subscribe, Timestamp,
+    WirePayload,
+};
+use futures::StreamExt;
 use tokio::time::{Duration, timeout};
 
 use super::shell::Shell;
@@ -87,4 +94,52 @@ async fn a_directory_that_is_not_there_is_not_made() {
     // No token is made where no engine serves an admin API.
     Shell::offline(&directory).run("app create shop").await.ok();
     assert!(!directory.path().join("admin.token").exists());
+}
+
+/// The system's clock, a year ago.
+#[derive(Debug)]
+struct Behind;
+
+impl Clock for Behind {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(Timestamp::now().as_millis() - 365 * 24 * 3_600 * 1_000)
+    }
+
+    fn elapsed(&self) -> Duration {
+        SystemClock.elapsed()
+    }
+}
+
+#[tokio::test]
+async fn a_look_takes_nothing_away_that_the_engine_may_be_told_to_keep() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions { clock: Arc::new(Behind), ..BrokerOptions::default() };
+    let logs = Logs::open(directory.path(), DiskOptions::default()).await.unwrap();
+    let broker = Broker::start(options, logs).await.unwrap();
+    let (app, event) = (AppId::from_bytes([6; 32]), EventName::parse("a/b").unwrap());
+    let app_key = broker.create_app("shop", app).await.unwrap();
+    broker.register_event(event.clone(), EventOptions::default()).await.unwrap();
+    let mut session = broker.login(Login { app_key, transport: "local", remote: None }).await.unwrap();
+    let subscribe = Subscribe { event: event.clone(), max_in_flight: None, max_bytes_in_flight: None };
+    broker.handle(&session.peer, Command::Subscribe(subscribe)).await.unwrap();
+    let publish = Publish {
+        event,
+        recipient: app,
+        payload: WirePayload::from_wire("b25l".to_owned()),
+        metadata: Metadata::default(),
+        payload_metadata: None,
+        idempotency_key: None,
+    };
+    let reply = broker.handle(&session.peer, Command::Publish(publish)).await.unwrap();
+    assert!(matches!(reply, Reply::Published { .. }));
+    let delivery = session.inbox.next().await.unwrap();
+    let how = Settlement::Discard { reason: "address".into() };
+    let settle = Settle { id: delivery.id.clone(), event: None, block: Some(delivery.block), how };
+    broker.handle(&session.peer, Command::Settle(settle)).await.unwrap();
+    broker.shutdown().await;
+    let shell = Shell::offline(&directory);
+    for _ in 0..2 {
+        shell.run("app list").await.ok();
+        assert_eq!(shell.run("dead-letter list --json").await.json().as_array().unwrap().len(), 1);
+    }
 }

@@ -61,6 +61,20 @@ impl Default for Retention {
     }
 }
 
+impl Retention {
+    /// Nothing is too old, and nothing too much: for who opens logs to look, and does not know what their engine is told to keep. Only
+    /// a disk that lacks space has what is settled dropped.
+    pub fn unlimited() -> Self {
+        Self {
+            max_age: Duration::MAX,
+            max_bytes: u64::MAX,
+            dead_letter_age: Duration::MAX,
+            dead_letters_per_queue: usize::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 impl BrokerOptions {
     /// For development and tests: event names are registered by their first use, and time is tokio's, so that a test which pauses
     /// it can let hours pass at once.

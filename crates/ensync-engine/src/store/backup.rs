@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ensync_core::{Error, ErrorKind, Result};
 
 use super::copy::{Copy, PAUSE, Stop};
-use super::verify::{Report, verify_now};
+use super::verify::{Report, verify_logs};
 use crate::log::disk::directory::{Directory, failed, unusable};
 use crate::log::disk::io::{Io, SystemIo};
 use crate::log::disk::layout::{self, Layout};
@@ -57,11 +57,14 @@ pub async fn backup(data: impl Into<PathBuf>, to: impl Into<PathBuf>, replays: b
     let (data, to) = (data.into(), to.into());
     blocking(move || {
         let layout = Layout::of(&data)?;
-        let target = Layout { path: to, ..layout.clone() };
+        let target = layout.at(to);
         make_empty(&target.path)?;
         let io: Arc<dyn Io> = Arc::new(SystemIo);
         let logs: Vec<_> = layout.folders().map(|folder| Directory::new(data.join(folder), io.clone())).collect();
-        let make = || copy_all(&layout, &target, |from, to| backup_log(from, to, replays, io.clone()));
+        let make = || {
+            copy_all(&layout, &target, |from, to| backup_log(from, to, replays, io.clone()))?;
+            target.copied()
+        };
         let report = until_sound(&logs, make, || sound(&target.path), || clear(&target))?;
         Ok(Backup { report, left_out: left_out(&layout)? })
     })
@@ -99,10 +102,11 @@ pub(super) fn until_sound(
 /// them. The other way round is what a start is made for: what the registry knows to be deleted, and a partition still has, is removed as
 /// if the engine had been killed between the two. Only an app that is deleted and created anew with the same id, both between the copies
 /// of its partition and of the registry, finds in a restored engine what waited for it before.
+///
+/// No engine takes what there is for a store until its [end](Layout::copied) is said.
 fn copy_all(from: &Layout, to: &Layout, copy: impl Fn(PathBuf, PathBuf) -> Result<()>) -> Result<()> {
-    to.begin()?;
-    from.folders().try_for_each(|folder| copy(from.path.join(&folder), to.path.join(&folder)))?;
-    to.finish()
+    to.copying()?;
+    from.folders().try_for_each(|folder| copy(from.path.join(&folder), to.path.join(&folder)))
 }
 
 /// Removes what was copied: the directory was empty before.
@@ -140,18 +144,32 @@ pub(super) fn backup_log(data: PathBuf, to: PathBuf, replays: bool, io: Arc<dyn 
 /// # Errors
 ///
 /// [`InvalidInput`](ErrorKind::InvalidInput) if the data directory is not empty, or the backup is damaged;
-/// [`Unavailable`](ErrorKind::Unavailable) if the operating system refuses.
+/// [`Unavailable`](ErrorKind::Unavailable) if an engine uses the directory, or the operating system refuses. If it is interrupted, an engine
+/// refuses the directory, which has to be emptied then.
 pub async fn restore(backup: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Result<Restored> {
     let (backup, data) = (backup.into(), data.into());
-    blocking(move || {
-        sound(&backup)?;
-        let layout = Layout::of(&backup)?;
-        let target = Layout { path: data, ..layout.clone() };
-        make_empty(&target.path)?;
-        copy_all(&layout, &target, restore_log).inspect_err(|_| clear(&target))?;
-        Ok(Restored { report: sound(&target.path)? })
-    })
-    .await
+    blocking(move || restore_with(&backup, data, restore_log)).await
+}
+
+/// The same, with whatever copies a log. No engine gets into the directory meanwhile, and none takes for its own what is not whole.
+fn restore_with(backup: &Path, data: PathBuf, copy: impl Fn(PathBuf, PathBuf) -> Result<()>) -> Result<Restored> {
+    sound(backup)?;
+    let layout = Layout::of(backup)?;
+    let target = layout.at(data);
+    let directory = make_empty(&target.path)?;
+    let _lock = directory.enter()?;
+    let copied = check_empty(&directory, &["lock"])
+        .and_then(|()| copy_all(&layout, &target, copy).inspect_err(|_| clear(&target)))
+        .and_then(|()| sound_in(&target).inspect_err(|_| clear(&target)))
+        .and_then(|report| target.copied().map(|()| report));
+    match copied {
+        Ok(report) => Ok(Restored { report }),
+        Err(error) => {
+            // It was not there before.
+            _ = directory.remove(Path::new("lock"));
+            Err(error)
+        }
+    }
 }
 
 /// Puts the copy of one log back.
@@ -164,10 +182,15 @@ pub(super) fn restore_log(backup: PathBuf, data: PathBuf) -> Result<()> {
 
 /// The report on a directory, if all is well there.
 fn sound(path: &Path) -> Result<Report> {
-    let report = verify_now(path)?;
+    sound_in(&Layout::of(path)?)
+}
+
+/// The same, whatever the directory says of itself.
+fn sound_in(layout: &Layout) -> Result<Report> {
+    let report = verify_logs(layout)?;
     match report.damage.first() {
         None => Ok(report),
-        Some(damage) => Err(unusable(format!("the copy in {} is damaged: {damage}", path.display()))),
+        Some(damage) => Err(unusable(format!("the copy in {} is damaged: {damage}", layout.path.display()))),
     }
 }
 
@@ -175,10 +198,17 @@ fn sound(path: &Path) -> Result<Report> {
 pub(super) fn make_empty(path: &Path) -> Result<Directory> {
     let target = Directory::new(path.to_owned(), Arc::new(SystemIo));
     target.make()?;
+    check_empty(&target, &[])?;
+    Ok(target)
+}
+
+/// Refuses a directory that holds anything but these.
+fn check_empty(target: &Directory, but: &[&str]) -> Result<()> {
+    let path = &target.path;
     let names = names(path).map_err(|cause| failed("list", path, cause))?;
     // A volume of its own has this.
-    match names.into_iter().find(|name| name != "lost+found") {
-        None => Ok(target),
+    match names.into_iter().find(|name| name != "lost+found" && !but.contains(&name.as_str())) {
+        None => Ok(()),
         Some(name) => Err(unusable(format!(
             "{} is not empty (there is {name:?}); nothing was written; name a directory that is empty, or not there",
             path.display()
@@ -215,4 +245,96 @@ fn left_out(layout: &Layout) -> Result<Vec<String>> {
 fn copy(from: &Directory, target: &Directory, replays: bool) -> Result<(), Stop> {
     let copied = Copy::read(from, target, replays)?;
     copied.finish(target, 0).map_err(Stop::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::log::{DiskOptions, Logs};
+
+    fn options() -> DiskOptions {
+        DiskOptions { segment_bytes: 64 << 10, partitions: NonZeroU32::new(2), ..DiskOptions::default() }
+    }
+
+    async fn store(path: &Path) {
+        let logs = Logs::open(path, options()).await.unwrap();
+        for log in logs.all() {
+            log.close().await;
+        }
+    }
+
+    fn all_names(path: &Path) -> Vec<String> {
+        let mut found = names(path).unwrap();
+        for folder in found.clone().iter().filter(|name| path.join(name).is_dir()) {
+            found.extend(names(&path.join(folder)).unwrap().into_iter().map(|name| format!("{folder}/{name}")));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_was_interrupted_is_refused_by_engines() {
+        let place = tempfile::tempdir().unwrap();
+        let [data, copy] = ["data", "copy"].map(|name| place.path().join(name));
+        store(&data).await;
+        backup(&data, &copy, false).await.unwrap();
+        let layout = Layout::of(&copy).unwrap();
+        for whole in 0..=3 {
+            let target = layout.at(place.path().join(format!("killed-{whole}")));
+            make_empty(&target.path).unwrap();
+            let count = Cell::new(0);
+            // What a process that is killed leaves: nobody clears it.
+            let copied = copy_all(&layout, &target, |from, to| {
+                if count.replace(count.get() + 1) == whole {
+                    return Err(Error::new(ErrorKind::Internal, "killed"));
+                }
+                restore_log(from, to)
+            });
+            assert_eq!(copied.is_err(), whole < 3);
+            let before = all_names(&target.path);
+            let error = Logs::open(&target.path, options()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("holds a part of a store"), "{error}");
+            let again = restore(&copy, &target.path).await.unwrap_err();
+            assert!(again.to_string().contains("not empty"), "{again}");
+            let mut after = all_names(&target.path);
+            after.retain(|name| name != "lock");
+            assert_eq!(after, before, "a refused directory was changed");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_engine_gets_between_a_restore_and_its_end() {
+        let place = tempfile::tempdir().unwrap();
+        let [data, copy, back] = ["data", "copy", "back"].map(|name| place.path().join(name));
+        store(&data).await;
+        backup(&data, &copy, false).await.unwrap();
+        let tried = Cell::new(0);
+        let enter = |to: &Path| {
+            let error = Directory::new(to.parent().unwrap(), Arc::new(SystemIo)).enter().unwrap_err();
+            assert!(error.to_string().contains("in use by another engine"), "{error}");
+            tried.set(tried.get() + 1);
+        };
+        let restored = restore_with(&copy, back.clone(), |from, to| {
+            enter(&to);
+            restore_log(from, to)
+        });
+        restored.unwrap();
+        assert_eq!(tried.get(), 3);
+        store(&back).await;
+        // One that fails leaves nothing behind that would be in the way of the next.
+        let failing = place.path().join("failing");
+        let failed = restore_with(&copy, failing.clone(), |from, to| {
+            if to.ends_with("registry") {
+                return Err(Error::new(ErrorKind::Unavailable, "no space"));
+            }
+            restore_log(from, to)
+        });
+        assert!(failed.unwrap_err().to_string().contains("no space"));
+        assert_eq!(all_names(&failing), Vec::<String>::new());
+        restore(&copy, &failing).await.unwrap();
+        store(&failing).await;
+    }
 }

@@ -67,6 +67,7 @@ pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     blocking(move || {
         let layout = Layout::of(&path)?;
+        let _lock = layout.look()?;
         let (registry, apps) = assess_log(&layout.registry(), None)?;
         let mut found = registry.named(&layout, &layout.registry());
         for folder in layout.partitions() {
@@ -95,7 +96,12 @@ pub(super) fn assess_log(path: &Path, registry: Option<&Apps>) -> Result<(Assess
 /// As [`verify`](super::verify()), and [`Unavailable`](ErrorKind::Unavailable) if something cannot be written.
 pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
-    let layout = blocking(move || Layout::of(&path)).await?;
+    let (layout, _lock) = blocking(move || {
+        let layout = Layout::of(&path)?;
+        let lock = layout.look()?;
+        Ok((layout, lock))
+    })
+    .await?;
     let (registry, apps) = repair_log(layout.registry(), None).await?;
     let mut found = registry.named(&layout, &layout.registry());
     for folder in layout.partitions() {

@@ -56,16 +56,20 @@ pub struct Report {
 /// in the report.
 pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
     let path = path.into();
-    blocking(move || verify_now(&path)).await
+    blocking(move || {
+        let layout = Layout::of(&path)?;
+        let _lock = layout.look()?;
+        verify_logs(&layout)
+    })
+    .await
 }
 
 /// Checks every log of a data directory.
-pub(super) fn verify_now(path: &Path) -> Result<Report> {
-    let layout = Layout::of(path)?;
+pub(super) fn verify_logs(layout: &Layout) -> Result<Report> {
     let (registry, apps) = verify_log(&layout.registry(), None)?;
-    let mut report = registry.named(&layout, &layout.registry());
+    let mut report = registry.named(layout, &layout.registry());
     for folder in layout.partitions() {
-        report.add(verify_log(&folder, Some(&apps))?.0.named(&layout, &folder));
+        report.add(verify_log(&folder, Some(&apps))?.0.named(layout, &folder));
     }
     Ok(report)
 }

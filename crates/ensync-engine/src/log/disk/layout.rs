@@ -9,16 +9,20 @@ use ensync_core::{Error, ErrorKind, Result};
 
 use super::directory::{Directory, failed, unusable};
 use super::folder::Open;
+use super::format::LogId;
 use super::io::SystemIo;
+use super::segment::SegmentReader;
 use super::{DiskLog, DiskOptions, blocking};
 use crate::log::{Log, Logs};
 
-/// The file that says how many partitions there are, and its name until all of them are made.
+/// The file that says which logs there are, and its name until all of them are made.
 const STORE: &str = "store";
 const UNFINISHED: &str = "store.unfinished";
+/// Its name while logs are copied there: what there is of them is not to be taken for a new store.
+const COPYING: &str = "store.copying";
 /// What that file begins with, and the number of this layout.
 const NAME: &str = "ensync store ";
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// The folder of the registry's log.
 const REGISTRY: &str = "registry";
 /// What the folders of partitions' logs are called, before their numbers.
@@ -37,6 +41,8 @@ const SHORTEST: u64 = 64 << 10;
 pub(crate) struct Layout {
     pub(crate) path: PathBuf,
     pub(crate) partitions: NonZeroU32,
+    /// Which log is in which of the [`folders`](Self::folders), in their order. None, as long as they are being made.
+    ids: Vec<LogId>,
 }
 
 impl Layout {
@@ -50,14 +56,26 @@ impl Layout {
             }
             Err(cause) => return Err(failed("read", &file, cause)),
         };
-        let partitions = parse(&text).map_err(|what| unusable(format!("{}: {what}", file.display())))?;
-        Ok(Some(Self { path: path.to_owned(), partitions }))
+        let found = Self::parse(path, &text).map_err(|what| unusable(format!("{}: {what}", file.display())))?;
+        Ok(Some(found))
     }
 
-    /// The same, of a directory that has to hold a store.
+    /// The same, of a directory that has to hold a store, with all of its logs.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         let none = || unusable(format!("the data directory {} holds no store", path.display()));
-        Self::find(path)?.ok_or_else(none)
+        let found = Self::find(path)?.ok_or_else(none)?;
+        found.check_logs()?;
+        Ok(found)
+    }
+
+    /// Keeps engines out while the file that is returned lives, and changes nothing.
+    pub(crate) fn look(&self) -> Result<Option<std::fs::File>> {
+        Directory::new(self.path.clone(), Arc::new(SystemIo)).look()
+    }
+
+    /// The same store in another place.
+    pub(crate) fn at(&self, path: PathBuf) -> Self {
+        Self { path, ..self.clone() }
     }
 
     /// Refuses logs of which nothing says which they are.
@@ -69,6 +87,12 @@ impl Layout {
         };
         let names = names.collect::<io::Result<Vec<String>>>().map_err(|cause| failed("list", path, cause))?;
         let shown = path.display();
+        if names.iter().any(|name| name == COPYING) {
+            return Err(unusable(format!(
+                "{shown} holds a part of a store: a restore or a backup into it is under way, or was interrupted; nothing was changed; wait for \
+                 its end, or remove what is in the directory and begin it again"
+            )));
+        }
         if names.iter().any(|name| name.ends_with(".log") && name.len() == 14) {
             return Err(unusable(format!(
                 "{shown} holds a log as earlier engines laid it out, and this one reads only stores of layout {LAYOUT}; use the engine \
@@ -107,11 +131,34 @@ impl Layout {
         partitions.chain([REGISTRY.to_owned()])
     }
 
-    /// Says in a directory that it holds this: all of its logs are there, or will be before [`finish`](Self::finish).
-    pub(crate) fn begin(&self) -> Result<()> {
+    /// Says in a directory that a store is made there: nothing is in its logs until it is [made](Self::made).
+    fn making(&self) -> Result<()> {
+        self.write(UNFINISHED)
+    }
+
+    /// All of its logs are there, and new.
+    fn made(&self) -> Result<()> {
+        self.write(UNFINISHED)?;
+        self.finish(UNFINISHED)
+    }
+
+    /// Says in a directory that logs are copied there: no engine takes it for its own until they are [copied](Self::copied).
+    pub(crate) fn copying(&self) -> Result<()> {
+        self.write(COPYING)
+    }
+
+    /// All of its logs are there, and whole.
+    pub(crate) fn copied(&self) -> Result<()> {
+        self.finish(COPYING)
+    }
+
+    fn write(&self, name: &str) -> Result<()> {
         let directory = Directory::new(self.path.clone(), Arc::new(SystemIo));
-        let text = format!("{NAME}{LAYOUT}\npartitions {}\n", self.partitions);
-        let path = self.path.join(UNFINISHED);
+        let mut text = format!("{NAME}{LAYOUT}\npartitions {}\n", self.partitions);
+        for (folder, id) in self.folders().zip(&self.ids) {
+            text.push_str(&format!("{folder} {:032x}\n", u128::from_be_bytes(*id)));
+        }
+        let path = self.path.join(name);
         let write = || {
             let file = directory.open(&path, Open::Make)?;
             directory.io.truncate(&file, 0)?;
@@ -122,12 +169,11 @@ impl Layout {
         write().map_err(|cause| failed("write", &path, cause))
     }
 
-    /// All of its logs are there.
-    pub(crate) fn finish(&self) -> Result<()> {
+    fn finish(&self, name: &str) -> Result<()> {
         let directory = Directory::new(self.path.clone(), Arc::new(SystemIo));
         let path = self.path.join(STORE);
         let renamed = directory.folder().and_then(|folder| {
-            directory.io.rename(folder, &self.path.join(UNFINISHED), &path)?;
+            directory.io.rename(folder, &self.path.join(name), &path)?;
             directory.sync()
         });
         renamed.map_err(|cause| failed("write", &path, cause))
@@ -137,33 +183,109 @@ impl Layout {
 impl Layout {
     /// Takes back what was said of a directory.
     pub(crate) fn remove(&self) {
-        [STORE, UNFINISHED].into_iter().for_each(|name| _ = std::fs::remove_file(self.path.join(name)));
+        [STORE, COPYING].into_iter().for_each(|name| _ = std::fs::remove_file(self.path.join(name)));
     }
 }
 
 /// Whether a name in a data directory is one of the store's.
 pub(crate) fn is_ours(name: &str) -> bool {
     let log = name == REGISTRY || name.strip_prefix(PARTITION).is_some_and(|rest| rest.parse::<u32>().is_ok());
-    log || [STORE, UNFINISHED, "lock"].contains(&name)
+    log || [STORE, UNFINISHED, COPYING, "lock"].contains(&name)
 }
 
-/// How many partitions a store has, as its file says.
-fn parse(text: &str) -> std::result::Result<NonZeroU32, String> {
-    let mut lines = text.lines();
-    let layout = lines.next().and_then(|line| line.strip_prefix(NAME)).and_then(|layout| layout.parse::<u32>().ok());
-    match layout {
-        Some(LAYOUT) => {}
-        Some(layout) => {
-            return Err(format!(
-                "the store is of layout {layout}, and this engine reads layout {LAYOUT}; use the engine that wrote it, or a later one"
-            ));
+impl Layout {
+    /// What the file of a store says.
+    fn parse(path: &Path, text: &str) -> std::result::Result<Self, String> {
+        let mut lines = text.lines();
+        let layout =
+            lines.next().and_then(|line| line.strip_prefix(NAME)).and_then(|layout| layout.parse::<u32>().ok());
+        match layout {
+            Some(LAYOUT) => {}
+            Some(layout) => {
+                return Err(format!(
+                    "the store is of layout {layout}, and this engine reads layout {LAYOUT}; use the engine that wrote it"
+                ));
+            }
+            None => return Err("it does not say what the store is; restore the data directory from a backup".into()),
         }
-        None => return Err("it does not say what the store is; restore the data directory from a backup".into()),
+        let partitions = lines.next().and_then(|line| line.strip_prefix("partitions ")).and_then(|n| n.parse().ok());
+        let partitions = partitions.filter(|partitions: &NonZeroU32| partitions.get() <= MOST).ok_or_else(|| {
+            "it does not say how many partitions the store has; restore the data directory from a backup".to_owned()
+        })?;
+        let mut found = Self { path: path.to_owned(), partitions, ids: Vec::new() };
+        for folder in found.folders().collect::<Vec<_>>() {
+            let id = lines.next().and_then(|line| line.strip_prefix(folder.as_str())?.strip_prefix(' '));
+            let id = id.filter(|id| id.len() == 32).and_then(|id| u128::from_str_radix(id, 16).ok());
+            let none = || format!("it does not say which log is in {folder}; restore the data directory from a backup");
+            found.ids.push(id.ok_or_else(none)?.to_be_bytes());
+        }
+        Ok(found)
     }
-    let partitions = lines.next().and_then(|line| line.strip_prefix("partitions ")).and_then(|n| n.parse().ok());
-    partitions.filter(|partitions: &NonZeroU32| partitions.get() <= MOST).ok_or_else(|| {
-        "it does not say how many partitions the store has; restore the data directory from a backup".into()
-    })
+
+    /// Refuses a store of which a log is gone or is in another's place. It was made with all of them, so a folder without one has lost
+    /// it: its disk is not mounted, or somebody removed the files. To begin such a log anew would lose what waits in it for good, and
+    /// a registry that knows no app would take with it what waits for all of them.
+    fn check_logs(&self) -> Result<()> {
+        let shown = self.path.display();
+        for (folder, id) in self.folders().zip(&self.ids) {
+            let path = self.path.join(&folder);
+            if !path.is_dir() {
+                return Err(unusable(format!(
+                    "the store in {shown} lacks {}; nothing was changed; restore the data directory from a backup",
+                    path.display()
+                )));
+            }
+            let found = match Held::find(&path, id)? {
+                Held::This => continue,
+                Held::Nothing => {
+                    return Err(unusable(format!(
+                        "the store in {shown} lacks its log in {}: there is none in that folder; nothing was changed; mount the disk \
+                         that holds it, if it has one of its own, or restore the data directory from a backup",
+                        path.display()
+                    )));
+                }
+                Held::Other(found) => found,
+            };
+            let whose = self.folders().zip(&self.ids).find(|(_, id)| **id == found);
+            let whose = whose.map_or_else(|| "of another store".to_owned(), |(other, _)| format!("of {other}"));
+            return Err(unusable(format!(
+                "the logs of the store in {shown} were mixed up: in {} is the log {whose}; nothing was changed; put each where it was, or \
+                 restore the data directory from a backup",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Which log is in a folder.
+enum Held {
+    /// None.
+    Nothing,
+    /// The one that is looked for, or one of which no file can be read: whoever reads them all says what is wrong with them.
+    This,
+    Other(LogId),
+}
+
+impl Held {
+    fn find(folder: &Path, wanted: &LogId) -> Result<Self> {
+        let directory = Directory::new(folder, Arc::new(SystemIo));
+        let segments = directory.segments()?;
+        if segments.is_empty() && directory.checkpoints()?.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        let mut other = None;
+        for number in segments {
+            // An engine may remove files meanwhile.
+            let id = SegmentReader::open(&directory, number).and_then(|mut segment| segment.id());
+            match id {
+                Ok(id) if id == *wanted => return Ok(Self::This),
+                Ok(id) => other = Some(id),
+                Err(_) => {}
+            }
+        }
+        Ok(other.map_or(Self::This, Self::Other))
+    }
 }
 
 impl Logs {
@@ -177,17 +299,19 @@ impl Logs {
     pub async fn open(path: impl Into<PathBuf>, options: DiskOptions) -> Result<Self> {
         let path = path.into();
         let wanted = options.partitions;
-        let (layout, new, enter) = blocking(move || {
+        let (mut layout, new, enter) = blocking(move || {
             // Nobody else makes a store here meanwhile.
             let directory = Directory::new(path.clone(), Arc::new(SystemIo));
             let enter = directory.enter()?;
             let found = Layout::find(&path)?;
             let new = found.is_none();
             let partitions = wanted.unwrap_or(NonZeroU32::MIN);
-            let layout = found.unwrap_or(Layout { path, partitions });
-            layout.check(wanted, new)?;
+            let layout = found.unwrap_or(Layout { path, partitions, ids: Vec::new() });
+            layout.check(wanted)?;
             if new {
-                layout.begin()?;
+                layout.making()?
+            } else {
+                layout.check_logs()?
             }
             Ok((layout, new, enter))
         })
@@ -198,17 +322,18 @@ impl Logs {
         let opened =
             layout.partitions().map(|path| DiskLog::open(path, DiskOptions { segment_bytes, ..options.clone() }));
         let partitions = futures::future::try_join_all(opened).await?;
-        let partitions = partitions.into_iter().map(|log| Arc::new(log) as Arc<dyn Log>).collect();
         if new {
-            blocking(move || layout.finish()).await?;
+            layout.ids = partitions.iter().chain([&registry]).map(|log| log.shared.id).collect();
+            blocking(move || layout.made()).await?;
         }
+        let partitions = partitions.into_iter().map(|log| Arc::new(log) as Arc<dyn Log>).collect();
         Ok(Self { registry: Arc::new(registry), partitions })
     }
 }
 
 impl Layout {
-    /// Refuses what is asked for if it is not what is there, and a store that lacks a log: it would begin anew without a word.
-    fn check(&self, wanted: Option<NonZeroU32>, new: bool) -> Result<()> {
+    /// Refuses a number of partitions that is not the one that is there, or is none.
+    fn check(&self, wanted: Option<NonZeroU32>) -> Result<()> {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != self.partitions) {
             return Err(unusable(format!(
                 "the store in {} has {} partitions, and the configuration says {wanted} (storage.partitions); their number is fixed when a \
@@ -222,15 +347,7 @@ impl Layout {
             let message = format!("a store has 1 to {MOST} partitions, not {} (storage.partitions)", self.partitions);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let mut folders = [self.registry()].into_iter().chain(self.partitions());
-        match folders.find(|folder| !new && !folder.is_dir()) {
-            Some(folder) => Err(unusable(format!(
-                "the store in {} lacks {}; nothing was changed; restore the data directory from a backup",
-                self.path.display(),
-                folder.display()
-            ))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// How long the segments of each partition are: together they take no more of a small disk than those of one would.
@@ -243,87 +360,4 @@ impl Layout {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(partitions: Option<u32>) -> DiskOptions {
-        let partitions = partitions.map(|n| NonZeroU32::new(n).unwrap());
-        DiskOptions { segment_bytes: 64 << 10, partitions, ..DiskOptions::default() }
-    }
-
-    async fn close(logs: Logs) {
-        for log in logs.all() {
-            log.close().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_store_keeps_the_number_of_its_partitions() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("data");
-        let logs = Logs::open(&path, options(Some(4))).await.unwrap();
-        assert_eq!(logs.partitions().len(), 4);
-        let error = Logs::open(&path, options(Some(4))).await.unwrap_err();
-        assert!(error.to_string().contains("in use by another engine"), "{error}");
-        close(logs).await;
-        let text = std::fs::read_to_string(path.join("store")).unwrap();
-        assert_eq!(text, "ensync store 1\npartitions 4\n");
-        for wanted in [1, 2, 8] {
-            let error = Logs::open(&path, options(Some(wanted))).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            let text = error.to_string();
-            assert!(text.contains("has 4 partitions") && text.contains(&format!("says {wanted}")), "{text}");
-        }
-        for wanted in [None, Some(4)] {
-            let logs = Logs::open(&path, options(wanted)).await.unwrap();
-            assert_eq!(logs.partitions().len(), 4);
-            assert!(logs.all().all(|log| log.epoch() > 1));
-            close(logs).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_store_that_lacks_something_is_refused_and_left_as_it_is() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("data");
-        close(Logs::open(&path, options(Some(2))).await.unwrap()).await;
-        std::fs::rename(path.join("partition-1"), path.join("elsewhere")).unwrap();
-        let error = Logs::open(&path, options(None)).await.unwrap_err().to_string();
-        assert!(error.contains("lacks") && error.contains("partition-1"), "{error}");
-        assert!(!path.join("partition-1").exists());
-        std::fs::rename(path.join("elsewhere"), path.join("partition-1")).unwrap();
-        std::fs::rename(path.join("store"), path.join("elsewhere")).unwrap();
-        let error = Logs::open(&path, options(None)).await.unwrap_err().to_string();
-        assert!(error.contains("lacks the file \"store\""), "{error}");
-        assert!(!path.join("store").exists());
-        // One that was not finished was used by nobody.
-        std::fs::rename(path.join("elsewhere"), path.join("store.unfinished")).unwrap();
-        let logs = Logs::open(&path, options(Some(2))).await.unwrap();
-        close(logs).await;
-        for (text, words) in [
-            ("ensync store 2\npartitions 2\n", "layout 2"),
-            ("ensync store 1\npartitions 0\n", "how many partitions"),
-            ("ensync store 1\npartitions 65\n", "how many partitions"),
-            ("ensync store 1\n", "how many partitions"),
-            ("something else", "what the store is"),
-        ] {
-            std::fs::write(path.join("store"), text).unwrap();
-            let error = Logs::open(&path, options(None)).await.unwrap_err();
-            assert!(error.to_string().contains(words), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_directory_of_an_earlier_layout_is_refused() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("data");
-        DiskLog::open(&path, options(None)).await.unwrap().close().await;
-        let error = Logs::open(&path, options(None)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(
-            error.to_string().contains("earlier engines") && error.to_string().contains("nothing was changed"),
-            "{error}"
-        );
-        assert!(!path.join("registry").exists());
-    }
-}
+mod tests;
