@@ -153,7 +153,15 @@ impl Registrar {
 
     async fn serve(&mut self) {
         loop {
-            let due = self.layer.read().access.next_due();
+            let (due, changed) = {
+                let layer = self.layer.read();
+                (layer.access.next_due(), layer.access.has_changed())
+            };
+            if changed {
+                // A login saw a key end while something else was done here: its sessions end now, for nothing is due any more.
+                _ = self.tick().await;
+                continue;
+            }
             let reached = self.time.reach(due.unwrap_or_default());
             tokio::select! {
                 biased;
