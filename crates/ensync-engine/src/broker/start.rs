@@ -76,6 +76,7 @@ impl Broker {
         let metrics = Arc::new(Metrics::new(options.max_metric_events));
         let counters = Arc::<ConnectionCounters>::default();
         let space_wanted = Arc::new(Notify::new());
+        let (serves, served) = watch::channel(());
         let (mut tasks, mut handles) = (Vec::new(), Vec::new());
         for (index, (partition, maintenance, records)) in recovered.into_iter().enumerate() {
             let (sender, requests) = mpsc::channel(WAITING);
@@ -96,6 +97,8 @@ impl Broker {
                 maintenance,
                 space_wanted: space_wanted.clone(),
                 wanted_last: None,
+                serves: Some(serves.clone()),
+                served: served.clone(),
                 _running: _running.clone(),
             };
             // What went with an app or a name, if the engine ended before that was stored.
@@ -105,6 +108,8 @@ impl Broker {
             removed.map_err(|error| error.context("remove the queues of apps that are gone"))?;
             tasks.push(task);
         }
+        // The tasks have theirs.
+        drop(serves);
         let (registrar, asked) = mpsc::channel(WAITING);
         let stopping = Arc::new(AtomicBool::new(false));
         let task = Registrar {

@@ -38,3 +38,44 @@ async fn sessions_of_a_key_end_with_it_though_the_registrar_was_held_up_and_some
     let error = send(&broker, &shop.peer, "b25l").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_stop_finishes_publishes_that_wait_for_another_partition() {
+    let (broker, hold) = broker_with_held().await;
+    let mut shop = reader(&broker, SHOP).await;
+    hold.send_replace(true);
+    let mut first = std::pin::pin!(send(&broker, &shop.peer, "b25l"));
+    assert!(first.as_mut().now_or_never().is_none());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // It is not even decided while the first is stored.
+    let mut second = std::pin::pin!(send(&broker, &shop.peer, "dHdv"));
+    assert!(second.as_mut().now_or_never().is_none());
+    let mut shutdown = std::pin::pin!(broker.shutdown());
+    assert!(tokio::time::timeout(SECOND, shutdown.as_mut()).await.is_err(), "it waits for the disk");
+    assert!(shop.inbox.next().now_or_never().is_none(), "there are answers that the session waits for");
+    hold.send_replace(false);
+    let (first, second, ()) = futures::join!(first, second, shutdown);
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(shop.inbox.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_hangs_keeps_the_others_from_their_end_for_a_while_only() {
+    let (broker, hold) = broker_with_held().await;
+    let mut shop = reader(&broker, SHOP).await;
+    hold.send_replace(true);
+    let mut first = std::pin::pin!(send(&broker, &shop.peer, "b25l"));
+    assert!(first.as_mut().now_or_never().is_none());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut second = std::pin::pin!(send(&broker, &shop.peer, "dHdv"));
+    assert!(second.as_mut().now_or_never().is_none());
+    let mut shutdown = std::pin::pin!(broker.shutdown());
+    assert!(tokio::time::timeout(6 * SECOND, shutdown.as_mut()).await.is_err(), "it waits for the disk");
+    assert_eq!(shop.inbox.next().now_or_never().expect("it has ended"), None);
+    // Nothing was taken from the session: what it sent before is still carried out.
+    hold.send_replace(false);
+    let (first, second, ()) = futures::join!(first, second, shutdown);
+    first.unwrap();
+    second.unwrap();
+}
