@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::clock::Time;
 use super::records::Records;
 use super::request::{Answer, Changed, Request, refusal};
+use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::metrics::Metrics;
 use crate::model::codec::snapshot;
@@ -54,7 +55,7 @@ pub(super) struct Registrar {
     pub(super) failed: Arc<watch::Sender<Option<Error>>>,
     pub(super) stopping: Arc<AtomicBool>,
     /// Dropped with the task: whoever waits for its end sees that.
-    pub(super) _running: watch::Sender<()>,
+    pub(super) running: Running,
 }
 
 /// The registry's log, and what is known of its checkpoints.
@@ -149,6 +150,7 @@ impl Registrar {
         }
         self.log.keep(&self.layer, true).await;
         self.log.records.log.close().await;
+        self.running.end();
     }
 
     async fn serve(&mut self) {

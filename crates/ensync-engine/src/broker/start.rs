@@ -11,6 +11,7 @@ use super::clock::Time;
 use super::maintenance;
 use super::records::Records;
 use super::registrar::{self, Registrar};
+use super::running::Running;
 use super::session_layer::SessionLayer;
 use super::task::Task;
 use super::waiting::Waiting;
@@ -70,7 +71,7 @@ impl Broker {
         }
         tell(&access, recovered.iter().map(|(partition, ..)| partition), begun);
 
-        let (_running, running) = watch::channel(());
+        let (held, running) = Running::new();
         let (failed, failure) = watch::channel(None);
         let (failed, layer) = (Arc::new(failed), Arc::new(SessionLayer::new(access)));
         let metrics = Arc::new(Metrics::new(options.max_metric_events));
@@ -99,7 +100,7 @@ impl Broker {
                 wanted_last: None,
                 serves: Some(serves.clone()),
                 served: served.clone(),
-                _running: _running.clone(),
+                running: held.clone(),
             };
             // What went with an app or a name, if the engine ended before that was stored.
             let left = layer.read().access.leftovers(&task.partition);
@@ -121,7 +122,7 @@ impl Broker {
             metrics: metrics.clone(),
             failed,
             stopping: stopping.clone(),
-            _running,
+            running: held,
         };
         tokio::spawn(task.run());
         tasks.into_iter().for_each(|task| _ = tokio::spawn(task.run()));

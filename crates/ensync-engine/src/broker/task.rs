@@ -14,6 +14,7 @@ use super::maintenance::Maintenance;
 use super::pending::Pending;
 use super::records::Records;
 use super::request::{Answer, Outcome, Request, is_full, refuse};
+use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
@@ -66,7 +67,7 @@ pub(super) struct Task {
     pub(super) serves: Option<watch::Sender<()>>,
     pub(super) served: watch::Receiver<()>,
     /// Dropped with the task: whoever waits for its end sees that.
-    pub(super) _running: watch::Sender<()>,
+    pub(super) running: Running,
 }
 
 impl Task {
@@ -76,6 +77,7 @@ impl Task {
         self.all_served().await;
         self.hand_back().await;
         self.maintenance.finish(&mut self.partition).await;
+        self.running.end();
     }
 
     /// Waits until every partition has carried out what waits: some of it is from the sessions that end next. One whose disk hangs is no

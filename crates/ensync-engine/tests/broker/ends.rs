@@ -79,3 +79,82 @@ async fn a_partition_that_hangs_keeps_the_others_from_their_end_for_a_while_only
     first.unwrap();
     second.unwrap();
 }
+
+/// What is wrong with a log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trouble {
+    Nothing,
+    /// It refuses what is to be stored.
+    Refuses,
+    /// Its task fails.
+    Panics,
+}
+
+/// A log in trouble.
+#[derive(Debug)]
+struct Troubled(Arc<dyn Log>, watch::Receiver<Trouble>);
+
+#[async_trait]
+impl Log for Troubled {
+    fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+
+    async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
+        let trouble = *self.1.borrow();
+        match trouble {
+            Trouble::Nothing => self.0.append(batch).await,
+            Trouble::Refuses => Err(Error::new(ErrorKind::Unavailable, "the disk is full")),
+            Trouble::Panics => panic!("a fault that a test made"),
+        }
+    }
+
+    async fn read(&self, at: Position) -> Result<Option<Bytes>> {
+        self.0.read(at).await
+    }
+
+    fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>> {
+        self.0.scan(from)
+    }
+
+    async fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        self.0.drop_range(from, to).await
+    }
+}
+
+/// Logs of two partitions. What may be in trouble is the registry's, or that of the first, which has the warehouse's queues.
+fn troubled(log: &MemoryLog, registry: bool, trouble: &watch::Sender<Trouble>) -> Logs {
+    let logs = Logs::from(log.clone());
+    let with = |log: &Arc<dyn Log>| Arc::new(Troubled(log.clone(), trouble.subscribe())) as Arc<dyn Log>;
+    let [first, second] = logs.partitions() else { panic!() };
+    let (all, first) =
+        if registry { (with(logs.registry()), first.clone()) } else { (logs.registry().clone(), with(first)) };
+    Logs::new(all, vec![first, second.clone()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_fails_is_noticed_whichever_it_is() {
+    for registry in [false, true] {
+        let trouble = watch::Sender::new(Trouble::Nothing);
+        let logs = troubled(&MemoryLog::with_partitions(TWO), registry, &trouble);
+        let broker = Broker::start(BrokerOptions::dev(), logs).await.unwrap();
+        create_apps(&broker).await;
+        broker.register_event(event(), EventOptions::default()).await.unwrap();
+        let shop = login(&broker, SHOP).await;
+        assert!(tokio::time::timeout(SECOND, broker.stopped()).await.is_err(), "it runs");
+        assert!(broker.ready().await.is_ok() && broker.is_alive().await);
+        trouble.send_replace(Trouble::Panics);
+        let failed = if registry {
+            broker.enable_app(WAREHOUSE, true).await
+        } else {
+            send(&broker, &shop.peer, "b25l").await.map(drop)
+        };
+        assert!(failed.is_err());
+        tokio::time::timeout(SECOND, broker.stopped()).await.expect("it has stopped by itself");
+        let why = broker.ready().await.unwrap_err();
+        assert!(why.to_string().contains("failed"), "{why}");
+        assert!(!broker.is_alive().await);
+        // The rest ends in order.
+        tokio::time::timeout(SECOND, broker.shutdown()).await.expect("nobody waits for what is gone");
+    }
+}
