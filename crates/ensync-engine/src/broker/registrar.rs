@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::clock::Time;
 use super::records::Records;
-use super::request::{Answer, Changed, Request, refusal};
+use super::request::{Answer, Changed, Request, is_full, refusal};
 use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::metrics::Metrics;
@@ -24,6 +24,8 @@ use crate::state::{Access, InUse, SessionNumber, SessionOf, check_unused, remove
 const RECORDS: u64 = 1_024;
 /// How long to wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long partitions may take to make space.
+const SPACE: Duration = Duration::from_secs(5);
 /// The longest sleep.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -248,7 +250,12 @@ impl Registrar {
     async fn store(&mut self, command: &AdminCommand) -> Result<Timestamp> {
         let at = self.time.now();
         let record = Arc::new(Record::Admin { at, command: command.clone() });
-        self.log.append(&record, &self.metrics).await.map_err(|error| {
+        let mut stored = self.log.append(&record, &self.metrics).await;
+        // No administrator is refused for what can be dropped.
+        if stored.as_ref().is_err_and(is_full) && self.make_space().await {
+            stored = self.log.append(&record, &self.metrics).await;
+        }
+        stored.map_err(|error| {
             tracing::error!(error = %ensync_core::report(&error), "the registry's log refused what an administrator asked for");
             if let Some(failure) = self.log.records.log.failure() {
                 self.failed.send_if_modified(|known| known.replace(failure).is_none());
@@ -256,6 +263,19 @@ impl Registrar {
             refusal(&error)
         })?;
         Ok(at)
+    }
+
+    /// Has the partitions make space, one after the other, for no more is to go than has to. Whether there is more now.
+    async fn make_space(&self) -> bool {
+        let until = Instant::now() + SPACE;
+        for partition in &self.partitions {
+            match tokio::time::timeout_at(until, ask(partition, Request::MakeSpace)).await {
+                Ok(Ok(true)) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// What is under an event name in all partitions. Nobody uses it meanwhile.
@@ -357,3 +377,6 @@ pub(super) async fn ask<T>(partition: &mpsc::Sender<Request>, request: impl FnOn
     partition.send(request(answer)).await.map_err(|_| stopped())?;
     answered.await.map_err(|_| stopped())?
 }
+
+#[cfg(test)]
+mod tests;

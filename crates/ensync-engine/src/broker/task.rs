@@ -212,6 +212,11 @@ impl Task {
                     let done = if count == 0 { Ok(()) } else { self.store_all(changes).await };
                     _ = answer.send(done.map(|()| (count, left)));
                 }
+                Request::MakeSpace(answer) => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    let more = self.maintenance.make_space(&mut self.partition, self.time.wall()).await;
+                    _ = answer.send(Ok(more));
+                }
                 request => open &= self.take(request, &mut pending),
             }
         }
@@ -264,7 +269,8 @@ impl Task {
             | Request::InUse { .. }
             | Request::Letter { .. }
             | Request::Letters { .. }
-            | Request::Purge { .. } => {}
+            | Request::Purge { .. }
+            | Request::MakeSpace(_) => {}
             Request::Inspect(inspect) => inspect(&self.partition),
             Request::Shutdown => return false,
             #[cfg(test)]
