@@ -78,7 +78,7 @@ impl Broker {
         let counters = Arc::<ConnectionCounters>::default();
         let space_wanted = Arc::new(Notify::new());
         let (serves, served) = watch::channel(());
-        let (mut tasks, mut handles) = (Vec::new(), Vec::new());
+        let (mut tasks, mut handles, mut owed) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (partition, maintenance, records)) in recovered.into_iter().enumerate() {
             let (sender, requests) = mpsc::channel(WAITING);
             handles.push(Handle { requests: sender, records: records.clone() });
@@ -104,9 +104,12 @@ impl Broker {
             };
             // What went with an app or a name, if the engine ended before that was stored.
             let left = layer.read().access.leftovers(&task.partition);
-            let left = left.into_iter().map(|queues| Change::new(Record::Remove { queues }, true)).collect();
-            let removed = task.store(left).await;
-            removed.map_err(|error| error.context("remove the queues of apps that are gone"))?;
+            let changes =
+                left.iter().map(|queues| Change::new(Record::Remove { queues: queues.clone() }, true)).collect();
+            if let Err(error) = task.store(changes).await {
+                // A disk without space is no reason not to start.
+                left.into_iter().for_each(|queues| registrar::owe(&mut owed, (index, queues), &error));
+            }
             tasks.push(task);
         }
         // The tasks have theirs.
@@ -119,9 +122,9 @@ impl Broker {
             time: time.clone(),
             asked,
             partitions: handles.iter().map(|partition| partition.requests.clone()).collect(),
+            owed,
             metrics: metrics.clone(),
             failed,
-            stopping: stopping.clone(),
             running: held,
         };
         tokio::spawn(task.run());

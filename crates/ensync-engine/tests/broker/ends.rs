@@ -158,3 +158,40 @@ async fn a_task_that_fails_is_noticed_whichever_it_is() {
         tokio::time::timeout(SECOND, broker.shutdown()).await.expect("nobody waits for what is gone");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_app_is_deleted_though_its_partition_cannot_store_that() {
+    for restart in [false, true] {
+        let trouble = watch::Sender::new(Trouble::Nothing);
+        let log = MemoryLog::with_partitions(TWO);
+        let mut broker = Broker::start(BrokerOptions::dev(), troubled(&log, false, &trouble)).await.unwrap();
+        create_apps(&broker).await;
+        broker.register_event(event(), EventOptions::default()).await.unwrap();
+        let shop = login(&broker, SHOP).await;
+        send(&broker, &shop.peer, "b25l").await.unwrap();
+
+        trouble.send_replace(Trouble::Refuses);
+        let deleted = tokio::time::timeout(SECOND, broker.delete_app(WAREHOUSE)).await;
+        deleted.expect("it is answered").unwrap();
+        let another = tokio::time::timeout(SECOND, broker.enable_app(SHOP, false)).await;
+        another.expect("it holds up nothing else").unwrap();
+        if restart {
+            broker.shutdown().await;
+            let started = Broker::start(BrokerOptions::dev(), troubled(&log.reopen(), false, &trouble)).await;
+            broker = started.expect("it starts on a disk that stores nothing");
+        }
+        // Whoever had the app's id now would get what is the other's.
+        let access_key = key(WAREHOUSE);
+        let create = || broker.create_app_with_key("warehouse", WAREHOUSE, &access_key);
+        let error = create().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Unavailable && error.is_retryable(), "{error}");
+        assert_eq!(broker.queues().await.unwrap().len(), 1);
+
+        trouble.send_replace(Trouble::Nothing);
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(broker.queues().await.unwrap(), []);
+        create().await.unwrap();
+        let mut warehouse = consumer(&broker, None).await;
+        assert_eq!(waiting(&broker, &mut warehouse).await, []);
+    }
+}
