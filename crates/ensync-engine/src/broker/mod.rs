@@ -19,6 +19,7 @@ mod reclaim;
 mod records;
 mod registrar;
 mod request;
+mod running;
 mod saving;
 mod service;
 mod session_layer;
@@ -96,7 +97,8 @@ struct Shared {
     stopping: Arc<AtomicBool>,
     /// Held by whoever looks at what the logs take up.
     looking: Arc<tokio::sync::Mutex<()>>,
-    running: watch::Receiver<()>,
+    /// `true` once a task has failed; without senders when all have ended.
+    running: watch::Receiver<bool>,
     failure: watch::Receiver<Option<Error>>,
 }
 
@@ -116,13 +118,14 @@ impl Broker {
         for partition in &self.0.partitions {
             _ = partition.requests.send(Request::Shutdown).await;
         }
-        // The tasks drop the sender when they end, and send nothing.
-        self.stopped().await;
+        // The tasks drop the sender when they end, those that are left too if one has failed.
+        let mut running = self.0.running.clone();
+        while running.changed().await.is_ok() {}
     }
 
-    /// Returns when the broker has stopped: after a [`shutdown`](Broker::shutdown), or because its task failed.
+    /// Returns when the broker has stopped: after a [`shutdown`](Broker::shutdown), or because one of its tasks failed.
     pub async fn stopped(&self) {
-        _ = self.0.running.clone().changed().await;
+        _ = self.0.running.clone().wait_for(|failed| *failed).await;
     }
 
     pub(crate) fn counters(&self) -> Arc<ConnectionCounters> {
@@ -162,6 +165,9 @@ impl Broker {
 
     /// Waits until every partition's task has answered.
     async fn answer(&self) -> Result<()> {
+        if *self.0.running.borrow() {
+            return Err(Error::new(ErrorKind::Unavailable, "a task of the engine has failed; start the engine again"));
+        }
         let all = (0..self.0.partitions.len()).map(|index| self.look(index, |_| ()));
         futures::future::try_join_all(all).await.map(drop)
     }

@@ -1,7 +1,6 @@
 //! The task that owns the registry's log: it does what administrators ask for, one thing after the other, and has every partition know.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,8 @@ use tokio::time::Instant;
 
 use super::clock::Time;
 use super::records::Records;
-use super::request::{Answer, Changed, Request, refusal};
+use super::request::{Answer, Changed, Request, is_full, refusal};
+use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::metrics::Metrics;
 use crate::model::codec::snapshot;
@@ -23,6 +23,8 @@ use crate::state::{Access, InUse, SessionNumber, SessionOf, check_unused, remove
 const RECORDS: u64 = 1_024;
 /// How long to wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long partitions may take to make space.
+const SPACE: Duration = Duration::from_secs(5);
 /// The longest sleep.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -49,13 +51,17 @@ pub(super) struct Registrar {
     pub(super) time: Time,
     pub(super) asked: mpsc::Receiver<Ask>,
     pub(super) partitions: Vec<mpsc::Sender<Request>>,
+    /// Queues of apps and names that are gone, which a partition could not remove yet.
+    pub(super) owed: Owed,
     pub(super) metrics: Arc<Metrics>,
     /// Why a log stores nothing more.
     pub(super) failed: Arc<watch::Sender<Option<Error>>>,
-    pub(super) stopping: Arc<AtomicBool>,
     /// Dropped with the task: whoever waits for its end sees that.
-    pub(super) _running: watch::Sender<()>,
+    pub(super) running: Running,
 }
+
+/// Queues that are still to go, and from which partition: its index.
+pub(super) type Owed = Vec<(usize, Removed)>;
 
 /// The registry's log, and what is known of its checkpoints.
 #[derive(Debug)]
@@ -149,11 +155,21 @@ impl Registrar {
         }
         self.log.keep(&self.layer, true).await;
         self.log.records.log.close().await;
+        self.running.end();
     }
 
     async fn serve(&mut self) {
+        let mut again = Instant::now();
         loop {
-            let due = self.layer.read().access.next_due();
+            let (due, changed) = {
+                let layer = self.layer.read();
+                (layer.access.next_due(), layer.access.has_changed())
+            };
+            if changed {
+                // A login saw a key end while something else was done here: its sessions end now, for nothing is due any more.
+                _ = self.tick().await;
+                continue;
+            }
             let reached = self.time.reach(due.unwrap_or_default());
             tokio::select! {
                 biased;
@@ -163,6 +179,10 @@ impl Registrar {
                 },
                 () = reached, if due.is_some() => {
                     _ = self.tick().await;
+                }
+                () = tokio::time::sleep_until(again), if !self.owed.is_empty() => {
+                    self.remove_owed().await;
+                    again = Instant::now() + AGAIN;
                 }
                 () = tokio::time::sleep(NAP) => {}
             }
@@ -203,6 +223,7 @@ impl Registrar {
             before(&layer.access);
             decided?
         };
+        self.check_owed(&decided)?;
         if let AdminCommand::UseEvent { name } = &decided
             && self.layer.read().access.event(name).is_some()
         {
@@ -238,7 +259,12 @@ impl Registrar {
     async fn store(&mut self, command: &AdminCommand) -> Result<Timestamp> {
         let at = self.time.now();
         let record = Arc::new(Record::Admin { at, command: command.clone() });
-        self.log.append(&record, &self.metrics).await.map_err(|error| {
+        let mut stored = self.log.append(&record, &self.metrics).await;
+        // No administrator is refused for what can be dropped.
+        if stored.as_ref().is_err_and(is_full) && self.make_space().await {
+            stored = self.log.append(&record, &self.metrics).await;
+        }
+        stored.map_err(|error| {
             tracing::error!(error = %ensync_core::report(&error), "the registry's log refused what an administrator asked for");
             if let Some(failure) = self.log.records.log.failure() {
                 self.failed.send_if_modified(|known| known.replace(failure).is_none());
@@ -246,6 +272,48 @@ impl Registrar {
             refusal(&error)
         })?;
         Ok(at)
+    }
+
+    /// Tries once more to remove what is to go.
+    async fn remove_owed(&mut self) {
+        for (index, queues) in std::mem::take(&mut self.owed) {
+            let Some(partition) = self.partitions.get(index) else { continue };
+            let removed = Some(queues.clone());
+            let changed =
+                |answer| Request::Changed(Changed { name: None, apps: Vec::new(), ended: Vec::new(), removed, answer });
+            if ask(partition, changed).await.is_err() {
+                self.owed.push((index, queues));
+            }
+        }
+    }
+
+    /// Refuses to create what would get the queues of something that is gone.
+    fn check_owed(&self, command: &AdminCommand) -> Result<()> {
+        let gone = match command {
+            AdminCommand::CreateApp { id, .. } => Removed::Recipient(*id),
+            _ => match command.event_name() {
+                Some(name) => Removed::Name(name.clone()),
+                None => return Ok(()),
+            },
+        };
+        if self.owed.iter().any(|(_, queues)| *queues == gone) {
+            let message = "the queues of what had this name or id before are not gone yet, as the engine cannot store that; try later";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(())
+    }
+
+    /// Has the partitions make space, one after the other, for no more is to go than has to. Whether there is more now.
+    async fn make_space(&self) -> bool {
+        let until = Instant::now() + SPACE;
+        for partition in &self.partitions {
+            match tokio::time::timeout_at(until, ask(partition, Request::MakeSpace)).await {
+                Ok(Ok(true)) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// What is under an event name in all partitions. Nobody uses it meanwhile.
@@ -272,32 +340,26 @@ impl Registrar {
             there.map(|session| session.number).collect()
         };
         // All of them at once: one that waits for its disk is no reason for the others to wait.
-        let gives_up = || self.stopping.load(Ordering::Relaxed) || self.failed.borrow().is_some();
         let told = self.partitions.iter().enumerate().map(|(index, partition)| {
             let (name, apps, ended) = (name.clone(), apps.clone(), of_partition(&ended, index));
             let here = gone.clone().filter(|gone| match gone {
                 Removed::Recipient(app) => self.layer.read().access.partition_of(app) == index,
                 Removed::Name(_) => true,
             });
-            let gives_up = &gives_up;
             async move {
-                let (first, removed) = (here.clone(), here);
-                let over =
-                    ask(partition, |answer| Request::Changed(Changed { name, apps, ended, removed: first, answer }))
-                        .await;
-                match (over, removed) {
-                    // What is to go goes, or an app that is created anew would get it.
-                    (Err(error), Some(queues)) => remove(partition, queues, error, gives_up).await,
-                    (over, _) => over,
-                }
+                let removed = here.clone();
+                let changed = |answer| Request::Changed(Changed { name, apps, ended, removed, answer });
+                (ask(partition, changed).await, here)
             }
         });
         let told = futures::future::join_all(told).await;
         let mut result = Ok(());
-        for (index, over) in told.into_iter().enumerate() {
-            match over {
-                Ok(over) => self.end(index, over).await?,
-                Err(error) => result = Err(error),
+        for (index, (over, removed)) in told.into_iter().enumerate() {
+            match (over, removed) {
+                (Ok(over), _) => self.end(index, over).await?,
+                // It is gone, whatever a partition can store now.
+                (Err(error), Some(queues)) => owe(&mut self.owed, (index, queues), &error),
+                (Err(error), None) => result = Err(error),
             }
         }
         result
@@ -318,24 +380,14 @@ impl Registrar {
     }
 }
 
-/// Tries to remove queues until it is done, or nothing is stored any more: then the next start does it.
-async fn remove(
-    partition: &mpsc::Sender<Request>,
-    queues: Removed,
-    mut error: Error,
-    gives_up: impl Fn() -> bool,
-) -> Result<Vec<SessionNumber>> {
-    while error.kind() == ErrorKind::Unavailable && !gives_up() {
-        tokio::time::sleep(AGAIN).await;
-        let removed = Some(queues.clone());
-        let again =
-            |answer| Request::Changed(Changed { name: None, apps: Vec::new(), ended: Vec::new(), removed, answer });
-        match ask(partition, again).await {
-            Ok(over) => return Ok(over),
-            Err(next) => error = next,
-        }
+/// Takes note of queues that could not be removed. Until they are, nobody gets their app's id, or their name.
+pub(super) fn owe(owed: &mut Owed, queues: (usize, Removed), error: &Error) {
+    let (partition, of) = (queues.0, &queues.1);
+    let error = ensync_core::report(error);
+    tracing::warn!(error, partition, ?of, "cannot remove the queues of what is gone; it will be tried again");
+    if !owed.contains(&queues) {
+        owed.push(queues);
     }
-    Err(error)
 }
 
 /// Sends a request to a partition's task and waits for its answer.
@@ -347,3 +399,6 @@ pub(super) async fn ask<T>(partition: &mpsc::Sender<Request>, request: impl FnOn
     partition.send(request(answer)).await.map_err(|_| stopped())?;
     answered.await.map_err(|_| stopped())?
 }
+
+#[cfg(test)]
+mod tests;

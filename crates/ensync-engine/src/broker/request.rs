@@ -88,6 +88,8 @@ pub(super) enum Request {
         purge: Purge,
         answer: Answer<(usize, Option<Purge>)>,
     },
+    /// The registry's log, on the same disk, finds no space: whether there is more now.
+    MakeSpace(Answer<bool>),
     Inspect(Look),
     Shutdown,
     /// One checkpoint after the other, from now on.

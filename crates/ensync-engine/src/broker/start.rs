@@ -11,6 +11,7 @@ use super::clock::Time;
 use super::maintenance;
 use super::records::Records;
 use super::registrar::{self, Registrar};
+use super::running::Running;
 use super::session_layer::SessionLayer;
 use super::task::Task;
 use super::waiting::Waiting;
@@ -70,13 +71,14 @@ impl Broker {
         }
         tell(&access, recovered.iter().map(|(partition, ..)| partition), begun);
 
-        let (_running, running) = watch::channel(());
+        let (held, running) = Running::new();
         let (failed, failure) = watch::channel(None);
         let (failed, layer) = (Arc::new(failed), Arc::new(SessionLayer::new(access)));
         let metrics = Arc::new(Metrics::new(options.max_metric_events));
         let counters = Arc::<ConnectionCounters>::default();
         let space_wanted = Arc::new(Notify::new());
-        let (mut tasks, mut handles) = (Vec::new(), Vec::new());
+        let (serves, served) = watch::channel(());
+        let (mut tasks, mut handles, mut owed) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (partition, maintenance, records)) in recovered.into_iter().enumerate() {
             let (sender, requests) = mpsc::channel(WAITING);
             handles.push(Handle { requests: sender, records: records.clone() });
@@ -96,15 +98,22 @@ impl Broker {
                 maintenance,
                 space_wanted: space_wanted.clone(),
                 wanted_last: None,
-                _running: _running.clone(),
+                serves: Some(serves.clone()),
+                served: served.clone(),
+                running: held.clone(),
             };
             // What went with an app or a name, if the engine ended before that was stored.
             let left = layer.read().access.leftovers(&task.partition);
-            let left = left.into_iter().map(|queues| Change::new(Record::Remove { queues }, true)).collect();
-            let removed = task.store(left).await;
-            removed.map_err(|error| error.context("remove the queues of apps that are gone"))?;
+            let changes =
+                left.iter().map(|queues| Change::new(Record::Remove { queues: queues.clone() }, true)).collect();
+            if let Err(error) = task.store(changes).await {
+                // A disk without space is no reason not to start.
+                left.into_iter().for_each(|queues| registrar::owe(&mut owed, (index, queues), &error));
+            }
             tasks.push(task);
         }
+        // The tasks have theirs.
+        drop(serves);
         let (registrar, asked) = mpsc::channel(WAITING);
         let stopping = Arc::new(AtomicBool::new(false));
         let task = Registrar {
@@ -113,10 +122,10 @@ impl Broker {
             time: time.clone(),
             asked,
             partitions: handles.iter().map(|partition| partition.requests.clone()).collect(),
+            owed,
             metrics: metrics.clone(),
             failed,
-            stopping: stopping.clone(),
-            _running,
+            running: held,
         };
         tokio::spawn(task.run());
         tasks.into_iter().for_each(|task| _ = tokio::spawn(task.run()));

@@ -14,6 +14,7 @@ use super::maintenance::Maintenance;
 use super::pending::Pending;
 use super::records::Records;
 use super::request::{Answer, Outcome, Request, is_full, refuse};
+use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
@@ -32,6 +33,8 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 const COMPLAINT: Duration = Duration::from_secs(10);
 /// How many events a purge takes at a time, and how many it looks at for them.
 const PURGED: (usize, usize) = (1_024, 8_192);
+/// How long to wait at the end until the other partitions have carried out what waits.
+const DRAIN: Duration = Duration::from_secs(5);
 /// The longest sleep.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -60,16 +63,29 @@ pub(super) struct Task {
     pub(super) space_wanted: Arc<Notify>,
     /// When this one told that last.
     pub(super) wanted_last: Option<Instant>,
+    /// Dropped when all that waited is carried out; and when that is so of all partitions.
+    pub(super) serves: Option<watch::Sender<()>>,
+    pub(super) served: watch::Receiver<()>,
     /// Dropped with the task: whoever waits for its end sees that.
-    pub(super) _running: watch::Sender<()>,
+    pub(super) running: Running,
 }
 
 impl Task {
     /// Runs until shutdown, or until every handle is gone. Ends the inboxes of its apps then.
     pub(super) async fn run(mut self) {
         self.serve().await;
+        self.all_served().await;
         self.hand_back().await;
         self.maintenance.finish(&mut self.partition).await;
+        self.running.end();
+    }
+
+    /// Waits until every partition has carried out what waits: some of it is from the sessions that end next. One whose disk hangs is no
+    /// reason for the others to lose what they can still store.
+    async fn all_served(&mut self) {
+        self.serves = None;
+        let all = async { while self.served.changed().await.is_ok() {} };
+        _ = tokio::time::timeout(DRAIN, all).await;
     }
 
     /// Ends every session of its apps, and stores how often what they had was delivered.
@@ -196,6 +212,11 @@ impl Task {
                     let done = if count == 0 { Ok(()) } else { self.store_all(changes).await };
                     _ = answer.send(done.map(|()| (count, left)));
                 }
+                Request::MakeSpace(answer) => {
+                    self.commit(std::mem::take(&mut pending)).await;
+                    let more = self.maintenance.make_space(&mut self.partition, self.time.wall()).await;
+                    _ = answer.send(Ok(more));
+                }
                 request => open &= self.take(request, &mut pending),
             }
         }
@@ -248,7 +269,8 @@ impl Task {
             | Request::InUse { .. }
             | Request::Letter { .. }
             | Request::Letters { .. }
-            | Request::Purge { .. } => {}
+            | Request::Purge { .. }
+            | Request::MakeSpace(_) => {}
             Request::Inspect(inspect) => inspect(&self.partition),
             Request::Shutdown => return false,
             #[cfg(test)]

@@ -221,11 +221,13 @@ impl Access {
         self.session(peer).map(|_| Pass(self.version))
     }
 
-    /// Ends all sessions of the apps of a partition.
+    /// Ends all sessions of the apps of a partition, as the engine stops. Publishes that they sent before may still be carried out: nothing
+    /// was taken from them.
     pub(crate) fn end_all(&mut self, partition: usize) -> Vec<SessionOf> {
         let all: Vec<_> = self.sessions.after(None, None).map(|(number, session)| (number, session.app)).collect();
         let there = all.into_iter().filter(|(_, app)| self.partition_of(app) == partition).collect::<Vec<_>>();
-        there.into_iter().filter_map(|(number, _)| self.end(number)).collect()
+        let over = there.into_iter().filter(|(number, _)| self.sessions.close(*number).is_some());
+        over.map(|(number, app)| SessionOf { number, app }).collect()
     }
 
     /// The public key of an app, by its id: what its clients and others know it by.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::{SHOP, WAREHOUSE, consumer, create_apps, event, key, login, publish, send, settle, start, waiting};
 
 const FOUR: NonZeroU32 = NonZeroU32::new(4).unwrap();
-const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
+pub(super) const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 /// Apps of which each partition of four has some.
 fn apps() -> [AppId; 12] {
@@ -36,7 +36,7 @@ async fn publish_to(broker: &Broker, from: &Session, recipient: AppId) -> EventI
     }
 }
 
-async fn reader(broker: &Broker, app: AppId) -> Session {
+pub(super) async fn reader(broker: &Broker, app: AppId) -> Session {
     let session = login(broker, app).await;
     let subscribe = Subscribe { event: event(), max_in_flight: None, max_bytes_in_flight: None };
     broker.handle(&session.peer, Command::Subscribe(subscribe)).await.unwrap();
@@ -138,7 +138,7 @@ impl Log for Held {
 }
 
 /// A broker of two partitions. The log of the first, which has the warehouse's queues and not the shop's, can be held.
-async fn broker_with_held() -> (Broker, watch::Sender<bool>) {
+pub(super) async fn broker_with_held() -> (Broker, watch::Sender<bool>) {
     let (hold, held) = watch::channel(false);
     let logs = Logs::from(MemoryLog::with_partitions(TWO));
     let [first, second] = logs.partitions() else { panic!() };
