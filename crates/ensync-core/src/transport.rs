@@ -80,6 +80,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether it is the engine that answers [`Command::Heartbeat`](crate::Command::Heartbeat), so that the answer says that it knows the
+    /// session. A ping may be answered by whoever is next on the way.
+    fn heartbeat_reaches_the_engine(&self) -> bool {
+        true
+    }
+
     /// Says goodbye, where the wire has a word for it, and closes. The inbox then ends without an error.
     async fn close(&self);
 }

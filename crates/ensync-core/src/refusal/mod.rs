@@ -26,7 +26,8 @@ impl Error {
     ///
     /// Another engine's text carries no code. It becomes [`ErrorKind::Unavailable`] or [`ErrorKind::LimitExceeded`] where its words say
     /// that the reason passes, and [`ErrorKind::Refused`] otherwise; [`is_read_from_words`](Self::is_read_from_words) says so. One that
-    /// tells of an error inside of the engine, or of its time, may have been carried out. Words are
+    /// tells of an error inside of the engine, of its time, or of something that it failed to do, may have been carried out; so may one
+    /// that gives no reason. Words are
     /// whole words, and no part of a name in quotes; of the names that the command itself contains see
     /// [`in_answer_to`](Self::in_answer_to). So does one whose code is of a kind that only
     /// [this side can know](ErrorKind::is_of_this_side), of a link that ended or an envelope that does not open: a caller would act
@@ -38,9 +39,7 @@ impl Error {
         match coded {
             Some((ErrorKind::Interrupted, _)) => Self::new(ErrorKind::Refused, bounded(text)).perhaps_done(),
             Some((kind, message)) if !kind.is_of_this_side() => Self::new(kind, bounded(message)),
-            _ if text.trim().is_empty() => {
-                Self::new(ErrorKind::Refused, "the engine refused the command and gave no reason")
-            }
+            _ if text.trim().is_empty() => Self::in_words(Words::of(NO_REASON, &[]), NO_REASON.to_owned()),
             _ => Self::in_words(Words::of(head(text), &[]), bounded(text)),
         }
     }
@@ -48,8 +47,9 @@ impl Error {
     /// What an engine that had no code said. One that failed in the middle does not know, or does not say, how far it came.
     fn in_words(words: Words, text: String) -> Self {
         let kind = words.meaning();
+        let unsure = words.say(INSIDE) || words.say(FAILED) || text == NO_REASON;
         let read = Self::new(kind, text).by_words();
-        if kind == ErrorKind::Refused && words.say(INSIDE) { read.perhaps_done() } else { read }
+        if kind == ErrorKind::Refused && unsure { read.perhaps_done() } else { read }
     }
 
     /// The same refusal as the answer to `command`. Where its kind was read out of an engine's own words, it is read again without what
@@ -63,6 +63,19 @@ impl Error {
         let contained: Vec<&str> = contained.iter().map(AsRef::as_ref).collect();
         let text = self.to_string();
         Self::in_words(Words::of(head(&text), &contained), text)
+    }
+
+    /// Whether it may say, in an engine's own words, that the engine does not know the session over which `command` was sent: they speak
+    /// of a session or a client, and of something that is not there or not valid. That may be another than this one: who asks finds out.
+    pub fn may_be_of_the_session(&self, command: &Command) -> bool {
+        if self.kind() != ErrorKind::Refused || !self.is_read_from_words() {
+            return false;
+        }
+        let contained = contained(command);
+        let contained: Vec<&str> = contained.iter().map(AsRef::as_ref).collect();
+        let text = self.to_string();
+        let words = Words::of(head(&text), &contained);
+        words.say(SESSION) && words.say(UNKNOWN)
     }
 
     /// The same of the refusal of a login. What does not pass is about the app key, as far as engines say that in words of their own;
@@ -90,6 +103,41 @@ impl Error {
 /// What went wrong inside of an engine.
 const INSIDE: &[&str] =
     &["timeout", "timed out", "deadline exceeded", "internal error", "internal server error", "server error"];
+
+/// What it did not bring to an end.
+const FAILED: &[&str] = &["failed to", "could not", "couldn t", "unable to"];
+
+/// What is said of an engine that said nothing.
+const NO_REASON: &str = "the engine refused the command and gave no reason";
+
+/// What engines call a session, or who has it.
+const SESSION: &[&str] = &["client", "clientid", "session", "sessionid", "sessions"];
+
+/// What they say of one that they do not know.
+const UNKNOWN: &[&str] = &[
+    "does not exist",
+    "expired",
+    "gone",
+    "invalid",
+    "log in",
+    "logged out",
+    "missing",
+    "no client",
+    "no longer",
+    "no session",
+    "no such",
+    "not authenticated",
+    "not authorized",
+    "not connected",
+    "not exist",
+    "not found",
+    "not known",
+    "not logged in",
+    "not registered",
+    "unauthorized",
+    "unknown",
+    "unrecognized",
+];
 
 /// What a command contains that a refusal of it may repeat.
 fn contained(command: &Command) -> Vec<Cow<'_, str>> {
@@ -229,6 +277,9 @@ mod tests {
             ("Internal Server Error", Refused, Unavailable),
             ("deadline exceeded", Refused, Unavailable),
             ("request timed out", Refused, Unavailable),
+            ("Failed to store the event", Refused, Unauthenticated),
+            ("could not acknowledge", Refused, Unauthenticated),
+            ("A failed event has no dead letters", Refused, Unauthenticated),
             ("", Refused, Unauthenticated),
             ("forbidden: try again", ErrorKind::Forbidden, ErrorKind::Forbidden),
             // As engines write codes of their own.
@@ -249,10 +300,11 @@ mod tests {
         ] {
             let (read, login) = (Error::from_refusal(words), Error::from_login_refusal(words));
             assert_eq!((read.kind(), login.kind()), (kind, of_a_login), "{words}");
-            let inside = ["internal error", "internal server", "timed out", "deadline"];
+            let inside = ["internal error", "internal server", "timed out", "deadline", "failed to", "could not"];
             let inside = kind == Refused && inside.iter().any(|part| words.to_lowercase().contains(part));
-            assert_eq!((read.may_have_happened(), login.may_have_happened()), (inside, false), "{words}");
-            let coded = words.starts_with("forbidden") || words.is_empty();
+            let unsure = inside || words.is_empty();
+            assert_eq!((read.may_have_happened(), login.may_have_happened()), (unsure, false), "{words}");
+            let coded = words.starts_with("forbidden");
             assert_eq!(read.is_read_from_words(), !coded, "{words}");
             assert!(words.is_empty() || words.ends_with(&login.to_string()), "{login}");
         }
@@ -303,9 +355,34 @@ mod tests {
             assert_eq!((read.kind(), read.may_have_happened()), (kind, false), "{text}");
             assert!(text.ends_with(&read.to_string()), "{read}");
         }
+        let nothing = Error::from_refusal(" ").in_answer_to(&publish("a/b"));
+        assert!(nothing.may_have_happened() && nothing.to_string().contains("no reason"));
         let recipient = AppId::from_bytes([7; 32]);
         let text = format!("no app {recipient}");
         assert_eq!(contained(&publish("a/b")), ["a/b", &recipient.to_string(), "busy-7"]);
         assert_eq!(Error::from_refusal(&text).in_answer_to(&publish("a/b")).kind(), Refused);
+    }
+
+    #[test]
+    fn words_about_a_session_are_told_from_others() {
+        let of = |event: &str| Command::Unsubscribe { event: event.parse().unwrap() };
+        for (event, text, is) in [
+            ("a/b", "Client not found", true),
+            ("a/b", "Invalid client_id", true),
+            ("a/b", "clientId unknown", true),
+            ("a/b", "SessionExpired", true),
+            ("a/b", "the session has expired; log in again", true),
+            ("a/b", "No such session", true),
+            ("a/b", "failed to find client: it does not exist", true),
+            ("a/b", "Event not found", false),
+            ("a/b", "the client may not do that", false),
+            ("client/invalid", "client/invalid is not known", false),
+            ("a/b", "event 'session' not found", false),
+            ("a/b", "unauthenticated: no such session", false),
+            ("a/b", "client limit reached, unknown until when", false),
+            ("a/b", "", false),
+        ] {
+            assert_eq!(Error::from_refusal(text).may_be_of_the_session(&of(event)), is, "{text}");
+        }
     }
 }
