@@ -9,7 +9,7 @@ use ensync_core::{Error, ErrorKind, EventName, Reply, Result, Subscribe};
 use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use super::link::{End, Shared, ended};
@@ -22,6 +22,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long the engine may take to say whether it knows the session.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often events of a stream that cannot be understood are a warning: whoever sends them may send them without end.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// A subscription's stream and the task that reads it, which ends with this.
 pub(super) struct Stream {
@@ -191,6 +194,7 @@ impl Shared {
             Ok(stream) => stream,
             Err(status) => return (None, Err(status)),
         };
+        let mut warned = None::<Instant>;
         loop {
             let delivery = match stream.message().await {
                 Ok(Some(record)) => read::delivery(record),
@@ -203,9 +207,14 @@ impl Shared {
                         return (Some(stream), Ok(()));
                     }
                 }
-                Err(error) => tracing::warn!(
-                    endpoint = %self.endpoint, %event, %error, "an event that cannot be understood was skipped"
-                ),
+                Err(error) if warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) => {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        endpoint = %self.endpoint, %event, %error,
+                        "an event that cannot be understood was skipped; others may follow unlogged for a minute"
+                    );
+                }
+                Err(error) => tracing::debug!(%event, %error, "an event that cannot be understood was skipped"),
             }
         }
     }

@@ -1,6 +1,9 @@
 //! The client against answers that no good engine gives.
 
+use std::sync::{Arc, Mutex};
+
 use ensync_core::{Bytes, Command, ErrorKind, Link, Reply};
+use futures::StreamExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use prost::Message;
@@ -104,4 +107,38 @@ async fn a_subscribe_that_is_refused_as_unknown_ends_no_link_by_itself() {
     let link = link("Subscribe", || tonic::Status::unauthenticated("log in").into_http()).await;
     assert_eq!(link.transport.call(subscribe("a")).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
     assert!(matches!(link.transport.call(publish("a")).await, Ok(Reply::Published { .. })));
+}
+
+/// Whoever sends what cannot be understood may do so without end: one line a minute.
+#[tokio::test]
+async fn events_that_cannot_be_understood_are_logged_once_in_a_while() {
+    let logged = Arc::new(Mutex::new(Vec::new()));
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(move || Written(writer.clone()))
+        .finish();
+    let _guard = tracing_subscriber::util::SubscriberInitExt::set_default(subscriber);
+    let good = StreamResponse { message_idem: "i".into(), message_name: "a".into(), ..StreamResponse::default() };
+    let bad = StreamResponse { message_name: "a//b".into(), ..good.clone() };
+    let mut records = vec![bad.encode_to_vec(); 100];
+    records.push(good.encode_to_vec());
+    let mut link = link("Subscribe", move || answer(records.clone())).await;
+    link.transport.call(subscribe("a")).await.unwrap();
+    assert_eq!(link.inbox.next().await.unwrap().unwrap().event.as_str(), "a");
+    let text = String::from_utf8(logged.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("cannot be understood was skipped").count(), 1, "{text}");
+}
+
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -12,6 +12,7 @@ use ensync_core::{ClientId, Command, Delivery, Error, ErrorKind, Link, Reply, Re
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -26,6 +27,9 @@ const QUEUE: usize = 256;
 
 /// The same of pings.
 const PINGS: usize = 16;
+
+/// How often events that cannot be read are a warning: whoever sends them may send them without end.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Hands an open, logged-in socket to a pump, and gives back the link.
 pub(super) fn start<S>(socket: WebSocketStream<Watched<S>>, welcome: Welcome, place: &str, options: Options) -> Link
@@ -54,7 +58,8 @@ where
         activity,
         end,
     };
-    Link { transport: Arc::new(transport), inbox: Inbox { records: inbox, unread, _pump: calls }.boxed(), welcome }
+    let inbox = Inbox { records: inbox, unread, warned: None, _pump: calls }.boxed();
+    Link { transport: Arc::new(transport), inbox, welcome }
 }
 
 /// How many bytes of records wait in the inbox.
@@ -127,6 +132,10 @@ impl Transport for WsTransport {
         }
     }
 
+    fn heartbeat_reaches_the_engine(&self) -> bool {
+        false
+    }
+
     fn silent_for(&self) -> Option<Duration> {
         Some(self.activity.silent_for())
     }
@@ -150,6 +159,8 @@ impl fmt::Debug for WsTransport {
 struct Inbox {
     records: mpsc::UnboundedReceiver<Result<Utf8Bytes>>,
     unread: Unread,
+    /// When an event that cannot be read was last a warning.
+    warned: Option<Instant>,
     /// The pump lives until both ends of the link are gone.
     _pump: mpsc::Sender<Call>,
 }
@@ -171,7 +182,12 @@ impl Stream for Inbox {
                 Err(error) => {
                     // The cause names a field and a place in the text, never what stands there.
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, bytes = text.len(), "an event that cannot be read was skipped");
+                    if self.warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
+                        self.warned = Some(Instant::now());
+                        tracing::warn!(%error, cause, bytes = text.len(), "an event that cannot be read was skipped; others may follow unlogged for a minute");
+                    } else {
+                        tracing::debug!(%error, cause, bytes = text.len(), "an event that cannot be read was skipped");
+                    }
                 }
             }
         }

@@ -175,6 +175,7 @@ impl Pump {
             // The inbox was dropped: nobody wants events.
             Ok(Pushed::Record(_)) if self.records.is_closed() => Ok(()),
             Ok(Pushed::Record(_)) => {
+                self.waiters.event(text.len());
                 if self.unread.enter(&text) {
                     let _ = self.records.send(Ok(text));
                     return Ok(());

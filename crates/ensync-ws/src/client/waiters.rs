@@ -21,6 +21,10 @@ const PAUSE_AFTER: Duration = Duration::from_secs(10);
 /// A slow network carries at least so many bytes of requests a second.
 const SLOWEST: u64 = 64 * 1024;
 
+/// What an engine may have written before it answers: the windows of several subscriptions. Where more has come, the answer was not behind
+/// it.
+const BEHIND: u64 = 64 << 20;
+
 /// Calls in the order of their requests, which is the order of the answers.
 ///
 /// A request that the engine never answers would give its place to the answer of the next one, and so on for as long as the link
@@ -32,6 +36,8 @@ pub(super) struct Waiters {
     /// The bytes of their requests.
     bytes: u64,
     limit: Duration,
+    /// The bytes of events that came since.
+    came: u64,
     /// When an answer last came, or the first of these requests went out.
     moved: Instant,
     /// Since when there was always one.
@@ -48,6 +54,7 @@ impl Waiters {
             queue: VecDeque::new(),
             bytes: 0,
             limit,
+            came: 0,
             moved: now,
             overlapping: now,
             paused: false,
@@ -67,6 +74,7 @@ impl Waiters {
     pub(super) fn push(&mut self, expect: Expect, bytes: usize, waiter: Waiter) {
         if self.queue.is_empty() {
             self.moved = Instant::now();
+            self.came = 0;
             self.overlapping = self.moved;
         }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -79,11 +87,17 @@ impl Waiters {
         self.queue.front().map(|(expect, ..)| *expect)
     }
 
+    /// An event came, behind which the next answer may have been.
+    pub(super) fn event(&mut self, bytes: usize) {
+        self.came = self.came.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
     /// The oldest, which has its answer.
     pub(super) fn pop(&mut self) -> Option<Waiter> {
         let (_, bytes, waiter) = self.queue.pop_front()?;
         self.bytes = self.bytes.saturating_sub(bytes);
         self.moved = Instant::now();
+        self.came = 0;
         self.paused &= !self.queue.is_empty();
         Some(waiter)
     }
@@ -100,7 +114,9 @@ impl Waiters {
             if blocked {
                 self.moved = now;
             }
-            let limit = self.limit.saturating_add(Duration::from_secs(self.bytes / SLOWEST));
+            let before = Some(self.came).filter(|came| *came < BEHIND).unwrap_or_default();
+            let on_its_way = Duration::from_secs(self.bytes.saturating_add(before) / SLOWEST);
+            let limit = self.limit.saturating_add(on_its_way);
             let silent = now.saturating_duration_since(self.moved);
             if silent >= limit {
                 return Err(silent);
@@ -176,6 +192,24 @@ mod tests {
                 waiters.pop().unwrap();
             }
             assert!(!waiters.is_paused(), "all are answered");
+        }
+    }
+
+    /// A slow network brings events for minutes, and the answer behind them.
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_before_an_answer_takes_its_time() {
+        // As slow as is allowed for, and so slow that it is an excuse; and so much that the answer cannot be behind it.
+        for (each_second, noticed_after) in [(SLOWEST, 1_044), (SLOWEST / 4, 27), (BEHIND, 20)] {
+            let mut waiters = Waiters::new(Duration::from_secs(20));
+            push(&mut waiters);
+            let mut seconds = 0;
+            while look(&mut waiters, false).await.is_ok() {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                waiters.event(usize::try_from(each_second).unwrap());
+                seconds += 1;
+                assert!(seconds < 2_000);
+            }
+            assert!((noticed_after - 22..=noticed_after + 2).contains(&seconds), "{each_second}: {seconds}");
         }
     }
 

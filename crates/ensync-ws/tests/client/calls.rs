@@ -1,5 +1,8 @@
 //! Calls, answers, events and pings on a live link.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
 use super::*;
 
 #[tokio::test]
@@ -183,5 +186,42 @@ async fn the_name_of_a_command_is_no_reason() {
             say(&mut engine, &format!("-FAIL:{words}")).await;
         });
         assert_eq!(refused.unwrap_err().kind(), kind, "{words}");
+    }
+}
+
+/// Whoever sends what cannot be read may do so without end: one line a minute.
+#[tokio::test]
+async fn events_that_cannot_be_read_are_logged_once_in_a_while() {
+    let (mut link, mut engine) = linked().await;
+    tokio::time::pause();
+    let logged = Arc::new(Mutex::new(Vec::new()));
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(move || Written(writer.clone()))
+        .finish();
+    let _guard = tracing_subscriber::util::SubscriberInitExt::set_default(subscriber);
+    for minute in 1..=2 {
+        for _ in 0..100 {
+            say(&mut engine, "+RECORD:{\"payload\":\"this one cannot be read and is skipped\"}").await;
+        }
+        say(&mut engine, &record("e-1")).await;
+        assert_eq!(link.inbox.try_next().await.unwrap().unwrap().id.as_str(), "e-1");
+        let text = String::from_utf8(logged.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("cannot be read was skipped").count(), minute, "{text}");
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+}
+
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
