@@ -1,6 +1,6 @@
 //! What waits before it is tried again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -15,16 +15,22 @@ const IN_A_ROW: u32 = 8;
 /// How many are held at most. Beyond that all wait.
 const MOST: usize = 1_024;
 
-/// Waits that grow with each failure, for each by itself, and for all if nothing goes.
+/// Waits that grow with each failure, for each by itself. If nothing goes any more, what has failed is tried one at a time, that which was
+/// tried longest ago first; what has not is tried all the same, unless there is too much that has.
 #[derive(Debug)]
 pub(super) struct Holds<K> {
     each: HashMap<K, Hold>,
+    /// Since nothing goes.
     all: Option<Hold>,
+    /// Since nothing can be read.
+    unread: Option<Hold>,
     in_a_row: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
+    /// When it failed.
+    since: Instant,
     until: Instant,
     wait: Duration,
 }
@@ -33,17 +39,21 @@ impl Hold {
     /// The next after `last`, random, so that the many that were turned away do not come back together.
     fn after(last: Option<Self>, now: Instant, longest: Duration) -> Self {
         let wait = last.map_or(WAITS.0, |last| last.wait * 2).min(longest);
-        Self { until: now + wait.mul_f64(0.5 + fastrand::f64() / 2.0), wait }
+        Self { since: now, until: now + wait.mul_f64(0.5 + fastrand::f64() / 2.0), wait }
+    }
+
+    fn is_on(&self, now: Instant) -> bool {
+        self.until > now
     }
 }
 
 impl<K> Default for Holds<K> {
     fn default() -> Self {
-        Self { each: HashMap::new(), all: None, in_a_row: 0 }
+        Self { each: HashMap::new(), all: None, unread: None, in_a_row: 0 }
     }
 }
 
-impl<K: Eq + Hash> Holds<K> {
+impl<K: Clone + Eq + Hash> Holds<K> {
     /// It failed, for a reason that passes.
     pub(super) fn hold(&mut self, one: K, now: Instant) {
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -54,12 +64,18 @@ impl<K: Eq + Hash> Holds<K> {
             self.each.retain(|_, hold| hold.until + WAITS.1 > now);
         }
         if self.in_a_row >= IN_A_ROW || self.each.len() > MOST {
-            self.hold_all(now);
+            self.all = Some(Hold::after(self.all, now, ALL));
         }
     }
 
+    /// Nothing could be read.
     pub(super) fn hold_all(&mut self, now: Instant) {
-        self.all = Some(Hold::after(self.all, now, ALL));
+        self.unread = Some(Hold::after(self.unread, now, ALL));
+    }
+
+    /// Something was read.
+    pub(super) fn read(&mut self) {
+        self.unread = None;
     }
 
     /// It went well.
@@ -69,30 +85,45 @@ impl<K: Eq + Hash> Holds<K> {
         self.each.remove(one);
     }
 
-    /// How many may be tried at a time: one, while nothing goes.
-    pub(super) fn at_a_time(&self, usual: usize) -> usize {
-        if self.all.is_some() { 1 } else { usual }
+    /// Whether nothing at all is to be tried.
+    pub(super) fn none(&self, now: Instant) -> bool {
+        let too_many = self.each.len() >= MOST && self.all.is_some_and(|hold| hold.is_on(now));
+        too_many || self.unread.is_some_and(|hold| hold.is_on(now))
     }
 
-    /// Whether all wait.
-    pub(super) fn all(&self, now: Instant) -> bool {
-        self.all.is_some_and(|hold| hold.until > now)
-    }
-
-    /// Those that wait.
-    pub(super) fn held(&self, now: Instant) -> impl Iterator<Item = &K> {
-        self.each.iter().filter(move |(_, hold)| hold.until > now).map(|(one, _)| one)
+    /// What is not to be tried now, while `running` are. Where nothing goes that is all that has failed, but the one whose turn it is.
+    pub(super) fn held(&self, now: Instant, running: impl Fn(&K) -> bool) -> HashSet<K> {
+        let Some(all) = &self.all else {
+            return self.each.iter().filter(|(_, hold)| hold.is_on(now)).map(|(one, _)| one.clone()).collect();
+        };
+        let mut held: HashSet<K> = self.each.keys().cloned().collect();
+        if !all.is_on(now) && !self.each.keys().any(running) {
+            let due = self.each.iter().filter(|(_, hold)| !hold.is_on(now));
+            if let Some((next, _)) = due.min_by_key(|(_, hold)| hold.since) {
+                held.remove(next);
+            }
+        }
+        held
     }
 
     /// When the next wait is over.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        self.each.values().chain(&self.all).map(|hold| hold.until).filter(|until| *until > now).min()
+        let later = |hold: &Hold| Some(hold.until).filter(|until| *until > now);
+        let all = self.all.as_ref().and_then(later);
+        let each = self.each.values().filter_map(later).min();
+        // While all wait, no single one is waited for.
+        let next = all.or(each);
+        next.into_iter().chain(self.unread.as_ref().and_then(later)).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn held<K: Clone + Eq + Hash>(holds: &Holds<K>, now: Instant) -> HashSet<K> {
+        holds.held(now, |_| false)
+    }
 
     #[test]
     fn waits_grow_for_each_and_a_success_ends_them() {
@@ -102,9 +133,9 @@ mod tests {
             let next = holds.next(now).unwrap();
             let most = WAITS.0 * (1 << n);
             assert!((most / 2..=most).contains(&(next - now)), "{n}");
-            assert_eq!(holds.held(now).collect::<Vec<_>>(), [&"a"]);
+            assert_eq!(held(&holds, now), HashSet::from(["a"]));
             now = next;
-            assert_eq!((holds.held(now).count(), holds.next(now), holds.all(now)), (0, None, false));
+            assert_eq!((held(&holds, now).len(), holds.next(now), holds.none(now)), (0, None, false));
         }
         holds.release(&"a");
         holds.hold("a", now);
@@ -120,25 +151,46 @@ mod tests {
         }
         let later = now + 3 * WAITS.1;
         holds.hold(MOST, later);
-        assert!(!holds.all(later), "each is over");
-        assert_eq!(holds.held(later).collect::<Vec<_>>(), [&MOST]);
+        assert!(!holds.none(later), "each is over");
+        assert_eq!(held(&holds, later), HashSet::from([MOST]));
     }
 
     #[test]
-    fn all_wait_only_if_nothing_goes() {
+    fn what_has_failed_waits_its_turn_if_nothing_goes_and_holds_up_nothing_else() {
+        let (mut holds, mut now) = (Holds::default(), Instant::now());
+        for n in 0..20 {
+            holds.hold(n, now);
+            now += Duration::from_millis(1);
+        }
+        assert_eq!(held(&holds, now), (0..20).collect(), "and no other");
+        assert!(!holds.none(now));
+        // One after the other, from that which was tried longest ago, with waits between.
+        let mut tried = Vec::new();
+        while tried.len() < 60 {
+            now = holds.next(now).expect("something waits").max(now + Duration::from_millis(1));
+            let all: HashSet<_> = (0..20).collect();
+            for one in all.difference(&held(&holds, now)) {
+                tried.push(*one);
+                assert_eq!(holds.held(now, |running| running == one), all, "one at a time");
+                holds.hold(*one, now);
+            }
+        }
+        assert_eq!(tried, (0..20).cycle().take(60).collect::<Vec<_>>());
+        holds.release(&3);
+        assert!(held(&holds, now + WAITS.1).is_empty());
+    }
+
+    #[test]
+    fn of_too_many_none_is_tried_while_all_wait_nor_of_what_cannot_be_read() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        for n in 0..100 {
-            holds.hold(n, now);
-            // Another goes well, each time.
-            holds.release(&1_000);
-            assert_eq!((holds.all(now), holds.at_a_time(32)), (false, 32));
-        }
-        for n in 0..8 {
+        for n in 0..=MOST {
             holds.hold(n, now);
         }
-        assert_eq!((holds.all(now), holds.at_a_time(32)), (true, 1));
-        assert!(!holds.all(now + ALL));
-        holds.release(&1_000);
-        assert_eq!((holds.all(now), holds.at_a_time(32)), (false, 32));
+        assert!(holds.none(now) && !holds.none(now + ALL));
+        let mut holds = Holds::<u8>::default();
+        holds.hold_all(now);
+        assert!(holds.none(now) && holds.next(now).is_some() && !holds.none(now + ALL));
+        holds.read();
+        assert!(!holds.none(now));
     }
 }

@@ -1,6 +1,7 @@
 //! What is done to the file in one transaction: two tables, and their bounds.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
@@ -17,6 +18,10 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The version of what the tables hold.
 const FORMAT: u64 = 1;
+/// In the table of single numbers: what was queued before this name is as many milliseconds younger than its stamp says.
+const STEP: &str = "step ";
+/// No clock that was ever set says an earlier time: 2026.
+const SET: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// How many bytes are taken out at a time, unless one event alone has more.
 const TAKEN: usize = 4 * 1024 * 1024;
@@ -112,6 +117,45 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// What was stamped by a clock that was not set then, and is now, is of unknown age: it begins anew. Once after the file was opened.
+    pub(super) fn begin_with(&mut self, now: Timestamp) -> Result<()> {
+        let last =
+            self.waiting.last().map_err(failed)?.and_then(|(_, bytes)| Some(Entry::decode(bytes.value()).ok()?.at));
+        match last.filter(|last| *last < SET && now >= SET) {
+            Some(last) => self.forward(now.since(last)),
+            None => Ok(()),
+        }
+    }
+
+    /// The machine's clock was set forward by so much: what waits has not become older by that.
+    pub(super) fn forward(&mut self, by: Duration) -> Result<()> {
+        if by.is_zero() {
+            return Ok(());
+        }
+        self.changed = true;
+        // Of those that are over nothing is left.
+        let first = self.first()?.map_or(u64::MAX, |(id, _)| id);
+        for (before, _) in self.steps()?.into_iter().filter(|(before, _)| *before <= first) {
+            self.meta.remove(step(before).as_str()).map_err(failed)?;
+        }
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        let before = self.next()?;
+        let known = self.meta.get(step(before).as_str()).map_err(failed)?.map_or(0, |known| known.value());
+        self.meta.insert(step(before).as_str(), known.saturating_add(by)).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Before which name the clock was set forward, and by how many milliseconds.
+    fn steps(&self) -> Result<Vec<(u64, u64)>> {
+        let mut steps = Vec::new();
+        for item in self.meta.range(STEP..).map_err(failed)? {
+            let (key, by) = item.map_err(failed)?;
+            let before = key.value().strip_prefix(STEP).and_then(|before| before.parse().ok());
+            steps.extend(before.map(|before: u64| (before, by.value())));
+        }
+        Ok(steps)
+    }
+
     /// Appends; all of them or none.
     pub(super) fn put(&mut self, entries: &[Entry], now: Timestamp) -> Result<Vec<QueuedId>> {
         let encoded = entries.iter().map(Entry::encode).collect::<Result<Vec<_>>>()?;
@@ -187,9 +231,17 @@ impl<'a> Batch<'a> {
         loop {
             let Some((id, bytes)) = self.first()? else { return Ok(()) };
             // One that cannot be read has no age; it goes as well.
-            let aged = Entry::decode(&bytes).map_or(true, |entry| now.since(entry.at) > self.options.max_age);
-            if !aged {
-                return Ok(());
+            if let Ok(entry) = Entry::decode(&bytes) {
+                let by_clock = now.since(entry.at);
+                // The steps are asked for only where they may matter.
+                if by_clock <= self.options.max_age {
+                    return Ok(());
+                }
+                let steps = self.steps()?.into_iter().filter(|(before, _)| id < *before);
+                let younger = steps.fold(0u64, |sum, (_, by)| sum.saturating_add(by));
+                if by_clock.saturating_sub(Duration::from_millis(younger)) <= self.options.max_age {
+                    return Ok(());
+                }
             }
             self.remove(id, &bytes)?;
             self.outcomes.push(about(id, &bytes, |about| OutboxOutcome::Expired { about }));
@@ -329,6 +381,10 @@ fn about(id: u64, bytes: &[u8], outcome: impl FnOnce(QueuedEvent) -> OutboxOutco
         Ok(entry) => outcome(entry.about(QueuedId(id))),
         Err(why) => OutboxOutcome::Damaged { queued: QueuedId(id), why },
     }
+}
+
+fn step(before: u64) -> String {
+    format!("{STEP}{before:020}")
 }
 
 fn lane_of(bytes: &[u8]) -> Option<Lane> {

@@ -129,7 +129,7 @@ impl Drain {
             let live = self.sender.session.welcome().is_some();
             // One time for all of this pass: a hold that ends during it must be either over for what is taken, or waited for.
             let now = Instant::now();
-            let room = !over && live && running.len() < self.holds.at_a_time(LANES) && !self.holds.all(now);
+            let room = !over && live && running.len() < LANES && !self.holds.none(now);
             if room && self.fill(&mut running, &mut busy, now).await.is_err() {
                 over = true;
                 continue;
@@ -140,7 +140,7 @@ impl Drain {
                     busy.remove(&end.lane);
                     self.learn(end);
                 }
-                ended = session.becomes_live(), if !over && !live => over |= ended.is_err(),
+                ended = self.connected(), if !over && !live => over |= ended.is_err(),
                 _ = session.state().wait_beyond(None, closed), if !over && live => over = true,
                 () = self.sender.shared().queued.notified(), if room => {}
                 () = until(again), if again.is_some() && live && !over => {}
@@ -149,14 +149,33 @@ impl Drain {
         }
     }
 
+    /// Waits for a connection: as somebody who needs one, once something waits to be sent.
+    async fn connected(&self) -> Result<()> {
+        let Sender { session, .. } = &self.sender;
+        let mut now = self.sender.shared().now.clone();
+        let to_send = async {
+            // What is waited for stays locked while its guard lives.
+            let waits = now.wait_for(|now| now.status.waiting > 0).await.is_ok();
+            if waits { session.becomes_live_to_send().await } else { session.becomes_live().await }
+        };
+        tokio::select! {
+            biased;
+            live = session.becomes_live() => live,
+            live = to_send => live,
+        }
+    }
+
     /// Begins to send the oldest lanes that neither are being sent nor held. `Err` if the outbox is closed.
     async fn fill(&mut self, running: &mut Running, busy: &mut HashSet<Lane>, now: Instant) -> Result<(), ()> {
-        let most = self.holds.at_a_time(LANES).saturating_sub(running.len());
-        let not: HashSet<Lane> = self.holds.held(now).chain(&*busy).cloned().collect();
+        let most = LANES.saturating_sub(running.len());
+        let mut not = self.holds.held(now, |lane| busy.contains(lane));
+        not.extend(busy.iter().cloned());
+        let all = not.is_empty();
         match self.sender.shared().thread.take(most, Arc::new(not)).await {
             Ok(lanes) => {
                 self.forget();
-                if lanes.is_empty() && running.is_empty() && self.holds.held(now).next().is_none() {
+                self.holds.read();
+                if all && lanes.is_empty() {
                     // Nothing waits at all.
                     self.holds = Holds::default();
                 }

@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) at: Timestamp,
     /// Whose secret key sealed it, if one did: no other app may publish it.
     pub(super) own: Option<AppId>,
+    /// Whether its envelope names that app: readers compare it with what the engine says.
+    pub(super) named: bool,
     /// Why it is parked, if it is.
     pub(super) parked: Option<Reason>,
 }
@@ -26,6 +28,8 @@ pub(super) struct Entry {
 pub(super) struct Reason {
     kind: String,
     message: String,
+    /// Whether it may have been carried out all the same: whoever sends it again must know.
+    perhaps_done: bool,
 }
 
 impl Reason {
@@ -37,12 +41,13 @@ impl Reason {
             message.truncate(message.floor_char_boundary(MOST));
             message.push('…');
         }
-        Self { kind: error.kind().code().to_owned(), message }
+        Self { kind: error.kind().code().to_owned(), message, perhaps_done: error.may_have_happened() }
     }
 
     pub(super) fn error(&self) -> Error {
         let kind = ErrorKind::from_code(&self.kind).unwrap_or(ErrorKind::Refused);
-        Error::new(kind, self.message.clone())
+        let error = Error::new(kind, self.message.clone());
+        if self.perhaps_done { error.perhaps_done() } else { error }
     }
 }
 
@@ -60,6 +65,7 @@ struct Stored {
     at: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     own: Option<String>,
+    named: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parked: Option<Reason>,
 }
@@ -70,7 +76,7 @@ impl Entry {
             Some(key) => key.clone(),
             None => IdempotencyKey::random()?,
         };
-        Ok(Self { publish, key, at, own, parked: None })
+        Ok(Self { publish, key, at, own, named: false, parked: None })
     }
 
     pub(super) fn lane(&self) -> Lane {
@@ -99,6 +105,7 @@ impl Entry {
             key: self.key.as_str().to_owned(),
             at: self.at.as_millis(),
             own: self.own.map(|own| own.to_string()),
+            named: self.named,
             parked: self.parked.clone(),
         };
         let json = serde_json::to_vec(&stored).map_err(|cause| {
@@ -131,6 +138,7 @@ impl Entry {
             key,
             at: Timestamp::from_millis(stored.at),
             own: stored.own.as_deref().map(AppId::parse).transpose()?,
+            named: stored.named,
             parked: stored.parked,
         })
     }
@@ -183,6 +191,21 @@ pub(super) mod tests {
         kept.key = IdempotencyKey::parse_stored(looks).unwrap();
         kept.publish.idempotency_key = Some(kept.key.clone());
         assert_eq!(Entry::decode(&kept.encode().unwrap()).unwrap(), kept);
+    }
+
+    /// Whoever sends again what was refused must know whether it may be there already.
+    #[test]
+    fn that_it_may_have_happened_is_kept() {
+        for (error, perhaps) in [
+            (Error::new(ErrorKind::Refused, "no"), false),
+            (Error::new(ErrorKind::Refused, "cancelled").perhaps_done(), true),
+            (Error::new(ErrorKind::Forbidden, "no"), false),
+            (Error::new(ErrorKind::Protocol, "what is that"), true),
+        ] {
+            let kept = Entry { parked: Some(Reason::of(&error)), ..entry(1) };
+            let why = Entry::decode(&kept.encode().unwrap()).unwrap().parked.unwrap().error();
+            assert_eq!((why.kind(), why.may_have_happened()), (error.kind(), perhaps), "{error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Publishing by way of a file: accepted once the event is on disk here, sent once there is a connection.
 
+mod age;
 mod backoff;
 mod backpressure;
 mod batch;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ensync_core::crypto::Suite;
 use ensync_core::{AppId, Error, ErrorKind, Publish, Result, Timestamp};
 use futures::Stream;
 use tokio::sync::{Notify, broadcast, watch};
@@ -256,7 +258,7 @@ impl fmt::Debug for Outbox {
 }
 
 /// Puts sealed copies of a publish into the outbox of a client.
-pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<QueuedPublish> {
+pub(crate) async fn queue(client: &Client, copies: Vec<Publish>, suite: Suite) -> Result<QueuedPublish> {
     let Some(attached) = &client.outbox else {
         return Err(Error::new(
             ErrorKind::InvalidInput,
@@ -271,7 +273,9 @@ pub(crate) async fn queue(client: &Client, copies: Vec<Publish>) -> Result<Queue
     let own = client.crypto.sealer_of(client.session.app_id()).own_id();
     let now = Timestamp::now();
     let recipients: Vec<AppId> = copies.iter().map(|copy| copy.recipient).collect();
-    let entries = copies.into_iter().map(|copy| Entry::new(copy, own, now)).collect::<Result<Vec<_>>>()?;
+    let named = suite == Suite::Aes256Gcm;
+    let entry = |copy| Ok(Entry { named, ..Entry::new(copy, own, now)? });
+    let entries = copies.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
     let outbox = attached.outbox();
     if client.session.welcome().is_some() {
         outbox.0.backpressure.wait(&outbox.0.now, &outbox.0.options, entries.len()).await;

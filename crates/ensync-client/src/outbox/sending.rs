@@ -143,6 +143,12 @@ impl Sender {
             (Some(id), _) => Ok(Reply::Published { id }),
             (None, Whose::Ours) => self.session.try_call(Command::Publish(entry.command())).await,
             (None, Whose::Unknown) => return Err(Trouble::Lost),
+            (None, Whose::NotYet(app)) => {
+                if self.session.may_log("not yet") {
+                    tracing::warn!(queued = %id, %app, "a queued event was sealed with a key that the engine does not know this app by yet; it waits for the rotation to that key, and others may follow unlogged for a minute");
+                }
+                return Err(Trouble::Later);
+            }
             (None, Whose::Anothers(error)) => Err(error),
         };
         let refusal = match answer {
@@ -181,14 +187,26 @@ impl Sender {
     fn whose(&self, entry: &Entry) -> Whose {
         let Some(own) = entry.own else { return Whose::Ours };
         let (app, welcome) = (self.session.app_id(), self.session.welcome());
-        if app == Some(own) || self.keys.contains(&own) {
-            return Whose::Ours;
+        let place = |key: AppId| self.keys.iter().position(|known| *known == key);
+        match (app, place(own)) {
+            _ if app == Some(own) => return Whose::Ours,
+            // Before the first login nobody has said which key of the ring the app has.
+            (None, Some(_)) if welcome.is_none() => return Whose::Unknown,
+            (None, Some(_)) => return Whose::Ours,
+            // Later ones of the ring are earlier ones of the app.
+            (Some(app), Some(key)) if place(app).is_some_and(|app| app < key) => return Whose::Ours,
+            _ => {}
         }
         // An engine that tells no earlier ids may have some; who has the key knows that it is his. Which there are the next connection
         // tells, if there is none.
         let Some(welcome) = welcome else { return Whose::Unknown };
         if welcome.config.earlier_ids().any(|id| id == own) {
             return Whose::Ours;
+        }
+        match place(own) {
+            Some(_) if entry.named => return Whose::NotYet(own),
+            Some(_) => return Whose::Ours,
+            None => {}
         }
         let is = match app {
             Some(app) => format!("this client is app {app}"),
@@ -210,5 +228,7 @@ enum Whose {
     Ours,
     /// There is no connection, which would tell.
     Unknown,
+    /// It is of a key of the ring's that may become the app's: readers refuse what it sealed before.
+    NotYet(AppId),
     Anothers(Error),
 }

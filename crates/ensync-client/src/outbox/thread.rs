@@ -9,6 +9,7 @@ use ensync_core::{Error, ErrorKind, Result, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::OutboxOptions;
+use super::age::Clock;
 use super::batch::{Batch, Turn};
 use super::entry::{Entry, Reason};
 use super::lanes::Lane;
@@ -67,7 +68,7 @@ impl Thread {
                 Ok(store) => {
                     status.send_replace(store.now());
                     if opened.send(Ok(())).is_ok() {
-                        Worker { store, status, listeners }.run(queue);
+                        Worker { store, clock: Clock::new(), status, listeners }.run(queue);
                     }
                 }
                 Err(error) => drop(opened.send(Err(error))),
@@ -122,6 +123,7 @@ pub(super) fn gone() -> Error {
 
 pub(super) struct Worker {
     pub(super) store: Store,
+    pub(super) clock: Clock,
     pub(super) status: watch::Sender<Now>,
     pub(super) listeners: broadcast::Sender<OutboxOutcome>,
 }
@@ -141,7 +143,17 @@ impl Worker {
                 match request {
                     Request::Write(..) => {}
                     Request::Take(most, not, answer) => {
-                        let taken = self.read(|batch| batch.take(most, &not, Timestamp::now()));
+                        let ((now, forward), begun) = (self.clock.look(), self.clock.has_begun());
+                        let taken = self.read(|batch| {
+                            if !begun {
+                                batch.begin_with(now)?;
+                            }
+                            batch.forward(forward)?;
+                            batch.take(most, &not, now)
+                        });
+                        if taken.is_ok() {
+                            self.clock.noted();
+                        }
                         let _ = answer.send(taken);
                     }
                     Request::Parked(answer) => {
@@ -173,7 +185,14 @@ impl Worker {
         if writes.is_empty() {
             return;
         }
-        let work = |batch: &mut Batch<'_>| writes.iter().map(|(write, _)| carry_out(batch, write)).collect();
+        let ((now, forward), begun) = (self.clock.look(), self.clock.has_begun());
+        let work = |batch: &mut Batch<'_>| -> Result<Vec<Written>> {
+            if !begun {
+                batch.begin_with(now)?;
+            }
+            batch.forward(forward)?;
+            writes.iter().map(|(write, _)| carry_out(batch, write, now)).collect()
+        };
         // What takes out goes by itself if there is no room to put anything in.
         let all = if writes.iter().any(|(write, _)| matches!(write, Write::Put(_))) {
             self.store.put(work)
@@ -182,7 +201,7 @@ impl Worker {
         };
         match all {
             Ok((done, outcomes)) => {
-                let done: Vec<Written> = done;
+                self.clock.noted();
                 self.tell(outcomes);
                 for ((_, answer), written) in writes.into_iter().zip(done) {
                     let _ = answer.send(Ok(written));
@@ -208,9 +227,9 @@ impl Worker {
     }
 }
 
-fn carry_out(batch: &mut Batch<'_>, write: &Write) -> Result<Written> {
+fn carry_out(batch: &mut Batch<'_>, write: &Write, now: Timestamp) -> Result<Written> {
     match write {
-        Write::Put(entries) => batch.put(entries, Timestamp::now()).map(Written::Put),
+        Write::Put(entries) => batch.put(entries, now).map(Written::Put),
         Write::Done(id) => batch.done(*id).map(|()| Written::Found(true)),
         Write::Park(id, entry, reason) => {
             let parked = Entry { parked: Some(reason.clone()), ..Entry::clone(entry) };

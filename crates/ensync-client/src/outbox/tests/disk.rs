@@ -137,7 +137,8 @@ fn what_filled_the_disk_can_be_taken_out_and_nothing_is_put_in_meanwhile() {
     let room = disk.room.clone();
     let store = disk.store(Room { disk: room.clone(), taken: false }).unwrap();
     let (status, _) = watch::channel(Now::default());
-    let mut worker = Worker { store, status, listeners: broadcast::Sender::new(1) };
+    let mut worker =
+        Worker { store, clock: super::super::age::Clock::new(), status, listeners: broadcast::Sender::new(1) };
     let mut write = |write: Write| {
         let (answer, mut waiter) = oneshot::channel();
         worker.write(vec![(write, answer)]);
@@ -236,7 +237,8 @@ fn what_shares_a_transaction_is_done_once_though_its_sync_fails() {
             }
             store.transact(|batch| batch.park(QueuedId(1), &entry(1))).unwrap();
             let (status, _) = watch::channel(Now::default());
-            let mut worker = Worker { store, status, listeners: broadcast::Sender::new(8) };
+            let mut worker =
+                Worker { store, clock: super::super::age::Clock::new(), status, listeners: broadcast::Sender::new(8) };
             let refused = Reason::of(&Error::new(ErrorKind::Refused, "no"));
             let all = [
                 Write::Put(vec![entry(5)]),

@@ -23,6 +23,8 @@ struct Far {
     published: AtomicUsize,
     /// How many attempts there were.
     tried: AtomicUsize,
+    /// It always refuses what is for these.
+    troubled: std::ops::Range<u8>,
     /// Which app it says that the client is.
     app: Option<AppId>,
     /// Its links end once something is published, and so many logins are refused then.
@@ -40,6 +42,7 @@ impl Default for Far {
             in_words: false,
             published: 0.into(),
             tried: 0.into(),
+            troubled: 0..0,
             app: entry(1).own,
             ends: false,
             logins_refused: 0.into(),
@@ -75,10 +78,11 @@ impl Connector for Door {
 #[async_trait]
 impl Transport for Far {
     async fn call(&self, command: Command) -> Result<Reply> {
-        if !matches!(command, Command::Publish(_)) {
-            return Ok(Reply::Done);
-        }
+        let Command::Publish(publish) = command else { return Ok(Reply::Done) };
         self.tried.fetch_add(1, Ordering::Relaxed);
+        if self.troubled.contains(&publish.recipient.as_bytes()[0]) {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the queue is full"));
+        }
         if self.refuses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Err(match self.in_words {
                 true => Error::from_refusal("the service is busy"),
@@ -97,6 +101,10 @@ impl Transport for Far {
 
 /// A client that drains an outbox whose thread is the test.
 async fn drained(far: &Arc<Far>) -> (Client, mpsc::Receiver<Request>) {
+    drained_by(far, None).await
+}
+
+async fn drained_by(far: &Arc<Far>, ring: Option<ensync_core::Keyring>) -> (Client, mpsc::Receiver<Request>) {
     let (requests, asked) = mpsc::channel(16);
     let outbox = Outbox(Arc::new(Shared {
         path: "outbox".into(),
@@ -110,7 +118,12 @@ async fn drained(far: &Arc<Far>) -> (Client, mpsc::Receiver<Request>) {
         drains: watch::Sender::new(()),
     }));
     let engine = Engine::with_connector(Endpoint::parse("grpc://engine").unwrap(), Arc::new(Door(far.clone())));
-    (engine.create_client("key").outbox(outbox).await.unwrap(), asked)
+    let client = engine.create_client("key").outbox(outbox);
+    let client = match ring {
+        Some(ring) => client.keyring(ring),
+        None => client,
+    };
+    (client.await.unwrap(), asked)
 }
 
 fn one() -> Vec<Turn> {
@@ -270,5 +283,77 @@ async fn whose_an_event_is_is_asked_of_the_last_login() {
         assert!(parked.1.to_string().contains("was queued by app"), "{}", parked.1);
         assert_eq!(far.published.load(Ordering::Relaxed), 1, "{app:?}");
         assert!(far.over.lock().unwrap().is_cancelled() || far.logins_refused.load(Ordering::Relaxed) == 0);
+    }
+}
+
+/// However many recipients are in trouble, and for however long, what is for others is sent, and the engine is not asked more often.
+#[tokio::test(start_paused = true)]
+async fn many_in_trouble_hold_up_no_other() {
+    const HEALTHY: u8 = 200;
+    for troubled in [12, 60] {
+        let far = Arc::new(Far { troubled: 1..troubled + 1, ..Far::default() });
+        let (_client, mut asked) = drained(&far).await;
+        let mut waiting: Vec<_> = (1..=troubled).map(|n| (QueuedId(n.into()), entry(n))).collect();
+        let (begun, mut sent, mut queued) = (tokio::time::Instant::now(), 0u32, None);
+        while sent < 10 {
+            match next(&mut asked).await {
+                Request::Take(most, not, answer) => {
+                    // One more each minute, after ten in which nothing went.
+                    let now = tokio::time::Instant::now();
+                    if queued.is_none() && begun.elapsed() > (600 + 60 * sent) * SECOND {
+                        queued = Some(now);
+                        waiting.push((QueuedId(1_000 + u64::from(sent)), entry(HEALTHY)));
+                    }
+                    let free = waiting.iter().filter(|(_, entry)| !not.contains(&entry.lane())).take(most);
+                    let turns = free.map(|(id, entry)| (entry.lane(), vec![(*id, entry.clone())])).collect();
+                    assert!(answer.send(Ok(turns)).is_ok());
+                }
+                Request::Write(Write::Done(id), answer) => {
+                    let took = queued.take().expect("only what is healthy goes").elapsed();
+                    assert!(took <= 6 * SECOND, "{troubled}: {took:?}");
+                    (sent, waiting) = (sent + 1, waiting.into_iter().filter(|(known, _)| *known != id).collect());
+                    assert!(answer.send(Ok(Written::Found(true))).is_ok());
+                }
+                _ => panic!("neither read nor let go"),
+            }
+        }
+        // Each by itself a few times after each success, and one every few seconds.
+        let (tried, took) = (far.tried.load(Ordering::Relaxed), begun.elapsed());
+        let most = took.as_secs() / 2 + u64::from(sent + 1) * (u64::from(troubled) + 40);
+        assert!((tried as u64) < most, "{troubled}: {tried} within {took:?}");
+    }
+}
+
+/// What was sealed with a key that the app does not have yet is refused by its readers: it waits for the rotation.
+#[tokio::test(start_paused = true)]
+async fn what_names_the_next_key_waits_for_the_rotation() {
+    let key = |n| ensync_core::SecretKey::from_seed([n; 32]);
+    let (next_key, present) = (key(1).app_id().unwrap(), key(2).app_id().unwrap());
+    for (app, own, named, goes) in [
+        (present, next_key, true, false),
+        (present, next_key, false, true),
+        (next_key, next_key, true, true),
+        (next_key, present, true, true),
+        (present, present, true, true),
+    ] {
+        let far = Arc::new(Far { app: Some(app), ..Far::default() });
+        let ring = ensync_core::Keyring::new(key(1)).with_previous(key(2));
+        let (_client, mut asked) = drained_by(&far, Some(ring)).await;
+        let kept = Entry { own: Some(own), named, ..entry(1) };
+        let begun = tokio::time::Instant::now();
+        let sent = loop {
+            match next(&mut asked).await {
+                Request::Take(_, not, answer) => {
+                    let turn = vec![(kept.lane(), vec![(QueuedId(1), kept.clone())])];
+                    assert!(answer.send(Ok(if not.contains(&kept.lane()) { Vec::new() } else { turn })).is_ok());
+                }
+                Request::Write(Write::Done(_), _) => break true,
+                _ => panic!("neither read nor let go"),
+            }
+            if begun.elapsed() > 600 * SECOND {
+                break false;
+            }
+        };
+        assert_eq!((sent, far.tried.load(Ordering::Relaxed)), (goes, goes.into()), "{named}");
     }
 }
