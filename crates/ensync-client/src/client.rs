@@ -316,3 +316,27 @@ impl Recipients {
         Ok(recipient)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ensync_core::SecretKey;
+
+    use super::*;
+
+    /// However many others there are, what is in use is not converted anew.
+    #[test]
+    fn recipients_in_use_stay() {
+        let (recipients, used) = (Recipients::default(), SecretKey::from_seed([1; 32]).app_id().unwrap());
+        for n in 0..=2 * Recipients::MOST {
+            recipients.convert(used).unwrap();
+            let kept = |generation: &HashMap<AppId, Recipient>| generation.contains_key(&used);
+            assert!(kept(&recipients.0.read().unwrap()[0]), "it is the younger's after each use: {n}");
+            let mut seed = [2; 32];
+            seed[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            recipients.convert(SecretKey::from_seed(seed).app_id().unwrap()).unwrap();
+            let [younger, older] = &*recipients.0.read().unwrap();
+            assert!(younger.len() <= Recipients::MOST && older.len() <= Recipients::MOST);
+            assert!(kept(younger) || kept(older), "{n}");
+        }
+    }
+}

@@ -69,8 +69,8 @@ impl<T> Engine<T> {
     /// [`reconnect_factor`](Self::reconnect_factor), up to 60 s. The wait is random within that, or in its upper half where the
     /// engine said that it is full or not ready; it counts from the beginning of the attempt before. Default: 5 s.
     ///
-    /// While a call waits for the connection the wait is 2 s at most, and 6 s from the 31st attempt on: calls have a deadline. Not so
-    /// where the engine is full, or [`max_reconnect_attempts`](Self::max_reconnect_attempts) counts the attempts.
+    /// While a call waits for the connection the wait is 2 s at most, and 6 s from the 31st attempt on: calls have a deadline. While
+    /// somebody is subscribed, or an outbox has something to send, it is 10 s at most. Not so where the engine is full, or [`max_reconnect_attempts`](Self::max_reconnect_attempts) counts the attempts.
     #[must_use]
     pub fn reconnect_interval(mut self, interval: Duration) -> Self {
         self.options.reconnect_interval = bounded(interval);

@@ -19,7 +19,7 @@ use crate::client::unexpected;
 use crate::observe::Publishing;
 use crate::options::bounded;
 use crate::sealing::{Copies, Prepared};
-use crate::session::Request;
+use crate::session::{Place, Places, Request};
 use crate::{Client, PartialPublish, Receipt, RetryPolicy};
 
 /// How many recipients of one publish are in flight together.
@@ -207,14 +207,14 @@ impl Publish {
         let queued = async {
             let client = self.client.clone();
             let event = self.event.clone().map_err(|error| error.context("queue"))?;
-            let context = format!("queue {event}");
+            let (context, suite) = (format!("queue {event}"), self.options.suite());
             let mut copies = self.sealed(&context).await?;
             let mut commands = Vec::new();
             // All of them, for they are put in together or not at all.
             while let Some((_, sealed)) = copies.next_part().await {
                 commands.extend(sealed.map_err(|error| error.context(&context))?);
             }
-            crate::outbox::queue(&client, commands).await.map_err(|error| error.context(context))
+            crate::outbox::queue(&client, commands, suite).await.map_err(|error| error.context(context))
         };
         let queued = queued.instrument(publishing.span()).await;
         publishing.end_queued(&queued);
@@ -246,6 +246,10 @@ impl Publish {
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         let deadline = Instant::now() + limit;
+        if self.options.suite() == Suite::Aes256Gcm && client.session.app_id().is_none() {
+            // Its envelopes name the sender: which key of the ring that is the first login tells.
+            client.session.live_until(deadline).await.map_err(|error| error.context(&context))?;
+        }
         let copies = self.sealed(&context).await?;
         deliver(&client, copies, deadline, retry, &context).await
     }
@@ -302,13 +306,15 @@ fn object(members: &BTreeMap<String, String>) -> String {
 }
 
 /// Sends one copy. Under the same key each time, so that an engine that deduplicates accepts it once.
-async fn send(client: &Client, publish: ensync_core::Publish, deadline: Instant, retry: RetryPolicy) -> Result<Reply> {
+async fn send(
+    client: &Client,
+    publish: ensync_core::Publish,
+    place: Place,
+    (deadline, retry): (Instant, RetryPolicy),
+) -> Result<Reply> {
     let bytes = publish.payload.len() + publish.metadata.as_str().len();
-    let _room = client.session.room_to_publish(bytes, deadline).await?;
-    client
-        .session
-        .request(Request { command: Command::Publish(publish), deadline, retry, bound: None, meant: None })
-        .await
+    let request = Request::until(Command::Publish(publish), deadline).retry(retry).with_room(bytes, place);
+    client.session.request(request).await
 }
 
 /// Sends all of it together, and tells of each recipient what became of it, in the order they were named.
@@ -319,17 +325,24 @@ async fn deliver(
     retry: RetryPolicy,
     context: &str,
 ) -> Result<Receipt> {
-    let sending = |(place, (recipient, copy)): (usize, (AppId, Result<ensync_core::Publish>))| async move {
+    // In whatever order: one that is slow holds up no other, and one that waits for another attempt leaves its place. What comes after
+    // these is not sealed before there is one.
+    let placed = (Box::pin(copies.stream(deadline)), Places::new(IN_FLIGHT));
+    let placed = futures::stream::unfold(placed, |(mut copies, places)| async move {
+        let place = places.take().await;
+        let copy = copies.next().await?;
+        Some(((place, copy), (copies, places)))
+    });
+    let sending = |(number, (place, (recipient, copy))): (usize, (Place, (AppId, Result<ensync_core::Publish>)))| async move {
         let answer = match copy {
-            Ok(command) => send(client, command, deadline, retry).await,
+            Ok(command) => send(client, command, place, (deadline, retry)).await,
             Err(error) => Err(error),
         };
-        (place, recipient, answer)
+        (number, recipient, answer)
     };
-    // In whatever order: one that is slow holds up no other. What comes after these is not sealed before there is room.
-    let sending = copies.stream(deadline).enumerate().map(sending).buffer_unordered(IN_FLIGHT);
+    let sending = placed.enumerate().map(sending).buffer_unordered(usize::MAX);
     let mut answers: Vec<_> = sending.collect().await;
-    answers.sort_unstable_by_key(|(place, ..)| *place);
+    answers.sort_unstable_by_key(|(number, ..)| *number);
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());
     for (_, recipient, reply) in answers {
         match reply {

@@ -41,6 +41,9 @@ mod tests {
         let gateways = || Error::new(ErrorKind::Unauthenticated, "HTTP 401").said_on_the_way();
         let engines = || Error::new(ErrorKind::Unauthenticated, "no such key");
         assert!(another_way_may_help(&gateways()) && !another_way_may_help(&engines()));
+        // Too many requests, says a gateway, or the engine, to which the other URL leads as well.
+        let full = Error::new(ErrorKind::LimitExceeded, "too many");
+        assert!(another_way_may_help(&full.clone().said_on_the_way()) && !another_way_may_help(&full));
         let failed = |second| {
             let to = |url: &str| Endpoint::parse(url).unwrap();
             none_leads_there(vec![(to("grpcs://h"), gateways()), (to("wss://h"), second)])

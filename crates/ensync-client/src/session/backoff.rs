@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ensync_core::ErrorKind;
+use tokio::time::Instant;
 
 use crate::Attempts;
 
@@ -10,7 +11,11 @@ use crate::Attempts;
 const CAP: Duration = Duration::from_secs(60);
 /// The longest while a call waits for the connection: a small part of what calls have by default, 30 s.
 const AWAITED: Duration = Duration::from_secs(2);
-/// The same in an outage that has lasted. Calls that begin late in it have their time too, and there may be many who wait for days.
+/// The longest while somebody is subscribed, or an outbox has something to send. Nobody's deadline runs out, but what waits for them is as
+/// late as they are: a minute would be the longest of all that they see after a short outage. It is longer than for a call, for there are
+/// far more readers than callers, and they dial for as long as the outage lasts.
+const LISTENED: Duration = Duration::from_secs(10);
+/// The same for a call in an outage that has lasted. Calls that begin late in it have their time too, and there may be many who wait for days.
 const AWAITED_LONG: Duration = Duration::from_secs(6);
 /// After so many attempts it has: with the defaults half a minute or more.
 const LONG: u32 = 30;
@@ -33,6 +38,8 @@ pub(super) struct Backoff {
 pub(super) struct Wait {
     /// If nobody waits for the connection.
     pub(super) usual: Duration,
+    /// If a reader does, or an outbox that has something to send; never more than that.
+    pub(super) listened: Duration,
     /// If a call does; never more than that.
     pub(super) awaited: Duration,
 }
@@ -40,7 +47,9 @@ pub(super) struct Wait {
 impl Wait {
     /// The same, of which so much is over.
     pub(super) fn less(self, over: Duration) -> Self {
-        Self { usual: self.usual.saturating_sub(over), awaited: self.awaited.saturating_sub(over) }
+        let Self { usual, listened, awaited } = self;
+        let less = |wait: Duration| wait.saturating_sub(over);
+        Self { usual: less(usual), listened: less(listened), awaited: less(awaited) }
     }
 }
 
@@ -55,14 +64,54 @@ impl Backoff {
         self.attempt = self.attempt.saturating_add(1);
         let ceiling = ceiling(self.interval, self.factor, self.attempt);
         // An engine that is full has no room for whoever hurries.
-        let awaited = match self.hurries && cause != ErrorKind::LimitExceeded {
-            true if self.attempt > LONG => ceiling.min(AWAITED_LONG),
-            true => ceiling.min(AWAITED),
-            false => ceiling,
-        };
+        let hurries = self.hurries && cause != ErrorKind::LimitExceeded;
+        let longest = |longest| if hurries { ceiling.min(longest) } else { ceiling };
+        let awaited = longest(if self.attempt > LONG { AWAITED_LONG } else { AWAITED });
         let random = self.random.f64().clamp(0.0, 1.0);
         let part = if asks_for_time(cause) { 0.5 + random / 2.0 } else { random };
-        Wait { usual: ceiling.mul_f64(part), awaited: awaited.mul_f64(part) }
+        // One that forgets its sessions is no better off for those who come back sooner.
+        let listened = if cause == ErrorKind::Unauthenticated { ceiling } else { longest(LISTENED) };
+        let [usual, listened, awaited] = [ceiling, listened, awaited].map(|ceiling| ceiling.mul_f64(part));
+        Wait { usual, listened, awaited }
+    }
+}
+
+/// How often a link that ended in order is followed without a wait.
+///
+/// That is what an engine that restarts wants, or a proxy that ends connections that are old. One that serves something over each link, and
+/// then ends it, would be stormed: so each costs one of a few that come back with time. To have forgotten the session costs all of them: two
+/// clients that drive each other out each serve something first.
+#[derive(Debug)]
+pub(super) struct AtOnce {
+    interval: Duration,
+    left: f64,
+    since: Instant,
+}
+
+impl AtOnce {
+    /// How many there are at most.
+    const MOST: f64 = 8.0;
+
+    /// One comes back in each interval.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval: interval.max(Duration::from_millis(1)), left: Self::MOST, since: Instant::now() }
+    }
+
+    /// Takes what it costs, if that is there.
+    pub(super) fn take(&mut self, ended: ErrorKind) -> bool {
+        let cost = match ended {
+            ErrorKind::Closed => 1.0,
+            ErrorKind::Unauthenticated => Self::MOST,
+            _ => return false,
+        };
+        let now = Instant::now();
+        let back = now.saturating_duration_since(self.since).as_secs_f64() / self.interval.as_secs_f64();
+        (self.left, self.since) = ((self.left + back).min(Self::MOST), now);
+        let enough = self.left >= cost;
+        if enough {
+            self.left -= cost;
+        }
+        enough
     }
 }
 
@@ -85,6 +134,19 @@ mod tests {
 
     fn backoff(factor: f64, seed: Option<u64>) -> Backoff {
         Backoff::new(FIVE, factor, Attempts::Unlimited, seed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_followed_at_once_is_bounded() {
+        let mut at_once = AtOnce::new(FIVE);
+        assert!(!at_once.take(ErrorKind::Interrupted), "that is no end in order");
+        assert!((0..8).all(|_| at_once.take(ErrorKind::Closed)) && !at_once.take(ErrorKind::Closed));
+        tokio::time::advance(FIVE).await;
+        assert!(at_once.take(ErrorKind::Closed) && !at_once.take(ErrorKind::Closed));
+        tokio::time::advance(7 * FIVE).await;
+        assert!(!at_once.take(ErrorKind::Unauthenticated));
+        tokio::time::advance(FIVE).await;
+        assert!(at_once.take(ErrorKind::Unauthenticated) && !at_once.take(ErrorKind::Closed));
     }
 
     #[test]
@@ -122,7 +184,9 @@ mod tests {
     fn whoever_waits_waits_a_short_part_of_his_time() {
         let mut some = backoff(FACTOR, Some(3));
         let waits: Vec<_> = (0..200).map(|_| some.next(ErrorKind::Connect)).collect();
-        assert!(waits.iter().all(|wait| wait.awaited <= wait.usual));
+        assert!(waits.iter().all(|wait| wait.awaited <= wait.listened && wait.listened <= wait.usual));
+        assert!(waits.iter().all(|wait| wait.listened <= LISTENED));
+        assert!(waits.iter().any(|wait| wait.listened > LISTENED * 9 / 10));
         let (early, late) = waits.split_at(30);
         assert!(
             early.iter().all(|wait| wait.awaited <= AWAITED) && late.iter().all(|wait| wait.awaited <= AWAITED_LONG)
@@ -142,7 +206,7 @@ mod tests {
         let mut counted = Backoff::new(FIVE, FACTOR, Attempts::AtMost(10), None);
         for _ in 0..20 {
             for wait in [full.next(ErrorKind::LimitExceeded), counted.next(ErrorKind::Connect)] {
-                assert_eq!(wait.awaited, wait.usual);
+                assert_eq!((wait.awaited, wait.listened), (wait.usual, wait.usual));
             }
         }
     }

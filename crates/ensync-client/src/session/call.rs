@@ -8,9 +8,11 @@ use std::time::Duration;
 use ensync_core::{Command, Error, ErrorKind, Reply, Result};
 use tokio::time::Instant;
 
+use super::budget::{LATER, Paid};
 use super::ended::{about_a_refusal, about_the_session};
 use super::link::{LinkLife, LiveLink};
-use super::retry::{Attempts, Next, RetryPolicy};
+use super::retry::{Attempts, Next, RetryPolicy, Sent};
+use super::room::Place;
 use super::watch::ANSWER_WITHIN;
 use super::{Shared, State};
 
@@ -24,6 +26,8 @@ pub(crate) struct Request {
     pub(crate) bound: Option<Arc<LinkLife>>,
     /// Whether it is still what is meant; if not it is not sent again.
     pub(crate) meant: Option<Meant>,
+    /// Of a publish that takes up room while it is on its way: its bytes, and its place among the copies of it.
+    pub(crate) room: Option<(usize, Place)>,
 }
 
 /// One of several commands about the same thing, of which the last is what is meant.
@@ -50,13 +54,18 @@ impl Request {
     }
 
     pub(crate) fn until(command: Command, deadline: Instant) -> Self {
-        Self { command, deadline, retry: RetryPolicy::default(), bound: None, meant: None }
+        Self { command, deadline, retry: RetryPolicy::default(), bound: None, meant: None, room: None }
     }
 
     /// With a policy of its own.
-    #[cfg(feature = "outbox")]
     pub(crate) fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// Only when there is room for so many bytes, as one of the copies of a publish.
+    pub(crate) fn with_room(mut self, bytes: usize, place: Place) -> Self {
+        self.room = Some((bytes, place));
         self
     }
 
@@ -77,7 +86,7 @@ impl Shared {
     /// The answer, and the link that brought it; 0 if none did.
     pub(super) async fn call(&self, request: Request) -> (Result<Reply>, u64) {
         let _busy = self.work.token();
-        let Request { command, deadline, retry, bound, meant } = request;
+        let Request { command, deadline, retry, bound, meant, mut room } = request;
         let begun = Instant::now();
         let mut attempts = Attempts::new(retry);
         let (mut epoch, mut turned_away) = (0, None);
@@ -87,30 +96,45 @@ impl Shared {
                 Ok(Err(error)) => break error,
                 Err(_) => break self.no_connection(begun.elapsed(), turned_away.as_ref()),
             };
+            let taken = match &room {
+                Some((bytes, _)) => match self.room(*bytes, deadline).await {
+                    Ok(taken) => Some(taken),
+                    Err(error) => break error,
+                },
+                None => None,
+            };
+            if taken.is_some() && !link.is_usable() {
+                // It ended while room was waited for.
+                continue;
+            }
             let engine = &link.welcome.config;
             if !attempts.may_send(&command, engine) {
                 break Error::new(ErrorKind::Connect, "the engine may not know the first attempt any more");
             }
-            let sent = Instant::now();
-            if sent >= deadline {
+            let sent = Sent::now();
+            if sent.at() >= deadline {
                 break Error::new(ErrorKind::Unavailable, "there was no time left to send it; it was not sent");
             }
             epoch = link.epoch();
             // What the engine is told. No answer is waited for as long as that: see `watch`.
-            let left = deadline.saturating_duration_since(sent).min(2 * ANSWER_WITHIN);
-            let error = match tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await {
+            let left = deadline.saturating_duration_since(sent.at()).min(2 * ANSWER_WITHIN);
+            let answer = tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await;
+            // What waits for another attempt takes no room from what is answered.
+            drop(taken);
+            let error = match answer {
                 Ok(Ok(reply)) => {
                     self.budget.pay();
                     link.vitals.serve();
                     return (Ok(reply), epoch);
                 }
-                Ok(Err(error)) => match &command {
-                    Command::Subscribe(_) => about_the_session(&link, error).await,
-                    _ => {
-                        let meant = about_a_refusal(&link, error.clone());
-                        tokio::time::timeout_at(deadline, meant).await.unwrap_or(error)
-                    }
-                },
+                Ok(Err(error)) => {
+                    let error = match &command {
+                        Command::Subscribe(_) => about_the_session(&link, error).await,
+                        _ => error,
+                    };
+                    let meant = about_a_refusal(self, &link, &command, error.clone());
+                    tokio::time::timeout_at(deadline, meant).await.unwrap_or(error)
+                }
                 Err(_) => break self.no_answer(begun.elapsed()),
             };
             let over_its_link = bound.is_none();
@@ -121,12 +145,21 @@ impl Shared {
                 // The link did the waiting.
                 Next::After(_) if link.is_dead() && over_its_link => {}
                 Next::After(wait) => {
-                    let again = Instant::now() + wait.max(self.budget.take());
-                    if again >= deadline {
-                        break error;
+                    if let Some((bytes, place)) = &mut room {
+                        place.leave(*bytes);
                     }
+                    let pays = matches!(command, Command::Publish(_)) && !attempts.is_first_repeat();
+                    let Some((again, paid)) = self.repeat(wait, pays, deadline).await else { break error };
                     tracing::debug!(command = command.name(), %error, ?wait, "trying again");
-                    tokio::time::sleep_until(again).await;
+                    tokio::select! {
+                        biased;
+                        () = tokio::time::sleep_until(again) => {}
+                        // The next link is waited for instead, or there is none that it may go over.
+                        _ = link.life.ended() => {}
+                    }
+                    if let Some(paid) = paid {
+                        paid.spend();
+                    }
                     if meant.as_ref().is_some_and(Meant::is_over) {
                         break error;
                     }
@@ -134,6 +167,25 @@ impl Shared {
             }
         };
         (Err(attempts.told(failed)), epoch)
+    }
+
+    /// When a command may be repeated after a wait, and what it paid for that; `None` if that is too late.
+    async fn repeat(&self, wait: Duration, pays: bool, deadline: Instant) -> Option<(Instant, Option<Paid<'_>>)> {
+        loop {
+            let again = Instant::now() + wait;
+            if again >= deadline {
+                return None;
+            }
+            if !pays {
+                return Some((again, None));
+            }
+            if let Some(paid) = self.budget.take() {
+                let again = again.max(Instant::now() + paid.wait);
+                return (again < deadline).then_some((again, Some(paid)));
+            }
+            let (least, most) = LATER;
+            tokio::time::sleep(least + (most - least).mul_f64(self.random())).await;
+        }
     }
 
     /// The link that is live, once there is one; with `bound` that link, or an error once it has ended.

@@ -116,23 +116,37 @@ pub(super) async fn about_the_session(live: &LiveLink, error: Error) -> Error {
     error
 }
 
-/// What it means that an engine refuses a command in words of its own, which may say that it does not know the session: the heartbeat
-/// tells, if it was not asked a moment ago. Where the session is not known the link is over, and the command goes over the next.
-pub(super) async fn about_a_refusal(live: &LiveLink, error: Error) -> Error {
-    if error.kind() != ErrorKind::Refused || !error.is_read_from_words() || error.may_have_happened() {
+/// What it means that an engine refuses a command in words of its own, which may say that it does not know the session. Its heartbeat
+/// tells, if it was not asked a moment ago. Where that is answered by whoever is next on the way, words that speak of a session or a client
+/// are put to the test by a new login, now and then. Where the session is not known the link is over, and the command goes over the next.
+pub(super) async fn about_a_refusal(shared: &Shared, live: &LiveLink, command: &Command, error: Error) -> Error {
+    if error.kind() != ErrorKind::Refused || !error.is_read_from_words() {
         return error;
     }
-    // Those that are refused meanwhile wait for the same answer.
-    let mut asked = live.asked.lock().await;
-    if !live.is_dead() && asked.is_none_or(|last| last.elapsed() >= ASKED_EVERY) {
-        let _said = knows_the_session(live).await;
-        *asked = Some(Instant::now());
+    if live.heartbeat_reaches_the_engine() {
+        // Those that are refused meanwhile wait for the same answer.
+        let mut asked = live.asked.lock().await;
+        if !live.is_dead() && asked.is_none_or(|last| last.elapsed() >= ASKED_EVERY) {
+            let _said = knows_the_session(live).await;
+            *asked = Some(Instant::now());
+        }
+    } else if live.is_usable()
+        && live.vitals.carried()
+        && error.may_be_of_the_session(command)
+        && shared.questions.may_ask()
+    {
+        let text = "the engine refused a command as if it did not know the session; a new login shows whether it does";
+        live.declare_dead(Error::new(ErrorKind::Unauthenticated, text).with_source(error.clone()));
     }
-    if live.is_dead() {
-        let text = "the engine refused the command, and its link is over; it was not carried out";
-        return Error::new(ErrorKind::Closed, text).with_source(error);
+    if !live.is_dead() {
+        return error;
     }
-    error
+    // One that failed in the middle may have carried it out.
+    let (kind, what) = match error.may_have_happened() {
+        true => (ErrorKind::Interrupted, "it may have been carried out"),
+        false => (ErrorKind::Closed, "it was not carried out"),
+    };
+    Error::new(kind, format!("the engine refused the command, and its link is over; {what}")).with_source(error)
 }
 
 /// Whether the engine itself says so. That something cannot be done now may be a proxy's word, whose engine has just been restarted.

@@ -140,7 +140,11 @@ impl LiveLink {
         }
         let (keeps_alive, subscribes) =
             (matches!(command, Command::Heartbeat), matches!(command, Command::Subscribe(_)));
-        let waiting = self.vitals.begin();
+        let bytes = match &command {
+            Command::Publish(publish) => publish.payload.len() + publish.metadata.as_str().len(),
+            _ => 0,
+        };
+        let waiting = self.vitals.begin(u64::try_from(bytes).unwrap_or(u64::MAX));
         let answer = tokio::select! {
             // An answer that is there counts.
             biased;
@@ -167,6 +171,11 @@ impl LiveLink {
     pub(super) fn quiet(&self) -> Duration {
         let heard = self.vitals.heard().elapsed();
         self.transport.silent_for().map_or(heard, |silent| silent.min(heard))
+    }
+
+    /// Whether the answer to a heartbeat is the engine's.
+    pub(super) fn heartbeat_reaches_the_engine(&self) -> bool {
+        self.transport.heartbeat_reaches_the_engine()
     }
 
     /// Waits for a subscription that ended by itself.

@@ -23,6 +23,8 @@ const GOODBYE: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 const AT_A_TIME: usize = 64;
 /// The longest wait before something is said again for the first time; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// What it grows up to for an engine that will not hear of a pause, or that it may go on.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The reason of a pause that makes up for missing flow control.
 const FULL: &str = "the reader is slower than the events come";
 
@@ -49,7 +51,7 @@ pub(crate) struct Left {
     /// The link that is to be told.
     pub(super) epoch: u64,
     /// Held while an engine is told of the subscription: the word that it was left comes after that.
-    pub(super) telling: Turn,
+    pub(super) turn: Turn,
 }
 
 /// Whose turn it is to tell the engine of one subscription.
@@ -160,12 +162,12 @@ async fn run(shared: &Shared, live: &LiveLink, command: LinkCommand) {
                 let _told = say(shared, live, Command::Settle(settle)).await;
             }
         }
-        LinkCommand::Leave { event, left: Left { unread, epoch, telling }, said } => {
+        LinkCommand::Leave { event, left: Left { unread, epoch, turn }, said } => {
             // Of an earlier link: the name was given free when that ended, and the engine forgot it.
             if epoch != live.epoch() {
                 return;
             }
-            let _turn = telling.lock().await;
+            let _turn = turn.lock().await;
             let answer = say(shared, live, Command::Unsubscribe { event: event.clone() }).await;
             // If the link is dead the name is free with its end, not before.
             if live.is_usable() {
@@ -197,8 +199,9 @@ async fn hand_back(shared: &Shared, live: &LiveLink, HandBack { event, id, block
 
 /// Tells an engine without flow control to pause a subscription, or to go on with it. A pause of the user's own stays.
 async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
-    while let Some(gate) = shared.registry.gate_of(flow).filter(|_| flow.stream().epoch() == live.epoch()) {
-        let held = gate.lock().await;
+    let mut ceiling = FIRST_WAIT;
+    while let Some(turn) = shared.registry.turn_of(flow).filter(|_| flow.stream().epoch() == live.epoch()) {
+        let held = turn.lock().await;
         let Some(pause) = flow.next_word() else { return };
         // It may have ended meanwhile, and the name be another's.
         let Some(paused) = shared.registry.is_paused(flow) else { return };
@@ -208,12 +211,17 @@ async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
         tracing::debug!(event = %flow.event, pause, "the engine has no flow control; told to pause or to go on");
         let event = flow.event.clone();
         let command = if pause { Command::Pause { event, reason: FULL.into() } } else { Command::Continue { event } };
-        let told = say(shared, live, command).await;
+        let told = live.call(command, shared.options.request_timeout).await;
+        // Between two attempts others may say something of it.
         drop(held);
-        if told.is_err_and(|error| passes(&error, false)) && !live.is_dead() {
-            // Else an engine that paused would never hear that it may go on.
-            flow.was_not_told(pause);
-            tokio::time::sleep(FIRST_WAIT).await;
+        match told {
+            Err(error) if passes(&error, false) && !live.is_dead() => {
+                // Else an engine that paused would never hear that it may go on.
+                flow.was_not_told(pause);
+                tokio::time::sleep(jittered(ceiling, error.kind(), shared.random())).await;
+                ceiling = (ceiling * 2).min(LONGEST_WAIT);
+            }
+            _ => ceiling = FIRST_WAIT,
         }
     }
 }

@@ -15,11 +15,14 @@ mod link;
 mod link_command;
 mod observed_lease;
 mod pacing;
+mod questions;
 mod registry;
 mod restore;
 mod retry;
+mod room;
 mod route;
 mod shared;
+mod slot;
 mod state_cell;
 mod stream;
 mod subscribe;
@@ -36,7 +39,7 @@ use std::time::Duration;
 use ensync_core::{
     AppId, AppKey, Command, Connector as _, Endpoint, Error, ErrorKind, EventName, Reply, Result, Settle, Welcome,
 };
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,11 +59,13 @@ use link::LiveLink;
 pub(crate) use link_command::HandBack;
 use link_command::LinkCommand;
 pub(crate) use observed_lease::ObservedLease;
+use questions::Questions;
 pub(crate) use registry::{Opened, SubscriptionRegistry};
 pub use retry::RetryPolicy;
 pub(crate) use retry::WINDOW as DEDUP_WINDOW;
 #[cfg(feature = "outbox")]
 pub(crate) use retry::may_relent;
+pub(crate) use room::{Place, Places};
 use shared::Shared;
 pub(crate) use shared::{SHORTEST_LEASE, State};
 pub(crate) use state_cell::StateCell;
@@ -105,13 +110,15 @@ impl Session {
             events: broadcast::Sender::new(EVENTS),
             was_live: AtomicBool::new(false),
             registry: SubscriptionRegistry::default(),
-            shortest_lease: StateCell::new(None),
+            next_look: StateCell::new(None),
             publishes: Semaphore::new(usize::try_from(options.max_publishes_in_flight.get()).unwrap_or(usize::MAX)),
-            publish_kibibytes: Semaphore::new(kibibytes(&options)),
+            publish_kibibytes: Semaphore::new(room::kibibytes(&options)),
             budget: Budget::new(),
             work: TaskTracker::new(),
             commands,
             waits_for_link: WaitsForLink::default(),
+            outboxes: WaitsForLink::default(),
+            questions: Questions::default(),
             hand_backs: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             close_until: OnceLock::new(),
@@ -164,30 +171,11 @@ impl Session {
         self.shared().becomes_live().await.map(drop)
     }
 
-    /// Waits for room for one publish more, of so many bytes.
-    pub(crate) async fn room_to_publish(
-        &self,
-        bytes: usize,
-        deadline: Instant,
-    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
-        let shared = self.shared();
-        // One that is larger than all the room there is takes all of it.
-        let size = (bytes / 1_024 + 1).min(kibibytes(&shared.options));
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let room = async { (shared.publishes.acquire().await, shared.publish_kibibytes.acquire_many(size).await) };
-        match tokio::time::timeout_at(deadline, room).await {
-            // Not that which others make who give up at the same deadline.
-            Ok((Ok(one), Ok(bytes))) if Instant::now() < deadline => Ok((one, bytes)),
-            Ok((Err(_), _) | (_, Err(_))) => Err(shared.closed()),
-            Ok(_) | Err(_) => Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!(
-                    "there was no room for it until the deadline, for others were under way (max_publishes_in_flight, \
-                     which is {}, and max_publish_bytes_in_flight, which is {}); it was not sent",
-                    shared.options.max_publishes_in_flight, shared.options.max_publish_bytes_in_flight
-                ),
-            )),
-        }
+    /// The same as an outbox that has something to send.
+    #[cfg(feature = "outbox")]
+    pub(crate) async fn becomes_live_to_send(&self) -> Result<()> {
+        let _waits = self.shared().outboxes.begin();
+        self.becomes_live().await
     }
 
     /// Whether a publish may begin: not once `close` was called. What it gives is kept until the publish ends.
@@ -258,15 +246,27 @@ impl Session {
         self.request(Request::new(command, self.request_timeout()).retry(RetryPolicy::never())).await
     }
 
-    /// Tells the engine something that the next link is told by itself, so that this link's end is no failure.
-    pub(crate) async fn tell(&self, command: Command, deadline: Instant) -> Result<()> {
-        let (begun, shared) = (Instant::now(), self.shared());
-        let live = match tokio::time::timeout_at(deadline, shared.live()).await {
-            Ok(live) => live?,
-            Err(_) => return Err(shared.no_connection(begun.elapsed(), None)),
-        };
+    /// The link that is live, if one is.
+    pub(crate) fn live_link(&self) -> Option<Arc<LiveLink>> {
+        self.shared().state.read(|state| match state {
+            State::Live(link) if link.is_usable() => Some(link.clone()),
+            _ => None,
+        })
+    }
+
+    /// Waits for a connection until a deadline.
+    pub(crate) async fn live_until(&self, deadline: Instant) -> Result<()> {
+        let begun = Instant::now();
+        match tokio::time::timeout_at(deadline, self.wait_until_live()).await {
+            Ok(live) => live,
+            Err(_) => Err(self.shared().no_connection(begun.elapsed(), None)),
+        }
+    }
+
+    /// Tells the engine over this link something that the next is told by itself, so that the link's end is no failure.
+    pub(crate) async fn tell(&self, command: Command, live: &LiveLink, deadline: Instant) -> Result<()> {
         match self.request(Request::until(command, deadline).bound_to(Some(live.life.clone()))).await {
-            Err(_) if !live.is_usable() && !shared.stop.is_cancelled() => Ok(()),
+            Err(_) if !live.is_usable() && !self.shared().stop.is_cancelled() => Ok(()),
             answer => answer.map(drop),
         }
     }
@@ -319,12 +319,6 @@ impl Session {
     fn shared(&self) -> &Shared {
         &self.0.0
     }
-}
-
-/// How much may be under way to the engine, in the unit that is counted.
-fn kibibytes(options: &Options) -> usize {
-    let kibibytes = (options.max_publish_bytes_in_flight / 1_024).max(1);
-    usize::try_from(kibibytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 impl fmt::Debug for Session {

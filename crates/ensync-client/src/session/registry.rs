@@ -1,7 +1,7 @@
 //! Which subscription an event goes to. Only its name is read.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -14,6 +14,7 @@ use super::flow::FlowControl;
 use super::link_command::{HandBack, Left, Turn};
 use super::restore::Restore;
 use super::route::Place;
+use super::slot::{Open, Slot};
 
 /// How many names may be being left for another to be, that nobody subscribed to.
 const MOST_UNKNOWN: usize = 64;
@@ -21,39 +22,6 @@ const MOST_UNKNOWN: usize = 64;
 /// The subscriptions of a client by event name.
 #[derive(Debug, Default)]
 pub(crate) struct SubscriptionRegistry(Mutex<BTreeMap<EventName, Slot>>);
-
-#[derive(Debug)]
-enum Slot {
-    Open(Open),
-    /// Its reader is gone, the engine is being told. Nobody may subscribe to the name until it is, or the late word would end
-    /// the new subscription. The word is for the link of this number, and dies with it.
-    Leaving {
-        left: CancellationToken,
-        epoch: u64,
-    },
-}
-
-#[derive(Debug)]
-struct Open {
-    buffer: Arc<DeliveryBuffer>,
-    subscribe: Subscribe,
-    /// What of it is unsettled, of the stream that last brought something.
-    window: Option<Arc<FlowControl>>,
-    /// The link over which its stream ended and was not asked for again; 0 if there is none.
-    ended: u64,
-    /// Held while the engine is told to pause or to go on, so that its last word is the one that is meant.
-    gate: Turn,
-    /// Held while the engine is asked for the stream again, so that the word that it was left comes after that.
-    telling: Turn,
-    /// The link over which the engine was last told of the subscription; 0 before the first time.
-    subscribed: u64,
-    /// The reason of a pause that the user has not ended.
-    paused: Option<String>,
-    /// How often in a row an engine was asked for it again and did not answer in time.
-    unanswered: u32,
-    /// Why the stream ends, for its reader. Also tells one subscription to the name from a later one.
-    end: Arc<OnceLock<Error>>,
-}
 
 /// A subscription's end of a slot.
 #[derive(Debug)]
@@ -86,8 +54,7 @@ impl SubscriptionRegistry {
             subscribe: subscribe.clone(),
             window: None,
             ended: 0,
-            gate: Turn::default(),
-            telling: Turn::default(),
+            turn: Turn::default(),
             subscribed: 0,
             paused: None,
             unanswered: 0,
@@ -125,7 +92,7 @@ impl SubscriptionRegistry {
         if let Some(window) = open.window.take() {
             window.stream().end();
         }
-        Some((open.to_restore(), open.buffer.take_unread().into()))
+        Some((open.to_restore(), open.buffer.take_unread()))
     }
 
     /// The engine is about to be asked for the stream again: what comes from now on is of that one. False if it was left meanwhile.
@@ -139,19 +106,14 @@ impl SubscriptionRegistry {
         self.open_slot(event, end, |open| open.unanswered = next(open.unanswered));
     }
 
-    /// What is held while the engine is told to pause a subscription, or to go on.
-    pub(crate) fn gate(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Turn> {
-        self.open_slot(event, end, |open| open.gate.clone())
+    /// What is held while the engine is told anything of a subscription.
+    pub(crate) fn turn(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Turn> {
+        self.open_slot(event, end, |open| open.turn.clone())
     }
 
     /// The same of the subscription whose events this counts, if its stream has not ended.
-    pub(crate) fn gate_of(&self, window: &Arc<FlowControl>) -> Option<Turn> {
-        self.counted_by(window, |open| open.gate.clone())
-    }
-
-    /// What is held while the engine is asked for the stream of a subscription again.
-    pub(crate) fn telling(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<Turn> {
-        self.open_slot(event, end, |open| open.telling.clone())
+    pub(crate) fn turn_of(&self, window: &Arc<FlowControl>) -> Option<Turn> {
+        self.counted_by(window, |open| open.turn.clone())
     }
 
     /// Whether the user paused the subscription whose events this counts; `None` if its stream has ended.
@@ -167,33 +129,31 @@ impl SubscriptionRegistry {
         self.open_slot(event, end, full).unwrap_or_default()
     }
 
-    /// Takes out of every buffer what was not read and whose lease runs out before `limit`.
-    pub(crate) fn take_ending(&self, limit: Instant) -> Vec<Routed> {
-        let ending = |slot: &Slot| match slot {
-            Slot::Open(open) => open.buffer.take_ending(limit),
-            Slot::Leaving { .. } => Vec::new(),
-        };
-        self.lock().values().flat_map(ending).collect()
+    /// Takes out of every buffer what was not read and has little of its lease left.
+    pub(crate) fn take_ending(&self, now: Instant) -> Vec<Routed> {
+        self.lock().values().filter_map(Slot::buffer).flat_map(|buffer| buffer.take_ending(now)).collect()
     }
 
-    /// What waits behind handlers and whose lease runs out before `limit`, and where.
-    pub(crate) fn kept_ending(&self, limit: Instant) -> Vec<(Arc<DeliveryBuffer>, HandBack)> {
-        let ending = |slot: &Slot| match slot {
-            Slot::Open(open) => {
-                open.buffer.kept_ending(limit).into_iter().map(|which| (open.buffer.clone(), which)).collect()
-            }
-            Slot::Leaving { .. } => Vec::new(),
-        };
-        self.lock().values().flat_map(ending).collect()
+    /// What waits behind handlers and is to be extended, by where it waits.
+    pub(crate) fn kept_ending(&self, now: Instant) -> Vec<(Arc<DeliveryBuffer>, Vec<HandBack>)> {
+        let ending = |buffer: &Arc<DeliveryBuffer>| (buffer.clone(), buffer.kept_ending(now));
+        let registry = self.lock();
+        registry.values().filter_map(Slot::buffer).map(ending).filter(|(_, due)| !due.is_empty()).collect()
+    }
+
+    /// When the leases of what waits are to be looked after next.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.lock().values().filter_map(Slot::buffer).filter_map(|buffer| buffer.next_look()).min()
+    }
+
+    /// Whether somebody is subscribed.
+    pub(crate) fn any_open(&self) -> bool {
+        self.lock().values().any(|slot| slot.buffer().is_some())
     }
 
     /// How many events nobody has read.
     pub(crate) fn unread(&self) -> usize {
-        let unread = |slot: &Slot| match slot {
-            Slot::Open(open) => open.buffer.len(),
-            Slot::Leaving { .. } => 0,
-        };
-        self.lock().values().map(unread).sum()
+        self.lock().values().filter_map(Slot::buffer).map(|buffer| buffer.len()).sum()
     }
 
     /// Ends the reader's stream, if the slot is still the one that `end` belongs to, and gives what was not read, and the link that
@@ -285,7 +245,8 @@ impl SubscriptionRegistry {
     /// buffer is emptied.
     pub(crate) fn link_ended(&self) {
         self.all_left();
-        let _unread: Vec<_> = self.lock().values().map(Slot::take_unread).collect();
+        let _unread: Vec<_> =
+            self.lock().values().filter_map(Slot::buffer).map(|buffer| buffer.take_unread()).collect();
     }
 
     /// Whether the slot is the one that `end` belongs to, and open.
@@ -293,7 +254,12 @@ impl SubscriptionRegistry {
         self.lock().get(event).is_some_and(|slot| slot.is(end))
     }
 
-    /// Remembers a pause, or its end, for the next link; gives what was remembered before.
+    /// The reason of a pause that the user has not ended.
+    pub(crate) fn paused(&self, event: &EventName, end: &Arc<OnceLock<Error>>) -> Option<String> {
+        self.open_slot(event, end, |open| open.paused.clone()).flatten()
+    }
+
+    /// Remembers a pause, or its end, for the next link; gives what was remembered before. By who has the turn.
     pub(crate) fn set_paused(
         &self,
         event: &EventName,
@@ -301,6 +267,21 @@ impl SubscriptionRegistry {
         reason: Option<String>,
     ) -> Option<String> {
         self.open_slot(event, end, |open| std::mem::replace(&mut open.paused, reason)).flatten()
+    }
+
+    /// Takes back a pause that the engine did not take, if it is still what is meant.
+    pub(crate) fn unpause(
+        &self,
+        event: &EventName,
+        end: &Arc<OnceLock<Error>>,
+        pause: &Option<String>,
+        before: Option<String>,
+    ) {
+        self.open_slot(event, end, |open| {
+            if open.paused == *pause {
+                open.paused = before;
+            }
+        });
     }
 
     /// The engine was told of the subscription over this link.
@@ -353,48 +334,5 @@ impl SubscriptionRegistry {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EventName, Slot>> {
         // Nothing panics while it is held, and a map is whole after every call anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Slot {
-    fn is(&self, end: &Arc<OnceLock<Error>>) -> bool {
-        matches!(self, Self::Open(open) if Arc::ptr_eq(&open.end, end))
-    }
-
-    /// `None` if it is not open.
-    fn leave(&mut self, epoch: u64) -> Option<Left> {
-        match std::mem::replace(self, Self::Leaving { left: CancellationToken::new(), epoch }) {
-            Self::Open(open) => {
-                let telling = open.telling.clone();
-                Some(Left { unread: open.close(None).into_iter().map(Into::into).collect(), epoch, telling })
-            }
-            leaving => {
-                *self = leaving;
-                None
-            }
-        }
-    }
-
-    fn take_unread(&self) -> VecDeque<Routed> {
-        match self {
-            Self::Open(open) => open.buffer.take_unread(),
-            Self::Leaving { .. } => VecDeque::new(),
-        }
-    }
-}
-
-impl Open {
-    fn to_restore(&self) -> Restore {
-        let Self { subscribe, paused, unanswered, end, .. } = self;
-        Restore { subscribe: subscribe.clone(), paused: paused.clone(), unanswered: *unanswered, end: end.clone() }
-    }
-
-    /// Ends the reader's stream, and gives what was not read.
-    fn close(self, error: Option<Error>) -> Vec<Routed> {
-        if let Some(error) = error {
-            // Set before the buffer closes, so that the reader, woken by that, finds it.
-            let _ = self.end.set(error);
-        }
-        self.buffer.close()
     }
 }

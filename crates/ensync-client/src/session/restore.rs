@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Command, Error, ErrorKind, Result, Subscribe};
+use ensync_core::{Command, Error, ErrorKind, Extension, Result, Subscribe};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
@@ -29,8 +29,6 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Restore {
     pub(crate) subscribe: Subscribe,
-    /// The reason of a pause.
-    pub(crate) paused: Option<String>,
     /// How often in a row that was not answered in time.
     pub(crate) unanswered: u32,
     /// Which subscription to the name it is.
@@ -141,7 +139,7 @@ async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>)
 
 /// Asks for one subscription again. Fails if the link does; gives it back if it is to be asked for later.
 pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Result<Option<Restore>> {
-    // Left meanwhile; or paused, or gone on with.
+    // Left meanwhile.
     let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, &slot.end) else { return Ok(None) };
     let event = &slot.subscribe.event;
     let told = tell_in_time(shared, live, &slot).await;
@@ -185,16 +183,18 @@ async fn tell_in_time(shared: &Shared, live: &LiveLink, slot: &Restore) -> Resul
 
 async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
     let (event, limit) = (&slot.subscribe.event, shared.options.request_timeout);
-    let pause = slot.paused.clone().map(|reason| Command::Pause { event: event.clone(), reason });
-    // Until all is said: if it is left meanwhile, the word of that comes after this. No limit of its own: an answer that is too old ends
-    // the link.
-    let Some(telling) = shared.registry.telling(event, &slot.end) else { return Ok(()) };
-    let _turn = telling.lock().await;
+    // Until all is said: whoever leaves it meanwhile, pauses it or goes on with it says so after this. No limit of its own: an answer
+    // that is too old ends the link.
+    let Some(turn) = shared.registry.turn(event, &slot.end) else { return Ok(()) };
+    let _turn = turn.lock().await;
     if !shared.registry.is_open(event, &slot.end) {
         return Ok(());
     }
-    // First, so that nothing is sent in between; an engine that takes it only after the subscription is told again.
-    let paused = match pause.clone() {
+    // As it is now, and until this turn is over.
+    let pause = shared.registry.paused(event, &slot.end);
+    let pause = pause.map(|reason| Command::Pause { event: event.clone(), reason });
+    // First, so that nothing is sent in between.
+    let told = match pause.clone() {
         Some(pause) => live.call(pause, limit).await.is_ok(),
         None => true,
     };
@@ -202,7 +202,10 @@ async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
         return Ok(());
     }
     live.call(Command::Subscribe(slot.subscribe.clone()), limit).await?;
-    if let Some(pause) = pause.filter(|_| !paused) {
+    // An engine that takes it only after the subscription is told again, and so is one that is not ours: it may begin each subscription
+    // without a pause.
+    let again = !told || !live.welcome.config.has(Extension::FlowControl);
+    if let Some(pause) = pause.filter(|_| again) {
         live.call(pause, limit).await?;
     }
     shared.registry.set_subscribed(event, &slot.end, live.epoch());

@@ -25,8 +25,9 @@
 //! client that was logged in with that key asks a few times more.
 //!
 //! **The wait** doubles from [`RetryPolicy::first_wait`] up to [`RetryPolicy::longest_wait`], and is a random part of that; where the
-//! engine said that it cannot now, one in its upper half. A repeat over the next link does not wait: the link did. Every other repeat
-//! is paid from the session's budget, which grows with the answers that say done: however many wait, repeats at most double the load.
+//! engine said that it cannot now, one in its upper half. A repeat over the next link does not wait: the link did. The first repeat of a
+//! publish is free; every other is paid from the session's budget, which grows with the answers that say done: however many wait, repeats
+//! at most triple the load, and those that go on for long are what waits. Other commands are bounded by what they are about, and pay nothing.
 //!
 //! **Until when**: the caller's deadline. A publish is repeated after an attempt that may have happened only while the engine that the
 //! repeat goes to remembers the first one: half of its window, at the moment of sending.
@@ -34,7 +35,7 @@
 //! **What is told** in the end is the error of an attempt that may have happened, if there was one: a later refusal does not unmake it.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ensync_core::{Command, Error, ErrorKind, Extension, ServerConfig, Settlement};
 use tokio::time::Instant;
@@ -111,8 +112,38 @@ pub(super) enum Next {
 pub(super) struct Attempts {
     policy: RetryPolicy,
     made: u32,
-    /// Since when, and with which error, an attempt may have happened.
-    unsure: Option<(Instant, Error)>,
+    /// When one was sent that may have happened, and its error.
+    unsure: Option<(Sent, Error)>,
+}
+
+/// When an attempt was sent, by two clocks: the one that waits are made of stands still while a machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    at: Instant,
+    by_wall: SystemTime,
+}
+
+/// By how much a wall clock is set back without anybody having done so.
+const SLEWED: Duration = Duration::from_secs(1);
+
+impl Sent {
+    pub(super) fn now() -> Self {
+        Self { at: Instant::now(), by_wall: SystemTime::now() }
+    }
+
+    pub(super) fn at(self) -> Instant {
+        self.at
+    }
+
+    /// How long ago that was; `None` if nobody knows, for the machine's clock was set back.
+    fn elapsed(self) -> Option<Duration> {
+        let by_wall = match self.by_wall.elapsed() {
+            Ok(elapsed) => elapsed,
+            Err(back) if back.duration() <= SLEWED => Duration::ZERO,
+            Err(_) => return None,
+        };
+        Some(by_wall.max(self.at.elapsed()))
+    }
 }
 
 impl Attempts {
@@ -135,7 +166,7 @@ impl Attempts {
         &mut self,
         command: &Command,
         engine: &ServerConfig,
-        sent: Instant,
+        sent: Sent,
         error: &Error,
         random: f64,
     ) -> Next {
@@ -156,6 +187,11 @@ impl Attempts {
         };
         let spent = self.policy.attempts.is_some_and(|most| self.made >= most.get());
         if spent || !self.may_send(command, engine) { Next::Tell } else { Next::After(next) }
+    }
+
+    /// Whether the repeat that comes next is the first.
+    pub(super) fn is_first_repeat(&self) -> bool {
+        self.made <= 1
     }
 
     /// What the caller is told when this was the last.
@@ -180,8 +216,9 @@ pub(super) fn jittered(ceiling: Duration, kind: ErrorKind, random: f64) -> Durat
 }
 
 /// Whether an engine still knows a publish that was first sent at `since`. Half of its window is left for the way there.
-fn remembers(engine: &ServerConfig, since: Instant) -> bool {
-    engine.has(Extension::Deduplication) && since.elapsed() < engine.dedup_window().unwrap_or(WINDOW) / 2
+fn remembers(engine: &ServerConfig, since: Sent) -> bool {
+    let window = engine.dedup_window().unwrap_or(WINDOW);
+    engine.has(Extension::Deduplication) && since.elapsed().is_some_and(|elapsed| elapsed < window / 2)
 }
 
 /// How often an engine may refuse in its own words a key that it knew before.
@@ -249,7 +286,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_passes_is_repeated_and_what_does_not_is_told() {
-        let (engine, now) = (ServerConfig::default(), Instant::now());
+        let (engine, now) = (ServerConfig::default(), Sent::now());
         for &kind in ErrorKind::ALL {
             let error = Error::new(kind, "no");
             let next = Attempts::new(RetryPolicy::new()).failed(&settle(), &engine, now, &error, 0.5);
@@ -300,11 +337,32 @@ mod tests {
         assert!(!is_final_for_login(&Error::new(Protocol, "what is that"), false, 0));
     }
 
+    /// While a machine sleeps its engine forgets.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_before_the_machine_slept_is_not_remembered() {
+        let engine = [(ServerConfig::EXTENSIONS, Extension::Deduplication.name())].into_iter();
+        let engine: ServerConfig = engine.map(|(key, value)| (key, value.to_owned())).collect();
+        let ago = |by_wall: Duration| Sent { by_wall: SystemTime::now() - by_wall, ..Sent::now() };
+        for (seconds, remembered) in [(0, true), (50, true), (61, false), (600, false)] {
+            assert_eq!(remembers(&engine, ago(Duration::from_secs(seconds))), remembered, "{seconds} s");
+        }
+        // Set back: a little is what clocks do, and of more nobody knows how long it was.
+        for (ahead, remembered) in [(Duration::from_millis(500), true), (Duration::from_secs(10), false)] {
+            let sent = Sent { by_wall: SystemTime::now() + ahead, ..Sent::now() };
+            assert_eq!(remembers(&engine, sent), remembered, "{ahead:?} back");
+        }
+        let sent = Sent::now();
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(remembers(&engine, sent));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!remembers(&engine, sent));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_may_have_happened_is_what_is_told() {
         let mut attempts = Attempts::new(RetryPolicy::new());
         let lost = Error::new(ErrorKind::Interrupted, "lost");
-        attempts.failed(&settle(), &ServerConfig::default(), Instant::now(), &lost, 0.5);
+        attempts.failed(&settle(), &ServerConfig::default(), Sent::now(), &lost, 0.5);
         assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Interrupted);
         let attempts = Attempts::new(RetryPolicy::new());
         assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Forbidden);

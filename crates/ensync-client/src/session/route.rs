@@ -6,12 +6,12 @@ use ensync_core::{Error, ErrorKind, Extension};
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::buffer::{DeliveryBuffer, Routed};
 use super::flow::FlowControl;
 use super::link::{Inbox, LiveLink};
 use super::link_command::{HandBack, Left, LinkCommand, Turn};
 use super::stream::StreamLife;
+use super::{SHORTEST_LEASE, Shared};
 
 /// Where an event goes.
 pub(crate) enum Place {
@@ -32,7 +32,8 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
             Ok(delivery) => delivery,
             Err(error) => return error,
         };
-        live.vitals.sign();
+        let bytes = delivery.payload.len() + delivery.metadata.as_str().len();
+        live.vitals.came(u64::try_from(bytes).unwrap_or(u64::MAX));
         let event = delivery.event.clone();
         let flow =
             |subscribe: &_| FlowControl::new(subscribe, StreamLife::over(&live.life), asks, shared.commands.clone());
@@ -46,7 +47,10 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
             }
             Place::Reader(buffer, flow) => {
                 let until = delivery.lease.and_then(|lease| Instant::now().checked_add(lease));
-                shared.leased(delivery.lease);
+                let half = delivery.lease.filter(|lease| *lease >= SHORTEST_LEASE).map(|lease| lease / 2);
+                if let Some(due) = until.zip(half).and_then(|(until, half)| until.checked_sub(half)) {
+                    shared.look_at(due);
+                }
                 let held = flow.enter(&delivery);
                 let stream = flow.stream().clone();
                 match buffer.push(Routed { delivery, stream, arrived: Instant::now(), until, held }) {
@@ -66,7 +70,7 @@ pub(super) async fn route(shared: &Shared, live: &LiveLink, mut inbox: Inbox) ->
         tracing::debug!(%event, id = %hand_back.id, "nobody takes this event; handed back");
         // First the word that nobody does, or the engine would send it straight back here.
         if shared.registry.leave_unknown(&event, epoch) {
-            let left = Left { unread: vec![hand_back], epoch, telling: Turn::default() };
+            let left = Left { unread: vec![hand_back], epoch, turn: Turn::default() };
             shared.command(LinkCommand::Leave { event, left, said: None });
         } else {
             shared.hand_back(hand_back);

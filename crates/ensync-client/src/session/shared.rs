@@ -15,6 +15,7 @@ use super::budget::Budget;
 use super::flow::Credit;
 use super::link::LiveLink;
 use super::link_command::{HandBack, Left, LinkCommand, LinkCommands};
+use super::questions::Questions;
 use super::registry::SubscriptionRegistry;
 use super::state_cell::StateCell;
 use super::waiting::WaitsForLink;
@@ -37,8 +38,8 @@ pub(super) struct Shared {
     /// Whether there ever was a connection.
     pub(super) was_live: AtomicBool,
     pub(super) registry: SubscriptionRegistry,
-    /// The shortest lease that an event came with.
-    pub(super) shortest_lease: StateCell<Option<Duration>>,
+    /// When the leases of what waits for its reader are to be looked after next, as far as is known.
+    pub(super) next_look: StateCell<Option<Instant>>,
     /// Room for publishes, and for their kibibytes.
     pub(super) publishes: Semaphore,
     pub(super) publish_kibibytes: Semaphore,
@@ -48,6 +49,10 @@ pub(super) struct Shared {
     pub(super) commands: LinkCommands,
     /// Calls that wait for a link.
     pub(super) waits_for_link: WaitsForLink,
+    /// Outboxes that do, with something to send.
+    pub(super) outboxes: WaitsForLink,
+    /// How often a new login is the question whether the engine knows the session.
+    pub(super) questions: Questions,
     /// How many words about deliveries wait to be said.
     pub(super) hand_backs: AtomicUsize,
     pub(super) draining: AtomicBool,
@@ -152,15 +157,14 @@ impl Shared {
         }
     }
 
-    /// An event came with this lease.
-    pub(super) fn leased(&self, lease: Option<Duration>) {
-        let Some(lease) = lease.filter(|lease| *lease >= SHORTEST_LEASE) else { return };
-        self.shortest_lease.change(|shortest| {
-            let shorter = shortest.is_none_or(|shortest| lease < shortest);
-            if shorter {
-                *shortest = Some(lease);
+    /// The lease of what waits is to be looked after at this time.
+    pub(super) fn look_at(&self, due: Instant) {
+        self.next_look.change(|planned| {
+            let sooner = planned.is_none_or(|planned| due < planned);
+            if sooner {
+                *planned = Some(due);
             }
-            shorter
+            sooner
         });
     }
 

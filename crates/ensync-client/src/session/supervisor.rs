@@ -8,7 +8,7 @@ use ensync_core::{Error, ErrorKind, Result, report};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, Wait, asks_for_time};
+use super::backoff::{AtOnce, Backoff, Wait, asks_for_time};
 use super::ended::ended_subscriptions;
 use super::leases::keep_waiting;
 use super::link::{Inbox, LiveLink};
@@ -46,6 +46,7 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
     let backoff = Backoff::new(interval, factor, options.max_reconnect_attempts, options.jitter_seed);
     let epoch = first.as_ref().map_or(0, |(link, _)| link.epoch());
     let mut dialling = Dialling { shared: &shared, backoff, epoch, refused: 0, tried: Instant::now() };
+    let mut followed = AtOnce::new(interval);
     let mut next = match first {
         Some(link) => Ok(Some(link)),
         None => dialling.first_link().await,
@@ -65,16 +66,17 @@ pub(super) async fn supervise(ended: Ended, first: Option<Fresh>, mut commands: 
         link.declare_dead(lost.clone());
         shared.epoch.store(0, Ordering::Release);
         shared.registry.link_ended();
-        let held = since.elapsed() >= options.reconnect_interval || link.vitals.served();
+        let (lasted, served) = (since.elapsed() >= options.reconnect_interval, link.vitals.served());
         // An engine or a proxy that closes in order, and one that forgot the session, are there: nothing is to be waited for. A
         // login that did not hold is one more failed attempt all the same, or one that accepts and drops would be stormed.
-        let at_once = held && matches!(lost.kind(), ErrorKind::Closed | ErrorKind::Unauthenticated);
+        let at_once = (lasted || served) && followed.take(lost.kind());
         match at_once {
             true => tracing::info!(endpoint = %shared.endpoint(), cause = %report(&lost), "the connection has ended"),
             false => tracing::warn!(endpoint = %shared.endpoint(), error = %report(&lost), "connection lost"),
         }
         shared.tell(ConnectionEvent::Disconnected { cause: lost.clone() });
-        if held {
+        // One that forgets each session after a moment is given more and more time, whatever it did before.
+        if lasted || (served && lost.kind() != ErrorKind::Unauthenticated) {
             dialling.backoff.attempt = 0;
         }
         // One that accepts and does nothing is avoided for a while; one that worked until it broke is as good as any.
@@ -132,7 +134,13 @@ impl Dialling<'_> {
                 false => wait.less(took),
             };
             // As it is now: somebody may come.
-            let planned = if shared.waits_for_link.any() { wait.awaited } else { wait.usual };
+            let planned = if shared.waits_for_link.any() {
+                wait.awaited
+            } else if shared.outboxes.any() || shared.registry.any_open() {
+                wait.listened
+            } else {
+                wait.usual
+            };
             let attempted = self.backoff.attempt;
             tracing::debug!(endpoint = %shared.endpoint(), attempt = attempted, wait = ?planned, "reconnecting");
             shared.change(
@@ -161,7 +169,7 @@ impl Dialling<'_> {
     async fn attempt(&mut self, number: u32, wait: Wait) -> Next {
         let shared = self.shared;
         let link = async {
-            until(wait, &shared.waits_for_link).await;
+            until(wait, shared).await;
             self.tried = Instant::now();
             shared.connect().await
         };
@@ -188,17 +196,24 @@ impl Dialling<'_> {
     }
 }
 
-/// Waits as long as is usual, or as long as it takes while somebody waits for the link: from the beginning, or from when he comes.
-async fn until(wait: Wait, waits: &WaitsForLink) {
-    let (usual, awaited) = (Instant::now() + wait.usual, Instant::now() + wait.awaited);
+/// Waits as long as is usual, or as long as it takes while somebody waits for the link: from the beginning, or from when he comes. Who is
+/// subscribed is so from the beginning, for to subscribe is a call.
+async fn until(wait: Wait, shared: &Shared) {
+    let after = |wait| Instant::now() + wait;
+    let (listened, awaited) = (after(wait.listened), after(wait.awaited));
+    let usual = if shared.registry.any_open() { listened } else { after(wait.usual) };
     tokio::select! {
         biased;
         () = tokio::time::sleep_until(usual) => {}
-        () = async {
-            waits.until_any().await;
-            tokio::time::sleep_until(awaited).await;
-        } => {}
+        () = somebody(&shared.waits_for_link, awaited) => {}
+        () = somebody(&shared.outboxes, listened) => {}
     }
+}
+
+/// Waits until somebody does, and until then.
+async fn somebody(waits: &WaitsForLink, until: Instant) {
+    waits.until_any().await;
+    tokio::time::sleep_until(until).await;
 }
 
 /// Its kind says that nothing is sent any more; what was the matter is its source.

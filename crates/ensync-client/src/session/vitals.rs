@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,11 +19,14 @@ pub(super) struct Vitals {
 struct Inner {
     /// When an answer or an event last came.
     heard: Instant,
-    /// When the calls that wait were sent, by number.
-    waiting: BTreeMap<u64, Instant>,
+    /// The calls that wait, by number.
+    waiting: BTreeMap<u64, Call>,
     next: u64,
-    /// When a call was last answered that was sent before all that wait now: so long the oldest of those has not moved up.
-    moved: Option<Instant>,
+    /// The bytes of all events that came.
+    came: u64,
+    /// When a call was last answered that was sent before all that wait now, and what had come by then: so long the oldest of those has
+    /// not moved up.
+    moved: Option<(Instant, u64)>,
     /// When the first of the calls was sent that nothing has come since; kept if its caller gives up.
     asked: Option<Instant>,
     /// Whether a command but a heartbeat was carried out.
@@ -32,12 +36,32 @@ struct Inner {
     served: bool,
 }
 
+/// A call that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    sent: Instant,
+    /// What it takes up on its way there.
+    bytes: u64,
+    /// What had come before.
+    came: u64,
+}
+
+/// What the slowest network carries in a second, either way.
+const SLOWEST: u64 = 64 << 10;
+/// What an engine may have sent before it answers: two windows of the default size. Where more has come, the answer was not behind it.
+const BEHIND: u64 = 16 << 20;
+
+fn takes(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST)
+}
+
 impl Vitals {
     pub(super) fn new() -> Self {
         let inner = Inner {
             heard: Instant::now(),
             waiting: BTreeMap::new(),
             next: 0,
+            came: 0,
             moved: None,
             asked: None,
             carried: false,
@@ -46,12 +70,12 @@ impl Vitals {
         Self { inner: Mutex::new(inner), asked: Notify::new() }
     }
 
-    /// A call goes out; it waits until the value that is returned is dropped.
-    pub(super) fn begin(&self) -> Waiting<'_> {
+    /// A call of so many bytes goes out; it waits until the value that is returned is dropped.
+    pub(super) fn begin(&self, bytes: u64) -> Waiting<'_> {
         let mut inner = self.lock();
-        let (number, now) = (inner.next, Instant::now());
+        let (number, now, came) = (inner.next, Instant::now(), inner.came);
         inner.next += 1;
-        inner.waiting.insert(number, now);
+        inner.waiting.insert(number, Call { sent: now, bytes, came });
         if inner.asked.is_none() {
             inner.asked = Some(now);
             self.asked.notify_one();
@@ -59,9 +83,11 @@ impl Vitals {
         Waiting { vitals: self, number }
     }
 
-    /// Something came from the engine.
-    pub(super) fn sign(&self) {
-        self.lock().sign();
+    /// An event of so many bytes came from the engine.
+    pub(super) fn came(&self, bytes: u64) {
+        let mut inner = self.lock();
+        inner.came = inner.came.saturating_add(bytes);
+        inner.sign();
     }
 
     /// When something last came, that this knows of.
@@ -84,11 +110,25 @@ impl Vitals {
         self.lock().served = true;
     }
 
-    /// Since when the oldest of the calls that wait is the next to be answered. Where an engine works off a queue that is longer than a
-    /// call may wait, each answer brings the others nearer; a call that was eaten stays where it is while later ones are answered.
-    pub(super) fn next_since(&self) -> Option<Instant> {
+    /// Since when the oldest of the calls that wait is the next to be answered, and for how much longer than usual that may take. Where an
+    /// engine works off a queue that is longer than a call may wait, each answer brings the others nearer; a call that was eaten stays where
+    /// it is while later ones are answered. What is on its way there takes its time on a slow network, and so does what comes before the
+    /// answer.
+    pub(super) fn next_since(&self) -> Option<(Instant, Duration)> {
         let inner = self.lock();
-        inner.waiting.first_key_value().map(|(_, sent)| inner.moved.map_or(*sent, |moved| moved.max(*sent)))
+        let (_, oldest) = inner.waiting.first_key_value()?;
+        let (since, came) = match inner.moved {
+            Some((moved, came)) if moved > oldest.sent => (moved, came),
+            _ => (oldest.sent, oldest.came),
+        };
+        let there: u64 = inner.waiting.values().map(|call| call.bytes).sum();
+        let back = Some(inner.came.saturating_sub(came)).filter(|before| *before < BEHIND).unwrap_or_default();
+        Some((since, takes(there).saturating_add(takes(back))))
+    }
+
+    /// For how long nothing may come because a single large call is on its way.
+    pub(super) fn on_its_way(&self) -> Duration {
+        takes(self.lock().waiting.values().map(|call| call.bytes).max().unwrap_or_default())
     }
 
     /// When the first call was sent that nothing has come since; waits until there is one.
@@ -130,7 +170,7 @@ impl Waiting<'_> {
         let mut inner = self.vitals.lock();
         inner.waiting.remove(&self.number);
         if inner.waiting.first_key_value().is_none_or(|(oldest, _)| *oldest > self.number) {
-            inner.moved = Some(Instant::now());
+            inner.moved = Some((Instant::now(), inner.came));
         }
         inner.carried |= carried;
         inner.sign();

@@ -12,7 +12,8 @@ use super::retry::may_relent;
 pub(super) const PROBE_AFTER: Duration = Duration::from_secs(5);
 /// How long that may take.
 pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a call may be the next to be answered, whatever else comes: then something ate it or its answer, and the next link is asked.
+/// How long a call may be the next to be answered, whatever else comes, and beside what a slow network takes for what is on its way: then
+/// something ate it or its answer, and the next link is asked.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Proves now and then that the link is alive, and keeps the session so. Returns when it is not.
@@ -33,23 +34,28 @@ pub(super) async fn watch(link: &LiveLink) -> Error {
         let asked = link.vitals.asked().await;
         let now = Instant::now();
         let quiet = link.quiet().min(now.saturating_duration_since(asked));
-        let aged = link.vitals.next_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        if aged >= ANSWER_WITHIN {
-            let text = format!("a call was not answered within {ANSWER_WITHIN:?}");
+        let (since, more) = link.vitals.next_since().unwrap_or((now, Duration::ZERO));
+        let (aged, limit) = (now.saturating_duration_since(since), ANSWER_WITHIN.saturating_add(more));
+        if aged >= limit {
+            let text = format!("a call was not answered within {limit:?}");
             return Error::new(ErrorKind::Timeout, text);
         }
-        if quiet >= PROBE_AFTER {
-            if let Err(error) = prove(link, PROBE_WITHIN).await {
+        // Nothing comes while something large is on its way, and a heartbeat is behind it.
+        let upload = link.vitals.on_its_way();
+        let probe_after = PROBE_AFTER.saturating_add(upload);
+        if quiet >= probe_after {
+            if let Err(error) = prove(link, PROBE_WITHIN.saturating_add(upload)).await {
                 return error;
             }
             continue;
         }
         // What is looked at next may have come to life until then, or others be older: all is looked at anew.
-        tokio::time::sleep((PROBE_AFTER - quiet).min(ANSWER_WITHIN - aged).max(Duration::from_millis(1))).await;
+        tokio::time::sleep((probe_after - quiet).min(limit - aged).max(Duration::from_millis(1))).await;
     }
 }
 
-/// Sends a heartbeat. Fails if not a single byte comes within the limit, or no answer in [`ANSWER_WITHIN`] although bytes do.
+/// Sends a heartbeat. Fails if not a single byte comes within the limit, or no answer in [`ANSWER_WITHIN`] although bytes do, and not more
+/// than that takes on a slow network.
 pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
     let since = Instant::now();
     let answer = link.call(Command::Heartbeat, limit);
@@ -63,11 +69,16 @@ pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
             }
             Ok(Err(error)) if may_relent(&error, true) => return Ok(()),
             Ok(Err(error)) => return Err(error),
-            Err(_) if link.quiet() < limit && since.elapsed() < ANSWER_WITHIN.max(limit) => {}
+            Err(_) if link.quiet() < limit && since.elapsed() < patience(link).max(limit) => {}
             Err(_) => {
                 let text = format!("no answer to a heartbeat within {:?}", since.elapsed());
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
         }
     }
+}
+
+/// How long the oldest call may wait.
+fn patience(link: &LiveLink) -> Duration {
+    link.vitals.next_since().map_or(ANSWER_WITHIN, |(_, more)| ANSWER_WITHIN.saturating_add(more))
 }

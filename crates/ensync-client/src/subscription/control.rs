@@ -36,17 +36,7 @@ impl Control {
     ///
     /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
-        let reason = reason.into();
-        let deadline = self.deadline();
-        let _held = self.turn(deadline).await.map_err(|error| error.context("pause"))?;
-        // Before the engine is told, so that a link that comes up meanwhile restores it.
-        let registry = self.client.session.registry();
-        let before = registry.set_paused(&self.event, &self.end, Some(reason.clone()));
-        let paused = self.call(Command::Pause { event: self.event.clone(), reason }, deadline).await;
-        if paused.is_err() {
-            registry.set_paused(&self.event, &self.end, before);
-        }
-        paused
+        self.say(Some(reason.into())).await
     }
 
     /// Ends a pause.
@@ -55,14 +45,7 @@ impl Control {
     ///
     /// What any call can fail with: see [`Client::publish`].
     pub async fn resume(&self) -> Result<()> {
-        let deadline = self.deadline();
-        let _held = self.turn(deadline).await.map_err(|error| error.context("continue"))?;
-        self.client.session.registry().set_paused(&self.event, &self.end, None);
-        if self.client.session.is_full(&self.event, &self.end) {
-            // The engine goes on by itself when there is room again.
-            return Ok(());
-        }
-        self.call(Command::Continue { event: self.event.clone() }, deadline).await
+        self.say(None).await
     }
 
     /// Asks for one event again: see [`Client::replay`].
@@ -146,30 +129,68 @@ impl Control {
         settle(&self.client, self.event.clone(), id.clone(), block, how, Within::default()).await
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.client.session.request_timeout()
-    }
-
-    /// Waits until nobody else tells the engine to pause this subscription or to go on.
-    async fn turn(&self, deadline: Instant) -> Result<OwnedMutexGuard<()>> {
-        let gate = self.client.session.registry().gate(&self.event, &self.end).unwrap_or_default();
-        tokio::time::timeout_at(deadline, gate.lock_owned()).await.map_err(|_| {
-            let Self { event, client, .. } = self;
-            let text = format!(
-                "{event} at {}: an earlier pause or continue of this subscription was not answered until the deadline; this one \
-                 was not sent",
-                client.endpoint()
-            );
-            Error::new(ErrorKind::Unavailable, text)
-        })
-    }
-
-    /// Calls on behalf of this subscription; a later one to the same name is none of its business.
-    async fn call(&self, command: Command, deadline: Instant) -> Result<()> {
-        let context = format!("{} {} at {}", command.name(), self.event, self.client.endpoint());
-        if !self.client.session.registry().is_open(&self.event, &self.end) {
+    /// Remembers a pause, or its end, and tells the engine.
+    async fn say(&self, paused: Option<String>) -> Result<()> {
+        let deadline = Instant::now() + self.client.session.request_timeout();
+        let word = self.word(paused.clone());
+        let context = format!("{} {} at {}", word.name(), self.event, self.client.endpoint());
+        let named = |error: Error| error.context(context.clone());
+        let turn = self.turn(deadline).await.map_err(named)?;
+        let registry = self.client.session.registry();
+        if !registry.is_open(&self.event, &self.end) {
             return Err(Error::new(ErrorKind::Closed, format!("{context}: this subscription has ended")));
         }
-        self.client.session.tell(command, deadline).await.map_err(|error| error.context(context))
+        // Before the engine is told, so that a link that comes up meanwhile restores it.
+        let before = registry.set_paused(&self.event, &self.end, paused.clone());
+        let said = self.tell(word, &paused, turn, deadline).await.map_err(named);
+        if said.is_err() && paused.is_some() {
+            registry.unpause(&self.event, &self.end, &paused, before);
+        }
+        said
+    }
+
+    /// Tells the engine, over a link that is there for as long as the turn is held: without one, the next one's restoring needs the turn.
+    async fn tell(
+        &self,
+        word: Command,
+        paused: &Option<String>,
+        turn: OwnedMutexGuard<()>,
+        deadline: Instant,
+    ) -> Result<()> {
+        let (session, mut turn) = (&self.client.session, Some(turn));
+        loop {
+            if let Some(live) = session.live_link() {
+                if paused.is_none() && session.is_full(&self.event, &self.end) {
+                    // The engine goes on by itself when there is room again.
+                    return Ok(());
+                }
+                return session.tell(word, &live, deadline).await;
+            }
+            drop(turn.take());
+            session.live_until(deadline).await?;
+            turn = Some(self.turn(deadline).await?);
+            if session.registry().paused(&self.event, &self.end) != *paused {
+                // Somebody has said something else since, which is what is meant; or it was left.
+                return Ok(());
+            }
+        }
+    }
+
+    fn word(&self, paused: Option<String>) -> Command {
+        let event = self.event.clone();
+        match paused {
+            Some(reason) => Command::Pause { event, reason },
+            None => Command::Continue { event },
+        }
+    }
+
+    /// Waits until nobody else tells the engine anything of this subscription.
+    async fn turn(&self, deadline: Instant) -> Result<OwnedMutexGuard<()>> {
+        let turn = self.client.session.registry().turn(&self.event, &self.end).unwrap_or_default();
+        tokio::time::timeout_at(deadline, turn.lock_owned()).await.map_err(|_| {
+            let text =
+                "what was said of this subscription before was not answered until the deadline; this was not sent";
+            Error::new(ErrorKind::Unavailable, text)
+        })
     }
 }

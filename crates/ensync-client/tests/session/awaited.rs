@@ -79,6 +79,34 @@ async fn attempts_become_rare_if_nobody_waits_and_stay_bounded_if_somebody_does(
     assert!(told.await <= 60 * SECOND);
 }
 
+/// Somebody who only reads has no deadline; what waits for him is as late as he is.
+#[tokio::test(start_paused = true)]
+async fn readers_are_back_soon_though_nobody_calls() {
+    for reads in [true, false] {
+        let mut longest = Duration::ZERO;
+        for seed in 0..100 {
+            let engine = Scripted::new(|_, _| Answer::Done);
+            let client = engine.engine().jitter_seed(seed).create_client("key").await.unwrap();
+            let orders = if reads { Some(client.subscribe("a/b").await.unwrap()) } else { None };
+            engine.logins(move |_| Err(ErrorKind::Connect));
+            engine.end(1, Some(ErrorKind::Interrupted));
+            tokio::time::sleep(600 * SECOND).await;
+            let tried = engine.tried.lock().unwrap().len();
+            // Five seconds between two on average, after some that were sooner.
+            assert!(!reads || (100..250).contains(&tried), "{tried} attempts");
+            engine.logins(|_| Ok(()));
+            let since = Instant::now();
+            while !client.is_connected() {
+                tokio::time::sleep(SECOND / 10).await;
+            }
+            longest = longest.max(since.elapsed());
+            drop(orders);
+        }
+        let expected = if reads { 8 * SECOND..11 * SECOND } else { 30 * SECOND..61 * SECOND };
+        assert!(expected.contains(&longest), "reads: {reads}: {longest:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_full_is_not_asked_more_often_by_those_who_wait() {
     let mut tried = Vec::new();

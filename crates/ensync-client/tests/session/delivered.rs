@@ -131,6 +131,30 @@ async fn a_settlement_is_not_said_over_another_link() {
     assert_eq!(engine.count("ack"), 0);
 }
 
+/// With one at a time, an ack that nobody answers holds its handler up for as long as the link takes to be given up, and no longer.
+#[tokio::test(start_paused = true)]
+async fn an_ack_that_hangs_on_a_dead_link_holds_its_handler_up_for_a_moment() {
+    let engine = Scripted::new(|link, command| match command {
+        Command::Settle(_) | Command::Heartbeat if link == 1 => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = handled.clone();
+    let handler = client.subscribe("a/b").await.unwrap().on(move |_event: Event| {
+        count.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Ok::<_, Error>(()))
+    });
+    engine.push(delivery("a/b", "e1", 1));
+    // 10 s until it is noticed, and 5 s until the next.
+    tokio::time::sleep(16 * SECOND).await;
+    assert_eq!((engine.links(), client.is_connected()), (2, true));
+    engine.push(delivery("a/b", "e1", 2));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((handled.load(Ordering::Relaxed), engine.count("ack")), (2, 2));
+    drop(handler);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_runs_out_is_told_and_an_extended_one_is_not() {
     let engine = extends();
@@ -242,4 +266,35 @@ async fn the_key_of_the_ring_that_matches_the_login_seals() {
     client.publish("a/b", &1).to(somebody()).await.unwrap();
     client.wait_until_live().await.unwrap();
     client.publish("a/b", &1).to(somebody()).await.unwrap();
+}
+
+/// Before the first login nobody knows which key of the ring is the app's: who publishes waits for it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sealed_in_an_apps_name_before_it_is_known() {
+    use ensync_client::core::crypto::Suite;
+    let key = || SecretKey::generate().unwrap();
+    let (next, present, reader) = (key(), key(), key());
+    let is = |key: &SecretKey| key.app_id().unwrap();
+    let engine = Scripted::new(|_, _| Answer::Done);
+    engine.calls_the_app(is(&present));
+    engine.logins(|tried| if tried < 3 { Err(ErrorKind::Connect) } else { Ok(()) });
+    let settings = engine.engine().suite(Suite::Aes256Gcm).retry_first_connect(true);
+    let ring = Keyring::new(next).with_previous(present.clone());
+    let client = settings.create_client("key").keyring(ring).await.unwrap();
+    client.publish("a/b", &1).to(is(&reader)).await.unwrap();
+    let Some(Command::Publish(sent)) = engine.of("publish").pop().map(|call| call.command) else { panic!("none") };
+
+    let engine = Scripted::new(|_, _| Answer::Done);
+    let client = engine.engine().create_client("key").app_secret_key(&reader).await.unwrap();
+    let mut orders = client.subscribe("a/b").await.unwrap();
+    let (sender, recipient) = (Some(is(&present)), Some(is(&reader)));
+    engine.push(Delivery {
+        payload: sent.payload,
+        metadata: sent.metadata,
+        sender,
+        recipient,
+        ..delivery("a/b", "e1", 1)
+    });
+    let event = orders.next().await.unwrap().unwrap();
+    assert_eq!(event.payload::<u32>().unwrap(), 1);
 }

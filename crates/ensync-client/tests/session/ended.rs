@@ -241,3 +241,86 @@ async fn a_session_that_is_forgotten_in_words_is_noticed_by_the_first_refusal() 
         }
     }
 }
+
+/// Where heartbeats are answered on the way, as pings are, a new login is the question; a refusal that has nothing to do with sessions asks
+/// none, and one that comes again over the new link is told, and asks seldom from then on.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_forgotten_behind_a_gateway_is_noticed_by_a_new_login() {
+    for (words, forgot, links) in
+        [("Client not found", true, 2), ("Client not found", false, 2), ("Event not found", true, 1)]
+    {
+        let mut known = 0;
+        let engine = Scripted::new(move |link, command| match command {
+            Command::Publish(_) => {
+                known += usize::from(link == 1);
+                if known == 1 || (forgot && link > 1) { Answer::Done } else { Answer::Says(words) }
+            }
+            _ => Answer::Done,
+        });
+        engine.heartbeats_are_answered_on_the_way();
+        let client = engine.client().await;
+        let publishes = || async {
+            futures::stream::iter(0..32)
+                .map(|n| client.publish("a/b", &n).to(somebody()).into_future())
+                .buffer_unordered(32)
+                .map(|outcome| outcome.map(drop).map_err(|error| error.kind()))
+                .collect::<Vec<_>>()
+                .await
+        };
+        client.publish("a/b", &0).to(somebody()).await.unwrap();
+        let refused = |outcomes: &[_]| outcomes.iter().filter(|outcome| **outcome == Err(ErrorKind::Refused)).count();
+        let outcomes = publishes().await;
+        let expected = if links == 2 && forgot { 0 } else { 32 };
+        assert_eq!((refused(&outcomes), engine.links()), (expected, links), "{words}, {forgot}: {outcomes:?}");
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(61)).await;
+            assert_eq!(refused(&publishes().await), expected);
+        }
+        // No link on which nothing was carried out is asked so.
+        assert_eq!(engine.links(), links, "{words}, {forgot}");
+    }
+}
+
+/// The same where something else is carried out over each link.
+#[tokio::test(start_paused = true)]
+async fn words_that_mean_something_else_cost_ever_fewer_logins() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::Says("the client of the recipient is not known: client not found"),
+        _ => Answer::Done,
+    });
+    engine.heartbeats_are_answered_on_the_way();
+    let client = engine.client().await;
+    let _orders = client.subscribe("a/b").await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3_600) {
+        let error = client.publish("a/b", &1).to(somebody()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!((3..=7).contains(&engine.links()), "{} links", engine.links());
+}
+
+/// Over WebSocket answers bear no id: behind one that was never answered a subscription may be told that a delivery is stale. That is no
+/// word about the subscription.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_told_the_answer_to_a_settlement_goes_on() {
+    for over_the_same in [true, false] {
+        let mut refusals = 0;
+        let engine = Scripted::new(move |_, command| match command {
+            Command::Subscribe(_) => {
+                refusals += 1;
+                if (2..=4).contains(&refusals) { Answer::No(ErrorKind::StaleDelivery) } else { Answer::Done }
+            }
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let mut orders = client.subscribe("a/b").await.unwrap();
+        match over_the_same {
+            true => engine.end_subscription("a/b", Error::new(ErrorKind::StaleDelivery, "of another")),
+            false => engine.end(1, None),
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((engine.count("subscribe"), engine.links()), (5, 1 + usize::from(!over_the_same)));
+        comes(&engine, &mut orders, "e-1").await;
+    }
+}

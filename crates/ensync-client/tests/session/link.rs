@@ -20,6 +20,11 @@ pub(crate) trait Far: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Whether heartbeats are not answered by somebody else.
+    fn answers_heartbeats(&self) -> bool {
+        true
+    }
+
     /// The client says goodbye.
     async fn close(&self) {}
 }
@@ -79,6 +84,10 @@ impl Transport for Near {
 
     async fn ended_subscription(&self) -> (EventName, Error) {
         self.far.ended_subscription().await
+    }
+
+    fn heartbeat_reaches_the_engine(&self) -> bool {
+        self.far.answers_heartbeats()
     }
 
     async fn close(&self) {

@@ -120,6 +120,8 @@ async fn a_link_that_ends_in_order_is_followed_at_once() {
     let client = engine.client().await;
     for link in 1..=50 {
         client.publish("a/b", &link).to(somebody()).await.unwrap();
+        // Some soon after each other, and from then on every 5 s for ever.
+        tokio::time::sleep(if link > 8 { 5 * SECOND } else { SECOND / 10 }).await;
         engine.end(link, None);
         let since = Instant::now();
         client.publish("a/b", &link).to(somebody()).await.unwrap();

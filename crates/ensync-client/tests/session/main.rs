@@ -8,6 +8,7 @@ mod closing;
 mod delivered;
 mod ended;
 mod gateway;
+mod leases;
 mod leaving;
 mod link;
 mod links;
@@ -15,8 +16,10 @@ mod links;
 mod observed;
 #[cfg(feature = "outbox")]
 mod outbox;
+mod pauses;
 mod retries;
 mod scripted;
+mod slow;
 mod stale;
 mod streams;
 mod subscriptions;

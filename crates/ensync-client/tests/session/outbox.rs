@@ -75,3 +75,35 @@ async fn what_a_gateway_does_not_let_through_is_not_parked() {
         client.close().await.unwrap();
     }
 }
+
+/// What is queued is sent as soon after an outage as a reader is back, also if it was queued in the middle of it.
+#[tokio::test(start_paused = true)]
+async fn an_outbox_with_something_to_send_is_dialled_for() {
+    for queues in [true, false] {
+        let engine = Scripted::new(|_, _| Answer::Done);
+        let place = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(place.path().join("outbox"), OutboxOptions::new()).await.unwrap();
+        let key = SecretKey::generate().unwrap();
+        let settings = engine.engine().jitter_seed(3);
+        let client = settings.create_client("key").app_secret_key(&key).outbox(outbox.clone()).await.unwrap();
+        engine.logins(|_| Err(ErrorKind::Connect));
+        engine.end(1, Some(ErrorKind::Interrupted));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        if queues {
+            client.publish("a/b", &1).to(somebody()).queue().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let tried = engine.tried.lock().unwrap().clone();
+        let late = &tried[tried.len() - 10..];
+        let longest = late.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert_eq!(longest <= Duration::from_secs(10), queues, "{longest:?}");
+        engine.logins(|_| Ok(()));
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        if queues {
+            tokio::time::resume();
+            assert_eq!((flushed(&outbox).await.waiting, engine.count("publish")), (0, 1));
+            tokio::time::pause();
+        }
+        client.close().await.unwrap();
+    }
+}

@@ -55,6 +55,8 @@ pub(crate) struct Scripted {
     app: Mutex<Option<AppId>>,
     /// Whether a gateway in between refuses logins.
     gateway: AtomicBool,
+    /// Whether somebody in between answers heartbeats.
+    heartbeats: AtomicBool,
 }
 
 /// What a test can do to a link.
@@ -88,6 +90,7 @@ impl Scripted {
             extensions,
             app: Mutex::default(),
             gateway: AtomicBool::new(false),
+            heartbeats: AtomicBool::new(false),
         })
     }
 
@@ -99,6 +102,11 @@ impl Scripted {
     /// Logins are refused on the way to it from now on, by somebody else.
     pub(crate) fn behind_a_gateway(&self) {
         self.gateway.store(true, Ordering::Relaxed);
+    }
+
+    /// Heartbeats are answered on the way to it, as pings are.
+    pub(crate) fn heartbeats_are_answered_on_the_way(&self) {
+        self.heartbeats.store(true, Ordering::Relaxed);
     }
 
     /// What the engine calls the app from the next login on.
@@ -215,6 +223,10 @@ impl Far for End {
                 }
             }
         }
+    }
+
+    fn answers_heartbeats(&self) -> bool {
+        !self.engine.heartbeats.load(Ordering::Relaxed)
     }
 
     async fn ended_subscription(&self) -> (EventName, Error) {

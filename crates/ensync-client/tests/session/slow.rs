@@ -1,0 +1,60 @@
+//! Networks that are slow, and engines that are well.
+
+use std::time::Duration;
+
+use ensync_client::core::{Command, Delivery, WirePayload};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use crate::scripted::{Answer, Scripted, delivery, somebody};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A large event takes a minute to get there, in which nothing comes and a heartbeat is behind it: that is no dead link.
+#[tokio::test(start_paused = true)]
+async fn a_large_event_is_waited_for_as_long_as_a_slow_network_takes() {
+    for (bytes, takes, links) in [(2 << 20, 50 * SECOND, 1), (64 << 10, 3_600 * SECOND, 2)] {
+        let text = "x".repeat(bytes);
+        let mut until = None::<Instant>;
+        let engine = Scripted::new(move |link, command| {
+            if let (Command::Publish(_), None) = (command, until) {
+                until = Some(Instant::now() + takes);
+            }
+            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            if link > 1 { Answer::Done } else { Answer::After(left, Box::new(Answer::Done)) }
+        });
+        let client = engine.client().await;
+        let begun = Instant::now();
+        client.publish("a/b", &text).to(somebody()).timeout(600 * SECOND).await.unwrap();
+        assert_eq!((engine.links(), engine.count("publish")), (links, links), "{takes:?}");
+        assert!(begun.elapsed() <= 50 * SECOND, "{:?}", begun.elapsed());
+    }
+}
+
+/// Answers stand behind the events that were sent before them.
+#[tokio::test(start_paused = true)]
+async fn an_answer_behind_many_events_is_waited_for() {
+    // So many bytes a second; and how long the answer takes.
+    for (each_second, takes, links) in [(150 << 10, 55, 1), (1 << 10, 55, 2), (2 << 20, 55, 2)] {
+        let engine = Scripted::new(move |link, command| match command {
+            Command::Settle(_) if link == 1 => Answer::After(takes * SECOND, Box::new(Answer::Done)),
+            _ => Answer::Done,
+        });
+        let client = engine.engine().request_timeout(120 * SECOND).create_client("key").await.unwrap();
+        let mut orders = client.subscribe("a/b").max_in_flight(1_000).await.unwrap();
+        engine.push(delivery("a/b", "first", 1));
+        let first = orders.next().await.unwrap().unwrap();
+        let acked = tokio::spawn(async move { first.ack().await });
+        for n in 0..takes {
+            let payload = WirePayload::from_wire("A".repeat(each_second));
+            engine.push(Delivery { payload, ..delivery("a/b", &format!("e-{n}"), 1) });
+            tokio::time::sleep(SECOND).await;
+            let came = tokio::time::timeout(SECOND, orders.next()).await;
+            if came.is_err() || engine.links() > 1 {
+                break;
+            }
+        }
+        tokio::time::sleep(5 * SECOND).await;
+        assert_eq!((engine.links(), acked.await.unwrap().is_ok()), (links, links == 1), "{each_second} bytes a second");
+    }
+}
