@@ -93,6 +93,10 @@ impl Transport for Way {
         self.inner.silent_for()
     }
 
+    fn heartbeat_reaches_the_engine(&self) -> bool {
+        self.inner.heartbeat_reaches_the_engine()
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

@@ -22,6 +22,8 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Odd {
     Silent,
+    /// The same to a publish.
+    Skips,
     Late(Duration),
     Resets,
     Refuses(ErrorKind),
@@ -31,6 +33,7 @@ impl Odd {
     fn name(self) -> &'static str {
         match self {
             Self::Silent => "silent",
+            Self::Skips => "publish skipped",
             Self::Late(_) => "late",
             Self::Resets => "reset",
             Self::Refuses(_) => "refused in passing",
@@ -109,8 +112,8 @@ impl Engine {
         self.random.lock().unwrap().u8(0..100) < percent
     }
 
-    fn odd(&self) -> Option<Odd> {
-        if let Some(odd) = self.set_odd() {
+    fn odd(&self, command: &Command) -> Option<Odd> {
+        if let Some(odd) = self.set_odd(command) {
             return Some(odd);
         }
         let percent = *self.restless.lock().unwrap();
@@ -124,9 +127,12 @@ impl Engine {
         })
     }
 
-    fn set_odd(&self) -> Option<Odd> {
+    fn set_odd(&self, command: &Command) -> Option<Odd> {
         let mut now = self.odd.lock().unwrap();
         let (odd, count, percent) = now.as_mut()?;
+        if *odd == Odd::Skips && !matches!(command, Command::Publish(_)) {
+            return None;
+        }
         if *count == 0 || !self.chance(*percent) {
             return None;
         }
@@ -137,12 +143,12 @@ impl Engine {
     pub async fn carry_out(&self, broker: &Broker, peer: &Peer, mut command: Command) -> Outcome {
         self.as_it_reads(&mut command);
         let name = command.name();
-        let odd = self.odd();
+        let odd = self.odd(&command);
         if let Some(odd) = odd {
             self.ledger.met(odd.name());
             self.ledger.note(format_args!("odd: {name}: {odd:?}"));
         }
-        let silent = matches!(odd, Some(Odd::Silent | Odd::Resets));
+        let silent = matches!(odd, Some(Odd::Silent | Odd::Skips | Odd::Resets));
         if let Some(Odd::Refuses(kind)) = odd {
             let refusal = Error::new(kind, "not now, try again");
             // What stands before an engine may say so of what the engine has carried out.
@@ -156,7 +162,7 @@ impl Engine {
         }
         if silent && self.chance(50) {
             // It never came to be carried out.
-            return if odd == Some(Odd::Silent) { Outcome::Silence } else { Outcome::Reset };
+            return if odd == Some(Odd::Resets) { Outcome::Reset } else { Outcome::Silence };
         }
         let mut late = match odd {
             Some(Odd::Late(by)) => Some(by),
@@ -172,7 +178,7 @@ impl Engine {
         }
         let answer = if paused && self.ignores_pause { Ok(Reply::Done) } else { broker.handle(peer, command).await };
         match odd {
-            Some(Odd::Silent) => return Outcome::Silence,
+            Some(Odd::Silent | Odd::Skips) => return Outcome::Silence,
             Some(Odd::Resets) => return Outcome::Reset,
             _ => tokio::time::sleep(late.unwrap_or_default()).await,
         }

@@ -14,7 +14,7 @@ pub type Key = (usize, u64);
 
 /// How long answers that are shifted may be told before the link is given up: answers carry no id, so nothing shows it sooner.
 /// 10 s until the client pauses, 20 s without an answer, and what was still on its way.
-const SHIFTED: Duration = Duration::from_secs(60);
+pub const SHIFTED: Duration = Duration::from_secs(60);
 /// A call that had so long a time without any trouble has been carried out: the longest wait to reconnect is a minute, a dial into
 /// nothing takes 20 s, and so does it to notice a dead link.
 const SOUND: Duration = Duration::from_secs(150);
@@ -362,6 +362,7 @@ impl Sums {
         ("stream ended", 20),
         ("left while paused", 5),
         ("steady without leases", 1),
+        ("publish skipped", 2),
     ];
 
     pub fn add(&mut self, ledger: &Ledger) {
