@@ -20,21 +20,32 @@ pub struct Person {
     pub limit: Duration,
 }
 
-/// Publishes one event after the other to an app, and now and then one to nobody. `steady` has it do so for minutes, in which there is
-/// always something under way.
+/// How much is published, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    Usual,
+    /// For minutes, in which there is always something under way.
+    Steady,
+    /// For two minutes, after others.
+    Late,
+}
+
+/// Publishes one event after the other to an app, and now and then one to nobody.
 pub async fn publish(
     world: Arc<World>,
     by: Person,
     (to, nobody): (AppId, AppId),
-    (name, steady): (usize, bool),
+    (name, pace): (usize, Pace),
     mut random: fastrand::Rng,
 ) {
     let (pause, most) = match random.u8(0..4) {
-        _ if steady => (800, 400..500),
+        _ if pace == Pace::Steady => (800, 400..500),
+        _ if pace == Pace::Late => (3_000, 80..100),
         0 => (6_000, 5..25),
         _ => (1_500, 5..25),
     };
-    for n in 0..random.u64(most) {
+    let first = if pace == Pace::Late { 1_000 } else { 0 };
+    for n in first..first + random.u64(most) {
         // Some may outlast everything.
         let limit = if random.u8(0..4) == 0 { random.u64(200..600) } else { random.u64(1..60) };
         let (limit, begun) = (Duration::from_secs(limit), Instant::now());

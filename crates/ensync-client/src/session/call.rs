@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::budget::{LATER, Paid};
 use super::ended::{about_a_refusal, about_the_session};
-use super::link::{LinkLife, LiveLink};
+use super::link::{LinkLife, LiveLink, size};
 use super::retry::{Attempts, Next, RetryPolicy, Sent};
 use super::room::Place;
+use super::vitals::takes;
 use super::watch::ANSWER_WITHIN;
 use super::{Shared, State};
 
@@ -117,7 +118,8 @@ impl Shared {
             }
             epoch = link.epoch();
             // What the engine is told. No answer is waited for as long as that: see `watch`.
-            let left = deadline.saturating_duration_since(sent.at()).min(2 * ANSWER_WITHIN);
+            let most = (2 * ANSWER_WITHIN).saturating_add(takes(size(&command)));
+            let left = deadline.saturating_duration_since(sent.at()).min(most);
             let answer = tokio::time::timeout_at(deadline, link.call(command.clone(), left)).await;
             // What waits for another attempt takes no room from what is answered.
             drop(taken);

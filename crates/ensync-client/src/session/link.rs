@@ -140,11 +140,7 @@ impl LiveLink {
         }
         let (keeps_alive, subscribes) =
             (matches!(command, Command::Heartbeat), matches!(command, Command::Subscribe(_)));
-        let bytes = match &command {
-            Command::Publish(publish) => publish.payload.len() + publish.metadata.as_str().len(),
-            _ => 0,
-        };
-        let waiting = self.vitals.begin(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let waiting = self.vitals.begin(size(&command));
         let answer = tokio::select! {
             // An answer that is there counts.
             biased;
@@ -193,6 +189,14 @@ impl LiveLink {
 impl fmt::Debug for LiveLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveLink").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// What a command takes up on its way, as far as it may be much.
+pub(super) fn size(command: &Command) -> u64 {
+    match command {
+        Command::Publish(publish) => (publish.payload.len() + publish.metadata.as_str().len()) as u64,
+        _ => 0,
     }
 }
 

@@ -51,7 +51,8 @@ const SLOWEST: u64 = 64 << 10;
 /// What an engine may have sent before it answers: two windows of the default size. Where more has come, the answer was not behind it.
 const BEHIND: u64 = 16 << 20;
 
-fn takes(bytes: u64) -> Duration {
+/// How long so many bytes are on their way at most.
+pub(super) fn takes(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SLOWEST)
 }
 

@@ -120,3 +120,27 @@ async fn debug_of_a_publish_shows_no_payload_and_no_time_is_said_as_that() {
     assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::InvalidInput, false), "{error}");
     assert_eq!(engine.count("publish"), 0);
 }
+
+/// A copy that waits for another attempt leaves its place among those of its publish, and its room among those of its client.
+#[tokio::test(start_paused = true)]
+async fn recipients_that_are_refused_in_passing_hold_up_no_other() {
+    let (troubled, well): (Vec<_>, Vec<_>) =
+        ((0..65).map(|_| somebody()).collect(), (0..20).map(|_| somebody()).collect());
+    let refused: std::collections::HashSet<_> = troubled.iter().copied().collect();
+    let times = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = times.clone();
+    let engine = Scripted::new(move |_, command| match command {
+        Command::Publish(publish) if refused.contains(&publish.recipient) => Answer::No(ErrorKind::LimitExceeded),
+        Command::Publish(_) => {
+            noted.lock().unwrap().push(tokio::time::Instant::now());
+            Answer::Done
+        }
+        _ => Answer::Done,
+    });
+    let client = engine.engine().max_publishes_in_flight(8).create_client("key").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let publishing = client.publish("a/b", &1).to_all(troubled.iter().chain(&well).copied()).await;
+    assert_eq!(publishing.unwrap_err().kind(), ErrorKind::PartiallyPublished);
+    let times = times.lock().unwrap();
+    assert!(times.len() == 20 && times.iter().all(|at| *at - begun < SECOND), "{times:?}");
+}

@@ -1,5 +1,6 @@
 //! What is sent again, and what is not.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -243,4 +244,32 @@ async fn within_ten_minutes(acks: usize, in_order: bool) -> usize {
     };
     let _goes_on = tokio::time::timeout(600 * SECOND, reading).await;
     engine.links()
+}
+
+/// One recipient whose queue is full, for minutes and with short deadlines, takes no repeat from what is refused once.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_all_the_time_takes_no_repeats_from_others() {
+    let (full, other) = (somebody(), somebody());
+    let mut refusals = 0;
+    let engine = Scripted::new(move |_, command| match command {
+        Command::Publish(publish) if publish.recipient == full => Answer::No(ErrorKind::LimitExceeded),
+        // Some more than once.
+        Command::Publish(_) if refusals < 4 => {
+            refusals += 1;
+            Answer::No(ErrorKind::Unavailable)
+        }
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let publishing = |limit| {
+        let publishes = (0..50).map(|n| client.publish("a/b", &n).to(full).timeout(limit).into_future());
+        futures::future::join_all(publishes)
+    };
+    for limit in [SECOND, 30 * SECOND] {
+        let begun = Instant::now();
+        while begun.elapsed() < 60 * SECOND {
+            publishing(limit).await;
+        }
+        client.publish("a/b", &1).to(other).await.unwrap();
+    }
 }
