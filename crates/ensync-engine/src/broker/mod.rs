@@ -7,6 +7,7 @@ mod backoff;
 mod clock;
 mod copying;
 mod inbox;
+mod lines;
 mod login_throttle;
 mod look;
 mod maintenance;
@@ -32,7 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ensync_core::{Error, ErrorKind, Result, ServerConfig};
+use ensync_core::{AppId, Error, ErrorKind, Result, ServerConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use administer::new_access_key;
@@ -46,6 +47,7 @@ use crate::partition::Partition;
 use crate::random::random;
 use crate::state::{Access, Census, Count, Limits};
 use clock::Time;
+use lines::{Lines, Turn};
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Figures, Gauge, Partly, Seen};
 use records::Records;
@@ -57,6 +59,8 @@ use waiting::Waiting;
 
 /// Requests that may wait for a task; who sends more waits himself.
 const WAITING: usize = 4_096;
+/// How long a stop waits for what apps have asked for to be taken in, before what is left is refused.
+const LINES: std::time::Duration = std::time::Duration::from_secs(5);
 /// How many queues are counted at a time.
 const QUEUES: usize = 1_024;
 /// How long a task may take to answer before the engine counts as not ready.
@@ -105,7 +109,16 @@ struct Shared {
 /// A partition's task, and its log.
 struct Handle {
     requests: mpsc::Sender<Request>,
+    lines: Arc<Lines>,
     records: Arc<Records>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
 }
 
 impl Broker {
@@ -115,9 +128,12 @@ impl Broker {
         _ = self.0.registrar.send(Ask::Shutdown).await;
         // What administrators asked for before needs the partitions.
         self.0.registrar.closed().await;
-        for partition in &self.0.partitions {
+        // Each by itself: one whose disk hangs is no reason for the others to wait.
+        let told = self.0.partitions.iter().map(async |partition| {
+            _ = tokio::time::timeout(LINES, partition.lines.empty()).await;
             _ = partition.requests.send(Request::Shutdown).await;
-        }
+        });
+        futures::future::join_all(told).await;
         // The tasks drop the sender when they end, those that are left too if one has failed.
         let mut running = self.0.running.clone();
         while running.changed().await.is_ok() {}
@@ -277,10 +293,24 @@ impl Broker {
     /// Sends a request to a partition's task and waits for its answer.
     async fn ask<T>(&self, partition: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
         self.check_running()?;
-        let partition = self.0.partitions.get(partition).ok_or_else(stopped)?;
-        let (answer, answered) = oneshot::channel();
-        partition.requests.send(request(answer)).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        self.handle(partition)?.ask(request).await
+    }
+
+    /// The same for a client, in the line of its app. What waits there when the broker stops is carried out.
+    async fn ask_in_turn<T>(
+        &self,
+        partition: usize,
+        app: AppId,
+        request: impl FnOnce(Answer<T>, Turn) -> Request,
+    ) -> Result<T> {
+        self.check_running()?;
+        let partition = self.handle(partition)?;
+        let turn = partition.lines.turn(app).await;
+        partition.ask(|answer| request(answer, turn)).await
+    }
+
+    fn handle(&self, partition: usize) -> Result<&Handle> {
+        self.0.partitions.get(partition).ok_or_else(stopped)
     }
 
     /// Looks at a partition.

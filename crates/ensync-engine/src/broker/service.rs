@@ -13,6 +13,9 @@ use crate::model::{AdminCommand, KeyHash};
 use crate::random::random;
 use crate::state::{Admitted, Use};
 
+/// What a publish that waits takes beside its bytes: its place, and what answers it.
+const PLACE: usize = 1 << 10;
+
 #[async_trait]
 impl Service for Broker {
     async fn login(&self, login: Login) -> Result<Session> {
@@ -59,6 +62,8 @@ impl Service for Broker {
         let index = self.0.layer.read().access.partition_of(&peer.app_id);
         let Some(partition) = self.0.partitions.get(index) else { return };
         let client_id = peer.client_id.clone();
+        // Behind what it sent before.
+        drop(partition.lines.turn(peer.app_id).await);
         _ = registrar::ask(&partition.requests, |answer| Request::Logout { client_id, answer }).await;
     }
 }
@@ -70,19 +75,22 @@ impl Broker {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
                 self.register_first_use(peer, Some(Use::of_publish(&publish))).await?;
-                let charge = self.0.waiting.charge(peer.app_id, publish.size())?;
+                let charge = self.0.waiting.charge(peer.app_id, publish.size() + PLACE)?;
                 let (index, pass) = {
                     let layer = self.0.layer.read();
                     (layer.access.route_publish(publish.recipient()), layer.access.pass(peer)?)
                 };
                 let (peer, caller) = (peer.clone(), |answer| Caller::new(answer, charge));
-                self.ask(index, |answer| Request::Publish { peer, pass, publish, caller: caller(answer) }).await?
+                let app = peer.app_id;
+                let request = |answer, turn| Request::Publish { peer, pass, publish, caller: caller(answer), turn };
+                self.ask_in_turn(index, app, request).await?
             }
             command => {
                 self.register_first_use(peer, Use::of(&command)).await?;
                 let index = self.0.layer.read().access.route(peer, &command);
                 let (command, peer) = (Box::new(brief(command)), peer.clone());
-                self.ask(index, |answer| Request::Command { peer, command, answer }).await?
+                let app = peer.app_id;
+                self.ask_in_turn(index, app, |answer, turn| Request::Command { peer, command, answer, turn }).await?
             }
         };
         match outcome {
