@@ -17,7 +17,7 @@ const PARKED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("parked");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The version of what the tables hold.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// In the table of single numbers: what was queued before this name is as many milliseconds younger than its stamp says.
 const STEP: &str = "step ";
 /// No clock that was ever set says an earlier time: 2026.
@@ -87,10 +87,12 @@ impl<'a> Batch<'a> {
                 self.meta.insert("format", FORMAT).map_err(failed)?;
             }
             Some(FORMAT) => {}
-            Some(newer) => {
+            Some(other) => {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
-                    format!("it was written by a newer version (format {newer}, this one knows {FORMAT}); upgrade"),
+                    format!(
+                        "it was written by another version (format {other}, this one knows {FORMAT}); drain it with that one"
+                    ),
                 ));
             }
         }

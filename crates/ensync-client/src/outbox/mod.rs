@@ -127,7 +127,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if another process has it open, or the operating system refuses;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if it is no outbox, is damaged, or was written by a newer version.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if it is no outbox, is damaged, or was written by another version.
     pub async fn open(path: impl AsRef<Path>, options: OutboxOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let (status, watched) = watch::channel(Now::default());

@@ -44,9 +44,7 @@ impl Lines {
     pub(super) async fn turn(self: &Arc<Self>, app: AppId) -> Turn {
         let room = {
             let mut apps = self.apps();
-            let line = apps
-                .entry(app)
-                .or_insert_with(|| Line { room: Arc::new(Semaphore::new(AT_ONCE)), requests: 0 });
+            let line = apps.entry(app).or_insert_with(|| Line { room: Arc::new(Semaphore::new(AT_ONCE)), requests: 0 });
             line.requests += 1;
             line.room.clone()
         };
