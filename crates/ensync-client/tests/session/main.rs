@@ -8,6 +8,7 @@ mod closing;
 mod delivered;
 mod ended;
 mod gateway;
+mod keys;
 mod leases;
 mod leaving;
 mod link;
