@@ -42,7 +42,7 @@ use ensync_core::{
 
 pub(crate) use administer::{check_unused, removed};
 pub use admit::Admitted;
-pub(crate) use census::Census;
+pub(crate) use census::{Census, Counted};
 pub(crate) use decide::Use;
 #[cfg(test)]
 pub(crate) use harness::state::State;
@@ -60,7 +60,7 @@ pub use crate::partition::{
 pub(crate) use crate::partition::{Found, Peeked, Sight, Standing, Subscribed};
 
 use crate::model::{KeyHash, RegistrySnapshot, partition_of};
-use crate::registry::Registry;
+use crate::registry::{Picture, Registry};
 use rate::Rates;
 use sessions::{Session, Sessions};
 
@@ -123,8 +123,14 @@ impl Access {
     }
 
     /// The registry, but for access keys that have ended by now.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn snapshot(&self) -> RegistrySnapshot {
         self.registry.snapshot(self.now)
+    }
+
+    /// The same, to be spelled out later.
+    pub(crate) fn picture(&self) -> Picture {
+        self.registry.picture(self.now)
     }
 
     /// Tells a partition what holds for the events of each name.

@@ -24,6 +24,9 @@ pub(super) struct Salvaged {
     pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
     /// Whether a gap may have held what was done to events.
     pub(super) settlements: bool,
+    /// Whether apps may be missing: there is a gap behind what is known of the beginning, also one that an earlier repair left, or nothing
+    /// is known of that.
+    incomplete: bool,
 }
 
 /// An event that waits.
@@ -68,7 +71,7 @@ pub(super) struct Apps {
 impl Salvaged {
     /// Those that it knows.
     pub(super) fn apps(&self) -> Apps {
-        Apps { ids: self.durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: self.settlements }
+        Apps { ids: self.durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: self.incomplete }
     }
 }
 
@@ -82,6 +85,7 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&A
     let mut seen: HashMap<u32, (u64, usize)> =
         state.snapshot().partition.queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
     let (mut gaps, mut perhaps) = (0, BTreeMap::new());
+    let mut incomplete = scan.lacks_checkpoint().is_some();
     scan.each(directory, split(from).0, |found| {
         match found {
             Found::Gap(index) => {
@@ -103,15 +107,17 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&A
             }
             // What was dropped, a checkpoint knows, if there is one.
             Found::Dropped(_, end) => gaps += usize::from(end.as_u64() > from.as_u64() + FRAME as u64),
-            // What an earlier repair said is no news.
-            Found::Record(..) | Found::Lost(..) => {}
+            // What an earlier repair said is no news, but that it was interrupted then, and what hangs on it was not said.
+            Found::Lost(_, end) => incomplete |= end.as_u64() > from.as_u64() + FRAME as u64,
+            Found::Record(..) => {}
         }
         Ok(())
     })?;
     // What has expired since is in no record, and the log need not have it any more. A start goes by the same time.
     state.recovered(Timestamp::now().max(state.logged_at()));
     let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
-    let own = || Apps { ids: durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: gaps > 0 };
+    incomplete |= gaps > 0;
+    let own = || Apps { ids: durable.registry.apps.iter().map(|app| app.id).collect(), incomplete };
     let apps = registry.cloned().unwrap_or_else(own);
     durable.partition.queues.retain(|queue| {
         let known = apps.ids.contains(&queue.recipient);
@@ -123,7 +129,7 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&A
         orphans.extend(lost.map(|event| (event, (queue.recipient, queue.event.clone()))));
         known
     });
-    Ok(Salvaged { durable, perhaps, orphans, settlements: gaps > 0 })
+    Ok(Salvaged { durable, perhaps, orphans, settlements: gaps > 0, incomplete })
 }
 
 pub(super) fn no_meaning(at: Position) -> Error {

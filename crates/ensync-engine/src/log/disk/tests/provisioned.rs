@@ -103,6 +103,35 @@ async fn a_lost_app_costs_its_events_and_that_is_said() {
     let lost: Vec<_> =
         assessment.events.iter().map(|lost| (lost.recipient, lost.event.clone(), lost.waiting)).collect();
     assert_eq!(lost, [(STORE, paid, 2)], "{assessment:?}");
+    // A repair that was interrupted after the registry: what that knows of it now is no damage any more.
+    crate::store::one::repair(&registry).await.unwrap();
+    assert_eq!(assess(place.path()).await.unwrap().events, assessment.events);
     assert_eq!(repair(place.path()).await.unwrap().events, assessment.events);
     assert_eq!(assess(place.path()).await.unwrap().damage, []);
+}
+
+#[tokio::test]
+async fn a_registry_that_lost_its_beginning_costs_what_waits_and_that_is_said() {
+    let place = Place::new();
+    let paid = EventName::parse("orders/paid").unwrap();
+    let broker = start(&place, &ManualClock::new()).await;
+    let key = broker.create_app("shop", SHOP).await.unwrap();
+    broker.register_event(paid.clone(), EventOptions::default()).await.unwrap();
+    publish(&broker, &key, SHOP, &paid, "one").await;
+    // More than a segment of it, of which the first is dropped with the checkpoint.
+    for n in 0..400 {
+        let name = EventName::parse(&format!("{}/{n}", "a".repeat(200))).unwrap();
+        broker.register_event(name, EventOptions::default()).await.unwrap();
+    }
+    broker.shutdown().await;
+    let registry = place.path().join("registry");
+    assert!(!registry.join("0000000001.log").exists());
+    for path in place.files_below().into_keys().filter(|path| path.starts_with(&registry)) {
+        if path.extension() == Some("checkpoint".as_ref()) {
+            place.alter(&path, |bytes| bytes[70] ^= 1);
+        }
+    }
+    let assessment = assess(place.path()).await.unwrap();
+    let lost: Vec<_> = assessment.events.iter().map(|lost| (lost.recipient, lost.waiting)).collect();
+    assert!(assessment.beginning && lost == [(SHOP, 1)], "{assessment:?}");
 }
