@@ -5,8 +5,11 @@ mod admin;
 mod administer;
 mod backoff;
 mod clock;
+mod commit;
 mod copying;
+mod health;
 mod inbox;
+mod lists;
 mod login_throttle;
 mod look;
 mod maintenance;
@@ -17,7 +20,9 @@ mod pending;
 mod recent;
 mod reclaim;
 mod records;
+mod recover;
 mod registrar;
+mod registry_log;
 mod request;
 mod running;
 mod saving;
@@ -25,12 +30,13 @@ mod service;
 mod session_layer;
 mod start;
 mod task;
+mod together;
 mod upkeep;
 mod waiting;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ensync_core::{Error, ErrorKind, Result, ServerConfig};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,12 +46,12 @@ pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 
 use crate::counters::ConnectionCounters;
-use crate::log::LogUsage;
-use crate::metrics::{Metrics, Reading};
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::random::random;
-use crate::state::{Access, Census, Count, Limits};
+use crate::state::{Access, Counted, Limits};
 use clock::Time;
+pub(crate) use lists::List;
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Figures, Gauge, Partly, Seen};
 use records::Records;
@@ -57,8 +63,8 @@ use waiting::Waiting;
 
 /// Requests that may wait for a task; who sends more waits himself.
 const WAITING: usize = 4_096;
-/// How many queues are counted at a time.
-const QUEUES: usize = 1_024;
+/// How long a stop waits for what administrators have asked for, before it goes on beside that.
+const REGISTRAR: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a task may take to answer before the engine counts as not ready.
 const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -95,6 +101,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     waiting: Arc<Waiting>,
     stopping: Arc<AtomicBool>,
+    /// What each partition counted last.
+    counted: Mutex<Vec<Option<Counted>>>,
     /// Held by whoever looks at what the logs take up.
     looking: Arc<tokio::sync::Mutex<()>>,
     /// `true` once a task has failed; without senders when all have ended.
@@ -109,15 +117,15 @@ struct Handle {
 }
 
 impl Broker {
-    /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
+    /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends. A partition whose disk hangs keeps the
+    /// others from nothing that they have to store.
     pub async fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
         _ = self.0.registrar.send(Ask::Shutdown).await;
-        // What administrators asked for before needs the partitions.
-        self.0.registrar.closed().await;
-        for partition in &self.0.partitions {
-            _ = partition.requests.send(Request::Shutdown).await;
-        }
+        // What administrators asked for before needs the partitions; but one of them may hang.
+        _ = tokio::time::timeout(REGISTRAR, self.0.registrar.closed()).await;
+        let told = self.0.partitions.iter().map(|partition| partition.requests.send(Request::Shutdown));
+        futures::future::join_all(told).await;
         // The tasks drop the sender when they end, those that are left too if one has failed.
         let mut running = self.0.running.clone();
         while running.changed().await.is_ok() {}
@@ -132,112 +140,9 @@ impl Broker {
         self.0.counters.clone()
     }
 
-    /// Whether commands are carried out: the broker answers, is not stopping, and its log takes what it is given.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] says why not.
-    pub async fn ready(&self) -> Result<()> {
-        let refuse = |why: String| Err(Error::new(ErrorKind::Unavailable, why));
-        if self.is_stopping() {
-            return refuse("the engine is stopping".into());
-        }
-        if let Some(error) = self.failure() {
-            return refuse(ensync_core::report(&error));
-        }
-        if let Some(why) = self.0.metrics.trouble() {
-            return refuse(why);
-        }
-        match tokio::time::timeout(UNANSWERED, self.answer()).await {
-            Ok(answer) => answer,
-            Err(_) => refuse(match self.hangs() {
-                Some(hangs) => format!("the disk has not answered for {} s", hangs.as_secs()),
-                None => format!("the broker has not answered for {} s", UNANSWERED.as_secs()),
-            }),
-        }
-    }
-
-    /// Whether a restart would be of no use: it answers, or waits for a disk that does not. A watchdog ends it otherwise.
-    pub async fn is_alive(&self) -> bool {
-        let answers = tokio::time::timeout(UNANSWERED, self.answer()).await.is_ok_and(|answer| answer.is_ok());
-        answers || self.is_stopping() || self.hangs().is_some()
-    }
-
-    /// Waits until every partition's task has answered.
-    async fn answer(&self) -> Result<()> {
-        if *self.0.running.borrow() {
-            return Err(Error::new(ErrorKind::Unavailable, "a task of the engine has failed; start the engine again"));
-        }
-        let all = (0..self.0.partitions.len()).map(|index| self.look(index, |_| ()));
-        futures::future::try_join_all(all).await.map(drop)
-    }
-
-    /// For how long a disk has not answered.
-    fn hangs(&self) -> Option<std::time::Duration> {
-        self.logs().filter_map(|records| records.hangs()).max()
-    }
-
     /// All logs: the registry's, then the partitions'.
     fn logs(&self) -> impl Iterator<Item = &Arc<Records>> {
         [&self.0.registry].into_iter().chain(self.0.partitions.iter().map(|partition| &partition.records))
-    }
-
-    /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics` to who asks for that.
-    ///
-    /// Costs each partition one look at each of its queues, some of them at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] if the broker has stopped.
-    pub async fn metrics(&self) -> Result<String> {
-        // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
-        // Both at once, for he does not wait for ever either.
-        let census = tokio::time::timeout(UNANSWERED, self.census());
-        let (census, rest) = tokio::join!(census, self.rest());
-        let census = census.ok().transpose()?;
-        let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, ready, ..rest })
-    }
-
-    async fn census(&self) -> Result<Census> {
-        let mut census = Census::new(&self.0.layer.read().access, self.0.time.now());
-        for index in 0..self.0.partitions.len() {
-            let mut count = Count::default();
-            loop {
-                let look = move |partition: &Partition| {
-                    let done = partition.count(&mut count, QUEUES);
-                    (done, count, partition.queues.len())
-                };
-                let (done, counted, queues) = self.look(index, look).await?;
-                count = counted;
-                if done {
-                    census.add(count, queues);
-                    break;
-                }
-            }
-        }
-        Ok(census)
-    }
-
-    /// What the logs take up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
-    async fn usage(&self) -> Option<LogUsage> {
-        let turn = self.0.looking.clone().lock_owned().await;
-        let logs: Vec<_> = self.logs().map(|records| records.log.clone()).collect();
-        // It goes on when nobody waits for it any more, and keeps its turn until then.
-        let looked = tokio::spawn(async move {
-            let mut all: Option<LogUsage> = None;
-            for log in logs {
-                if let Some(usage) = log.usage().await? {
-                    all = Some(all.map_or(usage, |all| all.and(&usage)));
-                }
-            }
-            drop(turn);
-            Ok::<_, Error>(all)
-        });
-        looked.await.ok()?.unwrap_or_else(|error| {
-            tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
-            None
-        })
     }
 
     /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then

@@ -99,6 +99,10 @@ async fn start(path: &Path, events: u64, keys: u64) -> Broker {
     let nothing = Record::Drop { event: EventRef { queue: 9, seq: 9 } };
     for log in logs.all() {
         let last = *log.append(vec![Encoded::from(&nothing)]).await.unwrap().last().unwrap();
+        // The registry's has no queues.
+        let is_registry = Arc::ptr_eq(log, logs.registry());
+        let partition = if is_registry { PartitionSnapshot::default() } else { state.partition.clone() };
+        let state = Snapshot { partition, registry: state.registry.clone() };
         log.save_checkpoint(last, vec![snapshot::encode(&state)]).await.unwrap();
         log.close().await;
     }

@@ -70,11 +70,11 @@ impl Broker {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
                 self.register_first_use(peer, Some(Use::of_publish(&publish))).await?;
-                let charge = self.0.waiting.charge(peer.app_id, publish.size())?;
                 let (index, pass) = {
                     let layer = self.0.layer.read();
                     (layer.access.route_publish(publish.recipient()), layer.access.pass(peer)?)
                 };
+                let charge = self.0.waiting.charge(peer.app_id, index, publish.size())?;
                 let (peer, caller) = (peer.clone(), |answer| Caller::new(answer, charge));
                 self.ask(index, |answer| Request::Publish { peer, pass, publish, caller: caller(answer) }).await?
             }

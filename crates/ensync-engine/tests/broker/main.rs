@@ -4,6 +4,7 @@
 
 mod ends;
 mod failing;
+mod hanging;
 mod partitions;
 mod time;
 mod together;
