@@ -63,6 +63,8 @@ use waiting::Waiting;
 
 /// Requests that may wait for a task; who sends more waits himself.
 const WAITING: usize = 4_096;
+/// How many sessions that are over may wait for their partition: a task each, of some hundred bytes.
+const LEAVING: usize = 65_536;
 /// How long a stop waits for what administrators have asked for, before it goes on beside that.
 const REGISTRAR: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a task may take to answer before the engine counts as not ready.
@@ -103,6 +105,8 @@ struct Shared {
     stopping: Arc<AtomicBool>,
     /// What each partition counted last.
     counted: Mutex<Vec<Option<Counted>>>,
+    /// Places for sessions that are over and wait for their partition to take note.
+    leaving: Arc<tokio::sync::Semaphore>,
     /// Held by whoever looks at what the logs take up.
     looking: Arc<tokio::sync::Mutex<()>>,
     /// `true` once a task has failed; without senders when all have ended.
@@ -202,6 +206,28 @@ impl Broker {
     pub(crate) fn access<T>(&self, look: impl FnOnce(&Access) -> T) -> Result<T> {
         self.check_running()?;
         Ok(look(&self.0.layer.read().access))
+    }
+
+    /// Has a partition know, behind what the session sent, that one of its apps' is over. Nobody waits for that: a connection that is closed
+    /// takes no place of one that is open, however long the partition's disk hangs.
+    async fn leave_later(&self, session: crate::state::SessionOf) {
+        let index = self.0.layer.read().access.partition_of(&session.app);
+        let Some(partition) = self.0.partitions.get(index) else { return };
+        let (answer, _) = oneshot::channel();
+        let Err(mpsc::error::TrySendError::Full(request)) =
+            partition.requests.try_send(Request::Leave { session: session.number, answer })
+        else {
+            return;
+        };
+        let requests = partition.requests.clone();
+        match self.0.leaving.clone().try_acquire_owned() {
+            Ok(place) => drop(tokio::spawn(async move {
+                _ = requests.send(request).await;
+                drop(place);
+            })),
+            // There is a bound for everything.
+            Err(_) => _ = requests.send(request).await,
+        }
     }
 
     /// Has a partition know that a session of one of its apps is over.

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{
@@ -83,7 +84,7 @@ fn state(events: u64, keys: u64, at: Timestamp) -> Snapshot {
     };
     let publisher = SnapshotPublisher { app: ABSENT, publishes: (0..keys).map(publish).collect() };
     Snapshot {
-        registry: RegistrySnapshot { logged_at: at, apps, events: names },
+        registry: RegistrySnapshot { logged_at: at, apps, events: names, deleted: Vec::new() },
         partition: PartitionSnapshot {
             logged_at: at,
             next_queue: 1,

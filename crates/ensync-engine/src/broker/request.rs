@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::{fmt, io};
 
 use ensync_core::{
-    AppId, ClientId, Command, Error, ErrorKind, EventId, EventName, Peer, Reply, Result, Settle, Settlement, Timestamp,
+    AppId, Command, Error, ErrorKind, EventId, EventName, Peer, Reply, Result, Settle, Settlement, Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -45,12 +45,7 @@ pub(super) type Look = Box<dyn FnOnce(&Partition) + Send>;
 
 /// What is sent to a partition's task.
 pub(super) enum Request {
-    /// A session of one of its apps ends, once what it sent before is carried out.
-    Logout {
-        client_id: ClientId,
-        answer: Answer<()>,
-    },
-    /// A session is over: what it took goes back.
+    /// A session is over: what it took goes back, once what it sent before is carried out.
     Leave {
         session: SessionNumber,
         answer: Answer<()>,
@@ -63,6 +58,7 @@ pub(super) enum Request {
     },
     Command {
         peer: Peer,
+        pass: Pass,
         command: Box<Command>,
         answer: Answer<Outcome>,
     },

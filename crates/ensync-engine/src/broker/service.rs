@@ -7,7 +7,7 @@ use ensync_core::{ClientId, Command, ErrorKind, EventName, Login, Peer, Reply, R
 use futures::StreamExt;
 
 use super::request::{Caller, Origin, Outcome, Request, brief};
-use super::{Broker, inbox, registrar, stopped};
+use super::{Broker, inbox, stopped};
 use crate::address::network;
 use crate::model::{AdminCommand, KeyHash};
 use crate::random::random;
@@ -56,10 +56,10 @@ impl Service for Broker {
     }
 
     async fn logout(&self, peer: &Peer) {
-        let index = self.0.layer.read().access.partition_of(&peer.app_id);
-        let Some(partition) = self.0.partitions.get(index) else { return };
-        let client_id = peer.client_id.clone();
-        _ = registrar::ask(&partition.requests, |answer| Request::Logout { client_id, answer }).await;
+        let ended = self.0.layer.write().log_out(&peer.client_id, "connection");
+        if let Some(session) = ended {
+            self.leave_later(session).await;
+        }
     }
 }
 
@@ -80,9 +80,12 @@ impl Broker {
             }
             command => {
                 self.register_first_use(peer, Use::of(&command)).await?;
-                let index = self.0.layer.read().access.route(peer, &command);
+                let (index, pass) = {
+                    let layer = self.0.layer.read();
+                    (layer.access.route(peer, &command), layer.access.pass(peer)?)
+                };
                 let (command, peer) = (Box::new(brief(command)), peer.clone());
-                self.ask(index, |answer| Request::Command { peer, command, answer }).await?
+                self.ask(index, |answer| Request::Command { peer, pass, command, answer }).await?
             }
         };
         match outcome {

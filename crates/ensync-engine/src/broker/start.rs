@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use ensync_core::{Error, ErrorKind, Extension, Result, ServerConfig};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::clock::Time;
 use super::maintenance::Kept;
@@ -19,7 +19,7 @@ use super::session_layer::SessionLayer;
 use super::task::Task;
 use super::together;
 use super::waiting::Waiting;
-use super::{Broker, BrokerOptions, Handle, Retention, Shared, WAITING};
+use super::{Broker, BrokerOptions, Handle, LEAVING, Retention, Shared, WAITING};
 use crate::counters::ConnectionCounters;
 use crate::log::{Log, Logs};
 use crate::metrics::Metrics;
@@ -68,6 +68,7 @@ impl Broker {
         });
         let mut recovered = futures::future::try_join_all(recovered).await?;
         together::check(&registry_log, &registry, &recovered)?;
+        together::check_apps(&access, &recovered)?;
         let logged_at = recovered.iter().map(|(partition, ..)| partition.logged_at()).chain([access.logged_at()]).max();
         let time = Time::anchored(options.clock.clone(), logged_at.unwrap_or_default());
         let access = ticked(access, &time);
@@ -115,7 +116,6 @@ impl Broker {
             };
             // What went with an app or a name, if the engine ended before that was stored.
             let left = layer.read().access.leftovers(&task.partition);
-            left.iter().for_each(|queues| together::tell(&task.partition, index, queues));
             let changes =
                 left.iter().map(|queues| Change::new(Record::Remove { queues: queues.clone() }, true)).collect();
             if let Err(error) = task.store(changes).await {
@@ -162,6 +162,7 @@ impl Broker {
             waiting,
             stopping,
             counted,
+            leaving: Arc::new(Semaphore::new(LEAVING)),
             looking,
             running,
             failure,

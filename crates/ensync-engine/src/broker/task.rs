@@ -242,11 +242,6 @@ impl Task {
 
     fn take(&mut self, request: Request, pending: &mut Pending) -> bool {
         match request {
-            Request::Logout { client_id, answer } => {
-                let ended = self.layer.write().log_out(&client_id, "connection");
-                ended.into_iter().for_each(|session| self.partition.leave(session.number));
-                _ = answer.send(Ok(()));
-            }
             Request::Leave { session, answer } => {
                 self.partition.leave(session);
                 _ = answer.send(Ok(()));
@@ -258,8 +253,8 @@ impl Task {
                 }
                 pending.add(step, caller);
             }
-            Request::Command { peer, command, answer } => {
-                let step = self.layer.read().access.decide(&mut self.partition, &peer, *command);
+            Request::Command { peer, pass, command, answer } => {
+                let step = self.layer.read().access.decide(&mut self.partition, &peer, pass, *command);
                 pending.add(step, answer);
             }
             // These were taken before.

@@ -1,4 +1,4 @@
-//! Whether the logs that a broker starts on belong together, and what it costs if the registry's knows less than it did.
+//! Whether the logs that a broker starts on belong together.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::records::Records;
 use super::registry_log::RegistryLog;
 use crate::model::Removed;
 use crate::partition::Partition;
+use crate::state::Access;
 
 /// Refuses logs of which some are new and others are not: whoever gave them has lost one, or has taken one of another engine. A registry
 /// that knows no app would take with it what waits for all of them, and a partition that is new hides what was in the one before.
@@ -39,17 +40,28 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Tells, of queues that are about to go because the registry does not know their app or their name, what goes with them.
-pub(super) fn tell(partition: &Partition, index: usize, gone: &Removed) {
-    let (queues, events) = partition.in_queues(gone);
-    if events > 0 {
-        tracing::warn!(
-            partition = index,
-            of = ?gone,
-            queues,
-            events,
-            "the registry does not know whose queues these are: they are removed, with what waits in them and their dead letters; that \
-             is as it should be if the app was deleted right before the engine ended, and a loss if the registry's log was damaged"
-        );
+/// Refuses a registry that does not know for whom events wait, and did not delete the app: it is older than the partitions, or lost something.
+/// To take their apps for deleted would cost events that were accepted, and the right registry, once it is found, could not bring them back.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`].
+pub(super) fn check_apps(access: &Access, partitions: &[(Partition, Maintenance, Arc<Records>)]) -> Result<()> {
+    for (index, (partition, ..)) in partitions.iter().enumerate() {
+        let unknown = access.leftovers(partition).into_iter().filter(|left| match left {
+            Removed::Recipient(app) => !access.is_deleted(app),
+            Removed::Name(_) => false,
+        });
+        let counts = unknown.map(|left| partition.in_queues(&left)).filter(|(_, events)| *events > 0);
+        let (apps, events) = counts.fold((0_usize, 0), |(apps, all), (_, events)| (apps + 1, all + events));
+        if apps > 0 {
+            let message = format!(
+                "{events} events wait in partition {index} for {apps} apps that the registry neither knows nor deleted: its log is older \
+                 than the partition's, or lost something; nothing was changed; put the registry's log that belongs to it in its place, or \
+                 restore the data directory from a backup; `ensync store repair` says what going on without them would lose"
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
     }
+    Ok(())
 }

@@ -5,7 +5,7 @@ mod apply;
 mod decide;
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
@@ -76,7 +76,12 @@ pub(crate) struct Registry {
     ends: BTreeSet<(Timestamp, AppId)>,
     events: BTreeMap<EventName, Arc<Name>>,
     auto_events: usize,
+    /// Apps that were deleted and are not there again, the latest last.
+    deleted: VecDeque<AppId>,
 }
+
+/// How many deleted apps are remembered: as many as may be deleted before their queues are gone from every partition, or a backup is made.
+const DELETED: usize = 16_384;
 
 impl Registry {
     pub(crate) fn new(defaults: Defaults) -> Self {
@@ -90,6 +95,7 @@ impl Registry {
             ends: BTreeSet::new(),
             events: BTreeMap::new(),
             auto_events: 0,
+            deleted: VecDeque::new(),
         }
     }
 
@@ -128,6 +134,11 @@ impl Registry {
         self.apps.values().any(|app| *name == app.name)
     }
 
+    /// Whether an app was deleted, and is not there again.
+    pub(crate) fn is_deleted(&self, id: &AppId) -> bool {
+        self.deleted.contains(id)
+    }
+
     /// Whether no app has a key as its id or among its public keys.
     pub(crate) fn is_free(&self, public_key: &AppId) -> bool {
         self.find(public_key).is_none()
@@ -143,6 +154,7 @@ impl Registry {
             self.keys.extend(app.access_keys().map(|key| (key, id)));
             self.ends.extend(app.old_key.map(|(_, until)| (until, id)));
             self.apps.insert(id, Arc::new(app));
+            self.deleted.retain(|deleted| *deleted != id);
         }
         free
     }
@@ -150,6 +162,10 @@ impl Registry {
     /// Whether there was such an app.
     pub(crate) fn remove_app(&mut self, id: &AppId) -> bool {
         let Some(app) = self.apps.remove(id) else { return false };
+        if self.deleted.len() >= DELETED {
+            self.deleted.pop_front();
+        }
+        self.deleted.push_back(*id);
         for key in app.public_keys() {
             self.recipients.remove(&key);
         }

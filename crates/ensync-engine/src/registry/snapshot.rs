@@ -14,6 +14,7 @@ pub(crate) struct Picture {
     logged_at: Timestamp,
     apps: Vec<(AppId, Arc<App>)>,
     events: Vec<(EventName, Arc<Name>)>,
+    deleted: Vec<AppId>,
 }
 
 impl Picture {
@@ -23,6 +24,7 @@ impl Picture {
             logged_at: self.logged_at,
             apps: self.apps.iter().map(|(id, app)| durable_app(*id, app, self.now)).collect(),
             events: self.events.iter().map(|(name, known)| durable_name(name, known)).collect(),
+            deleted: self.deleted.clone(),
         }
     }
 }
@@ -35,6 +37,7 @@ impl Registry {
             logged_at: self.logged_at,
             apps: self.apps.iter().map(|(id, app)| (*id, app.clone())).collect(),
             events: self.events.iter().map(|(name, known)| (name.clone(), known.clone())).collect(),
+            deleted: self.deleted.iter().copied().collect(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Registry {
         for SnapshotName { name, options, auto } in durable.events {
             registry.add_event(name, options, auto);
         }
+        registry.deleted = durable.deleted.into();
         registry
     }
 }

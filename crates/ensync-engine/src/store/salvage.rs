@@ -11,7 +11,7 @@ use crate::log::disk::directory::unusable;
 use crate::log::disk::format::{FRAME, split};
 use crate::model::Settings;
 use crate::model::codec::snapshot;
-use crate::model::{EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
+use crate::model::{EventRef, Position, Record, RegistrySnapshot, Snapshot, SnapshotEvent, SnapshotQueue};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
@@ -19,14 +19,11 @@ pub(super) struct Salvaged {
     pub(super) durable: Snapshot,
     /// Sequence numbers of each queue that only a gap can have had: at most so many events were published there.
     pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
-    /// Events that wait, of whose recipient nothing is known: a gap had its app. An engine that starts here takes them for what goes with
-    /// an app that was deleted.
+    /// Events that wait, of whose recipient nothing is known: neither that there is such an app, nor that it was deleted. No engine starts
+    /// here.
     pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
     /// Whether a gap may have held what was done to events.
     pub(super) settlements: bool,
-    /// Whether apps may be missing: there is a gap behind what is known of the beginning, also one that an earlier repair left, or nothing
-    /// is known of that.
-    incomplete: bool,
 }
 
 /// An event that waits.
@@ -43,6 +40,16 @@ impl Waiting<'_> {
 }
 
 impl Salvaged {
+    /// That events wait for apps of which nothing is known, if some do.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let count = self.orphans.len();
+        (count > 0).then(|| {
+            format!(
+                "{count} events wait for apps that the registry neither knows nor deleted: its log is older than this one, or lost something"
+            )
+        })
+    }
+
     /// Every event that waits, for whatever.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
         self.durable
@@ -61,17 +68,26 @@ pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Snapshot> {
     })
 }
 
-/// The apps that a registry knows, and whether it may lack some that were there.
+/// The apps that a registry knows, and those that it deleted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Apps {
     ids: BTreeSet<AppId>,
-    incomplete: bool,
+    deleted: BTreeSet<AppId>,
+}
+
+impl Apps {
+    fn of(registry: &RegistrySnapshot) -> Self {
+        Self {
+            ids: registry.apps.iter().map(|app| app.id).collect(),
+            deleted: registry.deleted.iter().copied().collect(),
+        }
+    }
 }
 
 impl Salvaged {
     /// Those that it knows.
     pub(super) fn apps(&self) -> Apps {
-        Apps { ids: self.durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: self.incomplete }
+        Apps::of(&self.durable.registry)
     }
 }
 
@@ -85,7 +101,6 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&A
     let mut seen: HashMap<u32, (u64, usize)> =
         state.snapshot().partition.queues.iter().map(|queue| (queue.number, (queue.next_seq, 0))).collect();
     let (mut gaps, mut perhaps) = (0, BTreeMap::new());
-    let mut incomplete = scan.lacks_checkpoint().is_some();
     scan.each(directory, split(from).0, |found| {
         match found {
             Found::Gap(index) => {
@@ -107,29 +122,28 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&A
             }
             // What was dropped, a checkpoint knows, if there is one.
             Found::Dropped(_, end) => gaps += usize::from(end.as_u64() > from.as_u64() + FRAME as u64),
-            // What an earlier repair said is no news, but that it was interrupted then, and what hangs on it was not said.
-            Found::Lost(_, end) => incomplete |= end.as_u64() > from.as_u64() + FRAME as u64,
-            Found::Record(..) => {}
+            // What an earlier repair said is no news.
+            Found::Record(..) | Found::Lost(..) => {}
         }
         Ok(())
     })?;
     // What has expired since is in no record, and the log need not have it any more. A start goes by the same time.
     state.recovered(Timestamp::now().max(state.logged_at()));
     let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
-    incomplete |= gaps > 0;
-    let own = || Apps { ids: durable.registry.apps.iter().map(|app| app.id).collect(), incomplete };
-    let apps = registry.cloned().unwrap_or_else(own);
+    let apps = registry.cloned().unwrap_or_else(|| Apps::of(&durable.registry));
+    // A log that is its own registry lacks nothing where nothing is missing.
+    let may_lack = registry.is_some() || gaps > 0;
     durable.partition.queues.retain(|queue| {
         let known = apps.ids.contains(&queue.recipient);
         let lost = queue
             .events
             .iter()
-            .filter(|_| !known && apps.incomplete)
+            .filter(|_| !known && may_lack && !apps.deleted.contains(&queue.recipient))
             .map(|event| EventRef { queue: queue.number, seq: event.seq });
         orphans.extend(lost.map(|event| (event, (queue.recipient, queue.event.clone()))));
         known
     });
-    Ok(Salvaged { durable, perhaps, orphans, settlements: gaps > 0, incomplete })
+    Ok(Salvaged { durable, perhaps, orphans, settlements: gaps > 0 })
 }
 
 pub(super) fn no_meaning(at: Position) -> Error {

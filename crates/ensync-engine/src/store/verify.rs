@@ -194,7 +194,7 @@ impl Reading {
 fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     // By name, so that what is added is looked at here.
     let Snapshot { registry, partition } = log;
-    let RegistrySnapshot { logged_at: registered_at, apps, events } = registry;
+    let RegistrySnapshot { logged_at: registered_at, apps, events, deleted } = registry;
     let PartitionSnapshot { logged_at, next_queue, queues, publishes } = partition;
     let (known, saved) = (&saved.registry, &saved.partition);
     if *logged_at != saved.logged_at || *registered_at != known.logged_at {
@@ -209,6 +209,10 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     }
     if *events != known.events {
         return Err("the event names differ".into());
+    }
+    // Not all of them are remembered.
+    if !known.deleted.iter().all(|app| deleted.contains(app)) {
+        return Err("the apps that were deleted differ".into());
     }
     if *next_queue != saved.next_queue {
         return Err("the number of the next queue differs".into());
@@ -273,6 +277,9 @@ fn count(directory: &Directory, scan: &LogScan, of: Option<(&Apps, Share)>, repo
     if let Some((share, queue)) = misplaced {
         let what =
             format!("queue {queue} is not of partition {} of {}: logs were mixed up", share.index(), share.count());
+        report.damage.push(Damage::new(directory.path.display().to_string(), None, what));
+    }
+    if let Some(what) = salvaged.unknown().filter(|_| of.is_some()) {
         report.damage.push(Damage::new(directory.path.display().to_string(), None, what));
     }
     let mut places = Vec::new();

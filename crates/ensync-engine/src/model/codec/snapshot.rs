@@ -19,6 +19,8 @@ const QUEUE: u8 = 1;
 const EVENTS: u8 = 2;
 const MOVED: u8 = 3;
 const PUBLISHES: u8 = 4;
+/// Instead of [`END`], if apps were deleted.
+const DELETED: u8 = 5;
 
 /// All of a snapshot at once.
 #[cfg(test)]
@@ -33,7 +35,7 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
     for publisher in &state.partition.publishes {
         write_publishes(&mut w, publisher);
     }
-    end(&mut out);
+    end_registry(&mut out, &state.registry);
     out.into()
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn encode(state: &Snapshot) -> Bytes {
 pub(crate) fn of_registry(registry: &RegistrySnapshot) -> Bytes {
     let PartitionSnapshot { logged_at, next_queue, .. } = PartitionSnapshot::default();
     let mut out = begin(registry, logged_at, next_queue);
-    end(&mut out);
+    end_registry(&mut out, registry);
     out.into()
 }
 
@@ -67,6 +69,15 @@ pub(crate) fn part(out: &mut Vec<u8>, part: &SnapshotPart) {
 
 pub(crate) fn end(out: &mut Vec<u8>) {
     out.push(END);
+}
+
+fn end_registry(out: &mut Vec<u8>, registry: &RegistrySnapshot) {
+    if registry.deleted.is_empty() {
+        return end(out);
+    }
+    let mut w = Writer(out);
+    w.u8(DELETED);
+    w.list(&registry.deleted, |w, app| w.array(app.as_bytes()));
 }
 
 fn write_registry(registry: &RegistrySnapshot, w: &mut Writer<'_>) {
@@ -143,9 +154,11 @@ fn write_publishes(w: &mut Writer<'_>, publisher: &SnapshotPublisher) {
 
 pub(crate) fn decode(bytes: Bytes) -> Read<Snapshot> {
     let mut r = Reader(bytes);
-    let state = Snapshot { registry: read_registry(&mut r)?, partition: read_partition(&mut r)? };
+    let mut registry = read_registry(&mut r)?;
+    let (partition, deleted) = read_partition(&mut r)?;
+    registry.deleted = deleted;
     r.end()?;
-    Ok(state)
+    Ok(Snapshot { registry, partition })
 }
 
 fn read_registry(r: &mut Reader) -> Read<RegistrySnapshot> {
@@ -166,15 +179,18 @@ fn read_registry(r: &mut Reader) -> Read<RegistrySnapshot> {
             })
         })?,
         events: r.list(|r| Ok(SnapshotName { name: r.event()?, options: read_options(r)?, auto: r.bool()? }))?,
+        deleted: Vec::new(),
     })
 }
 
-fn read_partition(r: &mut Reader) -> Read<PartitionSnapshot> {
+/// A partition, and the apps that were deleted.
+fn read_partition(r: &mut Reader) -> Read<(PartitionSnapshot, Vec<AppId>)> {
     let (logged_at, next_queue) = (r.time()?, r.u32()?);
     let mut parts = Parts::default();
-    loop {
+    let deleted = loop {
         match r.u8()? {
-            END => break,
+            END => break Vec::new(),
+            DELETED => break r.list(Reader::app)?,
             QUEUE => {
                 let queue = SnapshotQueue {
                     number: r.u32()?,
@@ -198,8 +214,8 @@ fn read_partition(r: &mut Reader) -> Read<PartitionSnapshot> {
             PUBLISHES => parts.publishes.entry(r.app()?).or_default().append(&mut r.list(read_publish)?),
             _ => return Err(Malformed),
         }
-    }
-    parts.join(logged_at, next_queue)
+    };
+    Ok((parts.join(logged_at, next_queue)?, deleted))
 }
 
 /// Parts of a partition, in whatever order they were written.

@@ -191,8 +191,8 @@ impl State {
     }
 
     pub(crate) fn decide(&mut self, peer: &Peer, command: Command) -> Result<Step> {
-        let index = self.access.route(peer, &command);
-        self.access.decide(&mut self.partitions[index], peer, command)
+        let (index, pass) = (self.access.route(peer, &command), self.access.pass(peer)?);
+        self.access.decide(&mut self.partitions[index], peer, pass, command)
     }
 
     pub(crate) fn publish(&mut self, peer: &Peer, admitted: Admitted) -> Result<Step> {

@@ -34,6 +34,7 @@ fn state() -> Snapshot {
             created_at: at,
         }],
         events: vec![SnapshotName { name: name.clone(), options: EventOptions::default(), auto: true }],
+        deleted: Vec::new(),
     };
     let partition = PartitionSnapshot {
         logged_at: at,
@@ -102,7 +103,9 @@ fn parts_make_the_same_state_in_whatever_order() {
 
 #[test]
 fn a_state_is_read_as_it_was_written_and_no_part_of_it_is_one() {
-    for state in [state(), Snapshot::default()] {
+    let mut deleted = state();
+    deleted.registry.deleted = vec![AppId::from_bytes([8; 32]), AppId::from_bytes([9; 32])];
+    for state in [state(), deleted, Snapshot::default()] {
         let bytes = encode(&state);
         assert_eq!(decode(bytes.clone()), Ok(state));
         for end in 0..bytes.len() {
