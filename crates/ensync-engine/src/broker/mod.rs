@@ -9,6 +9,7 @@ mod commit;
 mod copying;
 mod health;
 mod inbox;
+mod lines;
 mod lists;
 mod login_throttle;
 mod look;
@@ -38,7 +39,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ensync_core::{Error, ErrorKind, Result, ServerConfig};
+use ensync_core::{AppId, Error, ErrorKind, Result, ServerConfig};
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use administer::new_access_key;
@@ -51,6 +53,7 @@ use crate::partition::Partition;
 use crate::random::random;
 use crate::state::{Access, Counted, Limits};
 use clock::Time;
+use lines::{Lines, Turn};
 pub(crate) use lists::List;
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Figures, Gauge, Partly, Seen};
@@ -67,6 +70,8 @@ const WAITING: usize = 4_096;
 const LEAVING: usize = 65_536;
 /// How long a stop waits for what administrators have asked for, before it goes on beside that.
 const REGISTRAR: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a stop waits for what apps have asked for to be taken in, before what is left is refused.
+const LINES: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a task may take to answer before the engine counts as not ready.
 const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -117,7 +122,16 @@ struct Shared {
 /// A partition's task, and its log.
 struct Handle {
     requests: mpsc::Sender<Request>,
+    lines: Arc<Lines>,
     records: Arc<Records>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
 }
 
 impl Broker {
@@ -128,7 +142,11 @@ impl Broker {
         _ = self.0.registrar.send(Ask::Shutdown).await;
         // What administrators asked for before needs the partitions; but one of them may hang.
         _ = tokio::time::timeout(REGISTRAR, self.0.registrar.closed()).await;
-        let told = self.0.partitions.iter().map(|partition| partition.requests.send(Request::Shutdown));
+        // Each by itself: one whose disk hangs is no reason for the others to wait.
+        let told = self.0.partitions.iter().map(async |partition| {
+            _ = tokio::time::timeout(LINES, partition.lines.empty()).await;
+            _ = partition.requests.send(Request::Shutdown).await;
+        });
         futures::future::join_all(told).await;
         // The tasks drop the sender when they end, those that are left too if one has failed.
         let mut running = self.0.running.clone();
@@ -186,10 +204,24 @@ impl Broker {
     /// Sends a request to a partition's task and waits for its answer.
     async fn ask<T>(&self, partition: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
         self.check_running()?;
-        let partition = self.0.partitions.get(partition).ok_or_else(stopped)?;
-        let (answer, answered) = oneshot::channel();
-        partition.requests.send(request(answer)).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        self.partition_at(partition)?.ask(request).await
+    }
+
+    /// The same for a client, in the line of its app. What waits there when the broker stops is carried out.
+    async fn ask_in_turn<T>(
+        &self,
+        partition: usize,
+        app: AppId,
+        request: impl FnOnce(Answer<T>, Turn) -> Request,
+    ) -> Result<T> {
+        self.check_running()?;
+        let partition = self.partition_at(partition)?;
+        let turn = partition.lines.turn(app).await;
+        partition.ask(|answer| request(answer, turn)).await
+    }
+
+    fn partition_at(&self, partition: usize) -> Result<&Handle> {
+        self.0.partitions.get(partition).ok_or_else(stopped)
     }
 
     /// Looks at a partition.
@@ -213,20 +245,22 @@ impl Broker {
     async fn leave_later(&self, session: crate::state::SessionOf) {
         let index = self.0.layer.read().access.partition_of(&session.app);
         let Some(partition) = self.0.partitions.get(index) else { return };
-        let (answer, _) = oneshot::channel();
-        let Err(mpsc::error::TrySendError::Full(request)) =
-            partition.requests.try_send(Request::Leave { session: session.number, answer })
-        else {
+        let (lines, requests) = (partition.lines.clone(), partition.requests.clone());
+        let mut leaves = Box::pin(async move {
+            drop(lines.turn(session.app).await);
+            let (answer, _) = oneshot::channel();
+            _ = requests.send(Request::Leave { session: session.number, answer }).await;
+        });
+        if leaves.as_mut().now_or_never().is_some() {
             return;
-        };
-        let requests = partition.requests.clone();
+        }
         match self.0.leaving.clone().try_acquire_owned() {
             Ok(place) => drop(tokio::spawn(async move {
-                _ = requests.send(request).await;
+                leaves.await;
                 drop(place);
             })),
             // There is a bound for everything.
-            Err(_) => _ = requests.send(request).await,
+            Err(_) => leaves.await,
         }
     }
 

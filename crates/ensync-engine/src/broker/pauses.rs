@@ -211,7 +211,9 @@ async fn nobody_waits_for_anothers_checkpoint() {
         consumer.await.unwrap();
     }
     if asked.is_some() && !cfg!(debug_assertions) {
-        let (p99, p999, most) = figures[1];
-        assert!(p999 <= 3 * p99 && most <= Duration::from_millis(20), "{figures:?}");
+        let ((.., machines), (p99, p999, most)) = (figures[0], figures[1]);
+        assert!(p999 <= 3 * p99, "{figures:?}");
+        // A disk that holds up an empty engine for longer says nothing of a full one.
+        assert!(most <= machines.max(Duration::from_millis(20)), "{figures:?}");
     }
 }

@@ -8,6 +8,7 @@ use ensync_core::{
 };
 use tokio::sync::oneshot;
 
+use super::lines::Turn;
 use super::waiting::Charge;
 use crate::model::Removed;
 use crate::partition::{Partition, shortened};
@@ -55,12 +56,14 @@ pub(super) enum Request {
         pass: Pass,
         publish: Box<Admitted>,
         caller: Caller,
+        turn: Turn,
     },
     Command {
         peer: Peer,
         pass: Pass,
         command: Box<Command>,
         answer: Answer<Outcome>,
+        turn: Turn,
     },
     Changed(Changed),
     /// What is under an event name, once all that was decided before is stored.

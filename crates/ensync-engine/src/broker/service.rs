@@ -13,6 +13,9 @@ use crate::model::{AdminCommand, KeyHash};
 use crate::random::random;
 use crate::state::{Admitted, Use};
 
+/// What a publish that waits takes beside its bytes: its place, and what answers it.
+const PLACE: usize = 1 << 10;
+
 #[async_trait]
 impl Service for Broker {
     async fn login(&self, login: Login) -> Result<Session> {
@@ -74,9 +77,11 @@ impl Broker {
                     let layer = self.0.layer.read();
                     (layer.access.route_publish(publish.recipient()), layer.access.pass(peer)?)
                 };
-                let charge = self.0.waiting.charge(peer.app_id, index, publish.size())?;
+                let charge = self.0.waiting.charge(peer.app_id, index, publish.size() + PLACE)?;
                 let (peer, caller) = (peer.clone(), |answer| Caller::new(answer, charge));
-                self.ask(index, |answer| Request::Publish { peer, pass, publish, caller: caller(answer) }).await?
+                let app = peer.app_id;
+                let request = |answer, turn| Request::Publish { peer, pass, publish, caller: caller(answer), turn };
+                self.ask_in_turn(index, app, request).await?
             }
             command => {
                 self.register_first_use(peer, Use::of(&command)).await?;
@@ -85,7 +90,9 @@ impl Broker {
                     (layer.access.route(peer, &command), layer.access.pass(peer)?)
                 };
                 let (command, peer) = (Box::new(brief(command)), peer.clone());
-                self.ask(index, |answer| Request::Command { peer, pass, command, answer }).await?
+                let app = peer.app_id;
+                let request = |answer, turn| Request::Command { peer, pass, command, answer, turn };
+                self.ask_in_turn(index, app, request).await?
             }
         };
         match outcome {

@@ -93,7 +93,7 @@ impl Broker {
         let (mut tasks, mut handles, mut owed) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (partition, maintenance, records)) in recovered.into_iter().enumerate() {
             let (sender, requests) = mpsc::channel(WAITING);
-            handles.push(Handle { requests: sender, records: records.clone() });
+            handles.push(Handle { requests: sender, lines: Arc::default(), records: records.clone() });
             let mut task = Task {
                 index,
                 partition,

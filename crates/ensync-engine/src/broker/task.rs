@@ -246,14 +246,17 @@ impl Task {
                 self.partition.leave(session);
                 _ = answer.send(Ok(()));
             }
-            Request::Publish { peer, pass, publish, caller } => {
+            Request::Publish { peer, pass, publish, caller, turn } => {
+                // The next of its app may come while this is decided and stored.
+                drop(turn);
                 let step = self.layer.read().access.publish(&mut self.partition, &peer, pass, *publish);
                 if step.as_ref().is_err_and(|error| error.kind() == ErrorKind::LimitExceeded) {
                     self.counters.publishes_limited.up();
                 }
                 pending.add(step, caller);
             }
-            Request::Command { peer, pass, command, answer } => {
+            Request::Command { peer, pass, command, answer, turn } => {
+                drop(turn);
                 let step = self.layer.read().access.decide(&mut self.partition, &peer, pass, *command);
                 pending.add(step, answer);
             }

@@ -4,6 +4,7 @@
 
 mod ends;
 mod failing;
+mod fair;
 mod hanging;
 mod partitions;
 mod time;

@@ -69,7 +69,7 @@ pub(crate) struct Publish {
     /// With --file: at most this many events a second.
     #[arg(long, value_name = "EVENTS", requires = "file", value_parser = values::at_least_one::<NonZeroU32>)]
     rate: Option<NonZeroU32>,
-    /// With --file: how many events may wait for the engine's answer. 1 keeps the order of the lines, whatever happens. [256]
+    /// With --file: how many events may wait for the engine's answer. 1 keeps the order of the lines, whatever happens. By default 256.
     #[arg(long, value_name = "EVENTS", requires = "file", value_parser = values::at_least_one::<NonZeroUsize>)]
     in_flight: Option<NonZeroUsize>,
     /// With --file: go on after a line that is refused for what it is, and tell each. The same command tries those again, and no
