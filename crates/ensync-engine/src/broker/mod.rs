@@ -204,7 +204,7 @@ impl Broker {
     /// Sends a request to a partition's task and waits for its answer.
     async fn ask<T>(&self, partition: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
         self.check_running()?;
-        self.partition_at(partition)?.ask(request).await
+        self.of_partition(partition)?.ask(request).await
     }
 
     /// The same for a client, in the line of its app. What waits there when the broker stops is carried out.
@@ -215,12 +215,12 @@ impl Broker {
         request: impl FnOnce(Answer<T>, Turn) -> Request,
     ) -> Result<T> {
         self.check_running()?;
-        let partition = self.partition_at(partition)?;
+        let partition = self.of_partition(partition)?;
         let turn = partition.lines.turn(app).await;
         partition.ask(|answer| request(answer, turn)).await
     }
 
-    fn partition_at(&self, partition: usize) -> Result<&Handle> {
+    fn of_partition(&self, partition: usize) -> Result<&Handle> {
         self.0.partitions.get(partition).ok_or_else(stopped)
     }
 

@@ -80,7 +80,7 @@ async fn broker_that_saves(options: BrokerOptions) -> (Broker, watch::Sender<boo
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_it_leaves_the_others_room() {
     let mut options = BrokerOptions::dev();
-    (options.limits.quotas.app_waiting, options.limits.quotas.waiting) = (2_000, 3_000);
+    (options.limits.quotas.app_waiting, options.limits.quotas.waiting) = (20_000, 30_000);
     let (broker, hold, _) = broker_that_saves(options).await;
     let apps = [login(&broker, SHOP).await, login(&broker, WAREHOUSE).await];
     hold.send_replace(true);
