@@ -45,7 +45,7 @@ async fn those_that_were_mixed_up_are_refused_though_they_hold_checkpoints_only(
     let [registry, first, second] = FOLDERS;
     used(open(&place.path(), FOLDERS).await).await;
     for (folders, words) in [
-        ([registry, second, first], "not in partition 0 of 2"),
+        ([registry, second, first], "the logs of partitions were mixed up"),
         ([first, registry, second], "no record of the registry"),
     ] {
         let logs = open(&place.path(), folders).await;
