@@ -5,6 +5,7 @@ mod key_file;
 mod offline;
 mod online;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -49,6 +50,10 @@ pub(crate) struct Admin {
     /// Go without an engine: do it in this data directory. No engine may be running on it.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// How many partitions the store gets that is made in a data directory without one: as many as storage.partitions of the engine that
+    /// will run on it says, for that never changes. 1.
+    #[arg(long, value_name = "NUMBER", requires = "data")]
+    partitions: Option<NonZeroU32>,
     #[command(flatten)]
     identity: Identity,
 }
@@ -97,7 +102,7 @@ impl Admin {
     /// Does something with the API, and closes it, whatever came of it.
     pub(crate) async fn run<T>(&self, what: impl AsyncFnOnce(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
         let api = match &self.data {
-            Some(path) => Api::Offline(Offline::open(path).await?),
+            Some(path) => Api::Offline(Offline::open(path, self.partitions).await?),
             None => Api::Online(Online::new(self)?),
         };
         let done = what(&api).await;

@@ -1,5 +1,6 @@
 //! The admin API on a data directory, without an engine.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::exit::Problem;
 /// A data directory. One that is empty is made an engine's by the first change, and not by a look.
 pub(crate) struct Offline {
     path: PathBuf,
+    /// How many it has, or gets.
+    partitions: Option<NonZeroU32>,
     opened: OnceCell<Opened>,
 }
 
@@ -25,9 +28,9 @@ struct Opened {
 }
 
 impl Offline {
-    pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn open(path: &Path, partitions: Option<NonZeroU32>) -> Result<Self, Failure> {
         check_owner(path, &directory::check(path)?)?;
-        let offline = Self { path: path.to_owned(), opened: OnceCell::new() };
+        let offline = Self { path: path.to_owned(), partitions, opened: OnceCell::new() };
         match directory::contents(path)? {
             Contents::Log => _ = offline.opened().await?,
             Contents::Nothing => {}
@@ -37,7 +40,7 @@ impl Offline {
     }
 
     async fn opened(&self) -> Result<&Opened, Failure> {
-        self.opened.get_or_try_init(|| Opened::open(&self.path)).await
+        self.opened.get_or_try_init(|| Opened::open(&self.path, self.partitions)).await
     }
 
     pub(crate) async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
@@ -55,8 +58,10 @@ impl Offline {
 }
 
 impl Opened {
-    async fn open(path: &Path) -> Result<Self, Failure> {
-        let log = Logs::open(path, DiskOptions::default()).await.map_err(|error| {
+    async fn open(path: &Path, partitions: Option<NonZeroU32>) -> Result<Self, Failure> {
+        let mut disk = DiskOptions::default();
+        disk.partitions = partitions;
+        let log = Logs::open(path, disk).await.map_err(|error| {
             directory::problem(&match error.kind() {
                 ErrorKind::Unavailable => error.context(
                     "cannot administer the data directory; if an engine runs on it, leave --data out, and its admin API does it",

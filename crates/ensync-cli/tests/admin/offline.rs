@@ -96,6 +96,18 @@ async fn a_directory_that_is_not_there_is_not_made() {
     assert!(!directory.path().join("admin.token").exists());
 }
 
+/// How many they are never changes: an engine that is told another number would be refused for good.
+#[tokio::test]
+async fn a_store_that_a_command_makes_has_as_many_partitions_as_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let shell = Shell::offline(&directory);
+    shell.run("app create shop --partitions 4").await.ok();
+    assert!(std::fs::read_to_string(directory.path().join("store")).unwrap().contains("\npartitions 4\n"));
+    let said = shell.run("app list --partitions 2").await.failed();
+    assert!(said.contains("has 4 partitions"), "{said}");
+    shell.run("app list").await.ok();
+}
+
 /// The system's clock, a year ago.
 #[derive(Debug)]
 struct Behind;

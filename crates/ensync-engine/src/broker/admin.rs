@@ -10,6 +10,9 @@ use crate::model::{AdminCommand, EventChange, EventOptions, KeyHash, Rights};
 use crate::partition::Partition;
 use crate::state::{Access, AppInfo, DeadLetter, LetterAction, LetterFilter, QueueStats};
 
+/// How many apps or names are looked at in one go.
+const PAGE: usize = 256;
+
 impl Broker {
     /// Makes an app that may do everything, and gives its key: the only time it is to be seen, for the engine keeps a hash.
     /// `name` is for people.
@@ -206,7 +209,7 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn apps(&self) -> Result<Vec<AppInfo>> {
-        self.inspect(Access::apps).await
+        self.by_pages(|access, after| access.apps_after(after.map(|app: &AppInfo| &app.id), None, PAGE)).await
     }
 
     /// Every registered event name.
@@ -215,7 +218,24 @@ impl Broker {
     ///
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn events(&self) -> Result<Vec<(EventName, EventOptions)>> {
-        self.inspect(Access::events).await
+        self.by_pages(|access, after| {
+            access.events_after(after.map(|(name, _): &(EventName, EventOptions)| name), PAGE)
+        })
+        .await
+    }
+
+    /// All of a list that tells a page of it at a time: nobody waits for more of it than that.
+    async fn by_pages<T>(&self, page: impl Fn(&Access, Option<&T>) -> Vec<T>) -> Result<Vec<T>> {
+        let mut all: Vec<T> = Vec::new();
+        loop {
+            let more = self.access(|access| page(access, all.last()))?;
+            let end = more.len() < PAGE;
+            all.extend(more);
+            if end {
+                return Ok(all);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How a recipient's queue of an event name stands; `None` if it was never used.
@@ -261,7 +281,7 @@ impl Broker {
         let filter = LetterFilter { recipient, event, ..LetterFilter::default() };
         let (mut found, mut after) = (Vec::new(), None);
         while found.len() < limit {
-            let (letters, next) = self.letters(filter.clone(), after, limit - found.len()).await?;
+            let (letters, next) = self.letters(filter.clone(), after, limit - found.len()).await?.whole()?;
             found.extend(letters.into_iter().map(|(letter, _)| letter));
             after = next;
             if after.is_none() {

@@ -37,6 +37,18 @@ impl Backoff {
         }
     }
 
+    /// The same, if one is under way.
+    pub(super) fn end_begun(&mut self, came_to_something: bool) {
+        if self.begun.is_some() {
+            self.end(came_to_something);
+        }
+    }
+
+    /// Whether one may begin now: none is under way.
+    pub(super) fn may_begin(&self) -> bool {
+        self.begun.is_none() && self.next().is_none()
+    }
+
     /// When the next one may begin; `None` if it may now.
     pub(super) fn next(&self) -> Option<Instant> {
         self.until.filter(|until| *until > Instant::now())
@@ -68,8 +80,13 @@ mod tests {
         assert_eq!(pauses(Duration::from_secs(2), 3).await, [20, 20, 20]);
         let mut backoff = Backoff::default();
         backoff.begin();
-        backoff.end(false);
+        assert!(!backoff.may_begin());
+        backoff.end_begun(false);
+        assert!(backoff.next().is_some() && !backoff.may_begin());
+        // Nothing is under way.
+        backoff.end_begun(true);
+        assert!(backoff.next().is_some());
         backoff.end(true);
-        assert!(backoff.next().is_none());
+        assert!(backoff.next().is_none() && backoff.may_begin());
     }
 }

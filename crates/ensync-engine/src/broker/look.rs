@@ -1,26 +1,23 @@
 //! What administrators look at more closely, in pieces that hold a partition's task up for no longer than a batch does.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_core::{AppId, Error, ErrorKind, EventId, EventName, Result};
 
-use super::request::{Origin, Request};
-use super::{Broker, Reading, UNANSWERED};
+use super::Broker;
+use super::lists::Part;
+use super::request::Request;
 use crate::counters::ConnectionCounts;
 use crate::log::LogUsage;
-use crate::metrics::Commits;
+use crate::metrics::{Commits, Reading};
 use crate::model::{PublishRecord, Record};
-use crate::partition::{EventKey, Partition};
-use crate::state::{
-    AppInfo, Census, DeadLetter, Found, LetterAction, LetterFilter, Peeked, QueueStats, SessionNumber, SessionSeen,
-    Settings, Sight,
-};
+use crate::partition::Partition;
+use crate::state::{Census, Found, LetterAction, LetterFilter, Peeked, QueueStats, SessionNumber, Settings, Sight};
 
 /// How many things are looked at in one piece, and how many pieces a request may take before it answers with what it has.
-const PIECE: usize = 2_048;
-const PIECES: usize = 64;
+pub(super) const PIECE: usize = 2_048;
+pub(super) const PIECES: usize = 64;
 /// How many dead letters are requeued or dropped at once.
 const PAGE: usize = 1_024;
 
@@ -50,7 +47,7 @@ pub(crate) struct Gauge {
     pub(crate) commits: Commits,
 }
 
-/// What an engine says of itself. What is `None` was not told in time.
+/// What an engine says of itself. `None` is what it has not, or was not told in time.
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) settings: Option<Settings>,
@@ -87,9 +84,6 @@ impl From<Result<usize>> for Partly {
         }
     }
 }
-
-/// A part of a list, and where to go on.
-pub(crate) type Part<T, C> = (Vec<T>, Option<C>);
 
 impl Broker {
     /// Finds an event by its id, whosoever it is, and reads it.
@@ -145,121 +139,15 @@ impl Broker {
         self.look(index, move |partition| partition.last((&recipient, &event), limit)).await
     }
 
-    /// At most `limit` of the dead letters that are meant, from the one after `after` on. Partition by partition.
-    pub(crate) async fn letters(
-        &self,
-        filter: LetterFilter,
-        after: Option<EventId>,
-        limit: usize,
-    ) -> Result<Part<(DeadLetter, String), EventId>> {
-        let filter = self.resolved(filter)?;
-        let partitions =
-            self.partitions_of(filter.recipient.as_ref(), after.as_ref().map(|after| self.place_of(after)));
-        let look = move |partition: &Partition, after: Option<EventId>, left| {
-            partition.letters(&filter, after.as_ref(), (left, PIECE))
-        };
-        let end = |last| EventKey::end_of_queue(last).to_id();
-        let (found, next) = self.through(partitions, after, limit, look, end).await?;
-        let named = self.access(|access| {
-            let name = |letter: &DeadLetter| access.app_name(&letter.recipient).unwrap_or_default().to_owned();
-            found.into_iter().map(|letter| (name(&letter), letter)).map(|(name, letter)| (letter, name)).collect()
-        })?;
-        Ok((named, next))
-    }
-
     /// With the recipient's id in the place of any public key of it.
-    fn resolved(&self, filter: LetterFilter) -> Result<LetterFilter> {
+    pub(super) fn resolved(&self, filter: LetterFilter) -> Result<LetterFilter> {
         let recipient = filter.recipient.map(|key| self.resolve(&key)).transpose()?;
         Ok(LetterFilter { recipient, ..filter })
     }
 
     /// The recipient's id, if any public key of it is meant.
-    fn resolve(&self, key: &AppId) -> Result<AppId> {
+    pub(super) fn resolve(&self, key: &AppId) -> Result<AppId> {
         Ok(self.place(key)?.map_or(*key, |(id, _)| id))
-    }
-
-    /// The partitions that may hold what a recipient has, or all have, from the one on where a list was left.
-    fn partitions_of(&self, recipient: Option<&AppId>, left_at: Option<usize>) -> Range<usize> {
-        match recipient {
-            Some(recipient) => {
-                let index = self.0.layer.read().access.partition_of(recipient);
-                index..index + 1
-            }
-            None => left_at.unwrap_or_default()..self.0.partitions.len(),
-        }
-    }
-
-    /// Looks at one partition after the other until there are `limit`, or no more, or it was often enough: others have their turn between
-    /// two looks. `end` makes the place behind all of a partition of the last number that a queue of it may have.
-    async fn through<T: Send + 'static, C: Send + 'static>(
-        &self,
-        partitions: Range<usize>,
-        mut after: Option<C>,
-        limit: usize,
-        look: impl Fn(&Partition, Option<C>, usize) -> Part<T, C> + Clone + Send + 'static,
-        end: impl Fn(u32) -> C,
-    ) -> Result<Part<T, C>> {
-        let (mut found, mut looks) = (Vec::new(), 0);
-        for index in partitions.clone() {
-            loop {
-                let (look, last, left) = (look.clone(), after.take(), limit.saturating_sub(found.len()));
-                let (more, next) = self.look(index, move |partition| look(partition, last, left)).await?;
-                found.extend(more);
-                (after, looks) = (next, looks + 1);
-                if found.len() >= limit || looks == PIECES {
-                    let rest = || (index + 1 < partitions.end).then(|| end(last_queue(index, self.0.partitions.len())));
-                    return Ok((found, after.or_else(rest)));
-                }
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok((found, None))
-    }
-
-    /// At most `limit` apps whose name or id holds a text, and that may log in or not, from the one after `after` on.
-    pub(crate) async fn find_apps(
-        &self,
-        (text, enabled): (Option<String>, Option<bool>),
-        mut after: Option<AppId>,
-        limit: usize,
-    ) -> Result<Part<AppInfo, AppId>> {
-        let mut found = Vec::new();
-        for _ in 0..PIECES {
-            let left = limit.saturating_sub(found.len());
-            let wanted = (text.as_deref(), enabled);
-            let (more, next) = self.access(|access| access.find_apps(wanted, after.as_ref(), (left, PIECE)))?;
-            found.extend(more);
-            after = next;
-            if after.is_none() || found.len() >= limit {
-                break;
-            }
-            // Others have their turn between two looks.
-            tokio::task::yield_now().await;
-        }
-        Ok((found, after))
-    }
-
-    /// At most `limit` queues, of one recipient and event name or of all, each with the name of its recipient, from the one after the
-    /// number `after` on.
-    pub(crate) async fn find_queues(
-        &self,
-        (recipient, event): (Option<AppId>, Option<EventName>),
-        after: Option<u32>,
-        limit: usize,
-    ) -> Result<Part<(QueueStats, String), u32>> {
-        let recipient = recipient.map(|key| self.resolve(&key)).transpose()?;
-        let left_at = after.map(|after| after as usize % self.0.partitions.len().max(1));
-        let partitions = self.partitions_of(recipient.as_ref(), left_at);
-        let look = move |partition: &Partition, after: Option<u32>, left| {
-            partition.queues_after((recipient.as_ref(), event.as_ref()), after, (left, PIECE))
-        };
-        let (found, next) = self.through(partitions, after, limit, look, |last| last).await?;
-        self.access(|access| {
-            let name = |stats: &QueueStats| access.app_name(&stats.recipient).unwrap_or_default().to_owned();
-            (found.into_iter().map(|stats| (name(&stats), stats)).map(|(name, stats)| (stats, name)).collect(), next)
-        })
     }
 
     /// Gives up all that waits in a queue now; what is with clients stays theirs, and dead letters stay. Says how many events it was;
@@ -328,44 +216,6 @@ impl Broker {
         Partly { count, error: None }
     }
 
-    /// At most `limit` sessions, of one app or of all, from the one after `after` on, each with where it came from.
-    pub(crate) async fn sessions_after(
-        &self,
-        app: Option<AppId>,
-        after: Option<SessionNumber>,
-        limit: usize,
-    ) -> Result<Vec<(SessionSeen, Origin)>> {
-        self.check_running()?;
-        let mut found = {
-            let layer = self.0.layer.read();
-            let sessions = layer.access.sessions_after(app.as_ref(), after, limit).into_iter();
-            sessions.filter_map(|seen| layer.origin(seen.number).map(|origin| (seen, origin))).collect::<Vec<_>>()
-        };
-        // What they take, their partitions know.
-        for index in 0..self.0.partitions.len() {
-            let here = |seen: &SessionSeen| self.0.layer.read().access.partition_of(&seen.app) == index;
-            let (mut these, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|(seen, _)| here(seen));
-            if !these.is_empty() {
-                these = self
-                    .look(index, move |partition| {
-                        these.iter_mut().for_each(|(seen, _)| seen.look(partition));
-                        these
-                    })
-                    .await?;
-            }
-            found = these.into_iter().chain(others).collect();
-        }
-        found.sort_by_key(|(seen, _)| seen.number);
-        Ok(found)
-    }
-
-    /// One session.
-    pub(crate) async fn session(&self, number: SessionNumber) -> Result<Option<(SessionSeen, Origin)>> {
-        let before = number.checked_sub(1);
-        let found = self.sessions_after(None, before, 1).await?;
-        Ok(found.into_iter().find(|(seen, _)| seen.number == number))
-    }
-
     /// Ends a session. Its client may log in again at once. Says whether there was one.
     pub(crate) async fn end_session(&self, number: SessionNumber) -> Result<bool> {
         self.check_running()?;
@@ -376,30 +226,21 @@ impl Broker {
         Ok(ended.is_some())
     }
 
-    /// Everything that is counted, now. `None` if the broker did not say in time.
+    /// Everything that is counted, now. `None` if no partition said it in time.
     pub(crate) async fn gauge(&self) -> Result<Option<Gauge>> {
-        let census = tokio::time::timeout(UNANSWERED, self.census());
-        let (census, Reading { connections, log, .. }) = tokio::join!(census, self.rest());
-        let Ok(census) = census else { return Ok(None) };
-        Ok(Some(Gauge { census: census?, connections, log, commits: self.0.metrics.take_commits() }))
+        let (census, Reading { connections, log, .. }) = tokio::join!(self.census(), self.rest());
+        let census = census?;
+        if !census.answers.contains(&true) {
+            return Ok(None);
+        }
+        Ok(Some(Gauge { census, connections, log, commits: self.0.metrics.take_commits() }))
     }
 
     /// What is known of it within a time.
     pub(crate) async fn figures(&self) -> Figures {
-        let census = tokio::time::timeout(UNANSWERED, self.census());
-        let (census, Reading { connections, log, .. }) = tokio::join!(census, self.rest());
-        Figures {
-            settings: self.access(|access| access.settings().clone()).ok(),
-            census: census.ok().and_then(Result::ok),
-            connections,
-            log,
-        }
-    }
-
-    /// What is counted beside the census.
-    pub(super) async fn rest(&self) -> Reading {
-        let log = tokio::time::timeout(UNANSWERED, self.usage()).await.unwrap_or_default();
-        Reading { census: None, connections: self.0.counters.snapshot(), log, ready: false }
+        let (census, Reading { connections, log, .. }) = tokio::join!(self.census(), self.rest());
+        let settings = self.access(|access| access.settings().clone()).ok();
+        Figures { settings, census: census.ok(), connections, log }
     }
 
     /// Looks at a partition again and again until there are `limit`, or no more, or it was often enough: others have their turn between two
@@ -424,12 +265,6 @@ impl Broker {
         }
         Ok(Some((found, after)))
     }
-}
-
-/// The last number that a queue of a partition may have.
-fn last_queue(index: usize, count: usize) -> u32 {
-    let (index, count) = (u32::try_from(index).unwrap_or_default(), u32::try_from(count).unwrap_or(1).max(1));
-    u32::MAX - (u32::MAX - index) % count
 }
 
 #[cfg(test)]

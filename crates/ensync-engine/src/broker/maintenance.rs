@@ -6,21 +6,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ensync_core::{Error, ErrorKind, EventId, Result, Timestamp};
-use futures::StreamExt;
+use ensync_core::{Error, EventId, Timestamp};
 use tokio::time::Instant;
 
 use super::Retention;
 use super::backoff::{AGAIN, Backoff};
 use super::copying::Copying;
-use super::reclaim::{RECORD, Reclaim, Stuck, Survey, reserve};
+use super::reclaim::{DiskShares, RECORD, Reclaim, Stuck, Survey};
 use super::records::Records;
 use super::saving::{Saving, Slices};
 use crate::log::{LogPart, LogSpace};
-use crate::model::codec::snapshot;
-use crate::model::{Position, Record, Share};
+use crate::model::{Position, Record};
 use crate::partition::{LetterFilter, Partition, Walk};
-use crate::state::{Change, Settings};
+use crate::state::Change;
 
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
@@ -28,16 +26,34 @@ const COPIES: (usize, u64) = (256, 4 << 20);
 const DROPS: usize = 4;
 /// How many times the bytes of the last checkpoint are stored before the next one.
 const GROWTH: u64 = 4;
+/// What an event takes in a checkpoint at most, a publish under an idempotency key, what an event waits for, and all the rest.
+const EVENT: u64 = 64;
+const KEY: u64 = 64;
+const WAITS: u64 = 16;
+const REST: u64 = 16 << 10;
 /// How many dead letters are looked at between two batches.
 const LETTERS: usize = 1_024;
 /// How many events are looked at between two batches for the space they take.
 const SURVEY: usize = 8_192;
 
+/// What is to be kept of a log, and when a checkpoint of it is due.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) retention: Retention,
+    /// The bytes after which a checkpoint is due.
+    pub(super) due: u64,
+    /// Shared by all that may be on one disk.
+    pub(super) disk: Arc<DiskShares>,
+}
+
 /// Looks after a log that keeps checkpoints; does nothing for others.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     pub(super) records: Arc<Records>,
+    /// Which partition it is of.
+    partition: u32,
     pub(super) retention: Retention,
+    disk: Arc<DiskShares>,
     /// The bytes after which a checkpoint is due, and how many times its own size these are at least.
     pub(super) due: u64,
     pub(super) growth: u64,
@@ -46,8 +62,9 @@ pub(super) struct Maintenance {
     pub(super) covered: Position,
     /// What was stored since the last checkpoint, in bytes.
     pub(super) weight: u64,
-    /// What the last checkpoint took.
+    /// What the last checkpoint took, and by how much the next is larger at most.
     pub(super) size: u64,
+    pub(super) grown: u64,
     /// A checkpoint of which the state tells some between two batches.
     pub(super) slices: Option<Slices>,
     pub(super) saving: Option<Saving>,
@@ -68,8 +85,9 @@ pub(super) struct Maintenance {
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
     pub(super) short: bool,
     pub(super) stuck: Stuck,
-    /// After there was no space to be had at all.
+    /// After there was no space to be had at all, and after there was none for somebody else.
     pub(super) fruitless: Backoff,
+    asked: Backoff,
     /// Where in the dead letters the search for old ones is, while it is under way.
     pub(super) letters: Option<Option<EventId>>,
 }
@@ -93,95 +111,89 @@ impl SpaceLook {
     }
 }
 
-/// What a log holds, as a partition.
-pub(super) async fn recover(
-    records: &Arc<Records>,
-    settings: Settings,
-    (retention, due): (Retention, u64),
-) -> Result<(Partition, Maintenance)> {
-    let (log, share) = (&records.log, settings.share);
-    let (mut partition, covered, size) = match log.load_checkpoint().await? {
-        None => (Partition::new(settings), Position::START, 0),
-        Some((at, bytes)) => {
-            let size = bytes.len() as u64;
-            let durable = snapshot::decode(bytes).map_err(|_| {
-                Error::new(
-                    ErrorKind::InvalidInput,
-                    "the log's checkpoint is none of this engine; use the one that wrote it",
-                )
-            })?;
-            (Partition::restore(settings, durable.partition), at, size)
-        }
-    };
-    let (mut last, mut weight) = (covered, 0);
-    let mut scan = log.scan(covered);
-    while let Some(read) = scan.next().await {
-        let (position, bytes) = read.map_err(|error| error.context("read the log back"))?;
-        if position > covered {
-            let record = records.decode(position, bytes)?;
-            if let Some(event) = record.event().filter(|event| !share.has_queue(event.queue)) {
-                return Err(misplaced(&records.log.place(position), event.queue, share));
-            }
-            partition.apply(Some(position), &record);
-            last = position;
-            weight += weigh(&record);
-        }
-    }
-    let maintenance = Maintenance {
-        records: records.clone(),
-        due,
-        growth: GROWTH,
-        last,
-        covered,
-        weight,
-        size,
-        slices: None,
-        saving: None,
-        saves: Backoff::default(),
-        // What was stored by the run before may lack space now.
-        next_look: Instant::now(),
-        unseen: 0,
-        step: u64::MAX,
-        look: None,
-        reclaiming: VecDeque::new(),
-        copying: Copying::Nothing,
-        dropped: Vec::new(),
-        short: false,
-        stuck: Stuck::new(retention.sweep_every.max(AGAIN)),
-        fruitless: Backoff::default(),
-        letters: None,
-        retention,
-    };
-    Ok((partition, maintenance))
-}
-
-/// A log that is not where it was: what it holds would be taken for another partition's.
-fn misplaced(place: &str, queue: u32, share: Share) -> Error {
-    let message = format!(
-        "{place} speaks of queue {queue}, which is not in partition {} of {}: the logs of partitions were mixed up; put each where it was, \
-         or restore the data directory from a backup",
-        share.index(),
-        share.count()
-    );
-    Error::new(ErrorKind::InvalidInput, message)
+/// How far a log was read back.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The last record, and the last that a checkpoint covers.
+    pub(super) last: Position,
+    pub(super) covered: Position,
+    /// What is between them, what that checkpoint took, and by how much the next is larger at most, in bytes.
+    pub(super) weight: u64,
+    pub(super) size: u64,
+    pub(super) grown: u64,
 }
 
 impl Maintenance {
+    /// Goes on where a log was read back to.
+    pub(super) fn new(records: Arc<Records>, partition: u32, kept: Kept, read: Read) -> Self {
+        let (Kept { retention, due, disk }, Read { last, covered, weight, size, grown }) = (kept, read);
+        Self {
+            records,
+            partition,
+            disk,
+            due,
+            growth: GROWTH,
+            last,
+            covered,
+            weight,
+            size,
+            grown,
+            slices: None,
+            saving: None,
+            saves: Backoff::default(),
+            // What was stored by the run before may lack space now.
+            next_look: Instant::now(),
+            unseen: 0,
+            step: u64::MAX,
+            look: None,
+            reclaiming: VecDeque::new(),
+            copying: Copying::Nothing,
+            dropped: Vec::new(),
+            short: false,
+            stuck: Stuck::new(retention.sweep_every.max(AGAIN)),
+            fruitless: Backoff::default(),
+            asked: Backoff::default(),
+            letters: None,
+            retention,
+        }
+    }
+
     /// Takes note of what was stored, and is applied next.
     pub(super) fn stored(&mut self, positions: &[Position], changes: &[Change]) {
+        self.grown += changes.iter().filter(|change| change.durable).map(|change| grows(&change.record)).sum::<u64>();
+        self.stored_copies(positions, changes);
+    }
+
+    /// The same of what was stored once more.
+    pub(super) fn stored_copies(&mut self, positions: &[Position], changes: &[Change]) {
         let durable = changes.iter().filter(|change| change.durable);
         let weight = durable.map(|change| weigh(&change.record)).sum::<u64>();
         (self.weight, self.unseen) = (self.weight + weight, self.unseen + weight);
+        self.expect_checkpoint();
         self.last = positions.last().copied().unwrap_or(self.last);
+    }
+
+    /// What the next checkpoint takes at most, but for what is always the same.
+    fn next_size(&self) -> u64 {
+        self.size + self.grown
+    }
+
+    /// Has the log leave room for the next checkpoint.
+    pub(super) fn expect_checkpoint(&self) {
+        self.records.log.expect_checkpoint(self.next_size() + REST);
     }
 
     pub(super) fn is_of_use(&self) -> bool {
         self.records.log.keeps_checkpoints() && self.records.log.failure().is_none()
     }
 
-    /// Has space be looked at at once: somebody else on the same disk has none.
+    /// Has space be looked at at once: somebody else on the same disk has none. As long as nothing comes of that, ever more seldom: a look
+    /// goes through all that waits.
     pub(super) fn look_soon(&mut self) {
-        self.next_look = Instant::now();
+        if self.asked.may_begin() {
+            self.asked.begin();
+            self.next_look = Instant::now();
+        }
     }
 
     /// Whether [`checkpoint`](Self::checkpoint), [`sweep`](Self::sweep) or [`letters`](Self::letters) has something to do now.
@@ -207,6 +219,9 @@ impl Maintenance {
             self.letters.get_or_insert_default();
             if self.is_of_use() {
                 self.look = self.look(now, 0).await;
+            }
+            if self.look.is_none() {
+                self.asked.end_begun(false);
             }
         }
         if self.look.as_mut().is_some_and(|look| look.goes_on(partition, SURVEY)) {
@@ -250,6 +265,7 @@ impl Maintenance {
         tracing::warn!(error = %ensync_core::report(error), "cannot reclaim space of the log; it will be tried again");
         (self.reclaiming, self.copying, self.look) = (VecDeque::new(), Copying::Nothing, None);
         self.next_look = Instant::now() + AGAIN;
+        self.asked.end_begun(false);
     }
 
     /// Makes space at once, for something that found none. Whether there is more now. Nobody can store anything meanwhile anyway, so that
@@ -325,9 +341,9 @@ impl Maintenance {
             }
         };
         self.stuck.leave_out(&mut space.parts);
-        let LogSpace { ref parts, used, free, segment_bytes, .. } = space;
+        let LogSpace { ref parts, used, segment_bytes, .. } = space;
         self.step = (segment_bytes / 2).max(64 << 10);
-        let short = reserve(&space, self.size).saturating_sub(free);
+        let short = self.disk.short(self.partition, &space, self.next_size());
         let wanted = wanted.max(short).max(used.saturating_sub(self.retention.max_bytes));
         let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
         let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
@@ -343,6 +359,7 @@ impl Maintenance {
         let Some(SpaceLook { survey, wanted, before, .. }) = self.look.take() else { return };
         let (plan, enough) = survey.plan(wanted, before);
         // A backlog that alone is more than is to be kept is no reason to save it again and again.
+        self.asked.end_begun(!plan.is_empty());
         (self.reclaiming, self.short) = (plan, !enough && wanted.1);
     }
 
@@ -376,9 +393,24 @@ impl Maintenance {
     }
 }
 
-fn weigh(record: &Record) -> u64 {
+/// By how much a record makes the next checkpoint larger, at most.
+pub(super) fn grows(record: &Record) -> u64 {
+    match record {
+        Record::Publish(publish) => EVENT + if publish.idempotency_key.is_some() { KEY } else { 0 },
+        Record::Discard { reason, .. } => WAITS + reason.len() as u64,
+        Record::Defer { .. } => WAITS,
+        // What it adds is less than what goes with the event.
+        _ => 0,
+    }
+}
+
+/// What it takes to read a record back, in bytes.
+pub(super) fn weigh(record: &Record) -> u64 {
     match record {
         Record::Publish(publish) => RECORD + publish.size() as u64,
         _ => RECORD,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,12 @@ mod admin;
 mod administer;
 mod backoff;
 mod clock;
+mod commit;
 mod copying;
+mod health;
 mod inbox;
 mod lines;
+mod lists;
 mod login_throttle;
 mod look;
 mod maintenance;
@@ -18,7 +21,9 @@ mod pending;
 mod recent;
 mod reclaim;
 mod records;
+mod recover;
 mod registrar;
+mod registry_log;
 mod request;
 mod running;
 mod saving;
@@ -26,14 +31,16 @@ mod service;
 mod session_layer;
 mod start;
 mod task;
+mod together;
 mod upkeep;
 mod waiting;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ensync_core::{AppId, Error, ErrorKind, Result, ServerConfig};
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use administer::new_access_key;
@@ -41,13 +48,13 @@ pub use clock::{Clock, SystemClock, TokioClock};
 pub use options::{BrokerOptions, Retention};
 
 use crate::counters::ConnectionCounters;
-use crate::log::LogUsage;
-use crate::metrics::{Metrics, Reading};
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::random::random;
-use crate::state::{Access, Census, Count, Limits};
+use crate::state::{Access, Counted, Limits};
 use clock::Time;
 use lines::{Lines, Turn};
+pub(crate) use lists::List;
 pub(crate) use login_throttle::LoginThrottle;
 pub(crate) use look::{Figures, Gauge, Partly, Seen};
 use records::Records;
@@ -59,10 +66,12 @@ use waiting::Waiting;
 
 /// Requests that may wait for a task; who sends more waits himself.
 const WAITING: usize = 4_096;
+/// How many sessions that are over may wait for their partition: a task each, of some hundred bytes.
+const LEAVING: usize = 65_536;
+/// How long a stop waits for what administrators have asked for, before it goes on beside that.
+const REGISTRAR: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a stop waits for what apps have asked for to be taken in, before what is left is refused.
 const LINES: std::time::Duration = std::time::Duration::from_secs(5);
-/// How many queues are counted at a time.
-const QUEUES: usize = 1_024;
 /// How long a task may take to answer before the engine counts as not ready.
 const UNANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -99,6 +108,10 @@ struct Shared {
     metrics: Arc<Metrics>,
     waiting: Arc<Waiting>,
     stopping: Arc<AtomicBool>,
+    /// What each partition counted last.
+    counted: Mutex<Vec<Option<Counted>>>,
+    /// Places for sessions that are over and wait for their partition to take note.
+    leaving: Arc<tokio::sync::Semaphore>,
     /// Held by whoever looks at what the logs take up.
     looking: Arc<tokio::sync::Mutex<()>>,
     /// `true` once a task has failed; without senders when all have ended.
@@ -122,12 +135,13 @@ impl Handle {
 }
 
 impl Broker {
-    /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends.
+    /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends. A partition whose disk hangs keeps the
+    /// others from nothing that they have to store.
     pub async fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
         _ = self.0.registrar.send(Ask::Shutdown).await;
-        // What administrators asked for before needs the partitions.
-        self.0.registrar.closed().await;
+        // What administrators asked for before needs the partitions; but one of them may hang.
+        _ = tokio::time::timeout(REGISTRAR, self.0.registrar.closed()).await;
         // Each by itself: one whose disk hangs is no reason for the others to wait.
         let told = self.0.partitions.iter().map(async |partition| {
             _ = tokio::time::timeout(LINES, partition.lines.empty()).await;
@@ -148,112 +162,9 @@ impl Broker {
         self.0.counters.clone()
     }
 
-    /// Whether commands are carried out: the broker answers, is not stopping, and its log takes what it is given.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] says why not.
-    pub async fn ready(&self) -> Result<()> {
-        let refuse = |why: String| Err(Error::new(ErrorKind::Unavailable, why));
-        if self.is_stopping() {
-            return refuse("the engine is stopping".into());
-        }
-        if let Some(error) = self.failure() {
-            return refuse(ensync_core::report(&error));
-        }
-        if let Some(why) = self.0.metrics.trouble() {
-            return refuse(why);
-        }
-        match tokio::time::timeout(UNANSWERED, self.answer()).await {
-            Ok(answer) => answer,
-            Err(_) => refuse(match self.hangs() {
-                Some(hangs) => format!("the disk has not answered for {} s", hangs.as_secs()),
-                None => format!("the broker has not answered for {} s", UNANSWERED.as_secs()),
-            }),
-        }
-    }
-
-    /// Whether a restart would be of no use: it answers, or waits for a disk that does not. A watchdog ends it otherwise.
-    pub async fn is_alive(&self) -> bool {
-        let answers = tokio::time::timeout(UNANSWERED, self.answer()).await.is_ok_and(|answer| answer.is_ok());
-        answers || self.is_stopping() || self.hangs().is_some()
-    }
-
-    /// Waits until every partition's task has answered.
-    async fn answer(&self) -> Result<()> {
-        if *self.0.running.borrow() {
-            return Err(Error::new(ErrorKind::Unavailable, "a task of the engine has failed; start the engine again"));
-        }
-        let all = (0..self.0.partitions.len()).map(|index| self.look(index, |_| ()));
-        futures::future::try_join_all(all).await.map(drop)
-    }
-
-    /// For how long a disk has not answered.
-    fn hangs(&self) -> Option<std::time::Duration> {
-        self.logs().filter_map(|records| records.hangs()).max()
-    }
-
     /// All logs: the registry's, then the partitions'.
     fn logs(&self) -> impl Iterator<Item = &Arc<Records>> {
         [&self.0.registry].into_iter().chain(self.0.partitions.iter().map(|partition| &partition.records))
-    }
-
-    /// What there is to see of it, in the text format of OpenMetrics: what the admin listener serves at `/metrics` to who asks for that.
-    ///
-    /// Costs each partition one look at each of its queues, some of them at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] if the broker has stopped.
-    pub async fn metrics(&self) -> Result<String> {
-        // Who watches an engine wants to know most when it hangs: what does not come in time is left out.
-        // Both at once, for he does not wait for ever either.
-        let census = tokio::time::timeout(UNANSWERED, self.census());
-        let (census, rest) = tokio::join!(census, self.rest());
-        let census = census.ok().transpose()?;
-        let ready = census.is_some() && self.failure().is_none() && self.0.metrics.trouble().is_none();
-        self.0.metrics.encode(Reading { census, ready, ..rest })
-    }
-
-    async fn census(&self) -> Result<Census> {
-        let mut census = Census::new(&self.0.layer.read().access, self.0.time.now());
-        for index in 0..self.0.partitions.len() {
-            let mut count = Count::default();
-            loop {
-                let look = move |partition: &Partition| {
-                    let done = partition.count(&mut count, QUEUES);
-                    (done, count, partition.queues.len())
-                };
-                let (done, counted, queues) = self.look(index, look).await?;
-                count = counted;
-                if done {
-                    census.add(count, queues);
-                    break;
-                }
-            }
-        }
-        Ok(census)
-    }
-
-    /// What the logs take up, if that can be told. One look at a time: on a disk that hangs each would hold a thread.
-    async fn usage(&self) -> Option<LogUsage> {
-        let turn = self.0.looking.clone().lock_owned().await;
-        let logs: Vec<_> = self.logs().map(|records| records.log.clone()).collect();
-        // It goes on when nobody waits for it any more, and keeps its turn until then.
-        let looked = tokio::spawn(async move {
-            let mut all: Option<LogUsage> = None;
-            for log in logs {
-                if let Some(usage) = log.usage().await? {
-                    all = Some(all.map_or(usage, |all| all.and(&usage)));
-                }
-            }
-            drop(turn);
-            Ok::<_, Error>(all)
-        });
-        looked.await.ok()?.unwrap_or_else(|error| {
-            tracing::warn!(error = %ensync_core::report(&error), "cannot tell what the log takes up");
-            None
-        })
     }
 
     /// Why nothing is stored any more, if the log has failed for good. Commands that have to store something are refused from then
@@ -293,7 +204,7 @@ impl Broker {
     /// Sends a request to a partition's task and waits for its answer.
     async fn ask<T>(&self, partition: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
         self.check_running()?;
-        self.handle(partition)?.ask(request).await
+        self.of_partition(partition)?.ask(request).await
     }
 
     /// The same for a client, in the line of its app. What waits there when the broker stops is carried out.
@@ -304,12 +215,12 @@ impl Broker {
         request: impl FnOnce(Answer<T>, Turn) -> Request,
     ) -> Result<T> {
         self.check_running()?;
-        let partition = self.handle(partition)?;
+        let partition = self.of_partition(partition)?;
         let turn = partition.lines.turn(app).await;
         partition.ask(|answer| request(answer, turn)).await
     }
 
-    fn handle(&self, partition: usize) -> Result<&Handle> {
+    fn of_partition(&self, partition: usize) -> Result<&Handle> {
         self.0.partitions.get(partition).ok_or_else(stopped)
     }
 
@@ -327,6 +238,30 @@ impl Broker {
     pub(crate) fn access<T>(&self, look: impl FnOnce(&Access) -> T) -> Result<T> {
         self.check_running()?;
         Ok(look(&self.0.layer.read().access))
+    }
+
+    /// Has a partition know, behind what the session sent, that one of its apps' is over. Nobody waits for that: a connection that is closed
+    /// takes no place of one that is open, however long the partition's disk hangs.
+    async fn leave_later(&self, session: crate::state::SessionOf) {
+        let index = self.0.layer.read().access.partition_of(&session.app);
+        let Some(partition) = self.0.partitions.get(index) else { return };
+        let (lines, requests) = (partition.lines.clone(), partition.requests.clone());
+        let mut leaves = Box::pin(async move {
+            drop(lines.turn(session.app).await);
+            let (answer, _) = oneshot::channel();
+            _ = requests.send(Request::Leave { session: session.number, answer }).await;
+        });
+        if leaves.as_mut().now_or_never().is_some() {
+            return;
+        }
+        match self.0.leaving.clone().try_acquire_owned() {
+            Ok(place) => drop(tokio::spawn(async move {
+                leaves.await;
+                drop(place);
+            })),
+            // There is a bound for everything.
+            Err(_) => leaves.await,
+        }
     }
 
     /// Has a partition know that a session of one of its apps is over.

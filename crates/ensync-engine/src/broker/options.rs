@@ -32,7 +32,7 @@ pub struct BrokerOptions {
 ///
 /// The log is dropped in whole parts: those that are too old; and, when it is too large or its disk has too little space left, those in
 /// which nothing waits, then those in which little does. The few events of such a part that wait still are stored once more; a part of
-/// which more than half waits stays (three quarters, on a disk without space). Of the disk two segments and two checkpoints stay
+/// which more than half waits stays (three quarters, on a disk without space). Of the disk four segments and two checkpoints stay
 /// free, or a twentieth of it if that is more, up to 1 GiB.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ensync_core::{
@@ -83,7 +84,7 @@ fn state(events: u64, keys: u64, at: Timestamp) -> Snapshot {
     };
     let publisher = SnapshotPublisher { app: ABSENT, publishes: (0..keys).map(publish).collect() };
     Snapshot {
-        registry: RegistrySnapshot { logged_at: at, apps, events: names },
+        registry: RegistrySnapshot { logged_at: at, apps, events: names, deleted: Vec::new() },
         partition: PartitionSnapshot {
             logged_at: at,
             next_queue: 1,
@@ -99,6 +100,10 @@ async fn start(path: &Path, events: u64, keys: u64) -> Broker {
     let nothing = Record::Drop { event: EventRef { queue: 9, seq: 9 } };
     for log in logs.all() {
         let last = *log.append(vec![Encoded::from(&nothing)]).await.unwrap().last().unwrap();
+        // The registry's has no queues.
+        let is_registry = Arc::ptr_eq(log, logs.registry());
+        let partition = if is_registry { PartitionSnapshot::default() } else { state.partition.clone() };
+        let state = Snapshot { partition, registry: state.registry.clone() };
         log.save_checkpoint(last, vec![snapshot::encode(&state)]).await.unwrap();
         log.close().await;
     }

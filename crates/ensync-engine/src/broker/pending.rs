@@ -1,8 +1,8 @@
 //! What waits for the log.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use ensync_core::{Reply, Result};
+use ensync_core::{Error, ErrorKind, Reply, Result};
 
 use super::request::{Caller, Outcome};
 use crate::model::{EventRef, Record};
@@ -14,26 +14,33 @@ pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
     /// With the number of changes up to and including the one whose outcome is the answer.
     pub(super) callers: Vec<(usize, Caller)>,
+    /// Where the same number is to be found of a publish under an idempotency key.
+    publishes: HashMap<EventRef, usize>,
 }
 
 impl Pending {
-    /// Takes the publishes out that need the log, each with all changes of its command; the second value is who waits for them.
-    pub(super) fn split(self) -> (Self, Vec<Caller>) {
-        let (mut rest, mut publishes) = (Self::default(), Vec::new());
-        let (mut changes, mut begin) = (self.changes.into_iter(), 0);
+    /// Leaves what is to stay, of each command all or none; the second value is who waits for the rest.
+    pub(super) fn split(self, stays: impl Fn(&Change) -> bool) -> (Self, Vec<Caller>) {
+        let (mut rest, mut out) = (Self::default(), Vec::new());
+        let (mut changes, mut begin, mut stay) = (self.changes.into_iter(), 0, false);
         for (end, caller) in self.callers {
-            let group: Vec<_> = changes.by_ref().take(end - begin).collect();
-            begin = end;
-            if group.iter().any(|change| change.durable && matches!(*change.record, Record::Publish(_))) {
-                publishes.push(caller);
-            } else {
-                rest.changes.extend(group);
+            // Several may wait for one.
+            if end > begin {
+                let group: Vec<_> = changes.by_ref().take(end - begin).collect();
+                (stay, begin) = (group.iter().all(&stays), end);
+                if stay {
+                    rest.changes.extend(group);
+                }
+            }
+            if stay {
                 rest.callers.push((rest.changes.len(), caller));
+            } else {
+                out.push(caller);
             }
         }
         // What the engine itself wants, which nobody waits for.
-        rest.changes.extend(changes);
-        (rest, publishes)
+        rest.changes.extend(changes.filter(stays));
+        (rest, out)
     }
 
     /// Adds what the engine itself wants. What a command says of the same event comes first, and whether it can be stored is not
@@ -56,9 +63,22 @@ impl Pending {
     pub(super) fn add(&mut self, step: Result<Step>, caller: impl Into<Caller>) {
         let outcome = match step {
             Ok(Step::Commit(changes)) if !changes.is_empty() => {
+                let end = self.changes.len() + changes.len();
+                let keyed = changes.iter().filter_map(|change| match &*change.record {
+                    Record::Publish(publish) if publish.idempotency_key.is_some() => Some((publish.at, end)),
+                    _ => None,
+                });
+                self.publishes.extend(keyed);
                 self.changes.extend(changes);
-                return self.callers.push((self.changes.len(), caller.into()));
+                return self.callers.push((end, caller.into()));
             }
+            Ok(Step::Same(event)) => match self.publishes.get(&event) {
+                Some(end) => {
+                    let place = self.callers.partition_point(|(other, _)| other <= end);
+                    return self.callers.insert(place, (*end, caller.into()));
+                }
+                None => Err(Error::new(ErrorKind::Unavailable, "the same was published a moment ago; try again")),
+            },
             Ok(Step::Commit(_)) => Ok(Outcome::Reply(Reply::Done)),
             Ok(Step::Answer(reply)) => Ok(Outcome::Reply(reply)),
             Ok(Step::Replay(replay)) => Ok(Outcome::Replay(replay)),

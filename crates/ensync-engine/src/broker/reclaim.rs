@@ -1,6 +1,7 @@
 //! Which parts of a log are dropped for the space they take.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{Error, Timestamp};
@@ -75,11 +76,52 @@ impl Stuck {
     }
 }
 
-/// How much of the disk is to stay free: for the next segments, and for a checkpoint beside those that are there; a twentieth of it at
-/// least, and a quarter at most.
-pub(super) fn reserve(space: &LogSpace, checkpoint: u64) -> u64 {
-    let needed = 2 * space.segment_bytes + 2 * checkpoint;
-    needed.max((space.total / 20).min(1 << 30)).min(space.total / 4)
+/// What the partitions want of the disk they are on, so that none of them drops for all.
+#[derive(Debug, Default)]
+pub(super) struct DiskShares(Mutex<BTreeMap<u32, DiskShare>>);
+
+/// What one of them wants of it, and what it has to give.
+#[derive(Clone, Copy, Debug)]
+struct DiskShare {
+    /// How large the disk is. Those of which it is the same are taken to be on one.
+    total: u64,
+    /// For its next segments, and for a checkpoint beside those that are there.
+    needs: u64,
+    /// What it might drop, in bytes.
+    parts: u64,
+}
+
+impl DiskShares {
+    /// Takes note of how a partition stands: it has a checkpoint of so many bytes.
+    pub(super) fn note(&self, partition: u32, space: &LogSpace, checkpoint: u64) {
+        let parts = space.parts.iter().map(|part| part.bytes).sum();
+        let needs = 4 * space.segment_bytes + 2 * checkpoint;
+        self.lock().insert(partition, DiskShare { total: space.total, needs, parts });
+    }
+
+    /// How many bytes a partition has to make free, of what the disk lacks: as much of it as it has of what can be dropped.
+    pub(super) fn short(&self, partition: u32, space: &LogSpace, checkpoint: u64) -> u64 {
+        self.note(partition, space, checkpoint);
+        let shares = self.lock();
+        let there = || shares.values().filter(|share| share.total == space.total);
+        let lacking = reserve(space.total, there().map(|share| share.needs).sum()).saturating_sub(space.free);
+        let all: u64 = there().map(|share| share.parts).sum();
+        let own = shares.get(&partition).map_or(0, |share| share.parts);
+        if all == 0 {
+            return lacking;
+        }
+        u64::try_from((u128::from(lacking) * u128::from(own)).div_ceil(u128::from(all))).unwrap_or(lacking)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, DiskShare>> {
+        // No code that holds the lock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much of a disk is to stay free, where so much is needed: a twentieth of it at least, up to 1 GiB, and a quarter at most.
+fn reserve(total: u64, needed: u64) -> u64 {
+    needed.max((total / 20).min(1 << 30)).min(total / 4)
 }
 
 /// What waits in which part of the log.
@@ -206,9 +248,35 @@ mod tests {
 
     #[test]
     fn what_stays_free_is_bounded_by_the_disk() {
-        let space = |total, segment_bytes| LogSpace { parts: Vec::new(), used: 0, free: 0, total, segment_bytes };
-        assert_eq!(reserve(&space(8 << 20, 512 << 10), 0), 1 << 20);
-        assert_eq!(reserve(&space(8 << 20, 64 << 20), 0), 2 << 20);
-        assert_eq!(reserve(&space(100 << 30, 64 << 20), 0), 1 << 30);
+        assert_eq!(reserve(8 << 20, 1 << 20), 1 << 20);
+        assert_eq!(reserve(8 << 20, 128 << 20), 2 << 20);
+        assert_eq!(reserve(100 << 30, 128 << 20), 1 << 30);
+    }
+
+    /// Each of them sees all that the disk lacks.
+    #[test]
+    fn partitions_on_one_disk_make_free_what_it_lacks_once() {
+        const MIB: u64 = 1 << 20;
+        let space = |parts: u64, free| {
+            let parts = (1..=parts).map(|number| part(number, MIB, 5)).collect();
+            LogSpace { parts, used: 0, free, total: 1_000 * MIB, segment_bytes: MIB }
+        };
+        let (disk, alone) = (DiskShares::default(), DiskShares::default());
+        assert_eq!(alone.short(0, &space(9, 10 * MIB), 0), 40 * MIB);
+        let parts = [10, 30, 0, 60];
+        for (index, parts) in (0..).zip(parts) {
+            disk.note(index, &space(parts, 10 * MIB), 2 * MIB);
+        }
+        let short: Vec<_> =
+            (0..).zip(parts).map(|(index, parts)| disk.short(index, &space(parts, 10 * MIB), 2 * MIB) / MIB).collect();
+        assert_eq!(short, [4, 12, 0, 24]);
+        // What has been made free since is not looked for again.
+        assert_eq!(disk.short(3, &space(60, 50 * MIB), 2 * MIB), 0);
+        // Together they need more than one of them, and one on a disk of its own has nothing to do with it.
+        for index in 0..10 {
+            disk.note(index, &space(10, 50 * MIB), 16 * MIB);
+        }
+        assert_eq!(disk.short(0, &space(10, 50 * MIB), 16 * MIB), 20 * MIB);
+        assert_eq!(disk.short(77, &LogSpace { total: 500 * MIB, ..space(10, 5 * MIB) }, 0), 20 * MIB);
     }
 }

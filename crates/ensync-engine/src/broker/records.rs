@@ -9,7 +9,7 @@ use ensync_core::{Error, ErrorKind, Result};
 use super::recent::Recent;
 use crate::log::Log;
 use crate::model::codec::record::decode;
-use crate::model::{Encoded, Position, Record};
+use crate::model::{Encoded, Need, Position, Record};
 use crate::state::{Outgoing, Source};
 
 /// A log, and the events that were stored last: most are delivered at once, and need not be read back.
@@ -50,7 +50,17 @@ impl Records {
 
     /// Stores records: all or none.
     pub(super) async fn append(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
-        let positions = self.log.append(batch.iter().map(|record| Encoded::from(&**record)).collect()).await?;
+        self.append_all(batch, batch.iter().map(|record| Encoded::from(&**record)).collect()).await
+    }
+
+    /// The same of what is stored once more so that more than it can be dropped.
+    pub(super) async fn append_copies(&self, batch: &[Arc<Record>]) -> Result<Vec<Position>> {
+        let encoded = batch.iter().map(|record| Encoded::from(&**record).with_need(Need::Frees));
+        self.append_all(batch, encoded.collect()).await
+    }
+
+    async fn append_all(&self, batch: &[Arc<Record>], encoded: Vec<Encoded>) -> Result<Vec<Position>> {
+        let positions = self.log.append(encoded).await?;
         if positions.len() != batch.len() {
             let message = format!("the log gave {} positions for {} records", positions.len(), batch.len());
             return Err(Error::new(ErrorKind::Internal, message));

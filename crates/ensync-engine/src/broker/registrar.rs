@@ -3,24 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ensync_core::{Error, ErrorKind, EventName, Reply, Result, Timestamp};
-use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::clock::Time;
-use super::records::Records;
+use super::registry_log::RegistryLog;
 use super::request::{Answer, Changed, Request, is_full, refusal};
 use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::metrics::Metrics;
-use crate::model::codec::snapshot;
-use crate::model::{AdminCommand, Applied, Position, Record, Removed, Settings};
+use crate::model::{AdminCommand, Applied, Record, Removed};
 use crate::state::{Access, InUse, SessionNumber, SessionOf, check_unused, removed};
 
-/// After how many records a checkpoint is saved; what it covers is dropped.
-const RECORDS: u64 = 1_024;
 /// How long to wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long partitions may take to make space.
@@ -63,89 +58,6 @@ pub(super) struct Registrar {
 /// Queues that are still to go, and from which partition: its index.
 pub(super) type Owed = Vec<(usize, Removed)>;
 
-/// The registry's log, and what is known of its checkpoints.
-#[derive(Debug)]
-pub(super) struct RegistryLog {
-    records: Arc<Records>,
-    /// The last record that was applied, the last that a checkpoint covers, and how many are between them.
-    last: Position,
-    covered: Position,
-    since: u64,
-    /// After a checkpoint that could not be saved.
-    save_again: Option<Instant>,
-}
-
-/// What the registry's log holds.
-pub(super) async fn recover(records: &Arc<Records>, settings: Settings) -> Result<(Access, RegistryLog)> {
-    let (mut access, covered) = match records.log.load_checkpoint().await? {
-        None => (Access::new(settings), Position::START),
-        Some((at, bytes)) => {
-            let none = |_| {
-                let message = "the registry's checkpoint is none of this engine; use the one that wrote it";
-                Error::new(ErrorKind::InvalidInput, message)
-            };
-            (Access::restore(settings, snapshot::decode(bytes).map_err(none)?.registry), at)
-        }
-    };
-    let (mut last, mut since) = (covered, 0);
-    let mut scan = records.log.scan(covered);
-    while let Some(read) = scan.next().await {
-        let (position, bytes) = read.map_err(|error| error.context("read the registry's log back"))?;
-        if position > covered {
-            match &*records.decode(position, bytes)? {
-                Record::Admin { at, command } => _ = access.apply(*at, command),
-                _ => return Err(misplaced(&records.log.place(position))),
-            }
-            (last, since) = (position, since + 1);
-        }
-    }
-    // Nobody is logged in yet.
-    access.take_ended();
-    let records = records.clone();
-    Ok((access, RegistryLog { records, last, covered, since, save_again: None }))
-}
-
-/// A log that is not where it was.
-fn misplaced(place: &str) -> Error {
-    let message = format!(
-        "{place} is no record of the registry: it was mixed up with the log of a partition; put each where it was, or restore the data \
-         directory from a backup"
-    );
-    Error::new(ErrorKind::InvalidInput, message)
-}
-
-impl RegistryLog {
-    async fn append(&mut self, record: &Arc<Record>, metrics: &Metrics) -> Result<()> {
-        let (begun, batch) = (std::time::Instant::now(), [record.clone()]);
-        let stored = self.records.append(&batch).await;
-        metrics.committed(None, &batch, begun, stored.as_ref().err());
-        (self.last, self.since) = (stored?.last().copied().unwrap_or(self.last), self.since + 1);
-        Ok(())
-    }
-
-    /// Saves a checkpoint if it is due, and drops what that covers: nobody replays what is in it.
-    async fn keep(&mut self, layer: &SessionLayer, at_once: bool) {
-        let due = self.since >= RECORDS && self.save_again.is_none_or(|again| again <= Instant::now());
-        let log = &self.records.log;
-        if !(due || at_once) || self.last <= self.covered || !log.keeps_checkpoints() || log.failure().is_some() {
-            return;
-        }
-        let bytes: Bytes = snapshot::of_registry(&layer.read().access.snapshot());
-        let saved = match self.records.wait_for(log.save_checkpoint(self.last, vec![bytes])).await {
-            Ok(()) => log.drop_range(Position::START, self.last).await,
-            failed => failed,
-        };
-        match saved {
-            Ok(()) => (self.covered, self.since, self.save_again) = (self.last, 0, None),
-            Err(error) => {
-                let error = ensync_core::report(&error);
-                tracing::warn!(error, "cannot save a checkpoint of the registry; it will be tried again");
-                self.save_again = Some(Instant::now() + AGAIN);
-            }
-        }
-    }
-}
-
 impl Registrar {
     /// Runs until shutdown, or until every handle is gone.
     pub(super) async fn run(mut self) {
@@ -153,8 +65,8 @@ impl Registrar {
         while let Ok(ask) = self.asked.try_recv() {
             self.carry_out(ask).await;
         }
-        self.log.keep(&self.layer, true).await;
-        self.log.records.log.close().await;
+        self.keep(true).await;
+        self.log.close().await;
         self.running.end();
     }
 
@@ -186,7 +98,14 @@ impl Registrar {
                 }
                 () = tokio::time::sleep(NAP) => {}
             }
-            self.log.keep(&self.layer, false).await;
+            self.keep(false).await;
+        }
+    }
+
+    /// Saves a checkpoint if it is due. As long as queues are owed, their removal stays in the log: a start reads there that they are to go.
+    async fn keep(&mut self, at_once: bool) {
+        if self.owed.is_empty() {
+            self.log.keep(&self.layer, at_once).await;
         }
     }
 
@@ -266,7 +185,7 @@ impl Registrar {
         }
         stored.map_err(|error| {
             tracing::error!(error = %ensync_core::report(&error), "the registry's log refused what an administrator asked for");
-            if let Some(failure) = self.log.records.log.failure() {
+            if let Some(failure) = self.log.failure() {
                 self.failed.send_if_modified(|known| known.replace(failure).is_none());
             }
             refusal(&error)

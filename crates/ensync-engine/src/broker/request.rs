@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::{fmt, io};
 
 use ensync_core::{
-    AppId, ClientId, Command, Error, ErrorKind, EventId, EventName, Peer, Reply, Result, Settle, Settlement, Timestamp,
+    AppId, Command, Error, ErrorKind, EventId, EventName, Peer, Reply, Result, Settle, Settlement, Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -46,12 +46,7 @@ pub(super) type Look = Box<dyn FnOnce(&Partition) + Send>;
 
 /// What is sent to a partition's task.
 pub(super) enum Request {
-    /// A session of one of its apps ends, once what it sent before is carried out.
-    Logout {
-        client_id: ClientId,
-        answer: Answer<()>,
-    },
-    /// A session is over: what it took goes back.
+    /// A session is over: what it took goes back, once what it sent before is carried out.
     Leave {
         session: SessionNumber,
         answer: Answer<()>,
@@ -65,6 +60,7 @@ pub(super) enum Request {
     },
     Command {
         peer: Peer,
+        pass: Pass,
         command: Box<Command>,
         answer: Answer<Outcome>,
         turn: Turn,

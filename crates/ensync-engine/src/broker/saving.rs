@@ -20,6 +20,8 @@ pub(super) struct Slices {
     pieces: Vec<Bytes>,
     /// What was covered, and stored since, before it.
     before: (Position, u64),
+    /// By how much it may be larger than the one before it.
+    grown: u64,
 }
 
 /// A checkpoint that is being saved.
@@ -58,7 +60,8 @@ impl Maintenance {
     fn begin_slices(&mut self, partition: &mut Partition) {
         let before = (self.covered, self.weight);
         self.saves.begin();
-        self.slices = Some(Slices { at: self.last, pieces: vec![partition.begin_checkpoint()], before });
+        self.slices =
+            Some(Slices { at: self.last, pieces: vec![partition.begin_checkpoint()], before, grown: self.grown });
         (self.covered, self.weight) = (self.last, 0);
     }
 
@@ -84,8 +87,9 @@ impl Maintenance {
 
     /// Has the checkpoint saved of which the last slice is there. The broker goes on meanwhile.
     fn save(&mut self) {
-        let Some(Slices { at, pieces, before }) = self.slices.take() else { return };
+        let Some(Slices { at, pieces, before, grown }) = self.slices.take() else { return };
         self.size = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.grown = self.grown.saturating_sub(grown);
         let log = self.records.log.clone();
         let task = tokio::spawn(async move { log.save_checkpoint(at, pieces).await });
         self.saving = Some(Saving { task, before });

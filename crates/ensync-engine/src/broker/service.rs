@@ -7,7 +7,7 @@ use ensync_core::{ClientId, Command, ErrorKind, EventName, Login, Peer, Reply, R
 use futures::StreamExt;
 
 use super::request::{Caller, Origin, Outcome, Request, brief};
-use super::{Broker, inbox, registrar, stopped};
+use super::{Broker, inbox, stopped};
 use crate::address::network;
 use crate::model::{AdminCommand, KeyHash};
 use crate::random::random;
@@ -59,12 +59,10 @@ impl Service for Broker {
     }
 
     async fn logout(&self, peer: &Peer) {
-        let index = self.0.layer.read().access.partition_of(&peer.app_id);
-        let Some(partition) = self.0.partitions.get(index) else { return };
-        let client_id = peer.client_id.clone();
-        // Behind what it sent before.
-        drop(partition.lines.turn(peer.app_id).await);
-        _ = registrar::ask(&partition.requests, |answer| Request::Logout { client_id, answer }).await;
+        let ended = self.0.layer.write().log_out(&peer.client_id, "connection");
+        if let Some(session) = ended {
+            self.leave_later(session).await;
+        }
     }
 }
 
@@ -75,11 +73,11 @@ impl Broker {
             Command::Publish(publish) => {
                 let publish = Box::new(Admitted::new(publish, &self.0.limits)?);
                 self.register_first_use(peer, Some(Use::of_publish(&publish))).await?;
-                let charge = self.0.waiting.charge(peer.app_id, publish.size() + PLACE)?;
                 let (index, pass) = {
                     let layer = self.0.layer.read();
                     (layer.access.route_publish(publish.recipient()), layer.access.pass(peer)?)
                 };
+                let charge = self.0.waiting.charge(peer.app_id, index, publish.size() + PLACE)?;
                 let (peer, caller) = (peer.clone(), |answer| Caller::new(answer, charge));
                 let app = peer.app_id;
                 let request = |answer, turn| Request::Publish { peer, pass, publish, caller: caller(answer), turn };
@@ -87,10 +85,14 @@ impl Broker {
             }
             command => {
                 self.register_first_use(peer, Use::of(&command)).await?;
-                let index = self.0.layer.read().access.route(peer, &command);
+                let (index, pass) = {
+                    let layer = self.0.layer.read();
+                    (layer.access.route(peer, &command), layer.access.pass(peer)?)
+                };
                 let (command, peer) = (Box::new(brief(command)), peer.clone());
                 let app = peer.app_id;
-                self.ask_in_turn(index, app, |answer, turn| Request::Command { peer, command, answer, turn }).await?
+                let request = |answer, turn| Request::Command { peer, pass, command, answer, turn };
+                self.ask_in_turn(index, app, request).await?
             }
         };
         match outcome {

@@ -1,21 +1,25 @@
 //! The start of a broker.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use ensync_core::{Error, ErrorKind, Extension, Result, ServerConfig};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::clock::Time;
-use super::maintenance;
+use super::maintenance::Kept;
+use super::reclaim::DiskShares;
 use super::records::Records;
+use super::recover;
 use super::registrar::{self, Registrar};
+use super::registry_log;
 use super::running::Running;
 use super::session_layer::SessionLayer;
 use super::task::Task;
+use super::together;
 use super::waiting::Waiting;
-use super::{Broker, BrokerOptions, Handle, Retention, Shared, WAITING};
+use super::{Broker, BrokerOptions, Handle, LEAVING, Retention, Shared, WAITING};
 use crate::counters::ConnectionCounters;
 use crate::log::{Log, Logs};
 use crate::metrics::Metrics;
@@ -52,22 +56,30 @@ impl Broker {
         let recent_bytes = options.recent_bytes / count.get() as usize;
         let first = Share::all(count).next().unwrap_or_default();
         let registry = Arc::new(Records::new(registry, 0));
-        let (access, registry_log) = registrar::recover(&registry, settings(first, &registry.log)).await?;
+        let (access, registry_log) = registry_log::recover(&registry, settings(first, &registry.log)).await?;
+        let disk = Arc::new(DiskShares::default());
         let recovered = Share::all(count).zip(partitions).map(|(share, log)| {
-            let (settings, kept) = (settings(share, &log), kept(&options, share));
+            let (settings, kept) = (settings(share, &log), kept(&options, share, &disk));
             let records = Arc::new(Records::new(log, recent_bytes));
             async move {
-                let (partition, maintenance) = maintenance::recover(&records, settings, kept).await?;
+                let (partition, maintenance) = recover::recover(&records, settings, kept).await?;
                 Ok::<_, Error>((partition, maintenance, records))
             }
         });
         let mut recovered = futures::future::try_join_all(recovered).await?;
+        together::check(&registry_log, &registry, &recovered)?;
+        together::check_apps(&access, &recovered)?;
         let logged_at = recovered.iter().map(|(partition, ..)| partition.logged_at()).chain([access.logged_at()]).max();
         let time = Time::anchored(options.clock.clone(), logged_at.unwrap_or_default());
         let access = ticked(access, &time);
+        let mut expired = 0;
         for (partition, ..) in &mut recovered {
             access.configure(partition);
-            partition.recovered(time.now());
+            expired += partition.recovered(time.now());
+        }
+        if expired > 0 {
+            // Where the clock was behind when they came, it is more than it should be: the log tells of that.
+            tracing::warn!(expired, "events expired while no engine ran, and are gone");
         }
         tell(&access, recovered.iter().map(|(partition, ..)| partition), begun);
 
@@ -135,8 +147,8 @@ impl Broker {
             (ServerConfig::MAX_PAYLOAD_BYTES, limits.max_payload_bytes.to_string()),
             (ServerConfig::DEDUP_WINDOW_MS, limits.dedup_window.as_millis().to_string()),
         ];
-        let (config, waiting) = (config.into_iter().collect(), Arc::new(Waiting::new(&limits.quotas)));
-        let looking = Arc::default();
+        let (config, waiting) = (config.into_iter().collect(), Arc::new(Waiting::new(&limits.quotas, handles.len())));
+        let (counted, looking) = (Mutex::default(), Arc::default());
         let shared = Shared {
             layer,
             registrar,
@@ -149,6 +161,8 @@ impl Broker {
             metrics,
             waiting,
             stopping,
+            counted,
+            leaving: Arc::new(Semaphore::new(LEAVING)),
             looking,
             running,
             failure,
@@ -163,11 +177,11 @@ fn count_of(partitions: usize) -> Result<NonZeroU32> {
     count.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an engine needs the log of at least one partition"))
 }
 
-/// A partition's part of what is to be kept of the logs, and after how many bytes it saves a checkpoint.
-fn kept(options: &BrokerOptions, share: Share) -> (Retention, u64) {
+/// A partition's part of what is to be kept of the logs.
+fn kept(options: &BrokerOptions, share: Share, disk: &Arc<DiskShares>) -> Kept {
     let retention = Retention { max_bytes: share.part(options.retention.max_bytes), ..options.retention.clone() };
     let due = share.part(options.checkpoint_bytes).max(CHECKPOINT.min(options.checkpoint_bytes));
-    (retention, due)
+    Kept { retention, due, disk: disk.clone() }
 }
 
 /// Access as it is now.

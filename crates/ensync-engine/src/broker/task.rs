@@ -4,33 +4,31 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{Error, ErrorKind, EventId, Result};
+use ensync_core::{Error, ErrorKind, EventId};
 use futures::FutureExt;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::clock::Time;
 use super::maintenance::Maintenance;
 use super::pending::Pending;
 use super::records::Records;
-use super::request::{Answer, Outcome, Request, is_full, refuse};
+use super::request::{Answer, Request};
 use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
-use crate::model::{Position, Record};
+use crate::model::Record;
 use crate::partition::Partition;
 use crate::seldom::Seldom;
-use crate::state::{Change, LetterAction, Step};
+use crate::state::LetterAction;
 
 /// The most requests of a batch, and the bytes after which no more are taken in.
 const BATCH: (usize, usize) = (2_048, 8 << 20);
 /// The most deliveries between two batches.
 const DELIVERIES: usize = 1_024;
 /// How long to wait after the log refused, before what the engine itself has to store is tried again.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
-/// How often is told that the log refuses.
-const COMPLAINT: Duration = Duration::from_secs(10);
+pub(super) const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// How many events a purge takes at a time, and how many it looks at for them.
 const PURGED: (usize, usize) = (1_024, 8_192);
 /// How long to wait at the end until the other partitions have carried out what waits.
@@ -244,11 +242,6 @@ impl Task {
 
     fn take(&mut self, request: Request, pending: &mut Pending) -> bool {
         match request {
-            Request::Logout { client_id, answer } => {
-                let ended = self.layer.write().log_out(&client_id, "connection");
-                ended.into_iter().for_each(|session| self.partition.leave(session.number));
-                _ = answer.send(Ok(()));
-            }
             Request::Leave { session, answer } => {
                 self.partition.leave(session);
                 _ = answer.send(Ok(()));
@@ -262,9 +255,9 @@ impl Task {
                 }
                 pending.add(step, caller);
             }
-            Request::Command { peer, command, answer, turn } => {
+            Request::Command { peer, pass, command, answer, turn } => {
                 drop(turn);
-                let step = self.layer.read().access.decide(&mut self.partition, &peer, *command);
+                let step = self.layer.read().access.decide(&mut self.partition, &peer, pass, *command);
                 pending.add(step, answer);
             }
             // These were taken before.
@@ -299,90 +292,6 @@ impl Task {
         changes.retain(|change| change.record.event().is_none_or(|event| seen.insert(event)));
         let count = changes.len();
         _ = answer.send(self.store_all(changes).await.map(|()| count));
-    }
-
-    /// Stores changes and applies them, all or none.
-    pub(super) async fn store_all(&mut self, changes: Vec<Change>) -> Result<()> {
-        let (mut pending, (done, outcome)) = (Pending::default(), oneshot::channel());
-        pending.add(Ok(Step::Commit(changes)), done);
-        self.commit(pending).await;
-        let lost = || Error::new(ErrorKind::Internal, "a command was not answered");
-        outcome.await.unwrap_or_else(|_| Err(lost())).map(drop)
-    }
-
-    /// Stores changes, applies them and answers. What the log refuses is not applied: all of it, or the publishes with what
-    /// belongs to them, for a disk without space may still have some for the rest.
-    async fn commit(&mut self, pending: Pending) {
-        let Pending { mut changes, mut callers } = pending;
-        if changes.is_empty() {
-            return;
-        }
-        let mut stored = self.append(&changes).await;
-        // Nobody is refused for what can be dropped.
-        if stored.as_ref().is_err_and(is_full)
-            && self.maintenance.make_space(&mut self.partition, self.time.wall()).await
-        {
-            stored = self.append(&changes).await;
-        }
-        if stored.as_ref().is_err_and(is_full) && self.wanted_last.is_none_or(|last| last.elapsed() >= LOG_PAUSE) {
-            self.wanted_last = Some(Instant::now());
-            self.space_wanted.notify_waiters();
-        }
-        if let Err(error) = &stored {
-            self.complain(error, changes.len());
-            if self.records.log.failure().is_some() {
-                return refuse(callers.into_iter().map(|(_, caller)| caller), error);
-            }
-            let (rest, publishes) = Pending { changes, callers }.split();
-            refuse(publishes, error);
-            let smaller = !rest.changes.is_empty();
-            (changes, callers) = (rest.changes, rest.callers);
-            if smaller {
-                stored = self.append(&changes).await;
-            }
-        }
-        let positions = match stored {
-            Ok(positions) => positions,
-            Err(error) => {
-                self.complain(&error, changes.len());
-                self.log_pause = Some(Instant::now() + LOG_PAUSE);
-                return refuse(callers.into_iter().map(|(_, caller)| caller), &error);
-            }
-        };
-        self.log_pause = None;
-        self.maintenance.stored(&positions, &changes);
-        let (mut positions, mut callers) = (positions.into_iter(), callers.into_iter().peekable());
-        for (index, change) in changes.iter().enumerate() {
-            let position = if change.durable { positions.next() } else { None };
-            let applied = self.partition.apply(position, &change.record);
-            if let Some((_, caller)) = callers.next_if(|(end, _)| *end == index + 1) {
-                caller.tell(applied.answer().map(Outcome::Reply));
-            }
-        }
-    }
-
-    /// Tells that the log refused, and whether it always will.
-    pub(super) fn complain(&mut self, error: &Error, changes: usize) {
-        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
-            self.complained = Some(Instant::now());
-            tracing::error!(error = %ensync_core::report(error), changes, "the log refused a batch");
-        }
-        if let Some(failure) = self.records.log.failure() {
-            self.log_pause = Some(Instant::now() + LOG_PAUSE);
-            self.failed.send_if_modified(|known| known.replace(failure).is_none());
-        }
-    }
-
-    pub(super) async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {
-        let batch: Vec<_> =
-            changes.iter().filter(|change| change.durable).map(|change| change.record.clone()).collect();
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let begun = std::time::Instant::now();
-        let stored = self.records.append(&batch).await;
-        self.metrics.committed(Some(self.index), &batch, begun, stored.as_ref().err());
-        stored
     }
 
     /// Gives out the deliveries that can be made now. Nothing that is not in the log yet is among them.

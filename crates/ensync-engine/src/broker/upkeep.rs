@@ -1,7 +1,5 @@
 //! What the task does for its log between two batches.
 
-use ensync_core::Result;
-
 use super::request::Changed;
 use super::task::Task;
 use crate::model::Record;
@@ -20,7 +18,7 @@ impl Task {
             .filter(|copy| self.partition.holds(copy))
             .map(|record| Change { record, durable: true })
             .collect();
-        if let Err(error) = self.store(copies).await {
+        if let Err(error) = self.store_copies(copies).await {
             self.maintenance.give_up(&error);
         }
         let letters = self.maintenance.letters(&self.partition, self.time.now());
@@ -55,20 +53,5 @@ impl Task {
             None => Ok(()),
         };
         _ = answer.send(done.map(|()| over));
-    }
-
-    /// Stores and applies what the engine itself wants.
-    pub(super) async fn store(&mut self, changes: Vec<Change>) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let positions = self.append(&changes).await.inspect_err(|error| self.complain(error, changes.len()))?;
-        self.maintenance.stored(&positions, &changes);
-        let mut positions = positions.into_iter();
-        for change in &changes {
-            let position = if change.durable { positions.next() } else { None };
-            self.partition.apply(position, &change.record);
-        }
-        Ok(())
     }
 }

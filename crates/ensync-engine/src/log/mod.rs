@@ -163,6 +163,10 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Takes note of how many bytes the next checkpoint will take, about: a log whose disk is nearly full leaves them room, for without a new
+    /// checkpoint nothing can be dropped.
+    fn expect_checkpoint(&self, _bytes: u64) {}
+
     /// The newest checkpoint, if there is one.
     ///
     /// # Errors

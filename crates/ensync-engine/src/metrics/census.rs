@@ -94,6 +94,11 @@ impl Collector for Snapshot {
             gauge(to, "queues", "Queues: pairs of a recipient and an event name", None, census.queues as f64)?;
             gauge(to, "sessions", "Sessions that are logged in", None, census.sessions as f64)?;
             gauge(to, "apps", "Apps that are registered", None, census.apps as f64)?;
+            let numbers: Vec<_> = (0..census.answers.len()).map(|index| index.to_string()).collect();
+            let answers = numbers.iter().zip(&census.answers);
+            let answers = answers.map(|(index, yes)| ([("partition", index.as_str())], f64::from(u8::from(*yes))));
+            let help = "1 if the partition answers; of one that does not, all other numbers are those of before";
+            gauges(to, "partition_answers", help, None, answers)?;
         }
         gauge(to, "ready", "1 if the engine carries out commands", None, f64::from(u8::from(self.reading.ready)))?;
         self.connections(to)?;

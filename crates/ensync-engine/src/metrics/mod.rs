@@ -77,7 +77,7 @@ impl Commits {
 /// What is read when somebody asks.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    /// `None` if the broker did not say in time.
+    /// `None` before it is counted.
     pub(crate) census: Option<Census>,
     pub(crate) connections: ConnectionCounts,
     pub(crate) log: Option<LogUsage>,
@@ -159,10 +159,19 @@ impl Metrics {
         self.refusals.get_or_create(&[("command", command), ("kind", error.kind().code())]).inc();
     }
 
-    /// Why a log refused something just now, if one did and has taken nothing since.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    /// Why the logs of all of so many partitions refused something just now, and have taken nothing since, if that is so. What the
+    /// registry's refuses is no client's.
+    pub(crate) fn trouble(&self, partitions: usize) -> Option<String> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.values().find(|(at, _)| at.elapsed() < REFUSED).map(|(_, why)| why.clone())
+        let now = refused.iter().filter(|(log, (at, _))| log.is_some() && at.elapsed() < REFUSED);
+        let why: Vec<_> = now.map(|(_, (_, why))| why).collect();
+        why.first().filter(|_| why.len() >= partitions).map(|why| String::clone(why))
+    }
+
+    /// Whether the log of a partition refused something just now, and has taken nothing since.
+    pub(crate) fn refuses(&self, partition: usize) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(&Some(partition)).is_some_and(|(at, _)| at.elapsed() < REFUSED)
     }
 
     /// Everything, as text of OpenMetrics.

@@ -2,19 +2,44 @@
 
 use bytes::{Bytes, BytesMut};
 
+/// What a record is to a log that is nearly full: each is refused sooner than the next, so that what makes space finds some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// It makes space, or is stored once more so that more than it can be dropped.
+    Frees,
+    /// It ends something, whose space can be had once all around it has ended too.
+    Ends,
+    /// It changes something that stays.
+    Keeps,
+    /// It asks for space without giving any back later by itself.
+    Grows,
+}
+
 /// A record as bytes: what a [`Log`](crate::Log) stores, and knows nothing of but what is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     head: Bytes,
     payload: Bytes,
-    grows: bool,
+    need: Need,
 }
 
 impl Encoded {
     /// From two parts that are stored as one, so that a payload need not be copied to stand behind what is said of it. `grows`: see
-    /// [`grows`](Self::grows).
+    /// [`grows`](Self::grows); else it ends something.
     pub fn new(head: impl Into<Bytes>, payload: impl Into<Bytes>, grows: bool) -> Self {
-        Self { head: head.into(), payload: payload.into(), grows }
+        let need = if grows { Need::Grows } else { Need::Ends };
+        Self { head: head.into(), payload: payload.into(), need }
+    }
+
+    /// The same, as something else to a log that is nearly full.
+    #[must_use]
+    pub fn with_need(self, need: Need) -> Self {
+        Self { need, ..self }
+    }
+
+    /// What it is to a log that is nearly full.
+    pub fn need(&self) -> Need {
+        self.need
     }
 
     /// The parts, in the order in which they are stored.
@@ -25,7 +50,7 @@ impl Encoded {
     /// Whether it asks for space without giving any back later by itself. A log that is nearly full refuses it, and leaves what space
     /// there is to acknowledgements and the like, which are what makes some again.
     pub fn grows(&self) -> bool {
-        self.grows
+        self.need == Need::Grows
     }
 
     /// The length of both parts.

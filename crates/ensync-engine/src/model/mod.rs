@@ -18,7 +18,7 @@ pub use admin::AdminCommand;
 pub(crate) use admin::old_key_until;
 pub(crate) use change::stale;
 pub use change::{Applied, Change};
-pub use encoded::Encoded;
+pub use encoded::{Encoded, Need};
 pub use options::{EventChange, EventOptions, Rules};
 pub use position::Position;
 pub use quotas::Quotas;

@@ -3,7 +3,7 @@
 
 use ensync_core::{AppId, Block, EventName, IdempotencyKey, Metadata, Timestamp, WirePayload};
 
-use super::AdminCommand;
+use super::{AdminCommand, Need};
 
 /// One change of the engine's durable state.
 ///
@@ -92,6 +92,16 @@ impl Record {
             | Self::Requeue { event, .. }
             | Self::Drop { event } => Some(*event),
             Self::Remove { .. } | Self::Admin { .. } => None,
+        }
+    }
+
+    /// What it is to a log that is nearly full.
+    pub fn need(&self) -> Need {
+        match self {
+            Self::Publish(_) => Need::Grows,
+            Self::Defer { .. } | Self::Return { .. } | Self::Discard { .. } | Self::Requeue { .. } => Need::Keeps,
+            Self::Ack { .. } | Self::Drop { .. } | Self::Admin { .. } => Need::Ends,
+            Self::Remove { .. } => Need::Frees,
         }
     }
 

@@ -98,7 +98,7 @@ pub struct Limits {
     /// Events in memory only (`persist: false`) are counted apart, here and in [`dedup_entries`](Self::dedup_entries).
     pub dedup_entries_per_app: usize,
     /// How many of them are remembered of all apps together; the app that has the most forgets its oldest first. 1,048,576. Each of
-    /// several partitions has an equal part of it.
+    /// several partitions has an equal part of it, but no less than what one app may have.
     pub dedup_entries: usize,
 }
 

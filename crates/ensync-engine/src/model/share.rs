@@ -35,6 +35,11 @@ impl Share {
         self.count
     }
 
+    /// Whether the queues of a recipient are in it, by its id.
+    pub(crate) fn has(self, recipient: &AppId) -> bool {
+        u32::try_from(partition_of(recipient, self.count)).is_ok_and(|index| index == self.index)
+    }
+
     /// Whether a queue of this number is in it.
     pub(crate) fn has_queue(self, number: u32) -> bool {
         number % self.count == self.index

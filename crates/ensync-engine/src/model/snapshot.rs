@@ -23,6 +23,8 @@ pub struct RegistrySnapshot {
     pub apps: Vec<SnapshotApp>,
     /// Event names.
     pub events: Vec<SnapshotName>,
+    /// The ids of apps that were deleted last and are not there again, the latest last: their queues may be left in a partition's log.
+    pub deleted: Vec<AppId>,
 }
 
 /// Queues, and what is remembered of them.

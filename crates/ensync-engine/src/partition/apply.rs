@@ -75,12 +75,6 @@ impl Partition {
         let key = publish.idempotency_key.as_ref();
         let (sender, recipient) = (publish.sender_id, publish.recipient_id);
         let fingerprint = key.map(|key| Fingerprint::new(&sender, &recipient, &publish.event, key, position.is_none()));
-        let dedup = if position.is_some() { &self.dedup } else { &self.dedup_in_memory };
-        let first = fingerprint.as_ref().and_then(|print| dedup.of_same_batch(print, publish.accepted_at));
-        // What went with its queue does not count.
-        if let Some(first) = first.filter(|first| self.queues.contains_key(&first.event.queue)) {
-            return Applied::Stored(first.to_id());
-        }
         let entry = Entry {
             position: position.map_or(0, Position::as_u64),
             accepted_at: publish.accepted_at,

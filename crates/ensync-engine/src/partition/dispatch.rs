@@ -1,91 +1,19 @@
 //! Who gets what, and how events change their place.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{Block, Delivery, EventId, Timestamp};
+use ensync_core::{Block, Timestamp};
 
 use super::entries::{Entry, Place, chunk_of};
 use super::handed::Handing;
+use super::outgoing::{Outgoing, Source};
 use super::queue::Lease;
 use super::settled::Fate;
 use super::timers::{NEVER, Timer};
 use super::usage::Usage;
 use super::{ConsumerNumber, EventKey, Partition};
-use crate::model::{EventRef, Position, PublishRecord, Record, Rules};
-
-/// A delivery to make: the lease is given, the payload has yet to be read.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    /// To whom.
-    pub consumer: ConsumerNumber,
-    source: Source,
-    /// Which event.
-    pub event: EventRef,
-    /// Its id.
-    pub id: EventId,
-    block: Block,
-    attempt: u32,
-    lease: Duration,
-    size: u32,
-    pub(super) live: Weak<Handing>,
-}
-
-/// Where a payload is.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// In the log.
-    Log(Position),
-    /// Here.
-    Memory(Arc<Record>),
-}
-
-impl Outgoing {
-    /// Where the payload is.
-    pub fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// Payload and metadata, in bytes.
-    pub fn size(&self) -> u64 {
-        self.size.into()
-    }
-
-    /// Whether the lease lasts still. Once it has ended the event is somebody else's to get.
-    pub fn is_live(&self) -> bool {
-        self.live.strong_count() > 0
-    }
-
-    /// The delivery, from the record that was read at its source; `None` if that is another record.
-    pub fn delivery(&self, record: &Record) -> Option<Delivery> {
-        let publish = matching(record, self.event)?;
-        let made = delivery(publish, self.id.clone(), self.block);
-        Some(Delivery { attempt: Some(self.attempt), lease: Some(self.lease), ..made })
-    }
-}
-
-/// The publish of an event, if a record is that.
-pub(super) fn matching(record: &Record, event: EventRef) -> Option<&PublishRecord> {
-    match record {
-        Record::Publish(publish) if publish.at == event => Some(publish),
-        _ => None,
-    }
-}
-
-pub(super) fn delivery(publish: &PublishRecord, id: EventId, block: Block) -> Delivery {
-    Delivery {
-        event: publish.event.clone(),
-        id,
-        block,
-        payload: publish.payload.clone(),
-        metadata: publish.metadata.clone(),
-        sender: Some(publish.sender),
-        recipient: Some(publish.recipient),
-        timestamp: Some(publish.accepted_at),
-        attempt: None,
-        lease: None,
-    }
-}
+use crate::model::{EventRef, Position, Rules};
 
 /// Deliveries of one queue in a row, before the next queue has its turn.
 const BURST: usize = 32;

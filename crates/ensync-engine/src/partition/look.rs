@@ -2,8 +2,9 @@
 
 use ensync_core::{AppId, EventId, EventName, Timestamp};
 
-use super::dispatch::{Source, key_of, matching};
+use super::dispatch::key_of;
 use super::entries::{Entry, Place};
+use super::outgoing::{Source, matching};
 use super::queue::Queue;
 use super::settled::Fate;
 use super::timers::NEVER;

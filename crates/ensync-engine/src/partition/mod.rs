@@ -18,6 +18,7 @@ mod image;
 mod inspect;
 mod letters;
 mod look;
+mod outgoing;
 mod publish;
 mod publishes;
 mod queue;
@@ -42,7 +43,6 @@ pub(crate) use consume::Window;
 pub(crate) use dispatch::key_of;
 #[cfg(test)]
 pub(crate) use dispatch::{MAX_HANDED_BACK, MAX_IN_EPOCH, block};
-pub use dispatch::{Outgoing, Source};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use entries::{Place, chunk_of};
 pub(crate) use event_id::EventKey;
@@ -51,6 +51,7 @@ pub(crate) use filter::holds;
 pub use inspect::{DeadLetter, QueueStats};
 pub use letters::LetterAction;
 pub(crate) use look::{Found, Peeked, Purge, Sight, Standing, Subscribed};
+pub use outgoing::{Outgoing, Source};
 pub(crate) use publish::Publication;
 pub use queue::QueueCounters;
 pub use replay::Replay;
@@ -61,8 +62,8 @@ pub(crate) use totals::{Count, InUse, Totals};
 pub(crate) use turn::Walk;
 pub(crate) use usage::Usage;
 
-use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings, partition_of};
-use dedup::Dedup;
+use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings};
+use dedup::{Dedup, Fingerprint};
 use image::Image;
 use queue::Queue;
 use timers::Timers;
@@ -97,6 +98,8 @@ pub(crate) struct Partition {
     dedup: Dedup,
     /// For events in memory only, so that what is remembered of the others is what the log makes.
     dedup_in_memory: Dedup,
+    /// Publishes under idempotency keys that were decided and are not applied yet.
+    deciding: HashMap<Fingerprint, EventRef>,
     /// What waits for each recipient.
     pub(crate) usage: HashMap<AppId, Usage>,
     /// Events that are not in the log. No map that moves all it holds when it grows.
@@ -131,6 +134,8 @@ pub enum Step {
     Answer(Reply),
     /// Store and apply these, in this order. What the last one comes to is the answer.
     Commit(Vec<Change>),
+    /// Nothing: it is the same publish as that of this event, which was decided and is not applied yet. What that comes to is the answer.
+    Same(EventRef),
     /// Read a record; [`Replay::answer`] makes the answer of it.
     Replay(Box<Replay>),
 }
@@ -152,6 +157,7 @@ impl Partition {
             logged_at: Timestamp::default(),
             dedup: Dedup::new(&settings.limits, settings.share),
             dedup_in_memory: Dedup::new(&settings.limits, settings.share),
+            deciding: HashMap::new(),
             usage: HashMap::new(),
             memory: BTreeMap::new(),
             doomed: BTreeSet::new(),
@@ -186,8 +192,7 @@ impl Partition {
 
     /// Whether the queues of a recipient are here, by its id.
     pub(crate) fn has(&self, recipient: &AppId) -> bool {
-        let share = self.settings.share;
-        partition_of(recipient, share.count()) as u32 == share.index()
+        self.settings.share.has(recipient)
     }
 
     fn rules(&self, name: &EventName) -> Rules {
@@ -225,15 +230,15 @@ impl Partition {
         [self.next_lease_end(), self.timers.next()].into_iter().flatten().min()
     }
 
-    /// Ends the time of reading the log back: [`QueueCounters`] count from here. All that is due is done: nobody waits yet.
-    pub(crate) fn recovered(&mut self, now: Timestamp) {
+    /// Ends the time of reading the log back: [`QueueCounters`] count from here. All that is due is done: nobody waits yet. How many events
+    /// have expired by now.
+    pub(crate) fn recovered(&mut self, now: Timestamp) -> u64 {
         self.tick(now);
         while self.is_behind() {
             self.tick(now);
         }
-        for queue in self.queues.values_mut() {
-            queue.counters = QueueCounters::default();
-        }
+        let counters = self.queues.values_mut().map(|queue| std::mem::take(&mut queue.counters));
+        counters.map(|counters| counters.expired).sum()
     }
 
     /// What became of events without a client's command, at most `limit` of them: they came back, or were delivered too often and

@@ -27,20 +27,31 @@ impl Partition {
     /// [`ErrorKind::LimitExceeded`].
     pub(crate) fn publish(&mut self, publication: Publication) -> Result<Step> {
         let Publication { sender_id, sender, recipient_id, publish, durable } = publication;
-        if let Some(key) = &publish.idempotency_key {
-            let fingerprint = Fingerprint::new(&sender_id, &recipient_id, &publish.event, key, !durable);
-            let dedup = if durable { &self.dedup } else { &self.dedup_in_memory };
+        let fingerprint = publish
+            .idempotency_key
+            .as_ref()
+            .map(|key| Fingerprint::new(&sender_id, &recipient_id, &publish.event, key, !durable));
+        let dedup = if durable { &self.dedup } else { &self.dedup_in_memory };
+        let fingerprint = fingerprint.filter(|_| dedup.remembers());
+        if let Some(fingerprint) = fingerprint {
             // What went with its queue does not count: a repetition of it would be lost.
             let first = dedup.find(&fingerprint, self.now).filter(|first| self.queues.contains_key(&first.event.queue));
             if let Some(first) = first {
                 return Ok(Step::Answer(Reply::Published { id: first.to_id() }));
             }
+            if let Some(first) = self.deciding.get(&fingerprint) {
+                return Ok(Step::Same(*first));
+            }
         }
         let size = publish.payload.len().saturating_add(publish.metadata.as_str().len()) as u64;
         self.check_quotas(&recipient_id, &publish.event, size, durable)?;
         let queue = self.queue_number(recipient_id, &publish.event)?;
+        let at = EventRef { queue, seq: self.reserve(queue)? };
+        if let Some(fingerprint) = fingerprint {
+            self.deciding.insert(fingerprint, at);
+        }
         let record = PublishRecord {
-            at: EventRef { queue, seq: self.reserve(queue)? },
+            at,
             tag: self.settings.tag,
             recipient_id,
             recipient: publish.recipient,
@@ -54,6 +65,11 @@ impl Partition {
             idempotency_key: publish.idempotency_key,
         };
         Ok(Step::Commit(vec![Change::new(Record::Publish(record), durable)]))
+    }
+
+    /// Forgets what was decided and not applied: it is about to be stored and applied, or refused.
+    pub(crate) fn batch_ends(&mut self) {
+        self.deciding.clear();
     }
 
     /// Gives out the next sequence number of a queue. One that is never used does no harm.

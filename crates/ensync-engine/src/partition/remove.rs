@@ -6,6 +6,7 @@ use ensync_core::{AppId, EventName};
 
 use super::Partition;
 use super::entries::chunk_of;
+use super::queue::Queue;
 use super::timers::Timer;
 use super::usage::Usage;
 use crate::model::{Applied, EventRef, Removed};
@@ -30,12 +31,15 @@ impl Partition {
         left
     }
 
+    /// How many queues would go, and how many unsettled events with them.
+    pub(crate) fn in_queues(&self, queues: &Removed) -> (usize, usize) {
+        let gone = self.queues.values().filter(|queue| is_of(queue, queues));
+        gone.fold((0, 0), |(count, events), queue| (count + 1, events + queue.entries.from(0).count()))
+    }
+
     /// Forgets queues. Their numbers are not given out again; what is in them goes in [turns](super::turn).
     pub(super) fn apply_remove(&mut self, queues: &Removed) -> Applied {
-        let gone = self.queues.iter().filter(|(_, queue)| match queues {
-            Removed::Recipient(app) => queue.recipient == *app,
-            Removed::Name(name) => queue.event == *name,
-        });
+        let gone = self.queues.iter().filter(|(_, queue)| is_of(queue, queues));
         for number in gone.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.keep_queue(number);
             let used = self.queues.get(&number).map_or(Usage::default(), |queue| queue.usage);
@@ -67,5 +71,13 @@ impl Partition {
         self.memory.remove(&event);
         self.discharge(event.queue, Usage::of(&entry));
         !entry.transient
+    }
+}
+
+/// Whether a queue is one of those that are meant.
+fn is_of(queue: &Queue, queues: &Removed) -> bool {
+    match queues {
+        Removed::Recipient(app) => queue.recipient == *app,
+        Removed::Name(name) => queue.event == *name,
     }
 }

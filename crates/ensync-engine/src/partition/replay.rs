@@ -2,8 +2,9 @@
 
 use ensync_core::{AppId, Block, EventId, EventName, ReplayInfo, Reply, Result, Timestamp};
 
-use super::dispatch::{Source, delivery, key_of, matching};
+use super::dispatch::key_of;
 use super::event_id::EventKey;
+use super::outgoing::{Source, delivery, matching};
 use super::settle::not_found;
 use super::settled::Fate;
 use super::{Partition, Step};

@@ -12,7 +12,7 @@ use super::settled::{Fate, Run};
 use super::timers::{NEVER, Timer};
 use super::usage::Usage;
 use crate::model::{
-    EventRef, PartitionSnapshot, Position, Record, Settings, SnapshotEvent, SnapshotPublish, SnapshotPublisher,
+    EventRef, PartitionSnapshot, Position, Record, Settings, Share, SnapshotEvent, SnapshotPublish, SnapshotPublisher,
     SnapshotQueue, SnapshotSettled, SnapshotWait,
 };
 
@@ -34,6 +34,12 @@ impl Partition {
                 .map(|(app, publishes)| SnapshotPublisher { app, publishes: publishes.map(durable_publish).collect() })
                 .collect(),
         }
+    }
+
+    /// A queue of a durable part, by its number, that is not in a partition: neither it nor its recipient, or one of them.
+    pub(crate) fn misplaced(share: Share, durable: &PartitionSnapshot) -> Option<u32> {
+        let here = |queue: &SnapshotQueue| share.has_queue(queue.number) && share.has(&queue.recipient);
+        durable.queues.iter().find(|queue| !here(queue)).map(|queue| queue.number)
     }
 
     /// A partition that goes on from a durable part. The log's records after the one that was applied last come next.

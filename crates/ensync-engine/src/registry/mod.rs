@@ -5,10 +5,13 @@ mod apply;
 mod decide;
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 
 use ensync_core::{AppId, AppName, EventName, Timestamp};
+
+pub(crate) use snapshot::Picture;
 
 use crate::model::{Defaults, EventOptions, KeyHash, Rights, Rules};
 
@@ -64,16 +67,21 @@ pub(crate) struct Registry {
     /// Apps of which something has changed, until somebody asks.
     changed: BTreeSet<AppId>,
     /// By id.
-    apps: BTreeMap<AppId, App>,
+    apps: BTreeMap<AppId, Arc<App>>,
     /// The ids, by every public key that can be published to.
     recipients: HashMap<AppId, AppId>,
     /// Looked up by a keyed hash of the SHA-256 of the key, and compared in constant time: how long that takes says nothing of a key.
     keys: HashMap<KeyHash, AppId>,
     /// When old access keys end.
     ends: BTreeSet<(Timestamp, AppId)>,
-    events: BTreeMap<EventName, Name>,
+    events: BTreeMap<EventName, Arc<Name>>,
     auto_events: usize,
+    /// Apps that were deleted and are not there again, the latest last.
+    deleted: VecDeque<AppId>,
 }
+
+/// How many deleted apps are remembered: as many as may be deleted before their queues are gone from every partition, or a backup is made.
+const DELETED: usize = 16_384;
 
 impl Registry {
     pub(crate) fn new(defaults: Defaults) -> Self {
@@ -87,11 +95,16 @@ impl Registry {
             ends: BTreeSet::new(),
             events: BTreeMap::new(),
             auto_events: 0,
+            deleted: VecDeque::new(),
         }
     }
 
     pub(crate) fn app(&self, id: &AppId) -> Option<&App> {
-        self.apps.get(id)
+        self.apps.get(id).map(|app| &**app)
+    }
+
+    fn app_mut(&mut self, id: &AppId) -> Option<&mut App> {
+        self.apps.get_mut(id).map(Arc::make_mut)
     }
 
     pub(crate) fn app_by_key(&self, key: &KeyHash) -> Option<AppId> {
@@ -109,16 +122,21 @@ impl Registry {
     }
 
     pub(crate) fn apps(&self) -> impl Iterator<Item = (&AppId, &App)> {
-        self.apps.iter()
+        self.apps.iter().map(|(id, app)| (id, &**app))
     }
 
     /// The apps whose ids are greater than one.
     pub(crate) fn apps_after(&self, id: Option<&AppId>) -> impl Iterator<Item = (&AppId, &App)> {
-        self.apps.range((id.map_or(Unbounded, Excluded), Unbounded))
+        self.apps.range((id.map_or(Unbounded, Excluded), Unbounded)).map(|(id, app)| (id, &**app))
     }
 
     pub(crate) fn has_app_named(&self, name: &AppName) -> bool {
         self.apps.values().any(|app| *name == app.name)
+    }
+
+    /// Whether an app was deleted, and is not there again.
+    pub(crate) fn is_deleted(&self, id: &AppId) -> bool {
+        self.deleted.contains(id)
     }
 
     /// Whether no app has a key as its id or among its public keys.
@@ -135,7 +153,8 @@ impl Registry {
             self.recipients.extend(app.public_keys().map(|key| (key, id)));
             self.keys.extend(app.access_keys().map(|key| (key, id)));
             self.ends.extend(app.old_key.map(|(_, until)| (until, id)));
-            self.apps.insert(id, app);
+            self.apps.insert(id, Arc::new(app));
+            self.deleted.retain(|deleted| *deleted != id);
         }
         free
     }
@@ -143,6 +162,10 @@ impl Registry {
     /// Whether there was such an app.
     pub(crate) fn remove_app(&mut self, id: &AppId) -> bool {
         let Some(app) = self.apps.remove(id) else { return false };
+        if self.deleted.len() >= DELETED {
+            self.deleted.pop_front();
+        }
+        self.deleted.push_back(*id);
         for key in app.public_keys() {
             self.recipients.remove(&key);
         }
@@ -157,7 +180,8 @@ impl Registry {
 
     /// Gives an app another access key, if that is nobody's; the one before stays until a time, or ends at once.
     pub(crate) fn rotate_key(&mut self, id: &AppId, key_hash: KeyHash, old_until: Option<Timestamp>) -> bool {
-        let Some(app) = self.apps.get_mut(id).filter(|_| !self.keys.contains_key(&key_hash)) else { return false };
+        let free = !self.keys.contains_key(&key_hash);
+        let Some(app) = self.apps.get_mut(id).filter(|_| free).map(Arc::make_mut) else { return false };
         if let Some((hash, until)) = app.old_key.take() {
             self.keys.remove(&hash);
             self.ends.remove(&(until, *id));
@@ -181,7 +205,7 @@ impl Registry {
             && until <= now
         {
             self.ends.pop_first();
-            if let Some((hash, _)) = self.apps.get_mut(&id).and_then(|app| app.old_key.take()) {
+            if let Some((hash, _)) = self.app_mut(&id).and_then(|app| app.old_key.take()) {
                 self.keys.remove(&hash);
             }
             self.changed.insert(id);
@@ -218,7 +242,7 @@ impl Registry {
     /// Gives an app another public key, if that is nobody's.
     pub(crate) fn rotate_key_pair(&mut self, id: &AppId, public_key: AppId) -> bool {
         let free = self.is_free(&public_key);
-        let Some(app) = self.apps.get_mut(id).filter(|_| free) else { return false };
+        let Some(app) = self.app_mut(id).filter(|_| free) else { return false };
         app.earlier_keys.push(std::mem::replace(&mut app.public_key, public_key));
         self.recipients.insert(public_key, *id);
         true
@@ -226,7 +250,7 @@ impl Registry {
 
     /// Takes one of its earlier public keys from an app, if it has that.
     pub(crate) fn retire_key(&mut self, id: &AppId, public_key: &AppId) -> bool {
-        let Some(app) = self.apps.get_mut(id) else { return false };
+        let Some(app) = self.apps.get_mut(id).map(Arc::make_mut) else { return false };
         let Some(at) = app.earlier_keys.iter().position(|key| key == public_key) else { return false };
         app.earlier_keys.remove(at);
         self.recipients.remove(public_key);
@@ -235,12 +259,12 @@ impl Registry {
 
     /// Whether there is such an app.
     pub(crate) fn enable(&mut self, id: &AppId, enabled: bool) -> bool {
-        self.apps.get_mut(id).map(|app| app.enabled = enabled).is_some()
+        self.app_mut(id).map(|app| app.enabled = enabled).is_some()
     }
 
     /// Whether there is such an app.
     pub(crate) fn grant(&mut self, app: &AppId, event: Option<&EventName>, rights: Rights) -> bool {
-        let Some(app) = self.apps.get_mut(app) else { return false };
+        let Some(app) = self.app_mut(app) else { return false };
         match event {
             Some(event) => _ = app.grants.insert(event.clone(), rights),
             None => app.rights = rights,
@@ -250,7 +274,7 @@ impl Registry {
 
     /// Whether there was such a grant.
     pub(crate) fn revoke(&mut self, app: &AppId, event: &EventName) -> bool {
-        self.apps.get_mut(app).is_some_and(|app| app.grants.remove(event).is_some())
+        self.app_mut(app).is_some_and(|app| app.grants.remove(event).is_some())
     }
 
     pub(crate) fn rights(&self, app: &AppId, event: &EventName) -> Rights {
@@ -262,12 +286,12 @@ impl Registry {
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = (&EventName, &Name)> {
-        self.events.iter()
+        self.events.iter().map(|(name, known)| (name, &**known))
     }
 
     /// The names after one.
     pub(crate) fn events_after(&self, name: Option<&EventName>) -> impl Iterator<Item = (&EventName, &Name)> {
-        self.events.range((name.map_or(Unbounded, Excluded), Unbounded))
+        self.events.range((name.map_or(Unbounded, Excluded), Unbounded)).map(|(name, known)| (name, &**known))
     }
 
     /// How many names were registered by their first use.
@@ -282,15 +306,15 @@ impl Registry {
         }
         self.remove_name(&event);
         self.auto_events += usize::from(auto);
-        self.events.insert(event, Name { options, auto });
+        self.events.insert(event, Arc::new(Name { options, auto }));
     }
 
     /// Takes the grants for it too. Whether there was such a name.
     pub(crate) fn remove_event(&mut self, event: &EventName) -> bool {
         let found = self.remove_name(event);
         if found {
-            for app in self.apps.values_mut() {
-                app.grants.remove(event);
+            for app in self.apps.values_mut().filter(|app| app.grants.contains_key(event)) {
+                Arc::make_mut(app).grants.remove(event);
             }
         }
         found

@@ -70,6 +70,11 @@ impl Access {
     pub(crate) fn leftovers(&self, partition: &Partition) -> Vec<Removed> {
         partition.left(|app| self.registry.app(app).is_some(), |name| self.registry.event(name).is_some())
     }
+
+    /// Whether an app was deleted, and is not there again. One that the registry neither knows nor deleted was made by a later one.
+    pub(crate) fn is_deleted(&self, app: &AppId) -> bool {
+        self.registry.is_deleted(app)
+    }
 }
 
 /// What goes with what an administrator wants gone.

@@ -25,13 +25,17 @@ impl Access {
     /// # Errors
     ///
     /// The refusal. Nothing that belongs to another app is in it, not even whether it exists.
-    pub(crate) fn decide(&self, partition: &mut Partition, peer: &Peer, command: Command) -> Result<Step> {
-        let session = self.session(peer)?;
+    pub(crate) fn decide(&self, partition: &mut Partition, peer: &Peer, pass: Pass, command: Command) -> Result<Step> {
+        // What it sends last is carried out, though it is gone; it begins nothing any more.
+        let session = match command {
+            Command::Settle(_) | Command::Publish(_) => self.admitted(peer, pass)?,
+            _ => self.session(peer)?,
+        };
         match command {
             Command::Heartbeat => Ok(Step::Answer(Reply::Done)),
             Command::Publish(publish) => {
                 let admitted = Admitted::new(publish, &self.settings.limits)?;
-                self.publish(partition, peer, self.pass(peer)?, admitted)
+                self.publish(partition, peer, pass, admitted)
             }
             Command::Subscribe(subscribe) => self.subscribe(partition, session, peer, &subscribe),
             Command::Unsubscribe { event } => {
@@ -74,12 +78,10 @@ impl Access {
         &self,
         partition: &mut Partition,
         peer: &Peer,
-        Pass(version): Pass,
+        pass: Pass,
         admitted: Admitted,
     ) -> Result<Step> {
-        if version != self.version {
-            self.session(peer)?;
-        }
+        self.admitted(peer, pass)?;
         self.check_rate(peer, partition.now)?;
         let Admitted { publish, durable } = admitted;
         self.require(peer, &publish.event, |rights| rights.publish, "publish")?;

@@ -57,6 +57,7 @@ impl Access {
     }
 
     /// Every registered event name.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn events(&self) -> Vec<(EventName, EventOptions)> {
         self.events_after(None, usize::MAX)
     }

@@ -42,7 +42,7 @@ use ensync_core::{
 
 pub(crate) use administer::{check_unused, removed};
 pub use admit::Admitted;
-pub(crate) use census::Census;
+pub(crate) use census::{Census, Counted};
 pub(crate) use decide::Use;
 #[cfg(test)]
 pub(crate) use harness::state::State;
@@ -60,7 +60,7 @@ pub use crate::partition::{
 pub(crate) use crate::partition::{Found, Peeked, Sight, Standing, Subscribed};
 
 use crate::model::{KeyHash, RegistrySnapshot, partition_of};
-use crate::registry::Registry;
+use crate::registry::{Picture, Registry};
 use rate::Rates;
 use sessions::{Session, Sessions};
 
@@ -82,9 +82,12 @@ pub struct Access {
     version: u64,
 }
 
-/// Says that a session was open at some time.
+/// Says that a session was open at some time, when what it sent with this set out to its partition.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pass(u64);
+pub(crate) struct Pass {
+    version: u64,
+    session: SessionNumber,
+}
 
 /// A session, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +126,14 @@ impl Access {
     }
 
     /// The registry, but for access keys that have ended by now.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn snapshot(&self) -> RegistrySnapshot {
         self.registry.snapshot(self.now)
+    }
+
+    /// The same, to be spelled out later.
+    pub(crate) fn picture(&self) -> Picture {
+        self.registry.picture(self.now)
     }
 
     /// Tells a partition what holds for the events of each name.
@@ -197,8 +206,8 @@ impl Access {
         Ok((number, app))
     }
 
-    /// Ends a session, as its client wants or its connection is gone. What it took is with its app's partition, until that is told. Publishes
-    /// that it sent before may still be carried out.
+    /// Ends a session, as its client wants or its connection is gone. What it took is with its app's partition, until that is told. What
+    /// it sent before is carried out.
     pub(crate) fn logout(&mut self, client_id: &ClientId) -> Option<SessionOf> {
         let number = self.sessions.number(client_id)?;
         let session = self.sessions.close(number)?;
@@ -212,13 +221,18 @@ impl Access {
         Some(SessionOf { number, app: session.app })
     }
 
-    /// Lets a session send a publish: [`publish`](Self::publish) takes it for open if nothing has changed by then that may have ended it.
+    /// Lets a session send a command: it is taken for open if nothing has changed by then that may have ended it but its client's own wish.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Unauthenticated`] if it has ended.
     pub(crate) fn pass(&self, peer: &Peer) -> Result<Pass> {
-        self.session(peer).map(|_| Pass(self.version))
+        self.session(peer).map(|session| Pass { version: self.version, session })
+    }
+
+    /// The session that was open when it sent something; another's change may have ended it since.
+    fn admitted(&self, peer: &Peer, pass: Pass) -> Result<SessionNumber> {
+        if pass.version == self.version { Ok(pass.session) } else { self.session(peer) }
     }
 
     /// Ends all sessions of the apps of a partition, as the engine stops. Publishes that they sent before may still be carried out: nothing

@@ -1,6 +1,6 @@
 //! Going on without what cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::log::disk::format::{self, FRAME, Frame, HEADER, LOST, position};
 use crate::log::disk::io::SystemIo;
 use crate::log::disk::layout::Layout;
 use crate::log::disk::{DiskLog, DiskOptions, blocking};
-use crate::model::{Encoded, EventRef, Position, Record};
+use crate::model::{Encoded, EventRef, Position, Record, Removed};
 
 /// What is wrong with a data directory, and what it costs to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,6 +156,8 @@ pub(super) async fn repair_log(path: PathBuf, registry: Option<Apps>) -> Result<
     for at in plan.copied {
         records.extend(log.read(at).await?.map(|bytes| Encoded::new(bytes, Bytes::new(), true)));
     }
+    let removed = plan.unknown.into_iter().map(Removed::Recipient);
+    records.extend(removed.map(|queues| Encoded::from(&Record::Remove { queues })));
     for records in records.chunks(1_024) {
         log.append(records.to_vec()).await?;
     }
@@ -173,6 +175,8 @@ struct Plan {
     gone: Vec<EventRef>,
     /// Those of which an older copy is there.
     copied: Vec<Position>,
+    /// Apps of which nothing is known: what waits for them is given up.
+    unknown: BTreeSet<AppId>,
 }
 
 impl Plan {
@@ -195,6 +199,8 @@ impl Plan {
             let what = format!("{} events that wait are not where the log should have them", gone.len() + copied.len());
             damage.push(Damage::new(directory.path.display().to_string(), None, what));
         }
+        let unknown = salvaged.unknown().filter(|_| registry.is_some());
+        damage.extend(unknown.map(|what| Damage::new(directory.path.display().to_string(), None, what)));
         for queue in salvaged.orphans.values() {
             lost.entry(queue.clone()).or_default().0 += 1;
         }
@@ -216,7 +222,8 @@ impl Plan {
             unfinished: unfinished(&scan).into_iter().collect(),
             kept: Vec::new(),
         };
-        Ok(Self { scan, assessment, apps: salvaged.apps(), gone, copied })
+        let unknown = salvaged.orphans.values().filter(|_| registry.is_some()).map(|(app, _)| *app).collect();
+        Ok(Self { scan, assessment, apps: salvaged.apps(), gone, copied, unknown })
     }
 
     /// Replaces every damaged file by one that says what is missing in it.

@@ -11,7 +11,7 @@ use crate::log::disk::directory::unusable;
 use crate::log::disk::format::{FRAME, split};
 use crate::model::Settings;
 use crate::model::codec::snapshot;
-use crate::model::{EventRef, Position, Record, Snapshot, SnapshotEvent, SnapshotQueue};
+use crate::model::{EventRef, Position, Record, RegistrySnapshot, Snapshot, SnapshotEvent, SnapshotQueue};
 
 /// The state, as far as it is known.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(super) struct Salvaged {
     pub(super) durable: Snapshot,
     /// Sequence numbers of each queue that only a gap can have had: at most so many events were published there.
     pub(super) perhaps: BTreeMap<(AppId, EventName), u64>,
-    /// Events that wait, of whose recipient nothing is known: a gap had its app. An engine that starts here takes them for what goes with
-    /// an app that was deleted.
+    /// Events that wait, of whose recipient nothing is known: neither that there is such an app, nor that it was deleted. No engine starts
+    /// here.
     pub(super) orphans: BTreeMap<EventRef, (AppId, EventName)>,
     /// Whether a gap may have held what was done to events.
     pub(super) settlements: bool,
@@ -40,6 +40,16 @@ impl Waiting<'_> {
 }
 
 impl Salvaged {
+    /// That events wait for apps of which nothing is known, if some do.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let count = self.orphans.len();
+        (count > 0).then(|| {
+            format!(
+                "{count} events wait for apps that the registry neither knows nor deleted: its log is older than this one, or lost something"
+            )
+        })
+    }
+
     /// Every event that waits, for whatever.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
         self.durable
@@ -58,17 +68,26 @@ pub(super) fn decode(at: Position, state: &bytes::Bytes) -> Result<Snapshot> {
     })
 }
 
-/// The apps that a registry knows, and whether it may lack some that were there.
+/// The apps that a registry knows, and those that it deleted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Apps {
     ids: BTreeSet<AppId>,
-    incomplete: bool,
+    deleted: BTreeSet<AppId>,
+}
+
+impl Apps {
+    fn of(registry: &RegistrySnapshot) -> Self {
+        Self {
+            ids: registry.apps.iter().map(|app| app.id).collect(),
+            deleted: registry.deleted.iter().copied().collect(),
+        }
+    }
 }
 
 impl Salvaged {
     /// Those that it knows.
     pub(super) fn apps(&self) -> Apps {
-        Apps { ids: self.durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: self.settlements }
+        Apps::of(&self.durable.registry)
     }
 }
 
@@ -111,14 +130,15 @@ pub(super) fn salvage(directory: &Directory, scan: &LogScan, registry: Option<&A
     // What has expired since is in no record, and the log need not have it any more. A start goes by the same time.
     state.recovered(Timestamp::now().max(state.logged_at()));
     let (mut durable, mut orphans) = (state.snapshot(), BTreeMap::new());
-    let own = || Apps { ids: durable.registry.apps.iter().map(|app| app.id).collect(), incomplete: gaps > 0 };
-    let apps = registry.cloned().unwrap_or_else(own);
+    let apps = registry.cloned().unwrap_or_else(|| Apps::of(&durable.registry));
+    // A log that is its own registry lacks nothing where nothing is missing.
+    let may_lack = registry.is_some() || gaps > 0;
     durable.partition.queues.retain(|queue| {
         let known = apps.ids.contains(&queue.recipient);
         let lost = queue
             .events
             .iter()
-            .filter(|_| !known && apps.incomplete)
+            .filter(|_| !known && may_lack && !apps.deleted.contains(&queue.recipient))
             .map(|event| EventRef { queue: queue.number, seq: event.seq });
         orphans.extend(lost.map(|event| (event, (queue.recipient, queue.event.clone()))));
         known

@@ -14,11 +14,11 @@ use crate::log::disk::directory::Directory;
 use crate::log::disk::format::{FRAME, HEADER, position, split};
 use crate::log::disk::io::SystemIo;
 use crate::log::disk::layout::Layout;
-use crate::model::Settings;
 use crate::model::{
-    PartitionSnapshot, Position, Record, RegistrySnapshot, Snapshot, SnapshotApp, SnapshotEvent, SnapshotPublish,
-    SnapshotPublisher, SnapshotSettled, SnapshotWait,
+    PartitionSnapshot, Position, Record, RegistrySnapshot, Settings, Share, Snapshot, SnapshotApp, SnapshotEvent,
+    SnapshotPublish, SnapshotPublisher, SnapshotSettled, SnapshotWait,
 };
+use crate::partition::Partition;
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -68,8 +68,8 @@ pub async fn verify(path: impl Into<PathBuf>) -> Result<Report> {
 pub(super) fn verify_logs(layout: &Layout) -> Result<Report> {
     let (registry, apps) = verify_log(&layout.registry(), None)?;
     let mut report = registry.named(layout, &layout.registry());
-    for folder in layout.partitions() {
-        report.add(verify_log(&folder, Some(&apps))?.0.named(layout, &folder));
+    for (folder, share) in layout.partitions().zip(Share::all(layout.partitions)) {
+        report.add(verify_log(&folder, Some((&apps, share)))?.0.named(layout, &folder));
     }
     Ok(report)
 }
@@ -98,8 +98,8 @@ impl Report {
     }
 }
 
-/// Checks one log; the apps that it knows. `registry`: those that the registry's log knows, if it is another.
-pub(super) fn verify_log(path: &Path, registry: Option<&Apps>) -> Result<(Report, Apps)> {
+/// Checks one log; the apps that it knows. `of`: those that the registry's log knows, if it is another, and which partition this is.
+pub(super) fn verify_log(path: &Path, of: Option<(&Apps, Share)>) -> Result<(Report, Apps)> {
     let directory = Directory::new(path.to_owned(), Arc::new(SystemIo));
     let _lock = directory.look()?;
     let scan = scan_log(&directory)?;
@@ -126,7 +126,7 @@ pub(super) fn verify_log(path: &Path, registry: Option<&Apps>) -> Result<(Report
     }
     report.bytes = report.files.iter().map(|file| file.bytes).sum();
     compare(&directory, &scan, &mut report)?;
-    let apps = count(&directory, &scan, registry, &mut report)?;
+    let apps = count(&directory, &scan, of, &mut report)?;
     Ok((report, apps))
 }
 
@@ -194,7 +194,7 @@ impl Reading {
 fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     // By name, so that what is added is looked at here.
     let Snapshot { registry, partition } = log;
-    let RegistrySnapshot { logged_at: registered_at, apps, events } = registry;
+    let RegistrySnapshot { logged_at: registered_at, apps, events, deleted } = registry;
     let PartitionSnapshot { logged_at, next_queue, queues, publishes } = partition;
     let (known, saved) = (&saved.registry, &saved.partition);
     if *logged_at != saved.logged_at || *registered_at != known.logged_at {
@@ -209,6 +209,10 @@ fn agree(log: &Snapshot, saved: &Snapshot) -> Result<(), String> {
     }
     if *events != known.events {
         return Err("the event names differ".into());
+    }
+    // Not all of them are remembered.
+    if !known.deleted.iter().all(|app| deleted.contains(app)) {
+        return Err("the apps that were deleted differ".into());
     }
     if *next_queue != saved.next_queue {
         return Err("the number of the next queue differs".into());
@@ -266,9 +270,18 @@ fn differs(event: &SnapshotEvent, queue: u32, name: &EventName, recipient: &AppI
 }
 
 /// Counts what waits, and sees that the log has it.
-fn count(directory: &Directory, scan: &LogScan, registry: Option<&Apps>, report: &mut Report) -> Result<Apps> {
+fn count(directory: &Directory, scan: &LogScan, of: Option<(&Apps, Share)>, report: &mut Report) -> Result<Apps> {
     // What has no meaning has been told.
-    let Ok(salvaged) = salvage(directory, scan, registry) else { return Ok(Apps::default()) };
+    let Ok(salvaged) = salvage(directory, scan, of.map(|(apps, _)| apps)) else { return Ok(Apps::default()) };
+    let misplaced = of.and_then(|(_, share)| Some((share, Partition::misplaced(share, &salvaged.durable.partition)?)));
+    if let Some((share, queue)) = misplaced {
+        let what =
+            format!("queue {queue} is not of partition {} of {}: logs were mixed up", share.index(), share.count());
+        report.damage.push(Damage::new(directory.path.display().to_string(), None, what));
+    }
+    if let Some(what) = salvaged.unknown().filter(|_| of.is_some()) {
+        report.damage.push(Damage::new(directory.path.display().to_string(), None, what));
+    }
     let mut places = Vec::new();
     for waiting in salvaged.waiting() {
         match waiting.event.waits {

@@ -164,6 +164,10 @@ impl Log for FaultyLog {
         if self.is_crashed() { Ok(()) } else { self.inner.save_checkpoint(at, state).await }
     }
 
+    fn expect_checkpoint(&self, bytes: u64) {
+        self.inner.expect_checkpoint(bytes);
+    }
+
     async fn load_checkpoint(&self) -> Result<Option<(Position, Bytes)>> {
         self.inner.load_checkpoint().await
     }

@@ -5,6 +5,7 @@
 mod ends;
 mod failing;
 mod fair;
+mod hanging;
 mod partitions;
 mod time;
 mod together;

@@ -111,7 +111,7 @@ async fn each_app_has_its_events_and_administrators_see_all_of_them() {
 
 /// A partition's log that takes nothing while it is held.
 #[derive(Debug)]
-struct Held(Arc<dyn Log>, watch::Receiver<bool>);
+pub(super) struct Held(pub(super) Arc<dyn Log>, pub(super) watch::Receiver<bool>);
 
 #[async_trait]
 impl Log for Held {
@@ -265,10 +265,13 @@ async fn logs_that_were_mixed_up_are_refused() {
     let logs = Logs::from(log.reopen());
     let [first, second] = logs.partitions() else { panic!() };
     let (registry, first, second) = (logs.registry().clone(), first.clone(), second.clone());
+    let new = Logs::from(MemoryLog::with_partitions(TWO));
     for (logs, words) in [
         (Logs::new(registry.clone(), vec![second.clone(), first.clone()]), "partition 1 of 2"),
         (Logs::new(first.clone(), vec![registry.clone(), second.clone()]), "no record of the registry"),
         (Logs::new(registry.clone(), vec![]), "at least one partition"),
+        (Logs::new(new.registry().clone(), vec![first.clone(), second.clone()]), "the registry's log is new"),
+        (Logs::new(registry.clone(), vec![first.clone(), new.partitions()[1].clone()]), "partition 1 is new"),
     ] {
         let error = Broker::start(BrokerOptions::dev(), logs).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensync_core::{Command, Delay, ErrorKind, Publish, Service, Settle, Settlement};
+use ensync_core::{Command, Delay, ErrorKind, IdempotencyKey, Publish, Service, Settle, Settlement};
 use ensync_engine::{Broker, BrokerOptions, EventOptions, MemoryLog};
 use futures::FutureExt;
 
@@ -100,6 +100,48 @@ async fn what_needs_no_log_is_taken_though_the_log_refuses_what_came_with_it() {
         tokio::join!(send(&broker, &shop.peer, "b25l"), broker.handle(&shop.peer, Command::Publish(in_memory)));
     assert_eq!(stored.unwrap_err().kind(), ErrorKind::Unavailable);
     kept.unwrap();
+}
+
+/// What a repetition is, is decided before the log has it: an engine that remembers longer, or nothing, reads back the same.
+#[tokio::test(start_paused = true)]
+async fn two_publishes_of_one_key_at_once_are_one_event_whatever_is_remembered_later() {
+    let keyed = |text| {
+        let idempotency_key = Some(IdempotencyKey::parse("once").unwrap());
+        Command::Publish(Publish { idempotency_key, ..super::publish(text) })
+    };
+    for (window, events) in [(120, 1), (0, 2)] {
+        let log = MemoryLog::new();
+        let with = |window| {
+            let mut options = BrokerOptions::dev();
+            options.limits.dedup_window = Duration::from_secs(window);
+            options
+        };
+        let broker = Broker::start(with(window), log.clone()).await.unwrap();
+        create_apps(&broker).await;
+        broker.register_event(event(), EventOptions::default()).await.unwrap();
+        let shop = login(&broker, SHOP).await;
+        let send = |text| broker.handle(&shop.peer, keyed(text));
+        let (first, other, again) = tokio::join!(send("b25l"), super::send(&broker, &shop.peer, "dHdv"), send("b25l"));
+        other.unwrap();
+        assert_eq!(first.unwrap() == again.unwrap(), events == 1);
+        broker.shutdown().await;
+        // Though it remembers otherwise.
+        let broker = Broker::start(with(120 - window), log.reopen()).await.unwrap();
+        assert_eq!(broker.queue(event(), WAREHOUSE).await.unwrap().unwrap().ready, events + 1);
+    }
+    // They are refused together, too.
+    let (log, refuse, _) = super::failing::failing();
+    let broker = start(log).await;
+    create_apps(&broker).await;
+    let shop = login(&broker, SHOP).await;
+    super::send(&broker, &shop.peer, "b25l").await.unwrap();
+    refuse.store(true, std::sync::atomic::Ordering::Relaxed);
+    let send = || broker.handle(&shop.peer, keyed("b25l"));
+    for refused in [tokio::join!(send(), send())].map(|(one, other)| [one, other]).concat() {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    refuse.store(false, std::sync::atomic::Ordering::Relaxed);
+    send().await.unwrap();
 }
 
 /// More than the engine takes back in one go.

@@ -834,6 +834,8 @@ export interface components {
             dead_letters: components["schemas"]["Letter"][];
             /** @description What to send as `after` for the next page; null if there is none. */
             next?: string | null;
+            /** @description Partitions that did not answer in time: what they hold is missing. Not there if all have answered. */
+            unanswered?: number[];
         };
         /** @description What an app may do. */
         May: {
@@ -881,6 +883,8 @@ export interface components {
             /** @description What to send as `after` for the next page; null if there is none. */
             next?: string | null;
             queues: components["schemas"]["Queue"][];
+            /** @description Partitions that did not answer in time: what they hold is missing. Not there if all have answered. */
+            unanswered?: number[];
         };
         RotateAccessKey: {
             /**
@@ -1010,6 +1014,8 @@ export interface components {
             /** @description What to send as `after` for the next page; null if there is none. */
             next?: string | null;
             sessions: components["schemas"]["Session"][];
+            /** @description Partitions that did not answer in time: what their sessions take is missing. Not there if all have answered. */
+            unanswered?: number[];
         };
         /** @description A setting that is not as it is by default, as whoever started the engine calls it. */
         SettingInForce: {

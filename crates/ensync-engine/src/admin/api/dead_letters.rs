@@ -12,7 +12,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Read};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::broker::Partly;
+use crate::broker::{List, Partly};
 use crate::state::{LetterAction, LetterFilter};
 
 /// An event that nobody could use. Its payload is the recipient's to read, by a replay.
@@ -56,6 +56,9 @@ pub(super) struct Letters {
     dead_letters: Vec<Letter>,
     /// What to send as `after` for the next page; null if there is none.
     next: Option<String>,
+    /// Partitions that did not answer in time: what they hold is missing. Not there if all have answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unanswered: Vec<usize>,
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -197,9 +200,9 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListLet
     let page = Page { limit: asked.limit, after: asked.after };
     let (limit, after) = (page.limit()?, page.after(event_key)?);
     let filter = filter(asked.event.as_deref(), asked.app.as_deref(), asked.reason, (asked.since, asked.before))?;
-    let (letters, next) = admin.broker.letters(filter, after, limit).await?;
+    let List { found, next, unanswered } = admin.broker.letters(filter, after, limit).await?;
     let next = next.map(|next| next.to_string());
-    Ok(Json(Letters { dead_letters: letters.into_iter().map(Letter::from).collect(), next }))
+    Ok(Json(Letters { dead_letters: found.into_iter().map(Letter::from).collect(), next, unanswered }))
 }
 
 /// Have dead letters delivered again: their deliveries and their time to live count anew.

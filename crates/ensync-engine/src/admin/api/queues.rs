@@ -9,6 +9,7 @@ use crate::QueueStats;
 use crate::admin::body::Asked;
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
+use crate::broker::List;
 
 /// A queue: the events of one app under one event name.
 #[derive(Debug, Serialize, ToSchema)]
@@ -86,6 +87,9 @@ pub(super) struct Queues {
     queues: Vec<Queue>,
     /// What to send as `after` for the next page; null if there is none.
     next: Option<String>,
+    /// Partitions that did not answer in time: what they hold is missing. Not there if all have answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unanswered: Vec<usize>,
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -112,7 +116,7 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListQue
     let (limit, after) = (page.limit()?, page.after(|text| text.parse::<u32>().map_err(super::no_number))?);
     let event = asked.event.as_deref().map(EventName::parse_stored).transpose()?;
     let app = asked.app.as_deref().map(str::parse).transpose()?;
-    let (queues, next) = admin.broker.find_queues((app, event), after, limit).await?;
-    let queues = queues.into_iter().map(|(stats, name)| Queue::new(stats, name)).collect();
-    Ok(Json(Queues { queues, next: next.map(|next| next.to_string()) }))
+    let List { found, next, unanswered } = admin.broker.find_queues((app, event), after, limit).await?;
+    let queues = found.into_iter().map(|(stats, name)| Queue::new(stats, name)).collect();
+    Ok(Json(Queues { queues, next: next.map(|next| next.to_string()), unanswered }))
 }

@@ -10,7 +10,7 @@ use crate::admin::audit::{Caller, Was};
 use crate::admin::body::{Asked, Named};
 use crate::admin::context::Admin;
 use crate::admin::error::Result;
-use crate::broker::Origin;
+use crate::broker::{List, Origin};
 use crate::state::{SessionNumber, SessionSeen};
 
 /// A client that is logged in.
@@ -60,6 +60,9 @@ pub(super) struct Sessions {
     sessions: Vec<Session>,
     /// What to send as `after` for the next page; null if there is none.
     next: Option<String>,
+    /// Partitions that did not answer in time: what their sessions take is missing. Not there if all have answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unanswered: Vec<usize>,
 }
 
 impl From<(SessionSeen, Origin)> for Session {
@@ -101,9 +104,9 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListSes
     let page = Page { limit: asked.limit, after: asked.after };
     let (limit, after) = (page.limit()?, page.after(|text| text.parse::<SessionNumber>().map_err(super::no_number))?);
     let app = asked.app.as_deref().map(str::parse).transpose()?;
-    let sessions = admin.broker.sessions_after(app, after, limit).await?;
-    let next = sessions.last().filter(|_| sessions.len() == limit).map(|(seen, _)| seen.number.to_string());
-    Ok(Json(Sessions { sessions: sessions.into_iter().map(Session::from).collect(), next }))
+    let List { found, next, unanswered } = admin.broker.sessions_after(app, after, limit).await?;
+    let next = next.map(|next| next.to_string());
+    Ok(Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next, unanswered }))
 }
 
 /// Show a client that is logged in, with what it is subscribed to.

@@ -3,6 +3,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ensync_core::{AppId, AppKey};
 use futures::stream::BoxStream;
 
@@ -10,6 +11,7 @@ use super::*;
 use crate::broker::{Broker, BrokerOptions};
 use crate::log::{Log, LogPart, LogSpace, Logs, MemoryLog};
 use crate::model::Encoded;
+use crate::model::Position;
 
 /// A log on a disk that has no space for the registry, until something of a partition is dropped that nobody needs.
 #[derive(Debug)]

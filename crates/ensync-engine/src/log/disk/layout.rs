@@ -12,7 +12,7 @@ use super::folder::Open;
 use super::format::LogId;
 use super::io::SystemIo;
 use super::segment::SegmentReader;
-use super::{DiskLog, DiskOptions, blocking};
+use super::{Around, DiskLog, DiskOptions, blocking};
 use crate::log::{Log, Logs};
 
 /// The file that says which logs there are, and its name until all of them are made.
@@ -317,10 +317,12 @@ impl Logs {
         })
         .await?;
         let registry = DiskOptions { segment_bytes: options.segment_bytes.min(REGISTRY_SEGMENT), ..options.clone() };
-        let registry = DiskLog::open_below(layout.registry(), registry, Some(enter)).await?;
+        let around = Around { lock: Some(Arc::new(enter)), rooms: Arc::default() };
+        let registry = DiskLog::open_below(layout.registry(), registry, around.clone()).await?;
         let segment_bytes = layout.segment_bytes(options.segment_bytes);
-        let opened =
-            layout.partitions().map(|path| DiskLog::open(path, DiskOptions { segment_bytes, ..options.clone() }));
+        let opened = layout
+            .partitions()
+            .map(|path| DiskLog::open_below(path, DiskOptions { segment_bytes, ..options.clone() }, around.clone()));
         let partitions = futures::future::try_join_all(opened).await?;
         if new {
             layout.ids = partitions.iter().chain([&registry]).map(|log| log.shared.id).collect();

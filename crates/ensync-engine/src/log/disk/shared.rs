@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ensync_core::{Result, Timestamp};
@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::files::OpenFiles;
 use super::format::LogId;
 use super::lock;
+use super::room::Rooms;
 use crate::log::LogUsage;
 
 /// An open log.
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) segments: Mutex<BTreeMap<u32, u32>>,
     /// Segments that are read.
     pub(super) files: OpenFiles,
+    /// What it and the logs beside it leave free.
+    pub(super) rooms: Arc<Rooms>,
     /// Why nothing more is stored.
     pub(super) failure: Failure,
     /// Since when the writer is at the disk, while it is.

@@ -1,10 +1,12 @@
 //! The one thread that writes: takes all that waits, writes once, syncs once, answers.
 
+mod next;
+
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use ensync_core::{Error, ErrorKind, Result};
@@ -16,8 +18,7 @@ use super::format::{self, Frame, HEADER, MARK, MARKS, MAX_SEGMENT, RECORD, posit
 use super::io::is_full;
 use super::lock;
 use super::shared::Shared;
-use super::space::segment_length;
-use crate::model::{Encoded, Position};
+use crate::model::{Encoded, Need, Position};
 use crate::seldom::Seldom;
 
 /// The most records of a commit, and the bytes after which no more are taken in.
@@ -220,17 +221,17 @@ impl Writer {
             return Err(failure.clone());
         }
         self.clean()?;
-        let grows = batches.iter().flat_map(|batch| batch.iter()).any(Encoded::grows);
+        let need = batches.iter().flat_map(|batch| batch.iter()).map(Encoded::need).max().unwrap_or(Need::Frees);
         let mut positions = self.encode(batches)?;
         let mut end = u64::from(self.offset) + self.buffer.len() as u64;
         let limit = if batches.is_empty() { self.capacity } else { self.capacity.saturating_sub(MARKS) };
         if end > limit {
-            self.roll(self.buffer.len() as u64)?;
+            self.roll(self.buffer.len() as u64, need)?;
             positions = self.encode(batches)?;
             end = u64::from(self.offset) + self.buffer.len() as u64;
-        } else if grows && end > limit - limit / 8 && self.spare.is_none() {
+        } else if need == Need::Grows && end > limit - limit / 8 && self.spare.is_none() {
             // What is left is for acknowledgements, which are what makes space again.
-            self.make_spare(0).map_err(|cause| self.full(cause))?;
+            self.make_spare(0, need).map_err(|cause| self.full(cause))?;
         }
         if let Err(cause) = self.write(end) {
             // The same place is written over next time, under the same commit number.
@@ -308,89 +309,6 @@ impl Writer {
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         Ok(positions)
-    }
-
-    /// Goes on in the next segment, which has room for a commit of `length` bytes.
-    fn roll(&mut self, length: u64) -> Result<()> {
-        let needed = length + u64::from(HEADER) + MARKS;
-        if self.spare.as_ref().is_none_or(|(_, capacity)| *capacity < needed) {
-            self.make_spare(needed).map_err(|cause| self.full(cause))?;
-        }
-        let Some((file, capacity)) = self.spare.take() else { return Ok(()) };
-        // Only gives space back. If it fails, it is not given back.
-        _ = self.shared.directory.io.truncate(&self.file, self.offset.into());
-        (self.segment, self.file, self.capacity, self.offset) = (self.segment + 1, file, capacity, HEADER);
-        self.zeroed = 0;
-        lock(&self.shared.segments).insert(self.segment, HEADER);
-        Ok(())
-    }
-
-    /// Has the next segment made once half of this one is used, or at once after a short one. That takes its time, and commits go on
-    /// meanwhile.
-    fn prepare(&mut self) {
-        if let Some(making) = &self.making {
-            match making.try_recv() {
-                Ok(made) => self.made(made),
-                Err(TryRecvError::Disconnected) => self.making = None,
-                Err(TryRecvError::Empty) => {}
-            }
-            return;
-        }
-        let waits = self.unmade.is_some_and(|last| last.elapsed() < LOOK);
-        let Some(number) = self.segment.checked_add(1) else { return };
-        if self.spare.is_some() || waits || self.shared.failure.get().is_some() {
-            return;
-        }
-        if u64::from(self.offset) <= self.capacity / 2 && self.capacity >= self.length(0) {
-            return;
-        }
-        let (shared, length) = (self.shared.clone(), self.length(0));
-        let (made, making) = sync_channel(1);
-        self.making = Some(making);
-        self.shared.directory.io.meanwhile(Box::new(move || {
-            let file = shared.directory.create_segment(&shared.id, number, length);
-            _ = made.send(file.map(|file| (file, length)));
-        }));
-    }
-
-    /// Takes what was made meanwhile.
-    fn made(&mut self, made: io::Result<(File, u64)>) {
-        self.making = None;
-        match made {
-            Ok(spare) => (self.spare, self.unmade) = (Some(spare), None),
-            Err(cause) => {
-                self.unmade = Some(Instant::now());
-                if let Some(times) = UNMADE.due() {
-                    tracing::warn!(%cause, times, "cannot make the next segment of the log yet");
-                }
-            }
-        }
-    }
-
-    /// Waits for what is being made.
-    fn finish_making(&mut self) {
-        if let Some(making) = self.making.take()
-            && let Ok(made) = making.recv()
-        {
-            self.made(made);
-        }
-    }
-
-    fn make_spare(&mut self, needed: u64) -> io::Result<()> {
-        self.finish_making();
-        if self.spare.as_ref().is_some_and(|(_, length)| *length >= needed) {
-            return Ok(());
-        }
-        let number = self.segment.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
-        let length = self.length(needed);
-        let file = self.shared.directory.create_segment(&self.shared.id, number, length)?;
-        self.spare = Some((file, length));
-        Ok(())
-    }
-
-    /// How long a segment is made.
-    fn length(&self, needed: u64) -> u64 {
-        segment_length(&self.shared.directory, self.shared.segment_bytes).max(needed).min(MAX_SEGMENT)
     }
 
     fn full(&self, cause: io::Error) -> Error {

@@ -86,7 +86,7 @@ impl From<&Record> for Encoded {
                 admin::encode(command, &mut w);
             }
         }
-        Self::new(out, payload, matches!(record, Record::Publish(_)))
+        Self::new(out, payload, false).with_need(record.need())
     }
 }
 

@@ -59,7 +59,7 @@ impl Dedup {
         Self {
             window: limits.dedup_window,
             per_app: limits.dedup_entries_per_app,
-            total: usize::try_from(share.part(limits.dedup_entries as u64)).unwrap_or(usize::MAX),
+            total: total(limits, share),
             events: Shards::new(),
             apps: BTreeMap::new(),
             count: 0,
@@ -76,10 +76,9 @@ impl Dedup {
         self.events.get(publish).filter(|(_, at)| now.since(*at) < self.window).map(|(event, _)| *event)
     }
 
-    /// The event of another publish that was accepted at the same time: in the same batch, when neither was remembered yet. Later
-    /// ones were held against what is remembered before they came into the log, whatever the window was then.
-    pub(super) fn of_same_batch(&self, publish: &Fingerprint, accepted_at: Timestamp) -> Option<EventKey> {
-        self.events.get(publish).filter(|(_, at)| *at == accepted_at).map(|(event, _)| *event)
+    /// Whether anything is remembered at all.
+    pub(super) fn remembers(&self) -> bool {
+        self.per_app > 0 && self.total > 0 && !self.window.is_zero()
     }
 
     /// Remembers a publish of `sender`. Takes O(log n).
@@ -90,7 +89,7 @@ impl Dedup {
                 break;
             }
         }
-        if self.per_app == 0 || self.total == 0 || self.window.is_zero() {
+        if !self.remembers() {
             return;
         }
         while self.len_of(&sender) >= self.per_app {
@@ -236,6 +235,13 @@ impl Dedup {
         }
         changed
     }
+}
+
+/// How many are remembered of all apps: a partition's part, but no fewer than one app may have where there is room for these at all. Else
+/// what an app that publishes to one recipient is promised would hang on the number of partitions.
+fn total(limits: &Limits, share: Share) -> usize {
+    let part = usize::try_from(share.part(limits.dedup_entries as u64)).unwrap_or(usize::MAX);
+    part.max(limits.dedup_entries_per_app.min(limits.dedup_entries))
 }
 
 #[cfg(test)]

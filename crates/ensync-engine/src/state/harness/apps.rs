@@ -64,6 +64,11 @@ impl Apps {
         self.apps.iter().find(|(_, app)| has(app)).map(|(&n, _)| n)
     }
 
+    /// Whether there is an app of that id.
+    pub(super) fn has(&self, n: u8) -> bool {
+        self.apps.contains_key(&n)
+    }
+
     fn is_free(&self, key: u8) -> bool {
         !self.apps.contains_key(&key) && self.recipient(key).is_none()
     }
@@ -159,15 +164,14 @@ impl World {
             expected = expected.and(Err(ErrorKind::Conflict));
         }
         self.before_queues_go(what, expected.is_ok());
+        // What goes with an app or a name is stored behind it.
+        let length = self.bench.log.len() + 1;
         let done = self.bench.administer(provision);
         assert_eq!(done.as_ref().map(drop).map_err(|error| error.kind()), expected, "{what:?} {done:?}");
         if expected.is_err() {
             return;
         }
         self.apps = apps;
-        // What goes with an app or a name is stored behind it.
-        let removes = matches!(what, Admin::Delete { .. } | Admin::DeleteEvent(_));
-        let length = self.bench.log.len() - usize::from(removes);
         self.past.insert(length, self.apps.clone());
         self.bench.verdicts();
         match what {

@@ -1,6 +1,6 @@
-//! A state with a log in a vector and a clock in a number.
+//! A state with its logs in a vector and a clock in a number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use ensync_core::{
 
 use super::super::*;
 use super::state::{Durable, State};
-use crate::model::codec::snapshot;
-use crate::model::{AdminCommand, EventOptions, MemoryUsed, PartitionSnapshot, Position, Record, Rights, Snapshot};
+use crate::model::{AdminCommand, EventOptions, PartitionSnapshot, Record, Rights};
 use crate::state::decide::Use;
 
 pub(in crate::state) use ensync_core::Command;
@@ -44,8 +43,14 @@ pub(in crate::state) fn key_hash(n: u8) -> KeyHash {
 #[derive(Debug)]
 pub(in crate::state) struct Bench {
     pub(in crate::state) state: State,
-    /// The record at position n is at index n − 1.
+    /// All logs, in one order: the record at position n is at index n − 1.
     pub(in crate::state) log: Vec<Arc<Record>>,
+    /// Of a record that each partition's log has by itself: whose it is, by its index.
+    pub(super) copies: BTreeMap<usize, usize>,
+    /// Records that went with the end of the log they were in, by index; those of other logs that come later stayed.
+    pub(super) lost: BTreeSet<usize>,
+    /// How many records there were when the engine started last.
+    pub(super) started: usize,
     /// A checkpoint, and how many records it covers.
     pub(in crate::state) base: (Durable, usize),
     /// How many records retention has dropped.
@@ -56,9 +61,9 @@ pub(in crate::state) struct Bench {
     pub(in crate::state) settings: Settings,
     clients: u64,
     /// How much is done at a time.
-    turn: usize,
+    pub(super) turn: usize,
     /// Of which partition a checkpoint is being made, what it has to be, and what there is of it.
-    checkpoint: Option<(usize, PartitionSnapshot, Vec<u8>)>,
+    pub(super) checkpoint: Option<(usize, PartitionSnapshot, Vec<u8>)>,
     /// How many were made.
     pub(in crate::state) checkpoints: usize,
     /// Live events when the counters began, per queue.
@@ -76,6 +81,9 @@ impl Bench {
         let mut bench = Self {
             state: State::new(settings.clone()),
             log: Vec::new(),
+            copies: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            started: 0,
             base: (Durable::new(settings.share.count()), 0),
             dropped: 0,
             doomed: 0,
@@ -126,18 +134,6 @@ impl Bench {
         self.verdicts();
     }
 
-    /// Stores and applies changes, as the broker does; what each came to.
-    pub(in crate::state) fn commit(&mut self, changes: &[Change]) -> Vec<Applied> {
-        let mut apply = |change: &Change| {
-            let position = change.durable.then(|| {
-                self.log.push(change.record.clone());
-                Position::new(self.log.len() as u64)
-            });
-            self.state.apply(position, &change.record)
-        };
-        changes.iter().map(&mut apply).collect()
-    }
-
     pub(in crate::state) fn run(&mut self, peer: &Peer, command: Command) -> Result<Reply> {
         let first = Use::of(&command).and_then(|used| self.state.access.first_use(peer, used)).cloned();
         if let Some(name) = first {
@@ -147,6 +143,7 @@ impl Bench {
             Step::Answer(reply) => Ok(reply),
             Step::Commit(changes) => self.commit(&changes).pop().unwrap().answer(),
             Step::Replay(replay) => replay.answer(self.read(&replay.source).as_deref()),
+            Step::Same(_) => panic!("nothing else was decided"),
         };
         self.verdicts();
         self.check();
@@ -201,16 +198,6 @@ impl Bench {
         match self.run(peer, Command::Replay { id: id.clone(), event: event() })? {
             Reply::Replayed(delivery) => Ok(*delivery),
             other => panic!("{other:?}"),
-        }
-    }
-
-    fn read(&self, source: &Source) -> Option<Arc<Record>> {
-        match source {
-            Source::Memory(record) => Some(record.clone()),
-            Source::Log(position) => {
-                let index = usize::try_from(position.as_u64().checked_sub(1)?).ok()?;
-                self.log.get(index).filter(|_| index >= self.dropped).cloned()
-            }
         }
     }
 
@@ -279,32 +266,11 @@ impl Bench {
     }
 
     /// Has everything done that is due. In between everything holds, too, and a checkpoint goes on.
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         while self.state.is_behind() {
             self.state.tick(self.now);
             self.check();
             self.slice();
-        }
-    }
-
-    /// Goes on with a checkpoint, or begins one. Once it is complete it is what the state was when it was begun.
-    pub(in crate::state) fn slice(&mut self) {
-        let Some((index, _, bytes)) = &mut self.checkpoint else {
-            // Each partition has its turn.
-            let index = self.checkpoints % self.state.partitions.len();
-            let partition = &mut self.state.partitions[index];
-            let expected = partition.snapshot();
-            self.checkpoint = Some((index, expected, partition.begin_checkpoint().to_vec()));
-            return;
-        };
-        match self.state.partitions[*index].go_on_with_checkpoint(self.turn) {
-            Some(piece) => bytes.extend_from_slice(&piece),
-            None => {
-                let (_, partition, bytes) = self.checkpoint.take().unwrap();
-                let expected = Snapshot { partition, ..Snapshot::default() };
-                assert_eq!(snapshot::decode(bytes.into()), Ok(expected));
-                self.checkpoints += 1;
-            }
         }
     }
 
@@ -314,15 +280,6 @@ impl Bench {
         self.state.set_turn(turn);
     }
 
-    /// What waits in the log before a position.
-    pub(in crate::state) fn waiting_before(&self, position: Position) -> Vec<(Position, u32)> {
-        let mut found = Vec::new();
-        self.state.walk(self.turn, |at, size| found.push((at, size)));
-        found.retain(|(at, _)| *at < position);
-        found.sort_unstable();
-        found
-    }
-
     pub(in crate::state) fn verdicts(&mut self) {
         self.catch_up();
         let verdicts = self.state.pending(usize::MAX);
@@ -330,47 +287,6 @@ impl Bench {
         for applied in self.commit(&verdicts) {
             assert_eq!(applied, Applied::Done);
         }
-    }
-
-    /// Forgets all but the log, and reads that back.
-    pub(in crate::state) fn restart(&mut self) {
-        self.settings.epoch += 1;
-        self.settings.tag = self.settings.tag.wrapping_add(1);
-        self.settings.memory_used = MemoryUsed::default();
-        self.adopt(self.replayed());
-        let leftovers = self.state.leftovers();
-        self.commit(&leftovers);
-        self.check();
-    }
-
-    /// Goes on with another state.
-    pub(in crate::state) fn adopt(&mut self, state: State) {
-        self.state = state;
-        self.checkpoint = None;
-        self.state.set_turn(self.turn);
-        self.state.recovered(self.now);
-        self.doomed = 0;
-        let queues = self.state.partitions.iter().flat_map(|partition| &partition.queues);
-        self.live = queues.map(|(&n, queue)| (n, queue.entries.from(0).count() as u64)).collect();
-        self.check();
-    }
-
-    /// The state that the checkpoint and the records after it make.
-    pub(in crate::state) fn replayed(&self) -> State {
-        let state = State::restore(self.settings.clone(), self.base.0.clone());
-        self.replayed_onto(state, self.base.1..self.log.len())
-    }
-
-    /// A state, and what some records then make of it.
-    pub(in crate::state) fn replayed_onto(&self, mut state: State, records: std::ops::Range<usize>) -> State {
-        for index in records {
-            state.apply(Some(Position::new(index as u64 + 1)), &self.log[index]);
-        }
-        state.tick(self.now);
-        while state.is_behind() {
-            state.tick(self.now);
-        }
-        state
     }
 
     pub(in crate::state) fn stats(&self) -> QueueStats {

@@ -13,8 +13,10 @@
 mod apps;
 pub(super) mod bench;
 mod checks;
+mod logs;
 mod model;
 mod op;
+mod past;
 mod settle;
 mod sound;
 pub(super) mod state;

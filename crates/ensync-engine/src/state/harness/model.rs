@@ -13,9 +13,9 @@ use super::apps::Apps;
 use super::bench::*;
 use super::op::{How, Op};
 use super::state::Durable;
-use crate::model::{AdminCommand, EventOptions, Position, Share};
+use crate::model::{AdminCommand, EventOptions, Share};
 use crate::partition::EventKey;
-use crate::state::{Admitted, Applied, LetterAction, QueueCounters};
+use crate::state::{Admitted, LetterAction, QueueCounters};
 
 /// The second name's events live 3 s and are delivered twice at most; its leases last 1 s.
 const SHORT: &str = "short/lived";
@@ -229,10 +229,7 @@ impl World {
                 self.bench.restart();
                 self.after_restart();
             }
-            Op::Cut(back) => {
-                let at = self.bench.log.len() - back % (self.bench.log.len() - self.floor + 1);
-                self.cut(at);
-            }
+            Op::Cut(back) => self.cut(back),
             Op::Turn(turn) => self.bench.set_turn(turn),
         }
     }
@@ -270,6 +267,7 @@ impl World {
         if refused {
             let admitted = Admitted::new(publish, &self.bench.settings.limits).unwrap();
             self.bench.state.publish(&peer, admitted).unwrap();
+            self.bench.state.batch_ends();
             self.bench.logout(&peer);
             return;
         }
@@ -321,65 +319,6 @@ impl World {
         for seen in self.seen.values_mut() {
             seen.lease = seen.lease.take().filter(|(client, ..)| *client != peer.client_id);
         }
-    }
-
-    /// The start of the log goes, and what waits in it is stored once more, as the broker's retention does it.
-    fn retain(&mut self, back: usize) {
-        let end = self.bench.base.1;
-        let end = end - back % (end + 1);
-        for (position, _) in self.bench.waiting_before(Position::new(end as u64 + 1)) {
-            let copy = self.bench.log[position.as_u64() as usize - 1].clone();
-            self.bench.log.push(copy.clone());
-            let moved = Position::new(self.bench.log.len() as u64);
-            assert!(matches!(self.bench.state.apply(Some(moved), &copy), Applied::Stored(_)));
-        }
-        self.bench.dropped = self.bench.dropped.max(end);
-        self.bench.state.dropped(Position::START, Position::new(end as u64 + 1));
-        self.set_floor(self.bench.log.len());
-    }
-
-    fn set_floor(&mut self, at: usize) {
-        self.floor = self.floor.max(at);
-        self.snapshots = self.snapshots.split_off(&self.floor);
-        self.remember();
-    }
-
-    /// What a checkpoint would hold now.
-    pub(super) fn remember(&mut self) {
-        self.snapshots.insert(self.bench.log.len(), self.bench.state.snapshot());
-    }
-
-    /// The log ends earlier, and the engine starts from it: what came after was never accepted.
-    fn cut(&mut self, at: usize) {
-        self.bench.log.truncate(at);
-        self.snapshots.split_off(&(at + 1));
-        self.past.split_off(&(at + 1));
-        self.apps = self.past.last_key_value().unwrap().1.clone();
-        self.seen.retain(|_, seen| seen.transient || seen.accepted[0].0 <= at);
-        // An app that was deleted is back, with events that nobody saw while its successor's were delivered.
-        self.first.clear();
-        for seen in self.seen.values().filter(|seen| seen.delivered && !seen.transient) {
-            let last = self.first.entry(seen.queue).or_default();
-            *last = seen.order.max(*last);
-        }
-        for seen in self.seen.values_mut().filter(|seen| !seen.transient) {
-            seen.accepted.retain(|(length, _)| *length <= at);
-            if seen.over.is_some_and(|length| length > at) {
-                (seen.over, seen.acked) = (None, None);
-            }
-        }
-        self.bench.restart();
-        self.after_restart();
-    }
-
-    fn after_restart(&mut self) {
-        for peer in std::mem::take(&mut self.peers) {
-            self.forget(&peer);
-        }
-        for seen in self.seen.values_mut().filter(|seen| seen.transient) {
-            (seen.over, seen.acked) = (Some(0), None);
-        }
-        self.tally.clear();
     }
 
     /// In the end one client takes and acknowledges everything that is not dead.

@@ -59,7 +59,7 @@ pub(super) enum Op {
     /// The start of the log is dropped, up to a record that a checkpoint covers.
     Retain(usize),
     Restart,
-    /// A restart from a log that ends earlier.
+    /// A restart from logs that end earlier, each by itself.
     Cut(usize),
     /// How much is done at a time from now on.
     Turn(usize),

@@ -1,4 +1,4 @@
-//! Access and partitions together, as the broker's tasks drive them, on one thread and with one list of records.
+//! Access and partitions together, as the broker's tasks drive them, on one thread.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl State {
 
     pub(crate) fn recovered(&mut self, now: Timestamp) {
         self.tick(now);
-        self.partitions.iter_mut().for_each(|partition| partition.recovered(now));
+        self.partitions.iter_mut().for_each(|partition| _ = partition.recovered(now));
     }
 
     pub(crate) fn is_behind(&self) -> bool {
@@ -185,9 +185,14 @@ impl State {
         Some(gone.number)
     }
 
+    /// What was decided is about to be stored, or refused.
+    pub(crate) fn batch_ends(&mut self) {
+        self.partitions.iter_mut().for_each(Partition::batch_ends);
+    }
+
     pub(crate) fn decide(&mut self, peer: &Peer, command: Command) -> Result<Step> {
-        let index = self.access.route(peer, &command);
-        self.access.decide(&mut self.partitions[index], peer, command)
+        let (index, pass) = (self.access.route(peer, &command), self.access.pass(peer)?);
+        self.access.decide(&mut self.partitions[index], peer, pass, command)
     }
 
     pub(crate) fn publish(&mut self, peer: &Peer, admitted: Admitted) -> Result<Step> {
@@ -214,14 +219,21 @@ impl State {
         self.partitions[index].dead_letter(what, id)
     }
 
-    pub(crate) fn leftovers(&self) -> Vec<Change> {
-        let mut removed = Vec::new();
-        for queues in self.partitions.iter().flat_map(|partition| self.access.leftovers(partition)) {
-            if !removed.contains(&queues) {
-                removed.push(queues);
-            }
+    /// What is to go from which partition.
+    pub(crate) fn leftovers(&self) -> Vec<(usize, Removed)> {
+        let partitions = self.partitions.iter().enumerate();
+        partitions
+            .flat_map(|(index, partition)| self.access.leftovers(partition).into_iter().map(move |left| (index, left)))
+            .collect()
+    }
+
+    /// In which partition's log a record is; `None` for the registry's, and for what every partition's has.
+    pub(crate) fn partition_of_record(&self, record: &Record) -> Option<usize> {
+        match record {
+            Record::Admin { .. } | Record::Remove { queues: Removed::Name(_) } => None,
+            Record::Remove { queues: Removed::Recipient(app) } => Some(self.access.partition_of(app)),
+            other => other.event().map(|event| partition_of_queue(event.queue, self.count())),
         }
-        removed.into_iter().map(|queues| Change::new(Record::Remove { queues }, true)).collect()
     }
 
     pub(crate) fn queue(&self, recipient: &AppId, event: &EventName) -> Option<QueueStats> {

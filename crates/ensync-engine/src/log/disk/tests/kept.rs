@@ -281,7 +281,9 @@ async fn the_kept_bytes_are_what_is_written_today() {
     let (at, state) = log.load_checkpoint().await.unwrap().unwrap();
     let covered: Vec<_> = found.iter().filter(|(position, _)| *position <= at).cloned().collect();
     assert_eq!(covered.len(), before().len());
-    let durable = fold(&covered);
+    let mut durable = fold(&covered);
+    // An engine that remembered no app that it had deleted wrote it.
+    durable.registry.deleted = Vec::new();
     assert_eq!(snapshot::decode(state.clone()).unwrap(), durable);
     assert_eq!(snapshot::encode(&durable), state);
     // Nothing is left out of it.

@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod beside;
+mod by_hand;
 mod damage;
 mod faults;
 mod fire;

@@ -103,6 +103,91 @@ async fn a_lost_app_costs_its_events_and_that_is_said() {
     let lost: Vec<_> =
         assessment.events.iter().map(|lost| (lost.recipient, lost.event.clone(), lost.waiting)).collect();
     assert_eq!(lost, [(STORE, paid, 2)], "{assessment:?}");
+    // A repair that was interrupted after the registry: what that knows of it now is no damage any more.
+    crate::store::one::repair(&registry).await.unwrap();
+    assert_eq!(assess(place.path()).await.unwrap().events, assessment.events);
     assert_eq!(repair(place.path()).await.unwrap().events, assessment.events);
     assert_eq!(assess(place.path()).await.unwrap().damage, []);
+}
+
+#[tokio::test]
+async fn a_registry_that_lost_its_beginning_costs_what_waits_and_that_is_said() {
+    let place = Place::new();
+    let paid = EventName::parse("orders/paid").unwrap();
+    let broker = start(&place, &ManualClock::new()).await;
+    let key = broker.create_app("shop", SHOP).await.unwrap();
+    broker.register_event(paid.clone(), EventOptions::default()).await.unwrap();
+    publish(&broker, &key, SHOP, &paid, "one").await;
+    // More than a segment of it, of which the first is dropped with the checkpoint.
+    for n in 0..400 {
+        let name = EventName::parse(&format!("{}/{n}", "a".repeat(200))).unwrap();
+        broker.register_event(name, EventOptions::default()).await.unwrap();
+    }
+    broker.shutdown().await;
+    let registry = place.path().join("registry");
+    assert!(!registry.join("0000000001.log").exists());
+    for path in place.files_below().into_keys().filter(|path| path.starts_with(&registry)) {
+        if path.extension() == Some("checkpoint".as_ref()) {
+            place.alter(&path, |bytes| bytes[70] ^= 1);
+        }
+    }
+    let assessment = assess(place.path()).await.unwrap();
+    let lost: Vec<_> = assessment.events.iter().map(|lost| (lost.recipient, lost.waiting)).collect();
+    assert!(assessment.beginning && lost == [(SHOP, 1)], "{assessment:?}");
+}
+
+/// A copy of it from before an app was made has the same id.
+#[tokio::test]
+async fn a_registry_that_is_older_than_what_waits_is_refused_and_costs_nothing() {
+    let place = Place::new();
+    let clock = ManualClock::new();
+    let paid = EventName::parse("orders/paid").unwrap();
+    let broker = start(&place, &clock).await;
+    let key = broker.create_app("shop", SHOP).await.unwrap();
+    broker.register_event(paid.clone(), EventOptions::default()).await.unwrap();
+    broker.create_app("gone", GONE).await.unwrap();
+    broker.shutdown().await;
+    let (registry, before) = (place.path().join("registry"), place.path().join("before"));
+    fs::create_dir(&before).unwrap();
+    for file in fs::read_dir(&registry).unwrap().map(|file| file.unwrap()) {
+        fs::copy(file.path(), before.join(file.file_name())).unwrap();
+    }
+    let broker = start(&place, &clock).await;
+    broker.create_app("store", STORE).await.unwrap();
+    publish(&broker, &key, STORE, &paid, "one").await;
+    publish(&broker, &key, SHOP, &paid, "two").await;
+    // What goes with an app that was deleted is nobody's loss.
+    publish(&broker, &key, GONE, &paid, "three").await;
+    broker.delete_app(GONE).await.unwrap();
+    broker.shutdown().await;
+    let right = place.path().join("right");
+    fs::rename(&registry, &right).unwrap();
+    fs::rename(&before, &registry).unwrap();
+    let damage = verify(place.path()).await.unwrap().damage;
+    assert!(damage.iter().any(|damage| damage.to_string().contains("neither knows nor deleted")), "{damage:?}");
+    let lost: Vec<_> =
+        assess(place.path()).await.unwrap().events.iter().map(|lost| (lost.recipient, lost.waiting)).collect();
+    assert_eq!(lost, [(STORE, 1)]);
+    for _ in 0..2 {
+        let options = BrokerOptions { clock: Arc::new(clock.clone()), ..BrokerOptions::default() };
+        let logs = Logs::open(place.path(), super::options()).await.unwrap();
+        let error = Broker::start(options, logs.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("1 events wait in partition 0 for 1 apps"), "{error}");
+        for log in logs.all() {
+            log.close().await;
+        }
+    }
+    fs::rename(&registry, &before).unwrap();
+    fs::rename(&right, &registry).unwrap();
+    let broker = start(&place, &clock).await;
+    assert_eq!(broker.queue(paid.clone(), STORE).await.unwrap().unwrap().ready, 1);
+    broker.shutdown().await;
+    assert_eq!(verify(place.path()).await.unwrap().damage, []);
+    // Without the right one it goes on, once somebody has said so.
+    fs::rename(&registry, &right).unwrap();
+    fs::rename(&before, &registry).unwrap();
+    assert_eq!(repair(place.path()).await.unwrap().events.len(), 1);
+    let broker = start(&place, &clock).await;
+    assert_eq!(broker.queues().await.unwrap().iter().map(|queue| queue.ready).sum::<usize>(), 1);
 }
