@@ -7,6 +7,10 @@ use std::time::Duration;
 use super::Loaded;
 use super::value::Size;
 
+/// What each partition needs of its disk at least, in bytes: below it, segments are as short as they get.
+#[cfg(unix)]
+const LEAST: u64 = 4 << 20;
+
 impl Loaded {
     /// Looks at the settings together.
     pub(super) fn check(&mut self) {
@@ -147,11 +151,23 @@ impl Loaded {
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let (retention, segment) = (self.config.retention_size.0, self.config.segment_size.0);
         let shown = |bytes: u64| bytesize::ByteSize(bytes).to_string();
-        // Each partition has one that it writes, and the next. On a small disk they are shorter: one of each takes a sixteenth of it at most.
-        if free < 2 * segment.saturating_mul(self.partitions()).min(total / 16) {
+        let least = LEAST * self.partitions();
+        if total < least {
+            return Some(format!(
+                "the disk of {} has {} in all, and an engine with {} partition(s) needs at least {}: of a smaller one most is kept for what \
+                 makes space",
+                data.display(),
+                shown(total),
+                self.partitions(),
+                shown(least)
+            ));
+        }
+        // Each partition has one that it writes, the next, and as much in reserve. On a small disk they are shorter: one of each takes a
+        // sixteenth of it at most.
+        if free < 4 * segment.saturating_mul(self.partitions()).min(total / 16) {
             let each = if self.partitions() > 1 { " for each partition" } else { "" };
             return Some(format!(
-                "the disk of {} has {} free, which is less than two segments{each} (storage.segment_size); make space before the engine runs",
+                "the disk of {} has {} free, which is less than four segments{each} (storage.segment_size); make space before the engine runs",
                 data.display(),
                 shown(free)
             ));

@@ -54,13 +54,7 @@ impl Task {
         if pending.changes.is_empty() {
             return;
         }
-        let mut stored = self.append(&pending.changes).await;
-        // Nobody is refused for what can be dropped.
-        if stored.as_ref().is_err_and(is_full)
-            && self.maintenance.make_space(&mut self.partition, self.time.wall()).await
-        {
-            stored = self.append(&pending.changes).await;
-        }
+        let mut stored = self.append_with_space(&pending.changes).await;
         if stored.as_ref().is_err_and(is_full) && self.wanted_last.is_none_or(|last| last.elapsed() >= LOG_PAUSE) {
             self.wanted_last = Some(Instant::now());
             self.space_wanted.notify_waiters();
@@ -79,7 +73,7 @@ impl Task {
             pending = rest;
             refuse(refused, error);
             if pending.changes.len() < before || last != Stays::Ends {
-                stored = self.append(&pending.changes).await;
+                stored = self.append_with_space(&pending.changes).await;
             }
         }
         // What the engine itself wants comes again, in a while.
@@ -110,6 +104,20 @@ impl Task {
             self.log_pause = Some(Instant::now() + LOG_PAUSE);
             self.failed.send_if_modified(|known| known.replace(failure).is_none());
         }
+    }
+
+    /// Stores changes, if need be once there is space: nobody is refused for what can be dropped.
+    async fn append_with_space(&mut self, changes: &[Change]) -> Result<Vec<Position>> {
+        let stored = self.append(changes).await;
+        if !stored.as_ref().is_err_and(is_full) {
+            return stored;
+        }
+        let durable = changes.iter().filter(|change| change.durable);
+        let need = durable.map(|change| change.record.need()).max().unwrap_or(Need::Frees);
+        if !self.maintenance.make_space(&mut self.partition, self.time.wall(), need).await {
+            return stored;
+        }
+        self.append(changes).await
     }
 
     async fn append(&self, changes: &[Change]) -> Result<Vec<Position>> {

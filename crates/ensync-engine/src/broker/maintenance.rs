@@ -3,6 +3,8 @@
 //! Space is reclaimed by need, a part of the log at a time: parts in which nothing waits first, then those of which so little waits that
 //! it can be stored once more. What needs no space and is not too old stays, for replays.
 
+mod space;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,13 +14,14 @@ use tokio::time::Instant;
 use super::Retention;
 use super::backoff::{AGAIN, Backoff};
 use super::copying::Copying;
-use super::reclaim::{DiskShares, RECORD, Reclaim, Stuck, Survey};
+use super::reclaim::{DiskShares, RECORD, Reclaim, Stuck};
 use super::records::Records;
 use super::saving::{Saving, Slices};
-use crate::log::{LogPart, LogSpace};
+use crate::log::LogPart;
 use crate::model::{Position, Record};
-use crate::partition::{LetterFilter, Partition, Walk};
+use crate::partition::{LetterFilter, Partition};
 use crate::state::Change;
+use space::SpaceLook;
 
 /// The most events that are stored once more between two batches, and the bytes after which no more are taken in.
 const COPIES: (usize, u64) = (256, 4 << 20);
@@ -85,30 +88,13 @@ pub(super) struct Maintenance {
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
     pub(super) short: bool,
     pub(super) stuck: Stuck,
-    /// After there was no space to be had at all, and after there was none for somebody else.
-    pub(super) fruitless: Backoff,
+    /// Whether the look after the next drops is to come soon: they may not be all that is lacking.
+    again: bool,
+    /// After there was no space to be had at all, for events and for all else, and after there was none for somebody else.
+    fruitless: [Backoff; 2],
     asked: Backoff,
     /// Where in the dead letters the search for old ones is, while it is under way.
     pub(super) letters: Option<Option<EventId>>,
-}
-
-/// A look at all that waits, some of it at a time.
-#[derive(Debug)]
-struct SpaceLook {
-    survey: Survey,
-    walk: Walk,
-    /// How many bytes are wanted, and whether that is because the disk lacks them.
-    wanted: (u64, bool),
-    /// What is older is to go.
-    before: Timestamp,
-}
-
-impl SpaceLook {
-    /// Looks at some more events; whether at all now.
-    fn goes_on(&mut self, partition: &Partition, most: usize) -> bool {
-        partition.walk(&mut self.walk, most, |at, size| self.survey.see(at, size));
-        self.walk.is_over()
-    }
 }
 
 /// How far a log was read back.
@@ -151,7 +137,8 @@ impl Maintenance {
             dropped: Vec::new(),
             short: false,
             stuck: Stuck::new(retention.sweep_every.max(AGAIN)),
-            fruitless: Backoff::default(),
+            fruitless: Default::default(),
+            again: false,
             asked: Backoff::default(),
             letters: None,
             retention,
@@ -247,7 +234,9 @@ impl Maintenance {
             if copies.is_empty() {
                 let part = next.part;
                 self.reclaiming.pop_front();
-                self.drop_part(&part).await;
+                if self.drop_part(&part).await && self.reclaiming.is_empty() && std::mem::take(&mut self.again) {
+                    self.next_look = self.next_look.min(Instant::now() + AGAIN);
+                }
             } else {
                 self.copying = Copying::begin(self.records.clone(), copies);
             }
@@ -268,50 +257,6 @@ impl Maintenance {
         self.asked.end_begun(false);
     }
 
-    /// Makes space at once, for something that found none. Whether there is more now. Nobody can store anything meanwhile anyway, so that
-    /// all that waits is looked at in one go.
-    pub(super) async fn make_space(&mut self, partition: &mut Partition, now: Timestamp) -> bool {
-        if !self.is_of_use() || self.fruitless.next().is_some() {
-            return false;
-        }
-        self.fruitless.begin();
-        self.look_at_once(partition, now).await;
-        if self.drop_unneeded().await {
-            self.fruitless.end(true);
-            return true;
-        }
-        // What a checkpoint of now covers need not be read back; what the one before it needs is given up with that one.
-        _ = self.save_at_once(partition).await;
-        if let Err(error) = self.records.log.drop_older_checkpoints().await {
-            self.give_up(&error);
-        }
-        self.look_at_once(partition, now).await;
-        let more = self.drop_unneeded().await;
-        self.fruitless.end(more);
-        more
-    }
-
-    async fn look_at_once(&mut self, partition: &Partition, now: Timestamp) {
-        (self.reclaiming, self.copying) = (VecDeque::new(), Copying::Nothing);
-        self.look = self.look(now, 1).await;
-        if let Some(look) = &mut self.look {
-            while !look.goes_on(partition, usize::MAX) {}
-            self.looked();
-        }
-    }
-
-    /// Drops every part in which nothing waits of those that are about to be. Whether there was one.
-    async fn drop_unneeded(&mut self) -> bool {
-        let planned = std::mem::take(&mut self.reclaiming).into_iter();
-        let (unneeded, needed): (VecDeque<Reclaim>, _) = planned.partition(Reclaim::is_unneeded);
-        self.reclaiming = needed;
-        let mut dropped = false;
-        for next in unneeded {
-            dropped |= self.drop_part(&next.part).await;
-        }
-        dropped
-    }
-
     async fn drop_part(&mut self, part: &LogPart) -> bool {
         match self.records.log.drop_range(part.from, part.to).await {
             Ok(()) => {
@@ -329,38 +274,6 @@ impl Maintenance {
     /// The parts of the log that were dropped since this was asked last.
     pub(super) fn take_dropped(&mut self) -> Vec<LogPart> {
         std::mem::take(&mut self.dropped)
-    }
-
-    /// Begins to find out what is to be dropped, if something is. `wanted`: at least so many bytes.
-    async fn look(&mut self, now: Timestamp, wanted: u64) -> Option<SpaceLook> {
-        let mut space = match self.records.log.space().await {
-            Ok(space) => space?,
-            Err(error) => {
-                self.give_up(&error);
-                return None;
-            }
-        };
-        self.stuck.leave_out(&mut space.parts);
-        let LogSpace { ref parts, used, segment_bytes, .. } = space;
-        self.step = (segment_bytes / 2).max(64 << 10);
-        let short = self.disk.short(self.partition, &space, self.next_size());
-        let wanted = wanted.max(short).max(used.saturating_sub(self.retention.max_bytes));
-        let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
-        let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
-        self.short = short > 0;
-        if parts.is_empty() || wanted == 0 && parts.iter().all(|part| part.written >= before) {
-            return None;
-        }
-        Some(SpaceLook { survey: Survey::new(parts), walk: Walk::default(), wanted: (wanted, short > 0), before })
-    }
-
-    /// Decides what is to be dropped, once all that waits was looked at.
-    fn looked(&mut self) {
-        let Some(SpaceLook { survey, wanted, before, .. }) = self.look.take() else { return };
-        let (plan, enough) = survey.plan(wanted, before);
-        // A backlog that alone is more than is to be kept is no reason to save it again and again.
-        self.asked.end_begun(!plan.is_empty());
-        (self.reclaiming, self.short) = (plan, !enough && wanted.1);
     }
 
     /// Which dead letters are too old, or too many; some at a time.

@@ -16,7 +16,7 @@ pub struct BrokerOptions {
     /// How long a log on a disk keeps what is settled.
     pub retention: Retention,
     /// After how many bytes stored in a log on a disk a checkpoint is saved, records counting 512 each beside their payload; or after
-    /// four times what the last one took, if that is more. A start reads back about that much. 64 MiB.
+    /// four times what the last one took, if that is more; on a small disk after a sixteenth of it. A start reads back about that much. 64 MiB.
     pub checkpoint_bytes: u64,
     /// How many bytes of the events that were stored last are kept in memory as well: most are delivered at once, and then need not
     /// be read back. 16 MiB.
@@ -32,8 +32,8 @@ pub struct BrokerOptions {
 ///
 /// The log is dropped in whole parts: those that are too old; and, when it is too large or its disk has too little space left, those in
 /// which nothing waits, then those in which little does. The few events of such a part that wait still are stored once more; a part of
-/// which more than half waits stays (three quarters, on a disk without space). Of the disk four segments and two checkpoints stay
-/// free, or a twentieth of it if that is more, up to 1 GiB.
+/// which more than half waits stays (three quarters, on a disk without space). Of the disk two segments of each partition stay
+/// free, or a twentieth of it if that is more, up to 1 GiB; beside what each log keeps for what makes space.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Retention {

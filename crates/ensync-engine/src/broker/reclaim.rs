@@ -13,6 +13,9 @@ use crate::seldom::Seldom;
 
 /// What reading a record back costs beside its bytes, in bytes.
 pub(super) const RECORD: u64 = 512;
+/// What a record of an event takes of the log beside its payload and metadata, in bytes: most of them no more. Where there is no space,
+/// that is what counts.
+const FRAMED: u64 = 160;
 
 /// A part of the log that is about to be dropped.
 #[derive(Debug)]
@@ -85,32 +88,39 @@ pub(super) struct DiskShares(Mutex<BTreeMap<u32, DiskShare>>);
 struct DiskShare {
     /// How large the disk is. Those of which it is the same are taken to be on one.
     total: u64,
-    /// For its next segments, and for a checkpoint beside those that are there.
+    /// For its next segments.
     needs: u64,
     /// What it might drop, in bytes.
     parts: u64,
 }
 
 impl DiskShares {
-    /// Takes note of how a partition stands: it has a checkpoint of so many bytes.
-    pub(super) fn note(&self, partition: u32, space: &LogSpace, checkpoint: u64) {
+    /// Takes note of how a partition stands.
+    pub(super) fn note(&self, partition: u32, space: &LogSpace) {
         let parts = space.parts.iter().map(|part| part.bytes).sum();
-        let needs = 4 * space.segment_bytes + 2 * checkpoint;
+        let needs = 2 * space.segment_bytes;
         self.lock().insert(partition, DiskShare { total: space.total, needs, parts });
     }
 
-    /// How many bytes a partition has to make free, of what the disk lacks: as much of it as it has of what can be dropped.
-    pub(super) fn short(&self, partition: u32, space: &LogSpace, checkpoint: u64) -> u64 {
-        self.note(partition, space, checkpoint);
+    /// How many bytes a partition has to make free: what its log keeps too little of, and of what the disk lacks beside that as much as it
+    /// has of what can be dropped.
+    pub(super) fn short(&self, partition: u32, space: &LogSpace) -> u64 {
+        self.note(partition, space);
         let shares = self.lock();
         let there = || shares.values().filter(|share| share.total == space.total);
         let lacking = reserve(space.total, there().map(|share| share.needs).sum()).saturating_sub(space.free);
         let all: u64 = there().map(|share| share.parts).sum();
         let own = shares.get(&partition).map_or(0, |share| share.parts);
         if all == 0 {
-            return lacking;
+            return lacking.saturating_add(space.lacking);
         }
-        u64::try_from((u128::from(lacking) * u128::from(own)).div_ceil(u128::from(all))).unwrap_or(lacking)
+        let part = u64::try_from((u128::from(lacking) * u128::from(own)).div_ceil(u128::from(all))).unwrap_or(lacking);
+        part.saturating_add(space.lacking)
+    }
+
+    /// How many are on a disk that is so large.
+    pub(super) fn sharers(&self, total: u64) -> u64 {
+        self.lock().values().filter(|share| share.total == total).count() as u64
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, DiskShare>> {
@@ -129,12 +139,15 @@ fn reserve(total: u64, needed: u64) -> u64 {
 pub(super) struct Survey {
     /// Each with the bytes that wait in it; in the order of the log.
     parts: Vec<(u64, Reclaim)>,
+    /// What an event counts beside its bytes.
+    record: u64,
 }
 
 impl Survey {
-    pub(super) fn new(parts: &[LogPart]) -> Self {
+    /// `short`: there is no space.
+    pub(super) fn new(parts: &[LogPart], short: bool) -> Self {
         let reclaim = |part: &LogPart| (0, Reclaim { part: *part, left: Vec::new(), sorted: false });
-        Self { parts: parts.iter().map(reclaim).collect() }
+        Self { parts: parts.iter().map(reclaim).collect(), record: if short { FRAMED } else { RECORD } }
     }
 
     /// Takes note of an event that waits.
@@ -142,7 +155,7 @@ impl Survey {
         let after = self.parts.partition_point(|(_, reclaim)| reclaim.part.from <= at);
         let Some((live, reclaim)) = after.checked_sub(1).and_then(|index| self.parts.get_mut(index)) else { return };
         if at < reclaim.part.to {
-            *live += u64::from(size) + RECORD;
+            *live += u64::from(size) + self.record;
             if *live <= most(&reclaim.part, true) {
                 reclaim.left.push((at, size));
             } else {
@@ -192,7 +205,7 @@ mod tests {
         short: bool,
         before: u64,
     ) -> (Vec<u64>, usize, bool) {
-        let mut survey = Survey::new(parts);
+        let mut survey = Survey::new(parts, false);
         for (part, size) in waiting {
             survey.see(Position::new((part << 32) + 64), *size);
         }
@@ -218,7 +231,7 @@ mod tests {
     #[test]
     fn what_is_stored_once_more_comes_in_the_order_of_the_log() {
         let at = |n: u64| Position::new((1 << 32) + n);
-        let mut survey = Survey::new(&[part(1, 100_000, 5)]);
+        let mut survey = Survey::new(&[part(1, 100_000, 5)], false);
         for n in [3, 1, 2, 5, 4] {
             survey.see(at(n), 100);
         }
@@ -259,24 +272,37 @@ mod tests {
         const MIB: u64 = 1 << 20;
         let space = |parts: u64, free| {
             let parts = (1..=parts).map(|number| part(number, MIB, 5)).collect();
-            LogSpace { parts, used: 0, free, total: 1_000 * MIB, segment_bytes: MIB }
+            LogSpace { parts, used: 0, free, lacking: 0, total: 1_000 * MIB, segment_bytes: MIB }
         };
         let (disk, alone) = (DiskShares::default(), DiskShares::default());
-        assert_eq!(alone.short(0, &space(9, 10 * MIB), 0), 40 * MIB);
+        assert_eq!(alone.short(0, &space(9, 10 * MIB)), 40 * MIB);
         let parts = [10, 30, 0, 60];
         for (index, parts) in (0..).zip(parts) {
-            disk.note(index, &space(parts, 10 * MIB), 2 * MIB);
+            disk.note(index, &space(parts, 10 * MIB));
         }
         let short: Vec<_> =
-            (0..).zip(parts).map(|(index, parts)| disk.short(index, &space(parts, 10 * MIB), 2 * MIB) / MIB).collect();
+            (0..).zip(parts).map(|(index, parts)| disk.short(index, &space(parts, 10 * MIB)) / MIB).collect();
         assert_eq!(short, [4, 12, 0, 24]);
         // What has been made free since is not looked for again.
-        assert_eq!(disk.short(3, &space(60, 50 * MIB), 2 * MIB), 0);
+        assert_eq!(disk.short(3, &space(60, 50 * MIB)), 0);
         // Together they need more than one of them, and one on a disk of its own has nothing to do with it.
         for index in 0..10 {
-            disk.note(index, &space(10, 50 * MIB), 16 * MIB);
+            disk.note(index, &LogSpace { segment_bytes: 18 * MIB, ..space(10, 50 * MIB) });
         }
-        assert_eq!(disk.short(0, &space(10, 50 * MIB), 16 * MIB), 20 * MIB);
-        assert_eq!(disk.short(77, &LogSpace { total: 500 * MIB, ..space(10, 5 * MIB) }, 0), 20 * MIB);
+        let large = LogSpace { segment_bytes: 18 * MIB, ..space(10, 50 * MIB) };
+        assert_eq!(disk.short(0, &large), 20 * MIB);
+        // What one of them keeps too little of is its own.
+        assert_eq!(disk.short(0, &LogSpace { lacking: 7, ..large }), 20 * MIB + 7);
+        assert_eq!(disk.short(77, &LogSpace { total: 500 * MIB, ..space(10, 5 * MIB) }), 20 * MIB);
+    }
+
+    #[test]
+    fn without_space_a_small_event_counts_what_it_takes() {
+        let planned = |short| {
+            let mut survey = Survey::new(&[part(1, 20_000, 5)], short);
+            (0..50).for_each(|n| survey.see(Position::new((1 << 32) + 64 + n), 100));
+            survey.plan((1, short), Timestamp::default()).0.len()
+        };
+        assert_eq!((planned(false), planned(true)), (0, 1));
     }
 }

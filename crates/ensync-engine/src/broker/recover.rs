@@ -52,7 +52,7 @@ pub(super) async fn recover(
     }
     // Before any of them looks for something to drop.
     if let Ok(Some(space)) = log.space().await {
-        kept.disk.note(share.index(), &space, size + grown);
+        kept.disk.note(share.index(), &space);
     }
     let read = Read { last, covered, weight, size, grown };
     let maintenance = Maintenance::new(records.clone(), share.index(), kept, read);

@@ -18,7 +18,7 @@ use super::running::Running;
 use super::session_layer::SessionLayer;
 use crate::counters::ConnectionCounters;
 use crate::metrics::Metrics;
-use crate::model::Record;
+use crate::model::{Need, Record};
 use crate::partition::Partition;
 use crate::seldom::Seldom;
 use crate::state::LetterAction;
@@ -212,7 +212,7 @@ impl Task {
                 }
                 Request::MakeSpace(answer) => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    let more = self.maintenance.make_space(&mut self.partition, self.time.wall()).await;
+                    let more = self.maintenance.make_space(&mut self.partition, self.time.wall(), Need::Ends).await;
                     _ = answer.send(Ok(more));
                 }
                 request => open &= self.take(request, &mut pending),

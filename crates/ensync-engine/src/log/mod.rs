@@ -31,6 +31,8 @@ pub struct LogUsage {
     pub segments: u64,
     /// What is free where it is, in bytes.
     pub free_bytes: u64,
+    /// What is kept of it for acknowledgements, checkpoints and the like, in bytes: not free, and not in the segments.
+    pub reserved_bytes: u64,
     /// The newest checkpoint, in bytes; 0 without one. Of several logs, those of all.
     pub checkpoint_bytes: u64,
     /// When it was saved.
@@ -44,6 +46,7 @@ impl LogUsage {
             bytes: self.bytes + other.bytes,
             segments: self.segments + other.segments,
             free_bytes: self.free_bytes.min(other.free_bytes),
+            reserved_bytes: self.reserved_bytes + other.reserved_bytes,
             checkpoint_bytes: self.checkpoint_bytes + other.checkpoint_bytes,
             // Of the one that was saved longest ago: it says how much a start has to read.
             checkpoint_at: [self.checkpoint_at, other.checkpoint_at].into_iter().flatten().min(),
@@ -75,6 +78,9 @@ pub struct LogSpace {
     pub used: u64,
     /// What is free for more.
     pub free: u64,
+    /// What it keeps less than it has to, for what makes space, in bytes: as long as that is so, it refuses what
+    /// [grows](crate::model::Need::Grows).
+    pub lacking: u64,
     /// What there is for this log and whatever shares its place.
     pub total: u64,
     /// What it takes at a time.

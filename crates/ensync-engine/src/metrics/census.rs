@@ -139,6 +139,9 @@ impl Snapshot {
         let Some(log) = self.reading.log else { return Ok(()) };
         gauge(to, "log_bytes", "The log's files, without checkpoints", None, log.bytes as f64)?;
         gauge(to, "log_free_bytes", "What is free on the file system of the log", None, log.free_bytes as f64)?;
+        let help =
+            "What is kept of it for acknowledgements and checkpoints; events are refused while that is too little";
+        gauge(to, "log_reserved_bytes", help, None, log.reserved_bytes as f64)?;
         gauge(to, "log_segments", "How many files the log has", None, log.segments as f64)?;
         let help = "The newest checkpoint";
         gauge(to, "log_checkpoint_bytes", help, None, log.checkpoint_bytes as f64)?;

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use super::*;
 use crate::EventOptions;
 use crate::broker::{Broker, BrokerOptions};
-use crate::log::{Log, Logs, MemoryLog};
+use crate::log::{Log, LogSpace, Logs, MemoryLog};
 use crate::model::Encoded;
 
 /// A log on a disk without space. How often it was asked what it takes up is counted.
@@ -50,7 +50,14 @@ impl Log for Full {
 
     async fn space(&self) -> Result<Option<LogSpace>> {
         self.1.fetch_add(1, Ordering::SeqCst);
-        Ok(Some(LogSpace { parts: Vec::new(), used: 1 << 20, free: 0, total: 1 << 30, segment_bytes: 1 << 20 }))
+        Ok(Some(LogSpace {
+            parts: Vec::new(),
+            used: 1 << 20,
+            free: 0,
+            lacking: 0,
+            total: 1 << 30,
+            segment_bytes: 1 << 20,
+        }))
     }
 }
 

@@ -55,7 +55,14 @@ impl Log for Full {
     async fn space(&self) -> Result<Option<LogSpace>> {
         let (from, to) = (Position::START, Position::new(1_000));
         let part = LogPart { from, to, bytes: 1 << 20, written: Timestamp::now() };
-        Ok(Some(LogSpace { parts: vec![part], used: 1 << 20, free: 1 << 40, total: 1 << 40, segment_bytes: 1 << 20 }))
+        Ok(Some(LogSpace {
+            parts: vec![part],
+            used: 1 << 20,
+            free: 1 << 40,
+            lacking: 0,
+            total: 1 << 40,
+            segment_bytes: 1 << 20,
+        }))
     }
 }
 

@@ -30,13 +30,14 @@ pub(crate) fn save(directory: &Directory, id: &LogId, at: Position, state: &[Byt
     w.u32(0);
     w.array(id);
     w.u64(at.as_u64());
-    w.u64(state.iter().map(|piece| piece.len() as u64).sum());
+    let length = state.iter().map(|piece| piece.len() as u64).sum::<u64>();
+    w.u64(length);
     let crc = state.iter().fold(crc32c::crc32c(w.0), |crc, piece| crc32c::crc32c_append(crc, piece));
     w.u32(crc);
     head.resize(HEAD, 0);
     let pieces = std::iter::once(head.as_slice()).chain(state.iter().map(|piece| &piece[..]));
     let next = directory.next_checkpoint();
-    directory.create_over(&next, &path, pieces).map_err(|cause| failed("write", &path, cause))?;
+    directory.create_over(&next, &path, pieces, HEAD as u64 + length).map_err(|cause| failed("write", &path, cause))?;
     // The oldest is what the next one is written over.
     let mut old = directory.checkpoints()?.into_iter().rev().skip(KEPT).peekable();
     while let Some(at) = old.next() {

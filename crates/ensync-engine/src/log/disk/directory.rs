@@ -20,6 +20,7 @@ use crate::model::Position;
 const LOCK: &str = "lock";
 const SEGMENT: &str = "log";
 const CHECKPOINT: &str = "checkpoint";
+const RESERVE: &str = "reserve";
 /// What to do about damage.
 pub(crate) const ADVICE: &str = "`ensync store repair` says what of it is lost, and goes on without that; or restore the data directory from a backup";
 /// What a file is called until it is whole.
@@ -183,6 +184,11 @@ impl Directory {
         self.path.join(CHECKPOINT).with_extension(UNFINISHED)
     }
 
+    /// The file that keeps space for what makes some.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.path.join(RESERVE)
+    }
+
     /// Makes a file of these pieces, one after the other. It is there whole or not at all.
     pub(crate) fn create<'a>(
         &self,
@@ -198,10 +204,14 @@ impl Directory {
             }
             self.fill(file, pieces).map(drop)
         };
-        self.finish(file, fill, &unfinished, path)
+        // The space it took may be what others lack.
+        let finished = self.finish(&file, fill, &unfinished, path);
+        finished.inspect_err(|_| _ = self.folder().map(|folder| self.io.remove(folder, &unfinished)))?;
+        Ok(file)
     }
 
-    /// Makes a file of these pieces, over one that is not needed any more if that is there. It is there whole or not at all.
+    /// Makes a file of these pieces, over one that is not needed any more if that is there. It is there whole or not at all; if
+    /// not, the file that was not needed is kept. `length`: of all pieces.
     ///
     /// For what is large and made again and again: a file system that takes and gives back much space at once holds up those who
     /// wait for a sync beside it, for it stores both in its journal (and tells the device, where it is mounted with `discard`).
@@ -210,39 +220,36 @@ impl Directory {
         old: &Path,
         path: &Path,
         pieces: impl IntoIterator<Item = &'a [u8]>,
+        length: u64,
     ) -> io::Result<File> {
         let file = self.io.reuse(self.folder()?, old)?;
         let fill = |file: &File| {
+            let had = file.metadata()?.len();
+            if length > had {
+                // Before anything of it is written. What was there stays, for the next try.
+                self.io.preallocate(file, length).inspect_err(|_| _ = self.io.truncate(file, had))?;
+            }
             let written = self.fill(file, pieces)?;
             if file.metadata()?.len() > written { self.io.truncate(file, written) } else { Ok(()) }
         };
-        self.finish(file, fill, old, path)
+        self.finish(&file, fill, old, path)?;
+        Ok(file)
     }
 
     /// Fills a file, and gives it its name.
     fn finish(
         &self,
-        file: File,
+        file: &File,
         fill: impl FnOnce(&File) -> io::Result<()>,
         unfinished: &Path,
         path: &Path,
-    ) -> io::Result<File> {
+    ) -> io::Result<()> {
         let folder = self.folder()?;
-        let done = || {
-            fill(&file)?;
-            // The length too, which `sync_data` need not store where nothing was written.
-            self.io.sync_all(&file)?;
-            self.io.rename(folder, unfinished, path)?;
-            self.sync()
-        };
-        match done() {
-            Ok(()) => Ok(file),
-            Err(cause) => {
-                // The space it took may be what others lack.
-                _ = self.io.remove(folder, unfinished);
-                Err(cause)
-            }
-        }
+        fill(file)?;
+        // The length too, which `sync_data` need not store where nothing was written.
+        self.io.sync_all(file)?;
+        self.io.rename(folder, unfinished, path)?;
+        self.sync()
     }
 
     /// Writes pieces one after the other, and returns their length. Whoever appends to the log meanwhile waits for the disk to take a
@@ -325,7 +332,10 @@ impl Directory {
 /// Whether a name in a data directory is one of the log's.
 pub(crate) fn is_ours(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    name == LOCK || name.starts_with("damaged-") || matches!(extension, Some(SEGMENT | CHECKPOINT | UNFINISHED))
+    name == LOCK
+        || name == RESERVE
+        || name.starts_with("damaged-")
+        || matches!(extension, Some(SEGMENT | CHECKPOINT | UNFINISHED))
 }
 
 /// What the operating system said about a file.

@@ -12,7 +12,7 @@ use super::folder::Open;
 use super::format::LogId;
 use super::io::SystemIo;
 use super::segment::SegmentReader;
-use super::{Around, DiskLog, DiskOptions, blocking};
+use super::{DiskLog, DiskOptions, blocking};
 use crate::log::{Log, Logs};
 
 /// The file that says which logs there are, and its name until all of them are made.
@@ -316,13 +316,13 @@ impl Logs {
             Ok((layout, new, enter))
         })
         .await?;
-        let registry = DiskOptions { segment_bytes: options.segment_bytes.min(REGISTRY_SEGMENT), ..options.clone() };
-        let around = Around { lock: Some(Arc::new(enter)), rooms: Arc::default() };
-        let registry = DiskLog::open_below(layout.registry(), registry, around.clone()).await?;
+        let registry = DiskOptions { segment_bytes: layout.registry_bytes(options.segment_bytes), ..options.clone() };
+        let enter = Some(Arc::new(enter));
+        let registry = DiskLog::open_below(layout.registry(), registry, enter.clone()).await?;
         let segment_bytes = layout.segment_bytes(options.segment_bytes);
         let opened = layout
             .partitions()
-            .map(|path| DiskLog::open_below(path, DiskOptions { segment_bytes, ..options.clone() }, around.clone()));
+            .map(|path| DiskLog::open_below(path, DiskOptions { segment_bytes, ..options.clone() }, enter.clone()));
         let partitions = futures::future::try_join_all(opened).await?;
         if new {
             layout.ids = partitions.iter().chain([&registry]).map(|log| log.shared.id).collect();
@@ -354,10 +354,19 @@ impl Layout {
 
     /// How long the segments of each partition are: together they take no more of a small disk than those of one would.
     fn segment_bytes(&self, wanted: u64) -> u64 {
+        self.part(wanted, SHARE * u64::from(self.partitions.get()))
+    }
+
+    /// How long the registry's are: it has little to store.
+    fn registry_bytes(&self, wanted: u64) -> u64 {
+        self.part(wanted.min(REGISTRY_SEGMENT), 8 * SHARE)
+    }
+
+    /// A length that is one of so many parts of the disk at most.
+    fn part(&self, wanted: u64, parts: u64) -> u64 {
         let directory = Directory::new(self.path.clone(), Arc::new(SystemIo));
         let total = directory.space().map_or(u64::MAX, |(total, _)| total);
-        let most = (total / SHARE / u64::from(self.partitions.get())).max(SHORTEST) / 4096 * 4096;
-        wanted.min(most)
+        wanted.min((total / parts).max(SHORTEST) / 4096 * 4096)
     }
 }
 

@@ -12,7 +12,7 @@ mod progress;
 mod read;
 mod records;
 pub(crate) mod recover;
-mod room;
+mod reserve;
 pub(crate) mod segment;
 mod shared;
 mod space;
@@ -45,7 +45,7 @@ use files::OpenFiles;
 use format::{HEADER, split};
 use io::{Io, SystemIo};
 pub use progress::ReadProgress;
-use room::Rooms;
+use reserve::Reserve;
 use shared::{Shared, Visits};
 use writer::{Append, Writer};
 
@@ -94,14 +94,6 @@ const READERS: usize = 16;
 /// The length of the first segment of all, at most.
 const FIRST: u64 = 1 << 20;
 
-/// What the logs of a store have in common.
-#[derive(Clone, Debug, Default)]
-struct Around {
-    /// The store's lock.
-    lock: Option<Arc<File>>,
-    rooms: Arc<Rooms>,
-}
-
 #[derive(Debug)]
 struct Running {
     jobs: Sender<Append>,
@@ -120,25 +112,19 @@ impl DiskLog {
     /// [`ErrorKind::Unavailable`] if another engine uses the directory, or the operating system refuses;
     /// [`ErrorKind::InvalidInput`] if the directory is of a later format, damaged, or lacks a part. The message says where.
     pub async fn open(path: impl Into<PathBuf>, options: DiskOptions) -> Result<Self> {
-        Self::open_below(path.into(), options, Around::default()).await
+        Self::open_below(path.into(), options, None).await
     }
 
     /// The same, and keeps something locked until it is closed.
-    async fn open_below(path: PathBuf, options: DiskOptions, around: Around) -> Result<Self> {
-        let Around { lock: store, rooms } = around;
-        let log = blocking(move || Self::open_beside(path, &options, Arc::new(SystemIo), rooms)).await?;
+    async fn open_below(path: PathBuf, options: DiskOptions, around: Option<Arc<File>>) -> Result<Self> {
+        let log = blocking(move || Self::open_with(path, &options, Arc::new(SystemIo))).await?;
         if let Some(running) = &mut *lock(&log.running) {
-            running.locks.1 = store;
+            running.locks.1 = around;
         }
         Ok(log)
     }
 
-    #[cfg(test)]
     fn open_with(path: PathBuf, options: &DiskOptions, io: Arc<dyn Io>) -> Result<Self> {
-        Self::open_beside(path, options, io, Arc::default())
-    }
-
-    fn open_beside(path: PathBuf, options: &DiskOptions, io: Arc<dyn Io>, rooms: Arc<Rooms>) -> Result<Self> {
         let segment_bytes = options.segment_bytes;
         if !(64 << 10..=format::MAX_SEGMENT).contains(&segment_bytes) {
             return Err(unusable(format!("segments of {segment_bytes} bytes: they must have 64 KiB to 1 GiB")));
@@ -164,12 +150,14 @@ impl DiskLog {
         let (segments, failure, busy) = (Mutex::new(segments), Failure::default(), Mutex::default());
         let files = OpenFiles::default();
         let visits = Visits::default();
+        let reserve = Reserve::open(&directory);
         let shared =
-            Arc::new(Shared { directory, id, epoch, segment_bytes, segments, files, rooms, failure, busy, visits });
-        shared.note_room();
+            Arc::new(Shared { directory, id, epoch, segment_bytes, segments, files, failure, busy, visits, reserve });
+        shared.measure_checkpoints();
         let mut writer = Writer::open(shared.clone(), segment, offset, (commit, epoch))?;
         writer.adopt(spare);
         writer.begin(mark).map_err(|error| error.context("start"))?;
+        shared.is_reserve_whole();
         let (jobs, waiting) = std::sync::mpsc::channel();
         let mark_after = options.mark_after;
         let (end, ended) = std::sync::mpsc::channel();
@@ -247,12 +235,7 @@ impl Log for DiskLog {
     async fn save_checkpoint(&self, at: Position, state: Vec<Bytes>) -> Result<()> {
         // No visit: the broker goes on meanwhile, and says itself when it does not.
         let shared = self.shared.clone();
-        blocking(move || {
-            let saved = checkpoint::save(&shared.directory, &shared.id, at, &state);
-            shared.note_room();
-            saved
-        })
-        .await
+        blocking(move || shared.save_checkpoint(at, &state)).await
     }
 
     async fn load_checkpoint(&self) -> Result<Option<(Position, Bytes)>> {
@@ -265,16 +248,11 @@ impl Log for DiskLog {
     }
 
     async fn drop_older_checkpoints(&self) -> Result<()> {
-        self.visit(|shared| {
-            let kept = checkpoint::keep_readable(&shared.directory, &shared.id);
-            shared.note_room();
-            kept
-        })
-        .await
+        self.visit(Shared::drop_older_checkpoints).await
     }
 
     fn expect_checkpoint(&self, bytes: u64) {
-        self.shared.expect_checkpoint(bytes);
+        self.shared.reserve_for_checkpoint(bytes);
     }
 
     async fn space(&self) -> Result<Option<LogSpace>> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ensync_core::{Result, Timestamp};
@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::files::OpenFiles;
 use super::format::LogId;
 use super::lock;
-use super::room::Rooms;
+use super::reserve::Reserve;
 use crate::log::LogUsage;
 
 /// An open log.
@@ -28,14 +28,14 @@ pub(super) struct Shared {
     pub(super) segments: Mutex<BTreeMap<u32, u32>>,
     /// Segments that are read.
     pub(super) files: OpenFiles,
-    /// What it and the logs beside it leave free.
-    pub(super) rooms: Arc<Rooms>,
     /// Why nothing more is stored.
     pub(super) failure: Failure,
     /// Since when the writer is at the disk, while it is.
     pub(super) busy: Mutex<Option<Instant>>,
     /// The same of whatever else the broker may wait for.
     pub(super) visits: Visits,
+    /// What is kept of the disk for all but events.
+    pub(super) reserve: Reserve,
 }
 
 /// Who is at the disk, and since when.
@@ -97,7 +97,15 @@ impl Shared {
         };
         let free =
             self.directory.space().map_err(|cause| failed("look at the space of", &self.directory.path, cause))?.1;
-        let mut usage = LogUsage { bytes: 0, segments: 0, free_bytes: free, checkpoint_bytes: 0, checkpoint_at: None };
+        let reserved_bytes = self.reserve.bytes();
+        let mut usage = LogUsage {
+            bytes: 0,
+            segments: 0,
+            free_bytes: free,
+            reserved_bytes,
+            checkpoint_bytes: 0,
+            checkpoint_at: None,
+        };
         let numbers: Vec<u32> = lock(&self.segments).keys().copied().collect();
         for number in numbers {
             if let Some(metadata) = look(&self.directory.segment(number))? {

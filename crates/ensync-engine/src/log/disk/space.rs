@@ -1,10 +1,12 @@
 //! What a log takes of its disk, and how it gives that back.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::SystemTime;
 
-use ensync_core::{Result, Timestamp};
+use bytes::Bytes;
+use ensync_core::{Error, Result, Timestamp};
 
+use super::checkpoint;
 use super::directory::{Directory, failed, unusable};
 use super::folder::Open;
 use super::format::{self, DROPPED, FRAME, Frame, HEADER, position, split};
@@ -19,7 +21,7 @@ const EMPTY: u64 = HEADER as u64 + FRAME as u64;
 /// Which part of its disk a segment takes at most.
 const SHARE: u64 = 16;
 /// The shortest there are.
-const SHORTEST: u64 = 64 << 10;
+pub(super) const SHORTEST: u64 = 64 << 10;
 
 /// How long a new segment is made: as long as it was said, unless the disk is too small for some of that length.
 pub(super) fn segment_length(directory: &Directory, wanted: u64) -> u64 {
@@ -46,12 +48,40 @@ impl Shared {
             }
         }
         let segment_bytes = segment_length(&self.directory, self.segment_bytes);
-        Ok(LogSpace { parts, used, free, total, segment_bytes })
+        let lacking = self.lacks_reserve();
+        Ok(LogSpace { parts, used, free, lacking, total, segment_bytes })
+    }
+
+    /// Saves a checkpoint, if need be with space that is kept for it.
+    pub(super) fn save_checkpoint(&self, at: Position, state: &[Bytes]) -> Result<()> {
+        let save = || checkpoint::save(&self.directory, &self.id, at, state);
+        let bytes = state.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let saved = match save() {
+            Err(error) if lacks_space(&error) && self.room_for_checkpoint(bytes + SHORTEST) => save(),
+            saved => saved,
+        };
+        self.measure_checkpoints();
+        self.fill_reserve();
+        saved
+    }
+
+    /// Removes the checkpoints that the next start does not need.
+    pub(super) fn drop_older_checkpoints(&self) -> Result<()> {
+        let done = checkpoint::keep_readable(&self.directory, &self.id);
+        self.measure_checkpoints();
+        self.fill_reserve();
+        done
     }
 
     /// Drops the segments that lie between two positions and that no checkpoint needs. Those at the beginning are removed; one between
     /// others is emptied, so that a missing file is still told from a dropped one.
     pub(super) fn drop_range(&self, from: Position, to: Position) -> Result<()> {
+        let done = self.drop_segments(from, to);
+        self.fill_reserve();
+        done
+    }
+
+    fn drop_segments(&self, from: Position, to: Position) -> Result<()> {
         let Some(oldest) = self.directory.checkpoints()?.first().copied() else { return Ok(()) };
         let end = split(to.min(oldest)).0;
         let begin = if split(from).1 == 0 { split(from).0 } else { split(from).0 + 1 };
@@ -131,4 +161,10 @@ impl Shared {
         let damaged = || unusable(format!("the log is damaged at byte {HEADER} of {}", path.display()));
         frame.map(|frame| (frame.commit, frame.epoch)).ok_or_else(damaged)
     }
+}
+
+/// Whether a file could not be written for want of space.
+fn lacks_space(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(is_full)
 }

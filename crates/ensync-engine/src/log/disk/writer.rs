@@ -96,6 +96,7 @@ impl Writer {
         let (spare, making, unmade) = (None, None, None);
         let (dirty, zeroed, unmarked, buffer) = (0, 0, false, Vec::new());
         let (looked, idle) = (Instant::now(), 0);
+        shared.reserve_for(capacity);
         Ok(Self {
             shared,
             segment,
@@ -222,6 +223,9 @@ impl Writer {
         }
         self.clean()?;
         let need = batches.iter().flat_map(|batch| batch.iter()).map(Encoded::need).max().unwrap_or(Need::Frees);
+        if need == Need::Grows && !self.shared.is_reserve_whole() {
+            return Err(self.full(io::ErrorKind::StorageFull.into(), need));
+        }
         let mut positions = self.encode(batches)?;
         let mut end = u64::from(self.offset) + self.buffer.len() as u64;
         let limit = if batches.is_empty() { self.capacity } else { self.capacity.saturating_sub(MARKS) };
@@ -229,14 +233,11 @@ impl Writer {
             self.roll(self.buffer.len() as u64, need)?;
             positions = self.encode(batches)?;
             end = u64::from(self.offset) + self.buffer.len() as u64;
-        } else if need == Need::Grows && end > limit - limit / 8 && self.spare.is_none() {
-            // What is left is for acknowledgements, which are what makes space again.
-            self.make_spare(0, need).map_err(|cause| self.full(cause))?;
         }
         if let Err(cause) = self.write(end) {
             // The same place is written over next time, under the same commit number.
             self.dirty = end;
-            return Err(if is_full(&cause) { self.full(cause) } else { self.failed("write", cause) });
+            return Err(if is_full(&cause) { self.full(cause, need) } else { self.failed("write", cause) });
         }
         self.shared.directory.io.sync(&self.file).map_err(|cause| self.failed("sync", cause))?;
         self.unmarked = !batches.is_empty();
@@ -274,7 +275,7 @@ impl Writer {
         let zeros = vec![0; usize::try_from(length).unwrap_or_default()];
         let io = &self.shared.directory.io;
         if let Err(cause) = io.write(&self.file, &zeros, self.offset.into()) {
-            return Err(if is_full(&cause) { self.full(cause) } else { self.failed("write", cause) });
+            return Err(if is_full(&cause) { self.full(cause, Need::Frees) } else { self.failed("write", cause) });
         }
         io.sync(&self.file).map_err(|cause| self.failed("sync", cause))?;
         self.dirty = 0;
@@ -311,12 +312,17 @@ impl Writer {
         Ok(positions)
     }
 
-    fn full(&self, cause: io::Error) -> Error {
+    fn full(&self, cause: io::Error, need: Need) -> Error {
         let path = self.shared.directory.path.display();
-        let message = if is_full(&cause) {
-            format!("no space for the log in {path}; make some, the engine goes on by itself then")
-        } else {
+        let message = if !is_full(&cause) {
             format!("cannot make the next segment of the log in {path}")
+        } else if need == Need::Grows {
+            format!(
+                "no space for the log in {path}: what is left is kept for acknowledgements and the like; make some, or have events that \
+                 wait taken, and the engine goes on by itself"
+            )
+        } else {
+            format!("no space for the log in {path}; make some, the engine goes on by itself then")
         };
         Error::new(ErrorKind::Unavailable, message).with_source(cause)
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::super::io::{Io, SystemIo};
 use super::*;
@@ -10,12 +10,16 @@ use super::*;
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     full: AtomicU32,
+    /// What was given back since.
+    free: AtomicU64,
     sync: AtomicU32,
 }
 
 impl Faults {
-    /// From now on there is no space for new segments: 1; nor for what is written to old ones, which then takes half: 2.
+    /// From now on there is no space for new segments but what is given back: 1; nor for what is written to old ones, which then takes
+    /// half: 2.
     pub(super) fn full(&self, how: u32) {
+        self.free.store(0, Ordering::SeqCst);
         self.full.store(how, Ordering::SeqCst);
     }
 
@@ -28,9 +32,16 @@ impl Faults {
 impl Io for Faults {
     fn preallocate(&self, file: &File, length: u64) -> io::Result<()> {
         if self.full.load(Ordering::SeqCst) > 0 {
-            return Err(io::ErrorKind::StorageFull.into());
+            let more = length.saturating_sub(file.metadata()?.len());
+            let taken = self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| free.checked_sub(more));
+            taken.map_err(|_| io::ErrorKind::StorageFull)?;
         }
         SystemIo.preallocate(file, length)
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        self.free.fetch_add(file.metadata()?.len().saturating_sub(length), Ordering::SeqCst);
+        SystemIo.truncate(file, length)
     }
 
     fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -37,7 +37,7 @@ use super::{DiskLog, DiskOptions};
 use crate::log::Log;
 use crate::model::codec::record::decode;
 use crate::model::codec::record::tests::samples;
-use crate::model::{Encoded, EventRef, Position, PublishRecord, Record};
+use crate::model::{Encoded, EventRef, Need, Position, PublishRecord, Record};
 
 /// The smallest segments there are, and no marks but those of the runs.
 fn options() -> DiskOptions {

@@ -24,11 +24,14 @@ async fn without_space_acks_go_on_longer_than_publishes_and_all_goes_on_with_spa
     };
     assert!(stored.len() > 40, "{}", stored.len());
     refused::<()>(Err(refusal), "no space for the log in");
-    for seq in 0..100 {
+    // As many as the records of two segments.
+    for seq in 0..3_000 {
         log.store(&[small(seq)]).await.unwrap();
         stored.push(small(seq));
+        if seq % 500 == 0 {
+            refused(log.store(&[large(0, 1_000)]).await, "is kept for acknowledgements");
+        }
     }
-    refused(log.store(&[large(0, 1_000)]).await, "no space");
     while log.store(&[small(7)]).await.is_ok() {
         stored.push(small(7));
     }
@@ -41,6 +44,83 @@ async fn without_space_acks_go_on_longer_than_publishes_and_all_goes_on_with_spa
     }
     drop(log);
     assert_eq!(records(&place.open()).await, stored);
+}
+
+/// What is stored once more leaves some for acknowledgements, and both leave what the next checkpoint takes.
+#[tokio::test]
+async fn what_is_kept_of_the_disk_is_for_copies_acks_and_the_next_checkpoint() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let log = place.open_with(faults.clone()).unwrap();
+    let checkpoint = 300_000;
+    log.expect_checkpoint(checkpoint as u64);
+    let mut stored = Vec::new();
+    let mut last = Position::START;
+    for seq in 0..200 {
+        if seq == 100 {
+            faults.full(1);
+        }
+        match log.store(&[large(seq, 1_000)]).await {
+            Ok(at) => {
+                last = at[0];
+                stored.push(large(seq, 1_000));
+            }
+            Err(refusal) => {
+                refused::<()>(Err(refusal), "is kept for acknowledgements");
+                break;
+            }
+        }
+    }
+    assert!(stored.len() >= 100, "{}", stored.len());
+    let copy = async |seq| log.append(vec![Encoded::from(&*large(seq, 1_000)).with_need(Need::Frees)]).await;
+    let mut copies = 0;
+    while copy(copies).await.is_ok() {
+        stored.push(large(copies, 1_000));
+        copies += 1;
+    }
+    assert!((50..150).contains(&copies), "the rest of a segment: {copies}");
+    let mut acks = 0;
+    while log.store(&[small(acks)]).await.is_ok() {
+        stored.push(small(acks));
+        acks += 1;
+    }
+    assert!(acks > 500, "{acks}");
+    let state = || vec![Bytes::from(vec![7; checkpoint])];
+    log.save_checkpoint(last, state()).await.unwrap();
+    assert_eq!(log.load_checkpoint().await.unwrap(), Some((last, state().remove(0))));
+    // What is dropped is kept first.
+    log.drop_range(Position::START, last).await.unwrap();
+    log.store(&[small(1)]).await.unwrap();
+    refused(log.store(&[large(0, 1_000)]).await, "is kept for acknowledgements");
+    faults.full(0);
+    log.store(&[large(0, 1_000)]).await.unwrap();
+    assert_eq!(log.space().await.unwrap().unwrap().lacking, 0);
+}
+
+/// It is not used up by those who come next.
+#[tokio::test]
+async fn what_is_kept_of_the_disk_outlives_the_engine() {
+    let place = Place::new();
+    place.open().store(&[small(1)]).await.unwrap();
+    let faults = Arc::new(Faults::default());
+    faults.full(1);
+    let log = place.open_with(faults).unwrap();
+    for seq in 0..3_000 {
+        log.store(&[small(seq)]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_finds_no_space_keeps_the_file_it_would_be_written_over() {
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let log = place.open_with(faults.clone()).unwrap();
+    let at = log.store(&[small(1), small(2), small(3), small(4), small(5)]).await.unwrap();
+    for at in &at[..3] {
+        log.save_checkpoint(*at, vec![Bytes::from(vec![1; 100_000])]).await.unwrap();
+    }
+    faults.full(1);
+    refused(log.save_checkpoint(at[3], vec![Bytes::from(vec![1; 900_000])]).await, "cannot write");
+    assert!(fs::metadata(place.path().join("checkpoint.unfinished")).unwrap().len() >= 100_000);
+    log.save_checkpoint(at[4], vec![Bytes::from(vec![2; 100_000])]).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use ensync_core::Result;
 
 use super::super::format::{HEADER, MARKS, MAX_SEGMENT};
+use super::super::io::is_full;
 use super::super::lock;
 use super::super::space::segment_length;
 use super::{LOOK, UNMADE, Writer};
@@ -18,13 +19,15 @@ impl Writer {
     pub(super) fn roll(&mut self, length: u64, need: Need) -> Result<()> {
         let needed = length + u64::from(HEADER) + MARKS;
         let ready = |writer: &Self| writer.spare.as_ref().is_some_and(|(_, capacity)| *capacity >= needed);
-        let made = if ready(self) { self.shared.check_room(need, 0) } else { self.make_spare(needed, need) };
-        made.map_err(|cause| self.full(cause))?;
+        if !ready(self) {
+            self.make_spare(needed, need).map_err(|cause| self.full(cause, need))?;
+        }
         let Some((file, capacity)) = self.spare.take() else { return Ok(()) };
         // Only gives space back. If it fails, it is not given back.
         _ = self.shared.directory.io.truncate(&self.file, self.offset.into());
         (self.segment, self.file, self.capacity, self.offset) = (self.segment + 1, file, capacity, HEADER);
         self.zeroed = 0;
+        self.shared.reserve_for(self.capacity);
         lock(&self.shared.segments).insert(self.segment, HEADER);
         Ok(())
     }
@@ -48,15 +51,17 @@ impl Writer {
         if u64::from(self.offset) <= self.capacity / 2 && self.capacity >= self.length(0) {
             return;
         }
-        // For what makes space, if for nothing else.
-        if let Err(cause) = self.shared.check_room(Need::Frees, self.length(0)) {
-            return self.made(Err(cause));
-        }
         let (shared, length) = (self.shared.clone(), self.length(0));
         let (made, making) = sync_channel(1);
         self.making = Some(making);
         self.shared.directory.io.meanwhile(Box::new(move || {
-            let file = shared.directory.create_segment(&shared.id, number, length);
+            // What is kept for more than events comes first.
+            shared.reserve_for(length);
+            let file = if shared.is_reserve_whole() {
+                shared.directory.create_segment(&shared.id, number, length)
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            };
             _ = made.send(file.map(|file| (file, length)));
         }));
     }
@@ -84,16 +89,20 @@ impl Writer {
         }
     }
 
-    pub(super) fn make_spare(&mut self, needed: u64, need: Need) -> io::Result<()> {
+    /// Makes the next segment. If the disk has no space for it, what is to be stored says what it may use of that which is kept; the
+    /// segment may be shorter then.
+    fn make_spare(&mut self, needed: u64, need: Need) -> io::Result<()> {
         self.finish_making();
         if self.spare.as_ref().is_some_and(|(_, length)| *length >= needed) {
             return Ok(());
         }
         let number = self.segment.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
-        let length = self.length(needed);
-        self.shared.check_room(need, length)?;
-        let file = self.shared.directory.create_segment(&self.shared.id, number, length)?;
-        self.spare = Some((file, length));
+        let (shared, length) = (&self.shared, self.length(needed));
+        let make = |length| Ok((shared.directory.create_segment(&shared.id, number, length)?, length));
+        self.spare = Some(match make(length) {
+            Err(cause) if is_full(&cause) => shared.take_reserve(need, (needed, length), make).unwrap_or(Err(cause))?,
+            made => made?,
+        });
         Ok(())
     }
 
