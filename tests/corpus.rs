@@ -31,6 +31,11 @@ fn headers_of_sealed_envelopes() {
 }
 
 #[test]
+fn secrets() {
+    replay("secrets", targets::secrets);
+}
+
+#[test]
 fn frames() {
     replay("ws_frame", targets::ws_frame);
 }

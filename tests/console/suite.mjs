@@ -141,6 +141,7 @@ test("an app and an event name are made in the browser, an SDK's program uses th
     await page.getByRole("button", { name: "Make its keys" }).click();
     await heading(page, "Keys of warehouse");
     assert.deepEqual(asked, [], "the engine hears of an app when its keys are kept");
+    assert.equal(await page.getByRole("button", { name: "Download as a file" }).count(), 0, "one file, and it is whole");
     const sent = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/v1/apps"));
     await page.getByRole("button", { name: "create the app" }).click();
     await heading(page, "warehouse is there");
@@ -306,6 +307,74 @@ test("Enter does in a form what its button does", async () => {
     await closing(page);
 });
 
+test("a name that is taken is found before there are keys, and one that is taken meanwhile can be changed beside them", async () => {
+    const page = await open();
+    await logIn(page, engine);
+    await engine.createApp("twin");
+    await page.goto(`${engine.console}#/new-app`);
+    const name = page.getByLabel("Name", { exact: true });
+    await name.fill("twi\u202en");
+    await page.getByRole("alert").filter({ hasText: "a character that cannot be seen" }).waitFor();
+    await name.fill("twin");
+    await page.getByRole("button", { name: "Make its keys" }).click();
+    await page.getByRole("alert").filter({ hasText: "An app has the name twin already" }).waitFor();
+    await page.getByRole("checkbox", { name: /Two apps may have this name/ }).check();
+    await page.getByRole("button", { name: "Make its keys" }).click();
+    await heading(page, "Keys of twin");
+    await page.getByRole("button", { name: "create the app" }).click();
+    await heading(page, "twin is there");
+    await page.getByRole("button", { name: "show the app" }).click();
+    await heading(page, "twin");
+    await page.goto(`${engine.console}#/new-app`);
+    await name.fill("late");
+    await page.getByRole("button", { name: "Make its keys" }).click();
+    await heading(page, "Keys of late");
+    await engine.createApp("late");
+    const key = await page.locator(".secret code").first().textContent();
+    await page.getByRole("button", { name: "create the app" }).click();
+    await page.getByRole("alert").filter({ hasText: "has the name late already" }).waitFor();
+    await page.getByLabel("Name", { exact: true }).fill("later");
+    await page.getByRole("button", { name: "create the app" }).click();
+    await heading(page, "later is there");
+    assert.equal((await engine.api("GET", `/v1/apps/${encodeURIComponent(key)}`)).name, "later");
+    const downloading = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Download as a file" }).click();
+    const lines = readFileSync(await (await downloading).path(), "utf8").trim().split("\n").map((line) => line.split("=")[0]);
+    assert.deepEqual(lines, ["ENSYNC_APP_KEY", "ENSYNC_APP_ID", "ENSYNC_SECRET_KEY"]);
+    await page.getByRole("button", { name: "show the app" }).click();
+    await closing(page);
+});
+
+test("a secret that is typed into a wrong field goes into no address and into no request", async () => {
+    const page = await open();
+    await logIn(page, engine);
+    const secret = "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB2hX8vsQ/MVG/NzNwzYwgDgAA/Dk3nieaSflWlKdB+03w==";
+    const appKey = "ensync_key_q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA";
+    const part = (held) => held.slice(20, 32);
+    const seen = [];
+    page.on("request", (request) => seen.push(decodeURIComponent(request.url()) + (request.postData() ?? "")));
+    for (const held of [secret, appKey, engine.token, secret.replaceAll("/", "\\/")]) {
+        for (const [where, label] of [["event", "Event's id"], ["apps", "Name or id holds"], ["letters", "Reason holds"], ["letters", "Event name"], ["queues", "Event name"]]) {
+            await page.goto(`${engine.console}#/${where}`);
+            await page.getByLabel(label).fill(held);
+            await page.getByLabel(label).press("Enter");
+            await page.getByRole("alert").filter({ hasText: "which does not belong here. Nothing is done" }).first().waitFor();
+            await page.getByLabel(label).fill(`x ${held}`);
+            await page.getByLabel(label).press("Enter");
+            assert.ok(!decodeURIComponent(page.url()).includes(part(held)), `${where}: ${label}`);
+        }
+        // Who has it in an address, that the page does not ask for it.
+        await page.goto(`${engine.console}#/event/${encodeURIComponent(held)}`);
+        await page.getByText("nothing was sent").waitFor();
+    }
+    await page.goto(`${engine.console}#/event`);
+    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
+    for (const held of [secret, appKey, engine.token]) {
+        assert.ok(![...seen, kept].some((text) => text.includes(part(held))), "it went out, or was kept");
+    }
+    await closing(page);
+});
+
 /** Has the next request that matches be carried out, and its answer lost. */
 async function loseAnswer(page, where) {
     let lost = 0;
@@ -380,7 +449,7 @@ test("the time of a filter is the engine's, taken when one filters, and an act s
     await page.getByText("1 dead letter on this page").waitFor();
     const posted = page.waitForRequest("**/v1/dead-letters/drop");
     await page.getByRole("button", { name: "Drop all that match…" }).click();
-    await page.getByRole("dialog").filter({ hasText: /Now it is 1 dead letter of aged\/event, that died since [0-9]/ }).waitFor();
+    await page.getByRole("dialog").filter({ hasText: /There is 1 dead letter now, of aged\/event, that died since [0-9]/ }).waitFor();
     await page.getByRole("button", { name: "Drop all for good" }).click();
     const { since, event } = (await posted).postDataJSON();
     assert.equal(event, "aged/event");
@@ -416,8 +485,8 @@ test("saving a name changes what one changed, and the engine reads the schema as
     const now = await engine.api("GET", "/v1/events/two%2Fadmins");
     assert.deepEqual([now.ttl_ms, now.max_deliveries], [120_000, 7]);
     await page.getByLabel("Schema").fill('{"f":"integer","f":"string"}');
-    await page.getByRole("button", { name: "Save" }).click();
-    await page.getByRole("alert").filter({ hasText: "a name that its object has already" }).waitFor();
+    await page.getByText('The schema names "f" twice, line 1, column 16.').waitFor();
+    assert.ok(await page.getByRole("button", { name: "Save" }).isDisabled());
     assert.equal((await engine.api("GET", "/v1/events/two%2Fadmins")).schema, null);
     await closing(page);
 });

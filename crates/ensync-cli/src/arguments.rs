@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, Problem};
 use crate::output::note;
 use crate::{Cli, foreign, secrets, variables};
 
@@ -74,10 +74,33 @@ fn command_of(mut words: impl Iterator<Item = String>) -> Option<String> {
 }
 
 fn checked(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<Cli, ExitCode> {
-    secrets::check(command, matches).map(|()| cli).map_err(|error| {
+    secrets::check(command, matches).and_then(|()| check_filled(command, matches)).map(|()| cli).map_err(|error| {
         note(exit::shown(&error, is_json()));
         Exit::Usage.into()
     })
+}
+
+/// Texts for which nothing is something.
+const MAY_BE_EMPTY: [&str; 1] = ["payload"];
+/// Flags that say of which event name, or of whom.
+const NAMES: [&str; 3] = ["app", "event", "events"];
+
+/// Refuses what is empty where a name or an id belongs: a variable that a script has not set would be looked up, and not be found.
+fn check_filled(command: &Command, matches: &ArgMatches) -> Result<(), Problem> {
+    for argument in command.get_arguments() {
+        let id = argument.get_id().as_str();
+        if MAY_BE_EMPTY.contains(&id) || !(argument.is_positional() || NAMES.contains(&id)) {
+            continue;
+        }
+        let Ok(Some(mut values)) = matches.try_get_raw(id) else { continue };
+        if values.any(|value| value.to_string_lossy().trim().is_empty()) {
+            return Err(Problem::usage(format!("{} is empty", secrets::shown_name(argument))));
+        }
+    }
+    match matches.subcommand() {
+        Some((name, matches)) => command.find_subcommand(name).map_or(Ok(()), |command| check_filled(command, matches)),
+        None => Ok(()),
+    }
 }
 
 /// Help, made of the command as it is described: what the environment says is in it, and also that a variable is there that is empty.

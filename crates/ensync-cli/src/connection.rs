@@ -160,10 +160,14 @@ impl Connection {
     }
 
     /// The same, for no longer than a flag allows.
-    pub(crate) async fn open_within(&self, secret_key: Option<Keyring>, time: Duration) -> Result<Client, Failure> {
+    pub(crate) async fn open_within(
+        &self,
+        secret_key: Option<Keyring>,
+        (flag, time): (&str, Duration),
+    ) -> Result<Client, Failure> {
         tokio::time::timeout(time, self.open(secret_key)).await.unwrap_or_else(|_| {
             let (url, time) = (printable(&self.url).into_owned(), humantime::format_duration(time));
-            let text = format!("no login at {url} within {time} (--timeout): the engine does not answer");
+            let text = format!("no login at {url} within {time} ({flag}): the engine does not answer");
             Err(Problem::new(Exit::Unreachable, text).into())
         })
     }

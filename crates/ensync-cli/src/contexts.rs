@@ -1,18 +1,21 @@
 //! Contexts: engines by name, with the keys for them, in a file that only its owner may read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use ensync_sdk::core::read_json;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::exit::{Exit, Problem};
-use crate::foreign::trimmed;
+use crate::foreign::{redacted_strictly, trimmed};
 use crate::output::{Failure, note};
 use crate::variables;
 
@@ -30,20 +33,30 @@ pub(crate) const FIELDS: [(&str, &str, bool); 10] = [
     ("token_file", "ENSYNC_ADMIN_TOKEN_FILE", false),
     ("admin_token", "ENSYNC_ADMIN_TOKEN", true),
 ];
-/// The most that a command may print, in bytes.
+/// The most that a secret which a command prints may have, in bytes.
 const MAX_SECRET: usize = 4_096;
+/// How much of what a command prints is looked at: its first line is meant.
+const MAX_PRINTED: usize = 64 << 10;
 /// After what time it is told that a command is waited for: it may ask for a password where nobody sees it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The largest file of contexts that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-/// An engine, and who one is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Context(pub(crate) BTreeMap<String, String>);
+/// An engine, and who one is there. Secrets are among its fields.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Context(pub(crate) BTreeMap<String, Zeroizing<String>>);
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Context { ")?;
+        self.0.keys().try_for_each(|field| write!(f, "{field}, "))?;
+        f.write_str(".. }")
+    }
+}
 
 impl Context {
     /// What it says for a variable. If a command is to say it, that is run.
-    pub(crate) fn value(&self, variable: &str) -> Result<Option<String>, Failure> {
+    pub(crate) fn value(&self, variable: &str) -> Result<Option<Zeroizing<String>>, Failure> {
         let Some((field, ..)) = FIELDS.iter().find(|(_, name, _)| *name == variable) else { return Ok(None) };
         if let Some(value) = self.0.get(*field) {
             return Ok(Some(value.clone()));
@@ -62,28 +75,74 @@ impl Context {
 }
 
 /// The first line that a command prints, run by the shell: what more there is belongs to other fields, as password managers have it.
-fn run(command: &str) -> Result<String, String> {
+fn run(command: &str) -> Result<Zeroizing<String>, String> {
     let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let (ended, waiting) = mpsc::channel::<()>();
     let shown = command.to_owned();
     std::thread::spawn(move || {
         if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            note(format_args!("waiting for a command of the context: {shown:?}"));
+            note(format_args!("waiting for a command of the context: {}", redacted_strictly(&format!("{shown:?}"))));
         }
     });
-    let output = Command::new(shell).args([flag, command]).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
+    let mut asked = Command::new(shell);
+    asked.args([flag, command]).stdin(Stdio::inherit()).stderr(Stdio::inherit()).stdout(Stdio::piped());
+    let printed = printed_by(asked);
     drop(ended);
-    let output = output.map_err(|cause| format!("{command:?} cannot be run: {cause}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?} ended with {}", output.status));
+    let (status, printed) = printed.map_err(|cause| format!("{command:?} cannot be run: {cause}"))?;
+    if !status.success() {
+        return Err(format!("{command:?} ended with {status}"));
     }
-    let text =
-        String::from_utf8(output.stdout).map_err(|_| format!("{command:?} printed something that is not text"))?;
-    match trimmed(trimmed(&text).lines().next().unwrap_or_default()) {
+    let text = match std::str::from_utf8(&printed) {
+        Ok(text) => text,
+        // What is not looked at may have begun within a character.
+        Err(cut) if printed.len() == MAX_PRINTED && cut.error_len().is_none() => {
+            std::str::from_utf8(printed.get(..cut.valid_up_to()).unwrap_or_default()).unwrap_or_default()
+        }
+        Err(_) => return Err(format!("{command:?} printed something that is not text")),
+    };
+    match trimmed(trimmed(text).lines().next().unwrap_or_default()) {
         "" => Err(format!("{command:?} printed nothing")),
         text if text.len() > MAX_SECRET => Err(format!("{command:?} printed more than {MAX_SECRET} bytes")),
-        text => Ok(text.to_owned()),
+        text => Ok(Zeroizing::new(text.to_owned())),
     }
+}
+
+/// What a command prints, as far as it is looked at. It goes into memory that does not grow, for what grows leaves copies behind.
+fn printed_by(mut command: Command) -> std::io::Result<(ExitStatus, Zeroizing<Vec<u8>>)> {
+    let mut printed = Zeroizing::new(Vec::with_capacity(MAX_PRINTED + 64));
+    let mut child = command.spawn()?;
+    let read = child.stdout.take().map_or(Ok(0), |mut stdout| {
+        stdout.by_ref().take(MAX_PRINTED as u64).read_to_end(&mut printed)?;
+        // It is to come to its end, whatever more it has to say.
+        std::io::copy(&mut stdout, &mut std::io::sink())
+    });
+    let status = child.wait()?;
+    read.map(|_| (status, printed))
+}
+
+/// What was read of the file, wiped when it is dropped.
+struct Wiped(Value);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
+
+/// The file as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    current: Option<&'a str>,
+    contexts: BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>,
 }
 
 /// Every context, and which is used if nobody says.
@@ -104,23 +163,26 @@ impl Contexts {
             Err(cause) => return Err(unreadable(cause).into()),
         };
         // Of the file that was opened: by its name it could be another one by now.
-        check(path, &file.metadata().map_err(unreadable)?)?;
-        let mut text = String::new();
+        let about = file.metadata().map_err(unreadable)?;
+        check(path, &about)?;
+        let length = usize::try_from(about.len().min(MAX_FILE)).unwrap_or_default();
+        let mut text = Zeroizing::new(String::with_capacity(length + 64));
         file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
         let broken = |why: &str| {
             Problem::usage(format!(
                 "the contexts in {shown} cannot be read: {why}; mend the file, or remove it and add them again"
             ))
         };
-        let read = read_json("this", text.as_bytes()).map_err(|cause| broken(&cause.to_string()))?;
-        let current = read.get("current").and_then(Value::as_str).map(str::to_owned);
+        let read = read_json("this", text.as_bytes()).map(Wiped);
+        let mut read = read.map_err(|cause| broken(&cause.to_string()))?;
+        let current = read.0.get("current").and_then(Value::as_str).map(str::to_owned);
         let mut contexts = Self { current, ..Self::default() };
-        let all = read.get("contexts").and_then(Value::as_object).ok_or_else(|| broken("there is no \"contexts\""))?;
-        for (name, fields) in all {
-            let fields = fields.as_object().ok_or_else(|| broken(&format!("{name:?} is no object")))?;
-            let fields = fields.iter().map(|(field, value)| {
-                let value = value.as_str().ok_or_else(|| broken(&format!("{field:?} of {name:?} is no text")))?;
-                Ok((field.clone(), value.to_owned()))
+        let all = read.0.get_mut("contexts").and_then(Value::as_object_mut);
+        for (name, fields) in all.ok_or_else(|| broken("there is no \"contexts\""))? {
+            let fields = fields.as_object_mut().ok_or_else(|| broken(&format!("{name:?} is no object")))?;
+            let fields = fields.iter_mut().map(|(field, value)| match value {
+                Value::String(text) => Ok((field.clone(), Zeroizing::new(std::mem::take(text)))),
+                _ => Err(broken(&format!("{field:?} of {name:?} is no text"))),
             });
             contexts.all.insert(name.clone(), Context(fields.collect::<Result<_, Problem>>()?));
         }
@@ -144,8 +206,7 @@ impl Contexts {
 
     /// Writes the file, which only its owner may read: the old one is there until the new one is whole.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let all: Map<String, Value> = self.all.iter().map(|(name, context)| (name.clone(), json!(context.0))).collect();
-        let text = format!("{:#}\n", json!({"current": self.current, "contexts": all}));
+        let text = self.text()?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let write = || {
             make_directory(directory)?;
@@ -155,7 +216,7 @@ impl Contexts {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let written = options.open(&new).and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
+                file.write_all(&text)?;
                 file.sync_all()
             });
             written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| _ = std::fs::remove_file(&new))
@@ -163,6 +224,27 @@ impl Contexts {
         write().map_err(|cause| {
             Problem::new(Exit::Output, format!("cannot write the contexts to {}: {cause}", path.display())).into()
         })
+    }
+
+    /// The file's text, in memory that does not grow.
+    fn text(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut length = 1_024;
+        let contexts = self.all.iter().map(|(name, context)| {
+            let fields = context.0.iter().map(|(field, value)| {
+                // A character takes six at most.
+                length += 64 + 6 * (field.len() + value.len());
+                (field.as_str(), value.as_str())
+            });
+            let fields = fields.collect();
+            length += 64 + 6 * name.len();
+            (name.as_str(), fields)
+        });
+        let written = Written { contexts: contexts.collect(), current: self.current.as_deref() };
+        length += 6 * self.current.as_ref().map_or(0, String::len);
+        let mut text = Zeroizing::new(Vec::with_capacity(length));
+        serde_json::to_writer_pretty(&mut *text, &written)?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     /// One of them.
@@ -241,7 +323,7 @@ mod tests {
     use super::*;
 
     fn context(fields: &[(&str, &str)]) -> Context {
-        Context(fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect())
+        Context(fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned().into())).collect())
     }
 
     #[test]
@@ -272,10 +354,13 @@ mod tests {
             ("secret_key_command", "exit 3"),
             ("url", "h"),
         ]);
-        assert_eq!(one.value("ENSYNC_APP_KEY").unwrap().as_deref(), Some("k"));
+        assert_eq!(one.value("ENSYNC_APP_KEY").unwrap().unwrap().as_str(), "k");
         let error = one.value("ENSYNC_SECRET_KEY").unwrap_err().to_string();
         assert!(error.contains("secret_key_command") && error.contains("exit status: 3"), "{error}");
         assert!(one.says("ENSYNC_SECRET_KEY") && one.says("ENSYNC_URL") && !one.says("ENSYNC_ADMIN_URL"));
         assert!(context(&[("admin_token_command", "true")]).value("ENSYNC_ADMIN_TOKEN").is_err());
+        // More than is looked at, and characters of two bytes.
+        let long = context(&[("app_key_command", "printf 'k\\n'; yes é | head -c 300000")]);
+        assert_eq!(long.value("ENSYNC_APP_KEY").unwrap().unwrap().as_str(), "k");
     }
 }

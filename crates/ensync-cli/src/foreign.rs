@@ -1,7 +1,7 @@
 //! Text that is not the program's own: what others wrote is printed so that it does nothing to a terminal, and what may hold a
 //! secret is printed without it.
 
-use ensync_sdk::core::{Redact, is_unprintable};
+use ensync_sdk::core::{EventName, Redact, is_unprintable};
 
 pub(crate) use ensync_sdk::core::{perhaps_secret_in, printable, secret_in};
 
@@ -38,9 +38,14 @@ pub(crate) fn redacted(text: &str) -> String {
     ensync_sdk::core::redacted(text, Redact::Secrets).into_owned()
 }
 
-/// A text without anything that could be a key, public ones included: for what somebody typed where it has no meaning.
+/// A text without anything that could be a key, public ones and those that are not whole included: for what somebody typed where it has
+/// no meaning.
 pub(crate) fn redacted_strictly(text: &str) -> String {
-    ensync_sdk::core::redacted(text, Redact::Keys).into_owned()
+    let clean = ensync_sdk::core::redacted(text, Redact::Keys).into_owned();
+    let words = text.split(|c: char| c.is_whitespace() || "'\"`".contains(c)).filter(|word| word.len() >= 42);
+    // What is nearly a key is no name, and says so.
+    let is_nearly = |word: &&str| EventName::parse(word).is_err_and(|why| why.to_string().contains("could be a key"));
+    words.filter(is_nearly).fold(clean, |clean, word| clean.replace(word, "(not shown: a key)"))
 }
 
 #[cfg(test)]

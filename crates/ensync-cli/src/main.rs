@@ -20,6 +20,8 @@ mod secrets;
 mod signals;
 mod values;
 mod variables;
+#[cfg(test)]
+mod wiped;
 
 use std::process::ExitCode;
 

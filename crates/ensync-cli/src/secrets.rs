@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use zeroize::Zeroizing;
 
 use crate::exit::Problem;
@@ -23,8 +23,9 @@ const TAKEN: &str = "(taken)";
 
 /// A payload is encrypted: whoever sends keys to somebody may.
 const MAY_HOLD_SECRETS: [&str; 1] = ["payload"];
-/// Digests and random texts of 32 bytes belong here, so only what is a secret for certain is refused.
-const MAY_LOOK_LIKE_SECRETS: [&str; 2] = ["header", "idempotency_key"];
+/// Digests and random texts of 32 bytes belong here, so only what is a secret for certain is refused. Of names, the library and the engine
+/// say what is none, alike for everybody.
+const MAY_LOOK_LIKE_SECRETS: [&str; 5] = ["header", "idempotency_key", "event", "events", "name"];
 
 /// The secrets that were taken out of the command line, by their flags.
 static GIVEN: Mutex<Vec<(&str, Zeroizing<String>)>> = Mutex::new(Vec::new());
@@ -98,7 +99,7 @@ fn variables_of(flag: &str) -> &'static [&'static str] {
 }
 
 fn shown(found: Found) -> (Zeroizing<String>, String) {
-    (Zeroizing::new(found.value), found.origin.to_string())
+    (found.value, found.origin.to_string())
 }
 
 /// Looks at every argument of a command line, and at the variables of the environment that stand for arguments.
@@ -111,11 +112,7 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Probl
             if !MAY_HOLD_SECRETS.contains(&id)
                 && let Some(what) = looked(&value.to_string_lossy())
             {
-                let name = match (argument.get_long(), argument.get_value_names()) {
-                    (Some(long), _) => format!("--{long}"),
-                    (None, Some([name, ..])) => name.to_string(),
-                    (None, _) => id.to_uppercase(),
-                };
+                let name = shown_name(argument);
                 let message = format!("{name} holds {what}, which does not belong there; keep it on this machine");
                 return Err(Problem::usage(message));
             }
@@ -124,6 +121,15 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Probl
     match matches.subcommand() {
         Some((name, matches)) => command.find_subcommand(name).map_or(Ok(()), |command| check(command, matches)),
         None => Ok(()),
+    }
+}
+
+/// What an argument is called.
+pub(crate) fn shown_name(argument: &Arg) -> String {
+    match (argument.get_long(), argument.get_value_names()) {
+        (Some(long), _) => format!("--{long}"),
+        (None, Some([name, ..])) => name.to_string(),
+        (None, _) => argument.get_id().as_str().to_uppercase(),
     }
 }
 

@@ -1,7 +1,13 @@
 //! What the operating system asks of a running engine, and of a command that goes on for a while.
 
+use std::time::{Duration, Instant};
+
 #[cfg(unix)]
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+/// Within this time the same signal is the same wish: coreutils' `timeout` signals a command and then its process group, a terminal and
+/// a supervisor may both do it.
+const SAME: Duration = Duration::from_millis(200);
 
 /// What is asked for.
 pub(crate) enum Signal {
@@ -18,6 +24,22 @@ pub(crate) struct Signals {
     terminate: Stream,
     /// Unless it is ignored.
     hang_up: Option<Stream>,
+    last: Last,
+}
+
+/// The signal that was told last, and when.
+#[derive(Default)]
+struct Last(Option<(&'static str, Instant)>);
+
+impl Last {
+    /// Whether a signal is another wish than the one before.
+    fn is_new(&mut self, name: &'static str, now: Instant) -> bool {
+        let again = self.0.is_some_and(|(last, at)| last == name && now.duration_since(at) < SAME);
+        if !again {
+            self.0 = Some((name, now));
+        }
+        !again
+    }
 }
 
 #[cfg(unix)]
@@ -34,14 +56,19 @@ impl Signals {
 
     fn without_hang_up() -> std::io::Result<Self> {
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, hang_up: None })
+        Ok(Self { interrupt, terminate, hang_up: None, last: Last::default() })
     }
 
     pub(crate) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
-            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
-            () = hung_up(&mut self.hang_up) => Signal::Reload,
+        loop {
+            let name = tokio::select! {
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+                () = hung_up(&mut self.hang_up) => return Signal::Reload,
+            };
+            if self.last.is_new(name, Instant::now()) {
+                return Signal::Stop(name);
+            }
         }
     }
 }
@@ -64,22 +91,26 @@ fn is_hang_up_ignored() -> bool {
 
 /// Ctrl-C, from when it was made on.
 #[cfg(not(unix))]
-pub(crate) struct Signals;
+#[derive(Default)]
+pub(crate) struct Signals(Last);
 
 #[cfg(not(unix))]
 impl Signals {
     pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self)
+        Ok(Self::default())
     }
 
     pub(crate) fn of_command() -> std::io::Result<Self> {
-        Ok(Self)
+        Ok(Self::default())
     }
 
     pub(crate) async fn next(&mut self) -> Signal {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => Signal::Stop("Ctrl-C"),
-            Err(_) => std::future::pending().await,
+        loop {
+            match tokio::signal::ctrl_c().await {
+                Ok(()) if self.0.is_new("Ctrl-C", Instant::now()) => return Signal::Stop("Ctrl-C"),
+                Ok(()) => {}
+                Err(_) => std::future::pending().await,
+            }
         }
     }
 }
@@ -99,5 +130,26 @@ impl Signals {
             done = what => Ok(done),
             name = self.stop() => Err(name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_signal_right_away_is_the_same_wish() {
+        let (mut last, begun) = (Last::default(), Instant::now());
+        let told = [
+            ("SIGTERM", 0),
+            ("SIGTERM", 1),
+            ("SIGTERM", 199),
+            ("SIGINT", 199),
+            ("SIGTERM", 199),
+            ("SIGTERM", 398),
+            ("SIGTERM", 399),
+        ];
+        let told = told.map(|(name, ms)| last.is_new(name, begun + Duration::from_millis(ms)));
+        assert_eq!(told, [true, false, false, true, true, false, true]);
     }
 }

@@ -207,6 +207,131 @@ fn a_secret_in_another_writing_is_printed_nowhere() {
     }
 }
 
+/// The file is JSON, which people edit, and earlier versions wrote it.
+#[cfg(unix)]
+#[test]
+fn a_secret_anywhere_in_the_file_of_contexts_is_printed_nowhere() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("contexts.json");
+    let fields = [
+        "url",
+        "ca",
+        "client_cert",
+        "client_key",
+        "app_key",
+        "app_key_command",
+        "secret_key",
+        "secret_key_command",
+        "admin_url",
+        "admin_ca",
+        "token_file",
+        "admin_token",
+        "admin_token_command",
+        "not_known",
+    ];
+    let percent = SECRET.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
+    let secrets = [SECRET.to_owned(), SEED.to_owned(), APP_KEY.to_owned(), percent, SECRET.replace('/', "\\/")];
+    let mut tried = 0;
+    for secret in &secrets {
+        for field in fields.iter().copied().chain(["the name", "a field's name", "the current one", "user-info"]) {
+            let held = match field {
+                _ if field.ends_with("_command") => format!("false {secret}"),
+                _ => secret.clone(),
+            };
+            let mut one = serde_json::json!({"url": "ws://127.0.0.1:1", "admin_url": "http://127.0.0.1:1"});
+            let name = if field == "the name" { held.as_str() } else { "shop" };
+            let mut current = name;
+            match field {
+                "the name" => {}
+                "a field's name" => one[&held] = "x".into(),
+                "the current one" => current = &held,
+                "user-info" => one["url"] = format!("ws://user:{held}@h").into(),
+                field => one[field] = held.clone().into(),
+            }
+            let text = serde_json::json!({"current": current, "contexts": {name: one}}).to_string();
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            for words in [
+                &["context", "list"][..],
+                &["context", "list", "--json"],
+                &["context", "show"],
+                &["context", "show", "--json"],
+                &["context", "show", "shop"],
+                &["context", "use", "nobody"],
+                &["publish", "a/b", "1", "--to", "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8="],
+                &["decrypt"],
+                &["app", "list"],
+                &["doctor"],
+            ] {
+                let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+                let mut command = ensync(&words);
+                command.env("ENSYNC_CONTEXTS", &file).current_dir(place.path());
+                command.env_remove("ENSYNC_URL").env_remove("ENSYNC_ADMIN_URL");
+                let shown = output(&mut command);
+                let part = &secret[secret.len() / 2..][..12];
+                assert!(!shown.contains(part), "{field} {words:?}: {part} is in {shown}");
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 900);
+}
+
+/// As far as an engine, over both transports, at the finest level of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_use_are_printed_by_no_command_that_reaches_an_engine() {
+    let server = ensync_engine::Server::dev().admin(([127, 0, 0, 1], 0)).start().await.unwrap();
+    let (shop, stock) = (server.create_app("shop").await.unwrap(), server.create_app("stock").await.unwrap());
+    let secret = stock.secret_key.to_base64().unwrap().to_string();
+    let token = server.admin_token().unwrap().expose().to_owned();
+    let to = stock.app_id.to_string();
+    for url in [server.grpc_url(), server.ws_url()] {
+        let run = async |key: &str, words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            let mut command = ensync(&words);
+            command.env("ENSYNC_URL", &url).env("ENSYNC_ADMIN_URL", server.admin_url().unwrap());
+            command.env("ENSYNC_APP_KEY", key).env("ENSYNC_SECRET_KEY", &secret).env("ENSYNC_ADMIN_TOKEN", &token);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let shown =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            for held in [&secret[..], &token["ensync_admin_".len()..], key.trim_start_matches("ensync_key_")] {
+                for piece in held.as_bytes().windows(12) {
+                    let piece = str::from_utf8(piece).unwrap();
+                    assert!(!shown.contains(piece), "{words:?}: {piece:?} is in:\n{shown}");
+                }
+            }
+            assert!(!shown.contains("ensync_session_"), "{words:?}: {shown}");
+            (output.status.code(), shown)
+        };
+        let (shop, stock) = (shop.app_key.expose(), stock.app_key.expose());
+        let (exit, shown) = run(shop, &["publish", "a/b", "1", "--to", &to]).await;
+        assert_eq!(exit, Some(0), "{shown}");
+        assert!(shown.contains("TRACE") || shown.contains("DEBUG"), "the log is on: {shown}");
+        let (exit, shown) = run(stock, &["subscribe", "a/b", "--count", "1", "--json"]).await;
+        assert_eq!(exit, Some(0), "{shown}");
+        let printed = shown.lines().find(|line| line.contains("\"payload\"")).unwrap();
+        let id = serde_json::from_str::<serde_json::Value>(printed).unwrap()["id"].as_str().unwrap().to_owned();
+        for (words, expected) in [
+            (&["replay", "a/b", &id][..], 0),
+            (&["doctor"], 0),
+            (&["lookup", &id], 0),
+            (&["app", "list"], 0),
+            (&["app", "show", "shop"], 0),
+            (&["session", "list"], 0),
+            (&["queue", "list"], 0),
+            (&["info"], 0),
+            (&["publish", "a/b", "1", "--to", "oV/L7EPzFRvzczcM2MIA4AAPw5N54nmkn5VpSnQftN8="], 4),
+        ] {
+            let (exit, shown) = run(stock, words).await;
+            assert_eq!(exit, Some(expected), "{words:?}: {shown}");
+        }
+        // A key that is not known is still a key.
+        let (exit, shown) = run("acme-live-0123456789abcdef", &["publish", "a/b", "1", "--to", &to]).await;
+        assert_eq!(exit, Some(5), "{shown}");
+    }
+}
+
 #[test]
 fn a_private_key_in_the_place_of_its_file_is_not_printed() {
     let place = tempfile::tempdir().unwrap();

@@ -155,7 +155,8 @@ impl Event {
         self.acker.ack().await
     }
 
-    /// Not now: delivered again after `delay`, which is zero (at once) or 1 second to 24 hours. Tells when, if the engine says.
+    /// Not now: delivered again after `delay`, which is zero (at once) or 1 second to 24 hours. Tells when, if the engine says. Engines show
+    /// the reason to whoever looks after them: keys and tokens are left out of it.
     ///
     /// # Errors
     ///
@@ -164,7 +165,7 @@ impl Event {
         self.acker.defer(delay, reason).await
     }
 
-    /// Never: goes to the engine's dead letters.
+    /// Never: goes to the engine's dead letters, which keep the reason. Keys and tokens are left out of it.
     ///
     /// # Errors
     ///

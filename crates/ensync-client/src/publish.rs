@@ -114,7 +114,8 @@ impl Publish {
     /// The makers' Go client reads headers as texts: if one header is anything else it shows its user no metadata at all. Write
     /// numbers and the like as text where such a client may receive.
     ///
-    /// A value that cannot be written as JSON, such as an infinite number, is an error of the publish.
+    /// A value that cannot be written as JSON, such as an infinite number, is an error of the publish; so is what is or holds a secret key, or
+    /// a key or token of an engine, as far as that can be told.
     pub fn header(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         let key = key.into();
         match write_json(&format!("the header {}", Given(&key)), &value) {
@@ -296,7 +297,15 @@ fn metadata(
     }
     fields.insert("persist".into(), persist.to_string());
     fields.insert("headers".into(), object(headers));
-    Metadata::parse(&object(&fields))
+    let metadata = Metadata::parse(&object(&fields))?;
+    match metadata.secret() {
+        None => Ok(metadata),
+        Some(what) => {
+            let why =
+                format!("the headers or the metadata hold {what}, and are not encrypted; keep it on this machine");
+            Err(Error::new(ErrorKind::InvalidInput, why))
+        }
+    }
 }
 
 /// An object of values that are JSON already.

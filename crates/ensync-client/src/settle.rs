@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_core::{Block, Command, EventId, EventName, Reply, Result, Settle, Settlement, Timestamp};
+use ensync_core::{
+    Block, Command, EventId, EventName, Redact, Reply, Result, Settle, Settlement, Timestamp, redacted, secret_in,
+};
 use tracing::Instrument;
 
 use crate::Client;
@@ -19,6 +21,14 @@ pub(crate) struct Within {
     pub(crate) meant: Option<Meant>,
 }
 
+/// A reason as it goes out. An engine keeps it and shows it in its lists, so what is a secret for certain is left out of it.
+pub(crate) fn shown_reason(reason: String) -> String {
+    match secret_in(&reason) {
+        Some(_) => redacted(&reason, Redact::Secrets).into_owned(),
+        None => reason,
+    }
+}
+
 /// Settles a delivery; tells when it comes again if it was deferred and the engine said.
 pub(crate) async fn settle(
     client: &Client,
@@ -28,6 +38,13 @@ pub(crate) async fn settle(
     how: Settlement,
     within: Within,
 ) -> Result<Option<Timestamp>> {
+    let how = match how {
+        Settlement::Defer { delay, priority, reason } => {
+            Settlement::Defer { delay, priority, reason: shown_reason(reason) }
+        }
+        Settlement::Discard { reason } => Settlement::Discard { reason: shown_reason(reason) },
+        how => how,
+    };
     let settling = Settling::begin(&event, &id, &how);
     let settled = settle_now(client, event, id, block, how, within).instrument(settling.span()).await;
     settling.end(&settled);

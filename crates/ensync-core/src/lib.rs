@@ -37,7 +37,7 @@ pub use delay::Delay;
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{Error, ErrorKind, Result, report};
 pub use id::{Block, ClientId, EventId, IdempotencyKey};
-pub use json::{check_json, read_json, split_json, write_json};
+pub use json::{check_json, read_json, skip_json, split_json, write_json};
 pub use key::{AppId, AppKey, Keyring, SecretKey};
 pub use metadata::{Metadata, ReplayInfo};
 pub use name::{AppName, EventName};

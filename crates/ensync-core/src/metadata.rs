@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::convert::parsed;
 use crate::json::{self, Member};
+use crate::redact::{Checks, certain};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
 /// An event's metadata: a JSON object that the engine and the recipient can read. **It is not encrypted.**
@@ -90,6 +91,13 @@ impl Metadata {
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// What of it is a secret for certain, if something is: a key or token of an engine, a secret key, a private key in PEM. The search is
+    /// bounded, for it is made at each publish: in a long text that is nothing but letters of base64, a few places are looked at.
+    pub fn secret(&self) -> Option<&'static str> {
+        // Shorter than any that would be found, and most are.
+        if self.text.len() < 32 { None } else { certain(&self.text, &mut Checks::of_a_name()) }
     }
 
     /// One field's JSON text, as its sender wrote it: two texts may mean the same.

@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::convert::{as_text, from_text};
-use crate::text::{Given, GivenChar, is_invisible, refuse_keys};
+use crate::text::{Given, GivenChar, is_invisible, refuse_keys_as_name};
 use crate::{AppId, Error, ErrorKind, Result};
 
 /// The name of a kind of event, such as `company/service/action`. Cheap to clone.
 ///
 /// One or more segments joined by `/`, at most 255 bytes in all. A segment is not empty, is not `.` or `..`, and holds no white
 /// space, no character that cannot be seen (controls, zero-width ones, the controls of bidirectional writing), and none of
-/// `; , { } " \`, which the WebSocket grammar and ids reserve. What is a key or a token is no name. Names are compared byte by byte.
+/// `; , { } " \`, which the WebSocket grammar and ids reserve. What is a key or a token, or has the letters and
+/// nearly the length of one, is no name. Names are compared byte by byte.
 ///
 /// ```
 /// use ensync_core::EventName;
@@ -36,7 +37,7 @@ impl EventName {
     pub fn parse(name: &str) -> Result<Self> {
         // The length first: whoever sent it chose it, and the search for keys is slow.
         if name.len() <= Self::MAX_BYTES {
-            refuse_keys(name, ErrorKind::InvalidEventName, "an event name")?;
+            refuse_keys_as_name(name, ErrorKind::InvalidEventName, "an event name")?;
         }
         Self::parse_stored(name)
     }
@@ -123,7 +124,7 @@ impl AppName {
         if name.len() > Self::MAX_BYTES {
             return refuse(format_args!("has {} bytes, the limit is {}", name.len(), Self::MAX_BYTES));
         }
-        refuse_keys(name, ErrorKind::InvalidInput, "an app's name")?;
+        refuse_keys_as_name(name, ErrorKind::InvalidInput, "an app's name")?;
         if matches!(name.len(), 43 | 44) && AppId::parse(name).is_ok() {
             return refuse(format_args!("reads as an app id, which names cannot"));
         }

@@ -36,7 +36,7 @@ impl Delivery {
         let names = ["name", "eventName", "messageName", "message_name", "event_name"];
         let ids = ["idem", "id", "message_idem", "event_idem"];
         let blocks = ["block", "partition_block"];
-        let name = record.field(&names, record.text(&names), EventName::parse)?;
+        let name = record.field(&names, record.text(&names), EventName::parse_stored)?;
         let id = record.field(&ids, record.text(&ids), EventId::parse)?;
         let block = record.field(&blocks, record.word(&blocks), Block::parse)?;
         let key = |name| record.text(&[name]).and_then(|(_, id)| AppId::parse(&id).ok());

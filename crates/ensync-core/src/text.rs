@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use crate::redact::{Checks, ISSUED, certain, issued_in};
+use crate::redact::{Checks, ISSUED, certain, is_random, issued_in};
 use crate::{Error, ErrorKind, encoding};
 
 /// How many characters an error shows of what it was given.
@@ -111,21 +111,27 @@ pub(crate) fn reads_as(text: &str) -> Option<&'static str> {
     if !matches!(text.len(), 43 | 44 | 86..=88) {
         return None;
     }
-    // A name of 43 letters is no key: those of keys mix both cases, and fewer than one key in a million has less than four of each.
-    let many = |is: fn(&u8) -> bool| text.bytes().filter(is).count() >= 4;
-    let mixed = || many(u8::is_ascii_uppercase) && many(u8::is_ascii_lowercase);
+    // A name of 43 letters is no key, and of four such names one is base64.
+    let is_key = || text.ends_with('=') || is_random(text);
     match encoding::decode_secret(text)?.len() {
-        32 if text.ends_with('=') || mixed() => Some("a key"),
-        64 if text.ends_with('=') || mixed() => Some("a secret key"),
+        32 if is_key() => Some("a key"),
+        64 if is_key() => Some("a secret key"),
         _ => None,
     }
 }
 
-/// The secret key or token that a text holds for certain, if there is one. Of the length of a name it costs a few multiplications on
-/// the curve, whatever its sender chose: it is asked of each name in each command.
+/// The secret key or token that a text holds for certain, if there is one. It costs a few multiplications on the curve, whatever its sender
+/// chose: it is asked of each name and id in each command.
 pub(crate) fn holds(text: &str) -> Option<&'static str> {
-    let mut checks = if text.len() <= GIVEN { Checks::of_a_name() } else { Checks::default() };
-    certain(text, &mut checks)
+    certain(text, &mut Checks::of_a_name())
+}
+
+/// Whether a text has the letters and nearly the length of a key: of one that lost its last character, or gained one, or was mistyped.
+pub(crate) fn is_nearly_a_key(text: &str) -> bool {
+    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/-_".contains(c);
+    let Some(run) = text.split(|c| !base64(c)).max_by_key(|run| run.len()) else { return false };
+    // 32 bytes have 43 letters, 64 have 86. Beside them there may be quotation marks, or what pads them.
+    matches!(run.len(), 42..=44 | 85..=87) && text.len() - run.len() <= 4 && is_random(run)
 }
 
 /// Whether a part of a text is so long and so mixed, in the letters of base64 or hex, that it may be a part of a key.
@@ -155,6 +161,18 @@ pub(crate) fn refuse_keys(text: &str, kind: ErrorKind, wanted: &str) -> Result<(
     }
 }
 
+/// Refuses what is, holds or may be a key where a new name belongs; the message shows nothing of it.
+pub(crate) fn refuse_keys_as_name(text: &str, kind: ErrorKind, wanted: &str) -> Result<(), Error> {
+    refuse_keys(text, kind, wanted)?;
+    if is_nearly_a_key(text) {
+        let why = format!(
+            "this could be a key (it has the letters and nearly the length of one, and is not shown), not {wanted}"
+        );
+        return Err(Error::new(kind, why));
+    }
+    Ok(())
+}
+
 /// A text without white space and byte order marks around it, which editors and shells leave.
 pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
@@ -164,7 +182,9 @@ pub(crate) fn trimmed(text: &str) -> &str {
 mod tests {
     use super::*;
     use crate::redact::{CHECKED, LOOKED};
-    use crate::{AppId, AppKey, AppName, ClientId, Endpoint, EventId, EventName, IdempotencyKey, Schema, SecretKey};
+    use crate::{
+        AppId, AppKey, AppName, ClientId, Endpoint, EventId, EventName, IdempotencyKey, Metadata, Schema, SecretKey,
+    };
 
     /// Whoever sends a text chooses how long it is, and each place costs a microsecond.
     #[test]
@@ -195,13 +215,18 @@ mod tests {
     /// Each candidate costs a multiplication on the curve, and each command has a name and ids.
     #[test]
     fn a_name_costs_a_few_multiplications_whatever_its_letters_are() {
-        for text in ["AgQw".repeat(63), "AgQw/gQwA".repeat(28), "AgQw%41gQ".repeat(28), "AgQw%20gQ".repeat(28)] {
-            let parse: [(&str, &dyn Fn() -> bool); 6] = [
+        let shortest = ["AgQw", "AgQw/gQwA", "AgQw%41gQ", "AgQw%20gQ", "AgQw\\/gQw", "AgQw\\u0041gQ"];
+        let texts = shortest.iter().flat_map(|part| [10, 22, 28, 63, 128, 150, 250, 1_000].map(|n| part.repeat(n)));
+        for text in texts {
+            let parse: [(&str, &dyn Fn() -> bool); 9] = [
                 ("event name", &|| EventName::parse(&text).is_ok()),
                 ("app name", &|| AppName::parse(&text).is_ok()),
                 ("event id", &|| EventId::parse(&text).is_ok()),
                 ("idempotency key", &|| IdempotencyKey::parse(&text).is_ok()),
                 ("app id", &|| AppId::parse(&text).is_ok()),
+                ("client id", &|| ClientId::parse(&text).is_ok()),
+                ("received app key", &|| AppKey::parse_received(&text).is_ok()),
+                ("metadata", &|| Metadata::parse(&format!("{{\"a\":{text:?}}}")).unwrap().secret().is_some()),
                 ("given", &|| Given(&text).to_string().is_empty()),
             ];
             for (what, parse) in parse {
@@ -245,6 +270,64 @@ mod tests {
         let long = Given("Acme/OrderService/CustomerAccount/StatusUpdated/x").to_string();
         assert_eq!(long, "(not shown, for it may hold a key)");
     }
+
+    /// Whoever pastes a key does not always get all of it.
+    #[test]
+    fn a_key_that_lost_a_character_or_gained_one_is_no_name() {
+        let (mut missed, mut seed) = (0, [7; 32]);
+        for _ in 0..100 {
+            let secret = SecretKey::from_seed(seed);
+            // As random as a seed is.
+            seed = *secret.app_id().unwrap().as_bytes();
+            let (id, secret) = (secret.app_id().unwrap().to_string(), secret.to_base64().unwrap());
+            let bare = secret.trim_end_matches('=');
+            let other_end = format!("{}{}", &id[..42], if id[..43].ends_with('B') { 'C' } else { 'B' });
+            for text in [
+                &id[..42],
+                &id[1..43],
+                &format!("{id}x"),
+                &format!("{}x", &id[..43]),
+                &other_end,
+                &bare[..85],
+                &bare[1..],
+                &format!("\"{}\"", &bare[..85]),
+            ] {
+                for error in [EventName::parse(text).err(), AppName::parse(text).err()] {
+                    match error.map(|error| error.to_string()) {
+                        Some(said) => assert!(!said.contains(&text[3..10]), "{said}"),
+                        None => missed += 1,
+                    }
+                }
+            }
+        }
+        assert!(missed <= 16, "{missed} of 1,600");
+        let said = EventName::parse(SECRET_IN_PART).unwrap_err().to_string();
+        assert!(said.contains("this could be a key (") && said.ends_with("not an event name"), "{said}");
+        // Neither is what people call things, nor what they are numbered with.
+        for name in [
+            "Acme/v2/OrderService/CustomerAccount/Updated",
+            "orders/6fa459ea-ee8a-3ca4-894e-db77e160355e",
+            "ORDERS/6fa459ea-ee8a-3ca4-894e-db77e160355e",
+            "warehouse/shelves/01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "com.example.Billing2.InvoiceCreatedEventV3.a",
+            "payments/gateway/settlement/batch/completed2",
+            "OrderServiceCustomerAccountStatusUpdatedX2",
+            "Acme/Billing/Customer/PaymentMethods/Events",
+            "Acme/Billing/Customer/RenewalDate2/Changed0",
+            "Acme/Billing/Subscription/PaymentMethods/Updates",
+        ] {
+            assert!((42..=48).contains(&name.len()), "{name}: {}", name.len());
+            assert_eq!(crate::perhaps_secret_in(name), None, "{name}");
+            assert_eq!(crate::redacted(name, crate::Redact::Keys), name);
+            EventName::parse(name).unwrap();
+            // Of apps, ids are looked up before names.
+            assert_eq!(AppName::parse(name).is_ok(), AppId::parse(name).is_err(), "{name}");
+        }
+    }
+
+    /// A secret key that lost its end.
+    const SECRET_IN_PART: &str =
+        "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB2hX8vsQ/MVG/NzNwzYwgDgAA/Dk3nieaSflWlKdB+03";
 
     #[test]
     fn names_of_the_length_of_a_key_are_no_keys() {

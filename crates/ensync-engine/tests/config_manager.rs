@@ -123,6 +123,17 @@ async fn events_are_created_listed_shown_and_changed() {
     let path = format!("/event/{}", text(&event, "/id"));
     let (status, event) = engine.ask("PUT", &path, json!({"name": "", "payload": {"total": "double"}})).await;
     assert_eq!((status, &event["payload"]), (200, &json!({"total": "double"})));
+    // One without a schema, or with its name misspelt, takes none away.
+    for body in
+        [json!({"name": "shop/orders/paid"}), json!({"payLoad": {"x": "string"}}), json!({"payload": null}), json!({})]
+    {
+        let (status, refused) = engine.ask("PUT", &path, body.clone()).await;
+        assert!(status == 422 && text(&refused, "/error/message").contains("payload"), "{body}: {status} {refused}");
+        let (status, refused) = engine.ask("POST", "/event", body.clone()).await;
+        assert!(status == 422 && text(&refused, "/error/message").contains("payload"), "{body}: {status} {refused}");
+        let (_, event) = engine.ask("GET", "/event/shop%2Forders%2Fpaid", Value::Null).await;
+        assert_eq!(event["payload"], json!({"total": "double"}), "{body}");
+    }
     let (status, event) = engine.ask("PUT", &path, json!({"name": "shop/orders/paid", "payload": {}})).await;
     assert_eq!((status, &event["payload"]), (200, &json!({})));
     let (status, refused) = engine.ask("PUT", &path, json!({"name": "updated/name/name", "payload": {}})).await;
@@ -248,7 +259,7 @@ async fn an_app_sees_itself_and_changes_nothing() {
     asked.push(("GET", "/event/hidden".into(), Value::Null, 404));
     asked.push(("GET", "/workspace".into(), Value::Null, 200));
     asked.push(("POST", "/access-key".into(), json!({"name": "x"}), 403));
-    asked.push(("POST", "/event".into(), json!({"name": "x"}), 403));
+    asked.push(("POST", "/event".into(), json!({"name": "x", "payload": {}}), 403));
     asked.push(("PUT", "/event/bWluZQ".into(), json!({"payload": {}}), 403));
     asked.push(("POST", "/workspace".into(), json!({"name": "x"}), 403));
     asked.push(("PUT", "/access/service-key-pair".into(), json!({"access_key": own_key}), 403));

@@ -9,6 +9,7 @@ mod envelope;
 mod json;
 mod metadata;
 mod sealed_header;
+mod secrets;
 mod state;
 mod ws_frame;
 
@@ -21,6 +22,7 @@ pub use envelope::envelope;
 pub use json::json;
 pub use metadata::metadata;
 pub use sealed_header::sealed_header;
+pub use secrets::secrets;
 pub use state::state;
 pub use ws_frame::ws_frame;
 

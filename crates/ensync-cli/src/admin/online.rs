@@ -1,5 +1,6 @@
 //! The admin API of a running engine.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensync_engine::AdminToken;
+use ensync_sdk::AppKey;
+use ensync_sdk::core::ClientId;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use tokio::sync::mpsc;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -18,7 +21,7 @@ use crate::connection::{ClientCertificate, file};
 use crate::exit::{Exit, Problem};
 use crate::foreign::trimmed;
 use crate::output::Failure;
-use crate::variables::{self, Group};
+use crate::variables::{self, Found, Group};
 
 /// How long the parts of a request may take.
 #[derive(Clone, Copy, Debug)]
@@ -256,20 +259,34 @@ fn token(file: Option<&Path>, url: &str) -> Result<AdminToken, Failure> {
         Some(_) => variables::check_typed("--token-file", Group::Admin, from).map(|()| None)?,
         None => variables::keyed(&names, Group::Admin, from, url)?,
     };
-    let file = file.or_else(|| found.as_ref().filter(|found| found.name == names[0]).map(|found| found.value.as_ref()));
+    let in_file = |found: &&Found| found.name == names[0];
+    let file = file.or_else(|| found.as_ref().filter(in_file).map(|found| Path::new(found.value.as_str())));
     if let Some(path) = file {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map(Zeroizing::new);
         let text = text.map_err(|cause| Problem::usage(format!("cannot read the admin token in {shown}: {cause}")))?;
-        return Ok(AdminToken::parse(trimmed(&text)).map_err(|error| Problem::at(shown, &error))?);
+        return Ok(read_token(&text, shown)?);
     }
     let Some(found) = found else {
         let missing = "no admin token: give --token-file DIR/admin.token with the engine's data directory, or set \
                        ENSYNC_ADMIN_TOKEN (to what `ensync serve --dev` printed when it started); or go without an engine: --data DIR";
         return Err(Problem::usage(missing).into());
     };
-    let text = Zeroizing::new(found.value);
-    Ok(AdminToken::parse(trimmed(&text)).map_err(|error| Problem::at(found.origin, &error))?)
+    Ok(read_token(&found.value, found.origin)?)
+}
+
+/// A token, before it is sent to anybody. It may have a form of its own, for a program that embeds an engine makes it; but not that of
+/// something else.
+fn read_token(text: &str, place: impl fmt::Display) -> Result<AdminToken, Problem> {
+    let text = trimmed(text);
+    let other = [(AppKey::PREFIX, "an app key"), (ClientId::PREFIX, "a session's client id")];
+    if let Some((_, what)) = other.iter().find(|(prefix, _)| text.starts_with(prefix)) {
+        return Err(Problem::usage(format!(
+            "{place} holds {what}, where an admin token belongs; that begins with ensync_admin_"
+        )));
+    }
+    AdminToken::parse(text)
+        .map_err(|error| Problem::at(format_args!("{place} (a token begins with ensync_admin_)"), &error))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {

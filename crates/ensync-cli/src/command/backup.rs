@@ -32,6 +32,11 @@ impl Backup {
         if directory::contents(&self.data)? != Contents::Log {
             return Err(directory::no_log(&self.data).into());
         }
+        if self.to.is_file() {
+            let text =
+                format!("--to {}: this is a file; name a directory that is empty, or not there", self.to.display());
+            return Err(Problem::usage(text).into());
+        }
         if is_within(&self.to, &self.data) {
             let text = "--to is inside of the data directory, where an engine would take it for its own: put the copy elsewhere";
             return Err(Problem::usage(text).into());

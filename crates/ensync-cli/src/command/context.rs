@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ensync_sdk::{AppKey, Endpoint};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::Outcome;
 use crate::admin::{Table, check_url};
@@ -175,7 +176,7 @@ impl Add {
         let secret = |flag: &'static str, command: &Option<String>| match command {
             Some(_) => Ok(None),
             None => match secrets::given(flag) {
-                Ok(found) => Ok(found.map(|(value, _)| value.to_string())),
+                Ok(found) => Ok(found.map(|(value, _)| value)),
                 Err(error) => Err(Problem::usage(error.to_string())),
             },
         };
@@ -186,7 +187,7 @@ impl Add {
             true => variables::first(&[name]).map_err(|error| Problem::usage(error.to_string())),
             false => Ok(None),
         };
-        let in_file = token("ENSYNC_ADMIN_TOKEN_FILE")?.map(|found| PathBuf::from(found.value));
+        let in_file = token("ENSYNC_ADMIN_TOKEN_FILE")?.map(|found| PathBuf::from(found.value.as_str()));
         let admin_token = if in_file.is_some() { None } else { token("ENSYNC_ADMIN_TOKEN")?.map(|found| found.value) };
         // They are printed by `list` and `show`, so nothing may be in them that is not for everybody's eyes.
         if let Some(url) = &self.url {
@@ -201,19 +202,21 @@ impl Add {
             AppKey::parse(key).map_err(|error| Problem::at("--app-key", &error))?;
             check_app_key(key, "the app key")?;
         }
+        let secret_key = secret("--secret-key", &self.secret_key_command)?;
+        let plain = |text: Option<String>| text.map(Zeroizing::new);
         let fields = [
-            ("url", self.url),
-            ("ca", lossless(self.ca)?),
-            ("client_cert", lossless(self.client_cert)?),
-            ("client_key", lossless(self.client_key)?),
+            ("url", plain(self.url)),
+            ("ca", plain(lossless(self.ca)?)),
+            ("client_cert", plain(lossless(self.client_cert)?)),
+            ("client_key", plain(lossless(self.client_key)?)),
             ("app_key", app_key),
-            ("app_key_command", self.app_key_command),
-            ("secret_key", secret("--secret-key", &self.secret_key_command)?),
-            ("secret_key_command", self.secret_key_command),
-            ("admin_url", self.admin_url),
-            ("admin_ca", lossless(self.admin_ca)?),
-            ("token_file", lossless(self.token_file.or(in_file))?),
-            ("admin_token_command", self.admin_token_command),
+            ("app_key_command", plain(self.app_key_command)),
+            ("secret_key", secret_key),
+            ("secret_key_command", plain(self.secret_key_command)),
+            ("admin_url", plain(self.admin_url)),
+            ("admin_ca", plain(lossless(self.admin_ca)?)),
+            ("token_file", plain(lossless(self.token_file.or(in_file))?)),
+            ("admin_token_command", plain(self.admin_token_command)),
             ("admin_token", admin_token),
         ];
         let fields: std::collections::BTreeMap<_, _> =
@@ -268,14 +271,17 @@ fn show(contexts: &Contexts, name: Option<String>, out: Output) -> Outcome {
     let context = contexts.get(&name)?;
     let name = foreign::redacted_strictly(&name);
     let value = || {
-        let fields = context.0.iter().map(|(field, value)| (field.clone(), Value::from(shown(field, value))));
+        let fields = context
+            .0
+            .iter()
+            .map(|(field, value)| (foreign::redacted_strictly(field), Value::from(shown(field, value))));
         let name = ("name".to_owned(), Value::from(name.clone()));
         Value::Object(fields.chain([name]).collect())
     };
     let table = || {
         let mut table = Table::new(["NAME", &name]);
         for (field, value) in &context.0 {
-            table.row([field.to_uppercase().replace('_', " "), shown(field, value)]);
+            table.row([foreign::redacted_strictly(field).to_uppercase().replace('_', " "), shown(field, value)]);
         }
         table
     };

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Outcome, read_stdin};
 use crate::connection::Secret;
+use crate::foreign::trimmed;
 use crate::output::Output;
 use crate::values::recipients;
 
@@ -35,7 +36,7 @@ pub(crate) struct Encrypt {
 impl Encrypt {
     pub(crate) async fn run(self, out: Output) -> Outcome {
         let payload = read_stdin("the payload").await?;
-        let payload = PayloadJson::parse(payload.trim())?;
+        let payload = PayloadJson::parse(trimmed(&payload))?;
         let suite: Suite = self.suite.parse()?;
         let event = match &self.event {
             Some(name) => EventName::parse(name)?,

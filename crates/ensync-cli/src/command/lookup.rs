@@ -56,7 +56,7 @@ fn table(event: &Value) -> Table {
         ("PLAINTEXT BYTES", event, "plaintext_bytes"),
         ("PAYLOAD BYTES", event, "payload_bytes"),
         ("IDEMPOTENCY KEY", event, "idempotency_key"),
-        ("METADATA", event, "metadata"),
+        ("METADATA", event, "metadata_text"),
         ("PAYLOAD", event, "payload"),
     ] {
         if is(of, field) {

@@ -43,8 +43,12 @@ impl Top {
             let rates = rates(&sample, before.as_ref());
             let text = match out.json {
                 true => out.value_text(&with_rates(&sample, rates)),
-                false if line % SCREEN == 0 => format!("{}\n{}\n", heading(), row(&sample, rates)),
-                false => format!("{}\n", row(&sample, rates)),
+                false => {
+                    // Each time, for somebody may change it.
+                    let width = terminal_width();
+                    let row = row(&sample, rates, width);
+                    if line % SCREEN == 0 { format!("{}\n{row}\n", heading(width)) } else { format!("{row}\n") }
+                }
             };
             let Ok(printed) = signals.unless(out.print(text)).await else { return Ok(()) };
             printed?;
@@ -76,35 +80,81 @@ fn with_rates(sample: &Value, rates: [Option<f64>; 4]) -> Value {
     sample
 }
 
-fn heading() -> String {
-    let [published, delivered, acked, died] = ["PUBLISHED/S", "DELIVERED/S", "ACKED/S", "DIED/S"];
-    let [ready, flight, deferred, dead, oldest] = ["READY", "IN FLIGHT", "DEFERRED", "DEAD", "OLDEST"];
-    let [sessions, commit, log] = ["SESSIONS", "COMMIT", "LOG"];
-    format!(
-        "{:<8} {published:>11} {delivered:>11} {acked:>9} {died:>7} {ready:>9} {flight:>9} {deferred:>9} {dead:>7} {oldest:>6} \
-         {sessions:>8} {commit:>9} {log:>9}",
-        "TIME"
-    )
+/// What a line has, how wide that is, and in which order it is left out where a terminal is too narrow: the largest number first.
+const COLUMNS: [(&str, usize, u8); 13] = [
+    ("TIME", 8, 0),
+    ("PUBLISHED/S", 11, 1),
+    ("DELIVERED/S", 11, 4),
+    ("ACKED/S", 9, 2),
+    ("DIED/S", 7, 9),
+    ("READY", 9, 1),
+    ("IN FLIGHT", 9, 5),
+    ("DEFERRED", 9, 8),
+    ("DEAD", 7, 3),
+    ("OLDEST", 6, 6),
+    ("SESSIONS", 8, 10),
+    ("COMMIT", 9, 11),
+    ("LOG", 9, 12),
+];
+
+/// Which columns there is room for.
+fn shown_columns(width: Option<usize>) -> [bool; COLUMNS.len()] {
+    let mut shown = [true; COLUMNS.len()];
+    let room = width.unwrap_or(usize::MAX);
+    let wide = |shown: &[bool]| {
+        COLUMNS.iter().zip(shown).filter(|(_, shown)| **shown).map(|((_, wide, _), _)| wide + 1).sum::<usize>()
+    };
+    // The cell behind the last column stays free: some terminals wrap a line that fills them.
+    while wide(&shown) > room {
+        let left = COLUMNS.iter().zip(&shown).enumerate().filter(|(_, ((.., rank), shown))| **shown && *rank > 0);
+        let Some((at, _)) = left.max_by_key(|(_, ((.., rank), _))| *rank) else { break };
+        if let Some(shown) = shown.get_mut(at) {
+            *shown = false;
+        }
+    }
+    shown
 }
 
-fn row(sample: &Value, rates: [Option<f64>; 4]) -> String {
+/// How many columns the terminal has now, if it is one.
+#[cfg(unix)]
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+#[cfg(not(unix))]
+fn terminal_width() -> Option<usize> {
+    None
+}
+
+fn heading(width: Option<usize>) -> String {
+    line(COLUMNS.map(|(name, ..)| name.to_owned()), width)
+}
+
+/// Cells in their columns: the first to the left, the others, which are numbers, to the right.
+fn line(cells: [String; COLUMNS.len()], width: Option<usize>) -> String {
+    let cells = cells.iter().zip(COLUMNS).zip(shown_columns(width)).filter(|(_, shown)| *shown);
+    let cells = cells.map(
+        |((cell, (_, wide, rank)), _)| if rank == 0 { format!("{cell:<wide$}") } else { format!("{cell:>wide$}") },
+    );
+    cells.collect::<Vec<_>>().join(" ")
+}
+
+fn row(sample: &Value, rates: [Option<f64>; 4], width: Option<usize>) -> String {
     let [published, delivered, acked, died] =
         rates.map(|rate| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")));
     let [ready, flight, deferred, dead, sessions] = ["ready", "in_flight", "deferred", "dead", "sessions"]
         .map(|name| count(sample, name).map_or_else(|| "-".to_owned(), |count| count.to_string()));
     let at = count(sample, "at").and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
     let at = at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
-    let at = at.as_deref().and_then(|at| at.get(11..19)).unwrap_or("-");
+    let at = at.as_deref().and_then(|at| at.get(11..19)).unwrap_or("-").to_owned();
     let oldest = count(sample, "oldest_ms").map_or_else(|| "-".to_owned(), |ms| age(ms / 1_000));
     let commit = match (count(sample, "commits"), count(sample, "commit_mean_us")) {
         (Some(1..), Some(us)) => format!("{:.1} ms", us as f64 / 1e3),
         _ => "-".to_owned(),
     };
     let log = count(sample, "log_bytes").map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string());
-    format!(
-        "{at:<8} {published:>11} {delivered:>11} {acked:>9} {died:>7} {ready:>9} {flight:>9} {deferred:>9} {dead:>7} {oldest:>6} \
-         {sessions:>8} {commit:>9} {log:>9}"
-    )
+    line([at, published, delivered, acked, died, ready, flight, deferred, dead, oldest, sessions, commit, log], width)
 }
 
 /// How old something is, in the largest unit of which it has one.
@@ -128,11 +178,26 @@ mod tests {
         assert_eq!(rates(&first, None), [None; 4]);
         assert_eq!(rates(&second, Some(&first))[0], Some(10.0));
         assert_eq!(rates(&first, Some(&second))[0], None, "started again");
-        let shown = row(&second, rates(&second, Some(&first)));
+        let shown = row(&second, rates(&second, Some(&first)), None);
         let cells: Vec<_> = shown.split_whitespace().collect();
         assert_eq!(cells, ["00:00:02", "10.0", "0.0", "0.0", "0.0", "7", "1", "0", "2", "2h", "3", "1.3", "ms", "-"]);
-        assert_eq!(shown.len(), heading().len());
+        assert_eq!(shown.len(), heading(None).len());
         assert_eq!(with_rates(&second, rates(&second, Some(&first)))["per_second"]["published"], 10.0);
         assert_eq!([0, 59, 60, 3_600, 200_000].map(age), ["0s", "59s", "1m", "1h", "2d"]);
+    }
+
+    #[test]
+    fn a_line_is_no_wider_than_the_terminal() {
+        for width in [20, 40, 79, 80, 100, 120, 124, 125, 200] {
+            let (heading, row) = (heading(Some(width)), row(&json!({}), [None; 4], Some(width)));
+            assert!(heading.len() < width && heading.len() == row.len(), "{width}: {heading:?}");
+            assert!(heading.starts_with("TIME"), "{heading}");
+        }
+        assert_eq!(heading(Some(200)), heading(None));
+        let narrow = heading(Some(80));
+        assert_eq!(
+            narrow.split_whitespace().collect::<Vec<_>>(),
+            ["TIME", "PUBLISHED/S", "DELIVERED/S", "ACKED/S", "READY", "IN", "FLIGHT", "DEAD", "OLDEST"]
+        );
     }
 }

@@ -80,7 +80,7 @@ settings! {
         "How often these files are looked at: new ones are used without a restart.";
 
     "admin.listen" admin_listen: MaybeAddress = MaybeAddress(Some(loopback(50_052))),
-        "Where administration, metrics and health are served. In development mode: nowhere unless it is set.";
+        "Where administration, metrics and health are served. In development mode at another port if that one is taken.";
     "admin.tls" admin_tls: bool = false,
         "Whether that is with TLS, by the same files.";
     "admin.hosts" admin_hosts: Vec<String> = Vec::new(),

@@ -145,12 +145,16 @@ impl Loaded {
     /// Sets one value. One that is not allowed is a problem, and the setting stays as it was.
     fn set(&mut self, name: &str, raw: &Raw, place: Place) {
         let Some((index, key)) = Key::find(name) else {
+            if name.is_empty() {
+                return self.refuse(Some(place), "there is no name before the equals sign".to_owned());
+            }
             // The value stays out of the message: it may be a secret in the wrong place.
             let shown = match perhaps_secret_in(name) {
                 Some(_) => "(not shown: a key)".to_owned(),
                 None => format!("{:?}", name.chars().take(64).collect::<String>()),
             };
-            let hint = nearest(name).map_or(String::new(), |known| format!("; did you mean {known}?"));
+            let listed = "; `ensync config check --print` shows them all".to_owned();
+            let hint = nearest(name).map_or(listed, |known| format!("; did you mean {known}?"));
             return self.refuse(Some(place), format!("there is no setting {shown}{hint}"));
         };
         if (key.set)(&mut self.config, raw).is_none() {

@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::{PLACES, SECRETS};
 
 /// The largest such file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
+/// Variables by their names. Secrets are among them.
+pub(crate) type Values = HashMap<String, Zeroizing<String>>;
+
 /// The variables of a file that are ours, and what is to be said of the file.
-pub(super) fn read(path: &Path) -> (HashMap<String, String>, Option<String>) {
+pub(super) fn read(path: &Path) -> (Values, Option<String>) {
     let nothing = HashMap::new();
     let shown = path.display();
     let mut options = std::fs::OpenOptions::new();
@@ -33,7 +38,9 @@ pub(super) fn read(path: &Path) -> (HashMap<String, String>, Option<String>) {
     if let Some(why) = not_mine(&about) {
         return (nothing, Some(format!("the file {shown} {why}, and is not read")));
     }
-    let mut text = String::new();
+    // With room for all of it: a text that grows leaves copies of itself behind.
+    let length = usize::try_from(about.len().min(MAX_FILE)).unwrap_or_default();
+    let mut text = Zeroizing::new(String::with_capacity(length + 64));
     match file.take(MAX_FILE + 1).read_to_string(&mut text) {
         Ok(length) if length as u64 > MAX_FILE => {
             (nothing, Some(format!("the file {shown} is larger than {MAX_FILE} bytes, and is not read")))
@@ -64,7 +71,7 @@ fn not_mine(_: &std::fs::Metadata) -> Option<&'static str> {
 
 /// Lines `NAME=value`, of which `export` may come before and quotes around the value, and what is wrong with those that are ours.
 /// Others are not looked at.
-fn parse(text: &str) -> (HashMap<String, String>, Option<String>) {
+fn parse(text: &str) -> (Values, Option<String>) {
     let (mut found, mut wrong) = (HashMap::new(), Vec::new());
     for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
@@ -76,7 +83,7 @@ fn parse(text: &str) -> (HashMap<String, String>, Option<String>) {
         }
         match value.map(unquoted) {
             Some(Some("")) => {}
-            Some(Some(value)) => _ = found.insert(name.to_owned(), value.to_owned()),
+            Some(Some(value)) => _ = found.insert(name.to_owned(), Zeroizing::new(value.to_owned())),
             Some(None) => wrong.push(format!("line {}: the quotation mark of {name} is not closed", at + 1)),
             None => wrong.push(format!("line {}: {name} has no value: write {name}=VALUE", at + 1)),
         }
@@ -100,7 +107,7 @@ mod tests {
     fn a_file_gives_what_is_ours_and_not_empty() {
         let text = "\u{feff}# keys\nENSYNC_URL = grpc://h:1 \nexport ENSYNC_APP_KEY=\"k=1\" # mine\nENSYNC_SECRET_KEY='s'\nENSYNC_CA_FILE=\nPATH=/evil\nENSYNC_DATA=d\nrubbish\n";
         let (found, wrong) = parse(text);
-        let mut found: Vec<_> = found.into_iter().collect();
+        let mut found: Vec<_> = found.into_iter().map(|(name, value)| (name, value.to_string())).collect();
         found.sort();
         assert_eq!(wrong, None);
         let expected = [("ENSYNC_APP_KEY", "k=1"), ("ENSYNC_SECRET_KEY", "s"), ("ENSYNC_URL", "grpc://h:1")];

@@ -13,9 +13,11 @@ use std::sync::OnceLock;
 
 use clap::Command;
 use clap::builder::{OsStr, Resettable};
+use zeroize::Zeroizing;
 
 use crate::contexts::{self, Context};
 use crate::exit::{Exit, Problem, told};
+use crate::foreign::trimmed;
 use crate::output::{Failure, note};
 
 /// Variables that `.env` and a context may give too, as far as they say how an engine is reached: flags get them as their defaults.
@@ -82,7 +84,7 @@ struct Variables {
     /// Where flags say that engines are.
     flags: HashMap<&'static str, String>,
     environment: HashMap<&'static str, OsString>,
-    file: HashMap<String, String>,
+    file: file::Values,
     context: Option<(String, Context)>,
     /// Whether a flag names the context.
     is_named: bool,
@@ -112,12 +114,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value, and where it was found.
-#[derive(Debug)]
+/// A value, which may be a secret, and where it was found.
 pub(crate) struct Found {
     pub(crate) name: &'static str,
-    pub(crate) value: String,
+    pub(crate) value: Zeroizing<String>,
     pub(crate) origin: Origin,
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("name", &self.name).field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// A variable of the environment, if it says anything.
@@ -146,6 +153,13 @@ pub(crate) fn load(context: Option<Option<&str>>, typed: impl Fn(&str) -> Option
         Err(error) => variables.broken = Some((told(&*error).0, error.to_string())),
     }
     _ = VARIABLES.set(variables);
+}
+
+/// What a file says: for tests.
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+pub(crate) fn read_file(path: &Path) -> file::Values {
+    file::read(path).0
 }
 
 fn loaded() -> &'static Variables {
@@ -195,12 +209,12 @@ impl Variables {
     fn get(&self, source: Source, name: &'static str) -> Result<Option<Found>, Failure> {
         let Some(origin) = self.has(source, name) else { return Ok(None) };
         let value = match source {
-            Source::Flag => self.flags.get(name).cloned(),
+            Source::Flag => self.flags.get(name).cloned().map(Zeroizing::new),
             Source::Environment => {
                 let not_text = || Problem::usage(format!("the variable {name} is not UTF-8"));
                 self.environment
                     .get(name)
-                    .map(|value| value.to_str().map(str::to_owned).ok_or_else(not_text))
+                    .map(|value| value.to_str().map(|value| Zeroizing::new(value.to_owned())).ok_or_else(not_text))
                     .transpose()?
             }
             Source::File => self.file.get(name).cloned(),
@@ -259,8 +273,8 @@ impl Variables {
             (Source::Default, _) => true,
             // A flag is typed by whoever has the keys. A context's are for its engine, unless a flag names the context too.
             (Source::Flag, Source::Named | Source::Environment | Source::File) => true,
-            (Source::Environment, Source::File) => own().is_none_or(|own| own == url),
-            _ => own().is_some_and(|own| own == url),
+            (Source::Environment, Source::File) => own().is_none_or(|own| *own == url),
+            _ => own().is_some_and(|own| *own == url),
         }
     }
 
@@ -272,19 +286,39 @@ impl Variables {
                 continue;
             };
             if !self.goes(source, group, from, url) {
-                other.get_or_insert(origin);
+                other.get_or_insert((source, name, origin));
                 continue;
             }
-            if let Some(other) = &other {
+            let found = self.get(source, name)?;
+            if let Some((aside, name, origin)) = &other {
                 let engine = self.origin(group, from);
-                note(format_args!("{other} is not used: the engine comes from {engine}, and so does its key"));
+                if self.has(*aside, group.url().0).is_some() {
+                    note(format_args!("{origin} is not used: the engine comes from {engine}, and so does its key"));
+                } else if !self.says_the_same(*aside, name, found.as_ref())? {
+                    // It names no engine, so whoever said it may well mean this one, and to be another app there.
+                    let flag = group.url().1;
+                    return Err(Problem::usage(format!(
+                        "the engine comes from {engine}, and so does a key for it; {origin} is another key, which may be for another \
+                         engine: take one of the two away, or name the engine with {flag}"
+                    ))
+                    .into());
+                }
             }
-            return self.get(source, name);
+            return Ok(found);
         }
         match other {
-            Some(origin) => Err(self.apart(&origin, group, from).into()),
+            Some((.., origin)) => Err(self.apart(&origin, group, from).into()),
             None => Ok(None),
         }
+    }
+
+    /// Whether a key that is not used is the one that is. No command is run to know it.
+    fn says_the_same(&self, source: Source, name: &'static str, used: Option<&Found>) -> Result<bool, Failure> {
+        if !matches!(source, Source::Environment | Source::File) {
+            return Ok(false);
+        }
+        let said = self.get(source, name)?;
+        Ok(said.zip(used).is_some_and(|(said, used)| trimmed(&said.value) == trimmed(&used.value)))
     }
 
     fn origin(&self, group: Group, from: Source) -> Origin {
@@ -296,7 +330,8 @@ impl Variables {
     fn apart(&self, key: &Origin, group: Group, from: Source) -> Problem {
         let (engine, flag) = (self.origin(group, from), group.url().1);
         Problem::usage(format!(
-            "the engine comes from {engine}, and its key from {key}, which may be for another one: give both in one place, or the              engine with {flag}"
+            "the engine comes from {engine}, and its key from {key}, which may be for another one: give both in one place, or the \
+             engine with {flag}"
         ))
     }
 }
@@ -348,7 +383,7 @@ impl Variables {
         Source::MANY.into_iter().find_map(|source| {
             let found = self.get(source, name).ok().flatten()?;
             (is_url || source == Source::Environment || self.goes(source, group, from, &url))
-                .then_some((source, found.value))
+                .then(|| (source, found.value.to_string()))
         })
     }
 }

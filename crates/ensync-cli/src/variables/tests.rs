@@ -9,14 +9,14 @@ fn variables(says: &[(Source, &[&'static str])]) -> Variables {
             match source {
                 Source::Flag => _ = variables.flags.insert(name, value),
                 Source::Environment => _ = variables.environment.insert(name, value.into()),
-                Source::File => _ = variables.file.insert((*name).to_owned(), value),
+                Source::File => _ = variables.file.insert((*name).to_owned(), value.into()),
                 _ => {
                     let fields = contexts::FIELDS.iter();
                     let field = fields.clone().find(|(_, known, _)| known == name).unwrap().0;
                     variables.is_named = *source == Source::Named;
                     let context = variables.context.get_or_insert_default();
                     context.0 = "partner".to_owned();
-                    context.1.0.insert(field.to_owned(), value);
+                    context.1.0.insert(field.to_owned(), value.into());
                 }
             }
         }
@@ -44,8 +44,6 @@ fn a_key_goes_where_its_source_says_and_nowhere_else() {
         for (says, expected) in [
             // From one place, whatever else says a key.
             (&[(Environment, both), (Current, both)][..], "Environment"),
-            (&[(File, both), (Environment, only_key)], "File"),
-            (&[(Current, both), (Environment, only_key)], "Current"),
             (&[(Named, both), (Environment, both), (File, both)], "Named"),
             // Nobody says where.
             (&[(Environment, only_key)], "Environment"),
@@ -69,6 +67,10 @@ fn a_key_goes_where_its_source_says_and_nowhere_else() {
             &[(Environment, only_url), (File, both)],
             &[(Environment, only_url), (Current, both)],
             &[(Flag, only_url), (Current, both)],
+            // The engine has a key, and this is another one.
+            &[(File, both), (Environment, only_key)],
+            &[(Current, both), (Environment, only_key)],
+            &[(Current, both), (File, only_key)],
         ] {
             let refused = sent(says, url, key);
             assert!(
@@ -78,6 +80,35 @@ fn a_key_goes_where_its_source_says_and_nowhere_else() {
         }
         assert_eq!(sent(&[(Environment, only_url)], url, key), "none");
     }
+}
+
+/// Whoever exported a key and made a context of it afterwards has it twice.
+#[test]
+fn the_same_key_in_two_places_is_no_contradiction() {
+    for aside in [Source::Environment, Source::File] {
+        for (said, is_sent) in [("key", true), (" key\n", true), ("other", false)] {
+            let mut all = variables(&[(Source::Current, &["ENSYNC_URL"])]);
+            all.context.get_or_insert_default().1.0.insert("app_key".to_owned(), "key".to_owned().into());
+            match aside {
+                Source::Environment => _ = all.environment.insert("ENSYNC_ACCESS_KEY", said.into()),
+                _ => _ = all.file.insert("ENSYNC_ACCESS_KEY".to_owned(), said.to_owned().into()),
+            }
+            let keys = ["ENSYNC_APP_KEY", "ENSYNC_ACCESS_KEY"];
+            match all.keyed(&keys, Group::Client, Source::Current, "ENSYNC_URL of Current") {
+                Ok(found) => assert!(is_sent && *found.unwrap().value == "key", "{aside:?} {said}"),
+                Err(error) => assert!(!is_sent && error.to_string().contains("take one of the two away"), "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_found_is_not_shown() {
+    let found = variables(&[(Source::File, &["ENSYNC_APP_KEY"])]).first(&["ENSYNC_APP_KEY"]).unwrap().unwrap();
+    assert!(found.value.contains("of File"));
+    assert_eq!(format!("{found:?}"), "Found { name: \"ENSYNC_APP_KEY\", origin: File(\"ENSYNC_APP_KEY\"), .. }");
+    let context = Context([("app_key".to_owned(), "hush".to_owned().into())].into());
+    assert_eq!(format!("{context:?}"), "Context { app_key, .. }");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod look;
 mod mistakes;
+mod names;
 mod offline;
 mod online;
 mod shell;

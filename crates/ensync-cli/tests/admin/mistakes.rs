@@ -18,6 +18,18 @@ async fn what_is_missing_is_named() {
     let said = shell.with(&["app", "list", "--token-file", path]).await.failed();
     assert!(said.contains("22 to 512 characters") && !said.contains("hush"), "{said}");
 
+    for (token, what) in
+        [("ensync_key_0123456789abcdef", "an app key"), ("ensync_session_0123456789abcdef", "a session's client id")]
+    {
+        std::fs::write(&file, token).unwrap();
+        let shell = Shell::bare().and("ENSYNC_ADMIN_TOKEN", token);
+        for said in [shell.run("app list").await, shell.with(&["app", "list", "--token-file", path]).await] {
+            let said = said.failed();
+            assert!(said.contains(&format!("holds {what}, where an admin token belongs")), "{said}");
+            assert!(!said.contains("0123456789"), "{said}");
+        }
+    }
+
     // As editors leave it.
     std::fs::write(&file, format!("\u{feff} {TOKEN} \r\n")).unwrap();
     for (url, part) in [
@@ -32,6 +44,30 @@ async fn what_is_missing_is_named() {
     }
     let said = shell.with(&["app", "list", "--token-file", path, "--admin-ca", path]).await.failed();
     assert!(said.contains("holds no certificate"), "{said}");
+}
+
+/// A variable that a script did not set.
+#[tokio::test]
+async fn what_is_empty_is_not_looked_for() {
+    let shell = Shell::bare().and("ENSYNC_ADMIN_TOKEN", TOKEN).and("ENSYNC_ADMIN_URL", "http://127.0.0.1:1");
+    for (arguments, name) in [
+        (&["lookup", ""][..], "ID"),
+        (&["lookup", " "], "ID"),
+        (&["dead-letter", "show", ""], "ID"),
+        (&["event", "show", ""], "NAME"),
+        (&["queue", "show", "", "--app", "shop"], "EVENT"),
+        (&["queue", "show", "a/b", "--app", ""], "--app"),
+        (&["queue", "list", "--event", ""], "--event"),
+        (&["app", "show", ""], "APP"),
+    ] {
+        let said = shell.with(arguments).await;
+        assert!(
+            !said.ok && said.err.contains("empty") && !said.err.contains("127.0.0.1"),
+            "{arguments:?}: {}",
+            said.err
+        );
+        assert!(said.err.contains(name), "{arguments:?}: {}", said.err);
+    }
 }
 
 #[tokio::test]

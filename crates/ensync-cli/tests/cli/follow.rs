@@ -178,6 +178,8 @@ async fn it_ends_in_order_when_it_is_asked_to() {
     while !begun.exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // As coreutils' `timeout` does: the program, and then its group.
+    terminate(&child);
     terminate(&child);
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert!(status.success(), "{status}");
@@ -200,7 +202,7 @@ async fn a_second_signal_ends_it_at_once_with_all_that_runs() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     terminate(&child);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(child.try_wait().unwrap().is_none(), "it waits for what was begun");
     terminate(&child);
     let asked = std::time::Instant::now();
@@ -252,7 +254,7 @@ async fn a_reader_that_is_slow_costs_no_lease_and_no_signal() {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(place.ready(EVENT).await.3, 2, "the lease was lost");
     terminate(&child);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     terminate(&child);
     let asked = std::time::Instant::now();
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();

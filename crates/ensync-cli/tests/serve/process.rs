@@ -189,6 +189,12 @@ impl Engine {
         assert!(kill.success());
     }
 
+    /// Sends it one that comes twice, as from somebody who signals a process and then its group.
+    pub(crate) fn signal_twice(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id, &id]).status().unwrap().success());
+    }
+
     /// Waits until it has ended.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();

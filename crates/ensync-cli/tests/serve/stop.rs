@@ -130,8 +130,9 @@ fn a_second_signal_stops_at_once() {
     let place = tempfile::tempdir().unwrap();
     let engine = Engine::start(place.path(), &["--set", "shutdown_timeout=1h", "--set", "limits.login_timeout=1h"]);
     let _slow = slow_client(&engine);
-    engine.signal("TERM");
+    engine.signal_twice("TERM");
     engine.wait_for("stopping; once more stops at once");
+    std::thread::sleep(Duration::from_millis(300));
     let begun = std::time::Instant::now();
     engine.signal("INT");
     let (status, log) = engine.ended();

@@ -6,7 +6,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::reading::Reading;
-use crate::settle::{Within, settle};
+use crate::settle::{Within, settle, shown_reason};
 use crate::{Client, Event};
 
 /// The controls of a subscription, apart from its events: for use beside a running handler. Cheap to clone.
@@ -36,7 +36,7 @@ impl Control {
     ///
     /// [`Closed`](ErrorKind::Closed) if the subscription has ended; what any call can fail with: see [`Client::publish`].
     pub async fn pause(&self, reason: impl Into<String>) -> Result<()> {
-        self.say(Some(reason.into())).await
+        self.say(Some(shown_reason(reason.into()))).await
     }
 
     /// Ends a pause.

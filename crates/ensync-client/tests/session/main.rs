@@ -6,6 +6,7 @@ mod awaited;
 mod bounds;
 mod closing;
 mod delivered;
+mod echoes;
 mod ended;
 mod gateway;
 mod keys;

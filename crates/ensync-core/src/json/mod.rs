@@ -77,6 +77,36 @@ pub fn read_json(what: &str, bytes: &[u8]) -> Result<serde_json::Value> {
     text.and_then(value).map_err(|fault| fault.error(ErrorKind::InvalidInput, what))
 }
 
+/// The JSON object or list that a text begins with, as far as its braces and brackets tell where it ends, and what is behind it. Nothing else
+/// of it is looked at: for what is too long to be read.
+///
+/// ```
+/// use ensync_core::skip_json;
+///
+/// assert_eq!(skip_json(r#"{"a":"}"};B"#), Some((r#"{"a":"}"}"#, ";B")));
+/// assert_eq!(skip_json(r#"{"a":"#), None);
+/// ```
+pub fn skip_json(text: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return text.split_at_checked(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Writes a value as JSON that every client reads, by the rule of [`PayloadJson`](crate::PayloadJson). `what` it is begins the message of
 /// the error.
 ///

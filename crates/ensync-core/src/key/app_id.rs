@@ -4,8 +4,8 @@ use crate::convert::{from_text, serialize_display};
 use crate::text::{Given, reads_as, refuse_keys, trimmed};
 use crate::{Error, ErrorKind, Result, encoding};
 
-/// Of a longer text only the length is looked at.
-const MAX_BYTES: usize = 1_024;
+/// Of a longer text only the length is looked at. A secret key in any writing is shorter, or is not looked for.
+const MAX_BYTES: usize = 300;
 
 /// The public address of an app: its Ed25519 public key (RFC 8032), 32 bytes.
 ///

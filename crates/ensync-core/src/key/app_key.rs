@@ -30,8 +30,27 @@ impl AppKey {
     ///
     /// [`ErrorKind::InvalidKey`]; the message does not repeat the key.
     pub fn parse(key: &str) -> Result<Self> {
+        let read = Self::parse_received(key)?;
+        let key = read.expose();
+        if SecretKey::parse(key).is_ok() {
+            return refuse("this is a secret key, not an app key; keep it on this machine");
+        }
+        let other = whole_issued(key).filter(|what| *what != "an app key");
+        if let Some(what) = other.or_else(|| secret_key(key, &mut Checks::of(key))) {
+            let why = format!("this holds {what}, which is no part of an app key; keep it on this machine");
+            return Err(Error::new(ErrorKind::InvalidKey, why));
+        }
+        Ok(read)
+    }
+
+    /// Reads a key that somebody logs in with, for an engine, which compares it with those that it knows: only its form counts. To look
+    /// for other secrets in it is for whoever sends it, and would be work that a stranger asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn parse_received(key: &str) -> Result<Self> {
         let key = trimmed(key);
-        let refuse = |why: &'static str| Err(Error::new(ErrorKind::InvalidKey, why));
         if key.is_empty() {
             return refuse("the app key is empty; copy it from where the app was created");
         }
@@ -43,14 +62,6 @@ impl AppKey {
                 "the app key holds white space, a semicolon or a character that is not ASCII; was it copied whole?",
             );
         }
-        if SecretKey::parse(key).is_ok() {
-            return refuse("this is a secret key, not an app key; keep it on this machine");
-        }
-        let other = whole_issued(key).filter(|what| *what != "an app key");
-        if let Some(what) = other.or_else(|| secret_key(key, &mut Checks::default())) {
-            let why = format!("this holds {what}, which is no part of an app key; keep it on this machine");
-            return Err(Error::new(ErrorKind::InvalidKey, why));
-        }
         Ok(Self(Zeroizing::new(key.to_owned())))
     }
 
@@ -58,6 +69,10 @@ impl AppKey {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+fn refuse<T>(why: &'static str) -> Result<T> {
+    Err(Error::new(ErrorKind::InvalidKey, why))
 }
 
 from_text!(secret AppKey, "an app key");
@@ -79,6 +94,7 @@ impl fmt::Debug for AppKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::CHECKED;
 
     #[test]
     fn a_bad_key_is_not_repeated() {
@@ -104,6 +120,20 @@ mod tests {
         other.replace_range(..1, if other.starts_with('A') { "B" } else { "A" });
         for key in [other.as_str(), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="] {
             assert_eq!(AppKey::parse(key).unwrap().expose(), key);
+        }
+    }
+
+    /// A stranger chooses what is received, and what is not looked for costs nothing.
+    #[test]
+    fn what_is_received_is_read_by_its_form() {
+        let secret = SecretKey::from_seed([7; 32]).to_base64().unwrap();
+        CHECKED.set(0);
+        for key in [secret.as_str(), &"AgQw".repeat(128), &"AgQw%41%20".repeat(51)] {
+            assert_eq!(AppKey::parse_received(&format!(" {key}\n")).unwrap().expose(), key);
+        }
+        assert_eq!(CHECKED.get(), 0);
+        for bad in ["", "hush;hush", &"x".repeat(513)] {
+            AppKey::parse_received(bad).unwrap_err();
         }
     }
 

@@ -18,7 +18,8 @@ use crate::{Error, ErrorKind, Result};
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
 ///
-/// Cheap to clone. An empty ring opens nothing; it is for a client that only publishes. A key that leaked does not belong here
+/// Keep it short: an envelope of one box does not say for whom it is, so each key is tried, and one that opens for none of them costs that
+/// many agreements. Cheap to clone. An empty ring opens nothing; it is for a client that only publishes. A key that leaked does not belong here
 /// even as a previous one: whoever holds it can seal what it opens.
 #[derive(Clone, Default)]
 pub struct Keyring(Arc<Ring>);

@@ -138,6 +138,22 @@ impl PayloadMetadata {
         PayloadJson::parse(text).map(|payload| payload.about().clone())
     }
 
+    /// The longest text that an engine reads, in bytes. It costs a look at each field, which whoever sends it chooses, and no more is known of
+    /// a payload of which nothing is said.
+    pub const MAX_BYTES: usize = 256 << 10;
+
+    /// Reads what an engine was sent: a text that is longer than [`MAX_BYTES`](Self::MAX_BYTES), or empty, says nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn received(text: &str) -> Result<Option<Self>> {
+        match text.len() {
+            1..=Self::MAX_BYTES => Self::parse(text).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Reads the JSON text of the wire. Members that it does not know, and members that are null, are as if they were not there.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::Redact;
-use super::keys::{Checks, holds_secret_key, issued_in, secret_keys, whole_issued};
+use super::keys::{Checks, holds_secret_key, is_random, issued_in, secret_keys, whole_issued};
 use super::view::View;
 use crate::{AppId, SecretKey, encoding};
 
@@ -19,7 +19,7 @@ const HEX: [usize; 4] = [64, 66, 128, 130];
 
 /// All of them: in order, and apart from each other.
 pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
-    let mut search = Search { what, checks: Checks::default() };
+    let mut search = Search { what, checks: Checks::of(text) };
     let mut found = search.plain(text);
     // Written in another way, which is undone.
     if is_written(text) {
@@ -28,7 +28,9 @@ pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
         let words = search.words(&decoded.text, &plain);
         found.extend(plain.into_iter().chain(words).map(|found| decoded.back(found)));
         let joined = View::joined(text);
-        found.extend(secret_keys(&joined.text, &mut search.checks).into_iter().map(|found| joined.back(found)));
+        let in_pieces = secret_keys(&joined.text, &mut search.checks);
+        let in_pieces = in_pieces.into_iter().chain(hex_pairs(&joined.text, &mut search.checks));
+        found.extend(in_pieces.map(|found| joined.back(found)));
         found = merged(found);
         // Behind a prefix that is in pieces, all is hidden; a whole one was found as it stands.
         let begun = issued_in(&joined.text).map(|at| joined.back(at..at + 1).start);
@@ -42,12 +44,12 @@ pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
 /// 32 bytes and the mere beginning of a token may, is something else's, too.
 pub(crate) fn certain(text: &str, checks: &mut Checks) -> Option<&'static str> {
     let issued = whole_issued(text);
-    let issued = issued.or_else(|| text.contains('%').then(|| whole_issued(&View::decoded(text).text))?);
+    let issued = issued.or_else(|| text.contains(['%', '\\']).then(|| whole_issued(&View::decoded(text).text))?);
     issued.or_else(|| secret_key(text, checks))
 }
 
-/// The secret key that a text holds: 64 bytes of which the one half belongs to the other, in base64 or hex, percent-encoded, or in pieces
-/// with white space between them; or a private key in PEM.
+/// The secret key that a text holds: 64 bytes of which the one half belongs to the other, in base64 or hex, percent-encoded, with the escapes
+/// of JSON, or in pieces with white space between them; or a private key in PEM.
 pub(crate) fn secret_key(text: &str, checks: &mut Checks) -> Option<&'static str> {
     let mut look = |text: &str| {
         if text
@@ -57,8 +59,7 @@ pub(crate) fn secret_key(text: &str, checks: &mut Checks) -> Option<&'static str
         {
             return Some("a private key");
         }
-        let mut hex = text.split(|c: char| !c.is_ascii_hexdigit()).filter(|digits| digits.len() == 128);
-        let found = holds_secret_key(text, checks) || hex.any(|digits| checks.take() && is_hex_pair(digits));
+        let found = holds_secret_key(text, checks) || !hex_pairs(text, checks).is_empty();
         found.then_some("a secret key")
     };
     let written = |look: &mut dyn FnMut(&str) -> Option<&'static str>| {
@@ -68,7 +69,21 @@ pub(crate) fn secret_key(text: &str, checks: &mut Checks) -> Option<&'static str
 }
 
 fn is_written(text: &str) -> bool {
-    text.contains('%') || text.contains(is_white)
+    text.contains(['%', '\\']) || text.contains(is_white)
+}
+
+/// Where secret keys stand in hex, whatever other letters are around them.
+fn hex_pairs(text: &str, checks: &mut Checks) -> Vec<Range<usize>> {
+    let (mut found, mut begin) = (Vec::new(), 0);
+    let ends = text.bytes().enumerate().filter(|(_, byte)| !byte.is_ascii_hexdigit()).map(|(at, _)| at);
+    for end in ends.chain([text.len()]) {
+        let digits = text.get(begin..end).unwrap_or_default();
+        if digits.len() == 128 && checks.take() && is_hex_pair(digits) {
+            found.push(begin..end);
+        }
+        begin = end + 1;
+    }
+    found
 }
 
 /// Whether these digits are a secret and its own public half, and so nothing else.
@@ -91,6 +106,7 @@ impl Search {
         let mut found = pem(text);
         found.extend(self.issued(text));
         found.extend(secret_keys(text, &mut self.checks));
+        found.extend(hex_pairs(text, &mut self.checks));
         let mut found = merged(found);
         // Each of what stands between these by itself: one key may stand right behind another.
         let between = between(&found, text.len());
@@ -211,7 +227,7 @@ impl Search {
 
     /// 32 bytes in base64 that are to be hidden.
     fn is_key(&mut self, part: &str) -> bool {
-        let mixed = part.contains(|c: char| c.is_ascii_uppercase()) && part.contains(|c: char| c.is_ascii_lowercase());
+        let mixed = part.ends_with('=') || is_random(part);
         let id = if mixed && BASE64.contains(&part.len()) { AppId::parse(part).ok() } else { None };
         // Where too many were looked at, each counts as one.
         id.is_some_and(|id| self.what == Redact::Keys || !self.checks.take() || id.check().is_err())

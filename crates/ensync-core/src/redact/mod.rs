@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use find::secrets;
 pub(crate) use find::{certain, secret_key};
-pub(crate) use keys::{Checks, ISSUED, find_secret_key, issued_in, whole_issued};
+pub(crate) use keys::{Checks, ISSUED, find_secret_key, is_random, issued_in, whole_issued};
 use view::View;
 
 #[cfg(test)]
@@ -26,7 +26,8 @@ const TOO_LONG: &str = "… (the rest is not shown: it is too long)";
 #[non_exhaustive]
 pub enum Redact {
     /// What is a secret for all that can be told: a secret key, app keys, admin tokens and client ids, a private key in PEM; and 32 bytes
-    /// in base64 that are no app's id, as 15 of 16 seeds are. In pieces with white space between them, and percent-encoded, too.
+    /// in base64 that are no app's id, as 15 of 16 seeds are. In pieces with white space between them, percent-encoded, and with the
+    /// escapes of JSON, too.
     Secrets,
     /// And hex of the length of a key, which may as well be a checksum: for messages.
     Hex,
@@ -76,7 +77,8 @@ pub fn redacted_head(text: &str, what: Redact, most: usize) -> Cow<'_, str> {
 }
 
 /// The secret that a text holds for certain, if there is one: a whole key or token of an engine; a secret key whose halves belong together,
-/// in base64 or hex, percent-encoded or in pieces; a private key in PEM. What refuses asks this: names, ids and URLs do.
+/// in base64 or hex, percent-encoded, with the escapes of JSON or in pieces; a private key in PEM. What refuses asks this: names, ids and
+/// URLs do.
 ///
 /// ```
 /// use ensync_core::secret_in;
@@ -86,7 +88,7 @@ pub fn redacted_head(text: &str, what: Redact, most: usize) -> Cow<'_, str> {
 /// assert_eq!(secret_in("audit/ensync_key_rotated"), None);
 /// ```
 pub fn secret_in(text: &str) -> Option<&'static str> {
-    certain(text, &mut Checks::default())
+    certain(text, &mut Checks::of(text))
 }
 
 /// The same, and what looks like one: 32 bytes in base64 that are no app's id. A digest does, too. For where a secret would do harm, and
@@ -170,6 +172,8 @@ mod tests {
                     (percent(secret), Redact::Secrets),
                     (format!("http://h/v1/{}?x=1", percent(secret)), Redact::Secrets),
                     (percent(&format!("{first} {second}")), Redact::Keys),
+                    (format!("{{\"k\":\"{}\"}}", secret.replace('/', "\\/")), Redact::Secrets),
+                    (secret.replace('/', "\\u002F").replace('=', "\\u003d"), Redact::Secrets),
                 ] {
                     // Of what is cut, a beginning that is no key by itself is found only as a part of one.
                     assert_hidden(secret, &text, what);
@@ -192,8 +196,13 @@ mod tests {
         for (certain, text) in [
             ("a secret key", SECRET.to_owned()),
             ("a secret key", format!("k={}", hex(SECRET))),
+            ("a secret key", format!("g{}z", hex(SECRET))),
+            ("a secret key", format!("g{} {}", &hex(SECRET)[..64], &hex(SECRET)[64..])),
             ("a secret key", percent(SECRET)),
             ("a secret key", format!("{} {}", &SECRET[..44], &SECRET[44..])),
+            ("a secret key", SECRET.replace('/', "\\/")),
+            ("a secret key", SECRET.replace('/', "\\u002f").replace('=', "\\u003D")),
+            ("an app key", KEY.replace('_', "\\u005f")),
             ("a secret key", format!("AB{}C", &SECRET[..86])),
             ("an app key", KEY.to_uppercase()),
             ("an app key", KEY.replace('_', "%5f")),
@@ -202,6 +211,9 @@ mod tests {
             ("a private key", "x -----BEGIN EC PRIVATE KEY-----".to_owned()),
         ] {
             assert_eq!((secret_in(&text), perhaps_secret_in(&text)), (Some(certain), Some(certain)), "{text}");
+            for what in [Redact::Secrets, Redact::Hex, Redact::Keys] {
+                assert_eq!(secret_in(&redacted(&text, what)), None, "{text}");
+            }
         }
         assert_eq!((secret_in(SEED), perhaps_secret_in(SEED)), (None, Some("a secret key")));
         for text in ["audit/ensync_key_rotated", "ensync_admin_", "-----BEGIN CERTIFICATE-----", &hex(SEED), ID, "%65"]
@@ -312,6 +324,7 @@ mod tests {
             ("candidates", "AgQw".repeat(MOST / 4)),
             ("candidates in percents", "AgQw%20".repeat(MOST / 7)),
             ("hex", format!("0x{}-", hex(SECRET)).repeat(MOST / 131)),
+            ("escapes", "AgQw\\/\\u0041".repeat(MOST / 12)),
         ] {
             for what in [Redact::Secrets, Redact::Hex, Redact::Keys] {
                 let begun = std::time::Instant::now();

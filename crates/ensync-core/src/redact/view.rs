@@ -9,7 +9,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Without percent-encoding (RFC 3986 section 2.1).
+    /// Without percent-encoding (RFC 3986 section 2.1), and without the escapes that JSON has for a slash and for characters by their
+    /// numbers (RFC 8259 section 7): some write each slash so.
     pub(super) fn decoded(text: &str) -> Self {
         Self::of(text, false)
     }
@@ -26,10 +27,7 @@ impl View {
             if at < skip_to {
                 continue;
             }
-            let code = (c == '%').then(|| text.get(at + 1..at + 3)).flatten();
-            let code = code.filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()));
-            let decoded = code.and_then(|code| u8::from_str_radix(code, 16).ok()).filter(u8::is_ascii);
-            let (c, length) = decoded.map_or((c, c.len_utf8()), |byte| (char::from(byte), 3));
+            let (c, length) = written(text.get(at..).unwrap_or_default()).unwrap_or((c, c.len_utf8()));
             skip_to = at + length;
             if !(joined && is_white(c)) {
                 view.text.push(c);
@@ -44,5 +42,20 @@ impl View {
         let start = self.from.get(part.start).map_or(0, |from| from.start);
         let end = part.end.checked_sub(1).and_then(|last| self.from.get(last)).map_or(start, |from| from.end);
         start..end.max(start)
+    }
+}
+
+/// The ASCII character that a text begins with, if it is written otherwise, and how many bytes that takes.
+fn written(text: &str) -> Option<(char, usize)> {
+    let hex = |digits: &str| {
+        let all = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let code = u32::from_str_radix(digits, 16).ok().filter(|_| all)?;
+        char::from_u32(code).filter(char::is_ascii)
+    };
+    match text.as_bytes() {
+        [b'%', ..] => Some((hex(text.get(1..3)?)?, 3)),
+        [b'\\', b'/', ..] => Some(('/', 2)),
+        [b'\\', b'u', ..] => Some((hex(text.get(2..6)?)?, 6)),
+        _ => None,
     }
 }

@@ -4,7 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { go } from "./route";
-import { Act, Copy, Key, Notice, Page } from "./ui/parts";
+import { Act, Copy, Field, Key, Notice, Page } from "./ui/parts";
 
 /** The variable of a program's environment, what it is, and its value. */
 export type Line = [string, string, string];
@@ -15,8 +15,12 @@ export interface Kept {
     name: string;
     lines: Line[];
     about: ComponentChildren;
-    /** What is done when they are kept, and not before. It says what is shown then. */
-    next?: { yes: string; act: () => Promise<void> };
+    /** Whether more belongs to them, which comes in a next step: one file of half of them is one too many. */
+    partial?: boolean;
+    /** What is done when they are kept, and not before, with the name for them. It says what is shown then. */
+    next?: { yes: string; act: (name: string) => Promise<void> };
+    /** Whether the name was refused, so that another may be given. */
+    rename?: boolean;
     /** Whether they hold by now, so that it is told how they are used. */
     use?: boolean;
     /** How they are put away, and what is shown then. */
@@ -49,6 +53,7 @@ export function useKept(): Kept | null {
 
 export function Keep({ of }: { of: Kept }) {
     const file = of.lines.map(([variable, , value]) => `${variable}=${value}\n`).join("");
+    const next: (name: string) => Promise<void> = of.next?.act ?? (async () => {});
     const called = `${of.name.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^-+/, "") || "app"}.env`;
     const download = () => {
         const link = document.createElement("a");
@@ -57,6 +62,7 @@ export function Keep({ of }: { of: Kept }) {
         link.click();
         window.setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
     };
+    const [name, setName] = useState(of.name);
     return (
         <div class="keep">
             <Page title={of.title}>
@@ -69,13 +75,16 @@ export function Keep({ of }: { of: Kept }) {
                             <span class="hint">{variable}</span>
                         </div>
                     ))}
+                    {of.rename && <Field label="Name" value={name} required maxLength={256} onInput={(event) => setName(event.currentTarget.value)} hint="The keys above hold with any." />}
                     <div class="actions">
-                        <button type="button" class={of.next ? undefined : "primary"} onClick={download}>
-                            Download as a file
-                        </button>
+                        {!of.partial && (
+                            <button type="button" class={of.next ? undefined : "primary"} onClick={download}>
+                                Download as a file
+                            </button>
+                        )}
                         <Copy text={file} label="Copy all" />
                         {of.next && (
-                            <Act kind="primary" act={of.next.act}>
+                            <Act kind="primary" disabled={!name.trim()} act={() => next(of.rename ? name.trim() : of.name)}>
                                 {of.next.yes}
                             </Act>
                         )}
@@ -101,12 +110,13 @@ function Use({ file }: { file: string }) {
     const lines = [
         `chmod 600 ${file}`,
         `set -a; . ./${file}; set +a`,
+        `export ENSYNC_URL=${location.protocol === "https:" ? "grpcs" : "grpc"}://${location.hostname}`,
         "ensync subscribe shop/orders/created",
         "ensync publish shop/orders/created '{\"order\":7}' --to \"$ENSYNC_APP_ID\"",
     ];
     return (
         <div class="use">
-            <p class="hint">In a shell, beside the file that you downloaded: the third line reads until Ctrl-C, and the fourth, in a terminal of its own after the first two, sends an event to this app itself.</p>
+            <p class="hint">In a shell, beside the file that you downloaded: the fourth line reads until Ctrl-C, and the fifth, in a terminal of its own after the second and the third, sends an event to this app itself. The third says where the engine is: its port too, if that is not 50051.</p>
             <pre>{lines.join("\n")}</pre>
         </div>
     );

@@ -1,6 +1,7 @@
 // Where one is: the part of the address behind "#". Everything has an address that can be shared and loaded again.
 
 import { useEffect, useState } from "preact/hooks";
+import { secretInAddress } from "./crypto/secret";
 
 export interface Route {
     parts: string[];
@@ -36,8 +37,9 @@ export function to(...parts: string[]): string {
     return `#/${parts.map(encodeURIComponent).join("/")}`;
 }
 
+/** Goes there, unless there is a secret in it, which the browser would keep: the field in which it was typed says so. */
 export function go(where: string): void {
-    location.hash = where;
+    if (!secretInAddress(where)) location.hash = where;
 }
 
 /** The same place, with other words behind "?"; those that are empty are left out. */

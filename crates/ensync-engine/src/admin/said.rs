@@ -19,10 +19,10 @@ pub(super) fn body<T: DeserializeOwned>(value: Value) -> Result<T, Wrong> {
 pub(super) fn query<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Wrong> {
     let mut members = Map::new();
     for (name, value) in pairs {
-        let shown = Given(&name).to_string();
-        if members.insert(name, Value::String(value)).is_some() {
-            return Err(Wrong::new(format!("{shown} is there twice")).of("the query"));
+        if members.contains_key(&name) {
+            return Err(Wrong::new(format!("{} is there twice", Given(&name))).of("the query"));
         }
+        members.insert(name, Value::String(value));
     }
     T::deserialize(Said { value: Value::Object(members), words: true }).map_err(|wrong| wrong.of("the query"))
 }

@@ -39,7 +39,7 @@ impl Registry {
             }
             AdminCommand::RotateKey { key_hash, grace, .. } => {
                 if *grace > MAX_GRACE {
-                    return Err(invalid("an old access key goes on for 30 days at most"));
+                    return Err(invalid("an old app key goes on for 30 days at most"));
                 }
                 if self.app_by_key(key_hash).is_some() {
                     return Err(taken());

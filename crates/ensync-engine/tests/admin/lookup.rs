@@ -61,6 +61,34 @@ async fn an_event_is_found_however_it_stands() {
     assert_eq!(world.found(&id(0)).await["standing"]["state"], "ready");
 }
 
+/// Whoever sends what nobody can use chooses how deep its metadata is.
+#[tokio::test]
+async fn the_deepest_metadata_hides_no_event() {
+    let server = ensync_engine::Server::dev().start().await.unwrap();
+    let (shop, stock) = (server.create_app("shop").await.unwrap(), server.create_app("stock").await.unwrap());
+    let connector = std::sync::Arc::new(server.in_process());
+    let endpoint = server.grpc_url().parse().unwrap();
+    let link = ensync_core::Connector::connect(&*connector, &endpoint, &shop.app_key).await.unwrap();
+    let api = ensync_engine::AdminApi::new(server.broker().clone());
+    for (depth, is_object) in [(1, true), (100, true), (101, false), (127, false)] {
+        let text = format!(r#"{{"a":{}1e2{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+        let publish = ensync_core::Publish {
+            event: EventName::parse("a/b").unwrap(),
+            recipient: stock.app_id,
+            payload: ensync_core::WirePayload::from_wire("b25l"),
+            metadata: ensync_core::Metadata::parse(&text).unwrap(),
+            payload_metadata: None,
+            idempotency_key: None,
+        };
+        let reply = ensync_core::Transport::call(&*link.transport, Command::Publish(publish)).await.unwrap();
+        let ensync_core::Reply::Published { id } = reply else { panic!("not published") };
+        let request = http::Request::get(format!("/v1/lookup/{id}")).body(bytes::Bytes::new()).unwrap();
+        let answer = api.call(request).await.unwrap();
+        let found = ensync_core::read_json("the answer", answer.body()).unwrap();
+        assert_eq!((&found["metadata_text"], found["metadata"].is_object()), (&json!(text), is_object), "{depth}");
+    }
+}
+
 #[tokio::test]
 async fn an_id_of_nothing_finds_nothing() {
     let (world, deliveries) = World::with(1).await;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ensync_core::{AppKey, Command, Error, ErrorKind, Login, Reply, Result, Welcome};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
 
 use super::budget::{Answer as Held, Memory, Pool};
 use super::session::{Session, Traits, check_fits};
@@ -34,7 +35,7 @@ impl Handler {
         let (multiplexed, max_message) = (agent.starts_with("grpc-node-js/"), max_message(agent));
         let request = request.into_inner();
         let traits = Traits { multiplexed, ends_with_streams: request.ends_with_streams, max_message };
-        let app_key = AppKey::try_from(request.access_key)?;
+        let app_key = AppKey::parse_received(&Zeroizing::new(request.access_key))?;
         let login = Login { app_key, transport: "grpc", remote: connection.remote() };
         self.sessions.login(login, traits, &connection).await.inspect(|_| connection.used())
     }

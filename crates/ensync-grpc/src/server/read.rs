@@ -15,10 +15,7 @@ pub(super) fn publish(request: PublishRequest) -> Result<Command> {
         recipient: AppId::parse(&request.delivery_to).map_err(|error| error.context("delivery_to"))?,
         payload: WirePayload::from_wire(request.payload),
         metadata: Metadata::parse(&request.metadata)?,
-        payload_metadata: match request.payload_metadata.as_deref() {
-            None | Some("") => None,
-            Some(text) => Some(PayloadMetadata::parse(text)?),
-        },
+        payload_metadata: PayloadMetadata::received(request.payload_metadata.as_deref().unwrap_or_default())?,
         idempotency_key: match request.idempotency_key.as_str() {
             "" => None,
             key => Some(IdempotencyKey::parse(key)?),

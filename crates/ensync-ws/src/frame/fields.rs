@@ -1,6 +1,6 @@
 //! `VERB;KEY=:value;KEY=:value…`: splitting it, and putting it together.
 
-use ensync_core::{Error, ErrorKind, Result};
+use ensync_core::{Error, ErrorKind, PayloadMetadata, Result, skip_json};
 
 use super::{KEYS, VERBS, sort_of};
 
@@ -38,6 +38,11 @@ impl<'a> Fields<'a> {
             }
             let (value, next) = match key {
                 "REASON" => (after, ""),
+                // What is too long to be read is passed over: it says nothing.
+                "PAYLOAD_METADATA" if after.len() > PayloadMetadata::MAX_BYTES && is_long(after) => {
+                    let (_, rest) = skip_json(after).unwrap_or_default();
+                    behind("", rest).map_err(|why| fields.wrong(format_args!("byte {place}: {key} {why}")))?
+                }
                 "METADATA" | "PAYLOAD_METADATA" if after.trim_start_matches(WHITE).starts_with('{') => {
                     split_json(after).map_err(|why| fields.wrong(format_args!("byte {place}: {key} {why}")))?
                 }
@@ -66,7 +71,13 @@ impl<'a> Fields<'a> {
         parse(self.required(key)?).map_err(|error| error.context(format_args!("{} {key}", self.verb)))
     }
 
-    /// Reads the value of `key` if it is there and says something. JavaScript peers write `undefined` and `null` for nothing.
+    /// Reads the value of `key`, which is an extension's, if it is there: no peer writes a word for nothing there, and the word is a value.
+    pub(super) fn read_if_there<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
+        self.optional(key).map(|_| self.read(key, parse)).transpose()
+    }
+
+    /// Reads the value of `key`, which published clients write, if it is there and says something: those in JavaScript write `undefined`
+    /// and `null` for nothing.
     pub(super) fn read_optional<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
         match self.optional(key) {
             None | Some("" | "undefined" | "null") => Ok(None),
@@ -80,6 +91,12 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Whether the object that a text begins with is longer than what is read.
+fn is_long(text: &str) -> bool {
+    let begins = text.trim_start_matches(WHITE).starts_with('{');
+    begins && skip_json(text).is_some_and(|(object, _)| object.len() > PayloadMetadata::MAX_BYTES)
+}
+
 fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
 }
@@ -87,6 +104,11 @@ fn is_key(text: &str) -> bool {
 /// Cuts one JSON object off the front of `text`, and the `;` after it.
 fn split_json(text: &str) -> Result<(&str, &str), String> {
     let (value, rest) = ensync_core::split_json(text).map_err(|error| format!("is not JSON: {error}"))?;
+    behind(value, rest)
+}
+
+/// A JSON value, and what follows the semicolon behind it.
+fn behind<'a>(value: &'a str, rest: &'a str) -> Result<(&'a str, &'a str), String> {
     let rest = rest.trim_start_matches(WHITE);
     match rest.strip_prefix(';') {
         Some(next) => Ok((value, next)),
@@ -178,6 +200,21 @@ mod tests {
         assert_eq!(pairs("PUB;METADATA=:;A=:1"), [("METADATA", ""), ("A", "1")]);
         assert_eq!(pairs("PUB;METADATA=:undefined;A=:1"), [("METADATA", "undefined"), ("A", "1")]);
         assert_eq!(pairs("DISCARD;REASON=:a;EVENT_IDEM=:x\n;;"), [("REASON", "a;EVENT_IDEM=:x\n;;")]);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_read_says_nothing() {
+        let about = |fields: usize| {
+            let fields: Vec<_> = (0..fields).map(|n| format!("\"};a{n}\":\"string\"")).collect();
+            format!("{{\"skeleton\":{{{}}}}}", fields.join(","))
+        };
+        for (fields, is_read) in [(10, true), (5_000, true), (100_000, false)] {
+            let about = about(fields);
+            assert_eq!(about.len() <= PayloadMetadata::MAX_BYTES, is_read);
+            let frame = format!("PUB;PAYLOAD_METADATA=:{about} ;A=:1");
+            let value = if is_read { about.as_str() } else { "" };
+            assert_eq!(pairs(&frame), [("PAYLOAD_METADATA", value), ("A", "1")], "{fields}");
+        }
     }
 
     #[test]

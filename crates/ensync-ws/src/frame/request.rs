@@ -42,12 +42,12 @@ impl Request {
         }
         let fields = Fields::split(frame)?;
         let command = match fields.verb() {
-            "CONN" => return fields.read("ACCESS_KEY", AppKey::parse).map(Self::Login),
+            "CONN" => return fields.read("ACCESS_KEY", AppKey::parse_received).map(Self::Login),
             "PUB" => Command::Publish(publish(&fields)?),
             "SUB" => Command::Subscribe(Subscribe {
                 event: event(&fields)?,
-                max_in_flight: fields.read_optional("MAX_IN_FLIGHT", number::<NonZeroU32>)?,
-                max_bytes_in_flight: fields.read_optional("MAX_BYTES_IN_FLIGHT", number::<NonZeroU64>)?,
+                max_in_flight: fields.read_if_there("MAX_IN_FLIGHT", number::<NonZeroU32>)?,
+                max_bytes_in_flight: fields.read_if_there("MAX_BYTES_IN_FLIGHT", number::<NonZeroU64>)?,
             }),
             "UNSUB" => Command::Unsubscribe { event: event(&fields)? },
             "ACK" => settle(&fields, Some(block(&fields)?), Settlement::Ack)?,
@@ -225,8 +225,8 @@ fn publish(fields: &Fields<'_>) -> Result<Publish> {
             }
         })?,
         metadata: fields.read("METADATA", Metadata::parse)?,
-        payload_metadata: fields.read_optional("PAYLOAD_METADATA", PayloadMetadata::parse)?,
-        idempotency_key: fields.read_optional("IDEMPOTENCY_KEY", IdempotencyKey::parse)?,
+        payload_metadata: fields.read_optional("PAYLOAD_METADATA", PayloadMetadata::received)?.flatten(),
+        idempotency_key: fields.read_if_there("IDEMPOTENCY_KEY", IdempotencyKey::parse)?,
     })
 }
 

@@ -176,6 +176,32 @@ fn extensions_go_only_to_engines_that_announced_them() {
     }
 }
 
+/// What a published client writes for nothing is a text like any other where only clients that know better write.
+#[test]
+fn odd_words_come_out_as_they_went_in() {
+    for word in ["null", "undefined", "0", "true", "false", "\"", "''", "NaN", "=:", "-", "None"] {
+        let key = Some(IdempotencyKey::parse(word).unwrap());
+        let reason = word.to_owned();
+        for command_ in [
+            Command::Publish(Publish { idempotency_key: key, ..publish("{}") }),
+            settle(Some("a"), Some(9), Settlement::Discard { reason: reason.clone() }),
+            settle(Some("a"), Some(9), Settlement::Defer { delay: Delay::NONE, priority: 0, reason: reason.clone() }),
+            Command::Pause { event: name("a"), reason },
+            Command::Replay { id: word.parse().unwrap(), event: name("a") },
+            Command::Unsubscribe { event: "null".parse().unwrap() },
+        ] {
+            let frame = write_request(&client_id(), &command_, Dialect::EXTENDED).unwrap();
+            assert_eq!(command(&frame), command_, "{frame}");
+        }
+    }
+    for frame in [
+        "SUB;CLIENT_ID=:c-1;EVENT_NAME=:a;MAX_IN_FLIGHT=:null",
+        "SUB;CLIENT_ID=:c-1;EVENT_NAME=:a;MAX_BYTES_IN_FLIGHT=:",
+    ] {
+        assert!(Request::parse(frame).is_err(), "{frame}");
+    }
+}
+
 #[test]
 fn a_reason_cannot_become_a_key() {
     let hostile = "other;EVENT_IDEM=:x;BLOCK=:1\n;REASON=:y";

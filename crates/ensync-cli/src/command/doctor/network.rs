@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{Doctor, Findings, Status};
 use crate::command::Outcome;
 use crate::output::Failure;
-use crate::variables;
+use crate::variables::{self, Source};
 
 /// How long a name may take to be resolved, and an address to be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +31,11 @@ pub(super) async fn look(doctor: &Doctor, is_argument: bool, findings: &mut Find
     let connection = &doctor.connection;
     let url = connection.url();
     // First of all: a context that cannot be read is why the engine is not the one that is meant.
-    connection.from()?;
-    let from = if is_argument { "the command line".to_owned() } else { variables::origin("--url", "ENSYNC_URL") };
+    let from = match connection.from()? {
+        _ if is_argument => "the command line".to_owned(),
+        Source::Default => "the default".to_owned(),
+        _ => variables::origin("--url", "ENSYNC_URL"),
+    };
     let endpoint = match Endpoint::parse(url) {
         Ok(endpoint) => endpoint,
         Err(error) => return findings.add("address", Status::Failed, format!("{from}: {}", report(&error))),

@@ -26,7 +26,8 @@ pub(super) async fn run(publish: &Publish, file: &Path, common: &Common, own: Op
     let mut signals = Signals::of_command()?;
     let source = Source::open(file)?;
     let mut lines = source.lines()?;
-    let opened = signals.unless(publish.connection.open_within(own, publish.timeout)).await.map_err(stopped)?;
+    let opened =
+        signals.unless(publish.connection.open_within(own, ("--timeout", publish.timeout))).await.map_err(stopped)?;
     let client = opened?;
     let key = publish.idempotency_key.as_deref();
     let sender = client.app_id().map_or_else(|| "unknown".to_owned(), |id| id.to_string());

@@ -142,7 +142,7 @@ impl Publish {
         let own = self.own_key(&common)?;
         let begun = Instant::now();
         let left = || self.timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
-        let client = self.connection.open_within(own, self.timeout).await?;
+        let client = self.connection.open_within(own, ("--timeout", self.timeout)).await?;
         let publish = common.publish(&client, payload, self.idempotency_key.as_deref());
         let told = tell(&common, publish.timeout(left()).await, out);
         // What was to be done is done, or told of; that the engine does not hear of the end is its to find out.

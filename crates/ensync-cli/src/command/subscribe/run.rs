@@ -39,7 +39,13 @@ impl Subscribe {
         // From the start on: none is missed.
         let mut signals = Signals::of_command()?;
         let secret = self.secret.require_for(&self.connection)?;
-        let Ok(client) = signals.unless(self.connection.open(Some(secret))).await else { return Ok(()) };
+        let opening = async {
+            match self.time {
+                Some(time) => self.connection.open_within(Some(secret), ("--for", time)).await,
+                None => self.connection.open(Some(secret)).await,
+            }
+        };
+        let Ok(client) = signals.unless(opening).await else { return Ok(()) };
         let client = client?;
         let telling = tokio::spawn(tell(client.clone()));
         let work = Arc::new(self.work(out));

@@ -91,7 +91,7 @@ impl Header {
             ));
         }
         members.finish()?;
-        let event = EventName::parse(&members.text("event")?)
+        let event = EventName::parse_stored(&members.text("event")?)
             .map_err(|cause| malformed("event is not an event name").with_source(cause))?;
         let id = SealedId::parse(&members.text("id")?)
             .ok_or_else(|| malformed("id is not 1 to 64 letters, digits, underscores and hyphens"))?;

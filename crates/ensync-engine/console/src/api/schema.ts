@@ -679,7 +679,10 @@ export interface components {
             app_name: string;
             /** @description The key under which its publisher may repeat the publish. */
             idempotency_key?: string | null;
-            /** @description What travels in clear. Numbers that a double does not hold are others here: they are as they were sent in `metadata_text`. */
+            /**
+             * @description What travels in clear. Numbers that a double does not hold are others here: they are as they were sent in `metadata_text`. Null also
+             *     if it is nested so deep that readers might not take this answer.
+             */
             metadata?: Record<string, never> | null;
             metadata_bytes?: number | null;
             /** @description The same as it was sent: JSON. */

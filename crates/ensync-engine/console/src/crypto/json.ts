@@ -10,9 +10,13 @@ const DEEPEST = 127;
 const HALF = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 
 /** The members of the object that a text consists of; `null` if it is none, or breaks the rule. */
-export function readMembers(text: string): Members | null {
+export const readMembers = (text: string): Members | null => readObject(text).members;
+
+/** The same, and where it breaks the rule: the place, and the name that is there twice, if it is that. */
+export function readObject(text: string): { members: Members | null; at: number; twice: string | null } {
     let at = 0;
     let top: Members | null = null;
+    let twice: string | null = null;
     const take = (what: RegExp): string | null => {
         what.lastIndex = at;
         const found = what.exec(text);
@@ -36,9 +40,15 @@ export function readMembers(text: string): Members | null {
             if (!is("}")) {
                 do {
                     space();
+                    const begun = at;
                     const name = string();
                     space();
-                    if (name === null || members.has(name) || !is(":")) return false;
+                    if (name !== null && members.has(name)) {
+                        twice = name;
+                        at = begun;
+                        return false;
+                    }
+                    if (name === null || !is(":")) return false;
                     space();
                     const begin = at;
                     if (!value(depth + 1)) return false;
@@ -65,9 +75,9 @@ export function readMembers(text: string): Members | null {
         return scalar !== null && (/^[tfn]/.test(scalar) || Number.isFinite(Number(scalar)));
     };
     space();
-    if (!value(0)) return null;
-    space();
-    return at === text.length ? top : null;
+    const whole = value(0);
+    if (whole) space();
+    return { members: whole && at === text.length ? top : null, at, twice };
 }
 
 /** The text that a value is; `null` if it is none. */

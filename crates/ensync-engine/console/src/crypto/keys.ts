@@ -20,7 +20,11 @@ export const publicKeyText = (pair: KeyPair): string => toBase64(pair.publicKey)
 
 /** Reads a secret key: 64 bytes (seed and public key) in base64. What is wrong is said without repeating it. */
 export function readSecretKey(text: string): KeyPair {
-    const bytes = fromBase64(text.trim());
+    // A whole line of a file of keys.
+    const value = text.trim().replace(/^(?:export\s+)?ENSYNC_SECRET_KEY\s*=\s*/, "").replace(/^(["'])(.*)\1$/, "$2");
+    if (/^(?:ENSYNC_APP_KEY=|ENSYNC_ACCESS_KEY=)?ensync_key_/.test(value)) throw new Error("This is not a secret key: it is the app key.");
+    if (/^ensync_admin_/.test(value)) throw new Error("This is not a secret key: it is an admin token.");
+    const bytes = fromBase64(value);
     if (!bytes) throw new Error("This is not a secret key: it is not base64.");
     if (bytes.length === 32) {
         throw new Error("This is not a secret key as it is needed here: it has 32 bytes, which may be an address, a seed or a bare X25519 secret. Give the key of 64 bytes, seed and public key.");

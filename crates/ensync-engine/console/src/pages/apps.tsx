@@ -1,5 +1,6 @@
 import { useContext, useEffect, useState } from "preact/hooks";
-import { type App, type May, change, path, query, useAsk } from "../api/client";
+import { type App, type May, change, get, path, query, useAsk } from "../api/client";
+import { fromBase64 } from "../crypto/bytes";
 import { type Route, go, to, within } from "../route";
 import { plural, when } from "../ui/format";
 import { Access, Act, Check, Empty, Facts, Field, IfFull, Key, NoMore, Page, Pager, Section, Select, Shown, Table, Tag, Time } from "../ui/parts";
@@ -97,20 +98,56 @@ function Rights({ may }: { may: May }) {
     return words.length ? <>{words.join(", ")}</> : <Tag>nothing of itself</Tag>;
 }
 
+/** What cannot be seen, as far as this browser knows it: the engine's rule for names. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/u;
+
+/** Why a name is none; the engine looks once more. */
+export function wrongName(name: string): string | null {
+    if (UNSEEN.test(name)) return "It holds a character that cannot be seen, which names cannot.";
+    if (new TextEncoder().encode(name).length > 256) return "It is longer than 256 bytes.";
+    return fromBase64(name)?.length === 32 ? "It reads as an app id, which names cannot." : null;
+}
+
 export function NewApp() {
     const [name, setName] = useState("");
+    const [taken, setTaken] = useState<string | null>(null);
+    const [same, setSame] = useState(false);
+    const wanted = name.trim();
+    const wrong = wrongName(wanted);
+    const isTaken = taken !== null && taken === wanted;
     const [may, setMay] = useState<May>({ publish: true, subscribe: true });
     return (
         <Page title="New app" back={["Apps", "#/apps"]} lead="Its key pair is made in this browser: the engine gets the public half only.">
             <form class="section">
-                <Field label="Name" value={name} required maxLength={256} autoFocus onInput={(event) => setName(event.currentTarget.value)} hint="For people, such as warehouse." />
+                <Field
+                    label="Name"
+                    value={name}
+                    required
+                    maxLength={256}
+                    autoFocus
+                    onInput={(event) => setName(event.currentTarget.value)}
+                    hint="For people, such as warehouse."
+                    error={wrong ?? (isTaken && !same ? `An app has the name ${taken} already: give this one another, or say that two may have it.` : null)}
+                />
+                {isTaken && <Check label="Two apps may have this name" hint="Their ids tell them apart." checked={same} onCheck={setSame} />}
                 <fieldset>
                     <legend>With every event name it may, unless a grant says otherwise</legend>
                     <Check label="publish" checked={may.publish} onCheck={(publish) => setMay({ ...may, publish })} />
                     <Check label="subscribe and replay" checked={may.subscribe} onCheck={(subscribe) => setMay({ ...may, subscribe })} />
                 </fieldset>
                 <div class="actions">
-                    <Act kind="primary" submit act={async () => makeApp(name.trim(), may)} disabled={!name.trim()}>
+                    <Act
+                        kind="primary"
+                        submit
+                        disabled={!wanted || wrong !== null || (isTaken && !same)}
+                        act={async () => {
+                            // Before there are keys that somebody keeps for nothing.
+                            const { apps } = isTaken ? { apps: [] } : await get<{ apps: App[] }>(`/v1/apps${query({ name: wanted, limit: 1 })}`);
+                            if (apps.length === 0) return makeApp(wanted, may, isTaken);
+                            setTaken(wanted);
+                            setSame(false);
+                        }}
+                    >
                         Make its keys
                     </Act>
                 </div>

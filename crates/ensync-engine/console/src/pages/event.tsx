@@ -54,7 +54,7 @@ export function OneEvent({ route }: { route: Route }) {
                         </Section>
                         <Life found={found} />
                         <Section title="Metadata" about="What travels in clear beside the payload.">
-                            {found.metadata && found.metadata_text && Object.keys(found.metadata).length > 0 ? <pre>{laidOut(found.metadata_text)}</pre> : <p class="hint">{found.metadata ? "There is none." : "The log does not have it any more."}</p>}
+                            {found.metadata_text == null ? <p class="hint">The log does not have it any more.</p> : /^\s*\{\s*\}\s*$/.test(found.metadata_text) ? <p class="hint">There is none.</p> : <pre>{laidOut(found.metadata_text)}</pre>}
                         </Section>
                         {found.payload_bytes !== null && <Decrypt key={id} id={id} found={found} />}
                         {found.recipient && (
@@ -172,7 +172,7 @@ function Decrypt({ id, found }: { id: string; found: EventDetails }) {
         <Section title="Payload" about="It is sealed, and the engine cannot open it. You can, here in the browser: the key does not leave this page, and is forgotten when it has opened the event.">
             <form class="filters" onSubmit={(event) => void run(event)}>
                 {/* No password, by its type: browsers offer to save those, and to send them to other machines. */}
-                <Field label={`Secret key of ${found.app_name || "its recipient"}`} class="masked" autocomplete="off" autocapitalize="off" value={key} onInput={(event) => setKey(event.currentTarget.value)} error={state.error} />
+                <Field secret label={`Secret key of ${found.app_name || "its recipient"}`} class="masked" autocomplete="off" autocapitalize="off" value={key} onInput={(event) => setKey(event.currentTarget.value)} error={state.error} />
                 <button disabled={!key.trim() || state.busy}>{state.busy ? "Opening…" : "Decrypt"}</button>
             </form>
             {opened && <Plain opened={opened} found={found} />}

@@ -3,7 +3,7 @@
 
 import { type App, type Issued, type May, Refused, change, get, path, unsure } from "../api/client";
 import { newKeyPair, publicKeyText, secretKeyText } from "../crypto/keys";
-import { type Line, keep } from "../keep";
+import { type Kept, type Line, keep } from "../keep";
 import { to } from "../route";
 
 /** The app that a key leads to; `null` if there is none. */
@@ -30,42 +30,49 @@ const done = (title: string, name: string, lines: Line[], key: string): void =>
         leave: { label: "I have kept them: show the app", where: to("apps", key) },
     });
 
-export function makeApp(name: string, rights: May): void {
+export function makeApp(name: string, rights: May, same_name: boolean): void {
     const pair = newKeyPair();
     const key = publicKeyText(pair);
     const lines: Line[] = [
         ["ENSYNC_APP_ID", "App id: what others publish to", key],
         ["ENSYNC_SECRET_KEY", "Secret key: opens what was sealed for it", secretKeyText(pair)],
     ];
-    const issued = (appKey: string) => done(`${name} is there`, name, [["ENSYNC_APP_KEY", "App key: what it logs in with", appKey], ...lines], key);
-    const create = async () => {
+    const issued = (name: string, appKey: string) => done(`${name} is there`, name, [["ENSYNC_APP_KEY", "App key: what it logs in with", appKey], ...lines], key);
+    const create = async (name: string) => {
         try {
-            issued((await change<Issued>("POST", "/v1/apps", { name, public_key: key, rights })).access_key);
+            issued(name, (await change<Issued>("POST", "/v1/apps", { name, public_key: key, rights, same_name })).access_key);
         } catch (error) {
-            if (!unsure(error) || !(await found(key))) throw error;
+            if (!unsure(error) || !(await found(key))) {
+                // Of the name, as far as this page can tell: the keys are as good with another.
+                if (error instanceof Refused && (error.status === 409 || error.status === 422)) keep({ ...kept, rename: true });
+                throw error;
+            }
             keep({
                 title: `${name} is there, without its app key`,
                 name,
                 lines,
                 about: <p>The engine made the app, and its answer was lost. These keys hold; nobody has seen its app key, so it needs another.</p>,
-                next: { yes: "Make an app key", act: async () => issued((await change<Issued>("POST", path`/v1/apps/${key}/access-key`, { grace_ms: 0 })).access_key) },
+                partial: true,
+                next: { yes: "Make an app key", act: async () => issued(name, (await change<Issued>("POST", path`/v1/apps/${key}/access-key`, { grace_ms: 0 })).access_key) },
                 leave: { label: "Show the app", where: to("apps", key) },
             });
         }
     };
-    keep({
+    const kept: Kept = {
         title: `Keys of ${name}`,
         name,
         lines,
         about: (
             <p>
-                <b>Keep these now.</b> This is the only time they are shown. They were made in this browser; the engine has not heard of the app yet, and never sees its
-                secret key.
+                <b>Copy these now.</b> They were made in this browser; the engine has not heard of the app yet, and never sees its secret key. They are not whole yet: the app key
+                comes in the next step, and then all of it as a file.
             </p>
         ),
+        partial: true,
         next: { yes: "I have kept them: create the app", act: create },
         leave: { label: "Create no app", where: to("new-app") },
-    });
+    };
+    keep(kept);
 }
 
 export function rotatePair(app: App): void {

@@ -1,5 +1,6 @@
 import { useContext, useEffect, useState } from "preact/hooks";
-import { type Info, type Letter, change, get, query, useAsk } from "../api/client";
+import { type App, type Info, type Letter, change, get, query, useAsk } from "../api/client";
+import { fromBase64 } from "../crypto/bytes";
 import { type Route, go, to, within } from "../route";
 import { count, plural, when } from "../ui/format";
 import { Access, Act, Empty, Field, NoMore, Notice, Page, Pager, Select, Shown, Table, Time } from "../ui/parts";
@@ -29,7 +30,7 @@ function Which(props: { filter: { event: string; app: string; reason: string }; 
     return (
         <p>
             <b>
-                Now {number === "1" ? "it is 1 dead letter" : `they are ${number} dead letters`} {words.join(", ")}.
+                {[number === "1" ? "There is 1 dead letter now" : `There are ${number} dead letters now`, ...words].join(", ")}.
             </b>
         </p>
     );
@@ -74,7 +75,18 @@ export function Letters({ route }: { route: Route }) {
                 return setFailed((error as Error).message);
             }
         }
-        const words = { event: typed.event.trim(), app: typed.app.trim(), reason: typed.reason.trim() };
+        let app = typed.app.trim();
+        if (app && fromBase64(app)?.length !== 32) {
+            // A name, which the address does not say, for another app may have it tomorrow.
+            try {
+                const { apps } = await get<{ apps: App[] }>(`/v1/apps${query({ name: app, limit: 2 })}`);
+                if (apps.length !== 1) return setFailed(apps.length ? `Several apps have the name ${app}: give the app id.` : `No app has the name ${app}.`);
+                app = apps[0]?.id ?? "";
+            } catch (error) {
+                return setFailed((error as Error).message);
+            }
+        }
+        const words = { event: typed.event.trim(), app, reason: typed.reason.trim() };
         go(within(route, { ...words, since: from, age: "", after: "" }));
     };
     return (
@@ -87,7 +99,7 @@ export function Letters({ route }: { route: Route }) {
                 }}
             >
                 <Field label="Event name" value={typed.event} onInput={(event) => setTyped({ ...typed, event: event.currentTarget.value })} />
-                <Field label="Recipient's app id" value={typed.app} onInput={(event) => setTyped({ ...typed, app: event.currentTarget.value })} />
+                <Field label="Recipient's name or app id" value={typed.app} onInput={(event) => setTyped({ ...typed, app: event.currentTarget.value })} />
                 <Field label="Reason holds" value={typed.reason} onInput={(event) => setTyped({ ...typed, reason: event.currentTarget.value })} />
                 <Select label="Died" value={typed.age} options={since ? [...AGES, [since, `Since ${when(Number(since))}`]] : AGES} onValue={(age) => setTyped({ ...typed, age })} />
                 <button>Filter</button>

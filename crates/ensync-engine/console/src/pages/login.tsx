@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { logIn } from "../api/client";
+import { secretIn } from "../crypto/secret";
 import { Field, Notice } from "../ui/parts";
 
 export function Login(props: { why: string | null; done: (access: "full" | "read") => void }) {
@@ -10,6 +11,11 @@ export function Login(props: { why: string | null; done: (access: "full" | "read
         event.preventDefault();
         setBusy(true);
         setError(null);
+        const other = secretIn(token);
+        if (other && other !== "an admin token") {
+            setBusy(false);
+            return setError(`This is or holds ${other}, not an admin token. It was not sent.`);
+        }
         try {
             const access = await logIn(token.trim());
             setToken("");
@@ -30,6 +36,7 @@ export function Login(props: { why: string | null; done: (access: "full" | "read
                 {props.why && !error && <Notice kind="info">{props.why}</Notice>}
                 {error && <Notice kind="bad">{error}</Notice>}
                 <Field
+                    secret
                     label="Admin token"
                     type="password"
                     value={token}

@@ -1,5 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { type EventName, Raw, change, path, query, useAsk } from "../api/client";
+import { asText, readObject } from "../crypto/json";
+import { secretIn } from "../crypto/secret";
 import { type Route, go, to, within } from "../route";
 import { plural, span } from "../ui/format";
 import { Act, Area, Empty, Field, IfFull, NoMore, Page, Pager, Section, Shown, Table, Tag } from "../ui/parts";
@@ -63,21 +65,31 @@ const TYPES = ["string", "integer", "int", "long", "double", "float", "number", 
 /** What is wrong with a schema as it is typed; the engine checks it once more. */
 export function checkSchema(text: string): { error: string | null; schema: Record<string, string> | null } {
     if (!text.trim()) return { error: null, schema: null };
-    let value: unknown;
-    try {
-        value = JSON.parse(text);
-    } catch (error) {
-        return { error: `This is not JSON yet: ${(error as Error).message}.`, schema: null };
+    const { members, at, twice } = readObject(text);
+    if (twice !== null) return { error: `The schema names ${shown(twice)} twice, ${place(text, at)}.`, schema: null };
+    if (!members) {
+        const isOther = /^\s*(?:\[|"|-?[0-9]|true|false|null)/.test(text);
+        if (isOther) return { error: 'A schema is an object of fields and types, such as {"order": "string", "total": "double"}.', schema: null };
+        return { error: `This is not JSON yet: it cannot be read on ${place(text, at)}.`, schema: null };
     }
-    if (typeof value !== "object" || value === null || Array.isArray(value)) {
-        return { error: 'A schema is an object of fields and types, such as {"order": "string", "total": "double"}.', schema: null };
-    }
-    for (const [field, type] of Object.entries(value)) {
-        if (typeof type !== "string" || !TYPES.includes(type.toLowerCase())) {
-            return { error: `The type of ${JSON.stringify(field)} is ${JSON.stringify(type)}; it can be ${TYPES.join(", ")}.`, schema: null };
+    const schema: [string, string][] = [];
+    for (const [field, value] of members) {
+        const type = asText(value);
+        if (type === null || !TYPES.includes(type.toLowerCase())) {
+            return { error: `The type of ${shown(field)} is ${shown(type ?? value)}; it can be ${TYPES.join(", ")}.`, schema: null };
         }
+        schema.push([field, type]);
     }
-    return { error: null, schema: value as Record<string, string> };
+    // Of entries, for "__proto__" is a name like any other.
+    return { error: null, schema: Object.fromEntries(schema) };
+}
+
+/** A text of somebody's in a message, as far as it is shown: one may have pasted a key. */
+const shown = (text: string): string => (secretIn(text) ? "(not shown: a key)" : JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text));
+
+function place(text: string, at: number): string {
+    const lines = text.slice(0, at).split("\n");
+    return `line ${lines.length}, column ${(lines.at(-1) ?? "").length + 1}`;
 }
 
 export interface Typed {
@@ -192,7 +204,7 @@ export function OneName({ route }: { route: Route }) {
                     before && (
                         <>
                             <Section title="What holds for its events">
-                                <form>
+                                <form class="form">
                                 <Options
                                     typed={typed}
                                     set={(typed) => {

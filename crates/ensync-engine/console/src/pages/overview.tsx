@@ -58,7 +58,7 @@ function Verdict({ info, now }: { info: Info; now: Sample | undefined }) {
     if (wrong.length) return <Notice kind="bad">{wrong.concat(watch).map((line) => <p>{line}</p>)}</Notice>;
     if (watch.length) return <Notice kind="warn">{watch.map((line) => <p>{line}</p>)}</Notice>;
     // Of what was not counted, or long ago, nothing good is said.
-    if (!now) return <Notice kind="info"><p>The engine carries out commands; what waits there has not been counted yet.</p></Notice>;
+    if (!now) return <Notice kind="info"><p>It runs. What waits in it is being counted…</p></Notice>;
     return (
         <Notice kind="good">
             <p>All is well: the engine carries out commands, no event is stuck, and there are no dead letters.</p>
@@ -116,7 +116,7 @@ function Curves({ hour, now }: { hour: LastHour; now: Sample | undefined }) {
             <Chart title="Events per second" times={times} series={curves.rates} format={rate} least={4} whole />
             <Chart title="Events that wait" times={times} series={curves.depth} format={(n) => count(Math.round(n))} least={4} whole />
             <Chart title="Age of the oldest event" times={times} series={curves.oldest} format={span} least={4_000} />
-            <Chart title="Time to store a batch" times={times} series={curves.commit} format={(n) => micros(Math.round(n))} least={4_000} />
+            <Chart title="Time to store a batch" times={times} series={curves.commit} format={(n) => micros(Math.round(n))} least={100} />
             <Chart title="Who is connected" times={times} series={curves.people} format={(n) => count(Math.round(n))} least={4} whole />
             {samples.some((sample) => sample.log_bytes !== null) && <Chart title="Disk" times={times} series={curves.disk} format={bytes} least={1 << 20} />}
         </div>

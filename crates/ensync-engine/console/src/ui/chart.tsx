@@ -46,7 +46,7 @@ export function Chart(props: { title: string; times: number[]; series: Series[];
                     scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max((max ?? 0) * 1.1, least)] } },
                     axes: [
                         { ...axis, space: 80, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clockOfSeconds : clock).format(at * 1_000)) },
-                        { ...axis, size: 62, ...(whole ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((value) => shown.current.format(value)) },
+                        { ...axis, size: (_, values) => Math.max(62, 16 + 7 * Math.max(0, ...(values ?? []).map((value) => value.length))), ...(whole ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((value) => shown.current.format(value)) },
                     ],
                     series: [{}, ...series.map((one) => ({ label: one.label, stroke: css(`--chart-${one.color}`), width: 2, points: { show: true, size: 5, fill: css(`--chart-${one.color}`), filter: alone }, spanGaps: false }))],
                 },

@@ -4,6 +4,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { createContext } from "preact";
 import { useContext, useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Refused } from "../api/client";
+import { secretIn } from "../crypto/secret";
 import { ago, short, when } from "./format";
 
 /** What whoever is logged in may do. */
@@ -83,7 +84,7 @@ export function Shown<T>(props: { asked: { data: T | undefined; error: Refused |
     return (
         <>
             {error && (
-                <Notice kind="bad" again={again}>
+                <Notice kind="bad" again={[400, 403, 404, 422].includes(error.status) ? undefined : again}>
                     {error.message}
                 </Notice>
             )}
@@ -173,8 +174,11 @@ export function Pager(props: { first: string | null; next: string | null; shown:
 
 type InputProps = Omit<JSX.HTMLAttributes<HTMLInputElement> & JSX.InputHTMLAttributes<HTMLInputElement>, "label">;
 
-export function Field(props: { label: string; hint?: ComponentChildren; error?: string | null } & InputProps) {
-    const { label, hint, error, ...input } = props;
+/** `secret`: a key or a token belongs here, and goes nowhere else. */
+export function Field(props: { label: string; hint?: ComponentChildren; error?: string | null; secret?: boolean } & InputProps) {
+    const { label, hint, error: wrong, secret, ...input } = props;
+    const typed = secret ? null : secretIn(String(input.value ?? ""));
+    const error = typed ? `This holds ${typed}, which does not belong here. Nothing is done with it.` : wrong;
     const id = useId();
     const told = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
     return (

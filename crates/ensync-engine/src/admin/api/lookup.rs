@@ -123,7 +123,8 @@ pub(super) struct EventDetails {
     sender: Option<String>,
     /// The key under which its publisher may repeat the publish.
     idempotency_key: Option<String>,
-    /// What travels in clear. Numbers that a double does not hold are others here: they are as they were sent in `metadata_text`.
+    /// What travels in clear. Numbers that a double does not hold are others here: they are as they were sent in `metadata_text`. Null also
+    /// if it is nested so deep that readers might not take this answer.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
     /// The same as it was sent: JSON.
@@ -162,6 +163,21 @@ pub(super) async fn show(
     Ok(Json(details(seen, asked.payload)))
 }
 
+/// How deep metadata may be that stands in an answer: 127 levels are what every reader takes, and this leaves room for those around it.
+const DEEPEST: usize = 100;
+
+/// Whether an object has no more levels than that.
+fn is_readable(object: &Map<String, Value>, most: usize) -> bool {
+    fn value(of: &Value, most: usize) -> bool {
+        match of {
+            Value::Array(items) => most > 0 && items.iter().all(|item| value(item, most - 1)),
+            Value::Object(members) => most > 0 && members.values().all(|member| value(member, most - 1)),
+            _ => true,
+        }
+    }
+    object.values().all(|member| value(member, most - 1))
+}
+
 fn details(seen: Seen, with_payload: bool) -> EventDetails {
     let publish = seen.publish();
     let mut standing = Standings::from(&seen.sight);
@@ -187,7 +203,7 @@ fn details(seen: Seen, with_payload: bool) -> EventDetails {
         idempotency_key: publish
             .and_then(|publish| publish.idempotency_key.as_ref())
             .map(|key| key.as_str().to_owned()),
-        metadata: publish.map(|publish| publish.metadata.fields()),
+        metadata: publish.map(|publish| publish.metadata.fields()).filter(|fields| is_readable(fields, DEEPEST)),
         metadata_text: publish.map(|publish| publish.metadata.as_str().to_owned()),
         metadata_bytes: publish.map(|publish| publish.metadata.as_str().len()),
         payload_bytes: publish.map(|publish| publish.payload.len()),

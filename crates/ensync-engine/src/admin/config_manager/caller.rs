@@ -93,7 +93,7 @@ impl Gate {
             let message = format!("the key in {HEADER} is neither this engine's admin token nor an app's access key");
             Error::new(ErrorKind::Unauthenticated, message)
         };
-        let hash = KeyHash::of(&AppKey::parse(key).map_err(|_| unknown())?);
+        let hash = KeyHash::of(&AppKey::parse_received(key).map_err(|_| unknown())?);
         let app = self.broker.inspect(move |state| state.app_of_access_key(&hash)).await?.ok_or_else(unknown)?;
         if !app.enabled {
             return Err(Error::new(ErrorKind::Forbidden, "this app is disabled"));

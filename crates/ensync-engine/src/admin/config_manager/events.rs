@@ -51,15 +51,15 @@ pub(super) struct Wanted {
     /// The name, such as `company/service/action`. Of an event name that is there, empty or what it is.
     #[serde(default)]
     name: String,
-    /// The type of each field, such as `{"order": "string", "total": "double"}`. Empty: payloads may look like anything.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    payload: Option<Fields>,
+    /// The type of each field, such as `{"order": "string", "total": "double"}`. Empty: payloads may look like anything. That has to be
+    /// said: a body without it, or with another spelling of it, would take the schema away.
+    #[schema(value_type = Object)]
+    payload: Fields,
 }
 
 impl Wanted {
     fn schema(&self) -> Option<Schema> {
-        self.payload.as_ref().map(|fields| fields.0.clone()).filter(|schema| schema.fields().next().is_some())
+        Some(self.payload.0.clone()).filter(|schema| schema.fields().next().is_some())
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn show(
     Extension(caller): Extension<Caller>,
     Named(name): Named<String>,
 ) -> Result<Json<Event>> {
-    let name = EventName::parse(&name)?;
+    let name = EventName::parse_stored(&name)?;
     let found = visible(&admin, &caller).await?.into_iter().find(|(known, _)| *known == name);
     let (name, options) = found.ok_or_else(|| unknown(&name))?;
     Ok(Json(Event::new(&name, &options)))
@@ -127,7 +127,7 @@ pub(super) async fn change(
     caller.administers()?;
     let no_such = || Error::new(ErrorKind::NotFound, "no event of this engine has that id; list them to see the ids");
     let text = URL_SAFE_NO_PAD.decode(&id).ok().and_then(|name| String::from_utf8(name).ok()).ok_or_else(no_such)?;
-    let name = EventName::parse(&text).map_err(|_| no_such())?;
+    let name = EventName::parse_stored(&text).map_err(|_| no_such())?;
     changes.begins("event.change", &name);
     if !wanted.name.is_empty() && wanted.name != name.as_str() {
         let message = format!(

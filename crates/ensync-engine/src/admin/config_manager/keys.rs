@@ -327,7 +327,7 @@ async fn all(admin: &Admin) -> ensync_core::Result<Vec<AppInfo>> {
 }
 
 async fn by_access_key(admin: &Admin, key: &str) -> ensync_core::Result<Option<AppInfo>> {
-    let Ok(key) = AppKey::parse(key) else { return Ok(None) };
+    let Ok(key) = AppKey::parse_received(key) else { return Ok(None) };
     let hash = KeyHash::of(&key);
     admin.broker.inspect(move |state| state.app_of_access_key(&hash)).await
 }

@@ -1,9 +1,11 @@
 //! Rights in their words: lists of names, or `"*"`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use ensync_core::{Error, ErrorKind, EventName, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::Rights;
@@ -23,21 +25,53 @@ pub(super) struct Permissions {
     /// The event names that it may subscribe to and replay; `"*"`: every one.
     #[schema(value_type = Vec<String>)]
     receive: Option<Vec<String>>,
-    /// In answers: what `"*"` does not hold for. Passed over in requests.
-    #[serde(skip_serializing_if = "Except::is_empty", skip_deserializing)]
-    resources: Except,
+    /// What `"*"` does not hold for. To send back what was answered changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Except>,
 }
 
 /// Names that are withheld from an access key which may otherwise do it with every name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 struct Except {
-    send_except: Vec<String>,
-    receive_except: Vec<String>,
+    /// Names that it may not publish.
+    #[schema(value_type = Vec<String>)]
+    send_except: Option<Vec<String>>,
+    /// Names that it may not subscribe to nor replay.
+    #[schema(value_type = Vec<String>)]
+    receive_except: Option<Vec<String>>,
 }
 
-impl Except {
-    fn is_empty(&self) -> bool {
-        self.send_except.is_empty() && self.receive_except.is_empty()
+impl<'de> Deserialize<'de> for Except {
+    /// Other members are passed over, and so is a list: what their server has there is not known.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Except;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"an object that holds lists of names, like {"send_except": ["order"]}"#)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<Except, A::Error> {
+                let mut read = Except::default();
+                while let Some(name) = members.next_key::<String>()? {
+                    match name.as_str() {
+                        "send_except" => read.send_except = members.next_value()?,
+                        "receive_except" => read.receive_except = members.next_value()?,
+                        _ => _ = members.next_value::<IgnoredAny>()?,
+                    }
+                }
+                Ok(read)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Except, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Except::default())
+            }
+        }
+
+        deserializer.deserialize_any(Object)
     }
 }
 
@@ -53,33 +87,51 @@ impl Permissions {
         };
         let (send, send_except) = names(app.rights.publish, |rights| rights.publish);
         let (receive, receive_except) = names(app.rights.subscribe, |rights| rights.subscribe);
-        let resources = Except { send_except, receive_except };
-        Self { send: Some(send), receive: Some(receive), resources }
+        let is_whole = send_except.is_empty() && receive_except.is_empty();
+        let resources = Except { send_except: Some(send_except), receive_except: Some(receive_except) };
+        Self { send: Some(send), receive: Some(receive), resources: Some(resources).filter(|_| !is_whole) }
     }
 
     /// What they mean.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidEventName`], or [`ErrorKind::InvalidInput`] if there are too many.
+    /// [`ErrorKind::InvalidEventName`], or [`ErrorKind::InvalidInput`] if there are too many, or one is both given and withheld.
     pub(super) fn read(&self) -> Result<Meant> {
         let named = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
         let (send, receive) = (named(&self.send), named(&self.receive));
-        if send.len() + receive.len() > MAX_NAMES {
+        let except = self.resources.clone().unwrap_or_default();
+        let (send_except, receive_except) = (named(&except.send_except), named(&except.receive_except));
+        if [&send, &receive, &send_except, &receive_except].iter().map(|names| names.len()).sum::<usize>() > MAX_NAMES {
             let message = format!("permissions name more than {MAX_NAMES} events; \"{EVERY}\" means every one");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let every = |names: &[String]| names.iter().any(|name| name == EVERY);
         let default = Rights { publish: every(&send), subscribe: every(&receive) };
         let mut grants: BTreeMap<EventName, Rights> = BTreeMap::new();
-        for (names, publish) in [(&send, true), (&receive, false)] {
+        // A name that was taken once, and would not be now, is there as well: that it must be registered is checked apart.
+        let read = |name: &String, place: &str| {
+            EventName::parse_stored(name).map_err(|error| error.context(format_args!("permissions: {place}")))
+        };
+        for (names, place, publish) in [(&send, "send", true), (&receive, "receive", false)] {
             for name in names.iter().filter(|name| *name != EVERY) {
-                let place = if publish { "send" } else { "receive" };
-                let name =
-                    EventName::parse(name).map_err(|error| error.context(format_args!("permissions: {place}")))?;
-                let rights = grants.entry(name).or_insert(default);
+                let rights = grants.entry(read(name, place)?).or_insert(default);
                 rights.publish |= publish;
                 rights.subscribe |= !publish;
+            }
+        }
+        for (names, given, place, publish) in [
+            (&send_except, &send, "resources: send_except", true),
+            (&receive_except, &receive, "resources: receive_except", false),
+        ] {
+            for name in names {
+                if given.contains(name) {
+                    let message = format!("permissions: {place}: {name} is both given and withheld");
+                    return Err(Error::new(ErrorKind::InvalidInput, message));
+                }
+                let rights = grants.entry(read(name, place)?).or_insert(default);
+                rights.publish &= !publish;
+                rights.subscribe &= publish;
             }
         }
         grants.retain(|_, rights| *rights != default);
@@ -137,7 +189,25 @@ impl Meant {
 
 #[cfg(test)]
 mod tests {
+    use ensync_core::{AppId, Timestamp};
+
     use super::*;
+
+    fn app() -> AppInfo {
+        let id = AppId::from_bytes([1; 32]);
+        AppInfo {
+            id,
+            name: "a".to_owned(),
+            public_key: id,
+            earlier_keys: Vec::new(),
+            old_key_until: None,
+            enabled: true,
+            rights: Rights::ALL,
+            grants: Vec::new(),
+            created_at: Timestamp::from_millis(0),
+            sessions: 0,
+        }
+    }
 
     fn read(json: &str) -> Result<Meant> {
         serde_json::from_str::<Permissions>(json).unwrap().read()
@@ -158,11 +228,45 @@ mod tests {
         assert_eq!(meant.default, rights(true, false));
         assert_eq!(meant.grants.len(), 1, "a may be received, too");
 
+        // What is withheld stays so.
+        let meant =
+            read(r#"{"send":["*"],"receive":["a"],"resources":{"send_except":["a","b"],"receive_except":["c"]}}"#);
+        let meant = meant.unwrap();
+        assert_eq!(meant.default, rights(true, false));
+        let grants: Vec<_> = meant.grants.iter().map(|(name, rights)| (name.as_str(), *rights)).collect();
+        assert_eq!(grants, [("a", rights(false, true)), ("b", rights(false, false))]);
+        for contradiction in [
+            r#"{"send":["*","a"],"resources":{"send_except":["a"]}}"#,
+            r#"{"receive":["a"],"resources":{"receive_except":["a"]}}"#,
+        ] {
+            assert!(read(contradiction).unwrap_err().to_string().contains("both given and withheld"));
+        }
+
         for nothing in ["{}", r#"{"send":null,"receive":[]}"#] {
             assert_eq!(read(nothing).unwrap(), Meant { default: Rights::NONE, grants: BTreeMap::new() });
         }
         assert!(read(r#"{"send":["a b"]}"#).unwrap_err().to_string().contains("permissions: send"));
         let many: Vec<String> = (0..=MAX_NAMES).map(|n| format!("n{n}")).collect();
         assert!(Permissions { send: Some(many), ..Permissions::default() }.read().is_err());
+    }
+
+    /// What was answered, sent back, means what is so.
+    #[test]
+    fn an_answer_sent_back_changes_nothing() {
+        let all = [rights(true, true), rights(true, false), rights(false, true), rights(false, false)];
+        let names = ["a", "b", "c"].map(|name| EventName::parse(name).unwrap());
+        let mut tried = 0;
+        for default in all {
+            for pick in 0..5_usize.pow(3) {
+                let picked = [pick % 5, pick / 5 % 5, pick / 25];
+                let grants = names.iter().zip(picked).filter_map(|(name, at)| Some((name.clone(), *all.get(at)?)));
+                let grants: BTreeMap<EventName, Rights> = grants.filter(|(_, rights)| *rights != default).collect();
+                let app = AppInfo { rights: default, grants: grants.clone().into_iter().collect(), ..app() };
+                let told = serde_json::to_string(&Permissions::of(&app)).unwrap();
+                assert_eq!(read(&told).unwrap(), Meant { default, grants }, "{told}");
+                tried += 1;
+            }
+        }
+        assert_eq!(tried, 500);
     }
 }
