@@ -72,6 +72,8 @@ pub use broker::{Broker, BrokerOptions, Clock, Retention, SystemClock, TokioCloc
 pub use counters::ConnectionCounts;
 pub use in_process::InProcess;
 pub use log::{DiskLog, DiskOptions, Log, Logs, MemoryLog, ReadProgress};
+#[cfg(feature = "cluster")]
+pub use log::{JetStreamLog, JetStreamOptions, Nats};
 pub use model::{EventChange, EventOptions, Rights};
 pub use server::{ConnectionLimits, NewApp, Server, ServerBuilder, Shutdown};
 pub use state::{AppInfo, DeadLetter, Defaults, LetterFilter, Limits, QueueCounters, QueueStats, Quotas, Rate};

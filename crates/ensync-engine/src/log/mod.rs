@@ -1,6 +1,11 @@
 //! The log: the truth of which the engine's state is a fold. It stores and knows nothing of what it stores.
 
+#[cfg(test)]
+mod conformance;
 pub(crate) mod disk;
+mod failure;
+#[cfg(feature = "cluster")]
+mod jetstream;
 mod logs;
 mod memory;
 
@@ -13,9 +18,15 @@ use ensync_core::{Error, Result, Timestamp};
 use futures::stream::BoxStream;
 
 #[doc = include_str!("disk/format.md")]
-pub mod format {}
+pub mod format {
+    #[cfg(feature = "cluster")]
+    #[doc = include_str!("jetstream/format.md")]
+    pub mod jetstream {}
+}
 
 pub use disk::{DiskLog, DiskOptions, ReadProgress};
+#[cfg(feature = "cluster")]
+pub use jetstream::{JetStreamLog, JetStreamOptions, Nats};
 pub use logs::Logs;
 pub use memory::MemoryLog;
 

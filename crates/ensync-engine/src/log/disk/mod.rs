@@ -2,7 +2,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod directory;
-mod failure;
+
 mod files;
 pub(crate) mod folder;
 pub(crate) mod format;
@@ -37,10 +37,11 @@ use ensync_core::{Error, ErrorKind, Result};
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::failure::Failure;
 use super::{Log, LogSpace, LogUsage};
 use crate::model::{Encoded, Position};
 use directory::{Directory, failed, unusable};
-use failure::Failure;
+
 use files::OpenFiles;
 use format::{HEADER, split};
 use io::{Io, SystemIo};

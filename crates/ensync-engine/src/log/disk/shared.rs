@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use ensync_core::{Result, Timestamp};
 
 use super::directory::{Directory, failed};
-use super::failure::Failure;
 use super::files::OpenFiles;
 use super::format::LogId;
 use super::lock;
 use super::reserve::Reserve;
 use crate::log::LogUsage;
+use crate::log::failure::Failure;
 
 /// An open log.
 #[derive(Debug)]
