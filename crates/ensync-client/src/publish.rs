@@ -210,12 +210,13 @@ impl Publish {
             let event = self.event.clone().map_err(|error| error.context("queue"))?;
             let (context, suite) = (format!("queue {event}"), self.options.suite());
             let mut copies = self.sealed(&context).await?;
+            let own = copies.own;
             let mut commands = Vec::new();
             // All of them, for they are put in together or not at all.
             while let Some((_, sealed)) = copies.next_part().await {
                 commands.extend(sealed.map_err(|error| error.context(&context))?);
             }
-            crate::outbox::queue(&client, commands, suite).await.map_err(|error| error.context(context))
+            crate::outbox::queue(&client, commands, (suite, own)).await.map_err(|error| error.context(context))
         };
         let queued = queued.instrument(publishing.span()).await;
         publishing.end_queued(&queued);

@@ -38,6 +38,9 @@ pub(crate) struct Copies {
     /// What is sealed, and not taken yet.
     part: Option<Part>,
     rest: Option<Rest>,
+    /// Whose key seals them, if one does.
+    #[cfg(feature = "outbox")]
+    pub(crate) own: Option<AppId>,
 }
 
 /// Whose copies, and the copies or why there are none.
@@ -51,7 +54,14 @@ impl Copies {
         let begin = move || {
             let mut rest = Rest::begin(client, prepared)?;
             let (whose, copies) = rest.seal_part();
-            Ok(Self { part: Some((whose, Ok(copies?))), rest: rest.unless_done() })
+            #[cfg(feature = "outbox")]
+            let own = rest.client.crypto.sealer_of(rest.app).own_id();
+            Ok(Self {
+                part: Some((whose, Ok(copies?))),
+                rest: rest.unless_done(),
+                #[cfg(feature = "outbox")]
+                own,
+            })
         };
         if work < SHORT { begin() } else { elsewhere(begin).await? }
     }

@@ -258,7 +258,11 @@ impl fmt::Debug for Outbox {
 }
 
 /// Puts sealed copies of a publish into the outbox of a client.
-pub(crate) async fn queue(client: &Client, copies: Vec<Publish>, suite: Suite) -> Result<QueuedPublish> {
+pub(crate) async fn queue(
+    client: &Client,
+    copies: Vec<Publish>,
+    (suite, own): (Suite, Option<AppId>),
+) -> Result<QueuedPublish> {
     let Some(attached) = &client.outbox else {
         return Err(Error::new(
             ErrorKind::InvalidInput,
@@ -269,8 +273,6 @@ pub(crate) async fn queue(client: &Client, copies: Vec<Publish>, suite: Suite) -
         let text = "the client is closed, and nobody drains its outbox any more; it was not queued";
         return Err(Error::new(ErrorKind::Closed, text));
     }
-    // The same key that sealed them.
-    let own = client.crypto.sealer_of(client.session.app_id()).own_id();
     let now = Timestamp::now();
     let recipients: Vec<AppId> = copies.iter().map(|copy| copy.recipient).collect();
     let named = suite == Suite::Aes256Gcm;

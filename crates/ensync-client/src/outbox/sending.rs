@@ -203,10 +203,11 @@ impl Sender {
         if welcome.config.earlier_ids().any(|id| id == own) {
             return Whose::Ours;
         }
-        match place(own) {
-            Some(_) if entry.named => return Whose::NotYet(own),
-            Some(_) => return Whose::Ours,
-            None => {}
+        match (place(own), app.and_then(place)) {
+            (Some(_), _) if !entry.named => return Whose::Ours,
+            // It stands before the app's in the ring. Where that has no key of the app's, another app's key is used.
+            (Some(_), Some(_)) => return Whose::NotYet(own),
+            _ => {}
         }
         let is = match app {
             Some(app) => format!("this client is app {app}"),

@@ -90,7 +90,7 @@ impl Shared {
         let Request { command, deadline, retry, bound, meant, mut room } = request;
         let begun = Instant::now();
         let mut attempts = Attempts::new(retry);
-        let (mut epoch, mut turned_away) = (0, None);
+        let (mut epoch, mut turned_away, mut refused) = (0, None, None::<Error>);
         let failed = loop {
             let link = match tokio::time::timeout_at(deadline, self.link(bound.as_deref())).await {
                 Ok(Ok(link)) => link,
@@ -100,7 +100,8 @@ impl Shared {
             let taken = match &room {
                 Some((bytes, _)) => match self.room(*bytes, deadline).await {
                     Ok(taken) => Some(taken),
-                    Err(error) => break error,
+                    // What the engine said says more.
+                    Err(error) => break refused.unwrap_or(error),
                 },
                 None => None,
             };
@@ -153,6 +154,7 @@ impl Shared {
                     let pays = matches!(command, Command::Publish(_)) && !attempts.is_first_repeat();
                     let Some((again, paid)) = self.repeat(wait, pays, deadline).await else { break error };
                     tracing::debug!(command = command.name(), %error, ?wait, "trying again");
+                    refused = Some(error.clone());
                     tokio::select! {
                         biased;
                         () = tokio::time::sleep_until(again) => {}
