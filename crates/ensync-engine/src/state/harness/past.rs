@@ -79,5 +79,5 @@ impl World {
 /// Where the log of a partition ends that has so many records at least and at most: often at its end, for most crashes cut only one.
 fn end(seed: usize, partition: usize, least: usize, most: usize) -> usize {
     let mixed = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7 * partition as u32 + 11) >> 16;
-    if mixed % 3 == 0 { most } else { most - (mixed / 3) as usize % (most - least + 1) }
+    if mixed.is_multiple_of(3) { most } else { most - (mixed / 3) as usize % (most - least + 1) }
 }
