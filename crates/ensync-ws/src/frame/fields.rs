@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_too_long_to_be_read_says_nothing() {
         let about = |fields: usize| {
-            let fields: Vec<_> = (0..fields).map(|n| format!("\"};a{n}\":\"string\"")).collect();
+            let fields: Vec<_> = (0..fields).map(|n| format!("\"}};a{n}\":\"string\"")).collect();
             format!("{{\"skeleton\":{{{}}}}}", fields.join(","))
         };
         for (fields, is_read) in [(10, true), (5_000, true), (100_000, false)] {

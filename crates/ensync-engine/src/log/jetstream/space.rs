@@ -44,7 +44,7 @@ impl Shared {
             })
             .buffered(AT_ONCE);
         let parts = parts.try_collect().await?;
-        Ok(LogSpace { parts, used, free, total, segment_bytes: self.part_bytes })
+        Ok(LogSpace { parts, used, free, total, lacking: 0, segment_bytes: self.part_bytes })
     }
 
     /// What is known of a part; of one from another run its last message says it.
@@ -88,7 +88,7 @@ impl Shared {
     pub(super) async fn usage(&self, checkpoint_bytes: u64, checkpoint_at: Option<Timestamp>) -> Result<LogUsage> {
         let (bytes, free_bytes, _) = self.room().await?;
         let segments = self.parts().len() as u64;
-        Ok(LogUsage { bytes, segments, free_bytes, checkpoint_bytes, checkpoint_at })
+        Ok(LogUsage { bytes, segments, free_bytes, reserved_bytes: 0, checkpoint_bytes, checkpoint_at })
     }
 
     /// Takes away the openings that no message names any more.
