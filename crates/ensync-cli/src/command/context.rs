@@ -117,6 +117,10 @@ impl Context {
                 if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                     return Err(Problem::usage("a context's name is a word without blanks").into());
                 }
+                if let Some(what) = foreign::perhaps_secret_in(&name) {
+                    let message = format!("the context's name holds {what}, which does not belong there");
+                    return Err(Problem::usage(message).into());
+                }
                 let context = add.read()?;
                 let stored: Vec<_> = context.0.keys().map(|field| field.replace('_', " ")).collect();
                 let first = Contexts::change(&path, |contexts| {

@@ -162,12 +162,11 @@ impl Loaded {
                 shown(least)
             ));
         }
-        // Each partition has one that it writes, the next, and as much in reserve. On a small disk they are shorter: one of each takes a
-        // sixteenth of it at most.
-        if free < 4 * segment.saturating_mul(self.partitions()).min(total / 16) {
+        // Each partition has one that it writes, and the next. On a small disk they are shorter: one of each takes a sixteenth of it at most.
+        if free < 2 * segment.saturating_mul(self.partitions()).min(total / 16) {
             let each = if self.partitions() > 1 { " for each partition" } else { "" };
             return Some(format!(
-                "the disk of {} has {} free, which is less than four segments{each} (storage.segment_size); make space before the engine runs",
+                "the disk of {} has {} free, which is less than two segments{each} (storage.segment_size); make space before the engine runs",
                 data.display(),
                 shown(free)
             ));

@@ -91,19 +91,24 @@ impl<K: Clone + Eq + Hash> Holds<K> {
         too_many || self.unread.is_some_and(|hold| hold.is_on(now))
     }
 
-    /// What is not to be tried now, while `running` are. Where nothing goes that is all that has failed, but the one whose turn it is.
-    pub(super) fn held(&self, now: Instant, running: impl Fn(&K) -> bool) -> HashSet<K> {
-        let Some(all) = &self.all else {
-            return self.each.iter().filter(|(_, hold)| hold.is_on(now)).map(|(one, _)| one.clone()).collect();
-        };
-        let mut held: HashSet<K> = self.each.keys().cloned().collect();
-        if !all.is_on(now) && !self.each.keys().any(running) {
-            let due = self.each.iter().filter(|(_, hold)| !hold.is_on(now));
-            if let Some((next, _)) = due.min_by_key(|(_, hold)| hold.since) {
-                held.remove(next);
-            }
-        }
-        held
+    /// Whose turn it is where nothing goes, unless one of those that failed is among the `running`: that which was tried longest ago.
+    pub(super) fn turn(&self, now: Instant, running: impl Fn(&K) -> bool) -> Option<K> {
+        self.all.as_ref().filter(|all| !all.is_on(now) && !self.each.keys().any(running))?;
+        let due = self.each.iter().filter(|(_, hold)| !hold.is_on(now));
+        due.min_by_key(|(_, hold)| hold.since).map(|(one, _)| one.clone())
+    }
+
+    /// What is not to be tried now. Where nothing goes that is all that has failed, but the one whose turn it is.
+    pub(super) fn held(&self, now: Instant, turn: Option<&K>) -> HashSet<K> {
+        let nothing_goes = self.all.is_some();
+        let held =
+            self.each.iter().filter(|(one, hold)| if nothing_goes { Some(*one) != turn } else { hold.is_on(now) });
+        held.map(|(one, _)| one.clone()).collect()
+    }
+
+    /// Nothing of it waits any more: it must not keep the turn from the others.
+    pub(super) fn gone(&mut self, one: &K) {
+        self.each.remove(one);
     }
 
     /// When the next wait is over.
@@ -122,7 +127,7 @@ mod tests {
     use super::*;
 
     fn held<K: Clone + Eq + Hash>(holds: &Holds<K>, now: Instant) -> HashSet<K> {
-        holds.held(now, |_| false)
+        holds.held(now, holds.turn(now, |_| false).as_ref())
     }
 
     #[test]
@@ -171,7 +176,8 @@ mod tests {
             let all: HashSet<_> = (0..20).collect();
             for one in all.difference(&held(&holds, now)) {
                 tried.push(*one);
-                assert_eq!(holds.held(now, |running| running == one), all, "one at a time");
+                let turn = holds.turn(now, |running| running == one);
+                assert_eq!(holds.held(now, turn.as_ref()), all, "one at a time");
                 holds.hold(*one, now);
             }
         }

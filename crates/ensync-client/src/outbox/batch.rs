@@ -121,8 +121,9 @@ impl<'a> Batch<'a> {
 
     /// What was stamped by a clock that was not set then, and is now, is of unknown age: it begins anew. Once after the file was opened.
     pub(super) fn begin_with(&mut self, now: Timestamp) -> Result<()> {
-        let last =
-            self.waiting.last().map_err(failed)?.and_then(|(_, bytes)| Some(Entry::decode(bytes.value()).ok()?.at));
+        let mut newest_first = self.waiting.iter().map_err(failed)?.rev().filter_map(std::result::Result::ok);
+        let last = newest_first.find_map(|(_, bytes)| Some(Entry::decode(bytes.value()).ok()?.at));
+        drop(newest_first);
         match last.filter(|last| *last < SET && now >= SET) {
             Some(last) => self.forward(now.since(last)),
             None => Ok(()),
@@ -301,7 +302,7 @@ impl<'a> Batch<'a> {
             }
         }
         for (queued, why) in damaged {
-            self.unpark(queued, false)?;
+            self.unpark(queued, None)?;
             self.outcomes.push(OutboxOutcome::Damaged { queued, why });
         }
         Ok(entries)
@@ -326,15 +327,16 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Takes a parked one out; lets it wait again, in its old place, if `again`. False if there is none.
-    pub(super) fn unpark(&mut self, QueuedId(id): QueuedId, again: bool) -> Result<bool> {
+    /// Takes a parked one out; lets it wait again, in its old place and from `again` on, so that it is not too old at once. False if there
+    /// is none.
+    pub(super) fn unpark(&mut self, QueuedId(id): QueuedId, again: Option<Timestamp>) -> Result<bool> {
         let bytes = self.parked.remove(id).map_err(failed)?.map(|bytes| bytes.value().to_vec());
         let Some(bytes) = bytes else { return Ok(false) };
         self.changed = true;
         self.count.parked -= 1;
         self.count.leave(bytes.len());
-        if again {
-            let entry = Entry { parked: None, ..Entry::decode(&bytes)? };
+        if let Some(at) = again {
+            let entry = Entry { parked: None, at, ..Entry::decode(&bytes)? };
             let bytes = entry.encode()?;
             self.moves.push(Move::Entered(entry.lane(), id));
             self.waiting.insert(id, bytes.as_slice()).map_err(failed)?;

@@ -168,7 +168,8 @@ impl Drain {
     /// Begins to send the oldest lanes that neither are being sent nor held. `Err` if the outbox is closed.
     async fn fill(&mut self, running: &mut Running, busy: &mut HashSet<Lane>, now: Instant) -> Result<(), ()> {
         let most = LANES.saturating_sub(running.len());
-        let mut not = self.holds.held(now, |lane| busy.contains(lane));
+        let turn = self.holds.turn(now, |lane| busy.contains(lane));
+        let mut not = self.holds.held(now, turn.as_ref());
         not.extend(busy.iter().cloned());
         let all = not.is_empty();
         match self.sender.shared().thread.take(most, Arc::new(not)).await {
@@ -178,6 +179,12 @@ impl Drain {
                 if all && lanes.is_empty() {
                     // Nothing waits at all.
                     self.holds = Holds::default();
+                }
+                if let Some(turn) = turn.filter(|turn| lanes.len() < most && lanes.iter().all(|(lane, _)| lane != turn))
+                {
+                    // What waited there expired, or made room. Whose turn is next shows in another pass.
+                    self.holds.gone(&turn);
+                    self.sender.shared().queued.notify_one();
                 }
                 for (lane, entries) in lanes {
                     busy.insert(lane.clone());

@@ -207,7 +207,8 @@ impl Outbox {
         Ok(entries.into_iter().map(parked).collect())
     }
 
-    /// Lets a parked event be sent again, in its old place and under its old idempotency key. False if there is none of that name.
+    /// Lets a parked event be sent again, in its old place and under its old idempotency key; its age begins anew
+    /// ([`OutboxOptions::max_age`]). False if there is none of that name.
     ///
     /// # Errors
     ///

@@ -52,8 +52,8 @@ impl OutboxOptions {
     }
 
     /// How old an event may become, by this machine's clock, before it is given up as [`Expired`](crate::OutboxOutcome::Expired) instead
-    /// of being sent. By what the clock is set forward while the outbox is open nothing becomes older, nor does what was queued before the
-    /// clock was ever set. What is parked does not expire. Default: 7 days.
+    /// of being sent. By what the clock is set forward while the outbox is open nothing becomes older, nor does what was queued while
+    /// it said a year before 2026, as it does where it was never set. What is parked does not expire. Default: 7 days.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;

@@ -235,7 +235,7 @@ fn carry_out(batch: &mut Batch<'_>, write: &Write, now: Timestamp) -> Result<Wri
             let parked = Entry { parked: Some(reason.clone()), ..Entry::clone(entry) };
             batch.park(*id, &parked).map(|()| Written::Found(true))
         }
-        Write::Retry(id) => batch.unpark(*id, true).map(Written::Found),
-        Write::Discard(id) => batch.unpark(*id, false).map(Written::Found),
+        Write::Retry(id) => batch.unpark(*id, Some(now)).map(Written::Found),
+        Write::Discard(id) => batch.unpark(*id, None).map(Written::Found),
     }
 }

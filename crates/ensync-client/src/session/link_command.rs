@@ -119,6 +119,8 @@ impl<'a> Runner<'a> {
 
     /// Does what is left to do, and closes.
     pub(super) async fn say_goodbye(&mut self) {
+        // No pace matters any more, and nobody polls those that are under way: they may hold the turn that who leaves waits for.
+        self.pacing.clear();
         let (moment, longest) = GOODBYE;
         let left =
             self.shared.close_until.get().map_or(longest, |until| until.saturating_duration_since(Instant::now()));

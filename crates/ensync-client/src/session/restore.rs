@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 
 use super::ended::{Meaning, meaning, say_that_it_lives};
 use super::link::LiveLink;
-use super::retry::jittered;
+use super::retry::{jittered, passes};
 use super::{Shared, State};
 use crate::ConnectionEvent;
 
@@ -206,7 +206,11 @@ async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
     // without a pause.
     let again = !told || !live.welcome.config.has(Extension::FlowControl);
     if let Some(pause) = pause.filter(|_| again) {
-        live.call(pause, limit).await?;
+        match live.call(pause, limit).await {
+            // What passes is said again. Else, where the first was taken, a refusal of this one says that it holds.
+            Err(error) if !told || !live.is_usable() || passes(&error, false) => return Err(error),
+            _ => {}
+        }
     }
     shared.registry.set_subscribed(event, &slot.end, live.epoch());
     tracing::info!(%event, "subscribed again");

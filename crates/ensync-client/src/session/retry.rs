@@ -72,14 +72,14 @@ impl RetryPolicy {
     /// The longest wait before the second attempt.
     #[must_use]
     pub fn first_wait(mut self, wait: Duration) -> Self {
-        self.first_wait = wait;
+        self.first_wait = crate::options::bounded(wait);
         self
     }
 
     /// What the waits grow up to.
     #[must_use]
     pub fn longest_wait(mut self, wait: Duration) -> Self {
-        self.longest_wait = wait;
+        self.longest_wait = crate::options::bounded(wait);
         self
     }
 

@@ -69,8 +69,9 @@ impl Session {
         match tokio::time::timeout(limit, answer).await {
             // Said, or dropped with the link; an error of a link that ended, or of a session that the engine forgot, is its end.
             Ok(Ok(Err(error)))
-                if !error.may_have_happened()
-                    && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Unauthenticated) =>
+                if error.is_read_from_words()
+                    || (!error.may_have_happened()
+                        && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Unauthenticated)) =>
             {
                 Err(error)
             }

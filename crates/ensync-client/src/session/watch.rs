@@ -22,7 +22,8 @@ pub(super) async fn heartbeat(link: &LiveLink, every: Duration) -> Error {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = prove(link, every).await {
+        // It may stand behind something large on a slow network.
+        if let Err(error) = prove(link, every.saturating_add(link.vitals.on_its_way())).await {
             return error;
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ensync_client::core::{Command, ErrorKind};
+use ensync_client::core::{Command, ErrorKind, Extension};
 use tokio::time::Instant;
 
-use crate::scripted::{Answer, Scripted, somebody};
+use crate::scripted::{Answer, Scripted, delivery, somebody};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,4 +75,24 @@ async fn nothing_is_queued_once_the_client_is_closed() {
     client.close().await.unwrap();
     let refused = client.publish("a/b", &1).to(somebody()).queue().await.unwrap_err();
     assert_eq!((refused.kind(), outbox.status().waiting), (ErrorKind::Closed, 0));
+}
+
+/// What paces an engine without flow control waits for an answer with the turn of the subscription in its hand.
+#[tokio::test(start_paused = true)]
+async fn close_does_not_wait_for_a_pause_that_nobody_answers() {
+    let engine = Scripted::with(&[Extension::Fencing], |_, command| match command {
+        Command::Pause { .. } => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let _events = client.subscribe("a/b").max_in_flight(2).await.unwrap();
+    for n in 0..3 {
+        engine.push(delivery("a/b", &format!("event-{n}"), n));
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(engine.count("pause"), 1, "the window is full");
+    let begun = Instant::now();
+    client.close().await.unwrap();
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    assert_eq!(engine.count("unsubscribe"), 1);
 }

@@ -123,7 +123,13 @@ mod queued {
         rotating.up.store(true, Ordering::Relaxed);
         client.wait_until_live().await.unwrap();
         client.publish("other/name", &2).to(rotating.reader()).queue().await.unwrap();
-        tokio::time::sleep(2 * SECOND).await;
+        let sent = async {
+            while rotating.published().is_empty() {
+                tokio::time::sleep(SECOND / 100).await;
+            }
+        };
+        tokio::time::timeout(30 * SECOND, sent).await.expect("the other is held up");
+        tokio::time::sleep(SECOND).await;
         let names: Vec<_> = rotating.published().into_iter().map(|publish| publish.event.to_string()).collect();
         assert_eq!(names, ["other/name"]);
         rotating.opens_as_sent_by(&rotating.present);

@@ -30,7 +30,7 @@ impl Broker {
         let (answer, answered) = oneshot::channel();
         let ask = Ask::Admin { command: Box::new(command), looks, answer };
         self.0.registrar.send(ask).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?.map(drop)
+        answered.await.map_err(|_| self.unanswered())?.map(drop)
     }
 
     /// Changes an app, and says how it was right before, and how it is right after: nobody else's change is between them.

@@ -64,6 +64,8 @@ pub(super) struct Sender(Arc<Shared>);
 impl Sender {
     /// Whether somebody may still take it.
     pub(super) fn send(&self, delivery: Outgoing) -> bool {
+        // Until it is taken nobody has seen it.
+        delivery.wait();
         let mut waiting = self.0.lock();
         if waiting.unread {
             return false;
@@ -75,7 +77,6 @@ impl Sender {
             waiting.room_bytes = waiting.bytes.saturating_mul(2);
         }
         waiting.bytes = waiting.bytes.saturating_add(delivery.size());
-        delivery.wait();
         waiting.deliveries.push_back((Instant::now(), delivery));
         let waker = waiting.waker.take();
         drop(waiting);

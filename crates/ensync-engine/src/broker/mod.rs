@@ -126,22 +126,18 @@ struct Handle {
     records: Arc<Records>,
 }
 
-impl Handle {
-    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(request(answer)).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
-    }
-}
-
 impl Broker {
     /// Stops: new commands are refused, those that wait are finished, then every session's inbox ends. A partition whose disk hangs keeps the
     /// others from nothing that they have to store.
     pub async fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
-        _ = self.0.registrar.send(Ask::Shutdown).await;
+        let registrar = self.0.registrar.clone();
+        let told = tokio::spawn(async move {
+            _ = registrar.send(Ask::Shutdown).await;
+            registrar.closed().await;
+        });
         // What administrators asked for before needs the partitions; but one of them may hang.
-        _ = tokio::time::timeout(REGISTRAR, self.0.registrar.closed()).await;
+        _ = tokio::time::timeout(REGISTRAR, told).await;
         // Each by itself: one whose disk hangs is no reason for the others to wait.
         let told = self.0.partitions.iter().map(async |partition| {
             _ = tokio::time::timeout(LINES, partition.lines.empty()).await;
@@ -204,7 +200,22 @@ impl Broker {
     /// Sends a request to a partition's task and waits for its answer.
     async fn ask<T>(&self, partition: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
         self.check_running()?;
-        self.of_partition(partition)?.ask(request).await
+        self.ask_of(self.of_partition(partition)?, request).await
+    }
+
+    async fn ask_of<T>(&self, partition: &Handle, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        partition.requests.send(request(answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| self.unanswered())?
+    }
+
+    /// Why a request that was sent has no answer.
+    fn unanswered(&self) -> Error {
+        if self.is_stopping() {
+            return stopped();
+        }
+        let message = "a task of the engine failed; whether this is done shows when the engine is started again";
+        Error::new(ErrorKind::Interrupted, message)
     }
 
     /// The same for a client, in the line of its app. What waits there when the broker stops is carried out.
@@ -217,7 +228,7 @@ impl Broker {
         self.check_running()?;
         let partition = self.of_partition(partition)?;
         let turn = partition.lines.turn(app).await;
-        partition.ask(|answer| request(answer, turn)).await
+        self.ask_of(partition, |answer| request(answer, turn)).await
     }
 
     fn of_partition(&self, partition: usize) -> Result<&Handle> {

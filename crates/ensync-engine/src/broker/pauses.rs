@@ -195,7 +195,17 @@ async fn nobody_waits_for_anothers_checkpoint() {
         if events > 0 {
             broker.0.partitions[0].requests.send(Request::Checkpoints).await.unwrap();
         }
-        let (took, made) = checkpoints(&place.path().join("partition-0"), publish(&broker, lasts)).await;
+        let folder = place.path().join("partition-0");
+        let (mut took, mut made) = checkpoints(&folder, publish(&broker, lasts)).await;
+        // Beside other tests a disk may take longer over one.
+        for _ in 0..60 {
+            if events == 0 || made > 0 {
+                break;
+            }
+            let (more, again) = checkpoints(&folder, publish(&broker, lasts)).await;
+            (took, made) = ([took, more].concat(), made + again);
+        }
+        took.sort_unstable();
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
         let (p50, p99, p999, most) = (at(0.5), at(0.99), at(0.999), at(1.0));
         // Not with println, which the test harness would keep to itself.

@@ -18,6 +18,8 @@ use crate::state::{Access, InUse, SessionNumber, SessionOf, check_unused, remove
 
 /// How long to wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long partitions may take to say what is under a name, which nobody uses meanwhile.
+const USED: Duration = Duration::from_secs(5);
 /// How long partitions may take to make space.
 const SPACE: Duration = Duration::from_secs(5);
 /// The longest sleep.
@@ -235,12 +237,17 @@ impl Registrar {
         false
     }
 
-    /// What is under an event name in all partitions. Nobody uses it meanwhile.
+    /// What is under an event name in all partitions. Nobody uses it meanwhile, so that takes no longer than it may.
     async fn in_use(&self, name: &EventName) -> Result<InUse> {
+        let until = Instant::now() + USED;
         let mut used = InUse::default();
         for partition in &self.partitions {
-            let name = name.clone();
-            used.add(ask(partition, |answer| Request::InUse { name, answer }).await?);
+            let asked = ask(partition, |answer| Request::InUse { name: name.clone(), answer });
+            let answered = tokio::time::timeout_at(until, asked).await.map_err(|_| {
+                let message = "a partition of the engine does not answer, so nobody knows what is under this name; nothing was changed; try later";
+                Error::new(ErrorKind::Unavailable, message)
+            })?;
+            used.add(answered?);
         }
         Ok(used)
     }

@@ -68,7 +68,6 @@ impl Broker {
         });
         let mut recovered = futures::future::try_join_all(recovered).await?;
         together::check(&registry_log, &registry, &recovered)?;
-        together::check_apps(&access, &recovered)?;
         let logged_at = recovered.iter().map(|(partition, ..)| partition.logged_at()).chain([access.logged_at()]).max();
         let time = Time::anchored(options.clock.clone(), logged_at.unwrap_or_default());
         let access = ticked(access, &time);
@@ -77,6 +76,8 @@ impl Broker {
             access.configure(partition);
             expired += partition.recovered(time.now());
         }
+        // What has expired by now is nobody's loss. Nothing was stored until here.
+        together::check_apps(&access, &recovered)?;
         if expired > 0 {
             // Where the clock was behind when they came, it is more than it should be: the log tells of that.
             tracing::warn!(expired, "events expired while no engine ran, and are gone");

@@ -304,8 +304,14 @@ impl Task {
         let mut unread = Vec::new();
         for outgoing in outgoing {
             let session = outgoing.consumer;
-            if layer.outbox(session).is_some_and(|outbox| !outbox.send(outgoing)) {
-                unread.push(session);
+            match layer.outbox(session) {
+                Some(outbox) => {
+                    if !outbox.send(outgoing) {
+                        unread.push(session);
+                    }
+                }
+                // Its session is over, and what says so is on its way: nobody sees it.
+                None => outgoing.wait(),
             }
         }
         drop(layer);

@@ -19,7 +19,7 @@ use crate::log::disk::format::{self, FRAME, Frame, HEADER, LOST, position};
 use crate::log::disk::io::SystemIo;
 use crate::log::disk::layout::Layout;
 use crate::log::disk::{DiskLog, DiskOptions, blocking};
-use crate::model::{Encoded, EventRef, Position, Record, Removed};
+use crate::model::{Encoded, EventRef, Need, Position, Record, Removed};
 
 /// What is wrong with a data directory, and what it costs to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,6 +158,8 @@ pub(super) async fn repair_log(path: PathBuf, registry: Option<Apps>) -> Result<
     }
     let removed = plan.unknown.into_iter().map(Removed::Recipient);
     records.extend(removed.map(|queues| Encoded::from(&Record::Remove { queues })));
+    // The disk may be full: that is when logs are damaged.
+    let records: Vec<_> = records.into_iter().map(|record| record.with_need(Need::Frees)).collect();
     for records in records.chunks(1_024) {
         log.append(records.to_vec()).await?;
     }

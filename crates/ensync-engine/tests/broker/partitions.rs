@@ -211,6 +211,21 @@ async fn a_name_that_is_about_to_go_is_used_by_nobody_meanwhile() {
     publish_to(&broker, &warehouse, SHOP).await;
 }
 
+/// It is not kept from everybody for as long as one disk hangs.
+#[tokio::test(start_paused = true)]
+async fn a_name_is_used_again_if_nobody_can_tell_what_is_under_it() {
+    let (broker, hold) = broker_with_held().await;
+    let (shop, warehouse) = (login(&broker, SHOP).await, login(&broker, WAREHOUSE).await);
+    hold.send_replace(true);
+    let mut stuck = std::pin::pin!(send(&broker, &shop.peer, "b25l"));
+    assert!(stuck.as_mut().now_or_never().is_none());
+    let deleted = tokio::time::timeout(Duration::from_secs(6), broker.delete_event(event())).await;
+    assert_eq!(deleted.expect("it is answered").unwrap_err().kind(), ErrorKind::Unavailable);
+    publish_to(&broker, &warehouse, SHOP).await;
+    hold.send_replace(false);
+    stuck.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn sessions_that_may_not_go_on_end_wherever_their_queues_are() {
     for app in [SHOP, WAREHOUSE] {

@@ -28,6 +28,8 @@ async fn open(disk: &Disk, partitions: u32) -> Broker {
     options.limits.max_in_flight = 1_000_000.try_into().unwrap();
     options.limits.max_bytes_in_flight = u64::MAX;
     options.defaults.max_deliveries = u32::MAX.try_into().unwrap();
+    // Nobody has to hurry.
+    options.defaults.ack_timeout = Duration::from_secs(3_600);
     let mut kept = DiskOptions::default();
     kept.partitions = partitions.try_into().ok();
     Broker::start(options, Logs::open(disk.path(), kept).await.unwrap()).await.unwrap()

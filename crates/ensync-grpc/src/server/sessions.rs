@@ -49,7 +49,7 @@ impl Sessions {
         }
     }
 
-    /// Ends a session because its client says so. What it held is back with its queues when this returns.
+    /// Ends a session because its client says so. What it held goes back to its queues, behind what it sent.
     pub(super) async fn leave(&self, client_id: &str, connection: &Connection) -> Result<()> {
         let session = self.find(client_id, connection)?;
         session.leave();

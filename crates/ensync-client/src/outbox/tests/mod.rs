@@ -136,9 +136,24 @@ fn a_parked_event_waits_again_in_its_place() {
     store.transact(|batch| batch.park(QueuedId(1), &entry(1))).unwrap();
     assert_eq!((store.count.status().waiting, store.count.status().parked), (1, 1));
     assert_eq!(store.transact(|batch| batch.list_parked()).unwrap().0.len(), 1);
-    assert!(store.transact(|batch| batch.unpark(QueuedId(1), true)).unwrap().0);
-    assert!(!store.transact(|batch| batch.unpark(QueuedId(1), true)).unwrap().0);
+    assert!(store.transact(|batch| batch.unpark(QueuedId(1), Some(NOW))).unwrap().0);
+    assert!(!store.transact(|batch| batch.unpark(QueuedId(1), Some(NOW))).unwrap().0);
     assert_eq!(waiting(&mut store, NOW).0, [1, 2]);
+}
+
+/// Whoever lets it be sent again, after longer than events may wait, does not want it dropped.
+#[test]
+fn a_parked_event_is_not_too_old_when_it_waits_again() {
+    let place = Place::new();
+    let mut store = place.store(OutboxOptions::new().max_age(Duration::from_secs(10))).unwrap();
+    put(&mut store, 1).unwrap();
+    store.transact(|batch| batch.park(QueuedId(1), &entry(1))).unwrap();
+    let later = Timestamp::from_millis(100_000);
+    let (waits, outcomes) = waiting(&mut store, later);
+    assert_eq!((waits.len(), outcomes.len()), (0, 0));
+    assert!(store.transact(|batch| batch.unpark(QueuedId(1), Some(later))).unwrap().0);
+    assert_eq!(waiting(&mut store, Timestamp::from_millis(110_000)).0, [1]);
+    assert_eq!(waiting(&mut store, Timestamp::from_millis(110_001)).0, [0; 0], "its age began anew");
 }
 
 #[test]

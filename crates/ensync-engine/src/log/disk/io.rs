@@ -157,7 +157,12 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 fn preallocate(file: &File, length: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
     use rustix::io::Errno;
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+    let had = file.metadata()?.len();
+    if had >= length {
+        return Ok(());
+    }
+    // Some file systems want as much free as is asked for, taken already or not.
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), had, length - had) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => extend(file, length),
         done => done.map_err(Into::into),
     }

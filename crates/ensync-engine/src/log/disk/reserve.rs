@@ -6,9 +6,9 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::directory::Directory;
 use super::io::is_full;
@@ -20,6 +20,8 @@ use crate::seldom::Seldom;
 
 /// The smallest piece that is worth a try.
 const PIECE: u64 = SHORTEST;
+/// What one log gives back to have it at once in another form is not for the others of the program meanwhile.
+static HANDED_OVER: RwLock<()> = RwLock::new(());
 /// How many segments' lengths are kept: one fills while the next is still to come, so that the first can be dropped.
 const SEGMENTS: u64 = 2;
 /// What may be stored between two words of the state about its next checkpoint, at most.
@@ -58,7 +60,14 @@ impl Reserve {
     pub(super) fn open(directory: &Directory) -> Self {
         let open = || {
             let file = directory.io.reuse(directory.folder()?, &directory.reserve())?;
-            let bytes = file.metadata()?.len();
+            let metadata = file.metadata()?;
+            let mut bytes = metadata.len();
+            // A copy may have holes for what was kept.
+            #[cfg(unix)]
+            if std::os::unix::fs::MetadataExt::blocks(&metadata).saturating_mul(512) < bytes {
+                directory.io.truncate(&file, 0)?;
+                bytes = 0;
+            }
             io::Result::Ok(Held { file: Some(file), bytes })
         };
         let held = open().unwrap_or_else(|cause| {
@@ -77,7 +86,10 @@ impl Reserve {
     /// when it is there, one more has to find room.
     fn wanted(&self) -> u64 {
         let (segment, next, files) = (self.segment.load(Relaxed), self.next.load(Relaxed), *lock(&self.files));
-        SEGMENTS * segment + MARGIN.min(segment) + (next + next.max(files.newest)).saturating_sub(files.all)
+        // Only over the file that lies aside the next one can be written.
+        let checkpoints =
+            (next + next.max(files.newest)).saturating_sub(files.all).max(next.saturating_sub(files.aside));
+        SEGMENTS * segment + MARGIN.min(segment) + checkpoints
     }
 
     /// How many bytes of what is kept records of a kind have to leave: all of them the next checkpoint's, and each kind more than those
@@ -87,8 +99,8 @@ impl Reserve {
         let checkpoint = self.next.load(Relaxed).saturating_sub(files.aside);
         match need {
             Need::Frees => checkpoint,
-            Need::Ends => checkpoint + segment / 4,
-            Need::Keeps => checkpoint + segment,
+            Need::Ends => checkpoint + (segment / 4).max(SHORTEST),
+            Need::Keeps => checkpoint + segment.max(2 * SHORTEST),
             Need::Grows => u64::MAX,
         }
     }
@@ -96,6 +108,7 @@ impl Reserve {
 
 impl Held {
     fn grow(&mut self, directory: &Directory, to: u64) -> io::Result<()> {
+        let _alone = HANDED_OVER.write().unwrap_or_else(PoisonError::into_inner);
         let file = match &self.file {
             Some(file) => file,
             None => self.file.insert(directory.io.reuse(directory.folder()?, &directory.reserve())?),
@@ -148,6 +161,11 @@ impl Shared {
         if held.bytes >= wanted {
             return true;
         }
+        // Asked first: to try would take all there is from the others for a moment, and takes long where space is taken by writing it.
+        let free = self.directory.space().map_or(u64::MAX, |(_, free)| free);
+        if free < wanted - held.bytes {
+            return false;
+        }
         // A little more than that, for it is wanted again with each event that comes.
         let plenty = (wanted + wanted / 16).next_multiple_of(PIECE);
         held.grow(&self.directory, plenty).or_else(|_| held.grow(&self.directory, wanted)).is_ok()
@@ -199,6 +217,7 @@ impl Shared {
             let path = self.directory.path.display();
             tracing::warn!(%path, times, "the disk is full: what was kept of it for acknowledgements is used now, and events are refused");
         }
+        let _handed = HANDED_OVER.read().unwrap_or_else(PoisonError::into_inner);
         let to = held.bytes - length;
         held.shrink(&self.directory, to);
         let mut made = make(length);
@@ -222,6 +241,7 @@ impl Shared {
         let Ok((file, had)) = file.and_then(|file| file.metadata().map(|found| (file, found.len()))) else {
             return false;
         };
+        let _handed = HANDED_OVER.read().unwrap_or_else(PoisonError::into_inner);
         let mut lacks = bytes.saturating_sub(had);
         // The file system may need some for itself.
         for _ in 0..4 {

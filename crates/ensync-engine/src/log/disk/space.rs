@@ -29,6 +29,9 @@ pub(super) fn segment_length(directory: &Directory, wanted: u64) -> u64 {
     wanted.min((total / SHARE).max(SHORTEST) / 4096 * 4096)
 }
 
+/// What a checkpoint's file has around the state at most, in bytes.
+const AROUND: u64 = 4_096;
+
 impl Shared {
     pub(super) fn space(&self) -> Result<LogSpace> {
         let (total, free) =
@@ -57,7 +60,7 @@ impl Shared {
         let save = || checkpoint::save(&self.directory, &self.id, at, state);
         let bytes = state.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let saved = match save() {
-            Err(error) if lacks_space(&error) && self.room_for_checkpoint(bytes + SHORTEST) => save(),
+            Err(error) if lacks_space(&error) && self.room_for_checkpoint(bytes + AROUND) => save(),
             saved => saved,
         };
         self.measure_checkpoints();

@@ -134,6 +134,12 @@ impl Writer {
     /// A disk without space has room for some runs only, so this one takes the place of one in which nothing was stored: however often a
     /// supervisor starts an engine there, it starts. Should the power fail in the middle of that, the log ends before the mark.
     pub(super) fn begin(&mut self, mark: Option<u32>) -> Result<()> {
+        let room = u64::from(self.offset) + format::FRAME as u64 <= self.capacity || self.spare.is_some();
+        if let Some(mark) = mark.filter(|_| !room) {
+            // What is kept of the disk is not for this, where there is another place.
+            (self.offset, self.commit) = (mark, self.commit.saturating_sub(1));
+            return self.store(&[]).map(drop);
+        }
         let begun = self.store(&[]).map(drop);
         let Some(mark) = mark.filter(|_| begun.is_err() && self.shared.failure.get().is_none()) else { return begun };
         (self.offset, self.commit) = (mark, self.commit.saturating_sub(1));

@@ -40,7 +40,11 @@ impl Writer {
             Opened::Ours(sequence) | Opened::Theirs(sequence) => *sequence,
             Opened::Untold(error) => return Err(self.give_up(error.clone(), false)),
         };
-        if let Err(error) = self.look(end).await {
+        let stored = self.shared.last();
+        if end <= stored {
+            return Err(self.give_up(self.shared.link.lost(stored, end), false));
+        }
+        if let Err(error) = self.look(end, matches!(opened, Opened::Ours(_))).await {
             return Err(self.give_up(error, false));
         }
         match opened {
@@ -61,17 +65,30 @@ impl Writer {
         }
     }
 
-    /// Takes note of what is stored of what is under way, before a sequence.
-    async fn look(&mut self, end: u64) -> Result<()> {
+    /// Takes note of what is stored of what is under way, before an opening. If that is this run's own, whoever answers has to have it:
+    /// a server that lags behind does not have what was stored before it, either.
+    async fn look(&mut self, end: u64, ours: bool) -> Result<()> {
         let mut pause = PAUSES.0;
         let mut from = self.last + 1;
-        while from < end {
-            let found = match self.shared.link.next(from, end - 1, AT_ONCE).await {
+        let until = if ours { end } else { end.saturating_sub(1) };
+        while from <= until {
+            let found = match self.shared.link.next(from, until, AT_ONCE).await {
                 Ok(found) => found,
                 Err(error) if error.kind() == ErrorKind::Unavailable && self.shared.rest(&mut pause).await => continue,
                 Err(error) => return Err(error),
             };
-            let Some(last) = found.last() else { break };
+            let Some(last) = found.last() else {
+                if !ours {
+                    break;
+                }
+                if self.shared.rest(&mut pause).await {
+                    continue;
+                }
+                return Err(self
+                    .shared
+                    .link
+                    .unavailable("read", &format_args!("message {end}, which was just stored, is not there")));
+            };
             from = last.sequence + 1;
             for stored in &found {
                 // What was sent is compared as a whole: a message that only looks like it is not it.
@@ -147,7 +164,10 @@ impl Shared {
         let subject = link.subjects.openings();
         let Some(last) = link.leader_last(&subject).await? else { return Err(link.gone()) };
         let is = |stored: &Stored| matches!(Message::decode(&stored.bytes, id), Ok(Message::Opening(opening)) if opening == *ours);
-        if last.sequence <= term {
+        if last.sequence < term {
+            return Err(link.lost(term, last.sequence));
+        }
+        if last.sequence == term {
             return Ok(None);
         }
         if is(&last) {

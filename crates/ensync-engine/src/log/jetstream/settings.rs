@@ -194,6 +194,7 @@ fn check(found: &Config, wanted: &Config, servers: &str) -> Result<Id> {
     expect("replicas", replicas.0 >= replicas.1, replicas.0.to_string(), &format!("{} or more", replicas.1));
     expect("allow_direct", found.allow_direct, "false".into(), "true");
     expect("allow_rollup_hdrs", found.allow_rollup, "false".into(), "true");
+    expect("deny_delete", found.deny_delete, "false".into(), "true");
     expect("deny_purge", !found.deny_purge, "true".into(), "false");
     expect("no_ack", !found.no_ack, "true".into(), "false");
     expect("sealed", !found.sealed, "true".into(), "false");

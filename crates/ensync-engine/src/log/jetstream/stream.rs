@@ -249,6 +249,16 @@ impl Link {
         );
         Error::new(ErrorKind::InvalidInput, message)
     }
+
+    /// The stream goes on before what it had acknowledged: positions would be given out once more.
+    pub(super) fn lost(&self, stored: u64, end: u64) -> Error {
+        let (name, servers) = (&self.name, self.nats.servers());
+        let message = format!(
+            "the stream {name} on NATS at {servers} lost messages that it had acknowledged: message {stored} was stored, and it goes on at {end} now; \
+             look after the disks of the servers, then start the engine again"
+        );
+        Error::new(ErrorKind::InvalidInput, message)
+    }
 }
 
 /// A message that came by direct get: what it is says its headers.

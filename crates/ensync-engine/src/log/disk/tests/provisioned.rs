@@ -191,3 +191,37 @@ async fn a_registry_that_is_older_than_what_waits_is_refused_and_costs_nothing()
     let broker = start(&place, &clock).await;
     assert_eq!(broker.queues().await.unwrap().iter().map(|queue| queue.ready).sum::<usize>(), 1);
 }
+
+/// What is over by the time of the start is nobody's loss, and no tool would find it.
+#[tokio::test]
+async fn what_has_expired_for_an_app_that_nobody_knows_keeps_no_engine_from_starting() {
+    let place = Place::new();
+    let clock = ManualClock::new();
+    let short = EventName::parse("orders/short").unwrap();
+    let broker = start(&place, &clock).await;
+    let key = broker.create_app("shop", SHOP).await.unwrap();
+    let ttl = Some(Duration::from_secs(60));
+    broker.register_event(short.clone(), EventOptions { ttl, ..EventOptions::default() }).await.unwrap();
+    broker.shutdown().await;
+    let (registry, before) = (place.path().join("registry"), place.path().join("before"));
+    fs::create_dir(&before).unwrap();
+    for file in fs::read_dir(&registry).unwrap().map(|file| file.unwrap()) {
+        fs::copy(file.path(), before.join(file.file_name())).unwrap();
+    }
+    let broker = start(&place, &clock).await;
+    broker.create_app("store", STORE).await.unwrap();
+    publish(&broker, &key, STORE, &short, "one").await;
+    broker.shutdown().await;
+    fs::remove_dir_all(&registry).unwrap();
+    fs::rename(&before, &registry).unwrap();
+    let options = BrokerOptions { clock: Arc::new(clock.clone()), ..BrokerOptions::default() };
+    let logs = Logs::open(place.path(), super::options()).await.unwrap();
+    Broker::start(options, logs.clone()).await.unwrap_err();
+    for log in logs.all() {
+        log.close().await;
+    }
+    clock.advance(Duration::from_secs(120));
+    let broker = start(&place, &clock).await;
+    assert_eq!(broker.queues().await.unwrap().iter().map(|queue| queue.ready).sum::<usize>(), 0);
+    broker.shutdown().await;
+}

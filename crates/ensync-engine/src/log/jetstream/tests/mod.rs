@@ -39,6 +39,20 @@ async fn open(nats: &Nats, name: &str) -> JetStreamLog {
     JetStreamLog::open(nats, name, options()).await.unwrap()
 }
 
+/// One that waits for no answer for long. To make a stream a busy disk may take longer.
+async fn open_impatient(nats: &Nats) -> JetStreamLog {
+    let opened = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let options = JetStreamOptions { answer_within: Duration::from_millis(200), ..options() };
+            match JetStreamLog::open(nats, "LOG", options).await {
+                Ok(log) => return log,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+            }
+        }
+    });
+    opened.await.expect("it does not open")
+}
+
 fn record(text: &str) -> Encoded {
     Encoded::new(text.to_owned(), "", true)
 }
