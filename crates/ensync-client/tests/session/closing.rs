@@ -86,7 +86,7 @@ async fn close_does_not_wait_for_a_pause_that_nobody_answers() {
     });
     let client = engine.client().await;
     let _events = client.subscribe("a/b").max_in_flight(2).await.unwrap();
-    for n in 0..3 {
+    for n in 1..=3 {
         engine.push(delivery("a/b", &format!("event-{n}"), n));
     }
     tokio::time::sleep(SECOND).await;

@@ -13,8 +13,7 @@ use super::session_layer::SessionLayer;
 use crate::metrics::Metrics;
 use crate::model::codec::snapshot;
 use crate::model::{Position, Record, Settings};
-use crate::registry::Picture;
-use crate::state::Access;
+use crate::state::{Access, Picture};
 
 /// After how many records a checkpoint is saved; what it covers is dropped.
 const RECORDS: u64 = 1_024;

@@ -60,7 +60,8 @@ pub use crate::partition::{
 pub(crate) use crate::partition::{Found, Peeked, Sight, Standing, Subscribed};
 
 use crate::model::{KeyHash, RegistrySnapshot, partition_of};
-use crate::registry::{Picture, Registry};
+pub(crate) use crate::registry::Picture;
+use crate::registry::Registry;
 use rate::Rates;
 use sessions::{Session, Sessions};
 
