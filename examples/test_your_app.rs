@@ -55,7 +55,8 @@ async fn main() -> Result<()> {
 
     // The engine's disk is full: the shop hears of it, and nothing is half there.
     let full = test.log_faults().fill();
-    assert!(till.publish(ORDERS, &"o-2").to(warehouse.app_id).await.is_err());
+    let soon = Duration::from_secs(1); // otherwise it is tried again for as long as a publish may take, 30 s
+    assert!(till.publish(ORDERS, &"o-2").to(warehouse.app_id).timeout(soon).await.is_err());
     drop(full);
     test.wait_until_empty(ORDERS, warehouse.app_id).await.map(drop)
 }
