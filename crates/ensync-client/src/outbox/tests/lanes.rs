@@ -72,18 +72,18 @@ impl Troubled {
 
 #[tokio::test(start_paused = true)]
 async fn however_many_are_in_trouble_the_others_events_go() {
-    for count in [6, 12, 50, 200] {
+    for count in [12, 100] {
         let troubled = Troubled::new(count).await;
-        tokio::time::sleep(600 * SECOND).await;
+        tokio::time::sleep(200 * SECOND).await;
         let (begun, before) = (Instant::now(), troubled.attempts());
-        for _ in 0..60 {
+        for _ in 0..20 {
             troubled.put(vec![event_for(60_000)]).await;
             let took = troubled.until_waiting(count.into()).await;
             assert!(took < 5 * SECOND, "{count} are in trouble: {took:?}");
             tokio::time::sleep(10 * SECOND).await;
         }
         // And those in trouble are not asked without end: each waits half of the longest wait at least.
-        let (attempts, most) = (troubled.attempts() - before, usize::from(count) * 600 / 15 + 60 + 32);
+        let (attempts, most) = (troubled.attempts() - before, usize::from(count) * 200 / 15 + 20 + 32);
         assert!(attempts < most, "{count} are in trouble: {attempts} attempts in {:?}", begun.elapsed());
     }
 }
@@ -92,11 +92,11 @@ async fn however_many_are_in_trouble_the_others_events_go() {
 #[tokio::test(start_paused = true)]
 async fn each_of_those_in_trouble_has_its_turn() {
     let troubled = Troubled::new(30).await;
-    tokio::time::sleep(600 * SECOND).await;
+    tokio::time::sleep(200 * SECOND).await;
     let before = troubled.attempts();
-    tokio::time::sleep(600 * SECOND).await;
+    tokio::time::sleep(300 * SECOND).await;
     let attempts = troubled.attempts() - before;
-    assert!((100..300).contains(&attempts), "{attempts} in ten minutes, while nothing goes");
+    assert!((50..150).contains(&attempts), "{attempts} in five minutes, while nothing goes");
     troubled.far.troubled.lock().unwrap().remove(&recipient(29));
     let took = troubled.until_waiting(29).await;
     assert!(took < 180 * SECOND, "{took:?}");
@@ -106,6 +106,7 @@ async fn each_of_those_in_trouble_has_its_turn() {
 #[tokio::test(start_paused = true)]
 async fn more_in_trouble_than_are_held_keep_no_other_from_its_turn() {
     let troubled = Troubled::new(1_200).await;
+    // That so many fail, at their pace, takes a minute.
     tokio::time::sleep(60 * SECOND).await;
     let (begun, before) = (Instant::now(), troubled.attempts());
     troubled.put(vec![event_for(60_000)]).await;
