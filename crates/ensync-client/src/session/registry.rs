@@ -89,10 +89,12 @@ impl SubscriptionRegistry {
         let mut registry = self.lock();
         let Some(Slot::Open(open)) = registry.get_mut(event) else { return None };
         open.ended = epoch;
-        if let Some(window) = open.window.take() {
+        let window = open.window.take();
+        let was_paced = window.as_ref().is_some_and(|window| window.pauses());
+        if let Some(window) = window {
             window.stream().end();
         }
-        Some((open.to_restore(), open.buffer.take_unread()))
+        Some((Restore { was_paced, ..open.to_restore() }, open.buffer.take_unread()))
     }
 
     /// The engine is about to be asked for the stream again: what comes from now on is of that one. False if it was left meanwhile.

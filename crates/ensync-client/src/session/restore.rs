@@ -37,6 +37,8 @@ pub(crate) struct Restore {
     pub(crate) unanswered: u32,
     /// How often this link's engine refused it in words of its own.
     pub(super) in_words: u32,
+    /// Whether this link's engine was told to pause its stream because the reader was slow, and not yet that it may go on.
+    pub(super) was_paced: bool,
     /// Which subscription to the name it is.
     pub(crate) end: Arc<OnceLock<Error>>,
 }
@@ -145,9 +147,10 @@ async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>)
 
 /// Asks for one subscription again. Fails if the link does; gives it back if it is to be asked for later.
 pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Result<Option<Restore>> {
-    let in_words = slot.in_words;
+    let Restore { in_words, was_paced, .. } = slot;
     // Left meanwhile.
     let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, &slot.end) else { return Ok(None) };
+    let slot = Restore { in_words, was_paced, ..slot };
     let event = &slot.subscribe.event;
     let told = tell_in_time(shared, live, &slot).await;
     if told.is_ok() || live.is_usable() {
@@ -159,8 +162,7 @@ pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Resu
         // That it failed to subscribe says an engine of what passes, and of a name that it does not know.
         Meaning::Passes(error) if !(is_vague(&error) && in_words + 1 >= PATIENCE_WITH_WORDS) => {
             tracing::warn!(%event, %error, "not subscribed again yet; trying again");
-            let in_words = in_words + u32::from(is_vague(&error));
-            Ok(Some(Restore { in_words, ..slot }))
+            Ok(Some(Restore { in_words: in_words + u32::from(is_vague(&error)), ..slot }))
         }
         Meaning::Passes(error) | Meaning::Stays(error) => {
             refuse(shared, &slot, error.context(format_args!("subscribe again to {event}")));
@@ -219,6 +221,13 @@ async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
     // An engine that takes it only after the subscription is told again, and so is one that is not ours: it may begin each subscription
     // without a pause.
     let again = !told || !live.welcome.config.has(Extension::FlowControl);
+    if slot.was_paced && pause.is_none() {
+        // It may keep a pause by the name, and what paced it is gone.
+        match live.call(Command::Continue { event: event.clone() }, limit).await {
+            Err(error) if !live.is_usable() || passes(&error, false) => return Err(error),
+            _ => {}
+        }
+    }
     if let Some(pause) = pause.filter(|_| again) {
         match live.call(pause, limit).await {
             // What passes is said again. Else, where the first was taken, a refusal of this one says that it holds.

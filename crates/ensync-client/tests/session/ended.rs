@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensync_client::core::{Command, Error, ErrorKind};
+use ensync_client::core::{Command, Error, ErrorKind, Extension};
 use ensync_client::{Client, ConnectionEvent, Subscription};
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -115,6 +115,25 @@ async fn a_pause_of_meanwhile_is_told_and_one_that_is_over_is_not() {
     orders.resume().await.unwrap();
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(names(&engine)[4..], ["continue", "subscribe"]);
+    client.close().await.unwrap();
+}
+
+/// Whoever was told to pause because its reader was slow may keep that by the name, and nobody else would say that it may go on.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_paced_goes_on_when_it_is_made_anew() {
+    let engine = Scripted::with(&[Extension::Fencing], |_, _| Answer::Done);
+    let client = engine.client().await;
+    let mut orders = client.subscribe("a/b").max_in_flight(2).await.unwrap();
+    for n in 1..=2 {
+        engine.push(delivery("a/b", &format!("e-{n}"), n));
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((engine.count("pause"), engine.count("continue")), (1, 0));
+    engine.end_subscription("a/b", Error::new(ErrorKind::Unavailable, "gone"));
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!((engine.count("subscribe"), engine.count("pause"), engine.count("continue")), (2, 1, 1));
+    comes(&engine, &mut orders, "e-3").await;
+    assert_eq!(engine.links(), 1);
     client.close().await.unwrap();
 }
 
