@@ -29,7 +29,8 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
 ///
 /// 1. calls may overlap;
 /// 2. each call resolves exactly once;
-/// 3. the link's inbox ends after at most one `Err`;
+/// 3. the link's inbox ends after at most one `Err`. None, or one of the kind [`Closed`](crate::ErrorKind::Closed), says that the link ended
+///    in good order, as the other side wanted: the next is sought at once;
 /// 4. after the end every call is [`Closed`](crate::ErrorKind::Closed), and a call that was under way is
 ///    [`Interrupted`](crate::ErrorKind::Interrupted);
 /// 5. nothing is retried inside: a command goes out again only where the wire's protocol says that it was not processed. HTTP/2 says

@@ -280,13 +280,18 @@ impl Half for Pump {
             // Expected once we said goodbye; the end of the stream follows.
             Message::Close(_) if self.leaving.is_some() => Ok(()),
             Message::Close(frame) => {
+                let kind = match frame.as_ref().map(|frame| frame.code) {
+                    // It said goodbye in good order (RFC 6455 section 7.4.1; 1012, "service restart", is in IANA's registry).
+                    Some(CloseCode::Normal | CloseCode::Away | CloseCode::Restart) => ErrorKind::Closed,
+                    _ => ErrorKind::Interrupted,
+                };
                 let why = match frame {
                     Some(CloseFrame { code, reason }) => {
                         format!("{} {:?}", u16::from(code), reason.chars().take(120).collect::<String>())
                     }
                     None => "no reason given".to_owned(),
                 };
-                Err(self.failed(ErrorKind::Interrupted, format_args!("the engine closed the connection: {why}")))
+                Err(self.failed(kind, format_args!("the engine closed the connection: {why}")))
             }
             Message::Binary(_) | Message::Frame(_) => {
                 Err(self.failed(ErrorKind::Protocol, format_args!("the engine sent a binary frame; frames are text")))

@@ -45,14 +45,25 @@ async fn an_engine_that_vanishes_interrupts() {
 
 #[tokio::test]
 async fn an_engine_that_closes_says_why() {
-    let (link, mut engine) = linked().await;
-    let waiting = call(&link.transport, resume("a"));
-    hear(&mut engine).await;
-    let close = CloseFrame { code: CloseCode::Away, reason: Utf8Bytes::from_static("restarting") };
-    engine.close(Some(close)).await.unwrap();
-    fails_as(link, waiting, ErrorKind::Interrupted, "the engine closed the connection: 1001 \"restarting\"").await;
-    // The goodbye was returned, so the engine's own close is a clean one.
-    assert!(matches!(engine.next().await, Some(Ok(Message::Close(_)))));
+    // In good order, which is followed at once, or not.
+    for (code, kind) in [
+        (CloseCode::Normal, ErrorKind::Closed),
+        (CloseCode::Away, ErrorKind::Closed),
+        (CloseCode::Restart, ErrorKind::Closed),
+        (CloseCode::Again, ErrorKind::Interrupted),
+        (CloseCode::Policy, ErrorKind::Interrupted),
+        (CloseCode::Error, ErrorKind::Interrupted),
+    ] {
+        let (link, mut engine) = linked().await;
+        let waiting = call(&link.transport, resume("a"));
+        hear(&mut engine).await;
+        let close = CloseFrame { code, reason: Utf8Bytes::from_static("restarting") };
+        engine.close(Some(close)).await.unwrap();
+        let part = format!("the engine closed the connection: {} \"restarting\"", u16::from(code));
+        fails_as(link, waiting, kind, &part).await;
+        // The goodbye was returned, so the engine's own close is a clean one.
+        assert!(matches!(engine.next().await, Some(Ok(Message::Close(_)))));
+    }
 }
 
 #[tokio::test]
