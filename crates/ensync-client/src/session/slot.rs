@@ -73,7 +73,13 @@ impl Slot {
 impl Open {
     pub(super) fn to_restore(&self) -> Restore {
         let Self { subscribe, unanswered, end, .. } = self;
-        Restore { subscribe: subscribe.clone(), unanswered: *unanswered, in_words: 0, was_paced: false, end: end.clone() }
+        Restore {
+            subscribe: subscribe.clone(),
+            unanswered: *unanswered,
+            in_words: 0,
+            was_paced: false,
+            end: end.clone(),
+        }
     }
 
     /// Ends the reader's stream, and gives what was not read.

@@ -2,10 +2,12 @@
 
 use std::future::IntoFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ensync_client::core::ErrorKind;
-use ensync_client::{Client, ConnectionEvent};
+use async_trait::async_trait;
+use ensync_client::core::{AppKey, Connector, Endpoint, Error, ErrorKind, Link, Result};
+use ensync_client::{Client, ConnectionEvent, Engine};
 use futures::StreamExt;
 use tokio::time::Instant;
 
@@ -143,4 +145,31 @@ async fn counted_attempts_are_not_used_up_sooner() {
         took.push(since.elapsed());
     }
     assert!(took[0] > 60 * SECOND && took[0].abs_diff(took[1]) < SECOND, "{took:?}");
+}
+
+/// Counts attempts, each of which comes to nothing after some time.
+#[derive(Debug)]
+struct InVain(Arc<AtomicUsize>);
+
+const TAKES: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl Connector for InVain {
+    async fn connect(&self, _: &Endpoint, _: &AppKey) -> Result<Link> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(TAKES).await;
+        Err(Error::new(ErrorKind::Connect, "nobody answers"))
+    }
+}
+
+/// One that was waited for in vain was a wait: the next follows it, if it took as long as that.
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_takes_is_a_part_of_the_wait() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let engine = Engine::with_connector("grpc://engine".parse().unwrap(), Arc::new(InVain(attempts.clone())));
+    let engine = engine.retry_first_connect(true).reconnect_interval(TAKES).reconnect_factor(1.0);
+    let _client = engine.create_client("key").await.unwrap();
+    tokio::time::sleep(60 * TAKES).await;
+    let attempts = attempts.load(Ordering::Relaxed);
+    assert!((58..=61).contains(&attempts), "{attempts}");
 }

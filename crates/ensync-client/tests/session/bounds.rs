@@ -109,6 +109,21 @@ async fn publishes_under_way_are_bounded_in_number_and_in_bytes() {
     }
 }
 
+/// What others free who give up at the same deadline is room for nobody.
+#[tokio::test(start_paused = true)]
+async fn room_that_comes_too_late_is_told_as_none() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::Never,
+        _ => Answer::Done,
+    });
+    let client = engine.engine().max_publishes_in_flight(1).create_client("key").await.unwrap();
+    let publishes = (0..3).map(|_| client.publish("a/b", &1).to(somebody()).timeout(2 * SECOND));
+    let outcomes = futures::future::join_all(publishes.map(std::future::IntoFuture::into_future)).await;
+    let kinds: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap_err().kind()).collect();
+    assert_eq!(kinds, [ErrorKind::Timeout, ErrorKind::LimitExceeded, ErrorKind::LimitExceeded]);
+    assert_eq!(engine.count("publish"), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn debug_of_a_publish_shows_no_payload_and_no_time_is_said_as_that() {
     let engine = Scripted::new(|_, _| Answer::Done);
