@@ -333,12 +333,11 @@ impl Acker {
 
     /// What the engine has taken back need not be handed back.
     fn note(&self, error: Error) -> Error {
+        if let Some(lease) = self.0.lease.as_ref().filter(|_| !self.is_settled()) {
+            lease.refused(&error);
+        }
         if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::NotFound) {
             if let Some(lease) = &self.0.lease {
-                // One that was settled already may be refused as late for that.
-                if error.kind() == ErrorKind::StaleDelivery && !self.is_settled() {
-                    lease.was_over();
-                }
                 lease.lose();
             }
             self.let_go();

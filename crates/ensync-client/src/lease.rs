@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ensync_core::{Error, ErrorKind};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,11 +39,17 @@ impl Lease {
         }
     }
 
-    /// The engine refused a settlement as too late.
-    pub(crate) fn was_over(&self) {
+    /// The engine refused a settlement, the first that it could have taken: perhaps as too late. One that tells no leases has no code for
+    /// that either.
+    pub(crate) fn refused(&self, error: &Error) {
         // Not because its link is gone, or what it was told before.
-        if let Some((arrived, observed)) = self.observed.as_ref().filter(|_| !self.is_lost()) {
-            observed.refused(arrived.elapsed());
+        let Some((arrived, observed)) = self.observed.as_ref().filter(|_| !self.is_lost()) else { return };
+        match error.kind() {
+            ErrorKind::StaleDelivery => observed.refused(arrived.elapsed()),
+            ErrorKind::Refused | ErrorKind::NotFound if !error.may_have_happened() => {
+                observed.refused_in_words(arrived.elapsed());
+            }
+            _ => {}
         }
     }
 

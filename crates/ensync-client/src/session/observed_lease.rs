@@ -16,7 +16,14 @@ const COUNTS: Duration = Duration::from_secs(600);
 /// early. What is handed to a slow reader all the same is settled too late, and comes again, without end: so it is dropped where it
 /// waits. A settlement that is taken shows that a delivery of that age is still the client's.
 #[derive(Debug, Default)]
-pub(crate) struct ObservedLease(Mutex<Vec<Refused>>);
+pub(crate) struct ObservedLease(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    refused: Vec<Refused>,
+    /// The greatest age at which one was taken, and when.
+    accepted: Option<(Duration, Instant)>,
+}
 
 /// A settlement that was refused.
 #[derive(Clone, Copy, Debug)]
@@ -34,24 +41,41 @@ impl ObservedLease {
     /// The settlement of a delivery that had been here for so long, when the answer came, was refused as stale.
     pub(crate) fn refused(&self, age: Duration) {
         let (age, when) = (age.max(SHORTEST_LEASE), Instant::now());
-        let mut refused = self.lock();
+        let mut seen = self.lock();
+        let refused = &mut seen.refused;
         refused.retain(|refused| refused.counts(when));
         let place = refused.partition_point(|known| known.age <= age);
         refused.insert(place, Refused { age, when });
         refused.truncate(ENOUGH);
     }
 
+    /// The same in words of the engine's own, which may say anything: that it came too late only where others are taken, and this one was
+    /// older than any of them.
+    pub(crate) fn refused_in_words(&self, age: Duration) {
+        let (accepted, now) = (self.lock().accepted, Instant::now());
+        let counts = |when: Instant| now.saturating_duration_since(when) < COUNTS;
+        if accepted.is_some_and(|(longest, when)| counts(when) && age > longest) {
+            self.refused(age);
+        }
+    }
+
     /// The settlement of a delivery that had been here for so long, when it was sent, was taken.
     pub(crate) fn accepted(&self, age: Duration) {
-        self.lock().retain(|refused| refused.age > age);
+        let (mut seen, now) = (self.lock(), Instant::now());
+        seen.refused.retain(|refused| refused.age > age);
+        let longer =
+            |(longest, when): (Duration, Instant)| longest > age && now.saturating_duration_since(when) < COUNTS;
+        if !seen.accepted.is_some_and(longer) {
+            seen.accepted = Some((age, now));
+        }
     }
 
     /// Older than this nothing is the client's any more; `None` if that is not known.
     pub(super) fn at_most(&self, now: Instant) -> Option<Duration> {
-        self.lock().iter().filter(|refused| refused.counts(now)).nth(ENOUGH - 1).map(|refused| refused.age)
+        self.lock().refused.iter().filter(|refused| refused.counts(now)).nth(ENOUGH - 1).map(|refused| refused.age)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Refused>> {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,6 +22,8 @@ struct Backlog {
     blocks: u64,
     paused: bool,
     ignores_pause: bool,
+    /// It says so in words of its own.
+    in_words: bool,
     settled: u64,
     refused: u64,
 }
@@ -38,7 +40,11 @@ impl Backlog {
             }
             None => {
                 self.refused += 1;
-                Answer::No(ErrorKind::StaleDelivery)
+                if self.in_words {
+                    Answer::Says("event is not in flight")
+                } else {
+                    Answer::No(ErrorKind::StaleDelivery)
+                }
             }
         }
     }
@@ -90,10 +96,10 @@ fn engine(backlog: Arc<Mutex<Backlog>>) -> Arc<Scripted> {
 #[tokio::test(start_paused = true)]
 async fn what_waited_too_long_is_dropped_so_that_the_rest_is_settled_in_time() {
     // One that is not paused sends each anew whenever its lease is over, so it is chance how old the one is that comes out.
-    for (takes, ignores_pause, leases, in_vain) in
-        [(2, false, 1, 1), (4, false, 2, 2), (2, true, 1, 1), (4, true, 6, 5)]
-    {
-        let backlog = Arc::new(Mutex::new(Backlog { ignores_pause, ..Backlog::default() }));
+    for (in_words, (takes, ignores_pause, leases, in_vain)) in [false, true].into_iter().flat_map(|in_words| {
+        [(2, false, 1, 1), (4, false, 2, 2), (2, true, 1, 1), (4, true, 6, 5)].map(|case| (in_words, case))
+    }) {
+        let backlog = Arc::new(Mutex::new(Backlog { ignores_pause, in_words, ..Backlog::default() }));
         let engine = engine(backlog.clone());
         let client = engine.client().await;
         let mut orders = client.subscribe("a/b").max_in_flight(4).await.unwrap();
