@@ -33,14 +33,21 @@ macro_rules! either {
             limit: Option<Duration>,
         ) -> Answer<$response> {
             let mut client = self.client.clone();
-            if !self.earlier.load(Ordering::Relaxed) {
+            let earlier = self.earlier.load(Ordering::Relaxed);
+            if !earlier {
                 let answer = client.$current(within(request(), limit)).await.map(Response::into_inner);
                 if !is_unimplemented(&answer) {
                     return answer;
                 }
             }
             let answer = client.$earlier(within(request(), limit)).await.map(Response::into_inner);
-            if !is_unimplemented(&answer) {
+            if earlier && is_unimplemented(&answer) {
+                // It does not serve them any more, or somebody else does.
+                self.earlier.store(false, Ordering::Relaxed);
+                return client.$current(within(request(), limit)).await.map(Response::into_inner);
+            }
+            // That it failed may be the word of whoever is on the way, to whom names are nothing.
+            if answer.is_ok() {
                 self.earlier.store(true, Ordering::Relaxed);
             }
             answer

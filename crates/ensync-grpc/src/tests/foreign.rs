@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{BufMut, BytesMut};
-use ensync_core::{Bytes, Command, ErrorKind, EventId, Reply, Settle, Settlement};
+use ensync_core::{Bytes, Command, ErrorKind, Reply};
 use futures::StreamExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
@@ -34,7 +33,7 @@ pub(super) fn answer(messages: impl IntoIterator<Item = Vec<u8>>) -> http::Respo
     http::Response::builder().header("content-type", "application/grpc").body(Body::new(body)).unwrap()
 }
 
-fn unimplemented() -> http::Response<Body> {
+pub(super) fn unimplemented() -> http::Response<Body> {
     tonic::Status::unimplemented("no such call").into_http()
 }
 
@@ -62,61 +61,6 @@ async fn a_welcome_that_is_none_is_a_protocol_error() {
         });
         assert_eq!(connect(stream).await.unwrap_err().kind(), ErrorKind::Protocol);
     }
-}
-
-#[tokio::test]
-async fn an_engine_of_the_earlier_generation_is_spoken_to_by_its_names() {
-    let mut engine = Engine::start();
-    let server = engine.server.clone();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    let (stream, _serving) = serve(move |request| {
-        let (mut server, count) = (server.clone(), count.clone());
-        async move {
-            if request.uri().path().ends_with("Message") || request.uri().path().ends_with("Messages") {
-                count.fetch_add(1, Ordering::Relaxed);
-                return unimplemented();
-            }
-            server.call(request).await.unwrap()
-        }
-    });
-    let link = connect(stream).await.unwrap();
-    engine.told().await;
-    let id = EventId::parse("i").unwrap();
-    let settle = |how| Command::Settle(Settle { id: id.clone(), event: None, block: None, how });
-    for command in [
-        publish("a"),
-        settle(Settlement::Ack),
-        settle(Settlement::Rollback),
-        settle(Settlement::Discard { reason: String::new() }),
-        Command::Replay { id: id.clone(), event: name("a") },
-        Command::Pause { event: name("a"), reason: String::new() },
-        Command::Continue { event: name("a") },
-    ] {
-        link.transport.call(command.clone()).await.unwrap();
-        assert_eq!(engine.command().await.name(), if command.name() == "rollback" { "defer" } else { command.name() });
-    }
-    assert_eq!(asked.load(Ordering::Relaxed), 1, "the link remembers");
-}
-
-#[tokio::test]
-async fn a_call_that_no_generation_serves_is_an_error_and_no_more() {
-    let (stream, _serving) = serve(|request| async move {
-        match request.uri().path() {
-            "/ensync.EnSyncService/Connect" => answer([welcome().encode_to_vec()]),
-            "/ensync.EnSyncService/PublishMessage" => {
-                answer([
-                    PublishResponse { success: true, message_idem: "i".into(), ..Default::default() }.encode_to_vec()
-                ])
-            }
-            _ => unimplemented(),
-        }
-    });
-    let link = connect(stream).await.unwrap();
-    let replay = Command::Replay { id: EventId::parse("i").unwrap(), event: name("a") };
-    assert_eq!(link.transport.call(replay).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    let reply = link.transport.call(publish("a")).await.unwrap();
-    assert_eq!(reply, Reply::Published { id: EventId::parse("i").unwrap() });
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod budget;
 pub(crate) mod fake;
 mod foreign;
+mod generations;
 mod given_up;
 mod link;
 mod login;
