@@ -93,6 +93,10 @@ impl Transport for Way {
         self.inner.silent_for()
     }
 
+    fn bytes_received(&self) -> Option<u64> {
+        self.inner.bytes_received()
+    }
+
     fn heartbeat_reaches_the_engine(&self) -> bool {
         self.inner.heartbeat_reaches_the_engine()
     }

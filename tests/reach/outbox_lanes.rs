@@ -69,6 +69,9 @@ impl ensync_core::Transport for TroubledLink {
     fn silent_for(&self) -> Option<Duration> {
         self.link.silent_for()
     }
+    fn bytes_received(&self) -> Option<u64> {
+        self.link.bytes_received()
+    }
     fn heartbeat_reaches_the_engine(&self) -> bool {
         self.link.heartbeat_reaches_the_engine()
     }

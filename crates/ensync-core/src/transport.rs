@@ -81,6 +81,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// How many bytes have come from the engine over this link, or `None` if this transport cannot tell. What an answer stands behind is
+    /// on its way although nothing of it is whole yet.
+    fn bytes_received(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether it is the engine that answers [`Command::Heartbeat`](crate::Command::Heartbeat), so that the answer says that it knows the
     /// session. A ping may be answered by whoever is next on the way.
     fn heartbeat_reaches_the_engine(&self) -> bool {

@@ -19,16 +19,29 @@ struct Shared {
     start: Instant,
     /// In microseconds since `start`.
     last: AtomicU64,
+    /// The bytes that came.
+    received: AtomicU64,
 }
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Shared { start: Instant::now(), last: AtomicU64::new(0) }))
+        Self(Arc::new(Shared { start: Instant::now(), last: AtomicU64::new(0), received: AtomicU64::new(0) }))
     }
 
     fn touch(&self) {
         let now = u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.0.last.store(now, Ordering::Relaxed);
+    }
+
+    /// So many bytes came.
+    pub(crate) fn came(&self, bytes: usize) {
+        self.touch();
+        self.0.received.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(crate) fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
     }
 
     /// A number that changes with each.
@@ -77,8 +90,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.activity.touch();
+        let came = buf.filled().len().saturating_sub(before);
+        if came > 0 {
+            self.activity.came(came);
         }
         Poll::Ready(Ok(()))
     }
@@ -120,7 +134,7 @@ mod tests {
         assert_eq!(activity.silent_for(), Duration::from_secs(10));
         theirs.write_all(b"x").await.unwrap();
         assert_eq!(ours.read_u8().await.unwrap(), b'x');
-        assert_eq!(activity.silent_for(), Duration::ZERO);
+        assert_eq!((activity.silent_for(), activity.received()), (Duration::ZERO, 1));
         // What the network takes at once proves nothing.
         wait().await;
         ours.write_all(b"1234").await.unwrap();

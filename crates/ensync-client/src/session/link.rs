@@ -140,7 +140,7 @@ impl LiveLink {
         }
         let (keeps_alive, subscribes) =
             (matches!(command, Command::Heartbeat), matches!(command, Command::Subscribe(_)));
-        let waiting = self.vitals.begin(size(&command));
+        let waiting = self.vitals.begin(size(&command), self.received());
         let answer = tokio::select! {
             // An answer that is there counts.
             biased;
@@ -153,14 +153,24 @@ impl LiveLink {
         // An engine may repeat what it was sent.
         let answer = answer.map_err(|error| error.without(self.welcome.client_id.expose()));
         match &answer {
-            Ok(_) => waiting.answered(!keeps_alive),
+            Ok(_) => waiting.answered(!keeps_alive, self.received()),
             Err(error) if error.kind() == ErrorKind::Unauthenticated && !subscribes => self.declare_dead(error.clone()),
             Err(error) if error.kind() == ErrorKind::Closed => self.doubted.cancel(),
             // A refusal is an answer. What interrupts one call alone is none.
-            Err(error) if error.kind() != ErrorKind::Interrupted => waiting.answered(false),
+            Err(error) if error.kind() != ErrorKind::Interrupted => waiting.answered(false, self.received()),
             Err(_) => {}
         }
         answer
+    }
+
+    /// The bytes that came from the engine; those of whole events where the transport does not tell.
+    fn received(&self) -> u64 {
+        self.transport.bytes_received().unwrap_or_else(|| self.vitals.of_events())
+    }
+
+    /// Since when the oldest call is the next to be answered, and for how much longer than usual that may take.
+    pub(super) fn next_since(&self) -> Option<(Instant, Duration)> {
+        self.vitals.next_since(self.received())
     }
 
     /// For how long nothing came from the engine.

@@ -27,6 +27,9 @@ struct Inner {
     /// When a call was last answered that was sent before all that wait now, and what had come by then: so long the oldest of those has
     /// not moved up.
     moved: Option<(Instant, u64)>,
+    /// What had come when somebody's call was last answered: that answer was behind it, and what is answered later stands behind no more
+    /// than what has come since.
+    answered: u64,
     /// When the first of the calls was sent that nothing has come since; kept if its caller gives up.
     asked: Option<Instant>,
     /// Whether a command but a heartbeat was carried out.
@@ -43,13 +46,13 @@ struct Call {
     /// What it takes up on its way there.
     bytes: u64,
     /// What had come before.
-    came: u64,
+    received: u64,
 }
 
 /// What the slowest network carries in a second, either way.
 const SLOWEST: u64 = 64 << 10;
-/// What an engine may have sent before it answers: two windows of the default size. Where more has come, the answer was not behind it.
-const BEHIND: u64 = 16 << 20;
+/// What an engine may have sent before it answers: the windows of several subscriptions. Where more has come, the answer was not behind it.
+const BEHIND: u64 = 64 << 20;
 
 /// How long so many bytes are on their way at most.
 pub(super) fn takes(bytes: u64) -> Duration {
@@ -64,6 +67,7 @@ impl Vitals {
             next: 0,
             came: 0,
             moved: None,
+            answered: 0,
             asked: None,
             carried: false,
             served: false,
@@ -71,12 +75,12 @@ impl Vitals {
         Self { inner: Mutex::new(inner), asked: Notify::new() }
     }
 
-    /// A call of so many bytes goes out; it waits until the value that is returned is dropped.
-    pub(super) fn begin(&self, bytes: u64) -> Waiting<'_> {
+    /// A call of so many bytes goes out, when so many had been received; it waits until the value that is returned is dropped.
+    pub(super) fn begin(&self, bytes: u64, received: u64) -> Waiting<'_> {
         let mut inner = self.lock();
-        let (number, now, came) = (inner.next, Instant::now(), inner.came);
+        let (number, now) = (inner.next, Instant::now());
         inner.next += 1;
-        inner.waiting.insert(number, Call { sent: now, bytes, came });
+        inner.waiting.insert(number, Call { sent: now, bytes, received });
         if inner.asked.is_none() {
             inner.asked = Some(now);
             self.asked.notify_one();
@@ -89,6 +93,11 @@ impl Vitals {
         let mut inner = self.lock();
         inner.came = inner.came.saturating_add(bytes);
         inner.sign();
+    }
+
+    /// The bytes of all events that came.
+    pub(super) fn of_events(&self) -> u64 {
+        self.lock().came
     }
 
     /// When something last came, that this knows of.
@@ -114,16 +123,17 @@ impl Vitals {
     /// Since when the oldest of the calls that wait is the next to be answered, and for how much longer than usual that may take. Where an
     /// engine works off a queue that is longer than a call may wait, each answer brings the others nearer; a call that was eaten stays where
     /// it is while later ones are answered. What is on its way there takes its time on a slow network, and so does what comes before the
-    /// answer.
-    pub(super) fn next_since(&self) -> Option<(Instant, Duration)> {
+    /// answer, of which so much was `received`.
+    pub(super) fn next_since(&self, received: u64) -> Option<(Instant, Duration)> {
         let inner = self.lock();
         let (_, oldest) = inner.waiting.first_key_value()?;
-        let (since, came) = match inner.moved {
-            Some((moved, came)) if moved > oldest.sent => (moved, came),
-            _ => (oldest.sent, oldest.came),
+        let (since, before) = match inner.moved {
+            Some((moved, before)) if moved > oldest.sent => (moved, before),
+            _ => (oldest.sent, oldest.received),
         };
         let there: u64 = inner.waiting.values().map(|call| call.bytes).sum();
-        let back = Some(inner.came.saturating_sub(came)).filter(|before| *before < BEHIND).unwrap_or_default();
+        let back = received.saturating_sub(before.max(inner.answered));
+        let back = Some(back).filter(|back| *back < BEHIND).unwrap_or_default();
         Some((since, takes(there).saturating_add(takes(back))))
     }
 
@@ -166,12 +176,15 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// The answer came; `carried` if it says that a command but a heartbeat was carried out.
-    pub(super) fn answered(self, carried: bool) {
+    /// The answer came, and with it so many bytes were `received`; `carried` if it says that a command but a heartbeat was carried out.
+    pub(super) fn answered(self, carried: bool, received: u64) {
         let mut inner = self.vitals.lock();
         inner.waiting.remove(&self.number);
         if inner.waiting.first_key_value().is_none_or(|(oldest, _)| *oldest > self.number) {
-            inner.moved = Some((Instant::now(), inner.came));
+            inner.moved = Some((Instant::now(), received));
+        }
+        if carried {
+            inner.answered = received;
         }
         inner.carried |= carried;
         inner.sign();

@@ -15,6 +15,9 @@ pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a call may be the next to be answered, whatever else comes, and beside what a slow network takes for what is on its way: then
 /// something ate it or its answer, and the next link is asked.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How much later than planned a look shows that this side stood still: its process was stopped, or its thread blocked. What came meanwhile
+/// was not read yet.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Proves now and then that the link is alive, and keeps the session so. Returns when it is not.
 pub(super) async fn heartbeat(link: &LiveLink, every: Duration) -> Error {
@@ -31,12 +34,14 @@ pub(super) async fn heartbeat(link: &LiveLink, every: Duration) -> Error {
 
 /// Returns when a call waits for too long. Does nothing while none does.
 pub(super) async fn watch(link: &LiveLink) -> Error {
+    // Before that nothing counts.
+    let mut from = Instant::now();
     loop {
         let asked = link.vitals.asked().await;
         let now = Instant::now();
-        let quiet = link.quiet().min(now.saturating_duration_since(asked));
-        let (since, more) = link.vitals.next_since().unwrap_or((now, Duration::ZERO));
-        let (aged, limit) = (now.saturating_duration_since(since), ANSWER_WITHIN.saturating_add(more));
+        let quiet = link.quiet().min(now.saturating_duration_since(asked.max(from)));
+        let (since, more) = link.next_since().unwrap_or((now, Duration::ZERO));
+        let (aged, limit) = (now.saturating_duration_since(since.max(from)), ANSWER_WITHIN.saturating_add(more));
         if aged >= limit {
             let text = format!("a call was not answered within {limit:?}");
             return Error::new(ErrorKind::Timeout, text);
@@ -51,7 +56,11 @@ pub(super) async fn watch(link: &LiveLink) -> Error {
             continue;
         }
         // What is looked at next may have come to life until then, or others be older: all is looked at anew.
-        tokio::time::sleep((probe_after - quiet).min(limit - aged).max(Duration::from_millis(1))).await;
+        let until = now + (probe_after - quiet).min(limit - aged).max(Duration::from_millis(1));
+        tokio::time::sleep_until(until).await;
+        if until.elapsed() > LATE {
+            from = Instant::now();
+        }
     }
 }
 
@@ -62,7 +71,8 @@ pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
     let answer = link.call(Command::Heartbeat, limit);
     tokio::pin!(answer);
     loop {
-        match tokio::time::timeout(limit, &mut answer).await {
+        let until = Instant::now() + limit;
+        match tokio::time::timeout_at(until, &mut answer).await {
             Ok(Ok(_)) => return Ok(()),
             // It cannot be done now, says somebody: that is an answer.
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded) => {
@@ -70,6 +80,7 @@ pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
             }
             Ok(Err(error)) if may_relent(&error, true) => return Ok(()),
             Ok(Err(error)) => return Err(error),
+            Err(_) if until.elapsed() > LATE => {}
             Err(_) if link.quiet() < limit && since.elapsed() < patience(link).max(limit) => {}
             Err(_) => {
                 let text = format!("no answer to a heartbeat within {:?}", since.elapsed());
@@ -81,5 +92,5 @@ pub(super) async fn prove(link: &LiveLink, limit: Duration) -> Result<()> {
 
 /// How long the oldest call may wait.
 fn patience(link: &LiveLink) -> Duration {
-    link.vitals.next_since().map_or(ANSWER_WITHIN, |(_, more)| ANSWER_WITHIN.saturating_add(more))
+    link.next_since().map_or(ANSWER_WITHIN, |(_, more)| ANSWER_WITHIN.saturating_add(more))
 }

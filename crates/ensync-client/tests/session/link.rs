@@ -20,6 +20,11 @@ pub(crate) trait Far: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// How many bytes it has sent, if that is counted.
+    fn bytes_sent(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether heartbeats are not answered by somebody else.
     fn answers_heartbeats(&self) -> bool {
         true
@@ -84,6 +89,10 @@ impl Transport for Near {
 
     async fn ended_subscription(&self) -> (EventName, Error) {
         self.far.ended_subscription().await
+    }
+
+    fn bytes_received(&self) -> Option<u64> {
+        self.far.bytes_sent()
     }
 
     fn heartbeat_reaches_the_engine(&self) -> bool {

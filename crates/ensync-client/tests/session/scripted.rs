@@ -57,6 +57,8 @@ pub(crate) struct Scripted {
     gateway: AtomicBool,
     /// Whether somebody in between answers heartbeats.
     heartbeats: AtomicBool,
+    /// How many bytes it has sent, if that is counted.
+    sent: Mutex<Option<u64>>,
 }
 
 /// What a test can do to a link.
@@ -91,6 +93,7 @@ impl Scripted {
             app: Mutex::default(),
             gateway: AtomicBool::new(false),
             heartbeats: AtomicBool::new(false),
+            sent: Mutex::default(),
         })
     }
 
@@ -112,6 +115,11 @@ impl Scripted {
     /// What the engine calls the app from the next login on.
     pub(crate) fn calls_the_app(&self, app: AppId) {
         *self.app.lock().unwrap() = Some(app);
+    }
+
+    /// So many bytes of something come from it, which is not whole yet.
+    pub(crate) fn sends(&self, bytes: u64) {
+        *self.sent.lock().unwrap().get_or_insert_default() += bytes;
     }
 
     pub(crate) fn engine(self: &Arc<Self>) -> Engine<Custom> {
@@ -223,6 +231,10 @@ impl Far for End {
                 }
             }
         }
+    }
+
+    fn bytes_sent(&self) -> Option<u64> {
+        *self.engine.sent.lock().unwrap()
     }
 
     fn answers_heartbeats(&self) -> bool {

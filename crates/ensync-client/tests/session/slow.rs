@@ -60,3 +60,63 @@ async fn an_answer_behind_many_events_is_waited_for() {
         assert_eq!((engine.links(), acked.await.unwrap().is_ok()), (links, links == 1), "{each_second} bytes a second");
     }
 }
+
+/// The same behind one large event, of which nothing is whole for a minute. Where others are answered meanwhile, it is not that.
+#[tokio::test(start_paused = true)]
+async fn an_answer_behind_a_large_event_is_waited_for() {
+    for (each_second, others, links) in
+        [(120 << 10, false, 1), (1 << 10, false, 2), (4 << 20, false, 2), (120 << 10, true, 2)]
+    {
+        let engine = Scripted::new(move |link, command| match command {
+            Command::Settle(_) if link == 1 => Answer::After(55 * SECOND, Box::new(Answer::Done)),
+            _ => Answer::Done,
+        });
+        engine.sends(0);
+        let client = engine.engine().request_timeout(120 * SECOND).create_client("key").await.unwrap();
+        let mut orders = client.subscribe("a/b").await.unwrap();
+        engine.push(delivery("a/b", "first", 1));
+        let first = orders.next().await.unwrap().unwrap();
+        let acked = tokio::spawn(async move { first.ack().await });
+        for _ in 0..60 {
+            tokio::time::sleep(SECOND).await;
+            engine.sends(each_second);
+            if others {
+                client.publish("a/b", &1).to(somebody()).await.unwrap();
+            }
+        }
+        assert_eq!((engine.links(), acked.await.unwrap().is_ok()), (links, links == 1), "{each_second}, {others}");
+    }
+}
+
+/// A process that was stopped finds what came meanwhile in its socket, once it looks there.
+#[tokio::test(start_paused = true)]
+async fn a_side_that_stood_still_does_not_blame_the_other() {
+    for stood_still in [3, 25, 600] {
+        let engine = Scripted::new(|_, command| match command {
+            Command::Publish(_) => Answer::After(SECOND, Box::new(Answer::Done)),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let publish = client.publish("a/b", &1).to(somebody()).timeout(3_600 * SECOND);
+        let publishing = tokio::spawn(std::future::IntoFuture::into_future(publish));
+        tokio::time::sleep(SECOND / 2).await;
+        tokio::time::advance(stood_still * SECOND).await;
+        publishing.await.unwrap().unwrap();
+        assert_eq!((engine.links(), engine.count("publish")), (1, 1), "{stood_still} s");
+    }
+}
+
+/// How long ago others were answered says nothing of a call that has just begun.
+#[tokio::test(start_paused = true)]
+async fn a_call_after_a_quiet_time_has_its_time() {
+    let engine = Scripted::new(|_, command| match command {
+        Command::Publish(_) => Answer::After(SECOND, Box::new(Answer::Done)),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    for _ in 0..3 {
+        client.publish("a/b", &1).to(somebody()).await.unwrap();
+        tokio::time::sleep(25 * SECOND).await;
+    }
+    assert_eq!((engine.links(), engine.count("publish")), (1, 3));
+}

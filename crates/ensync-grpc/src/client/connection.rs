@@ -157,6 +157,7 @@ impl Shared {
             Ok((http2, seen)) => {
                 tracing::debug!(endpoint = %self.endpoint, "the engine said goodbye to a connection; the next one is open");
                 let next = Arc::new(Connection::new(from.rpc.over(http2.channel), seen));
+                next.seen.count_in(&self.received);
                 self.current.send_replace(Current::Open(next.clone()));
                 self.drivers.spawn(drive(self.clone(), next, http2.driver));
                 Ok(())

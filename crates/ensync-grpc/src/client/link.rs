@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) redial: Option<Redial>,
     pub(super) current: watch::Sender<Current>,
+    /// The bytes that came over all its connections.
+    pub(super) received: Arc<AtomicU64>,
     /// How many connections were made since the last answer.
     pub(super) moves: AtomicU32,
     pub(super) end: watch::Sender<Option<End>>,
@@ -92,6 +94,7 @@ pub(super) fn start(
         options: *options,
         redial,
         current: watch::Sender::new(Current::Open(connection.clone())),
+        received: Arc::default(),
         moves: AtomicU32::new(0),
         end,
         drivers: TaskTracker::new(),
@@ -100,6 +103,7 @@ pub(super) fn start(
         streams: Mutex::default(),
         gates: Gates::default(),
     });
+    connection.seen.count_in(&shared.received);
     shared.drivers.spawn(drive(shared.clone(), connection, driver));
     let handle = Arc::new(Handle(shared));
     let inbox = inbox::inbox(handle.clone(), received, ended);
@@ -145,6 +149,10 @@ impl Transport for GrpcTransport {
             // There is none to be silent; how long that lasts is bounded.
             Current::Moving | Current::Ending => None,
         }
+    }
+
+    fn bytes_received(&self) -> Option<u64> {
+        Some(self.shared().received.load(Ordering::Relaxed))
     }
 
     async fn close(&self) {

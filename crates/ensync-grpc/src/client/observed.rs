@@ -1,7 +1,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ struct Shared {
     start: Instant,
     /// Milliseconds from `start` to the last byte that came.
     heard: AtomicU64,
+    /// Where the link counts the bytes that come over all its connections.
+    received: OnceLock<Arc<AtomicU64>>,
     /// The other side said goodbye, and for no error of ours.
     leaving: CancellationToken,
     /// It said goodbye for an error.
@@ -66,6 +68,7 @@ impl<S> ObservedIo<S> {
         let shared = Shared {
             start: Instant::now(),
             heard: AtomicU64::new(0),
+            received: OnceLock::new(),
             leaving: CancellationToken::new(),
             failed: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -83,7 +86,7 @@ impl<S> ObservedIo<S> {
             self.seen.lock().end.get_or_insert(End::Eof);
             return;
         }
-        self.seen.hear();
+        self.seen.hear(bytes.len());
         if self.first.len() < FIRST {
             let missing = FIRST - self.first.len();
             self.first.extend(bytes.iter().take(missing));
@@ -196,9 +199,18 @@ impl Observation {
         self.0.closed.cancelled().await;
     }
 
-    fn hear(&self) {
+    /// Bytes are counted here from now on.
+    pub(super) fn count_in(&self, received: &Arc<AtomicU64>) {
+        // Once for each connection.
+        let _ = self.0.received.set(received.clone());
+    }
+
+    fn hear(&self, bytes: usize) {
         let since = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.heard.store(since, Ordering::Relaxed);
+        if let Some(received) = self.0.received.get() {
+            received.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
 
     /// Keeps a failure, and hands on one that says the same.

@@ -86,12 +86,15 @@ async fn the_silence_of_an_engine_is_seen() {
     let mut engine = Engine::start();
     let (link, _serving) = engine.link().await;
     link.transport.call(Command::Heartbeat).await.unwrap();
+    let received = link.transport.bytes_received().unwrap();
+    assert!(received > 0);
     let silent = || link.transport.silent_for().unwrap();
     assert_eq!(silent(), Duration::ZERO);
     advance(Duration::from_secs(20)).await;
     assert_eq!(silent(), Duration::from_secs(20));
     link.transport.call(Command::Heartbeat).await.unwrap();
     assert_eq!(silent(), Duration::ZERO);
+    assert!(link.transport.bytes_received().unwrap() > received);
 }
 
 #[tokio::test]

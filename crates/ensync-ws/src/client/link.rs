@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Options;
 use super::pump::{Asks, Call, Pump};
-use super::waiters::Waiter;
+use super::waiters::{Waiter, Waiters};
 use crate::activity::{Activity, Watched};
 use crate::frame::{self, Dialect, Expect, Pushed};
 
@@ -44,7 +44,8 @@ where
     let unread = Unread { bytes: Arc::default(), max: options.max_unread_bytes };
     let activity = socket.get_ref().activity().clone();
     let asks = Asks { calls: queue, pings: asked, close: close_asked, abort: aborted };
-    let pump = Pump::new(place.to_owned(), asks, records, unread.clone(), options.answer_timeout);
+    let waiters = Waiters::new(options.answer_timeout, activity.clone());
+    let pump = Pump::new(place.to_owned(), asks, records, unread.clone(), waiters);
     tokio::spawn(pump.run(socket, ended));
     let transport = WsTransport {
         place: place.to_owned(),
@@ -138,6 +139,10 @@ impl Transport for WsTransport {
 
     fn silent_for(&self) -> Option<Duration> {
         Some(self.activity.silent_for())
+    }
+
+    fn bytes_received(&self) -> Option<u64> {
+        Some(self.activity.received())
     }
 
     async fn close(&self) {

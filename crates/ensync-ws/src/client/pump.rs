@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, Reply, Result};
 use futures::{FutureExt, SinkExt};
@@ -74,7 +73,7 @@ impl Pump {
         asks: Asks,
         records: mpsc::UnboundedSender<Result<Utf8Bytes>>,
         unread: Unread,
-        answer_timeout: Duration,
+        waiters: Waiters,
     ) -> Self {
         Self {
             place,
@@ -82,7 +81,7 @@ impl Pump {
             records,
             unread,
             held: None,
-            waiters: Waiters::new(answer_timeout),
+            waiters,
             pings: VecDeque::new(),
             last_ping: 0,
             owes_pong: false,
@@ -175,7 +174,6 @@ impl Pump {
             // The inbox was dropped: nobody wants events.
             Ok(Pushed::Record(_)) if self.records.is_closed() => Ok(()),
             Ok(Pushed::Record(_)) => {
-                self.waiters.event(text.len());
                 if self.unread.enter(&text) {
                     let _ = self.records.send(Ok(text));
                     return Ok(());

@@ -10,6 +10,7 @@ use ensync_core::{Reply, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
+use crate::activity::Activity;
 use crate::frame::Expect;
 
 /// Where a call waits for its answer. Its caller may have given up; its place is kept all the same, for answers carry no id.
@@ -36,10 +37,11 @@ pub(super) struct Waiters {
     /// The bytes of their requests.
     bytes: u64,
     limit: Duration,
-    /// The bytes of events that came since.
-    came: u64,
+    activity: Activity,
     /// When an answer last came, or the first of these requests went out.
     moved: Instant,
+    /// The bytes that had been received then.
+    before: u64,
     /// Since when there was always one.
     overlapping: Instant,
     /// None may be added until all are answered.
@@ -48,13 +50,14 @@ pub(super) struct Waiters {
 }
 
 impl Waiters {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration, activity: Activity) -> Self {
         let now = Instant::now();
         Self {
             queue: VecDeque::new(),
             bytes: 0,
             limit,
-            came: 0,
+            before: activity.received(),
+            activity,
             moved: now,
             overlapping: now,
             paused: false,
@@ -73,8 +76,7 @@ impl Waiters {
 
     pub(super) fn push(&mut self, expect: Expect, bytes: usize, waiter: Waiter) {
         if self.queue.is_empty() {
-            self.moved = Instant::now();
-            self.came = 0;
+            self.move_on();
             self.overlapping = self.moved;
         }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -87,17 +89,15 @@ impl Waiters {
         self.queue.front().map(|(expect, ..)| *expect)
     }
 
-    /// An event came, behind which the next answer may have been.
-    pub(super) fn event(&mut self, bytes: usize) {
-        self.came = self.came.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    fn move_on(&mut self) {
+        (self.moved, self.before) = (Instant::now(), self.activity.received());
     }
 
     /// The oldest, which has its answer.
     pub(super) fn pop(&mut self) -> Option<Waiter> {
         let (_, bytes, waiter) = self.queue.pop_front()?;
         self.bytes = self.bytes.saturating_sub(bytes);
-        self.moved = Instant::now();
-        self.came = 0;
+        self.move_on();
         self.paused &= !self.queue.is_empty();
         Some(waiter)
     }
@@ -114,8 +114,10 @@ impl Waiters {
             if blocked {
                 self.moved = now;
             }
-            let before = Some(self.came).filter(|came| *came < BEHIND).unwrap_or_default();
-            let on_its_way = Duration::from_secs(self.bytes.saturating_add(before) / SLOWEST);
+            // What has come since may all stand before the answer, though nothing of it is whole yet.
+            let came = self.activity.received().saturating_sub(self.before);
+            let came = Some(came).filter(|came| *came < BEHIND).unwrap_or_default();
+            let on_its_way = Duration::from_secs(self.bytes.saturating_add(came) / SLOWEST);
             let limit = self.limit.saturating_add(on_its_way);
             let silent = now.saturating_duration_since(self.moved);
             if silent >= limit {
@@ -157,7 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_missing_is_noticed_however_busy_the_link_is() {
-        let mut waiters = Waiters::new(Duration::from_secs(20));
+        let mut waiters = Waiters::new(Duration::from_secs(20), Activity::new());
         push(&mut waiters);
         let mut seconds = 0;
         // One request too many waits all the time, for the engine answers one less than it is asked.
@@ -180,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_that_answers_all_is_never_too_slow() {
-        let mut waiters = Waiters::new(Duration::from_secs(20));
+        let mut waiters = Waiters::new(Duration::from_secs(20), Activity::new());
         for _ in 0..100 {
             for _ in 0..10 {
                 push(&mut waiters);
@@ -200,12 +202,13 @@ mod tests {
     async fn what_comes_before_an_answer_takes_its_time() {
         // As slow as is allowed for, and so slow that it is an excuse; and so much that the answer cannot be behind it.
         for (each_second, noticed_after) in [(SLOWEST, 1_044), (SLOWEST / 4, 27), (BEHIND, 20)] {
-            let mut waiters = Waiters::new(Duration::from_secs(20));
+            let activity = Activity::new();
+            let mut waiters = Waiters::new(Duration::from_secs(20), activity.clone());
             push(&mut waiters);
             let mut seconds = 0;
             while look(&mut waiters, false).await.is_ok() {
                 tokio::time::advance(Duration::from_secs(1)).await;
-                waiters.event(usize::try_from(each_second).unwrap());
+                activity.came(usize::try_from(each_second).unwrap());
                 seconds += 1;
                 assert!(seconds < 2_000);
             }
@@ -215,7 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_network_has_not_taken_cannot_be_answered() {
-        let mut waiters = Waiters::new(Duration::from_secs(20));
+        let mut waiters = Waiters::new(Duration::from_secs(20), Activity::new());
         push(&mut waiters);
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(15)).await;
