@@ -15,7 +15,7 @@ const IN_A_ROW: u32 = 8;
 /// While nothing goes: how long after one was taken another is, of those that are not known to have failed. It may go though others do not.
 const PACE: Duration = Duration::from_millis(50);
 /// How many are known to have failed at most.
-const MOST: usize = 1_024;
+const MOST: usize = if cfg!(test) { 128 } else { 1_024 };
 
 /// Waits that grow with each failure, for each by itself. If nothing goes any more, all that failed wait together, and are tried one at a
 /// time, each when it is its turn in the order in which whoever reads them gives them; what did not fail is tried meanwhile, at a pace.

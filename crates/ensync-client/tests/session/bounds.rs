@@ -109,6 +109,22 @@ async fn publishes_under_way_are_bounded_in_number_and_in_bytes() {
     }
 }
 
+/// What the engine said says more than that there was no room for another attempt.
+#[tokio::test(start_paused = true)]
+async fn one_that_was_refused_and_found_no_room_again_is_told_the_refusal() {
+    let (refused, slow) = (somebody(), somebody());
+    let engine = Scripted::new(move |_, command| match command {
+        Command::Publish(publish) if publish.recipient == refused => Answer::No(ErrorKind::LimitExceeded),
+        Command::Publish(_) => Answer::After(15 * SECOND, Box::new(Answer::Done)),
+        _ => Answer::Done,
+    });
+    let client = engine.engine().max_publishes_in_flight(1).create_client("key").await.unwrap();
+    let publish = |to| std::future::IntoFuture::into_future(client.publish("a/b", &1).to(to).timeout(10 * SECOND));
+    let (told, _) = tokio::join!(publish(refused), publish(slow));
+    let error = told.unwrap_err();
+    assert!(error.to_string().contains("refused by the script"), "{error}");
+}
+
 /// What others free who give up at the same deadline is room for nobody.
 #[tokio::test(start_paused = true)]
 async fn room_that_comes_too_late_is_told_as_none() {
@@ -152,7 +168,7 @@ async fn recipients_that_are_refused_in_passing_hold_up_no_other() {
         }
         _ => Answer::Done,
     });
-    let client = engine.engine().max_publishes_in_flight(8).create_client("key").await.unwrap();
+    let client = engine.engine().max_publishes_in_flight(1).create_client("key").await.unwrap();
     let begun = tokio::time::Instant::now();
     let publishing = client.publish("a/b", &1).to_all(troubled.iter().chain(&well).copied()).await;
     assert_eq!(publishing.unwrap_err().kind(), ErrorKind::PartiallyPublished);

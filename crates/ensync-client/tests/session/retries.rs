@@ -95,6 +95,57 @@ async fn a_publish_may_have_its_own_policy() {
 }
 
 /// The window is looked at when the repeat would go out, not before the wait for a connection.
+/// However often it was sent since: the engine may have taken the first, and forgets that one first.
+#[tokio::test(start_paused = true)]
+async fn it_is_the_first_attempt_that_must_not_be_forgotten() {
+    let engine = refusing(ErrorKind::Interrupted, usize::MAX);
+    let (client, begun) = (engine.client().await, Instant::now());
+    let error = client.publish("a/b", &1).to(somebody()).timeout(600 * SECOND).await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::Interrupted, true), "{error}");
+    assert!((50 * SECOND..=66 * SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+/// Waits are for an engine that goes on. The next link is a new start.
+#[tokio::test(start_paused = true)]
+async fn no_wait_outlasts_the_link_that_it_was_for() {
+    const LONG: Duration = Duration::from_secs(36_000);
+    for answer in [None, Some(ErrorKind::Unavailable)] {
+        let engine = Scripted::new(move |link, command| match (command, answer) {
+            (Command::Publish(_), None) if link == 1 => Answer::Never,
+            (Command::Publish(_), Some(kind)) if link == 1 => Answer::No(kind),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let policy = RetryPolicy::new().first_wait(LONG).longest_wait(LONG);
+        // So much time that a repeat may wait, where it has to; and so little that it must not.
+        let limit = if answer.is_some() { 2 * LONG } else { 15 * SECOND };
+        let publish = client.publish("a/b", &1).to(somebody()).retry(policy).timeout(limit);
+        let publishing = tokio::spawn(publish.into_future());
+        tokio::time::sleep(SECOND).await;
+        engine.end(1, Some(ErrorKind::Interrupted));
+        let published = tokio::time::timeout(10 * SECOND, publishing).await.expect("it waits").unwrap();
+        assert!(published.is_ok(), "{published:?}");
+        assert_eq!((engine.links(), engine.count("publish")), (2, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_did_not_carry_is_no_attempt() {
+    let mut refused = 0;
+    let engine = Scripted::new(move |link, command| match command {
+        Command::Publish(_) if link == 1 => Answer::No(ErrorKind::Closed),
+        Command::Publish(_) if refused == 0 => {
+            refused = 1;
+            Answer::No(ErrorKind::Unavailable)
+        }
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let policy = RetryPolicy::new().max_attempts(2);
+    client.publish("a/b", &1).to(somebody()).retry(policy).await.unwrap();
+    assert_eq!((engine.links(), engine.count("publish")), (2, 3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_repeated_that_the_engine_may_have_forgotten() {
     let engine = Scripted::new(|link, command| match command {

@@ -18,8 +18,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Far {
     refuses: AtomicUsize,
-    /// In words of its own, or by a code.
-    in_words: bool,
+    /// What it says then.
+    says: fn() -> Error,
     published: AtomicUsize,
     /// How many attempts there were.
     pub(super) tried: AtomicUsize,
@@ -39,7 +39,7 @@ impl Default for Far {
     fn default() -> Self {
         Self {
             refuses: 0.into(),
-            in_words: false,
+            says: || Error::new(ErrorKind::LimitExceeded, "not now"),
             published: 0.into(),
             tried: 0.into(),
             troubled: Mutex::default(),
@@ -53,6 +53,11 @@ impl Default for Far {
 }
 
 impl Far {
+    /// One that takes nothing.
+    pub(super) fn refusing(says: fn() -> Error) -> Self {
+        Self { refuses: usize::MAX.into(), says, ..Self::default() }
+    }
+
     /// One that says that the client is this app.
     pub(super) fn of(app: AppId) -> Self {
         Self { app: Some(app), ..Self::default() }
@@ -91,10 +96,7 @@ impl Transport for Far {
             return Err(Error::new(ErrorKind::LimitExceeded, "the queue is full"));
         }
         if self.refuses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            return Err(match self.in_words {
-                true => Error::from_refusal("the service is busy"),
-                false => Error::new(ErrorKind::LimitExceeded, "not now"),
-            });
+            return Err((self.says)());
         }
         self.published.fetch_add(1, Ordering::Relaxed);
         if self.ends {
@@ -245,7 +247,11 @@ async fn of_what_is_gone_from_the_outbox_nothing_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_in_words_is_taken_for_one_in_the_end() {
     for in_words in [true, false] {
-        let far = Arc::new(Far { refuses: usize::MAX.into(), in_words, ..Far::default() });
+        let says: fn() -> Error = match in_words {
+            true => || Error::from_refusal("the service is busy"),
+            false => || Error::new(ErrorKind::LimitExceeded, "not now"),
+        };
+        let far = Arc::new(Far::refusing(says));
         let (_client, mut asked) = drained(&far).await;
         let begun = tokio::time::Instant::now();
         let parked = loop {

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::super::thread::Request;
-use super::drain::{Far, drained};
+use super::drain::{Far, drained, next};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -105,14 +105,29 @@ async fn each_of_those_in_trouble_has_its_turn() {
 /// There are more than it is known of that they failed.
 #[tokio::test(start_paused = true)]
 async fn more_in_trouble_than_are_held_keep_no_other_from_its_turn() {
-    let troubled = Troubled::new(1_200).await;
+    let troubled = Troubled::new(160).await;
     // That so many fail, at their pace, takes a minute.
     tokio::time::sleep(60 * SECOND).await;
     let (begun, before) = (Instant::now(), troubled.attempts());
     troubled.put(vec![event_for(60_000)]).await;
-    let took = troubled.until_waiting(1_200).await;
+    let took = troubled.until_waiting(160).await;
     assert!(took < 180 * SECOND, "{took:?}");
     tokio::time::sleep(20 * SECOND).await;
     let (attempts, took) = (troubled.attempts() - before, begun.elapsed());
     assert!(attempts as f64 / took.as_secs_f64() < 30.0, "{attempts} attempts in {took:?}");
+}
+
+/// An engine that answers nothing in time over a link that lives is not asked without a pause.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_answered_waits_though_its_link_lives() {
+    let far = Arc::new(Far::refusing(|| Error::new(ErrorKind::Timeout, "no answer")));
+    let (_client, mut asked) = drained(&far).await;
+    let begun = Instant::now();
+    while begun.elapsed() < 120 * SECOND {
+        let Request::Take(_, not, answer) = next(&mut asked).await else { panic!("it is sent") };
+        let turn = (entry(1).lane(), vec![(QueuedId(1), entry(1))]);
+        assert!(answer.send(Ok(if not.contains(&turn.0) { Vec::new() } else { vec![turn] })).is_ok());
+    }
+    let tried = far.tried.load(Ordering::Relaxed);
+    assert!((5..20).contains(&tried), "{tried}");
 }

@@ -6,6 +6,26 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// That says nothing of the engine: however many wait for the rotation, the others are sent as many at a time as ever.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_rotation_makes_nobody_else_slow() {
+    let key = |n| ensync_core::SecretKey::from_seed([n; 32]);
+    let (next_key, present) = (key(1).app_id().unwrap(), key(2).app_id().unwrap());
+    let far = Arc::new(Far::of(present));
+    let ring = ensync_core::Keyring::new(key(1)).with_previous(key(2));
+    let (_client, mut asked) = drained_by(&far, Some(ring)).await;
+    let kept: Vec<_> = (1..=20).map(|n| Entry { own: Some(next_key), named: true, ..entry(n) }).collect();
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < 60 * SECOND {
+        let Request::Take(most, not, answer) = next(&mut asked).await else { panic!("nothing is sent") };
+        assert!(most >= 32 - kept.len(), "{most} at a time, after {:?}", begun.elapsed());
+        let free = kept.iter().filter(|entry| !not.contains(&entry.lane())).take(most);
+        let turns = free.map(|entry| (entry.lane(), vec![(QueuedId(1), entry.clone())])).collect();
+        assert!(answer.send(Ok(turns)).is_ok());
+    }
+    assert_eq!(far.tried.load(Ordering::Relaxed), 0);
+}
+
 /// What was sealed with a key that the app does not have yet is refused by its readers: it waits for the rotation.
 #[tokio::test(start_paused = true)]
 async fn what_names_the_next_key_waits_for_the_rotation() {
