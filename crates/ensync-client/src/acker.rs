@@ -15,7 +15,7 @@ use crate::lease::{Lease, Renewal};
 use crate::observe::metrics::{Counted, IN_FLIGHT};
 use crate::options::bounded;
 use crate::session::{Credit, HandBack, LinkLife, Meant, Request, SHORTEST_LEASE};
-use crate::settle::{Within, settle};
+use crate::settle::{Patience, Within, settle};
 
 /// The reason of what was left.
 const LEFT: &str = "left until its lease ends";
@@ -299,12 +299,8 @@ impl Acker {
 
     async fn settle_to_the_end(&self, how: Settlement, patience: Patience) -> Result<Option<Timestamp>> {
         let Owned { client, event, id, block, .. } = &*self.0;
-        let limit = match patience {
-            Patience::OfTheLease if self.0.lease.as_ref().is_some_and(|lease| lease.until().is_some()) => {
-                Some(bounded(Duration::MAX))
-            }
-            _ => None,
-        };
+        let known = self.0.lease.as_ref().is_some_and(|lease| lease.until().is_some());
+        let limit = (known && patience == Patience::OfTheLease).then(|| bounded(Duration::MAX));
         if self.0.left.load(Ordering::Acquire) {
             let text = format!("{event} {id}: it was left, or the engine has it back; it is delivered again");
             return Err(Error::new(ErrorKind::StaleDelivery, text));
@@ -397,11 +393,4 @@ impl fmt::Debug for Owned {
             .field("left", left)
             .finish_non_exhaustive()
     }
-}
-
-/// For how long a settlement that is refused in passing is tried again.
-#[derive(Clone, Copy)]
-enum Patience {
-    OfACall,
-    OfTheLease,
 }

@@ -13,6 +13,13 @@ use crate::client::unexpected;
 use crate::observe::Settling;
 use crate::session::{LinkLife, Meant, Request};
 
+/// For how long a settlement that is refused in passing is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    OfACall,
+    OfTheLease,
+}
+
 /// For how long a settlement may take, unless as long as any call, the link that it is bound to, and for how long it is meant.
 #[derive(Default)]
 pub(crate) struct Within {
