@@ -79,11 +79,11 @@ impl Place {
         match source {
             "environment" => self.environment.push((name, value.to_owned())),
             "file" => self.file.push_str(&format!("{name}={value}\n")),
-            "context" => {
+            _ => {
+                assert_eq!(source, "context");
                 let field = fields.iter().find(|(known, _)| *known == name).unwrap().1;
                 self.context.insert(field.to_owned(), value.into());
             }
-            other => panic!("{other}"),
         }
     }
 
