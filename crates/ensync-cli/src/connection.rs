@@ -1,3 +1,6 @@
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +10,11 @@ use ensync_sdk::{Client, Engine, Error, ErrorKind, Keyring, SecretKey, TlsOption
 use crate::exit::{Exit, Problem};
 use crate::foreign::{printable, trimmed};
 use crate::output::{Failure, note};
-use crate::variables::{Group, Source};
+use crate::variables::{Group, Origin, Source};
 use crate::{secrets, variables};
+
+/// The largest file of certificates that is read, in bytes.
+const MAX_FILE: u64 = 8 << 20;
 
 /// Where the engine is, and who we are there.
 #[derive(Args)]
@@ -66,8 +72,14 @@ impl Identity {
 
 /// A file that a flag names.
 pub(crate) fn file(path: &Path, flag: &str) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
-        .map_err(|cause| Problem::usage(format!("{flag}: cannot read {}: {cause}", path.display())).into())
+    let unreadable =
+        |cause: &dyn fmt::Display| Problem::usage(format!("{flag}: cannot read {}: {cause}", path.display()));
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)) {
+        Ok(length) if length as u64 > MAX_FILE => Err(unreadable(&format!("it has more than {MAX_FILE} bytes")).into()),
+        Ok(_) => Ok(bytes),
+        Err(cause) => Err(unreadable(&cause).into()),
+    }
 }
 
 /// The app's secret key.
@@ -123,8 +135,17 @@ impl Connection {
         &self.url
     }
 
-    /// The engine of an argument, instead of the flag's.
+    /// The engine of an argument, instead of the flag's. What says how another engine is reached does not count for it.
     pub(crate) fn point_at(&mut self, url: String) {
+        for (name, file) in [
+            ("ENSYNC_CA_FILE", &mut self.ca),
+            ("ENSYNC_CLIENT_CERT", &mut self.identity.client_cert),
+            ("ENSYNC_CLIENT_KEY", &mut self.identity.client_key),
+        ] {
+            if !matches!(variables::origin(name), Origin::Flag(_)) {
+                *file = variables::for_engine_at(name, &url).map(PathBuf::from);
+            }
+        }
         (self.url, self.is_pointed) = (url, true);
     }
 
@@ -179,11 +200,12 @@ impl Connection {
         url: &str,
         secret_key: Option<Keyring>,
     ) -> Result<Client, Failure> {
-        let place = || variables::origin("--url", "ENSYNC_URL");
+        let place = || if self.is_pointed { Origin::Flag("URL") } else { variables::origin("ENSYNC_URL") };
         let mut engine = Engine::new(url).map_err(|error| Problem::at(place(), &error))?;
+        variables::tell_unused(Group::Client, self.from()?, &self.url);
         let mut tls = TlsOptions::new();
         if let Some(path) = &self.ca {
-            let place = format!("{} {}", variables::origin("--ca", "ENSYNC_CA_FILE"), path.display());
+            let place = format!("{} {}", variables::origin("ENSYNC_CA_FILE"), path.display());
             tls = tls.add_ca_pem(&file(path, "--ca")?).map_err(|error| Problem::at(place, &error))?;
         }
         if let Some(own) = self.identity.read()? {

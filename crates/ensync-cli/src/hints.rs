@@ -1,6 +1,6 @@
 //! What the libraries say, in the tool's words. They know of methods and of options; whoever reads it here has flags and commands.
 
-use std::borrow::Cow;
+use crate::shell;
 
 /// What a message of theirs holds, and what is said in its place: of several that it holds, the first. `{}` is the word before.
 const WORDS: [(&str, &str); 7] = [
@@ -30,16 +30,8 @@ pub(crate) fn reworded(text: &str) -> String {
         return text;
     };
     let (before, rest) = text.split_at(at);
-    let word = quoted(before.split_whitespace().next_back().unwrap_or("NAME"));
+    let word = shell::word(before.split_whitespace().next_back().unwrap_or("NAME"));
     format!("{before}{}{}", ours.replace("{}", &word), rest.strip_prefix(theirs).unwrap_or(rest))
-}
-
-/// A word as a shell takes it for one: names may have letters that mean something there, and others chose them.
-fn quoted(word: &str) -> Cow<'_, str> {
-    if word.chars().all(|c| c.is_alphanumeric() || "-_./:@+=".contains(c)) {
-        return Cow::Borrowed(word);
-    }
-    Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
 }
 
 /// Says once where something happened: "publish a/b at URL: publish a/b: no" is "publish a/b at URL: no".

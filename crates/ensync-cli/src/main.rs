@@ -17,6 +17,7 @@ mod logging;
 mod manager;
 mod output;
 mod secrets;
+mod shell;
 mod signals;
 mod values;
 mod variables;

@@ -130,9 +130,11 @@ fn write(text: &[u8]) -> io::Result<()> {
     out.write_all(text).and_then(|()| out.flush())
 }
 
-/// A remark, on standard error. Nobody may be there to read it.
-pub(crate) fn note(line: impl fmt::Display) {
-    _ = writeln!(io::stderr(), "{line}");
+/// A remark, on standard error, that does nothing to a terminal. Nobody may be there to read it.
+pub(crate) fn note(text: impl fmt::Display) {
+    let text = text.to_string();
+    let lines = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+    _ = writeln!(io::stderr(), "{lines}");
 }
 
 /// Whether what is printed there may have colours: it is a terminal, and nobody said otherwise (<https://no-color.org>).

@@ -21,7 +21,7 @@ pub(crate) use key_file::{KeyFile, time};
 
 use crate::connection::Identity;
 use crate::exit::{Exit, Problem};
-use crate::foreign::{printable, trimmed};
+use crate::foreign::{json as json_text, printable, trimmed};
 pub(crate) use crate::output::{Failure, Output, Table};
 
 use offline::Offline;
@@ -278,7 +278,7 @@ pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A field of an answer as it is.
+/// A field of an answer, as JSON for people.
 pub(crate) fn shown(value: &Value, field: &str) -> String {
-    value.get(field).unwrap_or(&Value::Null).to_string()
+    json_text(&value.get(field).unwrap_or(&Value::Null).to_string())
 }

@@ -1,6 +1,7 @@
 //! The admin API of a running engine.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ const MAX_EVENT: u64 = 64 << 10;
 const FOLLOWED: usize = 4;
 /// The largest answer that is read, in bytes: a page of apps with thousands of grants each.
 const MAX_ANSWER: u64 = 256 << 20;
+/// The largest file that is read for a token, in bytes.
+const MAX_TOKEN_FILE: usize = 4_096;
 
 pub(crate) struct Online {
     agent: Agent,
@@ -56,11 +59,11 @@ impl Online {
     pub(crate) fn new(admin: &Admin) -> Result<Self, Failure> {
         let url = &admin.admin_url;
         // First of all: a context that cannot be read is why the URL is not the one that is meant.
-        variables::source(Group::Admin)?;
-        check_url(url, admin.insecure).map_err(|why| {
-            Problem::usage(format!("{}: {why}", variables::origin("--admin-url", "ENSYNC_ADMIN_URL")))
-        })?;
+        let from = variables::source(Group::Admin)?;
+        check_url(url, admin.insecure)
+            .map_err(|why| Problem::usage(format!("{}: {why}", variables::origin("ENSYNC_ADMIN_URL"))))?;
         let token = token(admin.token_file.as_deref(), url)?;
+        variables::tell_unused(Group::Admin, from, url);
         let identity = admin.identity.read()?.map(client_certificate).transpose()?;
         let roots = match &admin.admin_ca {
             Some(path) => RootCerts::new_with_certs(&certificates(path)?),
@@ -262,10 +265,7 @@ fn token(file: Option<&Path>, url: &str) -> Result<AdminToken, Failure> {
     let in_file = |found: &&Found| found.name == names[0];
     let file = file.or_else(|| found.as_ref().filter(in_file).map(|found| Path::new(found.value.as_str())));
     if let Some(path) = file {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
-        let text = text.map_err(|cause| Problem::usage(format!("cannot read the admin token in {shown}: {cause}")))?;
-        return Ok(read_token(&text, shown)?);
+        return Ok(read_token(&token_in(path)?, path.display())?);
     }
     let Some(found) = found else {
         let missing = "no admin token: give --token-file DIR/admin.token with the engine's data directory, or set \
@@ -275,6 +275,20 @@ fn token(file: Option<&Path>, url: &str) -> Result<AdminToken, Failure> {
     Ok(read_token(&found.value, found.origin)?)
 }
 
+/// What a file says that holds a token, in memory that does not grow.
+fn token_in(path: &Path) -> Result<Zeroizing<String>, Problem> {
+    let unreadable = |cause: &dyn fmt::Display| {
+        Problem::usage(format!("cannot read the admin token in {}: {cause}", path.display()))
+    };
+    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN_FILE + 64));
+    let read = File::open(path).and_then(|file| file.take(MAX_TOKEN_FILE as u64 + 1).read_to_string(&mut text));
+    match read {
+        Ok(length) if length > MAX_TOKEN_FILE => Err(unreadable(&format!("it has more than {MAX_TOKEN_FILE} bytes"))),
+        Ok(_) => Ok(text),
+        Err(cause) => Err(unreadable(&cause)),
+    }
+}
+
 /// A token, before it is sent to anybody. It may have a form of its own, for a program that embeds an engine makes it; but not that of
 /// something else.
 fn read_token(text: &str, place: impl fmt::Display) -> Result<AdminToken, Problem> {
@@ -282,11 +296,11 @@ fn read_token(text: &str, place: impl fmt::Display) -> Result<AdminToken, Proble
     let other = [(AppKey::PREFIX, "an app key"), (ClientId::PREFIX, "a session's client id")];
     if let Some((_, what)) = other.iter().find(|(prefix, _)| text.starts_with(prefix)) {
         return Err(Problem::usage(format!(
-            "{place} holds {what}, where an admin token belongs; that begins with ensync_admin_"
+            "{place} holds {what}, where an admin token belongs; that begins with \"ensync_admin\""
         )));
     }
     AdminToken::parse(text)
-        .map_err(|error| Problem::at(format_args!("{place} (a token begins with ensync_admin_)"), &error))
+        .map_err(|error| Problem::at(format_args!("{place} (a token begins with \"ensync_admin\")"), &error))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {

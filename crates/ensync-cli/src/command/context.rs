@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -10,7 +11,8 @@ use crate::admin::{Table, check_url};
 use crate::connection::check_app_key;
 use crate::contexts::{self, Contexts, FIELDS};
 use crate::exit::{Exit, Problem};
-use crate::output::{Output, note};
+use crate::output::{Failure, Output, note};
+use crate::variables::Group;
 use crate::{foreign, secrets, variables};
 
 /// Engines by name, with the keys for them.
@@ -30,8 +32,9 @@ pub(crate) struct Context {
 enum Command {
     /// Store what flags, the environment and .env say as a context. The first one becomes the current one.
     ///
-    /// A secret is better not stored at all: give a command that prints it, on its first line. The administrator's token is stored only
-    /// beside --admin-url. Nothing is tried; do that with `ensync app list` or `ensync doctor`.
+    /// A secret is better not stored at all: give a command that prints it, on its first line. A key is stored only beside the engine
+    /// that it would go to without a context, and the administrator's token only beside --admin-url. Nothing is tried; do that with
+    /// `ensync app list` or `ensync doctor`.
     #[command(
         after_help = "Examples:\n  ensync context add shop --url grpcs://events.example.org --app-key-command 'pass show shop/key'\n  set -a; . ./shop.env; ensync context add shop --url grpcs://events.example.org\n  ensync context add operator --admin-url https://events.example.org:50052 --token-file ~/admin.token"
     )]
@@ -121,8 +124,11 @@ impl Context {
                     let message = format!("the context's name holds {what}, which does not belong there");
                     return Err(Problem::usage(message).into());
                 }
-                let context = add.read()?;
-                let stored: Vec<_> = context.0.keys().map(|field| field.replace('_', " ")).collect();
+                let fields = add.read()?;
+                let told = |(field, of): (&&str, &Stored)| format!("{} ({})", field.replace('_', " "), of.from);
+                let stored: Vec<_> = fields.iter().map(told).collect();
+                let fields = fields.into_iter().map(|(field, stored)| (field.to_owned(), stored.value));
+                let context = contexts::Context(fields.collect());
                 let first = Contexts::change(&path, |contexts| {
                     if contexts.all.contains_key(&name) && !replace {
                         let text = format!("there is a context {name:?} already; --replace puts this one in its place");
@@ -168,31 +174,40 @@ impl Context {
     }
 }
 
+/// What a field is to say, and where that came from.
+struct Stored {
+    value: Zeroizing<String>,
+    from: String,
+}
+
+/// A value of a flag that says how an engine is reached, or of a variable that stands for it.
+fn plain(name: &'static str, text: Option<String>) -> Option<Stored> {
+    text.map(|text| Stored { value: text.into(), from: variables::origin(name).to_string() })
+}
+
+/// The same of a file, with its whole path: a context is used in every directory.
+fn file(name: &'static str, path: Option<PathBuf>) -> Result<Option<Stored>, Problem> {
+    Ok(plain(name, path.map(whole).transpose()?))
+}
+
+fn whole(path: PathBuf) -> Result<String, Problem> {
+    let path = std::path::absolute(&path)
+        .map_err(|cause| Problem::usage(format!("where {} is cannot be told: {cause}", path.display())))?;
+    let text = path.into_os_string().into_string();
+    text.map_err(|_| Problem::usage("a file's path is not UTF-8, and cannot be stored"))
+}
+
+/// A value that was typed, for an engine that is not the file's.
+fn typed(flag: &'static str, group: Group, text: Option<String>) -> Result<Option<Stored>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    variables::check_typed(flag, group, variables::source(group)?)?;
+    Ok(Some(Stored { value: text.into(), from: flag.to_owned() }))
+}
+
 impl Add {
-    fn read(self) -> Result<contexts::Context, Problem> {
-        let lossless = |path: Option<PathBuf>| {
-            let Some(path) = path else { return Ok(None) };
-            let path = std::path::absolute(&path)
-                .map_err(|cause| Problem::usage(format!("where {} is cannot be told: {cause}", path.display())))?;
-            let text = path.into_os_string().into_string();
-            text.map(Some).map_err(|_| Problem::usage("a file's path is not UTF-8, and cannot be stored"))
-        };
-        let secret = |flag: &'static str, command: &Option<String>| match command {
-            Some(_) => Ok(None),
-            None => match secrets::given(flag) {
-                Ok(found) => Ok(found.map(|(value, _)| value)),
-                Err(error) => Err(Problem::usage(error.to_string())),
-            },
-        };
-        // Who makes a context of an app has the administrator's token at hand as well, and does not mean that.
-        let is_admin = self.admin_url.is_some() || self.token_file.is_some() || self.admin_token_command.is_some();
-        let token_known = self.token_file.is_some() || self.admin_token_command.is_some();
-        let token = |name: &'static str| match is_admin && !token_known {
-            true => variables::first(&[name]).map_err(|error| Problem::usage(error.to_string())),
-            false => Ok(None),
-        };
-        let in_file = token("ENSYNC_ADMIN_TOKEN_FILE")?.map(|found| PathBuf::from(found.value.as_str()));
-        let admin_token = if in_file.is_some() { None } else { token("ENSYNC_ADMIN_TOKEN")?.map(|found| found.value) };
+    /// Its fields. A key is taken for an engine as every command takes it: one that would not go there is refused, for the context would
+    /// send it there for good.
+    fn read(self) -> Result<BTreeMap<&'static str, Stored>, Failure> {
         // They are printed by `list` and `show`, so nothing may be in them that is not for everybody's eyes.
         if let Some(url) = &self.url {
             Endpoint::parse(url).map_err(|error| Problem::at("--url", &error))?;
@@ -200,35 +215,64 @@ impl Add {
         if let Some(url) = &self.admin_url {
             check_url(url, true).map_err(|why| Problem::usage(format!("--admin-url: {why}")))?;
         }
+        let from = variables::source(Group::Client)?;
+        let secret = |flag: &'static str, command: &Option<String>| -> Result<Option<Stored>, Failure> {
+            if command.is_some() {
+                return Ok(None);
+            }
+            let given = secrets::given_for(flag, from, self.url.as_deref().unwrap_or_default())?;
+            Ok(given.map(|(value, from)| Stored { value, from }))
+        };
         let app_key = secret("--app-key", &self.app_key_command)?;
         // A secret key in its place would be sent to engines.
         if let Some(key) = &app_key {
-            AppKey::parse(key).map_err(|error| Problem::at("--app-key", &error))?;
-            check_app_key(key, "the app key")?;
+            AppKey::parse(&key.value).map_err(|error| Problem::at("--app-key", &error))?;
+            check_app_key(&key.value, "the app key")?;
         }
         let secret_key = secret("--secret-key", &self.secret_key_command)?;
-        let plain = |text: Option<String>| text.map(Zeroizing::new);
+        let (in_file, admin_token) = self.token()?;
+        let token_file = match self.token_file {
+            Some(path) => typed("--token-file", Group::Admin, Some(whole(path)?))?,
+            None => in_file,
+        };
         let fields = [
-            ("url", plain(self.url)),
-            ("ca", plain(lossless(self.ca)?)),
-            ("client_cert", plain(lossless(self.client_cert)?)),
-            ("client_key", plain(lossless(self.client_key)?)),
+            ("url", plain("ENSYNC_URL", self.url)),
+            ("ca", file("ENSYNC_CA_FILE", self.ca)?),
+            ("client_cert", file("ENSYNC_CLIENT_CERT", self.client_cert)?),
+            ("client_key", file("ENSYNC_CLIENT_KEY", self.client_key)?),
             ("app_key", app_key),
-            ("app_key_command", plain(self.app_key_command)),
+            ("app_key_command", typed("--app-key-command", Group::Client, self.app_key_command)?),
             ("secret_key", secret_key),
-            ("secret_key_command", plain(self.secret_key_command)),
-            ("admin_url", plain(self.admin_url)),
-            ("admin_ca", plain(lossless(self.admin_ca)?)),
-            ("token_file", plain(lossless(self.token_file.or(in_file))?)),
-            ("admin_token_command", plain(self.admin_token_command)),
+            ("secret_key_command", typed("--secret-key-command", Group::Client, self.secret_key_command)?),
+            ("admin_url", plain("ENSYNC_ADMIN_URL", self.admin_url)),
+            ("admin_ca", file("ENSYNC_ADMIN_CA_FILE", self.admin_ca)?),
+            ("token_file", token_file),
+            ("admin_token_command", typed("--admin-token-command", Group::Admin, self.admin_token_command)?),
             ("admin_token", admin_token),
         ];
-        let fields: std::collections::BTreeMap<_, _> =
-            fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();
+        let fields: BTreeMap<_, _> = fields.into_iter().filter_map(|(field, value)| Some((field, value?))).collect();
         if !fields.contains_key("url") && !fields.contains_key("admin_url") {
-            return Err(Problem::usage("a context names an engine: give --url, --admin-url or both"));
+            return Err(Problem::usage("a context names an engine: give --url, --admin-url or both").into());
         }
-        Ok(contexts::Context(fields))
+        Ok(fields)
+    }
+
+    /// The file of the admin token that a variable names, or the token of one.
+    fn token(&self) -> Result<(Option<Stored>, Option<Stored>), Failure> {
+        // Who makes a context of an app has the administrator's token at hand as well, and does not mean that.
+        let Some(url) = &self.admin_url else { return Ok((None, None)) };
+        if self.token_file.is_some() || self.admin_token_command.is_some() {
+            return Ok((None, None));
+        }
+        let names = ["ENSYNC_ADMIN_TOKEN_FILE", "ENSYNC_ADMIN_TOKEN"];
+        let from = variables::source(Group::Admin)?;
+        let Some(found) = variables::keyed(&names, Group::Admin, from, url)? else { return Ok((None, None)) };
+        let (name, from) = (found.name, found.origin.to_string());
+        if name == "ENSYNC_ADMIN_TOKEN" {
+            return Ok((None, Some(Stored { value: found.value, from })));
+        }
+        let value = whole(PathBuf::from(found.value.as_str()))?.into();
+        Ok((Some(Stored { value, from }), None))
     }
 }
 

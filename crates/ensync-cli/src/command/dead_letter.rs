@@ -8,8 +8,8 @@ use super::Outcome;
 use super::lookup::look_up;
 use crate::admin::{Admin, Api, Failure, Output, Table, confirmed, encoded, shown, text, time};
 use crate::exit::{Exit, Problem};
-use crate::foreign;
 use crate::output::note;
+use crate::shell::word;
 use crate::values;
 
 /// Look at dead letters, have them delivered again, or give them up.
@@ -224,8 +224,7 @@ async fn list(admin: &Admin, out: Output, those: &Those, limit: usize, after: Op
     let more = letters.len() > limit;
     letters.truncate(limit);
     if more && let Some(last) = letters.last() {
-        let last = foreign::printable(text(last, "id"));
-        note(format_args!("there are more: go on with --after {last}, or raise --limit"));
+        note(format_args!("there are more: go on with --after {}, or raise --limit", word(text(last, "id"))));
     }
     let table = || {
         let mut table = Table::new(["ID", "EVENT", "APP", "SINCE", "DELIVERIES", "REASON"]);

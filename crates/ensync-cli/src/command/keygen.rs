@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::Outcome;
 use crate::output::Output;
+use crate::shell;
 
 /// Make a key pair for an app: its public id, and the secret that opens what is sealed for it.
 ///
@@ -31,8 +32,9 @@ impl Keygen {
             lines.push_str(
                 "# Give the id to those who send to you; keep the secret. Fingerprint, to compare by voice:\n",
             );
-            lines.push_str(&format!("# {print}\nENSYNC_APP_ID={id}\nENSYNC_SECRET_KEY="));
-            lines.extend([text.as_str(), "\n"]);
+            lines.push_str(&format!("# {print}\n"));
+            shell::assign(&mut lines, "ENSYNC_APP_ID", &id.to_string())?;
+            shell::assign(&mut lines, "ENSYNC_SECRET_KEY", &text)?;
         }
         out.raw(lines.as_bytes())
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use ensync_engine::{EventOptions, Server, ServerTls};
 use ensync_sdk::core::report;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::Outcome;
 use crate::config::{self, Raw};
@@ -14,7 +15,7 @@ use crate::exit::{self, Exit, Problem};
 use crate::foreign;
 use crate::manager::{self, Told};
 use crate::output::Output;
-use crate::{logging, signals, values};
+use crate::{logging, shell, signals, values};
 
 /// What a stop may take beside waiting for clients: the last checkpoint, mostly.
 const CLOSING: Duration = Duration::from_secs(20);
@@ -287,12 +288,14 @@ impl Serve {
             let app = server.create_app(name).await?;
             let secret = app.secret_key.to_base64().ok_or("the new key has no public half; please report this")?;
             let (id, key) = (app.app_id.to_string(), app.app_key.expose());
+            let mut lines = Zeroizing::new(String::with_capacity((4 << 10) + 6 * name.len()));
+            lines.push('\n');
+            shell::name_app(&mut lines, name);
+            let keys = [("ENSYNC_APP_ID", id.as_str()), ("ENSYNC_APP_KEY", key), ("ENSYNC_SECRET_KEY", &secret)];
+            keys.into_iter().try_for_each(|(variable, value)| shell::assign(&mut lines, variable, value))?;
             let shown = say.both(
                 || json!({"app": name, "app_id": id, "app_key": key, "secret_key": &*secret}),
-                || {
-                    let secret = &*secret;
-                    format!("\n# app {name:?}\nENSYNC_APP_ID={id}\nENSYNC_APP_KEY={key}\nENSYNC_SECRET_KEY={secret}")
-                },
+                || lines.trim_end().to_owned(),
             );
             if !shown {
                 // They exist, and nobody has them.

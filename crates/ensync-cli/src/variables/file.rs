@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::{PLACES, SECRETS};
+use super::table::{find, is_of_file};
 
 /// The largest such file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -78,7 +78,12 @@ fn parse(text: &str) -> (Values, Option<String>) {
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, value) =
             line.split_once('=').map_or((line, None), |(name, value)| (name.trim(), Some(value.trim())));
-        if !PLACES.contains(&name) && !SECRETS.contains(&name) {
+        let Some((name, what, _)) = find(name) else { continue };
+        if !is_of_file(what) {
+            if value.map(unquoted) != Some(Some("")) {
+                let why = "a file with a secret is named by a flag, the environment or a context";
+                wrong.push(format!("line {}: {name} has no say there: {why}", at + 1));
+            }
             continue;
         }
         match value.map(unquoted) {
@@ -116,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_line_of_ours_that_says_nothing_is_told_of() {
-        let text = "A='open\nENSYNC_URL\nENSYNC_APP_KEY=\"hush\nexport ENSYNC_ADMIN_URL='h'\n";
+        let text =
+            "A='open\nENSYNC_URL\nENSYNC_APP_KEY=\"hush\nexport ENSYNC_ADMIN_URL='h'\nENSYNC_ADMIN_TOKEN_FILE=/hush\n";
         let (found, wrong) = parse(text);
         assert_eq!((found.len(), found.contains_key("ENSYNC_ADMIN_URL")), (1, true));
         let wrong = wrong.unwrap();
@@ -124,6 +130,7 @@ mod tests {
             wrong.contains("line 2: ENSYNC_URL has no value") && wrong.contains("line 3: the quotation mark"),
             "{wrong}"
         );
+        assert!(wrong.contains("line 5: ENSYNC_ADMIN_TOKEN_FILE has no say there"), "{wrong}");
         assert!(!wrong.contains("hush"));
     }
 

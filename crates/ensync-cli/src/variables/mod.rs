@@ -1,9 +1,11 @@
 //! Where a value comes from that no flag gives: the context that `--context` names, the environment, the file `.env` of the directory
 //! one is in, the current context, in this order; then its default. What is empty counts as not given, everywhere.
 //!
-//! Keys belong to an engine, so they come from where the engine comes from: see [`Variables::goes`].
+//! Keys belong to an engine, so they come from where the engine comes from: `table` says who may name what.
 
 mod file;
+mod place;
+mod table;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -11,8 +13,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use clap::Command;
-use clap::builder::{OsStr, Resettable};
 use zeroize::Zeroizing;
 
 use crate::contexts::{self, Context};
@@ -20,68 +20,19 @@ use crate::exit::{Exit, Problem, told};
 use crate::foreign::trimmed;
 use crate::output::{Failure, note};
 
-/// Variables that `.env` and a context may give too, as far as they say how an engine is reached: flags get them as their defaults.
-const PLACES: [&str; 6] = [
-    "ENSYNC_URL",
-    "ENSYNC_CA_FILE",
-    "ENSYNC_CLIENT_CERT",
-    "ENSYNC_CLIENT_KEY",
-    "ENSYNC_ADMIN_URL",
-    "ENSYNC_ADMIN_CA_FILE",
-];
-/// Those that are secrets, or say where one is: looked for when they are needed.
-const SECRETS: [&str; 5] =
-    ["ENSYNC_APP_KEY", "ENSYNC_ACCESS_KEY", "ENSYNC_SECRET_KEY", "ENSYNC_ADMIN_TOKEN", "ENSYNC_ADMIN_TOKEN_FILE"];
+pub(crate) use place::{apply, for_engine_at, origin, tell_unused};
+pub(crate) use table::{Group, Source};
+use table::{KNOWN, Own, find, may};
+
 /// The file that is looked for in the directory one is in.
 const FILE: &str = ".env";
 
 static VARIABLES: OnceLock<Variables> = OnceLock::new();
 
-/// What belongs to one engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
-    /// The engine, and who one is there.
-    Client,
-    /// Its admin API, and the token for it.
-    Admin,
-}
-
-impl Group {
-    /// The variable and the flag that say where it is.
-    fn url(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Client => ("ENSYNC_URL", "--url"),
-            Self::Admin => ("ENSYNC_ADMIN_URL", "--admin-url"),
-        }
-    }
-
-    fn of(name: &str) -> Self {
-        if name.starts_with("ENSYNC_ADMIN_") { Self::Admin } else { Self::Client }
-    }
-}
-
-/// Where values come from, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    Flag,
-    /// The context that a flag names.
-    Named,
-    Environment,
-    File,
-    /// The context that is used if no flag names one.
-    Current,
-    Default,
-}
-
-impl Source {
-    /// Those that give more than one value.
-    const MANY: [Self; 4] = [Self::Named, Self::Environment, Self::File, Self::Current];
-}
-
 /// What gives values.
 #[derive(Default)]
 struct Variables {
-    /// Where flags say that engines are.
+    /// What flags say in the place of variables.
     flags: HashMap<&'static str, String>,
     environment: HashMap<&'static str, OsString>,
     file: file::Values,
@@ -139,11 +90,10 @@ pub(crate) fn load(context: Option<Option<&str>>, typed: impl Fn(&str) -> Option
     if let Some(remark) = remark {
         note(format_args!("warning: {remark}"));
     }
-    let flags = [Group::Client, Group::Admin].map(Group::url).into_iter();
-    let names = PLACES.iter().chain(&SECRETS);
+    let defaults = KNOWN.into_iter().filter(|(_, what, _)| table::is_default(*what));
     let mut variables = Variables {
-        flags: flags.filter_map(|(name, flag)| Some((name, typed(flag)?))).collect(),
-        environment: names.filter_map(|name| Some((*name, environment(name)?))).collect(),
+        flags: defaults.filter_map(|(name, _, flag)| Some((name, typed(flag)?))).collect(),
+        environment: KNOWN.into_iter().filter_map(|(name, ..)| Some((name, environment(name)?))).collect(),
         file,
         is_named: context.flatten().is_some(),
         ..Variables::default()
@@ -197,7 +147,7 @@ impl Variables {
             context.says(name).then(|| Origin::Context(of.clone()))
         };
         match source {
-            Source::Flag => self.flags.contains_key(name).then_some(Origin::Flag(Group::of(name).url().1)),
+            Source::Flag => self.flags.get(name).and_then(|_| find(name)).map(|(.., flag)| Origin::Flag(flag)),
             Source::Named if self.is_named => context(),
             Source::Current if !self.is_named => context(),
             Source::Environment => self.environment.contains_key(name).then_some(Origin::Environment(name)),
@@ -264,18 +214,15 @@ impl Variables {
         Ok(Source::Default)
     }
 
-    /// Whether a key of one source may go to an engine that another one names. `url`: where that is.
-    fn goes(&self, key: Source, group: Group, from: Source, url: &str) -> bool {
-        let own = || self.get(key, group.url().0).ok().flatten().map(|found| found.value);
-        match (from, key) {
-            (from, key) if from == key => true,
-            // Nobody says where the engine is, so it is on this machine.
-            (Source::Default, _) => true,
-            // A flag is typed by whoever has the keys. A context's are for its engine, unless a flag names the context too.
-            (Source::Flag, Source::Named | Source::Environment | Source::File) => true,
-            (Source::Environment, Source::File) => own().is_none_or(|own| *own == url),
-            _ => own().is_some_and(|own| *own == url),
-        }
+    /// Whether what one source says for a variable may be used with the engine that another one names. `url`: where that is.
+    fn goes(&self, name: &str, of: Source, group: Group, from: Source, url: &str) -> bool {
+        let Some((_, what, _)) = find(name) else { return false };
+        let own = match self.get(of, group.url().0) {
+            Ok(Some(own)) if *own.value == url => Own::Here,
+            Ok(Some(_)) => Own::Elsewhere,
+            Ok(None) | Err(_) => Own::Nowhere,
+        };
+        may(what, of, from, own)
     }
 
     fn keyed(&self, names: &[&'static str], group: Group, from: Source, url: &str) -> Result<Option<Found>, Failure> {
@@ -285,7 +232,7 @@ impl Variables {
             let Some((name, origin)) = names.iter().find_map(|name| Some((*name, self.has(source, name)?))) else {
                 continue;
             };
-            if !self.goes(source, group, from, url) {
+            if !self.goes(name, source, group, from, url) {
                 other.get_or_insert((source, name, origin));
                 continue;
             }
@@ -333,58 +280,6 @@ impl Variables {
             "the engine comes from {engine}, and its key from {key}, which may be for another one: give both in one place, or the \
              engine with {flag}"
         ))
-    }
-}
-
-/// Where the value of a flag came from, in words: the flag itself, if it was given.
-pub(crate) fn origin(flag: &str, name: &'static str) -> String {
-    let given = std::env::args_os().any(|argument| {
-        argument
-            .to_str()
-            .is_some_and(|text| text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
-    });
-    match (given, first(&[name])) {
-        (false, Ok(Some(found))) => found.origin.to_string(),
-        _ => flag.to_owned(),
-    }
-}
-
-/// A command line whose flags know what the file and the context say, and do not know variables that are empty.
-pub(crate) fn apply(command: Command) -> Command {
-    apply_all(command, loaded())
-}
-
-fn apply_all(command: Command, variables: &Variables) -> Command {
-    let command = command.mut_args(|argument| {
-        let Some(name) = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned) else { return argument };
-        let Some(name) = PLACES.into_iter().find(|place| *place == name) else {
-            // Where a secret is, is looked up with the secrets.
-            let keep = environment(&name).is_some() && !SECRETS.contains(&name.as_str());
-            return if keep { argument } else { argument.env(Resettable::<OsStr>::Reset) };
-        };
-        match variables.place(name) {
-            Some((Source::Environment, _)) => argument,
-            Some((_, value)) => {
-                argument.env(Resettable::<OsStr>::Reset).default_value(OsStr::from(value)).hide_default_value(true)
-            }
-            None => argument.env(Resettable::<OsStr>::Reset),
-        }
-    });
-    command.mut_subcommands(|command| apply_all(command, variables))
-}
-
-impl Variables {
-    /// What says how an engine is reached, and where that is from.
-    fn place(&self, name: &'static str) -> Option<(Source, String)> {
-        let group = Group::of(name);
-        let from = self.source(group).ok()?;
-        let url = self.get(from, group.url().0).ok().flatten().map(|found| found.value).unwrap_or_default();
-        let is_url = name == group.url().0;
-        Source::MANY.into_iter().find_map(|source| {
-            let found = self.get(source, name).ok().flatten()?;
-            (is_url || source == Source::Environment || self.goes(source, group, from, &url))
-                .then(|| (source, found.value.to_string()))
-        })
     }
 }
 

@@ -113,13 +113,30 @@ fn what_was_found_is_not_shown() {
 
 #[test]
 fn what_says_how_an_engine_is_reached_is_of_that_engine() {
-    use Source::{Current, Environment, Named};
+    use Source::{Current, Environment, File, Flag, Named};
     let all: &[_] = &["ENSYNC_URL", "ENSYNC_CA_FILE"];
-    let place = |says: &[(Source, &[&'static str])]| variables(says).place("ENSYNC_CA_FILE").map(|(source, _)| source);
+    let place =
+        |says: &[(Source, &[&'static str])]| variables(says).place("ENSYNC_CA_FILE", &[]).map(|(source, _)| source);
     assert_eq!(place(&[(Current, all)]), Some(Current));
     assert_eq!(place(&[(Current, all), (Environment, &["ENSYNC_URL"])]), None);
     assert_eq!(place(&[(Named, all), (Environment, all)]), Some(Named));
-    let named = variables(&[(Named, all), (Environment, all)]).place("ENSYNC_URL").unwrap();
+    // Whoever has a directory chooses nobody who reads the keys of others on their way.
+    let (only_url, only_ca): (&[_], &[_]) = (&["ENSYNC_URL"], &["ENSYNC_CA_FILE"]);
+    assert_eq!(place(&[(File, all)]), Some(File));
+    for others in [Flag, Environment, Named, Current] {
+        assert_eq!(place(&[(others, only_url), (File, only_ca)]), None, "{others:?}");
+        let says: &[(Source, &[&'static str])] = &[(File, only_ca), (others, only_url), (Environment, only_ca)];
+        assert_eq!(place(says), Some(Environment), "{others:?}");
+        let left = variables(says).unused(Group::Client, others, "ENSYNC_URL of it");
+        assert_eq!(left, None, "the environment goes before it");
+    }
+    assert_eq!(place(&[(File, only_ca)]), None);
+    let left = variables(&[(Flag, only_url), (File, all)]).unused(Group::Client, Flag, "ENSYNC_URL of Flag").unwrap();
+    assert!(
+        left.contains("ENSYNC_CA_FILE in the file .env is not used: the engine comes from --url; give --ca"),
+        "{left}"
+    );
+    let named = variables(&[(Named, all), (Environment, all)]).place("ENSYNC_URL", &[]).unwrap();
     assert_eq!(named.0, Named, "a context that is named counts");
 }
 
@@ -141,4 +158,43 @@ fn a_context_that_is_meant_and_broken_is_told_of() {
     ] {
         assert_eq!((told(&*error).0, error.to_string()), (Exit::NotFound, "no context".to_owned()));
     }
+}
+
+/// The certificate is shown by clients and by those who administer, and the file may name the engine of either.
+#[test]
+fn a_certificate_is_shown_to_the_engines_that_it_is_for() {
+    use Source::{Environment, File};
+    let certificate: &[_] = &["ENSYNC_CLIENT_CERT"];
+    let said = variables(&[(Environment, &["ENSYNC_URL", "ENSYNC_CLIENT_CERT"]), (File, &["ENSYNC_ADMIN_URL"])]);
+    assert_eq!(said.place(certificate[0], &[Group::Client]).map(|(source, _)| source), Some(Environment));
+    for groups in [&[Group::Admin][..], &[Group::Client, Group::Admin]] {
+        assert_eq!(said.place(certificate[0], groups), None);
+    }
+}
+
+#[test]
+fn what_the_file_names_gets_what_is_in_the_file_and_the_file_says_nothing_of_other_engines() {
+    use Source::{Current, Default, Environment, File, Flag, Named};
+    use table::What::{Identity, Key, KeyFile, Trust};
+    let all = [Flag, Named, Environment, File, Current, Default];
+    let mut tried = 0;
+    for own in [Own::Nowhere, Own::Here, Own::Elsewhere] {
+        for of in all {
+            for what in [Key, KeyFile, Identity] {
+                assert_eq!(may(what, of, File, own), of == File && what != KeyFile, "{what:?} of {of:?}");
+                tried += 1;
+            }
+        }
+        for engine in all {
+            assert_eq!(may(Trust, File, engine, own), engine == File);
+            assert!(!may(KeyFile, File, engine, own));
+            // A context's keys are for its engine.
+            for what in [Key, KeyFile, Identity, Trust] {
+                let its = matches!(engine, Current | Default) || own == Own::Here;
+                assert_eq!(may(what, Current, engine, own), its && engine != File, "{what:?} {engine:?} {own:?}");
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 126);
 }

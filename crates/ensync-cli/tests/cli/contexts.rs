@@ -20,7 +20,10 @@ fn contexts_are_added_used_shown_and_removed() {
     let mut add = with(&file, &["context", "add", "shop", "--url", "ws://h:1"]);
     let token = "ensync_admin_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     let (ok, _, said) = run(add.env("ENSYNC_APP_KEY", "k-1").env("ENSYNC_ADMIN_TOKEN", token));
-    assert!(ok && said.contains("with its app key, url; it is the current one"), "{said}");
+    assert!(
+        ok && said.contains("with its app key (the variable ENSYNC_APP_KEY), url (--url); it is the current one"),
+        "{said}"
+    );
     assert!(!std::fs::read_to_string(&file).unwrap().contains(token), "an app's context has no business with it");
     let operator = ["context", "add", "operator", "--admin-url", "https://h:2", "--admin-token-command", "echo x"];
     assert!(run(&mut with(&file, &operator)).0);

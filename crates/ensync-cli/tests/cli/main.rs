@@ -3,6 +3,7 @@
 
 mod bulk;
 mod contexts;
+mod directory;
 mod doctor;
 mod follow;
 mod manners;

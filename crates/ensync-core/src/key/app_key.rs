@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::SecretKey;
 use crate::convert::from_text;
-use crate::redact::{Checks, secret_key, whole_issued};
+use crate::redact::{Checks, certain, secret_key, whole_issued};
 use crate::text::trimmed;
 use crate::{Error, ErrorKind, Result};
 
@@ -35,8 +35,9 @@ impl AppKey {
         if SecretKey::parse(key).is_ok() {
             return refuse("this is a secret key, not an app key; keep it on this machine");
         }
-        let other = whole_issued(key).filter(|what| *what != "an app key");
-        if let Some(what) = other.or_else(|| secret_key(key, &mut Checks::of(key))) {
+        let is_other = |what: &&str| *what != "an app key";
+        let other = whole_issued(key).filter(is_other).or_else(|| secret_key(key, &mut Checks::of(key)));
+        if let Some(what) = other.or_else(|| certain(key, &mut Checks::of(key)).filter(is_other)) {
             let why = format!("this holds {what}, which is no part of an app key; keep it on this machine");
             return Err(Error::new(ErrorKind::InvalidKey, why));
         }
@@ -94,6 +95,7 @@ impl fmt::Debug for AppKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::encode;
     use crate::redact::CHECKED;
 
     #[test]
@@ -114,6 +116,18 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             assert!(error.to_string().contains("a secret key, not an app key"), "{error}");
             assert!(!error.to_string().contains(&secret[..8]), "{error}");
+        }
+        // As a Kubernetes Secret holds it, and as JSON does when it was wrapped.
+        let wrapped = format!("{}\\n{}", &secret[..40], &secret[40..]);
+        let token = format!("ensync_admin_{}", "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA");
+        for (text, what) in [
+            (encode(secret.as_bytes()), "a secret key"),
+            (encode(format!("{}\n", *secret).as_bytes()), "a secret key"),
+            (wrapped, "a secret key"),
+            (encode(token.as_bytes()), "an admin token"),
+        ] {
+            let error = AppKey::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(&format!("this holds {what}, which is no part of an app key")), "{error}");
         }
         // 64 bytes whose halves do not belong together may be an app key of another engine's making.
         let mut other = secret.to_string();

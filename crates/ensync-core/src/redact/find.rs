@@ -17,10 +17,14 @@ const BASE64: [usize; 2] = [43, 44];
 /// How many 32 and 64 bytes have in hex, with `0x` before them or without.
 const HEX: [usize; 4] = [64, 66, 128, 130];
 
+/// Four letters of base64 are three bytes: at which of four a text begins, nobody knows.
+const SHIFTS: std::ops::Range<usize> = 0..4;
+
 /// All of them: in order, and apart from each other.
 pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
     let mut search = Search { what, checks: Checks::of(text) };
     let mut found = search.plain(text);
+    found.extend(search.in_base64(text));
     // Written in another way, which is undone.
     if is_written(text) {
         let decoded = View::decoded(text);
@@ -31,6 +35,7 @@ pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
         let in_pieces = secret_keys(&joined.text, &mut search.checks);
         let in_pieces = in_pieces.into_iter().chain(hex_pairs(&joined.text, &mut search.checks));
         found.extend(in_pieces.map(|found| joined.back(found)));
+        found.extend(search.in_base64(&joined.text).into_iter().map(|found| joined.back(found)));
         found = merged(found);
         // Behind a prefix that is in pieces, all is hidden; a whole one was found as it stands.
         let begun = issued_in(&joined.text).map(|at| joined.back(at..at + 1).start);
@@ -40,16 +45,22 @@ pub(super) fn secrets(text: &str, what: Redact) -> Vec<Range<usize>> {
     merged(found)
 }
 
-/// What a text holds that is a secret for certain: a whole key or token of an engine, or what [`secret_key`] finds. What may be one, as
-/// 32 bytes and the mere beginning of a token may, is something else's, too.
+/// What a text holds that is a secret for certain: a whole key or token of an engine, also in base64, or what [`secret_key`] finds. What
+/// may be one, as 32 bytes and the mere beginning of a token may, is something else's, too.
 pub(crate) fn certain(text: &str, checks: &mut Checks) -> Option<&'static str> {
     let issued = whole_issued(text);
     let issued = issued.or_else(|| text.contains(['%', '\\']).then(|| whole_issued(&View::decoded(text).text))?);
-    issued.or_else(|| secret_key(text, checks))
+    issued.or_else(|| secret_key(text, checks)).or_else(|| in_base64(text, &mut whole_issued))
+}
+
+/// What is found in a text that stands in this one in base64, as it is or in pieces. No deeper: nobody writes that.
+fn in_base64<T>(text: &str, look: &mut dyn FnMut(&str) -> Option<T>) -> Option<T> {
+    let mut within = |text: &str| SHIFTS.into_iter().find_map(|shift| look(&View::of_base64(text, shift)?.text));
+    within(text).or_else(|| is_written(text).then(|| within(&View::joined(text).text))?)
 }
 
 /// The secret key that a text holds: 64 bytes of which the one half belongs to the other, in base64 or hex, percent-encoded, with the escapes
-/// of JSON, or in pieces with white space between them; or a private key in PEM.
+/// of JSON, or in pieces with white space between them; or a private key in PEM; or a text with one of these, in base64.
 pub(crate) fn secret_key(text: &str, checks: &mut Checks) -> Option<&'static str> {
     let mut look = |text: &str| {
         if text
@@ -65,7 +76,8 @@ pub(crate) fn secret_key(text: &str, checks: &mut Checks) -> Option<&'static str
     let written = |look: &mut dyn FnMut(&str) -> Option<&'static str>| {
         look(&View::decoded(text).text).or_else(|| look(&View::joined(text).text))
     };
-    look(text).or_else(|| is_written(text).then(|| written(&mut look))?)
+    let found = look(text).or_else(|| is_written(text).then(|| written(&mut look))?);
+    found.or_else(|| in_base64(text, &mut look))
 }
 
 fn is_written(text: &str) -> bool {
@@ -112,6 +124,14 @@ impl Search {
         let between = between(&found, text.len());
         found.extend(between.flat_map(|part| self.runs(text, part)).collect::<Vec<_>>());
         merged(found)
+    }
+
+    /// The same of what stands there in base64.
+    fn in_base64(&mut self, text: &str) -> Vec<Range<usize>> {
+        let views = SHIFTS.filter_map(|shift| View::of_base64(text, shift));
+        views
+            .flat_map(|view| self.plain(&view.text).into_iter().map(move |found| view.back(found)).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Keys and tokens of an engine.

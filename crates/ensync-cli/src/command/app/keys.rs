@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ensync_sdk::{AppId, SecretKey};
+use ensync_sdk::{AppId, AppKey, SecretKey};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::admin::{Failure, KeyFile, Output};
 use crate::command::Outcome;
 use crate::values::app_id;
+use crate::{foreign, shell};
 
 /// Where a key pair comes from, and where keys go.
 #[derive(Args)]
@@ -51,18 +52,28 @@ impl Keys {
 }
 
 /// The access key of an answer, taken out of it so that it is wiped.
-pub(super) fn access_key(answer: &mut Value) -> Zeroizing<String> {
-    match answer.get_mut("access_key").map(Value::take) {
+///
+/// # Errors
+///
+/// If it is none that an engine makes: what answers may be anything, and a file of keys is for the shell.
+pub(super) fn access_key(answer: &mut Value) -> Result<AppKey, Failure> {
+    let text = match answer.get_mut("access_key").map(Value::take) {
         Some(Value::String(key)) => Zeroizing::new(key),
         _ => Zeroizing::default(),
-    }
+    };
+    let is_made = |key: &AppKey| {
+        let rest = key.expose().strip_prefix(AppKey::PREFIX).unwrap_or_default();
+        !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let other = "the admin API answered with something else than an app key: is this an EnSync engine?";
+    AppKey::parse(&text).ok().filter(is_made).ok_or_else(|| other.into())
 }
 
 /// Keys that are shown once.
 pub(super) struct Issued<'a> {
     pub(super) name: &'a str,
     pub(super) pair: Option<&'a Pair>,
-    pub(super) access_key: Option<&'a str>,
+    pub(super) access_key: Option<&'a AppKey>,
 }
 
 impl Issued<'_> {
@@ -74,7 +85,7 @@ impl Issued<'_> {
         let id = self.pair.map(Pair::public_key);
         let fields = [
             ("app_id", "ENSYNC_APP_ID", id.as_deref()),
-            ("app_key", "ENSYNC_APP_KEY", self.access_key),
+            ("app_key", "ENSYNC_APP_KEY", self.access_key.map(AppKey::expose)),
             ("secret_key", "ENSYNC_SECRET_KEY", secret.as_ref().map(|secret| secret.as_str())),
         ];
         // With room for all of it: what grows leaves copies.
@@ -82,16 +93,16 @@ impl Issued<'_> {
         let given = fields.into_iter().filter_map(|(field, variable, value)| Some((field, variable, value?)));
         // A file is for the shell, whatever is printed.
         if out.json && file.is_none() {
-            lines.push_str(&format!("{{\"name\":{}", Value::from(self.name)));
+            lines.push_str(&format!("{{\"name\":{}", foreign::json(&Value::from(self.name).to_string())));
             for (field, _, value) in given {
                 let value = Zeroizing::new(serde_json::to_string(value)?);
                 lines.extend([",\"", field, "\":", &value]);
             }
             lines.push_str("}\n");
         } else {
-            lines.push_str(&format!("# app {:?}\n", self.name));
+            shell::name_app(&mut lines, self.name);
             for (_, variable, value) in given {
-                lines.extend([variable, "=", value, "\n"]);
+                shell::assign(&mut lines, variable, value)?;
             }
         }
         match file {

@@ -184,9 +184,10 @@ impl Create {
             "rights": self.rights.to_json(),
         });
         let mut created = self.admin.run(async |api| api.call(Method::POST, "/v1/apps", Some(new)).await).await?;
-        let key = access_key(&mut created);
-        let issued = Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(&key) };
-        let Err(why) = issued.hand_over(file, out) else { return Ok(()) };
+        let handed_over = access_key(&mut created).and_then(|key| {
+            Issued { name: self.name.as_str(), pair: Some(&pair), access_key: Some(&key) }.hand_over(file, out)
+        });
+        let Err(why) = handed_over else { return Ok(()) };
         // It is there, and nobody has its keys.
         let path = format!("/v1/apps/{}", encoded(text(created.get("app").unwrap_or(&Value::Null), "id")));
         let undone = self.admin.run(async |api| api.call(Method::DELETE, &path, None).await).await;
@@ -256,8 +257,9 @@ impl RotateKey {
         if let Some(until) = app.get("old_access_key_until").filter(|until| !until.is_null()) {
             note(format_args!("the earlier key logs in until {}", time(Some(until))));
         }
-        let issued = Issued { name: text(app, "name"), pair: None, access_key: Some(&key) };
-        let handed_over = issued.hand_over(file, out);
+        let handed_over = key.and_then(|key| {
+            Issued { name: text(app, "name"), pair: None, access_key: Some(&key) }.hand_over(file, out)
+        });
         handed_over.map_err(|why| {
             let text =
                 format!("the key was changed, and the new one could not be handed over ({why}): change it once more");

@@ -34,7 +34,7 @@ pub(super) async fn look(doctor: &Doctor, is_argument: bool, findings: &mut Find
     let from = match connection.from()? {
         _ if is_argument => "the command line".to_owned(),
         Source::Default => "the default".to_owned(),
-        _ => variables::origin("--url", "ENSYNC_URL"),
+        _ => variables::origin("ENSYNC_URL").to_string(),
     };
     let endpoint = match Endpoint::parse(url) {
         Ok(endpoint) => endpoint,

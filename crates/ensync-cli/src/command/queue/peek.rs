@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::admin::{Admin, Api, Failure, Output, Table, confirmed, encoded, shown, text, time};
 use crate::command::Outcome;
 use crate::output::note;
+use crate::shell::word;
 use crate::signals;
 
 /// How often a tail looks for more.
@@ -70,7 +71,7 @@ impl One {
         let more = events.len() > limit;
         events.truncate(limit);
         if more && let Some(last) = events.last() {
-            note(format_args!("there are more: go on with --after {}, or raise --limit", text(last, "id")));
+            note(format_args!("there are more: go on with --after {}, or raise --limit", word(text(last, "id"))));
         }
         out.table(|| Value::Array(events.clone()), || table(&events))
     }
