@@ -63,6 +63,7 @@ pub(super) type Owed = Vec<(usize, Removed)>;
 impl Registrar {
     /// Runs until shutdown, or until every handle is gone.
     pub(super) async fn run(mut self) {
+        self.tell_owed();
         self.serve().await;
         while let Ok(ask) = self.asked.try_recv() {
             self.carry_out(ask).await;
@@ -202,10 +203,17 @@ impl Registrar {
             let removed = Some(queues.clone());
             let changed =
                 |answer| Request::Changed(Changed { name: None, apps: Vec::new(), ended: Vec::new(), removed, answer });
-            if ask(partition, changed).await.is_err() {
-                self.owed.push((index, queues));
+            match ask(partition, changed).await {
+                Ok(_) => tracing::info!(partition = index, of = ?queues, "the queues of what is gone are removed"),
+                Err(_) => self.owed.push((index, queues)),
             }
         }
+        self.tell_owed();
+    }
+
+    /// Has everybody see how much is owed.
+    fn tell_owed(&self) {
+        self.metrics.set_owed(self.owed.len());
     }
 
     /// Refuses to create what would get the queues of something that is gone.
@@ -224,11 +232,12 @@ impl Registrar {
         Ok(())
     }
 
-    /// Has the partitions make space, one after the other, for no more is to go than has to. Whether there is more now.
+    /// Has the partitions on the registry's disk make space, one after the other, for no more is to go than has to. Whether there is more now.
     async fn make_space(&self) -> bool {
-        let until = Instant::now() + SPACE;
+        let (until, disk) = (Instant::now() + SPACE, self.log.disk().await);
         for partition in &self.partitions {
-            match tokio::time::timeout_at(until, ask(partition, Request::MakeSpace)).await {
+            let asked = ask(partition, |answer| Request::MakeSpace { disk, answer });
+            match tokio::time::timeout_at(until, asked).await {
                 Ok(Ok(true)) => return true,
                 Ok(_) => {}
                 Err(_) => return false,
@@ -288,6 +297,7 @@ impl Registrar {
                 (Err(error), None) => result = Err(error),
             }
         }
+        self.tell_owed();
         result
     }
 

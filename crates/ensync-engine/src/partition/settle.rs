@@ -46,7 +46,8 @@ impl Partition {
         if settle.block.is_some_and(|block| block != lease.block) {
             return Err(stale());
         }
-        let (durable, deliveries, block) = (!entry.transient, entry.deliveries, lease.block);
+        let (durable, deliveries, block, handed_back) =
+            (!entry.transient, entry.deliveries, lease.block, entry.handed_back);
         let record = match &settle.how {
             Settlement::Ack => Record::Ack { event, block, at: self.now },
             Settlement::Defer { delay, .. } if delay.is_none() => {
@@ -57,7 +58,6 @@ impl Partition {
                 return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
             }
             Settlement::Defer { delay, .. } => {
-                let handed_back = entry.handed_back;
                 Record::Defer { event, until: self.now.after(delay.get()), deliveries, handed_back }
             }
             Settlement::Discard { reason } => {
