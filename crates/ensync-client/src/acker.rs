@@ -274,7 +274,7 @@ impl Acker {
         }
     }
 
-    /// Settles it, and if the engine cannot now, tries for as long as the lease lasts.
+    /// Settles it, and if the engine cannot now, tries for as long as the lease lasts; as long as any call if that is not known.
     pub(crate) async fn settle_at_last(&self, how: Settlement) -> Result<()> {
         self.settle(how, Patience::OfTheLease).await.map(drop)
     }
@@ -290,7 +290,9 @@ impl Acker {
     async fn settle_to_the_end(&self, how: Settlement, patience: Patience) -> Result<Option<Timestamp>> {
         let Owned { client, event, id, block, .. } = &*self.0;
         let limit = match patience {
-            Patience::OfTheLease if self.0.lease.is_some() => Some(bounded(Duration::MAX)),
+            Patience::OfTheLease if self.0.lease.as_ref().is_some_and(|lease| lease.until().is_some()) => {
+                Some(bounded(Duration::MAX))
+            }
             _ => None,
         };
         let sent = Instant::now();

@@ -247,6 +247,14 @@ impl Client {
         closed
     }
 
+    /// Which app the engine said this is, to this client or to an earlier one of the same outbox.
+    pub(crate) fn last_known_app(&self) -> Option<AppId> {
+        let known = self.session.app_id();
+        #[cfg(feature = "outbox")]
+        let known = known.or_else(|| self.outbox.as_ref()?.outbox().app());
+        known
+    }
+
     pub(crate) fn recipient(&self, id: AppId) -> Result<Recipient> {
         self.crypto.recipients.convert(id)
     }

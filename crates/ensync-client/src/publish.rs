@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -94,11 +94,12 @@ impl Publish {
 
     /// Several recipients more. One that is named twice gets the event once.
     pub fn to_all<R: TryInto<AppId, Error: Into<Error>>>(mut self, recipients: impl IntoIterator<Item = R>) -> Self {
-        if let Ok(known) = &mut self.recipients {
+        if let Ok(all) = &mut self.recipients {
+            let mut known: HashSet<_> = all.iter().copied().collect();
             for recipient in recipients {
                 match recipient.try_into() {
-                    Ok(id) if known.contains(&id) => {}
-                    Ok(id) => known.push(id),
+                    Ok(id) if !known.insert(id) => {}
+                    Ok(id) => all.push(id),
                     Err(error) => {
                         self.recipients = Err(error.into());
                         break;
@@ -209,7 +210,7 @@ impl Publish {
             let client = self.client.clone();
             let event = self.event.clone().map_err(|error| error.context("queue"))?;
             let (context, suite) = (format!("queue {event}"), self.options.suite());
-            let mut copies = self.sealed(&context).await?;
+            let mut copies = self.sealed(&context, None).await?;
             let own = copies.own;
             let mut commands = Vec::new();
             // All of them, for they are put in together or not at all.
@@ -248,17 +249,14 @@ impl Publish {
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         let deadline = Instant::now() + limit;
-        if self.options.suite() == Suite::Aes256Gcm && client.session.app_id().is_none() {
-            // Its envelopes name the sender: which key of the ring that is the first login tells.
-            client.session.live_until(deadline).await.map_err(|error| error.context(&context))?;
-        }
-        let copies = self.sealed(&context).await?;
+        let copies = self.sealed(&context, Some(deadline)).await?;
         deliver(&client, copies, deadline, retry, &context).await
     }
 
-    /// A sealed copy for each recipient: the first of them at once, so that what is wrong with the event is told before any is sent.
+    /// A sealed copy for each recipient: the first of them at once, so that what is wrong with the event is told before any is sent. With
+    /// a deadline only once it is known who seals.
     #[cfg_attr(not(feature = "opentelemetry"), expect(unused_mut, reason = "nothing is added to the headers"))]
-    async fn sealed(mut self, context: &str) -> Result<Copies> {
+    async fn sealed(mut self, context: &str, deadline: Option<Instant>) -> Result<Copies> {
         #[cfg(feature = "opentelemetry")]
         if self.client.traced {
             crate::observe::inject(&mut self.headers);
@@ -272,7 +270,7 @@ impl Publish {
             idempotency_key: self.idempotency_key.transpose(),
             options: self.options,
         };
-        Copies::begin(self.client, prepared).await.map_err(|error| error.context(context))
+        Copies::begin(self.client, prepared, deadline).await.map_err(|error| error.context(context))
     }
 }
 

@@ -88,8 +88,16 @@ impl PartialPublish {
     }
 }
 
+/// Of how many failures the text tells: each may have a kilobyte of an engine's words.
+const SHOWN: usize = 10;
+
 fn list(failed: &[(AppId, Error)]) -> String {
-    failed.iter().map(|(recipient, error)| format!("{recipient}: {error}")).collect::<Vec<_>>().join("; ")
+    let shown = failed.iter().take(SHOWN).map(|(recipient, error)| format!("{recipient}: {error}"));
+    let mut all = shown.collect::<Vec<_>>().join("; ");
+    if let Some(more) = failed.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        all.push_str(&format!("; and {more} more"));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -98,6 +106,20 @@ mod tests {
 
     fn id(n: u8) -> (AppId, EventId) {
         (AppId::from_bytes([n; 32]), EventId::parse(&format!("e{n}")).unwrap())
+    }
+
+    #[test]
+    fn the_text_of_many_failures_is_short() {
+        let refusal = |n: u32| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            (AppId::from_bytes(id), Error::new(ErrorKind::UnknownRecipient, "x".repeat(1_000)))
+        };
+        let text =
+            |failures| PartialPublish { accepted: vec![], failed: (0..failures).map(refusal).collect() }.to_string();
+        let (ten, many) = (text(10), text(100_000));
+        assert!(!ten.contains("more") && ten.len() > 10_000, "{ten}");
+        assert!(many.len() < ten.len() + 100 && many.ends_with("; and 99990 more"), "{}", many.len());
     }
 
     #[test]

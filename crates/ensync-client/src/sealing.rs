@@ -30,6 +30,22 @@ pub(crate) struct Prepared {
     pub(crate) options: SealOptions,
 }
 
+impl Prepared {
+    /// What is wrong with it whoever it is sealed by.
+    fn check(&self) -> Result<()> {
+        let payload = self.payload.as_ref().map_err(Clone::clone)?;
+        self.metadata.as_ref().map_err(Clone::clone)?;
+        self.idempotency_key.as_ref().map_err(Clone::clone)?;
+        if self.recipients.as_ref().map_err(Clone::clone)?.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "no recipients; name at least one with to()"));
+        }
+        match &self.schema {
+            Some(schema) => schema.check(payload.about()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Sealed copies of one payload, in the order in which their recipients were named.
 ///
 /// Not all at once: what a thousand copies take up is a thousand times the payload, and to make them takes so long that others must
@@ -47,8 +63,14 @@ pub(crate) struct Copies {
 type Part = (Vec<AppId>, Result<Vec<Publish>>);
 
 impl Copies {
-    /// Checks everything, and seals the first part.
-    pub(crate) async fn begin(client: Client, prepared: Prepared) -> Result<Self> {
+    /// Checks everything, and seals the first part. What names its sender is sealed once the engine has said which app this is, for a ring
+    /// may have the next key already; with a deadline that is waited for.
+    pub(crate) async fn begin(client: Client, prepared: Prepared, deadline: Option<Instant>) -> Result<Self> {
+        prepared.check()?;
+        let names_its_sender = prepared.options.suite() == Suite::Aes256Gcm && client.crypto.sealer.own_id().is_some();
+        if let Some(deadline) = deadline.filter(|_| names_its_sender && client.session.app_id().is_none()) {
+            client.session.live_until(deadline).await?;
+        }
         let work = prepared.payload.as_ref().map_or(0, |payload| payload.as_str().len())
             + prepared.recipients.as_ref().map_or(0, Vec::len).saturating_mul(RECIPIENT);
         let begin = move || {
@@ -138,21 +160,15 @@ struct Rest {
 
 impl Rest {
     fn begin(client: Client, prepared: Prepared) -> Result<Self> {
-        let Prepared { event, options, schema, .. } = prepared;
+        let Prepared { event, options, .. } = prepared;
         let (ids, payload, metadata) = (prepared.recipients?, prepared.payload?, prepared.metadata?);
-        if ids.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "no recipients; name at least one with to()"));
-        }
-        if let Some(schema) = &schema {
-            schema.check(payload.about())?;
-        }
         let recipients = ids.iter().map(|id| client.recipient(*id)).collect::<Result<Vec<_>>>()?;
         let ids = ids.into();
         let welcome = client.session.welcome();
-        let app = client.session.app_id();
+        let app = client.last_known_app();
         let sealer = client.crypto.sealer_of(app);
         if options.suite() == Suite::Aes256Gcm {
-            check_own_key(sealer, app)?;
+            check_own_key(sealer, client.session.app_id())?;
         }
         let begun = sealer.begin(payload.as_str().as_bytes(), recipients.len(), &event, options)?;
         // Also for an engine that is not known yet, or does not deduplicate and ignores it: another may answer the retry.

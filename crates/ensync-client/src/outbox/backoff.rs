@@ -12,25 +12,34 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ALL: Duration = Duration::from_secs(5);
 /// After so many failures in a row, none between them going well, it is not the single one that is the matter.
 const IN_A_ROW: u32 = 8;
-/// How many are held at most. Beyond that all wait.
+/// While nothing goes: how long after one was taken another is, of those that are not known to have failed. It may go though others do not.
+const PACE: Duration = Duration::from_millis(50);
+/// How many are known to have failed at most.
 const MOST: usize = 1_024;
 
-/// Waits that grow with each failure, for each by itself. If nothing goes any more, what has failed is tried one at a time, that which was
-/// tried longest ago first; what has not is tried all the same, unless there is too much that has.
+/// Waits that grow with each failure, for each by itself. If nothing goes any more, all that failed wait together, and are tried one at a
+/// time, each when it is its turn in the order in which whoever reads them gives them; what did not fail is tried meanwhile, at a pace.
 #[derive(Debug)]
 pub(super) struct Holds<K> {
+    /// Those that failed, and did not go well since.
     each: HashMap<K, Hold>,
     /// Since nothing goes.
-    all: Option<Hold>,
+    all: Option<All>,
     /// Since nothing can be read.
     unread: Option<Hold>,
     in_a_row: u32,
 }
 
+/// A wait of all.
+#[derive(Clone, Copy, Debug)]
+struct All {
+    hold: Hold,
+    /// When the next is taken, whichever it is.
+    next: Instant,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Hold {
-    /// When it failed.
-    since: Instant,
     until: Instant,
     wait: Duration,
 }
@@ -39,7 +48,7 @@ impl Hold {
     /// The next after `last`, random, so that the many that were turned away do not come back together.
     fn after(last: Option<Self>, now: Instant, longest: Duration) -> Self {
         let wait = last.map_or(WAITS.0, |last| last.wait * 2).min(longest);
-        Self { since: now, until: now + wait.mul_f64(0.5 + fastrand::f64() / 2.0), wait }
+        Self { until: now + wait.mul_f64(0.5 + fastrand::f64() / 2.0), wait }
     }
 
     fn is_on(&self, now: Instant) -> bool {
@@ -57,15 +66,30 @@ impl<K: Clone + Eq + Hash> Holds<K> {
     /// It failed, for a reason that passes.
     pub(super) fn hold(&mut self, one: K, now: Instant) {
         self.in_a_row = self.in_a_row.saturating_add(1);
+        let known = self.hold_alone(one, now);
+        match &mut self.all {
+            // That others fail too, which are tried meanwhile, keeps back none for longer that failed before.
+            Some(all) if all.hold.is_on(now) => {}
+            all if all.is_some() || self.in_a_row >= IN_A_ROW || !known => {
+                *all = Some(All { hold: Hold::after(all.map(|all| all.hold), now, ALL), next: now + PACE });
+            }
+            _ => {}
+        }
+    }
+
+    /// It has to wait, for a reason that is nobody else's. False if another had to be forgotten for it.
+    pub(super) fn hold_alone(&mut self, one: K, now: Instant) -> bool {
         let next = Hold::after(self.each.get(&one).copied(), now, WAITS.1);
         self.each.insert(one, next);
         if self.each.len() > MOST {
             // What was tried since, or is gone: it has no more to wait for.
             self.each.retain(|_, hold| hold.until + WAITS.1 > now);
         }
-        if self.in_a_row >= IN_A_ROW || self.each.len() > MOST {
-            self.all = Some(Hold::after(self.all, now, ALL));
+        let first = self.each.values().map(|hold| hold.until).min().filter(|_| self.each.len() > MOST);
+        if let Some(first) = first {
+            self.each.retain(|_, hold| hold.until > first);
         }
+        first.is_none()
     }
 
     /// Nothing could be read.
@@ -87,38 +111,39 @@ impl<K: Clone + Eq + Hash> Holds<K> {
 
     /// Whether nothing at all is to be tried.
     pub(super) fn none(&self, now: Instant) -> bool {
-        let too_many = self.each.len() >= MOST && self.all.is_some_and(|hold| hold.is_on(now));
-        too_many || self.unread.is_some_and(|hold| hold.is_on(now))
+        self.all.is_some_and(|all| all.next > now) || self.unread.is_some_and(|hold| hold.is_on(now))
     }
 
-    /// Whose turn it is where nothing goes, unless one of those that failed is among the `running`: that which was tried longest ago.
-    pub(super) fn turn(&self, now: Instant, running: impl Fn(&K) -> bool) -> Option<K> {
-        self.all.as_ref().filter(|all| !all.is_on(now) && !self.each.keys().any(running))?;
-        let due = self.each.iter().filter(|(_, hold)| !hold.is_on(now));
-        due.min_by_key(|(_, hold)| hold.since).map(|(one, _)| one.clone())
+    /// How many are tried at a time, where so many could be.
+    pub(super) fn at_a_time(&self, room: usize) -> usize {
+        if self.all.is_some() { room.min(1) } else { room }
     }
 
-    /// What is not to be tried now. Where nothing goes that is all that has failed, but the one whose turn it is.
-    pub(super) fn held(&self, now: Instant, turn: Option<&K>) -> HashSet<K> {
-        let nothing_goes = self.all.is_some();
-        let held =
-            self.each.iter().filter(|(one, hold)| if nothing_goes { Some(*one) != turn } else { hold.is_on(now) });
+    /// One is tried.
+    pub(super) fn taken(&mut self, now: Instant) {
+        if let Some(all) = &mut self.all {
+            all.next = now + PACE;
+        }
+    }
+
+    /// What is not to be tried now, while some are `running`. Where nothing goes that is all that has failed, until their wait is over, and
+    /// while one of them is tried.
+    pub(super) fn held(&self, now: Instant, running: &HashSet<K>) -> HashSet<K> {
+        let nothing_goes = |all: &All| all.hold.is_on(now) || running.iter().any(|one| self.each.contains_key(one));
+        let all_wait = self.all.as_ref().is_some_and(nothing_goes);
+        let held = self.each.iter().filter(|(_, hold)| all_wait || hold.is_on(now));
         held.map(|(one, _)| one.clone()).collect()
-    }
-
-    /// Nothing of it waits any more: it must not keep the turn from the others.
-    pub(super) fn gone(&mut self, one: &K) {
-        self.each.remove(one);
     }
 
     /// When the next wait is over.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let later = |hold: &Hold| Some(hold.until).filter(|until| *until > now);
-        let all = self.all.as_ref().and_then(later);
-        let each = self.each.values().filter_map(later).min();
-        // While all wait, no single one is waited for.
-        let next = all.or(each);
-        next.into_iter().chain(self.unread.as_ref().and_then(later)).min()
+        let later = |until: Instant| Some(until).filter(|until| *until > now);
+        if let Some(unread) = self.unread.and_then(|hold| later(hold.until)) {
+            return Some(unread);
+        }
+        // Whose own wait ends before that of all has to wait all the same.
+        let all = self.all.and_then(|all| later(all.next).or_else(|| later(all.hold.until)));
+        all.or_else(|| self.each.values().filter_map(|hold| later(hold.until)).min())
     }
 }
 
@@ -127,7 +152,7 @@ mod tests {
     use super::*;
 
     fn held<K: Clone + Eq + Hash>(holds: &Holds<K>, now: Instant) -> HashSet<K> {
-        holds.held(now, holds.turn(now, |_| false).as_ref())
+        holds.held(now, &HashSet::new())
     }
 
     #[test]
@@ -156,44 +181,70 @@ mod tests {
         }
         let later = now + 3 * WAITS.1;
         holds.hold(MOST, later);
-        assert!(!holds.none(later), "each is over");
+        assert!(!holds.none(later) && holds.all.is_none(), "each is over");
         assert_eq!(held(&holds, later), HashSet::from([MOST]));
     }
 
     #[test]
-    fn what_has_failed_waits_its_turn_if_nothing_goes_and_holds_up_nothing_else() {
-        let (mut holds, mut now) = (Holds::default(), Instant::now());
-        for n in 0..20 {
+    fn what_has_failed_waits_together_if_nothing_goes_and_is_tried_one_at_a_time() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        for n in 0..IN_A_ROW - 1 {
             holds.hold(n, now);
-            now += Duration::from_millis(1);
         }
-        assert_eq!(held(&holds, now), (0..20).collect(), "and no other");
-        assert!(!holds.none(now));
-        // One after the other, from that which was tried longest ago, with waits between.
-        let mut tried = Vec::new();
-        while tried.len() < 60 {
-            now = holds.next(now).expect("something waits").max(now + Duration::from_millis(1));
-            let all: HashSet<_> = (0..20).collect();
-            for one in all.difference(&held(&holds, now)) {
-                tried.push(*one);
-                let turn = holds.turn(now, |running| running == one);
-                assert_eq!(holds.held(now, turn.as_ref()), all, "one at a time");
-                holds.hold(*one, now);
-            }
+        assert_eq!((holds.at_a_time(32), holds.none(now)), (32, false));
+        holds.hold(7, now);
+        assert_eq!((holds.at_a_time(32), holds.at_a_time(0), holds.none(now)), (1, 0, true));
+        let until = holds.all.unwrap().hold.until;
+        assert_eq!(holds.next(now), Some(now + PACE));
+        // One after the other of those that did not fail is tried, and fails: the first have to wait no longer for that.
+        let mut now = now + PACE;
+        for n in 8..11 {
+            assert_eq!((holds.none(now), held(&holds, now)), (false, (0..n).collect()));
+            holds.taken(now);
+            assert!(holds.none(now));
+            holds.hold(n, now);
+            now = holds.next(now).unwrap();
         }
-        assert_eq!(tried, (0..20).cycle().take(60).collect::<Vec<_>>());
+        assert_eq!((holds.all.unwrap().hold.until, holds.next(now)), (until, Some(until)), "no other is left");
+        // Then it is the turn of one of them, and of no other until it has failed.
+        let later = now + 2 * WAITS.1;
+        assert_eq!(held(&holds, later), HashSet::new());
+        holds.taken(later);
+        let running = HashSet::from([3]);
+        assert_eq!(holds.held(later, &running), (0..11).collect());
+        assert_eq!(holds.held(later, &HashSet::from([99])), HashSet::new(), "that is none of them");
+        holds.hold(3, later);
+        assert!(holds.next(later + PACE).unwrap() > later + WAITS.0 / 2);
         holds.release(&3);
-        assert!(held(&holds, now + WAITS.1).is_empty());
+        assert_eq!((holds.at_a_time(32), held(&holds, later).len(), holds.none(later)), (32, 0, false));
     }
 
     #[test]
-    fn of_too_many_none_is_tried_while_all_wait_nor_of_what_cannot_be_read() {
+    fn of_what_is_nobody_elses_matter_no_other_waits() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        for n in 0..=MOST {
-            holds.hold(n, now);
+        for n in 0..100 {
+            holds.hold_alone(n, now);
         }
-        assert!(holds.none(now) && !holds.none(now + ALL));
-        let mut holds = Holds::<u8>::default();
+        assert_eq!((holds.at_a_time(32), holds.none(now), held(&holds, now).len()), (32, false, 100));
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_and_beyond_that_nothing_goes_fast() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        for n in 0..2 * MOST {
+            holds.hold(n, now + Duration::from_millis(n as u64));
+            assert!(holds.each.len() <= MOST);
+            if n < MOST {
+                holds.release(&usize::MAX);
+                assert_eq!(holds.at_a_time(32), 32, "{n}");
+            }
+        }
+        assert_eq!(holds.at_a_time(32), 1);
+    }
+
+    #[test]
+    fn of_what_cannot_be_read_none_is_tried() {
+        let (mut holds, now) = (Holds::<u8>::default(), Instant::now());
         holds.hold_all(now);
         assert!(holds.none(now) && holds.next(now).is_some() && !holds.none(now + ALL));
         holds.read();

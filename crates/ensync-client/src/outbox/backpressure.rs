@@ -60,7 +60,7 @@ mod tests {
     use crate::OutboxStatus;
 
     fn now(next: u64, waiting: u64) -> Now {
-        Now { status: OutboxStatus { waiting, ..OutboxStatus::default() }, first: None, next }
+        Now { status: OutboxStatus { waiting, ..OutboxStatus::default() }, next, ..Now::default() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,11 @@
 //! What is done to the file in one transaction: two tables, and their bounds.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use ensync_core::{AppId, Error, ErrorKind, Result, Timestamp};
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
+use super::clock::{Steps, Time};
 use super::entry::Entry;
 use super::lanes::{Lane, Lanes, Move};
 use super::outcome::{OutboxOutcome, QueuedEvent, QueuedId};
@@ -17,11 +17,12 @@ const PARKED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("parked");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The version of what the tables hold.
-const FORMAT: u64 = 2;
-/// In the table of single numbers: what was queued before this name is as many milliseconds younger than its stamp says.
-const STEP: &str = "step ";
-/// No clock that was ever set says an earlier time: 2026.
-const SET: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+const FORMAT: u64 = 3;
+/// In the table of single numbers: what the outbox's clock said last, and by how much the machine's was set.
+const TIME: &str = "time";
+const STEPS: &str = "steps";
+/// There too: which app the engine said last that the client is, its id in four parts.
+const APP: [&str; 4] = ["app 0", "app 1", "app 2", "app 3"];
 
 /// How many bytes are taken out at a time, unless one event alone has more.
 const TAKEN: usize = 4 * 1024 * 1024;
@@ -39,6 +40,8 @@ pub(super) struct Batch<'a> {
     meta: Table<'a, &'static str, u64>,
     options: OutboxOptions,
     count: Count,
+    /// By which events age; not known before the file says how it went on.
+    time: Option<Time>,
     /// As they were before this transaction.
     lanes: &'a Lanes,
     changed: bool,
@@ -49,7 +52,7 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn new(
         transaction: &'a WriteTransaction,
-        options: OutboxOptions,
+        (options, time): (OutboxOptions, Option<Time>),
         count: Count,
         lanes: &'a Lanes,
         (moves, outcomes): (&'a mut Vec<Move>, &'a mut Vec<OutboxOutcome>),
@@ -60,6 +63,7 @@ impl<'a> Batch<'a> {
             meta: transaction.open_table(META).map_err(failed)?,
             options,
             count,
+            time,
             lanes,
             changed: false,
             moves,
@@ -69,7 +73,15 @@ impl<'a> Batch<'a> {
 
     /// What the tables hold now, and whether that is news.
     pub(super) fn end(mut self) -> Result<(Count, bool)> {
+        let steps = self.count.clock.map_or_else(Steps::default, |(_, steps)| steps);
+        // That the clock was set must not be forgotten with this process.
+        self.changed |= self.time.is_some_and(|time| time.steps != steps);
         if self.changed {
+            if let Some(Time { now, steps, .. }) = self.time {
+                self.meta.insert(TIME, now.as_millis()).map_err(failed)?;
+                self.meta.insert(STEPS, steps.stored()).map_err(failed)?;
+                self.count.clock = Some((now, steps));
+            }
             self.count.oldest = self.oldest()?;
             // By this a transaction whose end failed is told from one that never was.
             self.count.changes = self.count.changes.saturating_add(1);
@@ -80,8 +92,7 @@ impl<'a> Batch<'a> {
 
     /// Checks the format, and counts what is there.
     pub(super) fn begin(&mut self) -> Result<()> {
-        let format = self.meta.get("format").map_err(failed)?.map(|format| format.value());
-        match format {
+        match self.number("format")? {
             None => {
                 self.changed = true;
                 self.meta.insert("format", FORMAT).map_err(failed)?;
@@ -100,7 +111,12 @@ impl<'a> Batch<'a> {
             waiting: self.waiting.len().map_err(failed)?,
             parked: self.parked.len().map_err(failed)?,
             next: self.next()?,
-            changes: self.meta.get("changes").map_err(failed)?.map_or(0, |changes| changes.value()),
+            changes: self.number("changes")?.unwrap_or(0),
+            app: self.app()?,
+            clock: self
+                .number(TIME)?
+                .zip(self.number(STEPS)?)
+                .map(|(time, steps)| (Timestamp::from_millis(time), Steps::of_stored(steps))),
             ..Count::default()
         };
         for item in self.waiting.iter().map_err(failed)? {
@@ -114,49 +130,9 @@ impl<'a> Batch<'a> {
         for item in self.parked.iter().map_err(failed)? {
             count.enter(item.map_err(failed)?.1.value().len());
         }
-        count.oldest = self.oldest()?;
         self.count = count;
+        self.count.oldest = self.oldest()?;
         Ok(())
-    }
-
-    /// What was stamped by a clock that was not set then, and is now, is of unknown age: it begins anew. Once after the file was opened.
-    pub(super) fn begin_with(&mut self, now: Timestamp) -> Result<()> {
-        let mut newest_first = self.waiting.iter().map_err(failed)?.rev().filter_map(std::result::Result::ok);
-        let last = newest_first.find_map(|(_, bytes)| Some(Entry::decode(bytes.value()).ok()?.at));
-        drop(newest_first);
-        match last.filter(|last| *last < SET && now >= SET) {
-            Some(last) => self.forward(now.since(last)),
-            None => Ok(()),
-        }
-    }
-
-    /// The machine's clock was set forward by so much: what waits has not become older by that.
-    pub(super) fn forward(&mut self, by: Duration) -> Result<()> {
-        if by.is_zero() {
-            return Ok(());
-        }
-        self.changed = true;
-        // Of those that are over nothing is left.
-        let first = self.first()?.map_or(u64::MAX, |(id, _)| id);
-        for (before, _) in self.steps()?.into_iter().filter(|(before, _)| *before <= first) {
-            self.meta.remove(step(before).as_str()).map_err(failed)?;
-        }
-        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        let before = self.next()?;
-        let known = self.meta.get(step(before).as_str()).map_err(failed)?.map_or(0, |known| known.value());
-        self.meta.insert(step(before).as_str(), known.saturating_add(by)).map_err(failed)?;
-        Ok(())
-    }
-
-    /// Before which name the clock was set forward, and by how many milliseconds.
-    fn steps(&self) -> Result<Vec<(u64, u64)>> {
-        let mut steps = Vec::new();
-        for item in self.meta.range(STEP..).map_err(failed)? {
-            let (key, by) = item.map_err(failed)?;
-            let before = key.value().strip_prefix(STEP).and_then(|before| before.parse().ok());
-            steps.extend(before.map(|before: u64| (before, by.value())));
-        }
-        Ok(steps)
     }
 
     /// Appends; all of them or none.
@@ -181,7 +157,30 @@ impl<'a> Batch<'a> {
 
     /// The name of the next that is put.
     fn next(&self) -> Result<u64> {
-        Ok(self.meta.get("next").map_err(failed)?.map_or(1, |next| next.value()))
+        Ok(self.number("next")?.unwrap_or(1))
+    }
+
+    fn app(&self) -> Result<Option<AppId>> {
+        let mut id = [0; 32];
+        for (part, name) in id.as_chunks_mut().0.iter_mut().zip(APP) {
+            let Some(number) = self.number(name)? else { return Ok(None) };
+            *part = number.to_le_bytes();
+        }
+        Ok(Some(AppId::from_bytes(id)))
+    }
+
+    /// Keeps which app the engine says that the client is: before the next connection is there it tells what to seal with.
+    pub(super) fn note_app(&mut self, app: AppId) -> Result<()> {
+        self.changed |= self.count.app != Some(app);
+        self.count.app = Some(app);
+        for (part, name) in app.as_bytes().as_chunks().0.iter().zip(APP) {
+            self.meta.insert(name, u64::from_le_bytes(*part)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.meta.get(name).map_err(failed)?.map(|number| number.value()))
     }
 
     fn make_room(&mut self, events: usize, bytes: usize, now: Timestamp) -> Result<()> {
@@ -225,33 +224,27 @@ impl<'a> Batch<'a> {
         if !parked {
             self.moves.push(Move::Left(lane_of(&bytes), id));
         }
-        self.outcomes.push(about(id, &bytes, |about| OutboxOutcome::Dropped { about }));
+        self.tell(id, &bytes, |about| OutboxOutcome::Dropped { about });
         Ok(true)
     }
 
     /// Removes those that are too old; they are the first.
     fn expire(&mut self, now: Timestamp) -> Result<()> {
+        if self.time.is_some_and(|time| !time.expires) {
+            return Ok(());
+        }
         loop {
             let Some((id, bytes)) = self.first()? else { return Ok(()) };
             // One that cannot be read has no age; it goes as well.
-            if let Ok(entry) = Entry::decode(&bytes) {
-                let by_clock = now.since(entry.at);
-                // The steps are asked for only where they may matter.
-                if by_clock <= self.options.max_age {
-                    return Ok(());
-                }
-                let steps = self.steps()?.into_iter().filter(|(before, _)| id < *before);
-                let younger = steps.fold(0u64, |sum, (_, by)| sum.saturating_add(by));
-                if by_clock.saturating_sub(Duration::from_millis(younger)) <= self.options.max_age {
-                    return Ok(());
-                }
+            if Entry::decode(&bytes).is_ok_and(|entry| now.since(entry.at) <= self.options.max_age) {
+                return Ok(());
             }
             self.remove(id, &bytes)?;
-            self.outcomes.push(about(id, &bytes, |about| OutboxOutcome::Expired { about }));
+            self.tell(id, &bytes, |about| OutboxOutcome::Expired { about });
         }
     }
 
-    /// The oldest that wait, of at most so many lanes, and none of those in `not`.
+    /// The oldest events of at most so many lanes, and of none of those in `not`.
     pub(super) fn take(&mut self, most: usize, not: &HashSet<Lane>, now: Timestamp) -> Result<Vec<Turn>> {
         self.expire(now)?;
         for id in self.lanes.unreadable() {
@@ -281,6 +274,7 @@ impl<'a> Batch<'a> {
                 }
             }
             if !entries.is_empty() {
+                self.moves.push(Move::Taken(lane.clone()));
                 turns.push((lane.clone(), entries));
             }
             if size > TAKEN {
@@ -375,20 +369,25 @@ impl<'a> Batch<'a> {
     }
 
     fn oldest(&self) -> Result<Option<Timestamp>> {
-        Ok(self.first()?.and_then(|(_, bytes)| Some(Entry::decode(&bytes).ok()?.at)))
+        let oldest = self.first()?.and_then(|(_, bytes)| Entry::decode(&bytes).ok());
+        Ok(oldest.map(|entry| self.steps().to_machine(entry.at)))
     }
-}
 
-/// The outcome of one that was removed, if it can be read.
-fn about(id: u64, bytes: &[u8], outcome: impl FnOnce(QueuedEvent) -> OutboxOutcome) -> OutboxOutcome {
-    match Entry::decode(bytes) {
-        Ok(entry) => outcome(entry.about(QueuedId(id))),
-        Err(why) => OutboxOutcome::Damaged { queued: QueuedId(id), why },
+    fn steps(&self) -> Steps {
+        match (self.time, self.count.clock) {
+            (Some(time), _) => time.steps,
+            (None, kept) => kept.map_or_else(Steps::default, |(_, steps)| steps),
+        }
     }
-}
 
-fn step(before: u64) -> String {
-    format!("{STEP}{before:020}")
+    /// Tells of one that was removed, if it can be read.
+    fn tell(&mut self, id: u64, bytes: &[u8], outcome: impl FnOnce(QueuedEvent) -> OutboxOutcome) {
+        let queued = QueuedId(id);
+        self.outcomes.push(match Entry::decode(bytes) {
+            Ok(entry) => outcome(entry.about(queued, self.steps())),
+            Err(why) => OutboxOutcome::Damaged { queued, why },
+        });
+    }
 }
 
 fn lane_of(bytes: &[u8]) -> Option<Lane> {

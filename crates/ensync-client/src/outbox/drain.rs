@@ -127,6 +127,9 @@ impl Drain {
                 return;
             }
             let live = self.sender.session.welcome().is_some();
+            if live && !over {
+                self.sender.note_app().await;
+            }
             // One time for all of this pass: a hold that ends during it must be either over for what is taken, or waited for.
             let now = Instant::now();
             let room = !over && live && running.len() < LANES && !self.holds.none(now);
@@ -165,11 +168,11 @@ impl Drain {
         }
     }
 
-    /// Begins to send the oldest lanes that neither are being sent nor held. `Err` if the outbox is closed.
+    /// Begins to send lanes that neither are being sent nor held, those first that were not for the longest time. `Err` if the outbox is
+    /// closed.
     async fn fill(&mut self, running: &mut Running, busy: &mut HashSet<Lane>, now: Instant) -> Result<(), ()> {
-        let most = LANES.saturating_sub(running.len());
-        let turn = self.holds.turn(now, |lane| busy.contains(lane));
-        let mut not = self.holds.held(now, turn.as_ref());
+        let most = self.holds.at_a_time(LANES.saturating_sub(running.len()));
+        let mut not = self.holds.held(now, busy);
         not.extend(busy.iter().cloned());
         let all = not.is_empty();
         match self.sender.shared().thread.take(most, Arc::new(not)).await {
@@ -180,11 +183,9 @@ impl Drain {
                     // Nothing waits at all.
                     self.holds = Holds::default();
                 }
-                if let Some(turn) = turn.filter(|turn| lanes.len() < most && lanes.iter().all(|(lane, _)| lane != turn))
-                {
-                    // What waited there expired, or made room. Whose turn is next shows in another pass.
-                    self.holds.gone(&turn);
-                    self.sender.shared().queued.notify_one();
+                if !lanes.is_empty() {
+                    // From now on: the disk may have taken long.
+                    self.holds.taken(Instant::now());
                 }
                 for (lane, entries) in lanes {
                     busy.insert(lane.clone());
@@ -228,6 +229,7 @@ impl Drain {
             None => {}
             // The next connection is waited for, not a time.
             Some(Trouble::Lost) if self.sender.session.welcome().is_none() => {}
+            Some(Trouble::NotYet) => _ = self.holds.hold_alone(end.lane, Instant::now()),
             Some(trouble) => {
                 if let Trouble::Odd(id) = trouble {
                     *self.odd.entry(id).or_default() += 1;

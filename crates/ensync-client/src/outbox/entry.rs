@@ -6,6 +6,7 @@ use ensync_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::clock::Steps;
 use super::lanes::Lane;
 use super::outcome::{QueuedEvent, QueuedId};
 
@@ -14,6 +15,7 @@ use super::outcome::{QueuedEvent, QueuedId};
 pub(super) struct Entry {
     pub(super) publish: Publish,
     pub(super) key: IdempotencyKey,
+    /// When it was put into the file, by the outbox's clock.
     pub(super) at: Timestamp,
     /// Whose secret key sealed it, if one did: no other app may publish it.
     pub(super) own: Option<AppId>,
@@ -71,20 +73,21 @@ struct Stored {
 }
 
 impl Entry {
-    pub(super) fn new(publish: Publish, own: Option<AppId>, at: Timestamp) -> Result<Self> {
+    pub(super) fn new(publish: Publish, own: Option<AppId>) -> Result<Self> {
         let key = match &publish.idempotency_key {
             Some(key) => key.clone(),
             None => IdempotencyKey::random()?,
         };
-        Ok(Self { publish, key, at, own, named: false, parked: None })
+        Ok(Self { publish, key, at: Timestamp::default(), own, named: false, parked: None })
     }
 
     pub(super) fn lane(&self) -> Lane {
         (self.publish.event.clone(), self.publish.recipient)
     }
 
-    pub(super) fn about(&self, queued: QueuedId) -> QueuedEvent {
-        QueuedEvent { queued, event: self.publish.event.clone(), recipient: self.publish.recipient, at: self.at }
+    pub(super) fn about(&self, queued: QueuedId, steps: Steps) -> QueuedEvent {
+        let (event, recipient) = (self.publish.event.clone(), self.publish.recipient);
+        QueuedEvent { queued, event, recipient, at: steps.to_machine(self.at) }
     }
 
     /// What is sent: always under the key of the first time.
@@ -157,7 +160,8 @@ pub(super) mod tests {
             payload_metadata: Some(PayloadMetadata::of_json(r#"{"n":1}"#).unwrap()),
             idempotency_key: Some(IdempotencyKey::parse(&format!("key-{n}")).unwrap()),
         };
-        Entry::new(publish, Some(AppId::from_bytes([7; 32])), Timestamp::from_millis(1_000)).unwrap()
+        let entry = Entry::new(publish, Some(AppId::from_bytes([7; 32]))).unwrap();
+        Entry { at: Timestamp::from_millis(1_000), ..entry }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Publishing by way of a file: accepted once the event is on disk here, sent once there is a connection.
 
-mod age;
 mod backoff;
 mod backpressure;
 mod batch;
+mod clock;
 mod drain;
 mod entry;
 mod lanes;
@@ -82,7 +82,9 @@ const OUTCOMES: usize = 1_024;
 /// is given back to the disk for that. What the engine has answered is not sent again by this client, even if the disk cannot note it.
 ///
 /// **Another key pair.** What was queued before the app's key pair was rotated is sent under the earlier one, as long as the engine
-/// knows that as the app's (it is not retired).
+/// knows that as the app's (it is not retired). A client with a ring of the next key and the present one seals with that by which the engine
+/// knew the app last, to this client or an earlier one of the same outbox. Where none was ever connected it seals with the next: what names
+/// its sender (the suite "aes-256-gcm") is then sent once the key pair is rotated.
 ///
 /// **Bounds** are those of [`OutboxOptions`]; what they cost is told by [`outcomes`](Self::outcomes), and logged.
 ///
@@ -198,7 +200,7 @@ impl Outbox {
                 None => Error::new(ErrorKind::Refused, "no reason was kept"),
             };
             ParkedEvent {
-                about: entry.about(id),
+                about: self.about(id, &entry),
                 why,
                 payload: entry.publish.payload,
                 metadata: entry.publish.metadata,
@@ -232,6 +234,15 @@ impl Outbox {
     /// clone, and the client that drains it, are gone.
     pub async fn close(&self) {
         self.0.thread.close().await;
+    }
+
+    /// Which app the engine said last that its client is.
+    pub(crate) fn app(&self) -> Option<AppId> {
+        self.0.now.borrow().app
+    }
+
+    fn about(&self, id: QueuedId, entry: &Entry) -> QueuedEvent {
+        entry.about(id, self.0.now.borrow().steps)
     }
 
     async fn put(&self, entries: Vec<Entry>) -> Result<Vec<QueuedId>> {
@@ -274,10 +285,9 @@ pub(crate) async fn queue(
         let text = "the client is closed, and nobody drains its outbox any more; it was not queued";
         return Err(Error::new(ErrorKind::Closed, text));
     }
-    let now = Timestamp::now();
     let recipients: Vec<AppId> = copies.iter().map(|copy| copy.recipient).collect();
     let named = suite == Suite::Aes256Gcm;
-    let entry = |copy| Ok(Entry { named, ..Entry::new(copy, own, now)? });
+    let entry = |copy| Ok(Entry { named, ..Entry::new(copy, own)? });
     let entries = copies.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
     let outbox = attached.outbox();
     if client.session.welcome().is_some() {

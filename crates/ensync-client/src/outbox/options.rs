@@ -51,9 +51,13 @@ impl OutboxOptions {
         self
     }
 
-    /// How old an event may become, by this machine's clock, before it is given up as [`Expired`](crate::OutboxOutcome::Expired) instead
-    /// of being sent. By what the clock is set forward while the outbox is open nothing becomes older, nor does what was queued while
-    /// it said a year before 2026, as it does where it was never set. What is parked does not expire. Default: 7 days.
+    /// How old an event may become before it is given up as [`Expired`](crate::OutboxOutcome::Expired) instead of being sent. What is
+    /// parked does not expire. Default: 7 days.
+    ///
+    /// That is time that passed: if the machine's clock is set while the outbox is open, nothing becomes older by that. For the time it is
+    /// closed the clock counts, unless it said a year before 2026, as it does where it was never set. If it says that the outbox was
+    /// closed for longer than this, and than a day, it may have been set meanwhile: nothing is given up for the first hour (or this long,
+    /// if that is less), in which what can be sent is sent.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;

@@ -37,7 +37,7 @@ pub struct QueuedEvent {
     pub event: EventName,
     /// Whom it is for.
     pub recipient: AppId,
-    /// When it was queued.
+    /// When it was queued; if this machine's clock was set since, by what it says now.
     pub at: Timestamp,
 }
 

@@ -21,6 +21,7 @@ const PATIENCE: u32 = 5;
 /// The same of a refusal that passes as far as an engine's own words say so: they may mean something else. With the waits between, five
 /// to eight minutes.
 const PATIENCE_WITH_WORDS: u32 = 20;
+
 /// What the drain knows of an event from earlier attempts.
 pub(super) struct Known {
     pub(super) odd: u32,
@@ -63,6 +64,8 @@ pub(super) enum Trouble {
     Later,
     /// The answer was none, or may not mean what it seems to.
     Odd(QueuedId),
+    /// A key sealed it that the app does not have yet. That says nothing of the engine.
+    NotYet,
 }
 
 /// Sends the events of one lane.
@@ -70,7 +73,7 @@ pub(super) enum Trouble {
 pub(super) struct Sender {
     pub(super) outbox: Outbox,
     pub(super) session: Session,
-    /// The ids of the client's own keys.
+    /// The ids of the client's own keys, the newest first.
     pub(super) keys: Arc<[AppId]>,
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -82,6 +85,16 @@ impl Sender {
 
     pub(super) fn is_over(&self) -> bool {
         *self.stopped.borrow() || self.session.is_draining()
+    }
+
+    /// Keeps which app the engine says that this is.
+    pub(super) async fn note_app(&self) {
+        let app = self.session.app_id();
+        if let Some(app) = app.filter(|_| app != self.outbox.app())
+            && let Err(error) = self.outbox.write(Write::App(app)).await
+        {
+            tracing::debug!(%error, "which app this is is not kept yet");
+        }
     }
 
     /// Sends what is given, one after the other's answer. That an event is done with is written down meanwhile, in one transaction with
@@ -134,7 +147,7 @@ impl Sender {
             tracing::warn!(queued = %id, %error, "that a queued event is sent is not kept yet");
             return (id, Err(event));
         }
-        tell(&self.shared().listeners, OutboxOutcome::Accepted { about: entry.about(id), id: event });
+        tell(&self.shared().listeners, OutboxOutcome::Accepted { about: self.outbox.about(id, &entry), id: event });
         (id, Ok(()))
     }
 
@@ -147,7 +160,7 @@ impl Sender {
                 if self.session.may_log("not yet") {
                     tracing::warn!(queued = %id, %app, "a queued event was sealed with a key that the engine does not know this app by yet; it waits for the rotation to that key, and others may follow unlogged for a minute");
                 }
-                return Err(Trouble::Later);
+                return Err(Trouble::NotYet);
             }
             (None, Whose::Anothers(error)) => Err(error),
         };
@@ -178,7 +191,7 @@ impl Sender {
             tracing::warn!(queued = %id, %error, "that a queued event was refused is not kept yet");
             return Err(Trouble::Later);
         }
-        tell(&self.shared().listeners, OutboxOutcome::Parked { about: entry.about(id), why: refusal });
+        tell(&self.shared().listeners, OutboxOutcome::Parked { about: self.outbox.about(id, entry), why: refusal });
         Ok(Sent::Parked)
     }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use ensync_core::{AppId, Error, ErrorKind, Result, Timestamp};
 use redb::Database;
 
 use super::batch::Batch;
+use super::clock::{Clock, Source, Steps, Time};
 use super::lanes::{Lanes, Move};
 use super::outcome::OutboxOutcome;
 use super::reserve::Reserve;
@@ -20,6 +21,7 @@ pub(super) struct Store {
     database: Option<Database>,
     options: OutboxOptions,
     reserve: Box<dyn Reserve>,
+    clock: Clock,
     /// How many bytes waited when the file last gave room back to the disk; `u64::MAX` if there was room since.
     gave_back_at: u64,
     pub(super) count: Count,
@@ -33,6 +35,10 @@ pub(super) struct Count {
     pub(super) parked: u64,
     pub(super) bytes: u64,
     pub(super) oldest: Option<Timestamp>,
+    /// What the outbox's clock said when they were last changed.
+    pub(super) clock: Option<(Timestamp, Steps)>,
+    /// Which app the engine said last that the client is.
+    pub(super) app: Option<AppId>,
     /// The name of the next that is queued.
     pub(super) next: u64,
     /// How many transactions have changed them.
@@ -61,24 +67,38 @@ pub(super) struct Now {
     pub(super) first: Option<u64>,
     /// The name of the next that is queued.
     pub(super) next: u64,
+    /// What makes the machine's time of the outbox's.
+    pub(super) steps: Steps,
+    /// Which app the engine said last that the client is.
+    pub(super) app: Option<AppId>,
 }
 
 impl Store {
     pub(super) fn now(&self) -> Now {
-        Now { status: self.count.status(), first: self.lanes.first(), next: self.count.next }
+        let (first, steps) = (self.lanes.first(), self.clock.time().steps);
+        Now { status: self.count.status(), first, next: self.count.next, steps, app: self.count.app }
     }
 
-    pub(super) fn open(open: Open, options: OutboxOptions, reserve: Box<dyn Reserve>) -> Result<Self> {
-        let (count, lanes) = (Count::default(), Lanes::default());
-        let mut store = Self { open, database: None, options, reserve, gave_back_at: u64::MAX, count, lanes };
+    /// Looks at the clock by which events age.
+    pub(super) fn look(&mut self) -> Timestamp {
+        self.clock.look().now
+    }
+
+    pub(super) fn open(
+        open: Open,
+        options: OutboxOptions,
+        mut reserve: Box<dyn Reserve>,
+        source: Source,
+    ) -> Result<Self> {
         // What a process left that was killed is seen to with some room, which an earlier outbox on a full disk kept for such.
-        store.database = Some(match store.open_again() {
-            Err(error) if is_full(&error) && store.reserve.give_up() => store.open_again()?,
+        let (database, count, lanes) = match opened(&open, options, None) {
+            Err(error) if is_full(&error) && reserve.give_up() => opened(&open, options, None)?,
             opened => opened?,
-        });
+        };
         // On a full disk it is taken later, before anything more is put in.
-        let _ = store.reserve.take();
-        Ok(store)
+        let _ = reserve.take();
+        let clock = Clock::new(source, count.clock, options.max_age);
+        Ok(Self { open, database: Some(database), options, reserve, clock, gave_back_at: u64::MAX, count, lanes })
     }
 
     /// The same as [`transact`](Self::transact), for what puts something in: some room on the disk stays for taking out.
@@ -133,11 +153,8 @@ impl Store {
 
     /// Opens the file after a failure, and reads what it holds: a transaction whose sync failed may be there all the same.
     fn open_again(&mut self) -> Result<Database> {
-        let database = (self.open)()?;
-        let read = run(&database, self.options, Count::default(), &Lanes::default(), |batch| batch.begin());
-        let read = read.map_err(|failed: Failed<_>| failed.error)?;
-        (self.count, self.lanes) = (read.count, Lanes::default());
-        self.lanes.apply(read.moves);
+        let (database, count, lanes) = opened(&self.open, self.options, Some(self.clock.time()))?;
+        (self.count, self.lanes) = (count, lanes);
         Ok(database)
     }
 
@@ -155,7 +172,7 @@ impl Store {
             Some(database) => database,
             None => self.open_again()?,
         };
-        match run(&database, self.options, self.count, &self.lanes, work) {
+        match run(&database, self.options, self.count, (&self.lanes, Some(self.clock.time())), work) {
             Ok(Ran { value, count, moves, outcomes }) => {
                 self.count = count;
                 self.lanes.apply(moves);
@@ -225,17 +242,27 @@ impl<T> Failed<T> {
     }
 }
 
+/// Opens the file, and reads what it holds.
+fn opened(open: &Open, options: OutboxOptions, time: Option<Time>) -> Result<(Database, Count, Lanes)> {
+    let database = open()?;
+    let mut lanes = Lanes::default();
+    let read = run(&database, options, Count::default(), (&lanes, time), |batch| batch.begin());
+    let read = read.map_err(|failed: Failed<_>| failed.error)?;
+    lanes.apply(read.moves);
+    Ok((database, read.count, lanes))
+}
+
 fn run<T>(
     database: &Database,
     options: OutboxOptions,
     count: Count,
-    lanes: &Lanes,
+    (lanes, time): (&Lanes, Option<Time>),
     work: impl FnOnce(&mut Batch<'_>) -> Result<T>,
 ) -> Result<Ran<T>, Failed<T>> {
     let transaction = database.begin_write().map_err(failed)?;
     let (mut moves, mut outcomes) = (Vec::new(), Vec::new());
     let (value, count, changed) = {
-        let mut batch = Batch::new(&transaction, options, count, lanes, (&mut moves, &mut outcomes))?;
+        let mut batch = Batch::new(&transaction, (options, time), count, lanes, (&mut moves, &mut outcomes))?;
         let value = work(&mut batch)?;
         let (count, changed) = batch.end()?;
         (value, count, changed)

@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use ensync_core::{Error, ErrorKind, Result, Timestamp};
+use ensync_core::{AppId, Error, ErrorKind, Result, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::OutboxOptions;
-use super::age::Clock;
 use super::batch::{Batch, Turn};
+use super::clock;
 use super::entry::{Entry, Reason};
 use super::lanes::Lane;
 use super::outcome::{OutboxOutcome, QueuedId, tell};
@@ -22,7 +22,7 @@ const QUEUE: usize = 1_024;
 
 pub(super) enum Request {
     Write(Write, oneshot::Sender<Result<Written>>),
-    /// The oldest that wait, of at most this many lanes, and none of these.
+    /// The oldest events of at most this many lanes, and of none of these.
     Take(usize, Arc<HashSet<Lane>>, oneshot::Sender<Result<Vec<Turn>>>),
     Parked(oneshot::Sender<Result<Vec<(QueuedId, Entry)>>>),
     Close(oneshot::Sender<()>),
@@ -35,6 +35,8 @@ pub(super) enum Write {
     Park(QueuedId, Box<Entry>, Reason),
     Retry(QueuedId),
     Discard(QueuedId),
+    /// Which app the engine says that the client is.
+    App(AppId),
 }
 
 pub(super) enum Written {
@@ -62,13 +64,14 @@ impl Thread {
             let reserve = Box::new(ReserveFile::beside(&path));
             let open = move || open_file(&path);
             // The database checks a damaged file by panicking here and there; that must not take the program with it.
-            let store = catch_unwind(AssertUnwindSafe(|| Store::open(Box::new(open), options, reserve)))
+            let opening = || Store::open(Box::new(open), options, reserve, clock::machine());
+            let store = catch_unwind(AssertUnwindSafe(opening))
                 .unwrap_or_else(|_| Err(Error::new(ErrorKind::InvalidInput, "the file is no outbox, or is damaged")));
             match store {
                 Ok(store) => {
                     status.send_replace(store.now());
                     if opened.send(Ok(())).is_ok() {
-                        Worker { store, clock: Clock::new(), status, listeners }.run(queue);
+                        Worker { store, status, listeners }.run(queue);
                     }
                 }
                 Err(error) => drop(opened.send(Err(error))),
@@ -123,7 +126,6 @@ pub(super) fn gone() -> Error {
 
 pub(super) struct Worker {
     pub(super) store: Store,
-    pub(super) clock: Clock,
     pub(super) status: watch::Sender<Now>,
     pub(super) listeners: broadcast::Sender<OutboxOutcome>,
 }
@@ -134,7 +136,12 @@ impl Worker {
         while queue.blocking_recv_many(&mut waiting, QUEUE) > 0 {
             let mut writes = Vec::new();
             for request in waiting.drain(..) {
-                if let Request::Write(write, answer) = request {
+                if let Request::Write(mut write, answer) = request {
+                    if let Write::Put(entries) = &mut write {
+                        // Not before: who queues may wait for the engine's pace, and the clock be set meanwhile.
+                        let now = self.store.look();
+                        entries.iter_mut().for_each(|entry| entry.at = now);
+                    }
                     writes.push((write, answer));
                     continue;
                 }
@@ -143,17 +150,8 @@ impl Worker {
                 match request {
                     Request::Write(..) => {}
                     Request::Take(most, not, answer) => {
-                        let ((now, forward), begun) = (self.clock.look(), self.clock.has_begun());
-                        let taken = self.read(|batch| {
-                            if !begun {
-                                batch.begin_with(now)?;
-                            }
-                            batch.forward(forward)?;
-                            batch.take(most, &not, now)
-                        });
-                        if taken.is_ok() {
-                            self.clock.noted();
-                        }
+                        let now = self.store.look();
+                        let taken = self.read(|batch| batch.take(most, &not, now));
                         let _ = answer.send(taken);
                     }
                     Request::Parked(answer) => {
@@ -185,12 +183,8 @@ impl Worker {
         if writes.is_empty() {
             return;
         }
-        let ((now, forward), begun) = (self.clock.look(), self.clock.has_begun());
+        let now = self.store.look();
         let work = |batch: &mut Batch<'_>| -> Result<Vec<Written>> {
-            if !begun {
-                batch.begin_with(now)?;
-            }
-            batch.forward(forward)?;
             writes.iter().map(|(write, _)| carry_out(batch, write, now)).collect()
         };
         // What takes out goes by itself if there is no room to put anything in.
@@ -201,7 +195,6 @@ impl Worker {
         };
         match all {
             Ok((done, outcomes)) => {
-                self.clock.noted();
                 self.tell(outcomes);
                 for ((_, answer), written) in writes.into_iter().zip(done) {
                     let _ = answer.send(Ok(written));
@@ -237,5 +230,6 @@ fn carry_out(batch: &mut Batch<'_>, write: &Write, now: Timestamp) -> Result<Wri
         }
         Write::Retry(id) => batch.unpark(*id, Some(now)).map(Written::Found),
         Write::Discard(id) => batch.unpark(*id, None).map(Written::Found),
+        Write::App(app) => batch.note_app(*app).map(|()| Written::Found(true)),
     }
 }

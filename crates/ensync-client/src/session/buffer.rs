@@ -228,12 +228,12 @@ impl DeliveryBuffer {
     }
 
     /// The lease of one that waits was extended.
-    pub(super) fn extended(&self, id: &EventId, block: Block, lease: Duration) {
+    pub(super) fn extended(&self, id: &EventId, block: Block, (asked, lease): (Instant, Duration)) {
         let mut inner = self.lock();
         if let Some(place) = inner.place(id, block)
             && let Some(waiting) = inner.events.get_mut(&place)
         {
-            waiting.routed.until = Instant::now().checked_add(lease);
+            waiting.routed.until = asked.checked_add(lease);
             waiting.lease = Some(lease);
         }
     }

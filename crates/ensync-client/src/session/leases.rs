@@ -78,8 +78,10 @@ async fn extend_all(shared: &Shared, live: &LiveLink, buffer: Arc<DeliveryBuffer
 async fn extend(shared: &Shared, live: &LiveLink, buffer: &DeliveryBuffer, which: HandBack) {
     let HandBack { event, id, block, .. } = which;
     let settle = Settle { id: id.clone(), event: Some(event), block: Some(block), how: Settlement::Extend };
+    // The engine counts from a little later.
+    let asked = Instant::now();
     match live.call(Command::Settle(settle), shared.options.request_timeout).await {
-        Ok(Reply::Extended { lease: Some(lease) }) => buffer.extended(&id, block, lease),
+        Ok(Reply::Extended { lease: Some(lease) }) => buffer.extended(&id, block, (asked, lease)),
         Ok(_) => {}
         // Somebody else has it, or will.
         Err(error) if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::NotFound) => {

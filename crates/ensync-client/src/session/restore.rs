@@ -25,12 +25,18 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// answer that is too old does; between, the link is there for everything else.
 const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
+/// How often an engine may refuse one over the same link in words that do not say whether that passes. With the waits between, five to
+/// eight minutes.
+const PATIENCE_WITH_WORDS: u32 = 20;
+
 /// A subscription that the next link must be told of.
 #[derive(Debug)]
 pub(crate) struct Restore {
     pub(crate) subscribe: Subscribe,
     /// How often in a row that was not answered in time.
     pub(crate) unanswered: u32,
+    /// How often this link's engine refused it in words of its own.
+    pub(super) in_words: u32,
     /// Which subscription to the name it is.
     pub(crate) end: Arc<OnceLock<Error>>,
 }
@@ -139,6 +145,7 @@ async fn restore_all(shared: &Shared, live: &Arc<LiveLink>, which: Vec<Restore>)
 
 /// Asks for one subscription again. Fails if the link does; gives it back if it is to be asked for later.
 pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Result<Option<Restore>> {
+    let in_words = slot.in_words;
     // Left meanwhile.
     let Some(slot) = shared.registry.to_restore_again(&slot.subscribe.event, &slot.end) else { return Ok(None) };
     let event = &slot.subscribe.event;
@@ -149,15 +156,22 @@ pub(super) async fn one(shared: &Shared, live: &LiveLink, slot: Restore) -> Resu
     let Err(error) = told else { return Ok(None) };
     match meaning(live, error).await {
         Meaning::LinkEnded(error) => Err(error),
-        Meaning::Passes(error) => {
+        // That it failed to subscribe says an engine of what passes, and of a name that it does not know.
+        Meaning::Passes(error) if !(is_vague(&error) && in_words + 1 >= PATIENCE_WITH_WORDS) => {
             tracing::warn!(%event, %error, "not subscribed again yet; trying again");
-            Ok(Some(slot))
+            let in_words = in_words + u32::from(is_vague(&error));
+            Ok(Some(Restore { in_words, ..slot }))
         }
-        Meaning::Stays(error) => {
+        Meaning::Passes(error) | Meaning::Stays(error) => {
             refuse(shared, &slot, error.context(format_args!("subscribe again to {event}")));
             Ok(None)
         }
     }
+}
+
+/// Whether it is a refusal of which nobody can tell whether it passes.
+fn is_vague(error: &Error) -> bool {
+    error.kind() == ErrorKind::Refused && error.is_read_from_words()
 }
 
 /// The engine refuses this one for good: its reader must know, the others go on.

@@ -33,6 +33,8 @@
 //! repeat goes to remembers the first one: half of its window, at the moment of sending.
 //!
 //! **What is told** in the end is the error of an attempt that may have happened, if there was one: a later refusal does not unmake it.
+//! Where the key or the right is gone (`Unauthenticated`, `Forbidden`) that is told, for somebody has to act upon it, and it says of
+//! itself that the command may have been carried out.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -194,13 +196,19 @@ impl Attempts {
         self.made <= 1
     }
 
-    /// What the caller is told when this was the last.
+    /// What the caller is told when this was the last. That the key or the right is gone is what somebody has to act upon, so that
+    /// goes before a link that was lost; nobody else's word does.
     pub(super) fn told(self, error: Error) -> Error {
         match self.unsure {
-            Some((_, unsure)) if !error.may_have_happened() => {
-                tracing::debug!(%error, "what may have happened could not be repeated");
-                unsure
-            }
+            Some((_, unsure)) if !error.may_have_happened() => match error.kind() {
+                ErrorKind::Unauthenticated | ErrorKind::Forbidden => error.perhaps_done().context(
+                    "it was sent before and may or may not have been carried out, and it could not be repeated",
+                ),
+                _ => {
+                    tracing::debug!(%error, "what may have happened could not be repeated");
+                    unsure
+                }
+            },
             _ => error,
         }
     }
@@ -360,11 +368,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_may_have_happened_is_what_is_told() {
-        let mut attempts = Attempts::new(RetryPolicy::new());
-        let lost = Error::new(ErrorKind::Interrupted, "lost");
-        attempts.failed(&settle(), &ServerConfig::default(), Sent::now(), &lost, 0.5);
-        assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Interrupted);
-        let attempts = Attempts::new(RetryPolicy::new());
-        assert_eq!(attempts.told(Error::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Forbidden);
+        use ErrorKind::{Closed, Connect, Forbidden, Interrupted, Refused, Unauthenticated};
+        let lost = Error::new(Interrupted, "lost");
+        for (last, told) in [
+            (Forbidden, Forbidden),
+            (Unauthenticated, Unauthenticated),
+            (Closed, Interrupted),
+            (Connect, Interrupted),
+            (Refused, Interrupted),
+        ] {
+            let mut attempts = Attempts::new(RetryPolicy::new());
+            attempts.failed(&settle(), &ServerConfig::default(), Sent::now(), &lost, 0.5);
+            let error = attempts.told(Error::new(last, "the last word"));
+            assert!(error.kind() == told && error.may_have_happened(), "{last:?}: {error:?}");
+            assert_eq!(error.to_string().contains("the last word"), last == told, "{error}");
+            let error = Attempts::new(RetryPolicy::new()).told(Error::new(last, "the last word"));
+            assert!(error.kind() == last && !error.may_have_happened(), "{last:?}: {error:?}");
+        }
     }
 }

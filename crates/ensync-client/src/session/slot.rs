@@ -73,7 +73,7 @@ impl Slot {
 impl Open {
     pub(super) fn to_restore(&self) -> Restore {
         let Self { subscribe, unanswered, end, .. } = self;
-        Restore { subscribe: subscribe.clone(), unanswered: *unanswered, end: end.clone() }
+        Restore { subscribe: subscribe.clone(), unanswered: *unanswered, in_words: 0, end: end.clone() }
     }
 
     /// Ends the reader's stream, and gives what was not read.

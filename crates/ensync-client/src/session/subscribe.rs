@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use ensync_core::{Command, Error, ErrorKind, EventName, Result, Subscribe};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Opened, Request, Session};
 
@@ -14,7 +15,9 @@ impl Session {
             return Err(self.shared().closed());
         }
         let limit = self.request_timeout();
-        match tokio::time::timeout(limit, self.open_buffer(&subscribe)).await {
+        let deadline = Instant::now() + limit;
+        // Whoever is asked first at the deadline knows what was waited for.
+        match tokio::time::timeout_at(deadline, self.open_buffer(&subscribe, deadline)).await {
             Ok(buffer) => buffer,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.endpoint())))
@@ -22,7 +25,7 @@ impl Session {
         }
     }
 
-    async fn open_buffer(&self, subscribe: &Subscribe) -> Result<Opened> {
+    async fn open_buffer(&self, subscribe: &Subscribe, deadline: Instant) -> Result<Opened> {
         let event = &subscribe.event;
         let buffer = loop {
             match self.registry().open(subscribe)? {
@@ -33,7 +36,7 @@ impl Session {
         // If the caller gives up, the route must not stay behind, here or at the engine.
         let guard = OnDrop(Some(|| self.leave(event, &buffer.end)));
         loop {
-            let request = Request::new(Command::Subscribe(subscribe.clone()), self.request_timeout());
+            let request = Request::until(Command::Subscribe(subscribe.clone()), deadline);
             let (answer, epoch) = self.shared().call(request).await;
             match answer {
                 Ok(_) => self.registry().set_subscribed(event, &buffer.end, epoch),

@@ -2,6 +2,8 @@ use std::error::Error as StdError;
 use std::future::IntoFuture;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -9,12 +11,19 @@ use ensync_core::{Delay, Error, ErrorKind, Result, Settlement};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{Control, Subscription};
 use crate::lease::Renewal;
 use crate::{Acker, Event};
+
+/// How long a settlement that is not answered, or refused in passing, keeps its handler's place.
+const KEEPS_ITS_PLACE: Duration = Duration::from_secs(1);
+/// For how long a lease is still extended while the engine does not take the settlement.
+const SETTLED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What becomes of an event whose handler failed or panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +51,9 @@ impl Default for OnError {
 /// While a handler runs, its event's lease is extended in a task of its own, so that it may take as long as it needs; what waits for
 /// its handler is extended too, and so stays with this client: set [`max_in_flight`](crate::Subscribe::max_in_flight) to little more
 /// than the handlers at work if other clients of the app are to have their share. A settlement that the engine cannot take now is
-/// repeated for as long as the lease lasts. An engine that does not announce the extension "leases" cannot extend: there an event
+/// repeated for as long as the lease lasts, which is extended for five minutes more at most; where no lease is known, and once the
+/// subscription has ended, for as long as a call may take ([`request_timeout`](crate::Engine::request_timeout)). After a second of that
+/// the next event is handled: what is not settled takes a place of the window, and none of the handlers'. An engine that does not announce the extension "leases" cannot extend: there an event
 /// whose handler takes longer than the engine's ack timeout is delivered again meanwhile, to this client or another, the late
 /// acknowledgement is refused, and what waited for too long is not handed to the handler, for somebody else has it or will.
 ///
@@ -128,11 +139,18 @@ where
         let session = subscription.client().session.clone();
         subscription.keep_waiting();
         let mut running = FuturesUnordered::new();
+        let (places, ending) =
+            (Arc::new(Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS))), CancellationToken::new());
+        let _ended_when_dropped = ending.clone().drop_guard();
         let outcome = loop {
+            let placed = async {
+                let place = places.clone().acquire_owned().await;
+                (place, subscription.next().await)
+            };
             tokio::select! {
                 biased;
                 Some(_) = running.next(), if !running.is_empty() => {}
-                item = subscription.next(), if running.len() < concurrency => match item {
+                (place, item) = placed => match item {
                     Some(Ok(event)) => {
                         let acker = event.acker().clone();
                         // Begun before the handler is: that may block its thread from its first line on.
@@ -143,13 +161,15 @@ where
                         // that is dropped: what is begun is finished and settled, and `close` waits for it.
                         let span = event.span();
                         let called = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler(event))));
-                        running.push(session.spawn(settle(called, acker, auto_ack, on_error, renewal).instrument(span)));
+                        let settling = Settling { acker, renewal, place: place.ok(), ending: ending.clone() };
+                        running.push(session.spawn(settle(called, settling, auto_ack, on_error).instrument(span)));
                     }
                     Some(Err(error)) => break Err(error),
                     None => break Ok(()),
                 },
             }
         };
+        ending.cancel();
         while running.next().await.is_some() {}
         outcome
     }
@@ -169,8 +189,18 @@ where
     }
 }
 
+/// What is left to do for an event once it was handled.
+struct Settling {
+    acker: Acker,
+    renewal: Renewal,
+    /// Among the handlers that may run at a time.
+    place: Option<OwnedSemaphorePermit>,
+    /// Cancelled when the loop takes no more events.
+    ending: CancellationToken,
+}
+
 /// Waits for a handler and settles its event.
-async fn settle<F, E>(called: thread::Result<F>, acker: Acker, auto_ack: bool, on_error: OnError, _renewal: Renewal)
+async fn settle<F, E>(called: thread::Result<F>, settling: Settling, auto_ack: bool, on_error: OnError)
 where
     F: Future<Output = std::result::Result<(), E>>,
     E: Into<Box<dyn StdError + Send + Sync>>,
@@ -179,10 +209,11 @@ where
         Ok(handling) => AssertUnwindSafe(handling).catch_unwind().await,
         Err(panic) => Err(panic),
     };
+    let acker = &settling.acker;
     let failed: Box<dyn StdError + Send + Sync> = match handled {
         Ok(Ok(())) => {
             if auto_ack && !acker.is_settled() {
-                report(&acker, acker.settle_at_last(Settlement::Ack).await);
+                settling.settle(Settlement::Ack).await;
             }
             return;
         }
@@ -194,22 +225,52 @@ where
     if acker.is_settled() {
         return;
     }
-    let settled = match on_error {
-        OnError::Leave => {
-            acker.leave();
-            Ok(())
-        }
+    match on_error {
+        OnError::Leave => acker.leave(),
         OnError::Defer(delay) => match Delay::new(delay) {
             Ok(delay) => {
                 let reason = "the handler failed".into();
-                acker.settle_at_last(Settlement::Defer { delay, priority: 0, reason }).await
+                settling.settle(Settlement::Defer { delay, priority: 0, reason }).await;
             }
-            Err(error) => Err(error),
+            Err(error) => report(acker, Err(error)),
         },
-        OnError::Rollback => acker.settle_at_last(Settlement::Rollback).await,
-        OnError::Discard => acker.settle_at_last(Settlement::Discard { reason: "the handler failed".into() }).await,
-    };
-    report(&acker, settled);
+        OnError::Rollback => settling.settle(Settlement::Rollback).await,
+        OnError::Discard => settling.settle(Settlement::Discard { reason: "the handler failed".into() }).await,
+    }
+}
+
+impl Settling {
+    async fn settle(self, how: Settlement) {
+        let Self { acker, renewal, place, ending } = self;
+        let session = &acker.client().session;
+        let mut settling = pin!(acker.settle_at_last(how));
+        let in_time = tokio::time::timeout(KEEPS_ITS_PLACE, &mut settling).await;
+        let settled = match in_time {
+            Ok(settled) => settled,
+            Err(_) => {
+                if session.may_log("unsettled") {
+                    tracing::warn!(event = %acker.event(), id = %acker.id(), "the engine does not take a settlement yet; it is repeated while others are handled, and others may follow unlogged for a minute");
+                }
+                drop(place);
+                let renewed = async {
+                    tokio::time::sleep(SETTLED_WITHIN).await;
+                    drop(renewal);
+                    std::future::pending::<()>().await;
+                };
+                let ended = async {
+                    ending.cancelled().await;
+                    tokio::time::sleep(session.request_timeout()).await;
+                };
+                tokio::select! {
+                    biased;
+                    settled = settling => settled,
+                    () = renewed => return,
+                    () = ended => Err(Error::new(ErrorKind::Timeout, "the subscription ended before the engine took the settlement")),
+                }
+            }
+        };
+        report(&acker, settled);
+    }
 }
 
 fn report(acker: &Acker, settled: Result<()>) {

@@ -49,6 +49,32 @@ async fn what_passes_is_asked_for_again_over_the_same_link() {
     }
 }
 
+/// That it failed to subscribe may pass, or mean that there is no such name: it is asked for again for some minutes, then its reader is
+/// told. That it cannot now is no such word.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_words_that_may_mean_anything_is_told_in_the_end() {
+    for (words, is_told) in [("Failed to subscribe: no such event", true), ("Service temporarily unavailable", false)] {
+        let engine = Scripted::new(move |link, command| match command {
+            Command::Subscribe(_) if link > 1 => Answer::Says(words),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let mut orders = client.subscribe("a/b").await.unwrap();
+        engine.end(1, None);
+        let begun = Instant::now();
+        let told = tokio::time::timeout(3_600 * SECOND, orders.next()).await;
+        assert_eq!(told.is_ok(), is_told, "{words}");
+        if let Ok(told) = told {
+            let error = told.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            assert!((200 * SECOND..600 * SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+            assert_eq!((engine.count("subscribe"), engine.links()), (21, 2));
+        }
+        publishes(&client).await;
+        client.close().await.unwrap();
+    }
+}
+
 /// One that ends each time it is made is no storm, and what goes beside it goes on.
 #[tokio::test(start_paused = true)]
 async fn one_that_ends_without_end_is_asked_for_ever_more_seldom() {

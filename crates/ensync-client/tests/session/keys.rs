@@ -66,6 +66,10 @@ impl Rotating {
 async fn what_is_published_before_the_first_login_is_sealed_by_the_key_that_the_engine_knows() {
     let rotating = Rotating::new();
     let client = rotating.engine().create_client("key").keyring(rotating.ring()).await.unwrap();
+    // What is wrong with it is told at once.
+    let begun = tokio::time::Instant::now();
+    let error = client.publish("a/b", &1).await.unwrap_err();
+    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::InvalidInput, Duration::ZERO), "{error}");
     let publish = client.publish("a/b", &1).to(rotating.reader());
     let publishing = tokio::spawn(std::future::IntoFuture::into_future(publish));
     tokio::time::sleep(SECOND).await;
@@ -138,6 +142,45 @@ mod queued {
         rotating.far.end(1, None);
         assert_eq!(soon(&outbox).await.parked, 0);
         rotating.opens_as_sent_by(&rotating.next);
+        client.close().await.unwrap();
+    }
+
+    /// Which key it is the outbox knows from its last client.
+    #[tokio::test]
+    async fn what_is_queued_before_the_first_login_is_sealed_by_the_key_of_the_last_one() {
+        let (rotating, place) = (Rotating::new(), tempfile::tempdir().unwrap());
+        let path = place.path().join("outbox");
+        let outbox = Outbox::open(&path, OutboxOptions::new()).await.unwrap();
+        rotating.up.store(true, Ordering::Relaxed);
+        let before = client(&rotating, &outbox).await;
+        before.wait_until_live().await.unwrap();
+        before.publish("a/b", &1).to(rotating.reader()).queue().await.unwrap();
+        soon(&outbox).await;
+        before.close().await.unwrap();
+        outbox.close().await;
+        rotating.up.store(false, Ordering::Relaxed);
+        let outbox = Outbox::open(&path, OutboxOptions::new()).await.unwrap();
+        let client = client(&rotating, &outbox).await;
+        client.publish("a/b", &2).to(rotating.reader()).queue().await.unwrap();
+        rotating.up.store(true, Ordering::Relaxed);
+        soon(&outbox).await;
+        assert_eq!(rotating.published().len(), 2);
+        rotating.opens_as_sent_by(&rotating.present);
+        client.close().await.unwrap();
+    }
+
+    /// One that is no key of the app's, nor of its earlier ones.
+    #[tokio::test]
+    async fn what_a_wrong_key_sealed_is_parked() {
+        let (rotating, place) = (Rotating::new(), tempfile::tempdir().unwrap());
+        let outbox = Outbox::open(place.path().join("outbox"), OutboxOptions::new()).await.unwrap();
+        let client = rotating.engine().create_client("key").app_secret_key(&rotating.next).outbox(outbox.clone());
+        let client = client.await.unwrap();
+        client.publish("a/b", &1).to(rotating.reader()).queue().await.unwrap();
+        rotating.up.store(true, Ordering::Relaxed);
+        assert_eq!(soon(&outbox).await.parked, 1);
+        assert_eq!(outbox.parked().await.unwrap().remove(0).why.kind(), ErrorKind::InvalidKey);
+        assert_eq!(rotating.far.count("publish"), 0);
         client.close().await.unwrap();
     }
 }

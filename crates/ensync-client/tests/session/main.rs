@@ -21,6 +21,7 @@ mod outbox;
 mod pauses;
 mod retries;
 mod scripted;
+mod settling;
 mod slow;
 mod stale;
 mod streams;

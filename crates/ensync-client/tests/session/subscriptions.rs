@@ -27,6 +27,18 @@ async fn to_unsubscribe_from_a_session_that_the_engine_forgot_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn to_subscribe_without_a_connection_is_told_as_that() {
+    let engine = Scripted::new(|_, _| Answer::Done);
+    engine.logins(|_| Err(ErrorKind::Connect));
+    let client = engine.engine().retry_first_connect(true).create_client("key").await.unwrap();
+    let begun = Instant::now();
+    let error = client.subscribe("a/b").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_happened()), (ErrorKind::Connect, false), "{error}");
+    assert!(error.to_string().contains("was not sent"), "{error}");
+    assert_eq!(begun.elapsed(), 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_over_a_link_that_ends_meanwhile() {
     for kind in [ErrorKind::Closed, ErrorKind::Interrupted] {
         let engine = Scripted::new(move |link, command| match command {

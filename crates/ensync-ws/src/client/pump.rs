@@ -226,20 +226,25 @@ impl Pump {
         if self.leaving.is_some() {
             return None;
         }
-        if self.held.is_none() {
-            match self.asks.calls.poll_recv(cx) {
-                Poll::Ready(Some(call)) => self.held = Some(call),
-                // Both ends of the link were dropped.
-                Poll::Ready(None) => self.leave(),
-                Poll::Pending => {}
+        loop {
+            if self.held.is_none() {
+                match self.asks.calls.poll_recv(cx) {
+                    Poll::Ready(Some(call)) => self.held = Some(call),
+                    // Both ends of the link were dropped.
+                    Poll::Ready(None) => self.leave(),
+                    Poll::Pending => {}
+                }
+            }
+            if self.waiters.is_paused() || self.waiters.len() >= PIPELINE {
+                return None;
+            }
+            let Call { frame, expect, answer } = self.held.take()?;
+            // Whoever waited has given up: nobody expects that it is carried out later.
+            if !answer.is_closed() {
+                self.waiters.push(expect, frame.len(), answer);
+                return Some(Message::text(frame));
             }
         }
-        if self.waiters.is_paused() || self.waiters.len() >= PIPELINE {
-            return None;
-        }
-        let Call { frame, expect, answer } = self.held.take()?;
-        self.waiters.push(expect, frame.len(), answer);
-        Some(Message::text(frame))
     }
 
     fn next_goodbye(&mut self, _: &mut Context<'_>) -> Option<Message> {

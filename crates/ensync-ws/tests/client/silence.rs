@@ -183,3 +183,28 @@ async fn what_a_refusal_says_is_bounded() {
     assert_eq!(error.kind(), ErrorKind::UnknownEvent);
     assert!(error.to_string().len() <= 1100 && error.to_string().contains('…'), "{}", error.to_string().len());
 }
+
+/// While requests are held back, who gives up has given up: his request does not go out later.
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_sent() {
+    let (link, mut engine) = linked().await;
+    let first = call(&link.transport, resume("the/first"));
+    hear(&mut engine).await;
+    // Requests have overlapped for so long that all must be answered before another is sent.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let given_up = call(&link.transport, resume("the/second"));
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    let last = call(&link.transport, resume("the/third"));
+    say(&mut engine, "+PASS:").await;
+    soon(first).await.unwrap().unwrap();
+    let heard = soon(hear(&mut engine)).await;
+    assert!(heard.contains("the/third"), "{heard}");
+    say(&mut engine, "+PASS:").await;
+    soon(last).await.unwrap().unwrap();
+}

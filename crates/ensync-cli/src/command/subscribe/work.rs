@@ -6,7 +6,7 @@ use std::io::{self, stdout};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ensync_sdk::core::report;
 use ensync_sdk::{Control, Error, Event};
@@ -23,6 +23,8 @@ use crate::output::{Failure, Output, Unwritten, colours, note};
 
 /// How long to wait before a settlement is tried again that was refused in passing.
 const AGAIN: Duration = Duration::from_millis(250);
+/// For how long. It holds up what comes behind it, and the end when that is asked for.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// What a command exits with to say that the data are of no use, as in BSD's sysexits.h (`EX_DATAERR`).
 const USELESS: i32 = 65;
 /// The same for: not now (`EX_TEMPFAIL`).
@@ -210,6 +212,7 @@ impl Work {
 
     /// A settlement that is lost is no reason to end: the event comes again.
     async fn settle(&self, event: Event, verdict: Verdict) {
+        let begun = Instant::now();
         loop {
             let settled = match verdict {
                 Verdict::Leave => return event.leave(),
@@ -218,7 +221,7 @@ impl Work {
                 Verdict::Discard => event.discard("the command refused it (exit code 65)").await,
             };
             let Err(error) = settled else { return };
-            if !error.is_retryable() || event.is_lease_lost() {
+            if !error.is_retryable() || event.is_lease_lost() || begun.elapsed() >= SETTLED_WITHIN {
                 unsettled(&event, &error);
                 // Dropped it would come again at once, and again, until it has no deliveries left.
                 return event.leave();

@@ -39,7 +39,12 @@ impl Disk {
 
     fn store(&self, reserve: impl Reserve + 'static) -> Result<Store> {
         let disk = self.clone();
-        Store::open(Box::new(move || disk.open()), OutboxOptions::new().max_age(Duration::MAX), Box::new(reserve))
+        Store::open(
+            Box::new(move || disk.open()),
+            OutboxOptions::new().max_age(Duration::MAX),
+            Box::new(reserve),
+            clock::machine(),
+        )
     }
 }
 
@@ -137,8 +142,7 @@ fn what_filled_the_disk_can_be_taken_out_and_nothing_is_put_in_meanwhile() {
     let room = disk.room.clone();
     let store = disk.store(Room { disk: room.clone(), taken: false }).unwrap();
     let (status, _) = watch::channel(Now::default());
-    let mut worker =
-        Worker { store, clock: super::super::age::Clock::new(), status, listeners: broadcast::Sender::new(1) };
+    let mut worker = Worker { store, status, listeners: broadcast::Sender::new(1) };
     let mut write = |write: Write| {
         let (answer, mut waiter) = oneshot::channel();
         worker.write(vec![(write, answer)]);
@@ -237,8 +241,7 @@ fn what_shares_a_transaction_is_done_once_though_its_sync_fails() {
             }
             store.transact(|batch| batch.park(QueuedId(1), &entry(1))).unwrap();
             let (status, _) = watch::channel(Now::default());
-            let mut worker =
-                Worker { store, clock: super::super::age::Clock::new(), status, listeners: broadcast::Sender::new(8) };
+            let mut worker = Worker { store, status, listeners: broadcast::Sender::new(8) };
             let refused = Reason::of(&Error::new(ErrorKind::Refused, "no"));
             let all = [
                 Write::Put(vec![entry(5)]),
@@ -300,7 +303,8 @@ fn an_empty_outbox_is_not_compacted_each_time() {
     };
     let others = Arc::new(AtomicBool::new(false));
     let reserve = Box::new(Filled(others.clone()));
-    let mut store = Store::open(Box::new(open), OutboxOptions::new().max_age(Duration::MAX), reserve).unwrap();
+    let mut store =
+        Store::open(Box::new(open), OutboxOptions::new().max_age(Duration::MAX), reserve, clock::machine()).unwrap();
     store.put(|batch| batch.put(&[entry(1)], NOW)).unwrap();
     store.take_out(|batch| batch.done(QueuedId(1))).unwrap();
     others.store(true, Ordering::Relaxed);

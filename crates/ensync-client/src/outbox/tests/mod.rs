@@ -1,6 +1,9 @@
+mod aged;
 mod disk;
 mod drain;
+mod lanes;
 mod told;
+mod whose;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -29,9 +32,13 @@ impl Place {
     }
 
     fn store(&self, options: OutboxOptions) -> Result<Store> {
+        self.store_by(options, clock::machine())
+    }
+
+    fn store_by(&self, options: OutboxOptions, clock: clock::Source) -> Result<Store> {
         let path = self.path();
         let reserve = Box::new(ReserveFile::beside(&path));
-        Store::open(Box::new(move || open_file(&path)), options, reserve)
+        Store::open(Box::new(move || open_file(&path)), options, reserve, clock)
     }
 }
 
@@ -263,7 +270,7 @@ fn what_shares_a_transaction_shares_no_refusal() {
     // By the clock of the thread, which is the machine's, these events are old.
     let store = place.store(OutboxOptions::new().max_events(2).max_age(Duration::MAX)).unwrap();
     let (status, _) = watch::channel(Now::default());
-    let mut worker = Worker { store, clock: super::age::Clock::new(), status, listeners: broadcast::Sender::new(1) };
+    let mut worker = Worker { store, status, listeners: broadcast::Sender::new(1) };
     let (writes, answers): (Vec<_>, Vec<_>) = (1..=4)
         .map(|n| {
             let (answer, waiter) = oneshot::channel();
@@ -295,41 +302,4 @@ async fn many_publishes_at_a_time_are_all_kept() {
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), outbox.status().waiting), (200, 200));
-}
-
-/// A device without a battery for its clock queues in 1970, and learns the time with its network.
-#[test]
-fn what_waits_does_not_become_older_by_a_clock_that_is_set() {
-    let (begun, set) = (1_000, 1_800_000_000_000);
-    let day = 24 * 60 * 60 * 1_000;
-    let place = Place::new();
-    let mut store = place.store(OutboxOptions::new()).unwrap();
-    put(&mut store, 1).unwrap();
-    let at = |millis| Timestamp::from_millis(millis);
-    let jump = Duration::from_millis(set - begun);
-    store.transact(|batch| batch.forward(jump)).unwrap();
-    // What comes after it has the right stamp.
-    store.transact(|batch| batch.put(&[Entry { at: at(set), ..entry(2) }], at(set))).unwrap();
-    assert_eq!(waiting(&mut store, at(set + day)).0, [1, 2]);
-    // Set once more.
-    store.transact(|batch| batch.forward(Duration::from_millis(30 * day))).unwrap();
-    assert_eq!(waiting(&mut store, at(set + 32 * day)).0, [1, 2]);
-    assert_eq!(waiting(&mut store, at(set + 37 * day)).0, [1, 2], "exactly as old as allowed");
-    let (left, outcomes) = waiting(&mut store, at(set + 37 * day + 1));
-    assert_eq!((left.len(), outcomes.len()), (0, 2), "{outcomes:?}");
-}
-
-/// The same of one that was switched off before its clock was ever set.
-#[test]
-fn what_was_stamped_by_a_clock_that_was_never_set_is_not_too_old() {
-    let place = Place::new();
-    let mut store = place.store(OutboxOptions::new()).unwrap();
-    put(&mut store, 1).unwrap();
-    drop(store);
-    let mut store = place.store(OutboxOptions::new()).unwrap();
-    let now = Timestamp::now();
-    store.transact(|batch| batch.begin_with(now)).unwrap();
-    assert_eq!(waiting(&mut store, now).0, [1]);
-    let later = now.after(Duration::from_secs(8 * 24 * 60 * 60));
-    assert_eq!(waiting(&mut store, later).0.len(), 0);
 }

@@ -9,7 +9,10 @@ async fn a_slow_listener_is_told_how_much_it_missed() {
     let listeners = broadcast::Sender::new(1);
     let mut heard = outcome::stream(listeners.subscribe());
     for n in 1..=3 {
-        outcome::tell(&listeners, OutboxOutcome::Expired { about: entry(n).about(QueuedId(n.into())) });
+        outcome::tell(
+            &listeners,
+            OutboxOutcome::Expired { about: entry(n).about(QueuedId(n.into()), clock::Steps::default()) },
+        );
     }
     assert!(matches!(heard.next().await, Some(OutboxOutcome::Missed { outcomes: 2 })));
     assert!(matches!(heard.next().await, Some(OutboxOutcome::Expired { about }) if about.queued == QueuedId(3)));
@@ -27,7 +30,7 @@ fn outcomes_are_counted_by_name() {
 
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    let about = || entry(1).about(QueuedId(1));
+    let about = || entry(1).about(QueuedId(1), clock::Steps::default());
     let why = || Error::new(ErrorKind::Refused, "no");
     metrics::with_local_recorder(&recorder, || {
         let listeners = broadcast::Sender::new(1);
