@@ -172,11 +172,13 @@ impl Read {
         let record = self.record.as_ref()?;
         let delivery = self.outgoing.delivery(record)?;
         let waited = self.since.elapsed();
-        if delivery.lease.is_some_and(|lease| lease <= waited) || !self.outgoing.hand_over(waited) {
+        let lease =
+            if delivery.lease.is_some_and(|lease| lease <= waited) { None } else { self.outgoing.hand_over(waited) };
+        if lease.is_none() {
             tracing::debug!(event = %delivery.event, id = %delivery.id, "not sent: it waited for as long as a lease lasts");
             return None;
         }
-        Some(delivery)
+        Some(Delivery { lease, ..delivery })
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Registrar {
     pub(super) partitions: Vec<mpsc::Sender<Request>>,
     /// Queues of apps and names that are gone, which a partition could not remove yet.
     pub(super) owed: Owed,
+    /// Whether nothing is stored but what is asked for: also what is owed only before that.
+    pub(super) only_looks: bool,
     pub(super) metrics: Arc<Metrics>,
     /// Why a log stores nothing more.
     pub(super) failed: Arc<watch::Sender<Option<Error>>>,
@@ -95,7 +97,7 @@ impl Registrar {
                 () = reached, if due.is_some() => {
                     _ = self.tick().await;
                 }
-                () = tokio::time::sleep_until(again), if !self.owed.is_empty() => {
+                () = tokio::time::sleep_until(again), if !self.owed.is_empty() && !self.only_looks => {
                     self.remove_owed().await;
                     again = Instant::now() + AGAIN;
                 }
@@ -107,7 +109,7 @@ impl Registrar {
 
     /// Saves a checkpoint if it is due. As long as queues are owed, their removal stays in the log: a start reads there that they are to go.
     async fn keep(&mut self, at_once: bool) {
-        if self.owed.is_empty() {
+        if self.owed.is_empty() && !self.only_looks {
             self.log.keep(&self.layer, at_once).await;
         }
     }
@@ -145,6 +147,9 @@ impl Registrar {
             before(&layer.access);
             decided?
         };
+        if self.only_looks {
+            self.remove_owed().await;
+        }
         self.check_owed(&decided)?;
         if let AdminCommand::UseEvent { name } = &decided
             && self.layer.read().access.event(name).is_some()

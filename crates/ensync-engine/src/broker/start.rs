@@ -120,7 +120,9 @@ impl Broker {
             let left = layer.read().access.leftovers(&task.partition);
             let changes =
                 left.iter().map(|queues| Change::new(Record::Remove { queues: queues.clone() }, true)).collect();
-            if let Err(error) = task.store(changes).await {
+            if options.retention.only_looks {
+                owed.extend(left.into_iter().map(|queues| (index, queues)));
+            } else if let Err(error) = task.store(changes).await {
                 // A disk without space is no reason not to start.
                 left.into_iter().for_each(|queues| registrar::owe(&mut owed, (index, queues), &error));
             }
@@ -137,6 +139,7 @@ impl Broker {
             asked,
             partitions: handles.iter().map(|partition| partition.requests.clone()).collect(),
             owed,
+            only_looks: options.retention.only_looks,
             metrics: metrics.clone(),
             failed,
             running: held,

@@ -8,7 +8,7 @@ use super::maintenance::Maintenance;
 use super::records::Records;
 use super::registry_log::RegistryLog;
 use crate::model::{Position, Removed};
-use crate::partition::{Partition, Walk};
+use crate::partition::Partition;
 use crate::state::Access;
 
 /// Refuses logs of which some are new and others are not: whoever gave them has lost one, or has taken one of another engine. A registry
@@ -44,17 +44,16 @@ pub(super) fn check(
 }
 
 /// Refuses a log of which a part is gone, from its beginning on, in which events wait. One that is damaged there costs what cannot be read,
-/// once somebody wants it; files that are not there at all are worth a look for them before.
+/// once somebody wants it; files that are not there at all are worth a look for them before. Of dead letters that is said already, or they are
+/// worth no refusal.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidInput`].
 pub(super) fn check_beginnings(partitions: &[(Partition, Maintenance, Arc<Records>)]) -> Result<()> {
     for (index, (partition, _, records)) in partitions.iter().enumerate() {
-        let (begins, mut walk, mut gone) = (records.log.begins(), Walk::default(), 0_u64);
-        while begins > Position::START && !walk.is_over() {
-            partition.walk(&mut walk, usize::MAX, |at, _| gone += u64::from(at < begins));
-        }
+        let begins = records.log.begins();
+        let gone = if begins > Position::START { partition.waits_before(begins) } else { 0 };
         if gone > 0 {
             let place = records.log.place(begins);
             let message = format!(

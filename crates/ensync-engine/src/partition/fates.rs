@@ -191,23 +191,26 @@ impl Partition {
     /// Whether what is known by age is what queues hold, of those that are gone too.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn fates_agree(&self) -> bool {
-        let queues = self.queues.iter().chain(&self.leaving);
-        let runs = queues.flat_map(|(number, queue)| {
-            queue.settled.all().map(|(kind, run)| (kind as usize, queue.recipient, (run.at, *number, run.first)))
-        });
-        let held: BTreeSet<_> = runs.collect();
-        let known = self.fates.kinds.iter().enumerate().flat_map(|(kind, ages)| {
-            ages.apps.iter().flat_map(move |(app, runs)| runs.iter().map(move |run| (kind, *app, *run)))
-        });
-        let known: BTreeSet<_> = known.collect();
-        let count = |ages: &Ages| {
-            let most = ages.apps.iter().map(|(app, runs)| (runs.len(), *app)).collect::<BTreeSet<_>>();
-            let oldest = ages.apps.iter().filter_map(|(app, runs)| Some((runs.first()?.0, *app)));
-            most == ages.by_count
-                && oldest.collect::<BTreeSet<_>>() == ages.by_age
-                && ages.count == ages.apps.values().map(Runs::len).sum::<usize>()
-        };
-        held == known && self.fates.kinds.iter().all(count)
+        let mut counts = [0; 4];
+        for (number, queue) in self.queues.iter().chain(&self.leaving) {
+            for (kind, run) in queue.settled.all() {
+                let Some(ages) = self.fates.kinds.get(kind as usize) else { return false };
+                let known =
+                    ages.apps.get(&queue.recipient).is_some_and(|runs| runs.contains(&(run.at, *number, run.first)));
+                let Some(count) = counts.get_mut(kind as usize).filter(|_| known) else { return false };
+                *count += 1;
+            }
+        }
+        self.fates.kinds.iter().zip(counts).all(|(ages, count)| {
+            let of_app = |(app, runs): (&AppId, &Runs)| {
+                let oldest = runs.first().is_some_and(|(at, ..)| ages.by_age.contains(&(*at, *app)));
+                oldest && ages.by_count.contains(&(runs.len(), *app))
+            };
+            let each = ages.apps.len() == ages.by_age.len() && ages.apps.len() == ages.by_count.len();
+            each && ages.count == count
+                && ages.apps.values().map(Runs::len).sum::<usize>() == count
+                && ages.apps.iter().all(of_app)
+        })
     }
 
     /// Whether [`forget_old_fates`](Self::forget_old_fates) would find one.

@@ -9,6 +9,9 @@ use super::timers::Timer;
 use super::{Outgoing, Partition};
 use crate::model::EventRef;
 
+/// Which part of a lease's time may pass before its delivery is handed over, without a word about it.
+const LITTLE: u32 = 8;
+
 /// Goes with a lease: whoever is about to send the delivery sees that it has ended, and the lease sees whether it was sent.
 #[derive(Debug, Default)]
 pub(crate) struct Handing {
@@ -36,12 +39,14 @@ impl Outgoing {
         }
     }
 
-    /// It is given to a transport, so long after its lease was given: that begins now. Whether it is still the session's.
-    pub fn hand_over(&self, after: Duration) -> bool {
-        let Some(handing) = self.live.upgrade() else { return false };
-        handing.after.store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// It is given to a transport, so long after its lease was given: that begins now, unless so little is lost of it that it is not worth the
+    /// effort. What there is of it; `None` if it is not the session's any more.
+    pub fn hand_over(&self, after: Duration) -> Option<Duration> {
+        let handing = self.live.upgrade()?;
+        let begins = if after < self.lease / LITTLE { Duration::ZERO } else { after };
+        handing.after.store(u64::try_from(begins.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         handing.waits.store(false, Ordering::Release);
-        true
+        Some(if begins.is_zero() { self.lease.saturating_sub(after) } else { self.lease })
     }
 }
 

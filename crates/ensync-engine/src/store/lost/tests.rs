@@ -1,13 +1,15 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use ensync_core::{AppId, AppKey, Command, Login, Metadata, Publish, Reply, Service, WirePayload};
+use ensync_core::{AppId, AppKey, Command, Login, Metadata, Publish, Reply, Service, Timestamp, WirePayload};
 
-use crate::broker::{Broker, BrokerOptions};
+use crate::broker::{Broker, BrokerOptions, Retention, TokioClock};
 use crate::log::{DiskOptions, Logs};
-use crate::model::partition_of;
+use crate::model::{EventOptions, partition_of};
 use crate::store::{assess, repair, verify};
 
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
@@ -23,13 +25,17 @@ async fn start(path: &Path) -> ensync_core::Result<Broker> {
 
 /// An event for each app.
 async fn publish(broker: &Broker) {
-    let app_key = AppKey::parse("key-1").unwrap();
+    publish_text(broker, "e30=").await;
+}
+
+async fn publish_text(broker: &Broker, text: &str) {
+    let app_key = AppKey::parse("key-0").unwrap();
     let session = broker.login(Login { app_key, transport: "local", remote: None }).await.unwrap();
     for recipient in apps() {
         let publish = Publish {
             event: "a/b".parse().unwrap(),
             recipient,
-            payload: WirePayload::from_wire("e30="),
+            payload: WirePayload::from_wire(text.to_owned()),
             metadata: Metadata::default(),
             payload_metadata: None,
             idempotency_key: None,
@@ -45,15 +51,21 @@ async fn waiting(broker: &Broker) -> BTreeMap<AppId, usize> {
     queues.map(|queue| (queue.recipient, queue.ready)).collect()
 }
 
+/// An engine with the apps.
+async fn provisioned(path: &Path) -> Broker {
+    let broker = start(path).await.unwrap();
+    for (n, app) in apps().enumerate() {
+        let key = AppKey::parse(&format!("key-{n}")).unwrap();
+        broker.create_app_with_key(&format!("app {n}"), app, &key).await.unwrap();
+    }
+    broker
+}
+
 #[tokio::test]
 async fn one_log_that_is_lost_is_no_loss_of_the_others() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("data");
-    let broker = start(&path).await.unwrap();
-    for (n, app) in apps().enumerate() {
-        let key = AppKey::parse(&format!("key-{}", n + 1)).unwrap();
-        broker.create_app_with_key(&format!("app {n}"), app, &key).await.unwrap();
-    }
+    let broker = provisioned(&path).await;
     publish(&broker).await;
     assert_eq!(waiting(&broker).await.len(), apps().count());
     broker.shutdown().await;
@@ -103,4 +115,88 @@ async fn a_repair_that_was_interrupted_is_done_again() {
     fs::remove_file(path.join("partition-0").join("0000000001.log")).unwrap();
     assert_eq!(repair(&path).await.unwrap().damage.len(), 1);
     start(&path).await.unwrap().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_log_without_its_first_files_is_refused_until_it_is_repaired() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("data");
+    let broker = provisioned(&path).await;
+    let text = "A".repeat(8 << 10);
+    for _ in 0..20 {
+        publish_text(&broker, &text).await;
+    }
+    let before: usize = waiting(&broker).await.values().sum();
+    broker.shutdown().await;
+    let segment = |number| path.join("partition-0").join(format!("{number:010}.log"));
+    assert!(segment(4).exists());
+    [1, 2].into_iter().for_each(|number| fs::remove_file(segment(number)).unwrap());
+    for _ in 0..2 {
+        let error = start(&path).await.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), ensync_core::ErrorKind::InvalidInput, "{text}");
+        assert!(text.contains("events that wait in partition 0") && text.contains("store repair"), "{text}");
+    }
+    let lost: u64 = assess(&path).await.unwrap().events.iter().map(|events| events.waiting).sum();
+    assert!(lost >= 10, "{lost}");
+    repair(&path).await.unwrap();
+    let broker = start(&path).await.unwrap();
+    let left: usize = waiting(&broker).await.values().sum();
+    assert_eq!(left as u64 + lost, before as u64);
+    broker.shutdown().await;
+    assert!(verify(&path).await.unwrap().damage.is_empty());
+}
+
+fn folders(path: &Path) -> [PathBuf; 3] {
+    ["registry", "partition-0", "partition-1"].map(|folder| path.join(folder))
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::copy(from.join("store"), to.join("store")).unwrap();
+    for (from, to) in folders(from).into_iter().zip(folders(to)) {
+        fs::create_dir(&to).unwrap();
+        for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// The checkpoints of a data directory.
+fn checkpoints(path: &Path) -> BTreeSet<PathBuf> {
+    let folders = folders(path).into_iter();
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "checkpoint")).collect()
+}
+
+/// By the clock of whoever looks all may have expired, and the engine after him goes by a right one.
+#[tokio::test]
+async fn whoever_only_looks_takes_nothing_away() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("data");
+    let broker = provisioned(&path).await;
+    let options = EventOptions { ttl: Some(Duration::from_secs(24 * 3_600)), ..EventOptions::default() };
+    broker.create_event("a/b".parse().unwrap(), options).await.unwrap();
+    publish(&broker).await;
+    // As after a crash: no checkpoint covers what was stored.
+    let crashed = place.path().join("crashed");
+    copy(&path, &crashed);
+    broker.shutdown().await;
+    let before = checkpoints(&crashed);
+    let month = Timestamp::now().after(Duration::from_secs(31 * 24 * 3_600));
+    let options = BrokerOptions {
+        retention: Retention::unlimited(),
+        clock: Arc::new(TokioClock::starting_at(month)),
+        ..BrokerOptions::default()
+    };
+    let disk = DiskOptions { segment_bytes: 64 << 10, ..DiskOptions::default() };
+    let logs = Logs::open(&crashed, disk).await.unwrap();
+    let looking = Broker::start(options, logs).await.unwrap();
+    assert!(waiting(&looking).await.values().all(|ready| *ready == 0), "all of it has expired");
+    looking.enable_app(apps().next().unwrap(), true).await.unwrap();
+    looking.shutdown().await;
+    assert!(checkpoints(&crashed) == before, "a checkpoint was saved");
+    let broker = start(&crashed).await.unwrap();
+    assert_eq!(waiting(&broker).await, apps().map(|app| (app, 1)).collect());
+    broker.shutdown().await;
 }
