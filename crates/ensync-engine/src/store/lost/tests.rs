@@ -193,7 +193,6 @@ async fn whoever_only_looks_takes_nothing_away() {
     let logs = Logs::open(&crashed, disk).await.unwrap();
     let looking = Broker::start(options, logs).await.unwrap();
     assert!(waiting(&looking).await.values().all(|ready| *ready == 0), "all of it has expired");
-    looking.enable_app(apps().next().unwrap(), true).await.unwrap();
     looking.shutdown().await;
     assert!(checkpoints(&crashed) == before, "a checkpoint was saved");
     let broker = start(&crashed).await.unwrap();
