@@ -255,7 +255,10 @@ impl Broker {
     /// [`Unavailable`](ensync_core::ErrorKind::Unavailable) if the broker has stopped.
     pub async fn queues(&self) -> Result<Vec<QueueStats>> {
         let all = (0..self.0.partitions.len()).map(|index| self.look(index, Partition::queues));
-        Ok(futures::future::try_join_all(all).await?.concat())
+        let mut all = futures::future::try_join_all(all).await?.concat();
+        // What is left of apps that are gone is about to go.
+        self.access(|access| all.retain(|queue| access.app_name(&queue.recipient).is_some()))?;
+        Ok(all)
     }
 
     /// How many sessions are open.

@@ -57,7 +57,9 @@ impl Task {
         let mut stored = self.append_with_space(&pending.changes).await;
         if stored.as_ref().is_err_and(is_full) && self.wanted_last.is_none_or(|last| last.elapsed() >= LOG_PAUSE) {
             self.wanted_last = Some(Instant::now());
-            self.space_wanted.notify_waiters();
+            self.space_wanted.0.send_replace(());
+            // It has looked itself.
+            self.space_wanted.1.mark_unchanged();
         }
         let mut last = Stays::All;
         while let Err(error) = &stored {

@@ -16,8 +16,16 @@ const AT_ONCE: usize = 4 << 20;
 pub(super) enum Copying {
     #[default]
     Nothing,
-    Reading(oneshot::Receiver<Result<Vec<Arc<Record>>>>),
-    Read(Result<Vec<Arc<Record>>>),
+    Reading(oneshot::Receiver<Result<Copies>>),
+    Read(Result<Copies>),
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    pub(super) records: Vec<Arc<Record>>,
+    /// Where the log does not have what waits there.
+    pub(super) missing: Vec<Position>,
 }
 
 impl Copying {
@@ -36,8 +44,8 @@ impl Copying {
     }
 }
 
-async fn read_all(records: &Records, positions: Vec<Position>) -> Result<Vec<Arc<Record>>> {
-    let mut found = Vec::with_capacity(positions.len());
+async fn read_all(records: &Records, positions: Vec<Position>) -> Result<Copies> {
+    let mut found = Copies::default();
     let mut rest = positions.as_slice();
     while !rest.is_empty() {
         let read = records.log.read_many(rest, AT_ONCE).await;
@@ -48,8 +56,8 @@ async fn read_all(records: &Records, positions: Vec<Position>) -> Result<Vec<Arc
         let (these, after) = rest.split_at(read.len());
         for (at, bytes) in these.iter().zip(read) {
             match bytes? {
-                Some(bytes) => found.push(records.decode(*at, bytes)?),
-                None => tracing::error!(%at, "the log does not have an event that waits; it cannot be kept"),
+                Some(bytes) => found.records.push(records.decode(*at, bytes)?),
+                None => found.missing.push(*at),
             }
         }
         rest = after;

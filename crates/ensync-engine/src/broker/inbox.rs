@@ -6,7 +6,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use ensync_core::Delivery;
 use futures::future::{BoxFuture, Either, Ready, ready as at_hand};
@@ -167,19 +166,19 @@ async fn read(records: Arc<Records>, since: Instant, outgoing: Outgoing) -> Read
 }
 
 impl Read {
-    /// What there is to send, with what is left of its lease. Nothing, if it is somebody else's by now, or will be in a moment: whoever
-    /// got it could not settle it.
+    /// What there is to send: its lease begins now. Nothing, if it is somebody else's by now, or will be in a moment: whoever got it could
+    /// not settle it.
     fn delivery(&self) -> Option<Delivery> {
         let record = self.record.as_ref()?;
-        let mut delivery = self.outgoing.delivery(record)?;
-        let left = delivery.lease.map(|lease| lease.saturating_sub(self.since.elapsed()));
-        if !self.outgoing.is_live() || left == Some(Duration::ZERO) {
-            tracing::debug!(event = %delivery.event, id = %delivery.id, "not sent: its lease ended while it waited");
+        let delivery = self.outgoing.delivery(record)?;
+        let waited = self.since.elapsed();
+        let lease =
+            if delivery.lease.is_some_and(|lease| lease <= waited) { None } else { self.outgoing.hand_over(waited) };
+        if lease.is_none() {
+            tracing::debug!(event = %delivery.event, id = %delivery.id, "not sent: it waited for as long as a lease lasts");
             return None;
         }
-        delivery.lease = left;
-        self.outgoing.hand_over();
-        Some(delivery)
+        Some(Delivery { lease, ..delivery })
     }
 }
 

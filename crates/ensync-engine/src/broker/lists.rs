@@ -58,8 +58,9 @@ impl Broker {
         let end = |last| EventKey::end_of_queue(last).to_id();
         let List { found, next, unanswered } = self.through(partitions, after, limit, look, end).await?;
         let named = self.access(|access| {
-            let name = |letter: &DeadLetter| access.app_name(&letter.recipient).unwrap_or_default().to_owned();
-            found.into_iter().map(|letter| (name(&letter), letter)).map(|(name, letter)| (letter, name)).collect()
+            // What is left of apps that are gone is about to go.
+            let named = |letter: DeadLetter| Some((access.app_name(&letter.recipient)?.to_owned(), letter));
+            found.into_iter().filter_map(named).map(|(name, letter)| (letter, name)).collect()
         })?;
         Ok(List { found: named, next, unanswered })
     }
@@ -90,7 +91,7 @@ impl Broker {
         look: impl Fn(&Partition, Option<C>, usize) -> Part<T, C> + Clone + Send + 'static,
         end: impl Fn(u32) -> C,
     ) -> Result<List<T, C>> {
-        let unanswered = self.silent(partitions.clone()).await?;
+        let mut unanswered = self.silent(partitions.clone()).await?;
         let (mut found, mut looks) = (Vec::new(), 0);
         for index in partitions.clone() {
             if unanswered.contains(&index) {
@@ -99,7 +100,18 @@ impl Broker {
             }
             loop {
                 let (look, last, left) = (look.clone(), after.take(), limit.saturating_sub(found.len()));
-                let (more, next) = self.look(index, move |partition| look(partition, last, left)).await?;
+                let looking = self.look(index, move |partition| look(partition, last, left));
+                // A single one is waited for by whoever wants it.
+                let looked = match partitions.len() {
+                    0 | 1 => Ok(looking.await),
+                    _ => tokio::time::timeout(PATIENCE, looking).await,
+                };
+                let Ok(looked) = looked else {
+                    unanswered.push(index);
+                    after = None;
+                    break;
+                };
+                let (more, next) = looked?;
                 found.extend(more);
                 (after, looks) = (next, looks + 1);
                 if found.len() >= limit || looks == PIECES {
@@ -167,8 +179,8 @@ impl Broker {
         };
         let List { found, next, unanswered } = self.through(partitions, after, limit, look, |last| last).await?;
         let found = self.access(|access| {
-            let name = |stats: &QueueStats| access.app_name(&stats.recipient).unwrap_or_default().to_owned();
-            found.into_iter().map(|stats| (name(&stats), stats)).map(|(name, stats)| (stats, name)).collect()
+            let named = |stats: QueueStats| Some((access.app_name(&stats.recipient)?.to_owned(), stats));
+            found.into_iter().filter_map(named).map(|(name, stats)| (stats, name)).collect()
         })?;
         Ok(List { found, next, unanswered })
     }

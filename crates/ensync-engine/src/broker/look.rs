@@ -55,6 +55,8 @@ pub(crate) struct Figures {
     pub(crate) connections: ConnectionCounts,
     /// `None` too if everything is in memory.
     pub(crate) log: Option<LogUsage>,
+    /// Deletions that are still to be stored.
+    pub(crate) owed: u64,
 }
 
 /// What was done of something that goes a part at a time, and why no more was.
@@ -240,7 +242,7 @@ impl Broker {
     pub(crate) async fn figures(&self) -> Figures {
         let (census, Reading { connections, log, .. }) = tokio::join!(self.census(), self.rest());
         let settings = self.access(|access| access.settings().clone()).ok();
-        Figures { settings, census: census.ok(), connections, log }
+        Figures { settings, census: census.ok(), connections, log, owed: self.0.metrics.owed() }
     }
 
     /// Looks at a partition again and again until there are `limit`, or no more, or it was often enough: others have their turn between two

@@ -5,7 +5,7 @@
 
 mod space;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ensync_core::{Error, EventId, Timestamp};
@@ -85,6 +85,8 @@ pub(super) struct Maintenance {
     pub(super) copying: Copying,
     /// What was dropped, until somebody asks.
     pub(super) dropped: Vec<LogPart>,
+    /// Where the log does not have what waits there, the same.
+    missing: Vec<Position>,
     /// Whether there was too little to reclaim: a checkpoint makes more of it.
     pub(super) short: bool,
     pub(super) stuck: Stuck,
@@ -135,6 +137,7 @@ impl Maintenance {
             reclaiming: VecDeque::new(),
             copying: Copying::Nothing,
             dropped: Vec::new(),
+            missing: Vec::new(),
             short: false,
             stuck: Stuck::new(retention.sweep_every.max(AGAIN)),
             fruitless: Default::default(),
@@ -220,14 +223,19 @@ impl Maintenance {
                     self.copying = Copying::Reading(reading);
                     return Vec::new();
                 }
-                Copying::Read(Ok(copies)) if !copies.is_empty() => return copies,
+                Copying::Read(Ok(mut copies)) => {
+                    self.missing.append(&mut copies.missing);
+                    if !copies.records.is_empty() {
+                        return copies.records;
+                    }
+                }
                 Copying::Read(Err(error)) => {
                     if let Some(Reclaim { part, .. }) = self.reclaiming.pop_front() {
                         self.stuck.add(&part, &error);
                     }
                     return Vec::new();
                 }
-                Copying::Read(Ok(_)) | Copying::Nothing => {}
+                Copying::Nothing => {}
             }
             let Some(next) = self.reclaiming.front_mut() else { return Vec::new() };
             let copies = next.next_copies(COPIES);
@@ -274,6 +282,11 @@ impl Maintenance {
     /// The parts of the log that were dropped since this was asked last.
     pub(super) fn take_dropped(&mut self) -> Vec<LogPart> {
         std::mem::take(&mut self.dropped)
+    }
+
+    /// Where the log was found not to have what waits there, since this was asked last.
+    pub(super) fn take_missing(&mut self) -> BTreeSet<Position> {
+        std::mem::take(&mut self.missing).into_iter().collect()
     }
 
     /// Which dead letters are too old, or too many; some at a time.

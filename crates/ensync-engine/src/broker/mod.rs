@@ -258,9 +258,12 @@ impl Broker {
         let Some(partition) = self.0.partitions.get(index) else { return };
         let (lines, requests) = (partition.lines.clone(), partition.requests.clone());
         let mut leaves = Box::pin(async move {
-            drop(lines.turn(session.app).await);
+            let turn = lines.turn(session.app).await;
+            // Who had the turn before is at the queue, or about to be: he goes first.
+            tokio::task::yield_now().await;
             let (answer, _) = oneshot::channel();
             _ = requests.send(Request::Leave { session: session.number, answer }).await;
+            drop(turn);
         });
         if leaves.as_mut().now_or_never().is_some() {
             return;

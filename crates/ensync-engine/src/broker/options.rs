@@ -47,6 +47,8 @@ pub struct Retention {
     pub dead_letter_age: Duration,
     /// How many dead letters a queue keeps; then its oldest go. 100,000.
     pub dead_letters_per_queue: usize,
+    /// Whether the logs are opened to look: nothing is stored but what is asked for.
+    pub(super) only_looks: bool,
 }
 
 impl Default for Retention {
@@ -57,19 +59,22 @@ impl Default for Retention {
             sweep_every: Duration::from_secs(60),
             dead_letter_age: Duration::from_secs(30 * 24 * 60 * 60),
             dead_letters_per_queue: 100_000,
+            only_looks: false,
         }
     }
 }
 
 impl Retention {
     /// Nothing is too old, and nothing too much: for who opens logs to look, and does not know what their engine is told to keep. Only
-    /// a disk that lacks space has what is settled dropped.
+    /// a disk that lacks space has what is settled dropped. Nothing is stored but what is asked for, and no checkpoint is saved: in that
+    /// would be missing what has expired by the clock of whoever looks.
     pub fn unlimited() -> Self {
         Self {
             max_age: Duration::MAX,
             max_bytes: u64::MAX,
             dead_letter_age: Duration::MAX,
             dead_letters_per_queue: usize::MAX,
+            only_looks: true,
             ..Self::default()
         }
     }

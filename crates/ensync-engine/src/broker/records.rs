@@ -10,6 +10,7 @@ use super::recent::Recent;
 use crate::log::Log;
 use crate::model::codec::record::decode;
 use crate::model::{Encoded, Need, Position, Record};
+use crate::seldom::Seldom;
 use crate::state::{Outgoing, Source};
 
 /// A log, and the events that were stored last: most are delivered at once, and need not be read back.
@@ -21,12 +22,15 @@ pub(super) struct Records {
     waits: Mutex<Option<Instant>>,
     /// Events that the log does not have where it should, until the broker asks: at most as many as there are leases.
     lost: Mutex<Vec<Outgoing>>,
+    /// Tells of these.
+    damage: Seldom,
 }
 
 impl Records {
     /// Keeps so many bytes of what was stored last.
     pub(super) fn new(log: Arc<dyn Log>, recent_bytes: usize) -> Self {
-        Self { log, recent: Mutex::new(Recent::new(recent_bytes)), waits: Mutex::default(), lost: Mutex::default() }
+        let (recent, damage) = (Mutex::new(Recent::new(recent_bytes)), Seldom::new());
+        Self { log, recent, waits: Mutex::default(), lost: Mutex::default(), damage }
     }
 
     /// Waits for something that is done at the disk, and that the log itself takes for nothing that the broker waits for.
@@ -77,8 +81,9 @@ impl Records {
         self.lost().push(outgoing.clone());
     }
 
-    /// Tells, once, that an event is not where the log should have it.
+    /// Tells that an event is not where the log should have it.
     pub(super) fn tell_damage(&self, outgoing: &Outgoing) {
+        let Some(times) = self.damage.due() else { return };
         let place = match outgoing.source() {
             Source::Log(at) => self.log.place(*at),
             Source::Memory(_) => "memory".to_owned(),
@@ -86,6 +91,7 @@ impl Records {
         tracing::error!(
             event = %outgoing.id,
             place,
+            times,
             "the log is damaged: an event that waits cannot be read there, and becomes a dead letter; stop the engine, and let \
              `ensync store verify` look for more, or restore the data directory from a backup"
         );

@@ -50,6 +50,8 @@ pub(super) struct Registrar {
     pub(super) partitions: Vec<mpsc::Sender<Request>>,
     /// Queues of apps and names that are gone, which a partition could not remove yet.
     pub(super) owed: Owed,
+    /// Whether nothing is stored but what is asked for: also what is owed only before that.
+    pub(super) only_looks: bool,
     pub(super) metrics: Arc<Metrics>,
     /// Why a log stores nothing more.
     pub(super) failed: Arc<watch::Sender<Option<Error>>>,
@@ -63,6 +65,7 @@ pub(super) type Owed = Vec<(usize, Removed)>;
 impl Registrar {
     /// Runs until shutdown, or until every handle is gone.
     pub(super) async fn run(mut self) {
+        self.tell_owed();
         self.serve().await;
         while let Ok(ask) = self.asked.try_recv() {
             self.carry_out(ask).await;
@@ -94,7 +97,7 @@ impl Registrar {
                 () = reached, if due.is_some() => {
                     _ = self.tick().await;
                 }
-                () = tokio::time::sleep_until(again), if !self.owed.is_empty() => {
+                () = tokio::time::sleep_until(again), if !self.owed.is_empty() && !self.only_looks => {
                     self.remove_owed().await;
                     again = Instant::now() + AGAIN;
                 }
@@ -106,7 +109,7 @@ impl Registrar {
 
     /// Saves a checkpoint if it is due. As long as queues are owed, their removal stays in the log: a start reads there that they are to go.
     async fn keep(&mut self, at_once: bool) {
-        if self.owed.is_empty() {
+        if self.owed.is_empty() && !self.only_looks {
             self.log.keep(&self.layer, at_once).await;
         }
     }
@@ -144,6 +147,9 @@ impl Registrar {
             before(&layer.access);
             decided?
         };
+        if self.only_looks {
+            self.remove_owed().await;
+        }
         self.check_owed(&decided)?;
         if let AdminCommand::UseEvent { name } = &decided
             && self.layer.read().access.event(name).is_some()
@@ -202,10 +208,17 @@ impl Registrar {
             let removed = Some(queues.clone());
             let changed =
                 |answer| Request::Changed(Changed { name: None, apps: Vec::new(), ended: Vec::new(), removed, answer });
-            if ask(partition, changed).await.is_err() {
-                self.owed.push((index, queues));
+            match ask(partition, changed).await {
+                Ok(_) => tracing::info!(partition = index, of = ?queues, "the queues of what is gone are removed"),
+                Err(_) => self.owed.push((index, queues)),
             }
         }
+        self.tell_owed();
+    }
+
+    /// Has everybody see how much is owed.
+    fn tell_owed(&self) {
+        self.metrics.set_owed(self.owed.len());
     }
 
     /// Refuses to create what would get the queues of something that is gone.
@@ -224,11 +237,12 @@ impl Registrar {
         Ok(())
     }
 
-    /// Has the partitions make space, one after the other, for no more is to go than has to. Whether there is more now.
+    /// Has the partitions on the registry's disk make space, one after the other, for no more is to go than has to. Whether there is more now.
     async fn make_space(&self) -> bool {
-        let until = Instant::now() + SPACE;
+        let (until, disk) = (Instant::now() + SPACE, self.log.disk().await);
         for partition in &self.partitions {
-            match tokio::time::timeout_at(until, ask(partition, Request::MakeSpace)).await {
+            let asked = ask(partition, |answer| Request::MakeSpace { disk, answer });
+            match tokio::time::timeout_at(until, asked).await {
                 Ok(Ok(true)) => return true,
                 Ok(_) => {}
                 Err(_) => return false,
@@ -288,6 +302,7 @@ impl Registrar {
                 (Err(error), None) => result = Err(error),
             }
         }
+        self.tell_owed();
         result
     }
 

@@ -113,6 +113,11 @@ impl RegistryLog {
         self.last == Position::START
     }
 
+    /// How large its disk is, if it is on one.
+    pub(super) async fn disk(&self) -> Option<u64> {
+        self.records.log.space().await.ok().flatten().map(|space| space.total)
+    }
+
     /// Why it stores nothing more.
     pub(super) fn failure(&self) -> Option<Error> {
         self.records.log.failure()

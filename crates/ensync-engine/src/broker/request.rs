@@ -87,8 +87,11 @@ pub(super) enum Request {
         purge: Purge,
         answer: Answer<(usize, Option<Purge>)>,
     },
-    /// The registry's log, on the same disk, finds no space: whether there is more now.
-    MakeSpace(Answer<bool>),
+    /// The registry's log finds no space, on a disk that is so large: whether there is more now. One that is on another has nothing to give.
+    MakeSpace {
+        disk: Option<u64>,
+        answer: Answer<bool>,
+    },
     Inspect(Look),
     Shutdown,
     /// One checkpoint after the other, from now on.

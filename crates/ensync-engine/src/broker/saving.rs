@@ -141,7 +141,7 @@ impl Maintenance {
 
     /// Saves a last checkpoint and closes the log.
     pub(super) async fn finish(&mut self, partition: &mut Partition) {
-        if self.save_at_once(partition).await.is_err() {
+        if !self.retention.only_looks && self.save_at_once(partition).await.is_err() {
             tracing::warn!("without that checkpoint the next start takes longer");
         }
         self.records.log.close().await;

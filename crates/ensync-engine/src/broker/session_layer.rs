@@ -98,6 +98,13 @@ impl Live {
         Some(ended)
     }
 
+    /// The same of one whose deliveries nobody takes any more.
+    pub(super) fn let_go(&mut self, number: SessionNumber) {
+        if let Some(ended) = self.access.let_go(number) {
+            self.forget(ended, "unread");
+        }
+    }
+
     /// Ends the inbox of a session that is over.
     pub(super) fn forget(&mut self, ended: SessionOf, reason: &'static str) {
         tracing::info!(session = ended.number, reason, "session ended");

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use ensync_core::{Error, ErrorKind, Extension, Result, ServerConfig};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::clock::Time;
 use super::maintenance::Kept;
@@ -78,6 +78,7 @@ impl Broker {
         }
         // What has expired by now is nobody's loss. Nothing was stored until here.
         together::check_apps(&access, &recovered)?;
+        together::check_beginnings(&recovered)?;
         if expired > 0 {
             // Where the clock was behind when they came, it is more than it should be: the log tells of that.
             tracing::warn!(expired, "events expired while no engine ran, and are gone");
@@ -89,7 +90,7 @@ impl Broker {
         let (failed, layer) = (Arc::new(failed), Arc::new(SessionLayer::new(access)));
         let metrics = Arc::new(Metrics::new(options.max_metric_events));
         let counters = Arc::<ConnectionCounters>::default();
-        let space_wanted = Arc::new(Notify::new());
+        let space_wanted = Arc::new(watch::Sender::new(()));
         let (serves, served) = watch::channel(());
         let (mut tasks, mut handles, mut owed) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (partition, maintenance, records)) in recovered.into_iter().enumerate() {
@@ -109,7 +110,7 @@ impl Broker {
                 counters: counters.clone(),
                 metrics: metrics.clone(),
                 maintenance,
-                space_wanted: space_wanted.clone(),
+                space_wanted: (space_wanted.clone(), space_wanted.subscribe()),
                 wanted_last: None,
                 serves: Some(serves.clone()),
                 served: served.clone(),
@@ -119,7 +120,9 @@ impl Broker {
             let left = layer.read().access.leftovers(&task.partition);
             let changes =
                 left.iter().map(|queues| Change::new(Record::Remove { queues: queues.clone() }, true)).collect();
-            if let Err(error) = task.store(changes).await {
+            if options.retention.only_looks {
+                owed.extend(left.into_iter().map(|queues| (index, queues)));
+            } else if let Err(error) = task.store(changes).await {
                 // A disk without space is no reason not to start.
                 left.into_iter().for_each(|queues| registrar::owe(&mut owed, (index, queues), &error));
             }
@@ -136,6 +139,7 @@ impl Broker {
             asked,
             partitions: handles.iter().map(|partition| partition.requests.clone()).collect(),
             owed,
+            only_looks: options.retention.only_looks,
             metrics: metrics.clone(),
             failed,
             running: held,

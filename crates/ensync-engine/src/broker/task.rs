@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ensync_core::{Error, ErrorKind, EventId};
 use futures::FutureExt;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::clock::Time;
@@ -57,8 +57,8 @@ pub(super) struct Task {
     pub(super) failed: Arc<watch::Sender<Option<Error>>>,
     /// Checkpoints and space.
     pub(super) maintenance: Maintenance,
-    /// Told when a partition finds no space: the others may have what nobody needs.
-    pub(super) space_wanted: Arc<Notify>,
+    /// Told when a partition finds no space: the others may have what nobody needs. It is seen by one that is at work, too.
+    pub(super) space_wanted: (Arc<watch::Sender<()>>, watch::Receiver<()>),
     /// When this one told that last.
     pub(super) wanted_last: Option<Instant>,
     /// Dropped when all that waited is carried out; and when that is so of all partitions.
@@ -117,8 +117,6 @@ impl Task {
             } else {
                 let (due, nap) = (self.partition.next_due(), self.nap());
                 let reached = self.time.reach(due.unwrap_or_default());
-                let wanted = self.space_wanted.clone();
-                let wanted = wanted.notified();
                 tokio::select! {
                     biased;
                     request = self.requests.recv() => match request {
@@ -127,7 +125,8 @@ impl Task {
                     },
                     () = reached, if due.is_some() => {}
                     () = self.maintenance.copied() => {}
-                    () = wanted => self.maintenance.look_soon(),
+                    // The round sees what it is.
+                    () = changes(self.space_wanted.1.clone()) => {}
                     () = tokio::time::sleep(nap) => {}
                 }
             }
@@ -179,6 +178,10 @@ impl Task {
             }
             self.partition.stood_still(gap);
         }
+        if self.space_wanted.1.has_changed().unwrap_or(false) {
+            self.space_wanted.1.mark_unchanged();
+            self.maintenance.look_soon();
+        }
         self.partition.tick(self.time.now());
         let mut pending = Pending::default();
         let mut open = true;
@@ -192,7 +195,8 @@ impl Task {
                 }
                 Request::InUse { name, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
-                    _ = answer.send(Ok(self.partition.in_use(&name)));
+                    let used = self.layer.read().access.in_use(&self.partition, &name);
+                    _ = answer.send(Ok(used));
                 }
                 Request::Letter { what, id, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
@@ -210,8 +214,12 @@ impl Task {
                     let done = if count == 0 { Ok(()) } else { self.store_all(changes).await };
                     _ = answer.send(done.map(|()| (count, left)));
                 }
-                Request::MakeSpace(answer) => {
+                Request::MakeSpace { disk, answer } => {
                     self.commit(std::mem::take(&mut pending)).await;
+                    if !self.maintenance.is_on(disk).await {
+                        _ = answer.send(Ok(false));
+                        continue;
+                    }
                     let more = self.maintenance.make_space(&mut self.partition, self.time.wall(), Need::Ends).await;
                     _ = answer.send(Ok(more));
                 }
@@ -266,7 +274,7 @@ impl Task {
             | Request::Letter { .. }
             | Request::Letters { .. }
             | Request::Purge { .. }
-            | Request::MakeSpace(_) => {}
+            | Request::MakeSpace { .. } => {}
             Request::Inspect(inspect) => inspect(&self.partition),
             Request::Shutdown => return false,
             #[cfg(test)]
@@ -317,8 +325,15 @@ impl Task {
         drop(layer);
         // Their transports let go of the inboxes, and will log out, or cannot any more.
         for session in unread {
-            self.layer.write().end(session, "unread");
+            self.layer.write().let_go(session);
             self.partition.leave(session);
         }
+    }
+}
+
+/// Waits until there is something new to see. Never returns if there will be nothing.
+async fn changes(mut watched: watch::Receiver<()>) {
+    if watched.changed().await.is_err() {
+        std::future::pending().await
     }
 }

@@ -7,12 +7,15 @@ use ensync_core::{Error, ErrorKind, Result};
 use super::maintenance::Maintenance;
 use super::records::Records;
 use super::registry_log::RegistryLog;
-use crate::model::Removed;
+use crate::model::{Position, Removed};
 use crate::partition::Partition;
 use crate::state::Access;
 
 /// Refuses logs of which some are new and others are not: whoever gave them has lost one, or has taken one of another engine. A registry
 /// that knows no app would take with it what waits for all of them, and a partition that is new hides what was in the one before.
+///
+/// Whether a log is new is told by how often it was opened: by a start that is refused, too. Where nothing else says which logs belong together,
+/// as the file of a store on a disk does, the next start is not refused, so that whoever starts the engine has to look before.
 ///
 /// # Errors
 ///
@@ -35,6 +38,30 @@ pub(super) fn check(
         }
         if !log.is_empty() && registry.log.epoch() > 1 && records.log.epoch() <= 1 {
             return refuse(format!("the log of partition {index} is new, and the registry's is not"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a log of which a part is gone, from its beginning on, in which events wait. One that is damaged there costs what cannot be read,
+/// once somebody wants it; files that are not there at all are worth a look for them before. Of dead letters that is said already, or they are
+/// worth no refusal.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`].
+pub(super) fn check_beginnings(partitions: &[(Partition, Maintenance, Arc<Records>)]) -> Result<()> {
+    for (index, (partition, _, records)) in partitions.iter().enumerate() {
+        let begins = records.log.begins();
+        let gone = if begins > Position::START { partition.waits_before(begins) } else { 0 };
+        if gone > 0 {
+            let place = records.log.place(begins);
+            let message = format!(
+                "{gone} events that wait in partition {index} are not in its log, which begins at {place}: what was before that was removed; \
+                 nothing was changed; put the files back, or restore the data directory from a backup; `ensync store repair` says what going \
+                 on without them would lose"
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, message));
         }
     }
     Ok(())

@@ -13,6 +13,17 @@ impl Task {
         for part in self.maintenance.take_dropped() {
             self.partition.dropped(part.from, part.to);
         }
+        let missing = self.maintenance.take_missing();
+        if !missing.is_empty() {
+            let gone = self.partition.unreadable_at(&missing);
+            let events = gone.len();
+            tracing::error!(
+                events,
+                "the log is damaged: events that wait in a part of it that is about to be dropped cannot be read there, and become dead letters"
+            );
+            // If that cannot be stored, they are found out about when they are delivered.
+            _ = self.store(gone).await;
+        }
         let copies: Vec<_> = copies
             .into_iter()
             .filter(|copy| self.partition.holds(copy))

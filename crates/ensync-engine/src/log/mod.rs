@@ -153,6 +153,11 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// Every record from a position on, in order. Ends at the end the log had when this was called, or after an error.
     fn scan(&self, from: Position) -> BoxStream<'static, Result<(Position, Bytes)>>;
 
+    /// Where it begins: of what was stored before, nothing is there any more.
+    fn begins(&self) -> Position {
+        Position::START
+    }
+
     /// Where a position is, in words that help whoever looks after the log.
     fn place(&self, at: Position) -> String {
         format!("position {at} of the log")

@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     commit_records: Histogram,
     commits_refused: Counter,
     refusals: Family<[(&'static str, &'static str); 2], Counter>,
+    owed: Gauge,
     ours: Registry,
     process: Registry,
     /// The event names that are told apart: the first that were seen, so that none changes its place.
@@ -104,6 +105,10 @@ impl Metrics {
         ours.register("commits_refused", "Batches that the log did not store", commits_refused.clone());
         let refusals = Family::default();
         ours.register("refusals", "Commands that were refused, by command and kind of error", refusals.clone());
+        let owed = Gauge::default();
+        let help =
+            "Deletions of apps and names whose queues are still stored, as a partition cannot store that they are gone";
+        ours.register("removals_owed", help, owed.clone());
         let mut process = Registry::with_prefix("process");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
@@ -115,6 +120,7 @@ impl Metrics {
             commit_records,
             commits_refused,
             refusals,
+            owed,
             ours,
             process,
             names: Mutex::default(),
@@ -122,6 +128,16 @@ impl Metrics {
             refused: Mutex::default(),
             commits: Mutex::default(),
         }
+    }
+
+    /// So many deletions are still to be stored.
+    pub(crate) fn set_owed(&self, count: usize) {
+        self.owed.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many are.
+    pub(crate) fn owed(&self) -> u64 {
+        u64::try_from(self.owed.get()).unwrap_or_default()
     }
 
     /// The log of a partition took a batch, or refused it; or the registry's, which is `None`.

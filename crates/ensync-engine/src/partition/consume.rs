@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
 use super::{ConsumerNumber, Partition};
+
 /// How much a consumer may have unsettled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {

@@ -202,10 +202,7 @@ impl Partition {
         }
         let logged = self.forget(event) && fate != Fate::Expired;
         self.keep_queue(event.queue);
-        let (at, window) = (if logged { self.logged_at } else { self.now }, self.settings.limits.dedup_window);
-        if let Some(queue) = self.queues.get_mut(&event.queue) {
-            queue.settled.insert(event.seq, fate, logged, at, window);
-        }
+        self.remember_one(event, fate, logged);
         self.heat(event.queue);
     }
 
@@ -240,6 +237,7 @@ impl Partition {
         let lasts = self.rules(&self.queues.get(&event.queue)?.event).ack_timeout;
         let queue = self.queues.get_mut(&event.queue)?;
         let lease = queue.leases.get_mut(&event.seq)?;
+        lease.handing.is_extended();
         let until = now.after(lasts);
         self.lease_ends.cancel(std::mem::replace(&mut lease.until, until), Timer::Lease(event));
         self.lease_ends.arm(until, Timer::Lease(event));

@@ -9,6 +9,7 @@ use ensync_core::Timestamp;
 
 use super::Partition;
 use super::entries::chunk_of;
+use super::fates::Horizon;
 use super::queue::Queue;
 use super::snapshot::{durable_event, durable_publish, durable_settled, lasts};
 use crate::model::{EventRef, Position, SnapshotPart, SnapshotPublisher, SnapshotQueue};
@@ -18,6 +19,8 @@ use crate::model::{EventRef, Position, SnapshotPart, SnapshotPublisher, Snapshot
 pub(super) struct Image {
     /// When it was begun.
     now: Timestamp,
+    /// What was remembered then of acknowledgements.
+    horizon: Horizon,
     /// What is told next; `None` once all queues are told.
     next: Option<Next>,
     /// Where events had been moved to that were moved since, or forgotten.
@@ -57,7 +60,8 @@ impl Partition {
         self.checkpoints += 1;
         self.dedup.begin_image();
         let next = Some(Next { queue: 0, part: Part::Itself });
-        self.image = Some(Image { now: self.now, next, moved: BTreeMap::new(), early: Vec::new() });
+        let horizon = self.horizon();
+        self.image = Some(Image { now: self.now, horizon, next, moved: BTreeMap::new(), early: Vec::new() });
     }
 
     /// Gives up an image that is being made.
@@ -146,11 +150,12 @@ impl Partition {
 
     fn tell_queue(&mut self, number: u32, parts: &mut Vec<SnapshotPart>) -> usize {
         let checkpoint = self.checkpoints;
+        let Some(horizon) = self.image.as_ref().map(|image| image.horizon) else { return 0 };
         let Some(queue) = self.told_mut(number) else { return 0 };
         if std::mem::replace(&mut queue.imaged, checkpoint) == checkpoint || queue.logged_seq == 0 {
             return 0;
         }
-        let settled = durable_settled(queue);
+        let settled = durable_settled(queue, horizon);
         let cost = settled.len();
         parts.push(SnapshotPart::Queue(SnapshotQueue {
             number,
@@ -214,12 +219,12 @@ impl Partition {
         }
     }
 
-    /// The same of what is said of a queue itself.
-    pub(super) fn keep_queue(&mut self, number: u32) {
-        if let Some(mut early) = self.early() {
-            self.tell_queue(number, &mut early);
-            self.put_early(early);
-        }
+    /// The same of what is said of a queue itself: what that cost.
+    pub(super) fn keep_queue(&mut self, number: u32) -> usize {
+        let Some(mut early) = self.early() else { return 0 };
+        let cost = self.tell_queue(number, &mut early);
+        self.put_early(early);
+        cost
     }
 
     /// The same of where an event was moved to.

@@ -12,6 +12,7 @@ mod dedup;
 mod dispatch;
 mod entries;
 mod event_id;
+mod fates;
 mod filter;
 mod handed;
 mod image;
@@ -64,6 +65,7 @@ pub(crate) use usage::Usage;
 
 use crate::model::{Change, EventRef, PublishRecord, Record, Rules, Settings};
 use dedup::{Dedup, Fingerprint};
+use fates::Fates;
 use image::Image;
 use queue::Queue;
 use timers::Timers;
@@ -100,6 +102,8 @@ pub(crate) struct Partition {
     dedup_in_memory: Dedup,
     /// Publishes under idempotency keys that were decided and are not applied yet.
     deciding: HashMap<Fingerprint, EventRef>,
+    /// How long it is remembered what became of events.
+    pub(crate) fates: Fates,
     /// What waits for each recipient.
     pub(crate) usage: HashMap<AppId, Usage>,
     /// Events that are not in the log. No map that moves all it holds when it grows.
@@ -158,6 +162,7 @@ impl Partition {
             dedup: Dedup::new(&settings.limits, settings.share),
             dedup_in_memory: Dedup::new(&settings.limits, settings.share),
             deciding: HashMap::new(),
+            fates: Fates::new(&settings.limits, settings.share),
             usage: HashMap::new(),
             memory: BTreeMap::new(),
             doomed: BTreeSet::new(),

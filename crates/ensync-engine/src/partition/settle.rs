@@ -1,12 +1,14 @@
 //! What becomes of deliveries.
 
+use std::collections::BTreeSet;
+
 use ensync_core::{AppId, Block, Error, ErrorKind, Reply, Result, Settle, Settlement};
 
-use super::entries::Place;
+use super::entries::{Entry, Place};
 use super::event_id::EventKey;
 use super::settled::Fate;
 use super::{ConsumerNumber, Outgoing, Partition, Source, Step};
-use crate::model::{Change, EventRef, Record, stale};
+use crate::model::{Change, EventRef, Position, Record, stale};
 
 /// The reason of dead letters that were delivered too often.
 const MAX_DELIVERIES: &str = "max deliveries";
@@ -46,7 +48,8 @@ impl Partition {
         if settle.block.is_some_and(|block| block != lease.block) {
             return Err(stale());
         }
-        let (durable, deliveries, block) = (!entry.transient, entry.deliveries, lease.block);
+        let (durable, deliveries, block, handed_back) =
+            (!entry.transient, entry.deliveries, lease.block, entry.handed_back);
         let record = match &settle.how {
             Settlement::Ack => Record::Ack { event, block, at: self.now },
             Settlement::Defer { delay, .. } if delay.is_none() => {
@@ -57,7 +60,6 @@ impl Partition {
                 return Ok(Step::Answer(Reply::Deferred { until: Some(self.now) }));
             }
             Settlement::Defer { delay, .. } => {
-                let handed_back = entry.handed_back;
                 Record::Defer { event, until: self.now.after(delay.get()), deliveries, handed_back }
             }
             Settlement::Discard { reason } => {
@@ -112,6 +114,32 @@ impl Partition {
             self.hand_back(event);
         }
         None
+    }
+
+    /// The changes that make dead letters of the events that the log does not have at these places. It looks at all there are.
+    pub(crate) fn unreadable_at(&self, places: &BTreeSet<Position>) -> Vec<Change> {
+        let waiting = self.queues.iter().flat_map(|(number, queue)| {
+            queue.entries.from(0).map(|(seq, entry)| (EventRef { queue: *number, seq }, entry))
+        });
+        let gone = waiting.filter(|(event, entry)| {
+            !entry.transient && entry.place != Place::Dead && places.contains(&self.current(*event, entry))
+        });
+        let discard = |(event, entry): (EventRef, &Entry)| {
+            let (reason, deliveries) = (UNREADABLE.to_owned(), entry.deliveries);
+            Change::new(Record::Discard { event, reason, at: self.now, deliveries }, true)
+        };
+        gone.map(discard).collect()
+    }
+
+    /// How many events that are neither settled nor dead letters lie in the log before a place.
+    pub(crate) fn waits_before(&self, place: Position) -> usize {
+        let waiting = self.queues.iter().flat_map(|(number, queue)| {
+            queue.entries.from(0).map(|(seq, entry)| (EventRef { queue: *number, seq }, entry))
+        });
+        let there = |(event, entry): &(EventRef, &Entry)| {
+            !entry.transient && entry.place != Place::Dead && self.current(*event, entry) < place
+        };
+        waiting.filter(there).count()
     }
 
     /// The block of an unsettled event's last delivery in this run.

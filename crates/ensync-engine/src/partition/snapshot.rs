@@ -7,8 +7,9 @@ use super::dedup::{Fingerprint, Remembered};
 use super::dispatch::key_of;
 use super::entries::{Entry, Place};
 use super::event_id::EventKey;
+use super::fates::Horizon;
 use super::queue::{Dead, Queue};
-use super::settled::{Fate, Run};
+use super::settled::{Fate, Kind, Run};
 use super::timers::{NEVER, Timer};
 use super::usage::Usage;
 use crate::model::{
@@ -84,7 +85,7 @@ impl Partition {
             event: queue.event.clone(),
             next_seq: queue.logged_seq,
             events: events.map(event).collect(),
-            settled: durable_settled(queue),
+            settled: durable_settled(queue, self.horizon()),
             moved: queue
                 .moved
                 .iter()
@@ -144,9 +145,10 @@ impl Partition {
         if let Some(queue) = self.queues.get_mut(&durable.number) {
             (queue.next_seq, queue.logged_seq) = (durable.next_seq, durable.next_seq);
             queue.moved.extend(durable.moved);
-            for SnapshotSettled { first, last, by, at } in durable.settled {
-                queue.settled.restore(Run { first, last, fate: by.map_or(Fate::Dropped, Fate::Acked), at });
-            }
+        }
+        for SnapshotSettled { first, last, by, at } in durable.settled {
+            let fate = by.map_or(Fate::Dropped, Fate::Acked);
+            self.remember(durable.number, Kind::of(fate, true), Run { first, last, fate, at });
         }
     }
 }
@@ -186,7 +188,7 @@ pub(super) fn durable_event(
     }
 }
 
-pub(super) fn durable_settled(queue: &Queue) -> Vec<SnapshotSettled> {
+pub(super) fn durable_settled(queue: &Queue, horizon: Horizon) -> Vec<SnapshotSettled> {
     let settled = |Run { first, last, fate, at }: Run| {
         let by = match fate {
             Fate::Acked(block) => Some(block),
@@ -194,7 +196,7 @@ pub(super) fn durable_settled(queue: &Queue) -> Vec<SnapshotSettled> {
         };
         SnapshotSettled { first, last, by, at }
     };
-    queue.settled.logged().map(settled).collect()
+    queue.settled.logged(|at| horizon.keeps(at)).map(settled).collect()
 }
 
 pub(super) fn durable_publish(Remembered { publish, event: key, at }: Remembered) -> SnapshotPublish {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ensync_core::{EventName, Timestamp};
+use ensync_core::{AppId, EventName, Timestamp};
 
 use super::queue::Queue;
 use super::{Partition, QueueCounters};
@@ -102,10 +102,10 @@ impl Partition {
         count.next.is_none()
     }
 
-    /// What there is under an event name.
-    pub(crate) fn in_use(&self, name: &EventName) -> InUse {
+    /// What there is under an event name, for recipients that are `known`: what waits for others is about to go.
+    pub(crate) fn in_use(&self, name: &EventName, known: impl Fn(&AppId) -> bool) -> InUse {
         let mut found = InUse::default();
-        for queue in self.queues.values().filter(|queue| queue.event == *name) {
+        for queue in self.queues.values().filter(|queue| queue.event == *name && known(&queue.recipient)) {
             found.events +=
                 queue.ready() + queue.returning.len() + queue.leases.len() + queue.doomed + queue.deferred.len();
             found.dead += queue.dead.len();

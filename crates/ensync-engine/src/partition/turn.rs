@@ -47,7 +47,9 @@ impl Partition {
         {
             let cost = match timer {
                 Timer::Lease(event) => {
-                    self.release(event);
+                    if !self.begins_later(event) {
+                        self.release(event);
+                    }
                     0
                 }
                 Timer::Defer(event) => {
@@ -58,6 +60,7 @@ impl Partition {
             };
             left = left.saturating_sub(cost + 1);
         }
+        self.forget_old_fates();
         self.forget_dropped();
         self.forget_leaving();
     }
@@ -68,6 +71,7 @@ impl Partition {
             || !self.parting.is_empty()
             || !self.dropping.is_empty()
             || self.next_leaving().is_some()
+            || self.has_old_fates()
             || self.dedup.has_old(self.now)
             || self.dedup_in_memory.has_old(self.now)
     }
@@ -180,8 +184,13 @@ impl Partition {
                 continue;
             }
             left -= 1;
-            if queue.moved.pop_first().is_none() {
-                self.leaving.remove(&number);
+            if queue.moved.pop_first().is_some() {
+                continue;
+            }
+            let recipient = queue.recipient;
+            match queue.settled.pop() {
+                Some((kind, run)) => self.fates.forget(kind, recipient, number, run),
+                None => _ = self.leaving.remove(&number),
             }
         }
     }

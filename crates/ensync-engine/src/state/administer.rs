@@ -71,6 +71,11 @@ impl Access {
         partition.left(|app| self.registry.app(app).is_some(), |name| self.registry.event(name).is_some())
     }
 
+    /// What there is under an event name.
+    pub(crate) fn in_use(&self, partition: &Partition, name: &EventName) -> InUse {
+        partition.in_use(name, |app| self.registry.app(app).is_some())
+    }
+
     /// Whether an app was deleted, and is not there again. One that the registry neither knows nor deleted was made by a later one.
     pub(crate) fn is_deleted(&self, app: &AppId) -> bool {
         self.registry.is_deleted(app)

@@ -217,8 +217,14 @@ impl Access {
 
     /// Ends a session that may not go on: no command of it is carried out any more.
     pub(crate) fn end(&mut self, number: SessionNumber) -> Option<SessionOf> {
-        let session = self.sessions.close(number)?;
+        let ended = self.let_go(number)?;
         self.version += 1;
+        Some(ended)
+    }
+
+    /// Ends one that nobody reads any more. What it sent before is carried out, as for one that has logged out.
+    pub(crate) fn let_go(&mut self, number: SessionNumber) -> Option<SessionOf> {
+        let session = self.sessions.close(number)?;
         Some(SessionOf { number, app: session.app })
     }
 

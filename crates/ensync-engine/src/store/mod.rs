@@ -24,6 +24,7 @@
 mod backup;
 mod copy;
 mod fold;
+mod lost;
 mod pieces;
 mod repair;
 mod report;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ensync_core::{AppId, Error, ErrorKind, EventName, Result};
 
+use super::lost;
 use super::report::{Damage, checkpoint_name, damage, segment_name, unfinished};
 use super::salvage::{Apps, salvage};
 use super::scan::{Gap, LogScan};
@@ -15,7 +16,7 @@ use super::scanner::scan_log;
 use crate::log::Log;
 use crate::log::disk::directory::{Directory, failed};
 use crate::log::disk::folder::Folder;
-use crate::log::disk::format::{self, FRAME, Frame, HEADER, LOST, position};
+use crate::log::disk::format::{self, FRAME, Frame, HEADER, LOST, LogId, position};
 use crate::log::disk::io::SystemIo;
 use crate::log::disk::layout::Layout;
 use crate::log::disk::{DiskLog, DiskOptions, blocking};
@@ -66,11 +67,15 @@ pub struct LostEvents {
 pub async fn assess(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
     blocking(move || {
-        let layout = Layout::of(&path)?;
+        let (layout, lost) = Layout::with_lost(&path)?;
         let _lock = layout.look()?;
         let (registry, apps) = assess_log(&layout.registry(), None)?;
         let mut found = registry.named(&layout, &layout.registry());
-        for folder in layout.partitions() {
+        for (index, folder) in layout.partitions().enumerate() {
+            if lost.contains(&index) {
+                found.add(Assessment::of_lost(&folder).named(&layout, &folder));
+                continue;
+            }
             found.add(assess_log(&folder, Some(&apps))?.0.named(&layout, &folder));
         }
         Ok(found)
@@ -87,7 +92,8 @@ pub(super) fn assess_log(path: &Path, registry: Option<&Apps>) -> Result<(Assess
 }
 
 /// Makes a data directory usable again, without what cannot be read, and says what that was: what [`assess`] said before. Everything
-/// that can be read stays where it is, under the ids that clients know. Files that are replaced are kept in a folder beside them.
+/// that can be read stays where it is, under the ids that clients know. Files that are replaced are kept in a folder beside them. A partition whose
+/// log is gone as a whole gets a new one, in which nothing is; the registry's is not made anew, for without it all that waits is nobody's.
 ///
 /// If it is interrupted, it can be called again.
 ///
@@ -96,21 +102,35 @@ pub(super) fn assess_log(path: &Path, registry: Option<&Apps>) -> Result<(Assess
 /// As [`verify`](super::verify()), and [`Unavailable`](ErrorKind::Unavailable) if something cannot be written.
 pub async fn repair(path: impl Into<PathBuf>) -> Result<Assessment> {
     let path = path.into();
-    let (layout, _lock) = blocking(move || {
-        let layout = Layout::of(&path)?;
+    let (layout, lost, _lock) = blocking(move || {
+        let (layout, lost) = Layout::with_lost(&path)?;
         let lock = layout.look()?;
-        Ok((layout, lock))
+        Ok((layout, lost, lock))
     })
     .await?;
     let (registry, apps) = repair_log(layout.registry(), None).await?;
     let mut found = registry.named(&layout, &layout.registry());
-    for folder in layout.partitions() {
+    let mut store = layout.clone();
+    for (index, folder) in layout.partitions().enumerate() {
+        if lost.contains(&index) {
+            found.add(Assessment::of_lost(&folder).named(&layout, &folder));
+            store = blocking(move || lost::make_anew(store, index)).await?;
+            continue;
+        }
         found.add(repair_log(folder.clone(), Some(apps.clone())).await?.0.named(&layout, &folder));
     }
     Ok(found)
 }
 
 impl Assessment {
+    /// Of a log of which no file is there.
+    fn of_lost(folder: &Path) -> Self {
+        let what = "its log is not there: all that waited in this partition is lost with it; if it is on a disk of its own, mount that instead";
+        let damage = vec![Damage::new(folder.display().to_string(), None, what)];
+        // What is lost may be anything.
+        Self { damage, settlements: true, beginning: true, ..Self::default() }
+    }
+
     /// With the names of files as they are below the data directory.
     fn named(mut self, layout: &Layout, folder: &Path) -> Self {
         self.damage.iter_mut().for_each(|damage| damage.file = layout.name(folder, &damage.file));
@@ -281,13 +301,7 @@ impl Plan {
         };
         put(0, &format::header(id, number));
         for gap in gaps {
-            let (from, to) = (gap.from as usize, gap.to as usize);
-            let at = position(number, gap.from);
-            let mut frame = Vec::with_capacity(to - from);
-            let kind = (gap.commit, gap.epoch, LOST);
-            Frame::write(&mut frame, id, at, kind, |out| out.resize(to - from, 0));
-            Frame::end_commit(&mut frame, 0, id, at);
-            put(from, &frame);
+            put(gap.from as usize, &gap.frame(id));
         }
         let path = directory.segment(number);
         directory.create(&path, [&bytes[..]], None).map(drop).map_err(|cause| failed("write", &path, cause))
@@ -295,6 +309,15 @@ impl Plan {
 }
 
 impl Gap {
+    /// What says that what was there is lost.
+    pub(super) fn frame(&self, id: &LogId) -> Vec<u8> {
+        let (at, length) = (position(self.segment, self.from), (self.to - self.from) as usize);
+        let mut frame = Vec::with_capacity(length);
+        Frame::write(&mut frame, id, at, (self.commit, self.epoch, LOST), |out| out.resize(length, 0));
+        Frame::end_commit(&mut frame, 0, id, at);
+        frame
+    }
+
     /// Before everything that is there.
     fn first(segment: u32, scan: &LogScan) -> Self {
         let (from, to) = (HEADER, HEADER + FRAME as u32);

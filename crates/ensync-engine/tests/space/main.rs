@@ -15,7 +15,7 @@ use ensync_core::{
     AppId, AppKey, Command, Delay, Delivery, Error, ErrorKind, EventId, EventName, Login, Metadata, Publish, Reply,
     Result, SecretKey, Service, Session, Settle, Settlement, Subscribe, WirePayload,
 };
-use ensync_engine::{Broker, BrokerOptions, DiskOptions, EventOptions, Logs};
+use ensync_engine::{AdminApi, Broker, BrokerOptions, DiskOptions, EventOptions, Logs};
 use futures::StreamExt;
 use tempfile::TempDir;
 

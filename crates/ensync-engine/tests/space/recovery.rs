@@ -212,6 +212,22 @@ async fn an_app_that_is_deleted() {
     .await;
 }
 
+/// All at once, by an administrator, who is refused nothing of it.
+#[tokio::test]
+async fn a_queue_that_is_purged() {
+    each(5, async |mut full| {
+        let encoded = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+        let path = format!("/v1/queues/{}/{}/purge", encoded(&STOCK.to_string()), encoded(event().as_str()));
+        let request = http::Request::post(path).body(bytes::Bytes::new()).unwrap();
+        let answer = AdminApi::new(full.broker.clone()).call(request).await.unwrap();
+        let text = String::from_utf8_lossy(answer.body()).into_owned();
+        assert_eq!((answer.status().as_u16(), text), (200, format!("{{\"count\":{}}}", full.owed(STOCK))));
+        full.owed.remove(&STOCK);
+        full.recovers("purged", STOCK).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn starts_on_a_full_disk() {
     each(5, async |mut full| {

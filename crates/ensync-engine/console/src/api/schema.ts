@@ -648,6 +648,11 @@ export interface components {
              * @description What is free where it is.
              */
             free_bytes: number;
+            /**
+             * Format: int64
+             * @description What is kept of it for acknowledgements, checkpoints and the like: neither free nor in the segments.
+             */
+            reserved_bytes: number;
             /** Format: int64 */
             segments: number;
         };
@@ -740,6 +745,11 @@ export interface components {
             queues?: number | null;
             /** @description Whether it carries out commands. */
             ready: boolean;
+            /**
+             * Format: int64
+             * @description Deletions of apps and event names whose queues are still stored, as a full disk cannot take that they are gone. It is tried until it can.
+             */
+            removals_owed: number;
             sessions?: number | null;
             /** @description The settings that are not as they are by default. */
             settings: components["schemas"]["SettingInForce"][];

@@ -31,6 +31,8 @@ pub(super) struct Info {
     sessions: Option<usize>,
     apps: Option<usize>,
     connections: Connections,
+    /// Deletions of apps and event names whose queues are still stored, as a full disk cannot take that they are gone. It is tried until it can.
+    removals_owed: u64,
     /// The log on disk; null too if everything is in memory.
     disk: Option<Disk>,
     limits: Option<InfoLimits>,
@@ -52,6 +54,8 @@ struct Disk {
     bytes: u64,
     /// What is free where it is.
     free_bytes: u64,
+    /// What is kept of it for acknowledgements, checkpoints and the like: neither free nor in the segments.
+    reserved_bytes: u64,
     segments: u64,
     /// The newest checkpoint.
     checkpoint_bytes: u64,
@@ -87,7 +91,7 @@ pub(super) async fn show(State(admin): State<Admin>, access: Access) -> Json<Inf
     // At once, for each of them may wait for as long as this may take in all.
     let (ready, figures) = tokio::join!(broker.ready(), broker.figures());
     let trouble = ready.err().map(|error| error.to_string());
-    let Figures { settings, census, connections, log } = figures;
+    let Figures { settings, census, connections, log, owed } = figures;
     Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: millis(admin.about.started.elapsed()),
@@ -105,9 +109,11 @@ pub(super) async fn show(State(admin): State<Admin>, access: Access) -> Json<Inf
             grpc: connections.open_grpc,
             websocket: connections.open_websocket,
         },
+        removals_owed: owed,
         disk: log.map(|log| Disk {
             bytes: log.bytes,
             free_bytes: log.free_bytes,
+            reserved_bytes: log.reserved_bytes,
             segments: log.segments,
             checkpoint_bytes: log.checkpoint_bytes,
         }),

@@ -1,7 +1,9 @@
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use ensync_core::{
-    AppId, AppKey, ClientId, Command, EventName, Metadata, Peer, Publish, Subscribe, Timestamp, WirePayload,
+    AppId, AppKey, ClientId, Command, EventName, Metadata, Peer, Publish, Settle, Settlement, Subscribe, Timestamp,
+    WirePayload,
 };
 
 use super::*;
@@ -88,17 +90,17 @@ impl Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_of_a_lease_travels() {
+async fn a_lease_begins_when_its_delivery_is_taken() {
     let mut fixture = Fixture::new(Duration::from_secs(60)).await;
     fixture.send().await;
     tokio::time::advance(Duration::from_secs(20)).await;
     fixture.send().await;
     tokio::time::advance(Duration::from_secs(10)).await;
     let seconds = |n| Some(Duration::from_secs(n));
-    assert_eq!(fixture.inbox.next().await.unwrap().lease, seconds(30));
-    assert_eq!(fixture.inbox.next().await.unwrap().lease, seconds(50));
+    assert_eq!(fixture.inbox.next().await.unwrap().lease, seconds(60));
+    assert_eq!(fixture.inbox.next().await.unwrap().lease, seconds(60));
     fixture.send().await;
-    // The next could not be settled any more.
+    // The next is somebody else's.
     tokio::time::advance(Duration::from_secs(60)).await;
     assert!(fixture.inbox.next().now_or_never().is_none());
     fixture.sender = None;
@@ -215,4 +217,45 @@ async fn another_record_in_its_place_is_told() {
     assert!(records.read_at(*at).await.unwrap().is_some());
     assert!(read(records.clone(), Instant::now(), first).await.record.is_none());
     assert_eq!(records.take_lost().len(), 1);
+}
+
+/// More waits than a line carries in a lease's time: what is sent still arrives, and is settled, before its lease is over.
+#[tokio::test(start_paused = true)]
+async fn over_a_slow_line_every_event_arrives_within_its_lease() {
+    const COUNT: u64 = 200;
+    /// What one event takes of the line, and how many are on their way.
+    const EACH: Duration = Duration::from_millis(360);
+    const WAY: usize = 4;
+    let step = Duration::from_millis(20);
+    let mut fixture = Fixture::new(Duration::from_secs(8)).await;
+    fixture.text = "A".repeat(30_000);
+    for _ in 0..COUNT {
+        fixture.send().await;
+    }
+    let (begun, mut free) = (Instant::now(), Instant::now());
+    let (mut now, mut acked, mut line) = (Timestamp::from_millis(1_000_000), 0, VecDeque::new());
+    while acked < COUNT {
+        while line.len() < WAY
+            && let Some(Some(delivery)) = fixture.inbox.next().now_or_never()
+        {
+            free = free.max(Instant::now()) + EACH;
+            line.push_back((free, delivery));
+        }
+        while let Some((_, delivery)) = line.pop_front_if(|(arrives, _)| *arrives <= Instant::now()) {
+            assert_eq!(delivery.attempt, Some(1), "it was sent before");
+            let (id, block) = (delivery.id, Some(delivery.block));
+            let settle = Settle { id, event: None, block, how: Settlement::Ack };
+            let step = fixture.state.decide(&fixture.peer, Command::Settle(settle));
+            let Ok(Step::Commit(changes)) = step else { panic!("after {:?}: {step:?}", begun.elapsed()) };
+            changes.iter().for_each(|change| _ = fixture.state.apply(None, &change.record));
+            acked += 1;
+        }
+        tokio::time::advance(step).await;
+        now = now.after(step);
+        fixture.state.tick(now);
+        assert!(fixture.state.pending(usize::MAX).is_empty(), "a delivery came to nothing");
+        fixture.give_out();
+    }
+    let least = EACH * COUNT as u32;
+    assert!(begun.elapsed() < least * 11 / 10, "the line was idle: {:?} of {least:?}", begun.elapsed());
 }

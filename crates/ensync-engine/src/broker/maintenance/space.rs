@@ -53,6 +53,12 @@ impl Maintenance {
         more
     }
 
+    /// Whether its log is on a disk that is so large: those of which it is the same are taken to be one.
+    pub(in crate::broker) async fn is_on(&self, disk: Option<u64>) -> bool {
+        let Some(total) = disk else { return true };
+        matches!(self.records.log.space().await, Ok(Some(space)) if space.total == total)
+    }
+
     fn tries(&mut self, need: Need) -> &mut Backoff {
         let [of_events, of_others] = &mut self.fruitless;
         if need == Need::Grows { of_events } else { of_others }

@@ -184,6 +184,12 @@ impl Directory {
         self.path.join(CHECKPOINT).with_extension(UNFINISHED)
     }
 
+    /// Segments that were being made when the engine was killed.
+    pub(crate) fn unfinished(&self) -> Result<Vec<PathBuf>> {
+        let numbers = self.list::<u32>(UNFINISHED, 10)?.into_iter();
+        Ok(numbers.map(|number| self.segment(number).with_extension(UNFINISHED)).collect())
+    }
+
     /// The file that keeps space for what makes some.
     pub(crate) fn reserve(&self) -> PathBuf {
         self.path.join(RESERVE)

@@ -1,5 +1,7 @@
 //! A data directory: which logs it holds.
 
+mod held;
+
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -11,9 +13,9 @@ use super::directory::{Directory, failed, unusable};
 use super::folder::Open;
 use super::format::LogId;
 use super::io::SystemIo;
-use super::segment::SegmentReader;
 use super::{DiskLog, DiskOptions, blocking};
 use crate::log::{Log, Logs};
+use held::Held;
 
 /// The file that says which logs there are, and its name until all of them are made.
 const STORE: &str = "store";
@@ -62,10 +64,14 @@ impl Layout {
 
     /// The same, of a directory that has to hold a store, with all of its logs.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        let none = || unusable(format!("the data directory {} holds no store", path.display()));
-        let found = Self::find(path)?.ok_or_else(none)?;
+        let found = Self::stored(path)?;
         found.check_logs()?;
         Ok(found)
+    }
+
+    fn stored(path: &Path) -> Result<Self> {
+        let none = || unusable(format!("the data directory {} holds no store", path.display()));
+        Self::find(path)?.ok_or_else(none)
     }
 
     /// Keeps engines out while the file that is returned lives, and changes nothing.
@@ -226,23 +232,42 @@ impl Layout {
     /// it: its disk is not mounted, or somebody removed the files. To begin such a log anew would lose what waits in it for good, and
     /// a registry that knows no app would take with it what waits for all of them.
     fn check_logs(&self) -> Result<()> {
-        let shown = self.path.display();
-        for (folder, id) in self.folders().zip(&self.ids) {
+        self.lost()?.into_iter().next().map_or(Ok(()), |(_, what)| Err(unusable(what)))
+    }
+
+    /// Which of the [`folders`](Self::folders) have lost their log, and what there is to do about it.
+    fn lost(&self) -> Result<Vec<(usize, String)>> {
+        let (shown, mut lost) = (self.path.display(), Vec::new());
+        for (index, (folder, id)) in self.folders().zip(&self.ids).enumerate() {
             let path = self.path.join(&folder);
+            // Without its registry all that a store holds is nobody's.
+            let repair = if folder == REGISTRY {
+                ""
+            } else {
+                "; `ensync store repair` goes on without it, and without what waits in it"
+            };
             if !path.is_dir() {
-                return Err(unusable(format!(
-                    "the store in {shown} lacks {}; nothing was changed; restore the data directory from a backup",
-                    path.display()
-                )));
+                lost.push((
+                    index,
+                    format!(
+                        "the store in {shown} lacks {}; nothing was changed; restore the data directory from a backup{repair}",
+                        path.display()
+                    ),
+                ));
+                continue;
             }
             let found = match Held::find(&path, id)? {
                 Held::This => continue,
                 Held::Nothing => {
-                    return Err(unusable(format!(
-                        "the store in {shown} lacks its log in {}: there is none in that folder; nothing was changed; mount the disk \
-                         that holds it, if it has one of its own, or restore the data directory from a backup",
-                        path.display()
-                    )));
+                    lost.push((
+                        index,
+                        format!(
+                            "the store in {shown} lacks its log in {}: there is none in that folder; nothing was changed; mount the disk \
+                             that holds it, if it has one of its own, or restore the data directory from a backup{repair}",
+                            path.display()
+                        ),
+                    ));
+                    continue;
                 }
                 Held::Other(found) => found,
             };
@@ -254,37 +279,26 @@ impl Layout {
                 path.display()
             )));
         }
-        Ok(())
+        Ok(lost)
     }
-}
 
-/// Which log is in a folder.
-enum Held {
-    /// None.
-    Nothing,
-    /// The one that is looked for, or one of which no file can be read: whoever reads them all says what is wrong with them.
-    This,
-    Other(LogId),
-}
+    /// What a data directory holds of which logs of partitions may be lost, and of which partitions they are.
+    pub(crate) fn with_lost(path: &Path) -> Result<(Self, Vec<usize>)> {
+        let found = Self::stored(path)?;
+        let lost = found.lost()?;
+        let registry = found.partitions.get() as usize;
+        match lost.iter().find(|(index, _)| *index == registry) {
+            Some((_, what)) => Err(unusable(what.clone())),
+            None => Ok((found, lost.into_iter().map(|(index, _)| index).collect())),
+        }
+    }
 
-impl Held {
-    fn find(folder: &Path, wanted: &LogId) -> Result<Self> {
-        let directory = Directory::new(folder, Arc::new(SystemIo));
-        let segments = directory.segments()?;
-        if segments.is_empty() && directory.checkpoints()?.is_empty() {
-            return Ok(Self::Nothing);
+    /// Has the log of a partition be another one from now on.
+    pub(crate) fn replace(&mut self, partition: usize, log: LogId) -> Result<()> {
+        if let Some(id) = self.ids.get_mut(partition) {
+            *id = log;
         }
-        let mut other = None;
-        for number in segments {
-            // An engine may remove files meanwhile.
-            let id = SegmentReader::open(&directory, number).and_then(|mut segment| segment.id());
-            match id {
-                Ok(id) if id == *wanted => return Ok(Self::This),
-                Ok(id) => other = Some(id),
-                Err(_) => {}
-            }
-        }
-        Ok(other.map_or(Self::This, Self::Other))
+        self.made()
     }
 }
 

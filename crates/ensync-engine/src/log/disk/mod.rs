@@ -188,6 +188,10 @@ impl Log for DiskLog {
         self.shared.epoch.into()
     }
 
+    fn begins(&self) -> Position {
+        lock(&self.shared.segments).keys().next().map_or(Position::START, |first| format::position(*first, 0))
+    }
+
     async fn append(&self, batch: Vec<Encoded>) -> Result<Vec<Position>> {
         if batch.is_empty() {
             return Ok(Vec::new());

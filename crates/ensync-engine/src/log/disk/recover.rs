@@ -107,6 +107,10 @@ pub(crate) fn find(directory: &Directory) -> Result<Option<Found>> {
         }
         found.remove(&number);
     }
+    for path in directory.unfinished()? {
+        tracing::debug!(file = %path.display(), "removed a file that was not finished");
+        directory.remove(&path)?;
+    }
     // One that is damaged is good for nothing, and is not to count as one of those that are kept.
     for at in checkpoints.into_iter().filter(|at| checkpoint.is_none_or(|newest| *at > newest)) {
         let path = directory.checkpoint(at);

@@ -34,7 +34,7 @@ impl Bench {
         self.state.partitions[partition].apply(Some(Position::new(self.log.len() as u64)), record)
     }
 
-    pub(super) fn read(&self, source: &Source) -> Option<Arc<Record>> {
+    pub(in crate::state) fn read(&self, source: &Source) -> Option<Arc<Record>> {
         match source {
             Source::Memory(record) => Some(record.clone()),
             Source::Log(position) => {

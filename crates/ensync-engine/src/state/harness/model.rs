@@ -52,8 +52,8 @@ pub(super) struct Seen {
     pub(super) lease: Option<(ClientId, Block, Timestamp)>,
     /// How long the log was when it was acknowledged or given up, or its recipient was deleted.
     pub(super) over: Option<usize>,
-    /// The block that acknowledged it.
-    pub(super) acked: Option<Block>,
+    /// The block that acknowledged it, and when.
+    pub(super) acked: Option<(Block, Timestamp)>,
 }
 
 /// A subscription's window.

@@ -59,6 +59,7 @@ impl Bench {
         }
         apps.retain(|_, used| *used != Usage::default());
         assert_eq!(apps, state.usage);
+        assert!(state.fates_agree());
         let all = || state.queues.values().chain(state.leaving.values());
         let doomed: usize = all().map(|queue| queue.doomed).sum();
         assert_eq!(doomed, state.doomed.len());

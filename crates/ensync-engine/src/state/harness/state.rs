@@ -206,7 +206,7 @@ impl State {
         let command = self.access.administer(command)?;
         if let AdminCommand::DeleteEvent { name } = &command {
             let mut used = InUse::default();
-            self.partitions.iter().for_each(|partition| used.add(partition.in_use(name)));
+            self.partitions.iter().for_each(|partition| used.add(self.access.in_use(partition, name)));
             check_unused(name, used)?;
         }
         let removed = removed(&command).map(|queues| Change::new(Record::Remove { queues }, true));

@@ -223,6 +223,10 @@ const CHANGES: &[(&str, Option<Kind>, Make)] = &[
         bench.state.dropped(Position::START, Position::new(bench.log.len() as u64 + 1));
     }),
     ("deliveries", None, |bench, _, _| _ = bench.state.dispatch(50)),
+    ("much time", None, |bench, _, _| {
+        bench.now = bench.now.after(std::time::Duration::from_secs(600));
+        (0..99).for_each(|_| bench.state.tick(bench.now));
+    }),
     ("time", None, |bench, _, _| {
         bench.now = bench.now.after(std::time::Duration::from_secs(61));
         (0..9).for_each(|_| bench.state.tick(bench.now));

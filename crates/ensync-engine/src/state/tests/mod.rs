@@ -6,6 +6,8 @@ mod checkpoints;
 mod deliver;
 mod events;
 mod expiry;
+mod fates;
+mod handed;
 mod isolation;
 mod key_pairs;
 mod leases;

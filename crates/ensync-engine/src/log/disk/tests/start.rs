@@ -108,3 +108,16 @@ async fn an_unfinished_commit_in_many_pieces_is_cut_off() {
     let bytes = fs::read(place.segment(1)).unwrap();
     assert!(bytes[at + 2 * PIECE..].iter().all(|byte| *byte == 0));
 }
+
+/// A segment that was being made when the engine was killed takes space, and is of no use.
+#[tokio::test]
+async fn what_was_not_finished_is_removed_at_the_next_start() {
+    let place = Place::quick();
+    drop(open(&place, 64 << 10, Arc::new(SystemIo)).unwrap());
+    let names = ["0000000007.unfinished", "checkpoint.unfinished", "notes.unfinished", "0000000007.unfinished.txt"];
+    let paths = names.map(|name| place.path().join(name));
+    paths.iter().for_each(|path| std::fs::write(path, "half of it").unwrap());
+    drop(open(&place, 64 << 10, Arc::new(SystemIo)).unwrap());
+    // The others are of use, or somebody else's.
+    assert_eq!(paths.map(|path| path.exists()), [false, true, true, true]);
+}
