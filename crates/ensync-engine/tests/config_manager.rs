@@ -249,7 +249,7 @@ async fn an_app_sees_itself_and_changes_nothing() {
         asked.push(("GET", format!("/access-key/{id}/permissions"), Value::Null, 404));
         asked.push(("GET", format!("/access-key/permissions/{id}"), Value::Null, 404));
         asked.push(("GET", format!("/access-key?accessKey={id}"), Value::Null, 200));
-        asked.push(("POST", format!("/access-key/{id}/permissions"), json!({"send": ["*"]}), 403));
+        asked.push(("POST", format!("/access-key/{id}/permissions"), json!({"send": ["*"], "receive": []}), 403));
         asked.push(("DELETE", format!("/access-key/{id}"), Value::Null, 403));
         asked.push(("PUT", "/access/service-key-pair".into(), json!({"access_key": id}), 403));
         asked.push(("GET", format!("/access/verify/{id}"), Value::Null, 200));

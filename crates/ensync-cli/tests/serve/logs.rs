@@ -145,7 +145,7 @@ fn each_change_over_the_config_manager_api_is_a_line() {
     let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     let (id, key) = (made["id"].as_str().unwrap(), made["accessKey"].as_str().unwrap());
     let secret = made["service_key_pair"]["private_key"].as_str().unwrap();
-    assert_eq!(call("POST", &format!("/access-key/{key}/permissions"), r#"{"receive":["*"]}"#).0, 200);
+    assert_eq!(call("POST", &format!("/access-key/{key}/permissions"), r#"{"send":[],"receive":["*"]}"#).0, 200);
     assert_eq!(call("POST", &format!("/access-key/{key}x/permissions"), "{}").0, 404);
     assert_eq!(engine.manage("DELETE", &format!("/access-key/{key}"), key, "").0, 403);
     assert_eq!(call("PUT", "/access/service-key-pair", &format!(r#"{{"access_key":"{key}"}}"#)).0, 200);
