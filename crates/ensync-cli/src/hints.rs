@@ -34,8 +34,8 @@ pub(crate) fn reworded(text: &str) -> String {
     format!("{before}{}{}", ours.replace("{}", &word), rest.strip_prefix(theirs).unwrap_or(rest))
 }
 
-/// A word as a shell takes it for one: names may have letters that mean something there, and others chose them.
-fn quoted(word: &str) -> Cow<'_, str> {
+/// A word as a shell takes it for one: names and paths may have letters that mean something there, and others chose them.
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     if word.chars().all(|c| c.is_alphanumeric() || "-_./:@+=".contains(c)) {
         return Cow::Borrowed(word);
     }
@@ -64,9 +64,13 @@ mod tests {
 
     #[test]
     fn a_name_does_nothing_to_a_shell() {
-        for (name, shown) in
-            [("a/b", "a/b"), ("a$(id)b", "'a$(id)b'"), ("a'b", "'a'\\''b'"), ("zamówienia|x", "'zamówienia|x'")]
-        {
+        for (name, shown) in [
+            ("a/b", "a/b"),
+            ("a$(id)b", "'a$(id)b'"),
+            ("a'b", "'a'\\''b'"),
+            ("~a", "'~a'"),
+            ("zamówienia|x", "'zamówienia|x'"),
+        ] {
             let said = reworded(&format!("the event name {name} is not registered"));
             assert!(said.ends_with(&format!("`ensync event create {shown}` registers it")), "{said}");
         }
