@@ -197,8 +197,8 @@ async fn a_key_that_leaves_no_room_for_the_lines_is_refused_at_once() {
     let nobody = [("ENSYNC_URL", "ws://127.0.0.1:1".to_owned()), ("ENSYNC_APP_KEY", "k".to_owned())];
     for length in [203, 230, 256] {
         let (exit, said) = publish("k".repeat(length), &nobody).await;
-        let told = format!("--idempotency-key: with --file 202 characters at most");
-        assert!(exit == 2 && said.contains(&told) && said.contains(&format!("has {length}")), "{length}: {said}");
+        let told = "--idempotency-key: with --file 202 characters at most";
+        assert!(exit == 2 && said.contains(told) && said.contains(&format!("has {length}")), "{length}: {said}");
     }
     let (exit, said) = publish("k".repeat(202), &environment).await;
     assert!(exit == 0, "{said}");
