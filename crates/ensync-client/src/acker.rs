@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensync_core::{
-    Block, Command, Delay, Error, ErrorKind, EventId, EventName, Extension, Reply, Result, Settle, Settlement,
-    Timestamp,
+    Block, Command, Delay, Error, ErrorKind, EventId, EventName, Reply, Result, Settle, Settlement, Timestamp,
 };
 use tokio::time::Instant;
 
@@ -205,6 +204,17 @@ impl Acker {
         self.0.settled.load(Ordering::Acquire)
     }
 
+    /// Whether it is still this client's, and nobody has said, or begun to say, what becomes of it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.is_open() && !self.is_lease_lost() && self.0.last.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether something may still be said of it: nothing was that held, and nothing is under way.
+    pub(crate) fn is_open(&self) -> bool {
+        let done = self.is_settled() || self.0.left.load(Ordering::Acquire);
+        !done && self.0.under_way.load(Ordering::Acquire) == 0
+    }
+
     /// See [`Event::is_lease_lost`](crate::Event::is_lease_lost).
     pub fn is_lease_lost(&self) -> bool {
         self.0.lease.as_ref().is_some_and(Lease::is_lost)
@@ -249,9 +259,9 @@ impl Acker {
     /// Keeps the lease until what this returns is dropped, if the engine can: asks for it anew when a third of what is left of it is
     /// over. In a task of its own, so that it does not depend on the task of who works with the event.
     pub(crate) fn renew_lease(&self) -> Renewal {
-        let leases = self.0.client.session.welcome().is_some_and(|welcome| welcome.config.has(Extension::Leases));
+        let leases = self.0.lease.as_ref().is_some_and(|lease| lease.link().has_leases());
         let long = self.0.lasts.is_some_and(|lasts| lasts >= SHORTEST_LEASE);
-        Renewal((leases && long && self.0.lease.is_some()).then(|| tokio::spawn(self.clone().keep()).abort_handle()))
+        Renewal((leases && long).then(|| tokio::spawn(self.clone().keep()).abort_handle()))
     }
 
     async fn keep(self) {
@@ -295,6 +305,10 @@ impl Acker {
             }
             _ => None,
         };
+        if self.0.left.load(Ordering::Acquire) {
+            let text = format!("{event} {id}: it was left, or the engine has it back; it is delivered again");
+            return Err(Error::new(ErrorKind::StaleDelivery, text));
+        }
         let sent = Instant::now();
         // If it is abandoned from here on, by a runtime that ends, it stays under way: nobody knows what became of it.
         self.0.under_way.fetch_add(1, Ordering::AcqRel);

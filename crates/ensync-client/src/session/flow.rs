@@ -147,7 +147,7 @@ mod tests {
             max_in_flight: std::num::NonZeroU32::new(4),
             max_bytes_in_flight: std::num::NonZeroU64::new(1_000),
         };
-        (FlowControl::new(&subscribe, StreamLife::over(&LinkLife::new(1)), asks, commands), asked)
+        (FlowControl::new(&subscribe, StreamLife::over(&LinkLife::new(1, false)), asks, commands), asked)
     }
 
     fn delivery(bytes: usize) -> Delivery {

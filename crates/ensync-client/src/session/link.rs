@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensync_core::{Command, Delivery, Error, ErrorKind, EventName, Link, Reply, Result, Transport, Welcome};
+use ensync_core::{Command, Delivery, Error, ErrorKind, EventName, Extension, Link, Reply, Result, Transport, Welcome};
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -21,13 +21,20 @@ pub(super) type Inbox = BoxStream<'static, Result<Delivery>>;
 /// The number of a link, and its end once that has come. What came over a link keeps this, not the link.
 pub(crate) struct LinkLife {
     epoch: u64,
+    /// Whether its engine takes leases anew.
+    leases: bool,
     ended: CancellationToken,
     cause: OnceLock<Error>,
 }
 
 impl LinkLife {
-    pub(crate) fn new(epoch: u64) -> Arc<Self> {
-        Arc::new(Self { epoch, ended: CancellationToken::new(), cause: OnceLock::new() })
+    pub(crate) fn new(epoch: u64, leases: bool) -> Arc<Self> {
+        Arc::new(Self { epoch, leases, ended: CancellationToken::new(), cause: OnceLock::new() })
+    }
+
+    /// Whether a lease of what came over it can be extended. Known from the login on, when not all subscriptions are restored yet.
+    pub(crate) fn has_leases(&self) -> bool {
+        self.leases
     }
 
     /// Counted from 1 over the life of a session.
@@ -87,12 +94,12 @@ const INBOX_SAYS: Duration = Duration::from_millis(100);
 impl LiveLink {
     pub(super) fn new(link: Link, epoch: u64) -> (Arc<Self>, Inbox) {
         let Link { transport, inbox, welcome } = link;
-        let client_id = welcome.client_id.clone();
+        let (client_id, leases) = (welcome.client_id.clone(), welcome.config.has(Extension::Leases));
         let inbox = inbox.map_err(move |error| error.without(client_id.expose())).boxed();
         let live = Self {
             transport,
             welcome: Arc::new(welcome),
-            life: LinkLife::new(epoch),
+            life: LinkLife::new(epoch, leases),
             vitals: Vitals::new(),
             doubted: CancellationToken::new(),
             asked: Mutex::default(),

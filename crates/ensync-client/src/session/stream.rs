@@ -58,7 +58,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_ends_with_its_link_and_without_it() {
-        let link = LinkLife::new(3);
+        let link = LinkLife::new(3, false);
         let (first, second) = (StreamLife::over(&link), StreamLife::over(&link));
         first.end();
         first.ended().await;

@@ -102,8 +102,8 @@ impl<H> ForEach<H> {
         self
     }
 
-    /// Whether to ack an event after its handler's `Ok`. Default: true. An event that its handler settled itself is left alone
-    /// either way. If not, the handler settles it, or keeps it for somebody who does: dropped unsettled it is handed back.
+    /// Whether to ack an event after its handler's `Ok`. Default: true. An event that its handler left, or settled itself, is left
+    /// alone either way, also where that settlement is not answered yet or was refused; and so is one whose lease was lost. If not, the handler settles it, or keeps it for somebody who does: dropped unsettled it is handed back.
     pub fn auto_ack(mut self, auto_ack: bool) -> Self {
         self.auto_ack = auto_ack;
         self
@@ -212,7 +212,7 @@ where
     let acker = &settling.acker;
     let failed: Box<dyn StdError + Send + Sync> = match handled {
         Ok(Ok(())) => {
-            if auto_ack && !acker.is_settled() {
+            if auto_ack && acker.is_untouched() {
                 settling.settle(Settlement::Ack).await;
             }
             return;
@@ -222,7 +222,7 @@ where
         Err(_) => "the handler panicked".into(),
     };
     tracing::warn!(event = %acker.event(), id = %acker.id(), error = %failed, ?on_error, "the handler failed");
-    if acker.is_settled() {
+    if !acker.is_open() {
         return;
     }
     match on_error {

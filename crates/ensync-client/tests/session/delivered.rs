@@ -60,6 +60,38 @@ async fn what_waits_behind_a_slow_handler_is_kept() {
     drop(handler);
 }
 
+/// The first subscription is answered and its events come, while the second is not answered yet.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_while_a_reconnect_is_not_at_its_end() {
+    let engine = Scripted::new(move |link, command| match command {
+        Command::Subscribe(subscribe) if link > 1 && subscribe.event.as_str() == "a/c" => {
+            Answer::After(4 * SECOND, Box::new(Answer::Done))
+        }
+        Command::Settle(settle) if settle.how == Settlement::Extend => {
+            Answer::With(Reply::Extended { lease: Some(LEASE) })
+        }
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let handler = |_event: Event| async {
+        tokio::time::sleep(20 * SECOND).await;
+        Ok::<_, Error>(())
+    };
+    let _first = client.subscribe("a/b").await.unwrap().on(handler);
+    let _second = client.subscribe("a/c").await.unwrap().on(handler);
+    engine.end(1, Some(ErrorKind::Interrupted));
+    while engine.count("subscribe") < 4 {
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    tokio::time::sleep(SECOND).await;
+    assert!(!client.is_connected(), "one is not restored yet");
+    engine.push(leased("e-1"));
+    tokio::time::sleep(60 * SECOND).await;
+    let settled: Vec<_> = settlements(&engine).into_iter().map(|(_, how)| how).collect();
+    assert!(settled.len() > 10 && settled.last() == Some(&"ack"), "{settled:?}");
+    assert!(settled.iter().filter(|how| **how != "extend").count() == 1, "{settled:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_settlement_that_is_refused_for_now_is_repeated_while_the_lease_lasts() {
     let mut refusals = 40;

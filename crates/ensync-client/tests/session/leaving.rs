@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use ensync_client::core::{Command, Delivery, ErrorKind, Extension, Settle, Settlement};
+use ensync_client::core::{Command, Delivery, Error, ErrorKind, Extension, Settle, Settlement};
 use ensync_client::{Event, Unopenable};
 use futures::StreamExt;
 
@@ -57,6 +57,59 @@ async fn nothing_is_said_of_what_is_soon_back_or_has_no_lease() {
         tokio::time::sleep(SECOND).await;
         assert_eq!(settlements(&engine), [], "{lease:?}");
     }
+}
+
+/// An ack that the loop adds would take away what its handler left, or began to defer.
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_left_or_settles_still_is_not_acknowledged_for_it() {
+    for (extensions, lease) in [(Extension::ALL, Some(60 * SECOND)), (&[], None), (&[], Some(SECOND / 2))] {
+        let engine = Scripted::with(extensions, |_, _| Answer::Done);
+        let client = engine.client().await;
+        let _handler = client.subscribe("a/b").await.unwrap().on(async |event: Event| {
+            event.leave();
+            Ok::<_, Error>(())
+        });
+        engine.push(leased("e-1", lease));
+        tokio::time::sleep(2 * SECOND).await;
+        let settled: Vec<_> = settlements(&engine).iter().map(|settle| settle.how.name()).collect();
+        assert!(!settled.contains(&"ack"), "{lease:?}: {settled:?}");
+    }
+    for fails in [false, true] {
+        let engine = Scripted::with(Extension::ALL, |_, command| match command {
+            Command::Settle(_) => Answer::After(5 * SECOND, Box::new(Answer::Done)),
+            _ => Answer::Done,
+        });
+        let client = engine.client().await;
+        let subscription = client.subscribe("a/b").await.unwrap();
+        let _handler = subscription.on(move |event: Event| async move {
+            // It gives up the answer, which comes later.
+            let deferred = tokio::time::timeout(SECOND, event.defer(9 * SECOND, "later")).await;
+            assert!(deferred.is_err());
+            if fails { Err(Error::new(ErrorKind::Timeout, "it took too long")) } else { Ok(()) }
+        });
+        engine.push(leased("e-1", Some(60 * SECOND)));
+        tokio::time::sleep(20 * SECOND).await;
+        let settled: Vec<_> = settlements(&engine).iter().map(|settle| settle.how.clone()).collect();
+        assert!(matches!(&settled[..], [Settlement::Defer { delay, .. }] if delay.get() == 9 * SECOND), "{settled:?}");
+    }
+}
+
+/// The lease is over by this side's clock, and the engine extended it in time: what was broken off is not done.
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_broke_off_with_its_lease_is_not_acknowledged() {
+    let engine = Scripted::with(Extension::ALL, |_, command| match command {
+        Command::Settle(Settle { how: Settlement::Extend, .. }) => Answer::After(25 * SECOND, Box::new(Answer::Done)),
+        _ => Answer::Done,
+    });
+    let client = engine.client().await;
+    let _handler = client.subscribe("a/b").await.unwrap().on(async |event: Event| {
+        event.lease_lost().await;
+        Ok::<_, Error>(())
+    });
+    engine.push(leased("e-1", Some(30 * SECOND)));
+    tokio::time::sleep(60 * SECOND).await;
+    let settled: Vec<_> = settlements(&engine).iter().map(|settle| settle.how.name()).collect();
+    assert!(settled.contains(&"extend") && !settled.contains(&"ack"), "{settled:?}");
 }
 
 #[tokio::test(start_paused = true)]

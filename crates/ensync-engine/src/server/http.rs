@@ -26,8 +26,9 @@ use super::ConnectionLimits;
 use super::connection_limiter::{Kind, Permit, Refusal};
 use crate::counters::ConnectionCounters;
 
-/// How often HTTP/2 asks a silent client whether it is alive, and how long that may take.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// How often HTTP/2 asks a silent client whether it is alive, and how long that may take: the PING stands behind what is delivered, some
+/// MiB, which a slow network takes a minute for.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(90));
 /// How long a client may take over the head of an HTTP/1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the engine stops: how long a connection may stay on which nothing is under way. It was told, and there is nothing to wait for.

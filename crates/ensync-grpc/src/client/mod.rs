@@ -72,6 +72,9 @@ const MOST_MESSAGE: usize = 64 << 20;
 /// What a message has beside the payload: metadata, which a replay carries as text within text, names, keys.
 const MESSAGE_OVERHEAD: usize = 1 << 20;
 
+/// How long the answer to a PING may take: 10 s, and what the windows of HTTP/2 and the system's buffers hold, 5 MiB, at 64 KiB/s.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10 + (5 << 20) / (64 << 10));
+
 impl Options {
     /// The largest message for an engine with these announcements.
     fn max_message(&self, config: &ServerConfig) -> usize {
@@ -88,7 +91,7 @@ impl GrpcConnector {
         let options = Options {
             max_message_bytes: None,
             keep_alive_interval: Duration::from_secs(30),
-            keep_alive_timeout: Duration::from_secs(10),
+            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             subscribe_grace: Duration::from_secs(2),
         };
         Self { dialer, options }
@@ -103,7 +106,9 @@ impl GrpcConnector {
     }
 
     /// How long the connection may be silent before an HTTP/2 PING asks whether it is alive, and how long the answer may take
-    /// before it counts as lost. Default: 30 s and 10 s.
+    /// before it counts as lost. Default: 30 s and 90 s: a PING stands behind what is being uploaded, and this is only the last
+    /// resort for connections that nobody else looks after. The client's session notices a dead link far sooner, by what it
+    /// asks and by what is on its way.
     #[must_use]
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.options.keep_alive_interval = interval;

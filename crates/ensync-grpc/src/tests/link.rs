@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensync_client::Dialer;
-use ensync_core::{AppKey, Command, ErrorKind, EventId, Reply};
+use ensync_core::{AppKey, Command, ErrorKind, EventId, Reply, WirePayload};
 use futures::{FutureExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower_service::Service as _;
@@ -62,6 +63,43 @@ async fn keep_alive_may_be_endless() {
     let connector = GrpcConnector::new(Dialer::default()).keep_alive(Duration::MAX, Duration::MAX);
     let link = connector.connect_over(engine.open().0, &endpoint(), &AppKey::parse("good").unwrap()).await.unwrap();
     assert_eq!(link.transport.call(Command::Heartbeat).await.unwrap(), Reply::Done);
+}
+
+/// A PING stands behind what is uploaded, and an event of 4 MB takes a minute at 64 KiB/s.
+#[tokio::test(start_paused = true)]
+async fn a_large_event_over_a_slow_uplink_is_no_dead_connection() {
+    let usual = GrpcConnector::new(Dialer::default());
+    let hasty = usual.clone().keep_alive(Duration::from_secs(30), Duration::from_secs(10));
+    for (connector, arrives) in [(usual, true), (hasty, false)] {
+        let engine = Engine::start();
+        let (far, _serving) = engine.open();
+        // What the system takes before the network does.
+        let (near, between) = tokio::io::duplex(4 << 20);
+        let uplink = tokio::spawn(async move {
+            let (mut from, mut to) = tokio::io::split(between);
+            let (mut answers, mut upload) = tokio::io::split(far);
+            let up = async {
+                let mut bytes = vec![0; 16 << 10];
+                loop {
+                    let read = from.read(&mut bytes).await.unwrap();
+                    if read == 0 || upload.write_all(&bytes[..read]).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1) * u32::try_from(read).unwrap() / (64 << 10)).await;
+                }
+            };
+            tokio::join!(up, tokio::io::copy(&mut answers, &mut to)).1.ok();
+        });
+        let link = connector.connect_over(near, &endpoint(), &AppKey::parse("good").unwrap()).await.unwrap();
+        let Command::Publish(mut large) = publish("a") else { unreachable!() };
+        large.payload = WirePayload::from_wire("e30=".repeat(975_000));
+        let begun = Instant::now();
+        let answer = link.transport.call(Command::Publish(large)).await;
+        let took = begun.elapsed();
+        assert_eq!(matches!(answer, Ok(Reply::Published { .. })), arrives, "{answer:?} after {took:?}");
+        assert!(took > Duration::from_secs(if arrives { 50 } else { 30 }), "{took:?}");
+        uplink.abort();
+    }
 }
 
 #[tokio::test]
