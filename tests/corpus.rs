@@ -51,6 +51,11 @@ fn endpoints() {
 }
 
 #[test]
+fn bodies_of_the_admin_api() {
+    replay("admin", targets::admin);
+}
+
+#[test]
 fn json() {
     replay("json", targets::json);
 }

@@ -5,6 +5,7 @@ mod conversions;
 mod json;
 mod logged;
 mod names;
+mod schemas;
 mod secrets;
 
 use std::net::SocketAddr;

@@ -73,7 +73,7 @@ pub(crate) fn check(path: &Path) -> Result<std::fs::Metadata, Problem> {
 fn unusable(path: &Path, cause: &io::Error) -> Problem {
     let shown = path.display();
     let hint = match cause.kind() {
-        Io::NotFound => format!("; `ensync serve --data {shown}` would make it"),
+        Io::NotFound => format!("; `ensync serve --data {}` would make it", crate::shell::word(&shown.to_string())),
         _ => String::new(),
     };
     Problem::usage(format!("cannot use the data directory {shown}: {cause}{hint}"))

@@ -56,9 +56,13 @@ mod tests {
 
     #[test]
     fn a_name_does_nothing_to_a_shell() {
-        for (name, shown) in
-            [("a/b", "a/b"), ("a$(id)b", "'a$(id)b'"), ("a'b", "'a'\\''b'"), ("zamówienia|x", "'zamówienia|x'")]
-        {
+        for (name, shown) in [
+            ("a/b", "a/b"),
+            ("a$(id)b", "'a$(id)b'"),
+            ("a'b", "'a'\\''b'"),
+            ("~a", "'~a'"),
+            ("zamówienia|x", "'zamówienia|x'"),
+        ] {
             let said = reworded(&format!("the event name {name} is not registered"));
             assert!(said.ends_with(&format!("`ensync event create {shown}` registers it")), "{said}");
         }

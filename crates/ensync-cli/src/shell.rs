@@ -27,9 +27,9 @@ pub(crate) fn name_app(lines: &mut String, name: &str) {
     lines.push_str(&format!("# app {name:?}\n"));
 }
 
-/// A word as a shell takes it for one: names may have letters that mean something there.
+/// A word as a shell takes it for one: names and paths may have letters that mean something there.
 pub(crate) fn word(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|c| c.is_alphanumeric() || "-_./:@+=".contains(c)) {
+    if !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./:@+=".contains(c)) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))

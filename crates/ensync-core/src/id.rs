@@ -57,6 +57,9 @@ macro_rules! token {
         pub struct $name(Arc<str>);
 
         impl $name {
+            /// The longest one, in bytes.
+            pub const MAX_BYTES: usize = MAX_BYTES;
+
             /// Reads it: 1 to 256 visible ASCII characters, none of them `, ; { }`, and no secret key.
             ///
             /// # Errors

@@ -64,6 +64,20 @@ impl Metadata {
         }
     }
 
+    /// Reads what an engine was sent that takes `most` bytes of it. What is longer is refused by its length, unread: whoever sends it chose
+    /// how long it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is longer, or as [`parse`](Self::parse).
+    pub fn received(text: &str, most: usize) -> Result<Self> {
+        if text.len() > most {
+            let message = format!("the metadata has {} bytes, this engine takes {most}", text.len());
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        Self::parse(text)
+    }
+
     fn checked(object: &str) -> Self {
         Self { text: object.into(), unreadable: None }
     }
@@ -271,6 +285,21 @@ mod tests {
         for text in ["\u{c}{}", "{}\u{c}", "\u{a0}{}"] {
             assert!(Metadata::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_is_taken_is_not_read() {
+        for length in [1 << 20, 4 << 20, 16 << 20] {
+            let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(length));
+            crate::crypto::cost::SPENT.take();
+            let error = Metadata::received(&text, 64 << 10).unwrap_err();
+            assert_eq!(error.to_string(), format!("the metadata has {} bytes, this engine takes 65536", text.len()));
+            assert!(crate::PayloadMetadata::received(&text).unwrap().unwrap().unread);
+            assert_eq!(crate::crypto::cost::SPENT.take(), Default::default(), "{length}");
+        }
+        let longest = format!(r#"{{"a":"{}"}}"#, "x".repeat((64 << 10) - 8));
+        assert_eq!(Metadata::received(&longest, 64 << 10).unwrap().as_str(), longest);
+        assert!(Metadata::received(&longest, longest.len() - 1).is_err());
     }
 
     #[test]

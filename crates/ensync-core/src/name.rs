@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use crate::convert::{as_text, from_text};
 use crate::text::{Given, GivenChar, is_invisible, refuse_keys_as_name};
 use crate::{AppId, Error, ErrorKind, Result};
@@ -12,7 +14,7 @@ use crate::{AppId, Error, ErrorKind, Result};
 /// One or more segments joined by `/`, at most 255 bytes in all. A segment is not empty, is not `.` or `..`, and holds no white
 /// space, no character that cannot be seen (controls, zero-width ones, the controls of bidirectional writing), and none of
 /// `; , { } " \`, which the WebSocket grammar and ids reserve. What is a key or a token, or has the letters and
-/// nearly the length of one, is no name. Names are compared byte by byte.
+/// nearly the length of one, is no name; nor is `*` or `#` a segment, for there are no wildcards. Names are compared byte by byte.
 ///
 /// ```
 /// use ensync_core::EventName;
@@ -38,6 +40,15 @@ impl EventName {
         // The length first: whoever sent it chose it, and the search for keys is slow.
         if name.len() <= Self::MAX_BYTES {
             refuse_keys_as_name(name, ErrorKind::InvalidEventName, "an event name")?;
+        }
+        // Elsewhere they stand for every name. Here whoever subscribed to one would wait for ever, and whoever gave a right to one would give
+        // another than meant.
+        if let Some(wildcard) = name.split('/').find(|segment| matches!(*segment, "*" | "#")) {
+            let message = format!(
+                "event name {} has the segment {wildcard:?}; there are no wildcards here, name each event",
+                Given(name)
+            );
+            return Err(Error::new(ErrorKind::InvalidEventName, message));
         }
         Self::parse_stored(name)
     }
@@ -93,7 +104,7 @@ impl fmt::Debug for EventName {
 ///
 /// 1 to 256 bytes, without a blank at either end and without characters that cannot be seen (controls, line breaks, zero-width
 /// ones, the controls of bidirectional writing). What reads as an app id, a key or a token is no name. Names are compared byte by
-/// byte.
+/// byte; an engine tells whoever creates an app of one whose name [looks the same](Self::looks_like).
 ///
 /// ```
 /// use ensync_core::AppName;
@@ -141,6 +152,22 @@ impl AppName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether people see the same when they see another name: letters that Unicode calls compatible (UAX #15, form NFKC), such as an é
+    /// of one character and of two, or blanks of another kind or number between the same words. Of alphabets that share shapes, as Latin
+    /// and Cyrillic do, it knows nothing.
+    ///
+    /// ```
+    /// use ensync_core::AppName;
+    ///
+    /// let name = AppName::parse("order service")?;
+    /// assert!(name.looks_like("order\u{a0}service") && !name.looks_like("Order service"));
+    /// # Ok::<(), ensync_core::Error>(())
+    /// ```
+    pub fn looks_like(&self, name: &str) -> bool {
+        let [own, other] = [self.as_str(), name].map(|name| ComposingNormalizerBorrowed::new_nfkc().normalize(name));
+        own.split_whitespace().eq(other.split_whitespace())
+    }
 }
 
 from_text!(AppName, "an app's name");
@@ -171,6 +198,7 @@ mod tests {
             "gms/ensync/third_party/payments/complete",
             "zamówienia/v2.1/new-one",
             "a/..b/...",
+            "c#/a*b/**",
             // As long as the base64 of a key.
             "payments/gateway/settlement/batch/completed",
         ] {
@@ -196,6 +224,10 @@ mod tests {
             ("a;BLOCK=:1", "holds ';'"),
             ("a\n", "holds '\\n'"),
             ("a{b}", "holds '{'"),
+            ("*", "no wildcards here"),
+            ("orders/*", "the segment \"*\""),
+            ("#", "no wildcards here"),
+            ("a/#/b", "the segment \"#\""),
             (ID, "this is a key"),
         ] {
             let error = EventName::parse(name).unwrap_err();
@@ -217,6 +249,19 @@ mod tests {
             let error = AppName::parse(name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_known() {
+        for (name, same, other) in [
+            ("a b", ["a b", "a\u{a0}b", "a\u{2003}b", "a  b"], ["ab", "a  c", "A b", "a-b"]),
+            ("caf\u{e9}", ["caf\u{e9}", "cafe\u{301}", "ｃａｆé", "ca\u{66}é"], ["cafe", "café s", "cafè", "CAFÉ"]),
+            ("\u{fb01}n 2", ["fin 2", "ﬁn ²", "fin\u{3000}2", "fin \u{2009}2"], ["fin2", "fin", "fin 3", "f in 2"]),
+        ] {
+            let name = AppName::parse(name).unwrap();
+            assert_eq!(same.map(|same| name.looks_like(same)), [true; 4], "{name}");
+            assert_eq!(other.map(|other| name.looks_like(other)), [false; 4], "{name}");
         }
     }
 

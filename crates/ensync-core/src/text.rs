@@ -325,6 +325,45 @@ mod tests {
         }
     }
 
+    /// Whoever has a name for each customer finds out by the first event of one.
+    #[test]
+    fn names_with_random_ids_in_them_are_names() {
+        let alphabets = [
+            "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz",
+            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+            "0123456789abcdef",
+        ];
+        let (mut state, mut tried) = (7_u64, 0);
+        let mut letter = |alphabet: &str| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(alphabet.as_bytes()[(state >> 33) as usize % alphabet.len()])
+        };
+        for alphabet in alphabets {
+            for length in [20, 21, 22, 23, 24, 26, 27, 32, 36].repeat(20) {
+                let id: String = (0..length).map(|_| letter(alphabet)).collect();
+                for name in [
+                    format!("tenants/{id}/orders/paid"),
+                    format!("customers/{id}/events"),
+                    format!("org/{id}/invoices/created"),
+                    format!("acme/orders/{id}/paid"),
+                    format!("Acme/Orders/{id}/Changed"),
+                    format!("users/{id}"),
+                    format!("shop/{id}/stock/{id}/counted"),
+                ] {
+                    let read = [EventName::parse(&name).err(), AppName::parse(&name).err()];
+                    // An app's id is looked up before its name.
+                    let refused =
+                        read.into_iter().flatten().find(|error| !error.to_string().contains("reads as an app id"));
+                    assert!(refused.is_none(), "{name}: {refused:?}");
+                    assert_eq!(crate::perhaps_secret_in(&name), None, "{name}");
+                    tried += 1;
+                }
+            }
+        }
+        assert_eq!(tried, 4 * 180 * 7);
+    }
+
     /// A secret key that lost its end.
     const SECRET_IN_PART: &str =
         "7NIy0DXnNCdNbhUCUe1a8E2IBvYzvVey0cBTr1JVnB2hX8vsQ/MVG/NzNwzYwgDgAA/Dk3nieaSflWlKdB+03";

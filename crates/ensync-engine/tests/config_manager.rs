@@ -237,7 +237,7 @@ async fn an_app_sees_itself_and_changes_nothing() {
     for name in ["mine", "hidden"] {
         engine.register(name).await;
     }
-    let own = engine.app("own", json!({"send": ["mine"]})).await;
+    let own = engine.app("own", json!({"send": ["mine"], "receive": []})).await;
     let other = engine.app("other", json!({"send": ["*"], "receive": ["*"]})).await;
     let (own_key, other_key) = (text(&own, "/accessKey"), text(&other, "/accessKey"));
     let secrets = ["/id", "/accessKey", "/service_key_pair/public_key", "/service_key_pair/private_key", "/name"]
@@ -249,7 +249,7 @@ async fn an_app_sees_itself_and_changes_nothing() {
         asked.push(("GET", format!("/access-key/{id}/permissions"), Value::Null, 404));
         asked.push(("GET", format!("/access-key/permissions/{id}"), Value::Null, 404));
         asked.push(("GET", format!("/access-key?accessKey={id}"), Value::Null, 200));
-        asked.push(("POST", format!("/access-key/{id}/permissions"), json!({"send": ["*"]}), 403));
+        asked.push(("POST", format!("/access-key/{id}/permissions"), json!({"send": ["*"], "receive": []}), 403));
         asked.push(("DELETE", format!("/access-key/{id}"), Value::Null, 403));
         asked.push(("PUT", "/access/service-key-pair".into(), json!({"access_key": id}), 403));
         asked.push(("GET", format!("/access/verify/{id}"), Value::Null, 200));
@@ -311,7 +311,7 @@ async fn who_guesses_keys_is_told_to_wait_and_learns_nothing() {
 #[tokio::test]
 async fn it_goes_by_no_strange_name_and_takes_nothing_from_strange_pages() {
     let engine = Engine::start().await;
-    let made = engine.app("shop", json!({})).await;
+    let made = engine.app("shop", json!({"send": [], "receive": []})).await;
     let service = text(&made, "/accessKey").to_owned();
     let ask = async |method: &str, head: &str, key: &str| {
         let mut stream = TcpStream::connect(engine.address).await.unwrap();

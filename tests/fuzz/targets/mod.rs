@@ -4,6 +4,7 @@
 //! Each panics if something does not hold, and says whether the input was taken for what it is meant to be, so that the replay can
 //! tell that both sides are reached.
 
+mod admin;
 mod endpoint;
 mod envelope;
 mod json;
@@ -17,6 +18,7 @@ use ensync_core::{Error, ErrorKind};
 
 use json::unique;
 
+pub use admin::admin;
 pub use endpoint::endpoint;
 pub use envelope::envelope;
 pub use json::json;

@@ -77,8 +77,9 @@ impl Verify {
         if report.damage.is_empty() {
             return Ok(());
         }
-        let data = self.data.display();
-        Err(format!("{data} is damaged; `ensync store repair --data {data}` says what is lost").into())
+        let data = self.data.display().to_string();
+        let typed = crate::shell::word(&data);
+        Err(format!("{data} is damaged; `ensync store repair --data {typed}` says what is lost").into())
     }
 }
 

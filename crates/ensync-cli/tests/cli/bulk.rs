@@ -183,6 +183,31 @@ async fn standard_input_will_do_and_a_rate_is_kept() {
     assert_eq!(lines(&server, &stock).await.len(), 30);
 }
 
+/// What is appended to it for each line has to have room, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_leaves_no_room_for_the_lines_is_refused_at_once() {
+    let (server, environment, stock) = engine().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("events.ndjson");
+    numbers(&file, 3);
+    let to = stock.app_id.to_string();
+    let publish = async |key: String, environment: &[(&'static str, String)]| {
+        let mut command = ensync(&["publish", EVENT, "--to", &to, "--idempotency-key", &key, "--file"]);
+        command.arg(&file).envs(environment.iter().cloned());
+        tokio::task::spawn_blocking(move || code(&mut command)).await.unwrap()
+    };
+    // Before anything is dialled.
+    let nobody = [("ENSYNC_URL", "ws://127.0.0.1:1".to_owned()), ("ENSYNC_APP_KEY", "k".to_owned())];
+    for length in [203, 230, 256] {
+        let (exit, said) = publish("k".repeat(length), &nobody).await;
+        let told = "--idempotency-key: with --file 202 characters at most";
+        assert!(exit == 2 && said.contains(told) && said.contains(&format!("has {length}")), "{length}: {said}");
+    }
+    let (exit, said) = publish("k".repeat(202), &environment).await;
+    assert!(exit == 0, "{said}");
+    assert_eq!(lines(&server, &stock).await.len(), 3);
+}
+
 fn numbers(path: &std::path::Path, count: u64) {
     let text: String = (1..=count).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     std::fs::write(path, text).unwrap();

@@ -151,6 +151,17 @@ fn what_was_sealed_for_an_earlier_key_opens_with_a_ring() {
     assert!(!ok && said.contains("key 2 of the list is empty"), "{said}");
 }
 
+/// Editors on some systems begin a file with one. It is no part of JSON.
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_payload() {
+    let keys: serde_json::Value = serde_json::from_str(&run(&mut ensync(&["keygen", "--json"])).1).unwrap();
+    let [to, secret] = ["app_id", "secret_key"].map(|key| keys[key].as_str().unwrap());
+    let (ok, sealed, said) = pipe(&mut ensync(&["encrypt", "--to", to]), "\u{feff}{\"n\":1.00}\r\n");
+    assert!(ok, "{said}");
+    let (ok, printed, said) = pipe(ensync(&["decrypt"]).env("ENSYNC_SECRET_KEY", secret), &sealed);
+    assert!(ok && printed == "{\"n\":1.00}\n", "{printed}{said}");
+}
+
 /// A pipe gets every byte of what is decrypted; a terminal, which `script` of util-linux makes, no controls.
 #[test]
 #[cfg(target_os = "linux")]

@@ -140,13 +140,14 @@ fn each_change_over_the_config_manager_api_is_a_line() {
     let call = |method: &str, path: &str, body: &str| engine.manage(method, path, &token, body);
     assert_eq!(call("POST", "/event", r#"{"name":"a/b","payload":{"n":"string"}}"#).0, 201);
     assert_eq!(call("PUT", "/event/YS9i", r#"{"payload":{"n":"double"}}"#).0, 200);
-    let (status, answer) = call("POST", "/access-key", r#"{"name":"shop","permissions":{"send":["a/b"]}}"#);
+    let (status, answer) =
+        call("POST", "/access-key", r#"{"name":"shop","permissions":{"send":["a/b"],"receive":[]}}"#);
     assert_eq!(status, 201, "{answer}");
     let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     let (id, key) = (made["id"].as_str().unwrap(), made["accessKey"].as_str().unwrap());
     let secret = made["service_key_pair"]["private_key"].as_str().unwrap();
-    assert_eq!(call("POST", &format!("/access-key/{key}/permissions"), r#"{"receive":["*"]}"#).0, 200);
-    assert_eq!(call("POST", &format!("/access-key/{key}x/permissions"), "{}").0, 404);
+    assert_eq!(call("POST", &format!("/access-key/{key}/permissions"), r#"{"send":[],"receive":["*"]}"#).0, 200);
+    assert_eq!(call("POST", &format!("/access-key/{key}x/permissions"), r#"{"send":[],"receive":[]}"#).0, 404);
     assert_eq!(engine.manage("DELETE", &format!("/access-key/{key}"), key, "").0, 403);
     assert_eq!(call("PUT", "/access/service-key-pair", &format!(r#"{{"access_key":"{key}"}}"#)).0, 200);
     assert_eq!(call("DELETE", &format!("/access-key/{id}"), "").0, 200);

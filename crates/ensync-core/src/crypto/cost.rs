@@ -19,7 +19,7 @@ pub(crate) struct Spent {
 }
 
 thread_local! {
-    static SPENT: Cell<Spent> = const { Cell::new(Spent { agreements: 0, decrypted: 0, hashed: 0, decoded: 0, read: 0 }) };
+    pub(crate) static SPENT: Cell<Spent> = const { Cell::new(Spent { agreements: 0, decrypted: 0, hashed: 0, decoded: 0, read: 0 }) };
 }
 
 fn add(count: impl FnOnce(&mut Spent)) {

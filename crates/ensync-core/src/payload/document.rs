@@ -45,6 +45,7 @@ impl PayloadJson {
             byte_size: text.len() as u64,
             field_count: Some(members.len() as u64),
             skeleton: Some(members.into_iter().map(|m| (m.name.into_owned(), FieldType::of_json(m.value))).collect()),
+            unread: false,
         };
         Ok(Self { text, about })
     }

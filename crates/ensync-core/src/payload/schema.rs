@@ -71,8 +71,17 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::SchemaMismatch`] names the first 16 fields that are missing or of another type, and says how many more there are.
+    /// [`ErrorKind::SchemaMismatch`] names the first 16 fields that are missing or of another type, and says how many more there are;
+    /// [`ErrorKind::PayloadTooLarge`] if there are so many fields that an engine has not [read](PayloadMetadata::unread) what they are.
     pub fn check(&self, payload: &PayloadMetadata) -> Result<()> {
+        if payload.unread {
+            let message = format!(
+                "the payload has too many fields for an event with a schema: their names and types take more than {} bytes; put what \
+                 the schema does not name into one of them",
+                PayloadMetadata::MAX_BYTES
+            );
+            return Err(Error::new(ErrorKind::PayloadTooLarge, message));
+        }
         let Some(skeleton) = &payload.skeleton else { return Ok(()) };
         let mut complaints = self.fields().filter_map(|(field, wanted)| match skeleton.get(field) {
             None => Some(format!("field {} is missing", Shown(field))),
@@ -178,9 +187,26 @@ mod tests {
     #[test]
     fn an_unknown_shape_passes() {
         let schema = Schema::parse(r#"{"a":"string"}"#).unwrap();
-        schema.check(&PayloadMetadata { byte_size: 1, skeleton: None, field_count: None }).unwrap();
+        schema.check(&PayloadMetadata { byte_size: 1, ..PayloadMetadata::default() }).unwrap();
         schema.check(&PayloadMetadata::parse(r#"{"byte_size":1,"skeleton":{"a":"novel"}}"#).unwrap()).unwrap();
         assert!(schema.check(&PayloadMetadata::parse(r#"{"byte_size":1,"skeleton":{}}"#).unwrap()).is_err());
+    }
+
+    /// Whoever sends it chooses how many fields stand beside the one that is wrong.
+    #[test]
+    fn nobody_gets_past_a_schema_by_many_fields() {
+        let schema = Schema::parse(r#"{"a":"string"}"#).unwrap();
+        for (more, kind) in [
+            (10, ErrorKind::SchemaMismatch),
+            (4_000, ErrorKind::SchemaMismatch),
+            (50_000, ErrorKind::PayloadTooLarge),
+            (400_000, ErrorKind::PayloadTooLarge),
+        ] {
+            let fields: String = (0..more).map(|n| format!(",\"field{n}\":0")).collect();
+            let about = PayloadMetadata::of_json(&format!("{{\"a\":1{fields}}}")).unwrap();
+            let received = PayloadMetadata::received(&about.to_json()).unwrap().unwrap();
+            assert_eq!(schema.check(&received).unwrap_err().kind(), kind, "{more}");
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl fmt::Display for FieldType {
 /// assert_eq!(about.skeleton.unwrap()["total"], FieldType::Double);
 /// # Ok::<(), ensync_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PayloadMetadata {
     /// The length of the UTF-8 JSON text that is encrypted, in bytes.
     pub byte_size: u64,
@@ -126,6 +126,9 @@ pub struct PayloadMetadata {
     /// How many top-level fields there are. Older peers do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field_count: Option<u64>,
+    /// Whether so much was said that an engine did not read it. No schema fits then: nobody gets past one by many fields.
+    #[serde(skip)]
+    pub unread: bool,
 }
 
 impl PayloadMetadata {
@@ -138,19 +141,21 @@ impl PayloadMetadata {
         PayloadJson::parse(text).map(|payload| payload.about().clone())
     }
 
-    /// The longest text that an engine reads, in bytes. It costs a look at each field, which whoever sends it chooses, and no more is known of
-    /// a payload of which nothing is said.
+    /// The longest text that an engine reads, in bytes: some 10,000 fields. It costs a look at each, and whoever sends it chooses how many
+    /// there are.
     pub const MAX_BYTES: usize = 256 << 10;
 
-    /// Reads what an engine was sent: a text that is longer than [`MAX_BYTES`](Self::MAX_BYTES), or empty, says nothing.
+    /// Reads what an engine was sent. An empty text says nothing; one that is longer than [`MAX_BYTES`](Self::MAX_BYTES) is
+    /// [not read](Self::unread).
     ///
     /// # Errors
     ///
     /// As [`parse`](Self::parse).
     pub fn received(text: &str) -> Result<Option<Self>> {
         match text.len() {
+            0 => Ok(None),
             1..=Self::MAX_BYTES => Self::parse(text).map(Some),
-            _ => Ok(None),
+            _ => Ok(Some(Self { unread: true, ..Self::default() })),
         }
     }
 
@@ -183,7 +188,8 @@ impl PayloadMetadata {
                 Some(fields.into_iter().map(field).collect::<Result<_>>()?)
             }
         };
-        Ok(Self { byte_size: count("byte_size")?.unwrap_or_default(), skeleton, field_count: count("field_count")? })
+        let (byte_size, field_count) = (count("byte_size")?.unwrap_or_default(), count("field_count")?);
+        Ok(Self { byte_size, skeleton, field_count, unread: false })
     }
 
     /// The JSON text of the wire.

@@ -6,6 +6,9 @@ use crate::{AppKey, ClientId, SecretKey, encoding};
 
 /// Fewer letters than this behind a prefix are no key: 128 random bits take as many.
 const ISSUED_LETTERS: usize = 22;
+/// As many as any has, and some more.
+const MOST_LETTERS: usize = 64;
+const LONGEST_WORD: usize = 16;
 /// What the keys and tokens that an EnSync engine makes begin with.
 pub(crate) const ISSUED: [(&str, &str); 3] =
     [(AppKey::PREFIX, "an app key"), ("ensync_admin_", "an admin token"), (ClientId::PREFIX, "a session's client id")];
@@ -16,6 +19,8 @@ struct Issued {
     what: &'static str,
     /// Whether enough letters stand behind its prefix.
     whole: bool,
+    /// Whether a word is among those: programs name metrics and events of an engine so.
+    speaks: bool,
     /// Whether its prefix is spelt as an engine does. A host's name is read in any case of letters.
     spelt: bool,
 }
@@ -26,15 +31,20 @@ fn issued(text: &str) -> impl Iterator<Item = Issued> {
         let begins = |prefix: &str| text.get(at..at + prefix.len()).filter(|head| head.eq_ignore_ascii_case(prefix));
         let (head, prefix, what) = ISSUED.iter().find_map(|(prefix, what)| Some((begins(prefix)?, *prefix, *what)))?;
         let is_letter = |b: &u8| b.is_ascii_alphanumeric() || b"-_".contains(b);
-        let behind = text.as_bytes().get(at + prefix.len()..).unwrap_or_default().iter();
-        let letters = behind.take(ISSUED_LETTERS).take_while(|b| is_letter(b)).count();
-        Some(Issued { at, what, whole: letters == ISSUED_LETTERS, spelt: head == prefix })
+        let start = at + prefix.len();
+        let behind = text.as_bytes().get(start..).unwrap_or_default().iter();
+        let letters = behind.take(MOST_LETTERS).take_while(|b| is_letter(b)).count();
+        let mut parts = text.get(start..start + letters).unwrap_or_default().split(['_', '-']);
+        let is_shouted = |part: &str| part.len() >= 4 && part.bytes().all(|b| b.is_ascii_uppercase());
+        let speaks = parts.any(|part| part.len() <= LONGEST_WORD && (is_word(part) || is_shouted(part)));
+        Some(Issued { at, what, whole: letters >= ISSUED_LETTERS, speaks, spelt: head == prefix })
     })
 }
 
-/// What the first whole key or token of an engine in a text is. A name may well speak of such keys, as in `audit/ensync_key_rotated`.
+/// What the first whole key or token of an engine in a text is. A name may well speak of such keys, as in `audit/ensync_key_rotated` or
+/// `ensync_session_duration_seconds_bucket`: where words stand behind the prefix, it is none. Of 1,000 keys one has such a word in it.
 pub(crate) fn whole_issued(text: &str) -> Option<&'static str> {
-    issued(text).find(|found| found.whole).map(|found| found.what)
+    issued(text).find(|found| found.whole && !found.speaks).map(|found| found.what)
 }
 
 /// Where in a text keys or tokens of an engine begin, or parts of them. With capitals in its prefix one must be whole, for the variable
@@ -44,8 +54,12 @@ pub(crate) fn issued_in(text: &str) -> impl Iterator<Item = usize> {
 }
 
 /// Whether letters of base64 are as mixed as those of random bytes are: these change between capitals, small letters and digits at every
-/// other place, and words seldom do. Of 1,000 keys some two do not; the names of things are so in nobody's language.
+/// other place, and words seldom do. Of 1,000 keys some three do not; the names of things are so in nobody's language, and where an id that
+/// is random stands among them, a word does too.
 pub(crate) fn is_random(letters: &str) -> bool {
+    if letters.split(['/', '-', '_', '+']).any(is_word) {
+        return false;
+    }
     let class = |byte: u8| match byte {
         b'A'..=b'Z' => Some('A'),
         b'a'..=b'z' => Some('a'),
@@ -67,6 +81,12 @@ pub(crate) fn is_random(letters: &str) -> bool {
         }
     }
     digits > 0 && changes * 3 >= letters.len() && cases * 6 >= letters.len()
+}
+
+/// Whether a part of a name is a word. Of 1,000 keys one has such a part between its slashes.
+fn is_word(part: &str) -> bool {
+    let is_letter = |(at, byte): (usize, u8)| byte.is_ascii_lowercase() || (at == 0 && byte.is_ascii_uppercase());
+    part.len() >= 4 && part.bytes().enumerate().all(is_letter)
 }
 
 /// Where in a text a whole secret key stands, in base64 of either alphabet: for whoever prints or sends text that is not its own.

@@ -58,7 +58,8 @@ pub fn redacted(text: &str, what: Redact) -> Cow<'_, str> {
 pub fn redacted_head(text: &str, what: Redact, most: usize) -> Cow<'_, str> {
     let head = |most: usize| text.get(..text.floor_char_boundary(most)).unwrap_or(text);
     let shown = head(most).len();
-    let mut found = secrets(head(most.saturating_add(BEYOND)), what);
+    // What it costs goes by what is shown.
+    let mut found = secrets(head(most.saturating_add(BEYOND)), what, Checks::of(head(most)));
     found.retain(|found| found.start < shown);
     if found.is_empty() && shown == text.len() {
         return Cow::Borrowed(text);
@@ -98,7 +99,8 @@ pub fn perhaps_secret_in(text: &str) -> Option<&'static str> {
     secret_in(text).or_else(in_pieces).or_else(|| {
         // To speak of tokens is to hold none.
         let begun = |found: &str| issued_in(&View::decoded(found).text).next().is_some();
-        let mut found = secrets(text, Redact::Secrets).into_iter().filter_map(|found| text.get(found));
+        let mut found =
+            secrets(text, Redact::Secrets, Checks::of(text)).into_iter().filter_map(|found| text.get(found));
         found.find(|found| !begun(found)).map(|_| "a secret key")
     })
 }
@@ -273,6 +275,17 @@ mod tests {
             assert_eq!(secret_in(text), None, "{text}");
         }
         assert_eq!(perhaps_secret_in("audit/ensync_key_rotated"), None);
+        for words in [
+            "metric=ensync_session_duration_seconds_bucket",
+            "audit/ensync_admin_dashboard_login_succeeded",
+            "audit/ensync_key_rotation_v2-was-completed_for_2_apps",
+            "ENSYNC_ADMIN_TOKEN_FILE_OF_THE_OTHER_ENGINE",
+            "Audit/ensync_session_Ended_By_The_Administrator",
+        ] {
+            assert_eq!((secret_in(words), perhaps_secret_in(words)), (None, None), "{words}");
+            let metadata = crate::Metadata::parse(&format!(r#"{{"headers":{{"h":{words:?}}}}}"#)).unwrap();
+            assert_eq!(metadata.secret(), None, "{words}");
+        }
     }
 
     #[test]
@@ -339,6 +352,20 @@ mod tests {
         let clean = redacted(&long, Redact::Keys);
         assert!(clean.len() < MOST + 100 && clean.ends_with(TOO_LONG), "{}", clean.len());
         assert!(matches!(redacted("é", Redact::Keys), Cow::Borrowed("é")));
+    }
+
+    /// Whoever sent it chose how long it is, and each candidate costs a multiplication on the curve.
+    #[test]
+    fn what_is_not_shown_of_a_text_costs_nothing() {
+        for part in ["AgQw", "AgQw%20", "AgQw\\/", "AgQw "] {
+            for length in [4_000, 64_000] {
+                let text = part.repeat(length / part.len());
+                CHECKED.set(0);
+                let clean = redacted_head(&text, Redact::Hex, 512);
+                assert!(CHECKED.get() <= 512 / 12, "{part:?}: {}", CHECKED.get());
+                assert!(clean.len() < 512 + 100, "{part:?}: {}", clean.len());
+            }
+        }
     }
 
     #[test]

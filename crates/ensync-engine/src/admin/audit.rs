@@ -82,7 +82,8 @@ impl Caller {
 /// where they are kept.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
-    let text = redacted_head(text, Redact::Hex, 4 * MAX_TEXT);
+    let shown = text.char_indices().nth(MAX_TEXT).map_or(text.len(), |(end, _)| end);
+    let text = redacted_head(text, Redact::Hex, shown);
     for c in text.chars().take(MAX_TEXT) {
         let escaped = c.escape_debug();
         if escaped.len() == 1 || matches!(c, '"' | '\'') { line.push(c) } else { line.extend(escaped) }

@@ -33,6 +33,26 @@ impl AdminApi {
         Self(unguarded(broker))
     }
 
+    /// The Config Manager API of a broker, as whoever has the admin token asks it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`] if there is no randomness, or the routes make no document.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub fn of_config_manager(broker: Broker) -> Result<Self> {
+        let token = super::AdminToken::generate()?;
+        let shown = http::HeaderValue::from_str(token.expose())
+            .map_err(|cause| Error::new(ErrorKind::Internal, "the token is no header").with_source(cause))?;
+        let tokens = super::Tokens::fixed(token, None);
+        let router = super::config_manager_router(broker, tokens, &crate::Limits::default(), None)?;
+        let show = move |mut request: Request<Body>| {
+            request.headers_mut().insert("x-access-key", shown.clone());
+            std::future::ready(request)
+        };
+        Ok(Self(router.layer(axum::middleware::map_request(show))))
+    }
+
     /// Carries out a request. A refusal is an answer too: its status and its body say what it is.
     ///
     /// # Errors

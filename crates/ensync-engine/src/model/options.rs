@@ -10,7 +10,7 @@ use super::Defaults;
 /// What holds for an event name. `None` leaves it to the engine's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventOptions {
-    /// What payloads must look like.
+    /// What payloads must look like. One that says more of its fields than an engine reads, 256 KiB, is refused.
     pub schema: Option<Schema>,
     /// How long an event is of use, from its acceptance. Changes hold for later events.
     pub ttl: Option<Duration>,

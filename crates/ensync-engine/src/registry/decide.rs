@@ -31,9 +31,10 @@ impl Registry {
                 if !self.is_free(id) || self.app_by_key(key_hash).is_some() {
                     return Err(taken());
                 }
-                if !same_name && self.has_app_named(&name) {
+                if !same_name && let Some(other) = self.app_that_looks_named(&name) {
+                    let which = if name == *other { "the name" } else { "a name that looks like" };
                     return Err(conflict(format!(
-                        "an app has the name {name} already; give this one another, or say that two may have the same"
+                        "an app has {which} {name} already; give this one another, or say that two may have the same"
                     )));
                 }
             }

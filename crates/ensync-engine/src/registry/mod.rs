@@ -130,8 +130,9 @@ impl Registry {
         self.apps.range((id.map_or(Unbounded, Excluded), Unbounded)).map(|(id, app)| (id, &**app))
     }
 
-    pub(crate) fn has_app_named(&self, name: &AppName) -> bool {
-        self.apps.values().any(|app| *name == app.name)
+    /// The name of an app that people would take for this one.
+    pub(crate) fn app_that_looks_named(&self, name: &AppName) -> Option<&str> {
+        self.apps.values().map(|app| app.name.as_str()).find(|other| name.looks_like(other))
     }
 
     /// Whether an app was deleted, and is not there again.

@@ -184,12 +184,18 @@ impl ServerBuilder {
         self.check()?;
         self.limits.fit();
         let max_message_bytes = self.limits.max_message_bytes;
-        let grpc = ensync_grpc::ServerOptions { max_message_bytes, ..ensync_grpc::ServerOptions::default() };
+        let max_metadata_bytes = self.broker.limits.max_metadata_bytes;
+        let grpc = ensync_grpc::ServerOptions {
+            max_message_bytes,
+            max_metadata_bytes,
+            ..ensync_grpc::ServerOptions::default()
+        };
         let (connections, stop, admin_stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let ws = ensync_ws::ServerOptions::default();
         let ws = ensync_ws::ServerOptions {
             login_timeout: ws.login_timeout.min(self.limits.login_timeout),
             max_frame_bytes: max_message_bytes,
+            max_metadata_bytes,
             stop: stop.clone(),
             connections: connections.clone(),
             ..ws

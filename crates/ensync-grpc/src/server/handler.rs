@@ -20,13 +20,15 @@ use crate::status;
 pub(super) struct Handler {
     sessions: Arc<Sessions>,
     memory: Memory,
+    /// The longest metadata that is read, in bytes.
+    max_metadata: usize,
 }
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl Handler {
-    pub(super) fn new(sessions: Arc<Sessions>, memory: Memory) -> Self {
-        Self { sessions, memory }
+    pub(super) fn new(sessions: Arc<Sessions>, memory: Memory, max_metadata: usize) -> Self {
+        Self { sessions, memory, max_metadata }
     }
 
     async fn login(&self, request: Request<ConnectRequest>) -> Result<Welcome> {
@@ -133,7 +135,7 @@ impl EnSyncService for Handler {
     async fn publish_message(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
         let (connection, mut request) = (connection_of(&request), request.into_inner());
         let client_id = std::mem::take(&mut request.client_id);
-        let answer = match self.handle(&connection, &client_id, || read::publish(request)).await {
+        let answer = match self.handle(&connection, &client_id, || read::publish(request, self.max_metadata)).await {
             Ok(Reply::Published { id }) => Ok(id.to_string()),
             Ok(_) => Err(Error::new(ErrorKind::Internal, "the engine answered a publish without an id")),
             Err(error) => Err(error),

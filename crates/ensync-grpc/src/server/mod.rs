@@ -52,7 +52,7 @@ use sessions::Sessions;
 pub fn server(service: Arc<dyn Service>, options: ServerOptions) -> GrpcServer {
     let sessions = Arc::new(Sessions::new(service, options.session_timeout));
     let memory = Memory { known: Pool::new(options.memory_bytes), strangers: Pool::new(options.strangers_bytes) };
-    let handler = Handler::new(sessions, memory.clone());
+    let handler = Handler::new(sessions, memory.clone(), options.max_metadata_bytes);
     let server = EnSyncServiceServer::new(handler).max_decoding_message_size(options.max_message_bytes);
     GrpcServer { server, memory, options }
 }
@@ -69,6 +69,8 @@ pub struct ServerOptions {
     pub session_timeout: Duration,
     /// The largest protobuf message that is taken, in bytes. Default: 16 MiB.
     pub max_message_bytes: usize,
+    /// The longest metadata of an event that is read, in bytes: longer is refused unread. Default: any that a message has room for.
+    pub max_metadata_bytes: usize,
     /// How long a call's message may take to arrive. Default: 2 minutes.
     pub message_timeout: Duration,
     /// What requests may hold, in bytes, on connections that have used no session, all of them together, beside 64 KiB of each.
@@ -84,6 +86,7 @@ impl Default for ServerOptions {
         Self {
             session_timeout: Duration::from_secs(90),
             max_message_bytes: 16 * 1024 * 1024,
+            max_metadata_bytes: usize::MAX,
             message_timeout: Duration::from_secs(120),
             strangers_bytes: 128 * 1024 * 1024,
             memory_bytes: 1024 * 1024 * 1024,

@@ -9,12 +9,13 @@ use ensync_core::{
 
 use crate::generated::*;
 
-pub(super) fn publish(request: PublishRequest) -> Result<Command> {
+/// A publish whose metadata has at most so many bytes.
+pub(super) fn publish(request: PublishRequest, max_metadata: usize) -> Result<Command> {
     Ok(Command::Publish(Publish {
         event: EventName::parse(&request.message_name)?,
         recipient: AppId::parse(&request.delivery_to).map_err(|error| error.context("delivery_to"))?,
         payload: WirePayload::from_wire(request.payload),
-        metadata: Metadata::parse(&request.metadata)?,
+        metadata: Metadata::received(&request.metadata, max_metadata)?,
         payload_metadata: PayloadMetadata::received(request.payload_metadata.as_deref().unwrap_or_default())?,
         idempotency_key: match request.idempotency_key.as_str() {
             "" => None,
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn a_publish_of_an_older_peer_is_read() {
         let Command::Publish(read) =
-            publish(PublishRequest { payload_metadata: Some(String::new()), ..good() }).unwrap()
+            publish(PublishRequest { payload_metadata: Some(String::new()), ..good() }, 2).unwrap()
         else {
             panic!("not a publish")
         };
@@ -115,7 +116,17 @@ mod tests {
             (ErrorKind::InvalidInput, PublishRequest { payload_metadata: Some("{".into()), ..good() }),
             (ErrorKind::InvalidInput, PublishRequest { idempotency_key: "a b".into(), ..good() }),
         ] {
-            assert_eq!(publish(request).unwrap_err().kind(), kind);
+            assert_eq!(publish(request, 64 << 10).unwrap_err().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn metadata_is_refused_by_its_length_before_it_is_read() {
+        for length in [1 << 20, 4 << 20, 16 << 20] {
+            // It is not JSON, which nobody finds out.
+            let request = PublishRequest { metadata: "{".repeat(length), ..good() };
+            let told = publish(request, 64 << 10).unwrap_err().to_string();
+            assert_eq!(told, format!("the metadata has {length} bytes, this engine takes 65536"));
         }
     }
 

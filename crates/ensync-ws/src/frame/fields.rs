@@ -15,12 +15,15 @@ const WHITE: [char; 4] = [' ', '\n', '\r', '\t'];
 pub(super) struct Fields<'a> {
     verb: &'a str,
     pairs: Vec<(&'a str, &'a str)>,
+    /// The longest metadata that is read, in bytes.
+    pub(super) max_metadata: usize,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn split(frame: &'a str) -> Result<Self> {
+    /// Splits a frame whose metadata has at most so many bytes.
+    pub(super) fn split(frame: &'a str, max_metadata: usize) -> Result<Self> {
         let (verb, mut rest) = frame.split_once(';').unwrap_or((frame, ""));
-        let mut fields = Self { verb, pairs: Vec::with_capacity(8) };
+        let mut fields = Self { verb, pairs: Vec::with_capacity(8), max_metadata };
         while !rest.is_empty() {
             let place = frame.len() - rest.len();
             let Some((key, after)) = rest.split_once("=:").filter(|(key, _)| is_key(key)) else {
@@ -38,13 +41,16 @@ impl<'a> Fields<'a> {
             }
             let (value, next) = match key {
                 "REASON" => (after, ""),
-                // What is too long to be read is passed over: it says nothing.
-                "PAYLOAD_METADATA" if after.len() > PayloadMetadata::MAX_BYTES && is_long(after) => {
-                    let (_, rest) = skip_json(after).unwrap_or_default();
-                    behind("", rest).map_err(|why| fields.wrong(format_args!("byte {place}: {key} {why}")))?
-                }
                 "METADATA" | "PAYLOAD_METADATA" if after.trim_start_matches(WHITE).starts_with('{') => {
-                    split_json(after).map_err(|why| fields.wrong(format_args!("byte {place}: {key} {why}")))?
+                    if key == "METADATA" && is_longer(after, max_metadata) {
+                        let message = format!(
+                            "{}: METADATA does not end within the {max_metadata} bytes that this engine takes",
+                            fields.known_verb()
+                        );
+                        return Err(Error::new(ErrorKind::InvalidInput, message));
+                    }
+                    let split = if key == "METADATA" { split_json(after) } else { split_about(after) };
+                    split.map_err(|why| fields.wrong(format_args!("byte {place}: {key} {why}")))?
                 }
                 _ => after.split_once(';').unwrap_or((after, "")),
             };
@@ -86,15 +92,18 @@ impl<'a> Fields<'a> {
     }
 
     fn wrong(&self, why: std::fmt::Arguments<'_>) -> Error {
-        let verb = VERBS.iter().find(|known| **known == self.verb).unwrap_or(&"a frame without a verb");
-        Error::new(ErrorKind::Protocol, format!("{verb}: {why}"))
+        Error::new(ErrorKind::Protocol, format!("{}: {why}", self.known_verb()))
+    }
+
+    fn known_verb(&self) -> &'static str {
+        VERBS.iter().find(|known| **known == self.verb).unwrap_or(&"a frame without a verb")
     }
 }
 
-/// Whether the object that a text begins with is longer than what is read.
-fn is_long(text: &str) -> bool {
-    let begins = text.trim_start_matches(WHITE).starts_with('{');
-    begins && skip_json(text).is_some_and(|(object, _)| object.len() > PayloadMetadata::MAX_BYTES)
+/// Whether the object that a text begins with has more bytes than this. No more of it is looked at.
+fn is_longer(text: &str, most: usize) -> bool {
+    let text = text.trim_start_matches(WHITE);
+    text.len() > most && skip_json(text.get(..text.floor_char_boundary(most)).unwrap_or_default()).is_none()
 }
 
 fn is_key(text: &str) -> bool {
@@ -105,6 +114,15 @@ fn is_key(text: &str) -> bool {
 fn split_json(text: &str) -> Result<(&str, &str), String> {
     let (value, rest) = ensync_core::split_json(text).map_err(|error| format!("is not JSON: {error}"))?;
     behind(value, rest)
+}
+
+/// The same for what is said of a payload. Of what is too long to be read, no more is looked at than where it ends.
+fn split_about(text: &str) -> Result<(&str, &str), String> {
+    let skipped = if text.len() > PayloadMetadata::MAX_BYTES { skip_json(text) } else { None };
+    match skipped {
+        Some((object, rest)) if object.len() > PayloadMetadata::MAX_BYTES => behind(object, rest),
+        _ => split_json(text),
+    }
 }
 
 /// A JSON value, and what follows the semicolon behind it.
@@ -185,7 +203,7 @@ mod tests {
     use super::*;
 
     fn pairs(frame: &str) -> Vec<(&str, &str)> {
-        Fields::split(frame).unwrap().pairs
+        Fields::split(frame, usize::MAX).unwrap().pairs
     }
 
     #[test]
@@ -203,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_to_be_read_says_nothing() {
+    fn what_is_too_long_to_be_read_ends_where_its_braces_do() {
         let about = |fields: usize| {
             let fields: Vec<_> = (0..fields).map(|n| format!("\"}};a{n}\":\"string\"")).collect();
             format!("{{\"skeleton\":{{{}}}}}", fields.join(","))
@@ -212,9 +230,31 @@ mod tests {
             let about = about(fields);
             assert_eq!(about.len() <= PayloadMetadata::MAX_BYTES, is_read);
             let frame = format!("PUB;PAYLOAD_METADATA=:{about} ;A=:1");
-            let value = if is_read { about.as_str() } else { "" };
-            assert_eq!(pairs(&frame), [("PAYLOAD_METADATA", value), ("A", "1")], "{fields}");
+            assert_eq!(pairs(&frame), [("PAYLOAD_METADATA", about.as_str()), ("A", "1")], "{fields}");
+            // What is wrong in it is found where it is read.
+            let broken = frame.replacen("\"string\"", "string", 1);
+            assert_eq!(Fields::split(&broken, 0).is_err(), is_read, "{fields}");
         }
+    }
+
+    /// What would be found wrong behind the longest that is taken is not: nobody has looked there.
+    #[test]
+    fn metadata_is_refused_by_its_length_before_it_is_read() {
+        const MOST: usize = 64 << 10;
+        for length in [1 << 20, 4 << 20, 16 << 20] {
+            for faulty in ["\u{1}", "\",", "}", "]]]", "é"] {
+                let frame = format!("PUB;EVENT_NAME=:a;METADATA=:{{\"a\":[\"{}{faulty}", "é;".repeat(length / 3));
+                let error = Fields::split(&frame, MOST).unwrap_err();
+                let told = "PUB: METADATA does not end within the 65536 bytes that this engine takes";
+                assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, told));
+            }
+        }
+        let longest = format!("{{\"a\":\"{}\"}}", ";".repeat(MOST - 8));
+        let frame = format!("PUB;METADATA=: {longest} ;A=:1");
+        assert_eq!(Fields::split(&frame, MOST).unwrap().pairs, [("METADATA", longest.as_str()), ("A", "1")]);
+        assert!(Fields::split(&frame, MOST - 1).is_err());
+        // A limit that is no place between two characters.
+        assert!(Fields::split("PUB;METADATA=:{\"é\":1}", 3).is_err());
     }
 
     #[test]
@@ -237,7 +277,7 @@ mod tests {
             (many.as_str(), "more than 32 keys"),
             (deep.as_str(), "METADATA is not JSON"),
         ] {
-            let error = Fields::split(frame).unwrap_err();
+            let error = Fields::split(frame, usize::MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol);
             assert!(error.to_string().contains(part), "{frame:.40}: {error}");
         }
@@ -250,7 +290,7 @@ mod tests {
         assert_eq!(pairs(&whole), [("METADATA", given), ("N", "7")]);
         let frame = Writer::new("PUB", 64).json("METADATA", given, false).number("N", 7).finish();
         assert_eq!(frame, r#"PUB;METADATA=:{"a\u003bb":"\\\u003b\u003b"};N=:7"#);
-        let json: serde_json::Value = serde_json::from_str(Fields::split(&frame).unwrap().pairs[0].1).unwrap();
+        let json: serde_json::Value = serde_json::from_str(pairs(&frame)[0].1).unwrap();
         assert_eq!(json["a;b"], "\\;;");
     }
 }

@@ -31,16 +31,25 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Protocol`] if the frame is not of the grammar or lacks a key; the kind of the value's own type
+    /// As [`parse_within`](Self::parse_within).
+    pub fn parse(frame: &str) -> Result<Self> {
+        Self::parse_within(frame, usize::MAX)
+    }
+
+    /// Reads a frame whose metadata has at most so many bytes: what is longer is refused before it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the metadata is longer; [`ErrorKind::Protocol`] if the frame is not of the grammar or lacks a key; the kind of the value's own type
     /// ([`InvalidEventName`](ErrorKind::InvalidEventName), [`InvalidKey`](ErrorKind::InvalidKey),
     /// [`InvalidInput`](ErrorKind::InvalidInput)) if a value is not what it should be. The message names verb and key.
-    pub fn parse(frame: &str) -> Result<Self> {
+    pub fn parse_within(frame: &str, max_metadata_bytes: usize) -> Result<Self> {
         match frame {
             PING => return Ok(Self::Ping),
             PONG => return Ok(Self::Pong),
             _ => {}
         }
-        let fields = Fields::split(frame)?;
+        let fields = Fields::split(frame, max_metadata_bytes)?;
         let command = match fields.verb() {
             "CONN" => return fields.read("ACCESS_KEY", AppKey::parse_received).map(Self::Login),
             "PUB" => Command::Publish(publish(&fields)?),
@@ -224,7 +233,7 @@ fn publish(fields: &Fields<'_>) -> Result<Publish> {
                 ))
             }
         })?,
-        metadata: fields.read("METADATA", Metadata::parse)?,
+        metadata: fields.read("METADATA", |text| Metadata::received(text, fields.max_metadata))?,
         payload_metadata: fields.read_optional("PAYLOAD_METADATA", PayloadMetadata::received)?.flatten(),
         idempotency_key: fields.read_if_there("IDEMPOTENCY_KEY", IdempotencyKey::parse)?,
     })

@@ -171,7 +171,7 @@ impl Connection {
     /// Carries out a frame's command. A refusal takes its place in the queue like any other answer.
     fn start(&mut self, text: &str) {
         let refuse = |error| Answered { weight: weight(text, 0), result: Err(error) };
-        let refusal = match Request::parse(text) {
+        let refusal = match Request::parse_within(text, self.options.max_metadata_bytes) {
             Ok(Request::Command { client_id, command }) if client_id == self.peer.client_id => {
                 // A replay is a short question with a long answer.
                 let answer =

@@ -41,6 +41,8 @@ pub struct ServerOptions {
     pub ping_interval: Duration,
     /// The longest frame taken, in bytes; before the login it is 4 KiB, and 64 KiB for all of them. 16 MiB.
     pub max_frame_bytes: usize,
+    /// The longest metadata of an event that is read, in bytes: longer is refused unread. Any that a frame has room for.
+    pub max_metadata_bytes: usize,
     /// How many commands of one connection may be under way. Further ones stay unread, and TCP makes the client wait. 1,024.
     pub max_in_flight: usize,
     /// Cancelled when the engine stops: who is not logged in is then sent away with code 1001. Sessions end by their inbox.
@@ -55,6 +57,7 @@ impl Default for ServerOptions {
             login_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(30),
             max_frame_bytes: socket::MAX_FRAME_BYTES,
+            max_metadata_bytes: usize::MAX,
             max_in_flight: 1024,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),

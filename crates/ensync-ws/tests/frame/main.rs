@@ -56,6 +56,7 @@ fn official() -> Vec<(String, Command)> {
         byte_size: 9,
         skeleton: Some([("a".to_owned(), FieldType::Integer)].into()),
         field_count: Some(1),
+        unread: false,
     };
     let with_shape = Publish { payload_metadata: Some(shape), ..publish(r#"{"headers":{"a":"}"},"persist":true}"#) };
     vec![

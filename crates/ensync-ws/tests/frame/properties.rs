@@ -65,6 +65,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                     byte_size,
                     field_count: Some(skeleton.len() as u64),
                     skeleton: Some(skeleton),
+                    unread: false,
                 }),
                 idempotency_key: key.map(|key| IdempotencyKey::parse(&key).unwrap()),
             })

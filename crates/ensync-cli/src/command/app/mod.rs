@@ -71,7 +71,7 @@ struct Create {
     /// The app's name, for people.
     #[arg(value_parser = AppName::parse)]
     name: AppName,
-    /// Create it also if another app has that name: then only ids tell the two apart.
+    /// Create it also if another app has that name, or one that looks like it: then only ids tell the two apart.
     #[arg(long)]
     same_name: bool,
     /// What it may do with every event name. `ensync event grant` says more.

@@ -15,7 +15,8 @@ pub(super) fn look(path: &Path, findings: &mut Findings) -> Outcome {
         Ok(about) if about.is_dir() => about,
         Ok(_) => return findings.add("directory", Status::Failed, format!("{shown} is no directory")),
         Err(cause) => {
-            let text = format!("{shown}: {cause}; `ensync serve --data {shown}` would make it");
+            let typed = shown.to_string();
+            let text = format!("{shown}: {cause}; `ensync serve --data {}` would make it", crate::shell::word(&typed));
             return findings.add("directory", Status::Failed, text);
         }
     };

@@ -86,7 +86,7 @@ async fn follow(
                         Err(error) => bulk.answered(&line, Err(in_a_line(error))),
                         Ok(payload) if bulk.begin(&line) => {
                             // What is another text is another event, whatever its number is.
-                            let key = format!("{run}-{}-{}", line.number, lines::hex(&line.own));
+                            let key = lines::key(run, &line);
                             let publishing = common.publish(client, payload, Some(&key)).into_future();
                             flight.push(async move { (line, publishing.await) });
                             next = next.max(Instant::now().checked_sub(EVERY).unwrap_or(next)) + pause;

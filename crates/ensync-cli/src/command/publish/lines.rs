@@ -17,6 +17,14 @@ const WAITING: usize = 16;
 /// A hash of a line's text, white space and a byte order mark around it aside.
 pub(super) type Own = [u8; 16];
 
+/// The longest text that stands behind a key in the key of a line, in bytes: the line's number and its hash, each behind a hyphen.
+pub(super) const KEY_OF_A_LINE: usize = 1 + 20 + 1 + 2 * size_of::<Own>();
+
+/// The idempotency key of a line.
+pub(super) fn key(of_all: &str, line: &Line) -> String {
+    format!("{of_all}-{}-{}", line.number, hex(&line.own))
+}
+
 /// A line.
 pub(super) struct Line {
     /// Counted from 1.

@@ -56,7 +56,7 @@ pub(crate) struct Publish {
     #[arg(long)]
     sign: bool,
     /// The engine accepts an event with this key once for each recipient, however often it is published. With --file, the line's
-    /// number and a hash of its text are appended.
+    /// number and a hash of its text are appended: then it has 202 characters at most.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// How long to try, the login and outages included, before an event is given up; with --file, each of them. (The first
@@ -177,6 +177,13 @@ impl Publish {
         }
         if let Some(key) = &self.idempotency_key {
             IdempotencyKey::parse(key).map_err(|error| Problem::at("--idempotency-key", &error))?;
+            let most = IdempotencyKey::MAX_BYTES - lines::KEY_OF_A_LINE;
+            if self.file.is_some() && key.len() > most {
+                let (length, why) = (key.len(), "the line's number and a hash of its text are appended");
+                return Err(Problem::usage(format!(
+                    "--idempotency-key: with --file {most} characters at most, for {why}; this one has {length}"
+                )));
+            }
         }
         let (sign, timeout, persist) = (self.sign, self.timeout, self.persist);
         Ok(Common { event: self.event.clone(), to: recipients(&self.to)?, headers, suite, sign, timeout, persist })

@@ -4,10 +4,26 @@
 export type Members = Map<string, string>;
 
 const SPACE = /[ \t\n\r]*/y;
-const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SCALAR = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null/y;
 const DEEPEST = 127;
 const HALF = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+
+/** Where a text in quotes ends that begins at `at`: behind its closing mark, or -1 if it breaks the rule. No regular expression: one that
+ * repeats a choice takes room on a stack for each character, and a payload has millions. */
+function endOfString(text: string, at: number): number {
+    for (let next = at + 1; next < text.length; next++) {
+        const code = text.charCodeAt(next);
+        if (code === 0x22) return next + 1;
+        if (code < 0x20) return -1;
+        if (code !== 0x5c) continue;
+        const escape = text.charAt(++next);
+        if (escape === "u") {
+            if (!/^[0-9a-fA-F]{4}$/.test(text.slice(next + 1, next + 5))) return -1;
+            next += 4;
+        } else if (escape === "" || !'"\\/bfnrt'.includes(escape)) return -1;
+    }
+    return -1;
+}
 
 /** The members of the object that a text consists of; `null` if it is none, or breaks the rule. */
 export const readMembers = (text: string): Members | null => readObject(text).members;
@@ -27,9 +43,11 @@ export function readObject(text: string): { members: Members | null; at: number;
     const space = () => void take(SPACE);
     const is = (character: string): boolean => text[at] === character && ++at > 0;
     const string = (): string | null => {
-        const raw = take(STRING);
-        const value = raw === null ? null : (JSON.parse(raw) as string);
-        return value === null || HALF.test(value) ? null : value;
+        const end = text[at] === '"' ? endOfString(text, at) : -1;
+        if (end < 0) return null;
+        const value = JSON.parse(text.slice(at, end)) as string;
+        at = end;
+        return HALF.test(value) ? null : value;
     };
     const value = (depth: number): boolean => {
         if (text[at] === '"') return string() !== null;

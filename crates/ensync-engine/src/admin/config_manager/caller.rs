@@ -190,7 +190,7 @@ mod tests {
         for name in &names {
             api.broker.register_event(EventName::parse(name).unwrap(), EventOptions::default()).await.unwrap();
         }
-        let body = serde_json::json!({ "send": names }).to_string();
+        let body = serde_json::json!({ "send": names, "receive": [] }).to_string();
         let path = format!("/access-key/{}/permissions", keys::id_of(&id));
         let change = api.router.call(request("POST", &path, api.token.expose(), body));
         assert!(change.now_or_never().is_none(), "its caller hangs up while it is under way");

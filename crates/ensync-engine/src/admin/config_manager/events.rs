@@ -2,7 +2,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ensync_core::{Error, ErrorKind, EventName, Schema};
+use ensync_core::{Error, ErrorKind, EventName, Given, Schema};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -131,9 +131,9 @@ pub(super) async fn change(
     changes.begins("event.change", &name);
     if !wanted.name.is_empty() && wanted.name != name.as_str() {
         let message = format!(
-            "an event name cannot be changed, for events wait under it and clients call it by it: register {:?} beside {name}, \
+            "an event name cannot be changed, for events wait under it and clients call it by it: register {} beside {name}, \
              let the clients change, and delete {name} with `ensync event delete`",
-            wanted.name
+            Given(&wanted.name)
         );
         return Err(Error::new(ErrorKind::Conflict, message).into());
     }

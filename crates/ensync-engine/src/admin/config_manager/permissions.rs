@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ensync_core::{Error, ErrorKind, EventName, Result};
+use ensync_core::{Error, ErrorKind, EventName, Given, Result};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -15,18 +15,16 @@ const EVERY: &str = "*";
 /// More names than this are rights in `"*"`, or a mistake.
 const MAX_NAMES: usize = 1_000;
 
-/// What an access key may do.
+/// What an access key may do: all of it. Whoever left one of the lists out, or wrote another name for it, would take rights away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Permissions {
     /// The event names that it may publish; `"*"`: every one.
-    #[schema(value_type = Vec<String>)]
-    send: Option<Vec<String>>,
+    send: Vec<String>,
     /// The event names that it may subscribe to and replay; `"*"`: every one.
-    #[schema(value_type = Vec<String>)]
-    receive: Option<Vec<String>>,
-    /// What `"*"` does not hold for. To send back what was answered changes nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    receive: Vec<String>,
+    /// What `"*"` does not hold for. To send these permissions back as they were answered changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     resources: Option<Except>,
 }
 
@@ -79,7 +77,9 @@ impl Permissions {
     /// What an app may do.
     pub(super) fn of(app: &AppInfo) -> Self {
         let names = |every: bool, may: fn(&Rights) -> bool| {
-            let names = app.grants.iter().filter(|(_, rights)| may(rights) != every).map(|(name, _)| name.to_string());
+            // No name is their word for every one; what is stored may be.
+            let names = app.grants.iter().filter(|(name, rights)| may(rights) != every && name.as_str() != EVERY);
+            let names = names.map(|(name, _)| name.to_string());
             match every {
                 true => (vec![EVERY.to_owned()], names.collect()),
                 false => (names.collect(), Vec::new()),
@@ -89,7 +89,7 @@ impl Permissions {
         let (receive, receive_except) = names(app.rights.subscribe, |rights| rights.subscribe);
         let is_whole = send_except.is_empty() && receive_except.is_empty();
         let resources = Except { send_except: Some(send_except), receive_except: Some(receive_except) };
-        Self { send: Some(send), receive: Some(receive), resources: Some(resources).filter(|_| !is_whole) }
+        Self { send, receive, resources: Some(resources).filter(|_| !is_whole) }
     }
 
     /// What they mean.
@@ -99,21 +99,21 @@ impl Permissions {
     /// [`ErrorKind::InvalidEventName`], or [`ErrorKind::InvalidInput`] if there are too many, or one is both given and withheld.
     pub(super) fn read(&self) -> Result<Meant> {
         let named = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
-        let (send, receive) = (named(&self.send), named(&self.receive));
+        let (send, receive) = (&self.send, &self.receive);
         let except = self.resources.clone().unwrap_or_default();
         let (send_except, receive_except) = (named(&except.send_except), named(&except.receive_except));
-        if [&send, &receive, &send_except, &receive_except].iter().map(|names| names.len()).sum::<usize>() > MAX_NAMES {
+        if [send, receive, &send_except, &receive_except].iter().map(|names| names.len()).sum::<usize>() > MAX_NAMES {
             let message = format!("permissions name more than {MAX_NAMES} events; \"{EVERY}\" means every one");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let every = |names: &[String]| names.iter().any(|name| name == EVERY);
-        let default = Rights { publish: every(&send), subscribe: every(&receive) };
+        let default = Rights { publish: every(send), subscribe: every(receive) };
         let mut grants: BTreeMap<EventName, Rights> = BTreeMap::new();
         // A name that was taken once, and would not be now, is there as well: that it must be registered is checked apart.
         let read = |name: &String, place: &str| {
             EventName::parse_stored(name).map_err(|error| error.context(format_args!("permissions: {place}")))
         };
-        for (names, place, publish) in [(&send, "send", true), (&receive, "receive", false)] {
+        for (names, place, publish) in [(send, "send", true), (receive, "receive", false)] {
             for name in names.iter().filter(|name| *name != EVERY) {
                 let rights = grants.entry(read(name, place)?).or_insert(default);
                 rights.publish |= publish;
@@ -121,12 +121,12 @@ impl Permissions {
             }
         }
         for (names, given, place, publish) in [
-            (&send_except, &send, "resources: send_except", true),
-            (&receive_except, &receive, "resources: receive_except", false),
+            (&send_except, send, "resources: send_except", true),
+            (&receive_except, receive, "resources: receive_except", false),
         ] {
             for name in names {
                 if given.contains(name) {
-                    let message = format!("permissions: {place}: {name} is both given and withheld");
+                    let message = format!("permissions: {place}: {} is both given and withheld", Given(name));
                     return Err(Error::new(ErrorKind::InvalidInput, message));
                 }
                 let rights = grants.entry(read(name, place)?).or_insert(default);
@@ -236,18 +236,36 @@ mod tests {
         let grants: Vec<_> = meant.grants.iter().map(|(name, rights)| (name.as_str(), *rights)).collect();
         assert_eq!(grants, [("a", rights(false, true)), ("b", rights(false, false))]);
         for contradiction in [
-            r#"{"send":["*","a"],"resources":{"send_except":["a"]}}"#,
-            r#"{"receive":["a"],"resources":{"receive_except":["a"]}}"#,
+            r#"{"send":["*","a"],"receive":[],"resources":{"send_except":["a"]}}"#,
+            r#"{"send":[],"receive":["a"],"resources":{"receive_except":["a"]}}"#,
         ] {
             assert!(read(contradiction).unwrap_err().to_string().contains("both given and withheld"));
         }
 
-        for nothing in ["{}", r#"{"send":null,"receive":[]}"#] {
-            assert_eq!(read(nothing).unwrap(), Meant { default: Rights::NONE, grants: BTreeMap::new() });
-        }
-        assert!(read(r#"{"send":["a b"]}"#).unwrap_err().to_string().contains("permissions: send"));
+        let nothing = Meant { default: Rights::NONE, grants: BTreeMap::new() };
+        assert_eq!(read(r#"{"send":[],"receive":[]}"#).unwrap(), nothing);
+        assert!(read(r#"{"send":["a b"],"receive":[]}"#).unwrap_err().to_string().contains("permissions: send"));
         let many: Vec<String> = (0..=MAX_NAMES).map(|n| format!("n{n}")).collect();
-        assert!(Permissions { send: Some(many), ..Permissions::default() }.read().is_err());
+        assert!(Permissions { send: many, ..Permissions::default() }.read().is_err());
+    }
+
+    /// It would be taken for no rights.
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        for (json, why) in [
+            ("{}", "send"),
+            (r#"{"send":["*"]}"#, "receive"),
+            (r#"{"receive":["*"]}"#, "send"),
+            (r#"{"send":null,"receive":[]}"#, "null"),
+            (r#"{"send":["*"],"receive":null}"#, "null"),
+            (r#"{"sent":["*"],"receive":["*"]}"#, "sent"),
+            (r#"{"send":[],"receive":[],"Resources":{}}"#, "Resources"),
+            (r#"{"id":"x","name":"shop","permissions":{"send":["*"],"receive":["*"]}}"#, "id"),
+            (r#"{"permissions":{"send":["*"],"receive":["*"]}}"#, "permissions"),
+        ] {
+            let error = serde_json::from_str::<Permissions>(json).unwrap_err().to_string();
+            assert!(error.contains(why), "{json}: {error}");
+        }
     }
 
     /// What was answered, sent back, means what is so.
@@ -255,13 +273,17 @@ mod tests {
     fn an_answer_sent_back_changes_nothing() {
         let all = [rights(true, true), rights(true, false), rights(false, true), rights(false, false)];
         let names = ["a", "b", "c"].map(|name| EventName::parse(name).unwrap());
+        let stored = EventName::parse_stored(EVERY).unwrap();
         let mut tried = 0;
         for default in all {
             for pick in 0..5_usize.pow(3) {
                 let picked = [pick % 5, pick / 5 % 5, pick / 25];
                 let grants = names.iter().zip(picked).filter_map(|(name, at)| Some((name.clone(), *all.get(at)?)));
                 let grants: BTreeMap<EventName, Rights> = grants.filter(|(_, rights)| *rights != default).collect();
-                let app = AppInfo { rights: default, grants: grants.clone().into_iter().collect(), ..app() };
+                // A name that an earlier version took is none of theirs.
+                let other = Rights { publish: !default.publish, subscribe: !default.subscribe };
+                let all = grants.clone().into_iter().chain([(stored.clone(), other)]).collect();
+                let app = AppInfo { rights: default, grants: all, ..app() };
                 let told = serde_json::to_string(&Permissions::of(&app)).unwrap();
                 assert_eq!(read(&told).unwrap(), Meant { default, grants }, "{told}");
                 tried += 1;

@@ -36,6 +36,22 @@ fn a_second_app_of_a_name_is_made_only_when_told() {
 }
 
 #[test]
+fn a_name_that_looks_like_another_apps_is_taken_only_when_told() {
+    let mut bench = Bench::new();
+    bench.administer(create(50, 50, "caf\u{e9} du nord")).unwrap();
+    for name in ["cafe\u{301} du nord", "caf\u{e9}\u{a0}du nord", "caf\u{e9}  du\u{2003}nord"] {
+        let error = bench.administer(create(51, 51, name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{name}");
+        assert!(error.to_string().contains("a name that looks like"), "{error}");
+    }
+    let AdminCommand::CreateApp { id, name, key_hash, rights, .. } = create(51, 51, "cafe\u{301} du nord") else {
+        unreachable!()
+    };
+    bench.administer(AdminCommand::CreateApp { id, name, key_hash, rights, same_name: true }).unwrap();
+    bench.administer(create(52, 52, "cafe du nord")).unwrap();
+}
+
+#[test]
 fn options_are_checked_and_replaced_and_first_use_does_not_touch_them() {
     let mut bench = Bench::with(|settings| settings.dev = true, EventOptions::default());
     let options = EventOptions {

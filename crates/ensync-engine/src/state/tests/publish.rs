@@ -119,7 +119,9 @@ fn a_schema_is_checked_on_what_the_sender_says() {
         |payload_metadata| bench.publish_as(&shop, Publish { payload_metadata, ..publish("b25l") }).map(drop);
     publish_about(about(r#"{"order":"o-1","more":1}"#)).unwrap();
     publish_about(None).unwrap();
-    publish_about(Some(PayloadMetadata { byte_size: 1, skeleton: None, field_count: None })).unwrap();
+    publish_about(Some(PayloadMetadata { byte_size: 1, ..PayloadMetadata::default() })).unwrap();
+    let error = publish_about(Some(PayloadMetadata { unread: true, ..PayloadMetadata::default() })).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PayloadTooLarge);
     let error = publish_about(about(r#"{"order":1}"#)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
     assert!(error.to_string().contains(EVENT), "{error}");
