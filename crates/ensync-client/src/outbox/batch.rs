@@ -74,20 +74,24 @@ impl<'a> Batch<'a> {
     /// What the tables hold now, and whether that is news.
     pub(super) fn end(mut self) -> Result<(Count, bool)> {
         let steps = self.count.clock.map_or_else(Steps::default, |(_, steps)| steps);
-        // That the clock was set must not be forgotten with this process.
-        self.changed |= self.time.is_some_and(|time| time.steps != steps);
+        // That the clock was set must not be forgotten with this process. To open the file again writes that as well, so it does not count
+        // as a change: it must not pass for the transaction that is looked for.
+        let was_set = self.time.is_some_and(|time| time.steps != steps);
         if self.changed {
+            // By this a transaction whose end failed is told from one that never was.
+            self.count.changes = self.count.changes.saturating_add(1);
+        }
+        let writes = self.changed || was_set;
+        if writes {
             if let Some(Time { now, steps, .. }) = self.time {
                 self.meta.insert(TIME, now.as_millis()).map_err(failed)?;
                 self.meta.insert(STEPS, steps.stored()).map_err(failed)?;
                 self.count.clock = Some((now, steps));
             }
             self.count.oldest = self.oldest()?;
-            // By this a transaction whose end failed is told from one that never was.
-            self.count.changes = self.count.changes.saturating_add(1);
             self.meta.insert("changes", self.count.changes).map_err(failed)?;
         }
-        Ok((self.count, self.changed))
+        Ok((self.count, writes))
     }
 
     /// Checks the format, and counts what is there.

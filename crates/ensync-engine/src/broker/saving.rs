@@ -45,8 +45,10 @@ impl Maintenance {
             return;
         }
         // A long backlog is not to be written over and over, unless space is wanted.
-        let due = self.weight >= self.due.max(self.growth * self.size)
+        let grown = self.weight >= self.due.max(self.growth * self.size)
             || self.short && self.weight >= self.step.min(self.due).max(self.size / 2);
+        // In one of somebody who only looks what has expired by his clock would be missing.
+        let due = grown && !self.retention.only_looks;
         if due && self.saves.next().is_none() && self.saving.is_none() && self.is_of_use() {
             self.begin_slices(partition);
         }

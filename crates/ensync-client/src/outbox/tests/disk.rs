@@ -6,6 +6,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use tokio::sync::oneshot;
 
+use super::super::clock::tests::Machine;
 use super::super::entry::Reason;
 use super::super::reserve::Reserve;
 use super::super::store::failed;
@@ -38,12 +39,16 @@ impl Disk {
     }
 
     fn store(&self, reserve: impl Reserve + 'static) -> Result<Store> {
+        self.store_by(reserve, clock::machine())
+    }
+
+    fn store_by(&self, reserve: impl Reserve + 'static, clock: clock::Source) -> Result<Store> {
         let disk = self.clone();
         Store::open(
             Box::new(move || disk.open()),
             OutboxOptions::new().max_age(Duration::MAX),
             Box::new(reserve),
-            clock::machine(),
+            clock,
         )
     }
 }
@@ -388,5 +393,24 @@ fn an_outbox_that_filled_its_disk_takes_events_again_once_it_is_drained() {
         assert_eq!(store.count.status().waiting, 0);
         let (ids, _) = store.put(|batch| batch.put(&[entry(2)], NOW)).unwrap();
         store.take_out(|batch| batch.done(ids[0])).unwrap();
+    }
+}
+
+/// To open the file again writes that the clock was set. That is not the event.
+#[test]
+fn an_event_that_was_lost_is_not_told_as_kept_because_the_clock_was_set() {
+    for loses in [true, false] {
+        let (disk, machine) = (Disk::of(u64::MAX), Machine::at("1970-01-01T00:00:10Z"));
+        let mut store = disk.store_by(NoRoom, machine.source()).unwrap();
+        put(&mut store, 1).unwrap();
+        machine.set("2026-11-28T10:00:00Z");
+        store.look();
+        disk.loses.store(loses, Ordering::Relaxed);
+        disk.syncs.store(0, Ordering::Relaxed);
+        let told = put(&mut store, 2).is_ok();
+        disk.syncs.store(i64::MAX, Ordering::Relaxed);
+        let now = store.look();
+        let (waits, _) = waiting(&mut store, now);
+        assert_eq!((waits.len(), told), (if told { 2 } else { 1 }, !loses), "loses: {loses}, {waits:?}");
     }
 }

@@ -69,6 +69,9 @@ impl Maintenance {
         if self.drop_unneeded().await {
             return true;
         }
+        if self.retention.only_looks {
+            return false;
+        }
         // What a checkpoint of now covers need not be read back; what the one before it needs is given up with that one.
         _ = self.save_at_once(partition).await;
         if let Err(error) = self.records.log.drop_older_checkpoints().await {

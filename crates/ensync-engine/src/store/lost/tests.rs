@@ -187,6 +187,8 @@ async fn whoever_only_looks_takes_nothing_away() {
     let options = BrokerOptions {
         retention: Retention::unlimited(),
         clock: Arc::new(TokioClock::starting_at(month)),
+        // Whatever is in the log, one is due.
+        checkpoint_bytes: 1,
         ..BrokerOptions::default()
     };
     let disk = DiskOptions { segment_bytes: 64 << 10, ..DiskOptions::default() };
