@@ -32,6 +32,7 @@ pub(crate) fn word(text: &str) -> Cow<'_, str> {
     if !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./:@+=".contains(c)) {
         return Cow::Borrowed(text);
     }
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
     Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))
 }
 

@@ -180,7 +180,7 @@ fn assessment(found: &Assessment) -> Vec<String> {
         lines.push(text.to_owned());
     }
     if found.beginning {
-        lines.push("lost: all that was known before the first file: apps, event names, events".to_owned());
+        lines.push("lost: all that was known before the first file (in the registry apps and event names, in a partition events)".to_owned());
     }
     lines
 }

@@ -66,19 +66,30 @@ impl<K: Clone + Eq + Hash> Holds<K> {
     /// It failed, for a reason that passes.
     pub(super) fn hold(&mut self, one: K, now: Instant) {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        let known = self.hold_alone(one, now);
-        match &mut self.all {
-            // That others fail too, which are tried meanwhile, keeps back none for longer that failed before.
-            Some(all) if all.hold.is_on(now) => {}
-            all if all.is_some() || self.in_a_row >= IN_A_ROW || !known => {
-                *all = Some(All { hold: Hold::after(all.map(|all| all.hold), now, ALL), next: now + PACE });
-            }
-            _ => {}
+        let known = self.enter(one, now);
+        if self.all.is_some() || self.in_a_row >= IN_A_ROW || !known {
+            self.wait_together(now);
         }
     }
 
-    /// It has to wait, for a reason that is nobody else's. False if another had to be forgotten for it.
-    pub(super) fn hold_alone(&mut self, one: K, now: Instant) -> bool {
+    /// It has to wait, for a reason that is nobody else's.
+    pub(super) fn hold_alone(&mut self, one: K, now: Instant) {
+        if !self.enter(one, now) {
+            // More than it is known of: one at a time, or those that are forgotten would be tried without a pause.
+            self.wait_together(now);
+        }
+    }
+
+    /// That others fail too, which are tried meanwhile, keeps back none for longer that failed before.
+    fn wait_together(&mut self, now: Instant) {
+        if !self.all.as_ref().is_some_and(|all| all.hold.is_on(now)) {
+            let before = self.all.as_ref().map(|all| all.hold);
+            self.all = Some(All { hold: Hold::after(before, now, ALL), next: now + PACE });
+        }
+    }
+
+    /// False if another had to be forgotten for it.
+    fn enter(&mut self, one: K, now: Instant) -> bool {
         let next = Hold::after(self.each.get(&one).copied(), now, WAITS.1);
         self.each.insert(one, next);
         if self.each.len() > MOST {

@@ -229,7 +229,7 @@ impl Drain {
             None => {}
             // The next connection is waited for, not a time.
             Some(Trouble::Lost) if self.sender.session.welcome().is_none() => {}
-            Some(Trouble::NotYet) => _ = self.holds.hold_alone(end.lane, Instant::now()),
+            Some(Trouble::NotYet) => self.holds.hold_alone(end.lane, Instant::now()),
             Some(trouble) => {
                 if let Trouble::Odd(id) = trouble {
                     *self.odd.entry(id).or_default() += 1;

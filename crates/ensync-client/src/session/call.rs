@@ -90,11 +90,14 @@ impl Shared {
         let Request { command, deadline, retry, bound, meant, mut room } = request;
         let begun = Instant::now();
         let mut attempts = Attempts::new(retry);
-        let (mut epoch, mut turned_away, mut refused) = (0, None, None::<Error>);
+        let (mut epoch, mut turned_away, mut refused, mut closed) = (0, None, None::<Error>, false);
         let failed = loop {
             let link = match tokio::time::timeout_at(deadline, self.link(bound.as_deref())).await {
                 Ok(Ok(link)) => link,
-                Ok(Err(error)) => break error,
+                Ok(Err(error)) => {
+                    closed = true;
+                    break error;
+                }
                 Err(_) => break self.no_connection(begun.elapsed(), turned_away.as_ref()),
             };
             let taken = match &room {
@@ -170,7 +173,7 @@ impl Shared {
                 }
             }
         };
-        (Err(attempts.told(failed)), epoch)
+        (Err(attempts.told(failed, closed)), epoch)
     }
 
     /// When a command may be repeated after a wait, and what it paid for that; `None` if that is too late.

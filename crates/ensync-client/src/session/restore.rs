@@ -221,7 +221,7 @@ async fn tell(shared: &Shared, live: &LiveLink, slot: &Restore) -> Result<()> {
     // An engine that takes it only after the subscription is told again, and so is one that is not ours: it may begin each subscription
     // without a pause.
     let again = !told || !live.welcome.config.has(Extension::FlowControl);
-    if slot.was_paced && pause.is_none() {
+    if slot.was_paced && pause.is_none() && !shared.registry.is_full(event, &slot.end, live.epoch()) {
         // It may keep a pause by the name, and what paced it is gone.
         match live.call(Command::Continue { event: event.clone() }, limit).await {
             Err(error) if !live.is_usable() || passes(&error, false) => return Err(error),

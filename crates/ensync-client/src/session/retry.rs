@@ -196,12 +196,12 @@ impl Attempts {
         self.made <= 1
     }
 
-    /// What the caller is told when this was the last. That the key or the right is gone is what somebody has to act upon, so that
-    /// goes before a link that was lost; nobody else's word does.
-    pub(super) fn told(self, error: Error) -> Error {
+    /// What the caller is told when this was the last. That the key or the right is gone, for which the client is `closed`, is what
+    /// somebody has to act upon, so that goes before a link that was lost; nobody else's word does.
+    pub(super) fn told(self, error: Error, closed: bool) -> Error {
         match self.unsure {
             Some((_, unsure)) if !error.may_have_happened() => match error.kind() {
-                ErrorKind::Unauthenticated | ErrorKind::Forbidden => error.perhaps_done().context(
+                ErrorKind::Unauthenticated | ErrorKind::Forbidden if closed => error.perhaps_done().context(
                     "it was sent before and may or may not have been carried out, and it could not be repeated",
                 ),
                 _ => {
@@ -379,10 +379,14 @@ mod tests {
         ] {
             let mut attempts = Attempts::new(RetryPolicy::new());
             attempts.failed(&settle(), &ServerConfig::default(), Sent::now(), &lost, 0.5);
-            let error = attempts.told(Error::new(last, "the last word"));
+            let error = attempts.told(Error::new(last, "the last word"), true);
             assert!(error.kind() == told && error.may_have_happened(), "{last:?}: {error:?}");
             assert_eq!(error.to_string().contains("the last word"), last == told, "{error}");
-            let error = Attempts::new(RetryPolicy::new()).told(Error::new(last, "the last word"));
+            let mut attempts = Attempts::new(RetryPolicy::new());
+            attempts.failed(&settle(), &ServerConfig::default(), Sent::now(), &lost, 0.5);
+            let error = attempts.told(Error::new(last, "of a session, or of a command"), false);
+            assert!(error.kind() == Interrupted, "{last:?}: {error:?}");
+            let error = Attempts::new(RetryPolicy::new()).told(Error::new(last, "the last word"), true);
             assert!(error.kind() == last && !error.may_have_happened(), "{last:?}: {error:?}");
         }
     }

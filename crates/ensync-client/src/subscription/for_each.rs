@@ -214,6 +214,10 @@ where
         Ok(Ok(())) => {
             if auto_ack && acker.is_untouched() {
                 settling.settle(Settlement::Ack).await;
+            } else if auto_ack && acker.is_open() && acker.is_lease_lost() {
+                // Somebody else has it, or will: to hand it back could take it from him.
+                acker.let_go();
+                tracing::warn!(event = %acker.event(), id = %acker.id(), "its lease was lost before its handler was done; it is delivered again");
             }
             return;
         }

@@ -69,8 +69,8 @@ impl View {
     }
 }
 
-/// How much of a text is looked at for texts in base64, in bytes.
-const MOST: usize = 64 << 10;
+/// How much of a text is looked at for texts in base64, in bytes: as far beyond what is shown as is looked at for other writings.
+const MOST: usize = (64 << 10) + 1_024;
 /// The shortest text that may be a key or token of an engine, and its letters in base64: the prefix of an app key, and 22 letters.
 const INNER_TEXT: usize = 33;
 const INNER_LETTERS: usize = 44;

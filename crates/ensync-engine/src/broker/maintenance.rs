@@ -225,7 +225,8 @@ impl Maintenance {
                 }
                 Copying::Read(Ok(mut copies)) => {
                     self.missing.append(&mut copies.missing);
-                    if !copies.records.is_empty() {
+                    // What is missing has to be stored as such before its place is dropped.
+                    if !copies.records.is_empty() || !self.missing.is_empty() {
                         return copies.records;
                     }
                 }

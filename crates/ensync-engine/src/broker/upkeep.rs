@@ -17,12 +17,14 @@ impl Task {
         if !missing.is_empty() {
             let gone = self.partition.unreadable_at(&missing);
             let events = gone.len();
-            tracing::error!(
-                events,
-                "the log is damaged: events that wait in a part of it that is about to be dropped cannot be read there, and become dead letters"
-            );
-            // If that cannot be stored, they are found out about when they are delivered.
-            _ = self.store(gone).await;
+            match self.store(gone).await {
+                Ok(()) => tracing::error!(
+                    events,
+                    "the log is damaged: events that wait in a part of it that is about to be dropped cannot be read there, and are dead letters now"
+                ),
+                // Nothing is dropped that something waits for.
+                Err(error) => self.maintenance.give_up(&error),
+            }
         }
         let copies: Vec<_> = copies
             .into_iter()

@@ -169,7 +169,12 @@ impl Partition {
     /// Forgets a run that nothing else knows any more: what that cost.
     fn forget_run(&mut self, number: u32, kind: Kind, first: u64) -> usize {
         let cost = if kind.is_logged() { self.keep_queue(number) } else { 0 };
-        if let Some(queue) = self.queues.get_mut(&number) {
+        // One that went while a checkpoint is made is there still.
+        let queue = match self.queues.get_mut(&number) {
+            None => self.leaving.get_mut(&number),
+            queue => queue,
+        };
+        if let Some(queue) = queue {
             queue.settled.forget(kind, first);
         }
         1 + cost

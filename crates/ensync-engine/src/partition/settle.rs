@@ -131,13 +131,15 @@ impl Partition {
         gone.map(discard).collect()
     }
 
-    /// How many events that are neither settled nor dead letters lie in the log before a place.
+    /// How many events that are neither settled nor dead letters lie in the log before a place. Those that expire are left out: what has
+    /// expired is in no record, so after a crash a clock that is behind has them wait though their place was dropped by right.
     pub(crate) fn waits_before(&self, place: Position) -> usize {
         let waiting = self.queues.iter().flat_map(|(number, queue)| {
             queue.entries.from(0).map(|(seq, entry)| (EventRef { queue: *number, seq }, entry))
         });
         let there = |(event, entry): &(EventRef, &Entry)| {
-            !entry.transient && entry.place != Place::Dead && self.current(*event, entry) < place
+            let lasts = entry.expires_at == super::timers::NEVER && entry.place != Place::Dead;
+            !entry.transient && lasts && self.current(*event, entry) < place
         };
         waiting.filter(there).count()
     }

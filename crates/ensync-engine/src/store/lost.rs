@@ -15,14 +15,15 @@ use crate::log::disk::segment::SegmentReader;
 use crate::random::random;
 
 /// Gives a partition a log that begins with the word that what was before it is lost. The store says first which log that is: whatever
-/// interrupts this, its folder has none then, and it is done again.
+/// interrupts this, its folder has none then, and it is done again. What it said before is kept beside it.
 pub(super) fn make_anew(mut store: Layout, partition: usize) -> Result<Layout> {
     let Some(path) = store.partitions().nth(partition) else { return Ok(store) };
     let id: LogId = random()?;
     let epoch = epoch(&Directory::new(store.registry(), Arc::new(SystemIo)))?;
-    store.replace(partition, id)?;
+    // Made first: where there can be no folder, nothing is changed.
     let directory = Directory::new(path, Arc::new(SystemIo));
     let _lock = directory.enter()?;
+    store.replace(partition, id)?;
     // Its epoch is what those of the other logs are, so that the blocks of its deliveries grow over those of before.
     let gap = Gap { commit: 1, epoch, ..Gap::new(1, HEADER as usize, HEADER as usize + FRAME) };
     let bytes = [&format::header(&id, 1)[..], &gap.frame(&id)].concat();

@@ -127,8 +127,8 @@ impl Assessment {
     fn of_lost(folder: &Path) -> Self {
         let what = "its log is not there: all that waited in this partition is lost with it; if it is on a disk of its own, mount that instead";
         let damage = vec![Damage::new(folder.display().to_string(), None, what)];
-        // What is lost may be anything.
-        Self { damage, settlements: true, beginning: true, ..Self::default() }
+        // What waited there; of what was settled nothing comes again.
+        Self { damage, beginning: true, ..Self::default() }
     }
 
     /// With the names of files as they are below the data directory.

@@ -260,6 +260,7 @@ pub(super) async fn set_permissions(
     Read(wanted): Read<Permissions>,
 ) -> Result<Json<Key>> {
     caller.administers()?;
+    wanted.says_something()?;
     let meant = wanted.read()?;
     let app = one(&admin, &caller, &key).await?;
     changes.begins("app.permissions.set", app.id);

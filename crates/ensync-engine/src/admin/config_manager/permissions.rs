@@ -15,17 +15,27 @@ const EVERY: &str = "*";
 /// More names than this are rights in `"*"`, or a mistake.
 const MAX_NAMES: usize = 1_000;
 
-/// What an access key may do: all of it. Whoever left one of the lists out, or wrote another name for it, would take rights away.
+/// What an access key may do: all of it. A list that is left out is empty, for who sends an empty one may leave it out; one of them has
+/// to be there. Whoever wrote another name for one would take rights away, so no other member is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Permissions {
     /// The event names that it may publish; `"*"`: every one.
-    send: Vec<String>,
+    #[serde(default, deserialize_with = "listed", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>)]
+    send: Option<Vec<String>>,
     /// The event names that it may subscribe to and replay; `"*"`: every one.
-    receive: Vec<String>,
+    #[serde(default, deserialize_with = "listed", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>)]
+    receive: Option<Vec<String>>,
     /// What `"*"` does not hold for. To send these permissions back as they were answered changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resources: Option<Except>,
+}
+
+/// A list; null is none.
+fn listed<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(from).map(Some)
 }
 
 /// Names that are withheld from an access key which may otherwise do it with every name.
@@ -89,7 +99,21 @@ impl Permissions {
         let (receive, receive_except) = names(app.rights.subscribe, |rights| rights.subscribe);
         let is_whole = send_except.is_empty() && receive_except.is_empty();
         let resources = Except { send_except: Some(send_except), receive_except: Some(receive_except) };
-        Self { send, receive, resources: Some(resources).filter(|_| !is_whole) }
+        Self { send: Some(send), receive: Some(receive), resources: Some(resources).filter(|_| !is_whole) }
+    }
+
+    /// That one of the lists is there: who misspells both, or sends something else, means something else.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`].
+    pub(super) fn says_something(&self) -> Result<()> {
+        if self.send.is_some() || self.receive.is_some() {
+            return Ok(());
+        }
+        let message =
+            "permissions: neither \"send\" nor \"receive\" is there; to take all rights away, send both as empty lists";
+        Err(Error::new(ErrorKind::InvalidInput, message))
     }
 
     /// What they mean.
@@ -99,7 +123,7 @@ impl Permissions {
     /// [`ErrorKind::InvalidEventName`], or [`ErrorKind::InvalidInput`] if there are too many, or one is both given and withheld.
     pub(super) fn read(&self) -> Result<Meant> {
         let named = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
-        let (send, receive) = (&self.send, &self.receive);
+        let (send, receive) = (&named(&self.send), &named(&self.receive));
         let except = self.resources.clone().unwrap_or_default();
         let (send_except, receive_except) = (named(&except.send_except), named(&except.receive_except));
         if [send, receive, &send_except, &receive_except].iter().map(|names| names.len()).sum::<usize>() > MAX_NAMES {
@@ -172,8 +196,9 @@ impl Meant {
     ///
     /// As [`Broker::grant`].
     pub(super) async fn give(self, broker: &Broker, app: &AppInfo) -> Result<()> {
-        let none_of_these: Vec<EventName> =
-            app.grants.iter().map(|(name, _)| name).filter(|name| !self.grants.contains_key(*name)).cloned().collect();
+        let none_of_these = app.grants.iter().map(|(name, _)| name).filter(|name| !self.grants.contains_key(*name));
+        // What is not shown is not said, either.
+        let none_of_these: Vec<EventName> = none_of_these.filter(|name| name.as_str() != EVERY).cloned().collect();
         for (name, rights) in self.grants {
             broker.grant(app.id, Some(name), rights).await?;
         }
@@ -246,16 +271,13 @@ mod tests {
         assert_eq!(read(r#"{"send":[],"receive":[]}"#).unwrap(), nothing);
         assert!(read(r#"{"send":["a b"],"receive":[]}"#).unwrap_err().to_string().contains("permissions: send"));
         let many: Vec<String> = (0..=MAX_NAMES).map(|n| format!("n{n}")).collect();
-        assert!(Permissions { send: many, ..Permissions::default() }.read().is_err());
+        assert!(Permissions { send: Some(many), ..Permissions::default() }.read().is_err());
     }
 
     /// It would be taken for no rights.
     #[test]
     fn what_is_not_whole_is_refused() {
         for (json, why) in [
-            ("{}", "send"),
-            (r#"{"send":["*"]}"#, "receive"),
-            (r#"{"receive":["*"]}"#, "send"),
             (r#"{"send":null,"receive":[]}"#, "null"),
             (r#"{"send":["*"],"receive":null}"#, "null"),
             (r#"{"sent":["*"],"receive":["*"]}"#, "sent"),
@@ -266,6 +288,16 @@ mod tests {
             let error = serde_json::from_str::<Permissions>(json).unwrap_err().to_string();
             assert!(error.contains(why), "{json}: {error}");
         }
+        // Their command line leaves empty lists out.
+        for (json, whole) in [
+            (r#"{"send":["a"]}"#, r#"{"send":["a"],"receive":[]}"#),
+            (r#"{"receive":["a"]}"#, r#"{"send":[],"receive":["a"]}"#),
+        ] {
+            assert_eq!(read(json).unwrap(), read(whole).unwrap(), "{json}");
+            serde_json::from_str::<Permissions>(json).unwrap().says_something().unwrap();
+        }
+        let error = serde_json::from_str::<Permissions>("{}").unwrap().says_something().unwrap_err().to_string();
+        assert!(error.contains("send both as empty lists"), "{error}");
     }
 
     /// What was answered, sent back, means what is so.

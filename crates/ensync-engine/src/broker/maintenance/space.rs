@@ -53,10 +53,11 @@ impl Maintenance {
         more
     }
 
-    /// Whether its log is on a disk that is so large: those of which it is the same are taken to be one.
+    /// Whether its log is on a disk that is so large: those of which it is about the same are taken to be one, for file systems that share
+    /// their space with others tell another number each time.
     pub(in crate::broker) async fn is_on(&self, disk: Option<u64>) -> bool {
         let Some(total) = disk else { return true };
-        matches!(self.records.log.space().await, Ok(Some(space)) if space.total == total)
+        matches!(self.records.log.space().await, Ok(Some(space)) if space.total.abs_diff(total) <= total / 64)
     }
 
     fn tries(&mut self, need: Need) -> &mut Backoff {
@@ -118,11 +119,13 @@ impl Maintenance {
         // On a small disk there has to be one before it is full: nothing after it can be dropped.
         let part = total / CHECKPOINTED / self.disk.sharers(total).max(1);
         self.due = self.due.min(part.max(LEAST));
-        let wanted = wanted.max(short).max(used.saturating_sub(self.retention.max_bytes));
         let age = u64::try_from(self.retention.max_age.as_millis()).unwrap_or(u64::MAX);
         let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
         self.short = short > 0;
-        if parts.is_empty() || wanted == 0 && parts.iter().all(|part| part.written >= before) {
+        // Of what has expired by the clock of somebody who only looks nothing is dropped unasked.
+        let asked = wanted > 0 || !self.retention.only_looks;
+        let wanted = wanted.max(short).max(used.saturating_sub(self.retention.max_bytes));
+        if !asked || parts.is_empty() || wanted == 0 && parts.iter().all(|part| part.written >= before) {
             return None;
         }
         Some(SpaceLook {

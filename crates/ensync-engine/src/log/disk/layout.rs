@@ -295,6 +295,12 @@ impl Layout {
 
     /// Has the log of a partition be another one from now on.
     pub(crate) fn replace(&mut self, partition: usize, log: LogId) -> Result<()> {
+        // If the old log is found after all, this is what says that it belonged here.
+        let store = self.path.join(STORE);
+        let kept = (1_u32..).map(|n| self.path.join(format!("{STORE}.replaced-{n}"))).find(|path| !path.exists());
+        if let Some(kept) = kept {
+            std::fs::copy(&store, &kept).map_err(|cause| failed("keep a copy of", &store, cause))?;
+        }
         if let Some(id) = self.ids.get_mut(partition) {
             *id = log;
         }
