@@ -62,6 +62,9 @@ impl Drop for StopAll<'_> {
 #[test]
 fn nothing_is_lost_or_doubled_whatever_breaks() {
     if let Some(seed) = number("ENSYNC_SEED") {
+        // With `RUST_LOG=debug` also what client and engine say of it.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
         println!("{}", run(seed).history());
         return;
     }

@@ -84,8 +84,8 @@ impl FlowControl {
     }
 
     /// The engine did not take the last word.
-    pub(super) fn was_not_told(&self, pause: bool) {
-        self.lock().pacing.was_not_told(pause);
+    pub(super) fn was_not_told(&self, pause: bool, perhaps: bool) {
+        self.lock().pacing.was_not_told(pause, perhaps);
     }
 
     /// Whether there is far more here than was asked for: the engine takes no notice.

@@ -219,7 +219,7 @@ async fn pace(shared: &Shared, live: &LiveLink, flow: &Arc<FlowControl>) {
         match told {
             Err(error) if passes(&error, false) && !live.is_dead() => {
                 // Else an engine that paused would never hear that it may go on.
-                flow.was_not_told(pause);
+                flow.was_not_told(pause, error.may_have_happened());
                 tokio::time::sleep(jittered(ceiling, error.kind(), shared.random())).await;
                 ceiling = (ceiling * 2).min(LONGEST_WAIT);
             }
