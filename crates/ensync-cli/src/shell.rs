@@ -27,7 +27,7 @@ pub(crate) fn name_app(lines: &mut String, name: &str) {
     lines.push_str(&format!("# app {name:?}\n"));
 }
 
-/// A word as a shell takes it for one: names and paths may have letters that mean something there.
+/// A word as a shell takes it for one: names and paths may have letters that mean something there. Controls are left out: it is shown.
 pub(crate) fn word(text: &str) -> Cow<'_, str> {
     if !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./:@+=".contains(c)) {
         return Cow::Borrowed(text);
